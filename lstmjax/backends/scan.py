@@ -1,0 +1,67 @@
+"""The definition: `jax.lax.scan` of the step. Differentiable to any order, forward and reverse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.types import Array, PyTree
+
+
+def run(
+    step: Callable[..., tuple[PyTree, PyTree]],
+    params: PyTree,
+    state: PyTree,
+    xs: Array,
+    fixed: tuple,
+    stepped: tuple,
+    *,
+    keep: bool,
+    reverse: bool,
+    unroll: int,
+    checkpoint: int | str | None,
+) -> tuple[PyTree, PyTree]:
+    """Gives the final state and (with `keep`) all outputs of a step scanned over the first axis of xs.
+
+    The step is called as `step(params, state, x, aux)`; aux holds a pair for each wrapper, of what
+    is fixed for the sequence and of what is scanned beside xs.
+
+    `checkpoint` is None (save what the backward pass needs at every step), a segment length, or
+    "sqrt": only the states between segments are saved and each segment is computed again in the
+    backward pass (Chen et al. 2016), memory O(√T) for segments of √T steps.
+    """
+
+    def body(state: PyTree, now: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
+        x, own = now
+        state, y = step(params, state, x, tuple(zip(fixed, own, strict=True)))
+        return state, y if keep else None
+
+    def scan(state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        return jax.lax.scan(body, state, inputs, reverse=reverse, unroll=unroll)
+
+    inputs, steps = (xs, stepped), xs.shape[0]
+    if checkpoint is None or steps == 0:
+        return scan(state, inputs)
+    segment = max(1, math.isqrt(steps)) if checkpoint == "sqrt" else min(int(checkpoint), steps)
+    whole = steps // segment * segment
+    segments = jax.tree.map(lambda a: a[:whole].reshape(-1, segment, *a.shape[1:]), inputs)
+    rest = jax.tree.map(lambda a: a[whole:], inputs)
+
+    remembered = jax.checkpoint(scan, prevent_cse=False)
+
+    def whole_segments(state: PyTree) -> tuple[PyTree, PyTree]:
+        state, ys = jax.lax.scan(remembered, state, segments, reverse=reverse)
+        return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
+
+    if whole == steps:
+        return whole_segments(state)
+    if reverse:
+        state, late = remembered(state, rest)
+        state, early = whole_segments(state)
+    else:
+        state, early = whole_segments(state)
+        state, late = remembered(state, rest)
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)

@@ -1,0 +1,124 @@
+"""The LSTM: one pure function, one step. Everything else calls it or is tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.types import Array, LSTMParams, PyTree, Step
+
+Emit = str | Callable[[Step], PyTree]
+"""What a step gives to look at: "h", "c", "step", or a function of the `Step`."""
+
+
+class Product(Protocol):
+    """How a step multiplies: the one hook through which a fast backward sees its weights."""
+
+    def __call__(self, site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array: ...
+
+
+def product(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
+    """Gives the sum of the matrix products of a site, plus its biases.
+
+    Args:
+        site: the name of this place in the step: "z" for the gates, "p" for the projection. Plain
+            multiplication does not need it; a backend that saves and replays products does.
+        *terms: pairs (operand `[..., N]`, weight `[N, ...]`), contracted over N.
+        bias: arrays of the shape of a weight without its first axis; None is skipped.
+
+    Returns:
+        `[..., weight.shape[1:]]`; products of bfloat16 and float16 come back in float32.
+    """
+    del site
+    dtype = checks.cell_dtype(terms[0][0].dtype)
+    z = reduce(jnp.add, (_dot(operand, weight, dtype) for operand, weight in terms))
+    for b in bias:
+        if b is not None:
+            z = z + jnp.broadcast_to(b.astype(dtype), z.shape)
+    return z
+
+
+def _dot(operand: Array, weight: Array, dtype: jnp.dtype) -> Array:
+    contract = (((operand.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(operand, weight, contract, preferred_element_type=dtype)
+
+
+def cell_step(
+    params: LSTMParams,
+    state: tuple[Array, Array],
+    x: Array,
+    aux: tuple = (),
+    *,
+    cell: Cell = VANILLA,
+    product: Product = product,
+    emit: Emit = "h",
+) -> tuple[tuple[Array, Array], PyTree]:
+    r"""Gives the state after one LSTM step, and what the step emits.
+
+        i = σ(x·W_xi + h·W_hi + b_i)        input gate
+        f = σ(x·W_xf + h·W_hf + b_f)        forget gate
+        g = tanh(x·W_xg + h·W_hg + b_g)     candidate
+        o = σ(x·W_xo + h·W_ho + b_o)        output gate
+        c' = f ⊙ c + i ⊙ g                  a sum, not a concatenation
+        m = o ⊙ tanh(c')
+        h' = m, or m·W_p with a projection
+
+    Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000,
+    eq. 5); the projection is that of Sak, Senior & Beaufays (2014). It scans as it stands:
+    `jax.lax.scan(functools.partial(cell_step, params), (h, c), xs)`.
+
+    Args:
+        params: `LSTMParams`.
+        state: (h, c), h `[..., P]` in the dtype of the parameters, c `[..., H]`. For bfloat16 and
+            float16 parameters c, the gates and m are float32: small steps added to a half-precision
+            c would be lost.
+        x: the input of this step, `[..., I]`, in the dtype of the parameters.
+        aux: what the layer hands to wrappers beside x; the cell itself needs nothing.
+        cell: a row of the table of cells.
+        product: how the step multiplies; see `product`.
+        emit: what y is: "h", "c", "step" (everything, as a `Step`) or a function of the `Step`.
+
+    Returns:
+        ((h', c'), y), shapes as in `state`; y is h' by default.
+
+    Raises:
+        ValueError: params, state and x do not fit each other.
+        AssertionError: a gate came out with a wrong shape or dtype (a cell of your own, perhaps).
+
+    Example:
+        >>> params = LSTMParams(jnp.ones((5, 4, 3)), jnp.ones((3, 4, 3)), jnp.zeros((4, 3)))
+        >>> (h, c), y = cell_step(params, (jnp.zeros(3), jnp.zeros(3)), jnp.ones(5))
+        >>> h.shape, c.shape, round(float(y[0]), 4)
+        ((3,), (3,), 0.7537)
+    """
+    del aux
+    x = jnp.asarray(x)
+    checks.check_cell_inputs(params, state, x, cell.blocks)
+    h, c = state
+    z = product("z", (x, params.w_x), (h, params.w_h), bias=(params.b, params.b_h))  # [..., G, H]
+    z_i, z_f, z_g, z_o = jnp.unstack(z, axis=-2)  # each [..., H]
+
+    i, f, g, o = cell.i(z_i), cell.f(z_f), cell.g(z_g), cell.o(z_o)
+    c = f * c + i * g
+    m = o * cell.squash(c)
+    h = m.astype(h.dtype)
+    if params.w_p is not None:
+        h = product("p", (h, params.w_p)).astype(h.dtype)  # [..., P]
+
+    step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
+    checks.check_step(step, params, batch=x.shape[:-1])
+    return (h, c), emitted(emit, step)
+
+
+def emitted(emit: Emit, step: Step) -> PyTree:
+    """Gives what `emit` asks for of a `Step`; for steps of your own that follow our signature."""
+    checks.check_emit(emit)
+    if callable(emit):
+        return emit(step)
+    return step if emit == "step" else getattr(step, emit)

@@ -1,0 +1,254 @@
+"""What must hold, said in words: at the public boundary ValueError, at every gate a chex assertion.
+
+Everything here looks at shapes and dtypes only, so it runs once, when a function is traced, and
+costs nothing at run time. `check_lengths` alone looks at values, and only when they are at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.types import Array, LSTMParams, PyTree, Step
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+EMITS = ("h", "c", "step")
+PADDINGS = ("zero", "hold")
+
+
+def cell_dtype(dtype: Any) -> jnp.dtype:
+    """Gives the dtype of c, the gates and m: float32 for half precision, else the dtype itself.
+
+    >>> cell_dtype(jnp.bfloat16), cell_dtype(jnp.float64)
+    (dtype('float32'), dtype('float64'))
+    """
+    return jnp.dtype(jnp.float32) if jnp.dtype(dtype).itemsize < 4 else jnp.dtype(dtype)
+
+
+def one_of(name: str, value: object, options: Sequence[object]) -> None:
+    """Refuses a value that is not one of the options."""
+    if not any(value is option or value == option for option in options):
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, options))}.")
+
+
+def check_emit(emit: object) -> None:
+    """Refuses an `emit` that is neither a known word nor a function."""
+    if not callable(emit) and emit not in EMITS:
+        raise ValueError(f"emit is {emit!r}, expected 'h', 'c', 'step' or a function of the Step.")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuses a size that is not a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+
+
+def check_floating(name: str, dtype: Any) -> None:
+    """Refuses a dtype that is not floating-point."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} is {jnp.dtype(dtype)}, expected a floating-point dtype such as float32 or bfloat16.")
+
+
+def check_rate(name: str, value: float) -> None:
+    """Refuses a probability outside [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} is {value!r}, expected a probability of at least 0 and below 1.")
+
+
+def check_params(params: LSTMParams, blocks: tuple[str, ...]) -> None:
+    """Refuses parameters whose arrays do not fit each other or the cell."""
+    if not isinstance(params, LSTMParams):
+        raise TypeError(
+            f"params is a {type(params).__name__}, expected LSTMParams. For one layer pass init_params(...); "
+            "for a tuple of layers use stacked."
+        )
+    if params.w_x.ndim != 3 or params.w_h.ndim != 3:
+        raise ValueError(
+            f"w_x has shape {params.w_x.shape} and w_h {params.w_h.shape}, expected [I, G, H] and [P, G, H] with the "
+            "gates on an axis of their own. from_concatenated reads the textbook form [4H, I + H]."
+        )
+    inputs, gates, hidden = params.w_x.shape
+    if gates != len(blocks):
+        raise ValueError(
+            f"w_x has {gates} gate blocks, but the cell has {len(blocks)}: {', '.join(blocks)}. "
+            "Were these parameters made for another cell?"
+        )
+    width = hidden if params.w_p is None else params.w_p.shape[-1]
+    expected = {"w_h": (width, gates, hidden), "b": (gates, hidden), "b_h": (gates, hidden), "w_p": (hidden, width)}
+    letters = {"w_h": "[P, G, H]", "b": "[G, H]", "b_h": "[G, H]", "w_p": "[H, P]"}
+    for name, shape in expected.items():
+        value = getattr(params, name)
+        if value is None:
+            continue
+        if value.shape != shape:
+            raise ValueError(
+                f"{name} has shape {value.shape}, expected {letters[name]} = {shape}, since w_x {params.w_x.shape} "
+                f"has I = {inputs}, G = {gates}, H = {hidden}."
+            )
+        if value.dtype != params.w_x.dtype:
+            raise ValueError(f"{name} is {value.dtype}, but w_x is {params.w_x.dtype}; all parameters share one dtype.")
+
+
+def check_cell_inputs(params: LSTMParams, state: tuple[Array, Array], x: Array, blocks: tuple[str, ...]) -> None:
+    """Refuses parameters, a state and an input that do not fit each other."""
+    check_params(params, blocks)
+    if not isinstance(state, tuple) or len(state) != 2:
+        raise ValueError(f"state is {type(state).__name__}, expected the tuple (h, c).")
+    dtype = params.w_x.dtype
+    check_features("x", x, params)
+    shapes = {"h": (*x.shape[:-1], params.output_size), "c": (*x.shape[:-1], params.hidden_size)}
+    dtypes = {"h": dtype, "c": cell_dtype(dtype)}
+    for name, value in zip("hc", state, strict=True):
+        if value.shape != shapes[name]:
+            raise ValueError(
+                f"state {name} has shape {value.shape}, expected {shapes[name]}, the batch axes of x and "
+                f"{'P, the width of h' if name == 'h' else 'H units'}. Is the state (h, c), and not (c, h)?"
+            )
+        if value.dtype != dtypes[name]:
+            raise ValueError(
+                f"state {name} is {value.dtype}, expected {dtypes[name]} with {dtype} parameters "
+                f"(c is kept in float32 under half precision). Cast it with .astype."
+            )
+
+
+def check_features(name: str, xs: Array, params: PyTree, layout: str = "[..., I]") -> None:
+    """Refuses inputs whose last axis or dtype is not that of the parameters."""
+    if xs.ndim < 1 or not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} has shape {xs.shape} and dtype {xs.dtype}, expected {layout} of floating-point numbers. "
+            "Symbols and class numbers go through jax.nn.one_hot or an embedding first."
+        )
+    if not isinstance(params, LSTMParams):
+        return
+    if xs.shape[-1] != params.input_size:
+        raise ValueError(
+            f"{name} has {xs.shape[-1]} features on its last axis, but the parameters expect I = "
+            f"{params.input_size} (w_x {params.w_x.shape}); {name} has shape {xs.shape}, expected {layout}. "
+            f"{_features_hint(xs, params.input_size)}"
+        )
+    if xs.dtype != params.w_x.dtype:
+        raise ValueError(
+            f"{name} is {xs.dtype}, but the parameters are {params.w_x.dtype}. Cast {name} with "
+            f".astype({params.w_x.dtype}), or pass dtype= to compute in another type than the parameters' own."
+        )
+
+
+def _features_hint(xs: Array, inputs: int) -> str:
+    if inputs in xs.shape:
+        axis = xs.shape.index(inputs)
+        return f"Axis {axis} has {inputs}: did you pass (batch, time, features)? Move that axis to the end."
+    if inputs == 1:
+        return "A series of single numbers needs a feature axis of its own: xs[..., None]."
+    return "Did you pass (batch, time, features)? The last axis is the features of one time step."
+
+
+def check_sequence(xs: Array, params: PyTree, time_major: bool) -> None:
+    """Refuses inputs that are no sequence of feature vectors for these parameters."""
+    layout = "[T, ..., I]" if time_major else "[..., T, I]"
+    if xs.ndim < 2:
+        raise ValueError(
+            f"xs has shape {xs.shape}, expected {layout}: (time, features), or (batch, time, features). "
+            "One step alone is a sequence of length 1: xs[None], or use cell_step."
+        )
+    check_features("xs", xs, params, layout)
+
+
+def check_steps(name: str, value: Array, shape: tuple[int, ...], time_major: bool) -> None:
+    """Refuses a mask or resets that are not booleans, one for each step of xs."""
+    if value.shape != shape:
+        layout = "[T, ...]" if time_major else "[..., T]"
+        raise ValueError(
+            f"{name} has shape {value.shape}, expected {layout} = {shape}: one boolean a step, on the axes of xs "
+            "without the features."
+        )
+    if value.dtype != jnp.bool_:
+        raise ValueError(f"{name} is {value.dtype}, expected bool. Did you mean {name} > 0?")
+
+
+def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> None:
+    """Refuses lengths that are not whole numbers from 0 to T, one for each sequence."""
+    value: Any = lengths
+    if value.shape != batch:
+        raise ValueError(
+            f"lengths has shape {value.shape}, expected {batch}: one number a sequence, the batch axes of xs."
+        )
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
+    if not isinstance(value, jax.core.Tracer):  # values are at hand: not under jit, grad or vmap
+        values = np.asarray(value)
+        wrong = values[(values < 0) | (values > steps)]
+        if wrong.size:
+            raise ValueError(f"lengths holds {int(wrong[0])}, expected 0 to T = {steps}, the number of steps in xs.")
+
+
+def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> None:
+    """Refuses a step, wrappers, checkpoint or unroll that a scan cannot use."""
+    check_positive("unroll", unroll)
+    if checkpoint is not None and checkpoint != "sqrt":
+        if isinstance(checkpoint, str):
+            raise ValueError(f"checkpoint is {checkpoint!r}, expected None, 'sqrt' or a segment length.")
+        check_positive("checkpoint", checkpoint)
+    if not isinstance(wrappers, tuple | list):
+        raise TypeError(f"wrappers is a {type(wrappers).__name__}, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).")
+    for name, value in (("step", step), *(("wrappers", w) for w in wrappers)):
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"{name} holds a {type(value).__name__} that is not hashable, so that compiled code cannot be kept by "
+                "it. Use a module-level function or a frozen dataclass without arrays; arrays go through params."
+            ) from None
+
+
+def check_state(state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:
+    """Refuses an (h, c) that is neither one state for all sequences nor one for each."""
+    if not isinstance(state, tuple) or len(state) != 2:
+        raise ValueError(f"state is a {type(state).__name__}, expected the tuple (h, c).")
+    for name, value, target in zip("hc", state, like, strict=True):
+        size = target.shape[-1:]
+        if value.shape not in (size, batch + size):
+            either = "" if not batch else f" or {size} for all sequences alike"
+            raise ValueError(
+                f"state {name} has shape {value.shape}, expected {batch + size}{either}. "
+                "Is the state (h, c), and not (c, h) as Flax has it?"
+            )
+        if not force and value.dtype != target.dtype and cell_dtype(value.dtype) != target.dtype:
+            raise ValueError(f"state {name} is {value.dtype}, expected {target.dtype}. Cast it with .astype.")
+
+
+def check_step(step: Step, params: LSTMParams, batch: tuple[int, ...]) -> None:
+    """Asserts the shape and dtype of every gate, of c, m and h (chex, while tracing)."""
+    dtype = params.w_x.dtype
+    for name, value in zip(Step._fields, step, strict=True):
+        if value is None:
+            continue
+        size, letter = (params.output_size, "P") if name == "h" else (params.hidden_size, "H")
+        expected = dtype if name == "h" else cell_dtype(dtype)
+        words = (
+            f"{_WORDS[name]} has shape {value.shape} and dtype {value.dtype}, expected [..., {letter}] = "
+            f"{(*batch, size)} and {expected}."
+        )
+        chex.assert_shape(value, (*batch, size), custom_message=words)
+        chex.assert_type(value, expected, custom_message=words)
+
+
+_WORDS = {
+    "i": "input gate i",
+    "f": "forget gate f",
+    "g": "candidate g",
+    "o": "output gate o",
+    "z_i": "pre-activation z_i of the input gate",
+    "z_f": "pre-activation z_f of the forget gate",
+    "z_g": "pre-activation z_g of the candidate",
+    "z_o": "pre-activation z_o of the output gate",
+    "c": "cell state c",
+    "m": "m = o ⊙ tanh(c)",
+    "h": "output h",
+}

@@ -1,0 +1,224 @@
+"""Initial values: a table of presets, each the distribution of a framework, read from its source.
+
+They reproduce distributions, not draws: the same seed gives other numbers than the framework's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
+G = len(GATES)
+Draw = Callable[[Array, tuple[int, ...], "Sizes", Any], Array]
+"""draw(key, shape, sizes, dtype) -> the initial values of one field."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """I, H and P of the layer whose values are drawn."""
+
+    inputs: int
+    hidden: int
+    width: int
+
+
+def zeros(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """Zeros."""
+    return jnp.zeros(shape, dtype)
+
+
+def uniform_hidden(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """U(−1/√H, 1/√H), whatever the fan-in."""
+    bound = 1 / math.sqrt(sizes.hidden)
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def lecun_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """Truncated normal of variance 1 / fan-in; each gate sees the same fan-in, so one draw serves all."""
+    return jax.nn.initializers.lecun_normal()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+
+
+def glorot_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """Glorot uniform on the joint matrix `[N, G·H]`: U(±√(6 / (N + G·H)))."""
+    return jax.nn.initializers.glorot_uniform()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+
+
+def orthogonal_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """One orthogonal draw of the joint matrix `[P, G·H]`: its rows are orthonormal."""
+    return jax.nn.initializers.orthogonal()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+
+
+def orthogonal_per_gate(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """An orthogonal draw for each gate's own `[P, H]`."""
+    draw = partial(jax.nn.initializers.orthogonal(), shape=(shape[0], shape[2]), dtype=dtype)
+    return jnp.stack([draw(k) for k in jax.random.split(key, shape[1])], axis=1)
+
+
+def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """Normal of scale 1/√(I + P), cut at two scales; the cut is not corrected for."""
+    scale = 1 / math.sqrt(sizes.inputs + sizes.width)
+    return scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One row: how each field is drawn, how many biases there are, and what f's bias is set to."""
+
+    w_x: Draw
+    w_h: Draw
+    b: Draw = zeros
+    w_p: Draw = lecun_normal
+    bias: str = "single"
+    forget_bias: float | None = None  # None: as drawn
+
+
+PRESETS = MappingProxyType(
+    {
+        "default": Preset(lecun_normal, orthogonal_per_gate, forget_bias=1.0),
+        "torch": Preset(uniform_hidden, uniform_hidden, uniform_hidden, uniform_hidden, bias="double"),
+        "keras": Preset(glorot_joint, orthogonal_joint, forget_bias=1.0),
+        "flax": Preset(lecun_normal, orthogonal_per_gate),
+        "flax_optimized_nnx": Preset(lecun_normal, orthogonal_joint),
+        "haiku": Preset(haiku_normal, haiku_normal, forget_bias=1.0),
+        "equinox": Preset(uniform_hidden, uniform_hidden, uniform_hidden),
+    }
+)
+"""All presets by name.
+
+- default: unit-variance inputs give unit-variance pre-activations (LeCun normal); an orthogonal
+  matrix for each gate neither shrinks nor grows h on its way back (Saxe et al. 2014); forget bias 1,
+  so that an untrained cell remembers (Jozefowicz et al. 2015).
+- torch: `torch.nn.LSTM`, U(±1/√H) for everything, two biases. f's total bias is random.
+- keras: `keras.layers.LSTM`; Glorot uniform and orthogonal on the joint matrices, forget bias 1.
+- flax: `flax.linen.LSTMCell`, `OptimizedLSTMCell` and `flax.nnx.LSTMCell`; forget bias 0.
+- flax_optimized_nnx: `flax.nnx.OptimizedLSTMCell`, whose recurrent matrix is drawn jointly.
+- haiku: `haiku.LSTM`; the 1 that it adds to f at run time is stored in b.
+- equinox: `equinox.nn.LSTMCell`, U(±1/√H) for everything, one bias.
+
+The frameworks without a projection of their own draw w_p as `default` does, LeCun normal.
+"""
+
+
+def init_params(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    projection_size: int | None = None,
+    bias: str | None = "preset",
+    init: str = "default",
+    forget_bias: float | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> LSTMParams:
+    """Gives initial parameters for one layer in one direction.
+
+    Args:
+        key: random key.
+        input_size: I, features of one step.
+        hidden_size: H, units.
+        projection_size: P, width of h if it is a projection of m; None: h is m, P = H.
+        bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
+            two for `init="torch"`, one for all others.
+        init: a row of `PRESETS`.
+        forget_bias: f's total bias: b's f is set to it and b_h's f to 0. None: as the preset has it.
+        dtype: floating-point dtype of all fields.
+
+    Returns:
+        `LSTMParams`: w_x `[I, 4, H]`, w_h `[P, 4, H]`, b and b_h `[4, H]`, w_p `[H, P]`.
+
+    Raises:
+        ValueError: an unknown preset or bias, a size below 1, a forget bias without any bias.
+
+    >>> params = init_params(jax.random.key(0), 5, 10)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    640
+    """
+    checks.check_positive("input_size", input_size)
+    checks.check_positive("hidden_size", hidden_size)
+    if projection_size is not None:
+        checks.check_positive("projection_size", projection_size)
+    checks.one_of("init", init, tuple(PRESETS))
+    checks.one_of("bias", bias, ("preset", "single", "double", None))
+    checks.check_floating("dtype", dtype)
+    if bias is None and forget_bias is not None:
+        raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")
+    preset = PRESETS[init]
+    sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
+    biases = preset.bias if bias == "preset" else bias
+    forget = preset.forget_bias if forget_bias is None else forget_bias
+    keys = jax.random.split(key, 5)
+
+    b = preset.b(keys[2], (G, hidden_size), sizes, dtype) if biases else None
+    b_h = preset.b(keys[3], (G, hidden_size), sizes, dtype) if biases == "double" else None
+    if forget is not None:
+        row = GATES.index("f")
+        b, b_h = (None if a is None else a.at[row].set(value) for a, value in ((b, forget), (b_h, 0.0)))
+    return LSTMParams(
+        w_x=preset.w_x(keys[0], (input_size, G, hidden_size), sizes, dtype),
+        w_h=preset.w_h(keys[1], (sizes.width, G, hidden_size), sizes, dtype),
+        b=b,
+        b_h=b_h,
+        w_p=None if projection_size is None else preset.w_p(keys[4], (hidden_size, projection_size), sizes, dtype),
+    )
+
+
+def init_stacked(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    merge: str = "concat",
+    projection_size: int | None = None,
+    bias: str | None = "preset",
+    init: str = "default",
+    forget_bias: float | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[LSTMParams | Bidirectional, ...]:
+    """Gives initial parameters for `stacked`: a tuple of layers of one size, each fed by the one before.
+
+    Args:
+        layers: L, number of layers.
+        bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
+        merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
+        key, input_size, hidden_size, projection_size, bias, init, forget_bias, dtype: see `init_params`.
+
+    >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
+    >>> layers[1].forward.w_x.shape
+    (20, 4, 10)
+    """
+    checks.check_positive("layers", layers)
+    checks.one_of("merge", merge, ("concat", "sum"))
+    width = hidden_size if projection_size is None else projection_size
+    one = partial(
+        init_params,
+        hidden_size=hidden_size,
+        projection_size=projection_size,
+        bias=bias,
+        init=init,
+        forget_bias=forget_bias,
+        dtype=dtype,
+    )
+    result: list[LSTMParams | Bidirectional] = []
+    for k in jax.random.split(key, layers):
+        size = input_size if not result else width * (2 if bidirectional and merge == "concat" else 1)
+        if bidirectional:
+            forward, reverse = jax.random.split(k)
+            result.append(Bidirectional(one(forward, size), one(reverse, size)))
+        else:
+            result.append(one(k, size))
+    return tuple(result)

@@ -1,0 +1,312 @@
+"""One layer over time: `lstm` scans a step over a sequence."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax import backends, checks
+from lstmjax.cell import Emit, Product, cell_step, emitted, product
+from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.wrappers import Around, Hold, Look, Remember, Reset, Wrapped, Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+
+def lstm(
+    params: LSTMParams,
+    xs: ArrayLike,
+    state: PyTree | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: PyTree | None = None,
+    reverse: bool = False,
+    time_major: bool = False,
+    return_sequences: bool = True,
+    emit: Emit = "h",
+    padding: str = "zero",
+    key: Array | None = None,
+    wrappers: tuple[Wrapper, ...] = (),
+    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
+    dtype: DTypeLike | None = None,
+    checkpoint: int | str | None = None,
+    unroll: int = 1,
+    backend: str = "auto",
+) -> tuple[PyTree, PyTree]:
+    """Gives the final state and the outputs of one LSTM layer over a sequence.
+
+    Args:
+        params: `LSTMParams`; the same weights at every step, so their number does not depend on T.
+        xs: inputs `[..., T, I]`: no batch axis, one, or many. `[T, ..., I]` with `time_major`.
+        state: the state to start from, (h, c): h `[..., P]`, c `[..., H]`, or without the batch
+            axes for all sequences alike (a learned initial state). None: zeros. The state that comes
+            back goes in here to continue: chunks give what one pass gives.
+        lengths: valid steps of each sequence, whole numbers `[...]` from 0 to T. Length 0 gives back
+            the initial state.
+        mask: valid steps, bool `[..., T]` on the axes of xs, holes allowed. With lengths: both.
+            A step that is not valid holds the state, and nothing depends on what xs holds there.
+        resets: bool `[..., T]`: before a flagged step the state returns to `reset_state`, and no
+            gradient crosses (a new episode or packed sequence begins). "Before" is in the order of
+            processing, so that with `reverse` the flag stands on the last step of an episode.
+            Flags on steps that are not valid do nothing.
+        reset_state: the state that a reset returns to, as `state`; None: zeros. It is apart from
+            `state`, so that a chunk can continue from a carried state and still reset to the start.
+        reverse: run from the last valid step to the first; ys[t] stays beside xs[t].
+        time_major: time is the first axis of xs, mask, resets and ys.
+        return_sequences: give ys of all steps, or (False) only of the last valid step processed.
+        emit: what ys is made of: "h", "c", "step" (a `Step` of everything) or a function of the Step.
+        padding: ys at steps that are not valid: "zero", or "hold" (the last valid one's; before the
+            first valid step, the initial state's h and c, and zeros for what is not in the state).
+        key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
+        wrappers: what happens around the step, the first one closest to the cell.
+        step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
+            also handed those of the keywords `aux`, `product` and `emit` that it names. It must be
+            hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
+            it emits, if no `Step`, is ys as it stands. With params of its own it needs a `state`.
+        dtype: dtype of the computation; params, xs and h are cast to it. None: that of params. c
+            stays in float32 when it is bfloat16 or float16.
+        checkpoint: None, "sqrt" or a segment length: save memory in the backward pass by computing
+            segments again.
+        unroll: steps per iteration of the compiled loop.
+        backend: "auto" or "scan".
+
+    Returns:
+        (state, ys): the state after the last step, as `state`; ys `[..., T, P]` (`[T, ..., P]` with
+        `time_major`), `[..., P]` without `return_sequences`. T = 0 gives the initial state.
+
+    Raises:
+        ValueError: an argument does not fit the others; the message says which, and what to do.
+
+    Example:
+        >>> params = LSTMParams(jnp.ones((5, 4, 256)), jnp.ones((256, 4, 256)), jnp.ones((4, 256)))
+        >>> (h, c), ys = lstm(params, jnp.ones((32, 100, 5)))
+        >>> h.shape, c.shape, ys.shape
+        ((32, 256), (32, 256), (32, 100, 256))
+    """
+    checks.check_emit(emit)
+    checks.one_of("padding", padding, checks.PADDINGS)
+    backends.choose(backend)
+    checks.check_running(step, wrappers, checkpoint, unroll)
+    xs = jnp.asarray(xs)
+    if dtype is not None:
+        params, xs = cast(params, dtype), cast(xs, dtype)
+    checks.check_sequence(xs, params, time_major)
+    valid = valid_steps(xs, lengths, mask, time_major)
+    flags = _flags("resets", resets, xs, time_major)
+    if not time_major:  # inside, time is the first axis
+        axis = xs.ndim - 2
+        valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
+        xs = jnp.moveaxis(xs, axis, 0)
+    if valid is not None:
+        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
+        flags = None if flags is None else flags & valid
+    start = initial_state(params, xs, state, step, force=dtype is not None)
+    again = initial_state(params, xs, reset_state, step, force=dtype is not None)
+    state, ys = _scan(
+        params,
+        xs,
+        start,
+        None if flags is None else (again, flags),
+        valid,
+        key,
+        step=step,
+        wrappers=tuple(wrappers),
+        return_sequences=return_sequences,
+        emit=emit,
+        hold=padding == "hold",
+        reverse=reverse,
+        checkpoint=checkpoint,
+        unroll=unroll,
+        backend=backend,
+    )
+    if return_sequences and not time_major:
+        ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, xs.ndim - 2), ys)
+    return state, ys
+
+
+@partial(
+    jax.jit,
+    static_argnames=(
+        "step", "wrappers", "return_sequences", "emit", "hold", "reverse", "checkpoint", "unroll", "backend",
+    ),
+)  # fmt: skip
+def _scan(
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    resets: tuple[PyTree, Array] | None,
+    valid: Array | None,
+    key: Array | None,
+    *,
+    step: Callable,
+    wrappers: tuple[Wrapper, ...],
+    return_sequences: bool,
+    emit: Emit,
+    hold: bool,
+    backend: str,
+    **how: Any,
+) -> tuple[PyTree, PyTree]:
+    """Composes the step with what stands around it, from the inside out, and runs it over time."""
+    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    keys = [None] * len(wrappers) if key is None else jax.random.split(key, max(1, len(wrappers)))
+    around: list[tuple[Around, tuple]] = [
+        (w, w.draw(k, xs.shape[0], state, x)) for w, k in zip(wrappers, keys, strict=False)
+    ]
+    if resets is not None:
+        around.append((Reset(), resets))
+    output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
+    remember = output is None and (not return_sequences or (hold and valid is not None))
+    if remember:
+        state = (state, _first_output(_compose(step, around), params, state, x, emit))
+        around += [(Look(emit), NOTHING), (Remember(), NOTHING)]
+        output = 1
+    else:
+        around.append((Look(emit), NOTHING))
+    if valid is not None:
+        around.append((Hold(output if hold else None), (None, valid)))
+
+    whole, fixed, stepped = _compose(step, around)
+    state, ys = backends.choose(backend).run(whole, params, state, xs, fixed, stepped, keep=return_sequences, **how)
+    if not return_sequences:
+        ys = state[output]
+    return (state[0] if remember else state), ys
+
+
+NOTHING = (None, None)  # what a wrapper is handed that needs nothing beside x
+
+
+def _compose(step: Callable, around: list[tuple[Around, tuple]]) -> tuple[Callable, tuple, tuple]:
+    """Gives the step with everything around it, and what the wrappers need, outermost first."""
+    whole: Callable = Plain.of(step)
+    for wrapper, _ in around:
+        whole = Wrapped(wrapper, whole)
+    own = [pair for _, pair in reversed(around)]
+    return whole, tuple(fixed for fixed, _ in own), tuple(stepped for _, stepped in own)
+
+
+def _first_output(composed: tuple[Callable, tuple, tuple], params: PyTree, state: PyTree, x: Any, emit: Emit) -> PyTree:
+    """Gives what stands for the output before the first valid step: the state's h and c, else zeros."""
+    whole, fixed, stepped = composed
+
+    def once(params: PyTree, state: PyTree, x: Array, stepped: tuple) -> PyTree:
+        now = jax.tree.map(lambda a: a[0], stepped)
+        return whole(params, state, x, tuple(zip(fixed, now, strict=True)))[1]
+
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), stepped)
+    out = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(once, params, state, x, one))
+    if isinstance(out, Step):
+        return emitted(emit, out._replace(h=state[0], c=state[1]))
+    return emit(out) if callable(emit) else out
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A step, called with those of the keywords aux, product and emit that it names."""
+
+    step: Callable[..., tuple[PyTree, PyTree]]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, step: Callable[..., tuple[PyTree, PyTree]]) -> Plain:
+        named = inspect.signature(step).parameters
+        everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
+        return cls(step, tuple(n for n in ("aux", "product", "emit") if everything or n in named))
+
+    def __call__(
+        self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
+    ) -> tuple[PyTree, PyTree]:
+        offered = {"aux": aux, "product": product, "emit": "step"}
+        return self.step(params, state, x, **{name: offered[name] for name in self.names})
+
+
+def is_ours(step: Callable) -> bool:
+    """Tells whether a step is `cell_step`, perhaps with another cell, whose state is (h, c)."""
+    return getattr(step, "func", step) is cell_step
+
+
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    """Gives the tree with all its floating-point leaves in `dtype`."""
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
+    """Gives which steps are valid, bool on the axes of xs without the features, or None for all."""
+    axis = 0 if time_major else xs.ndim - 2
+    valid = _flags("mask", mask, xs, time_major)
+    if lengths is None:
+        return valid
+    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
+    steps = jax.lax.broadcasted_iota(jnp.int32, xs.shape[:-1], axis)
+    within = steps < jnp.expand_dims(lengths, axis)
+    return within if valid is None else within & valid
+
+
+def _flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
+    if value is None:
+        return None
+    value = jnp.asarray(value)
+    checks.check_steps(name, value, xs.shape[:-1], time_major)
+    return value
+
+
+def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
+    """Gives which steps are the last valid one of an episode that another follows.
+
+    `starts` flags the first step of each episode; what it says at steps that are not valid counts
+    for nothing. These are the flags for the reverse direction.
+    """
+    starts = jnp.asarray(starts)
+    valid = jnp.ones_like(starts) if valid is None else valid
+    episode = jnp.cumsum(starts & valid, axis=axis)
+    none = starts.shape[axis] + 1
+    ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
+    after = jax.lax.slice_in_dim(ahead, 1, None, axis=axis)
+    after = jnp.concatenate([after, jnp.full_like(jax.lax.slice_in_dim(ahead, 0, 1, axis=axis), none)], axis=axis)
+    return valid & (after != none) & (after != episode)
+
+
+def initial_state(
+    params: PyTree, xs: Array, state: PyTree | None, step: Callable = cell_step, *, force: bool = False
+) -> PyTree:
+    """Gives the state to start from, on the batch axes of xs `[T, ..., I]`.
+
+    Zeros are made from xs and params, and a given state is tied to them, so that inside `shard_map`
+    the state varies over the same mesh axes as what the scan makes of it. With `force` a given
+    state is cast to the dtypes that the computation asks for.
+    """
+    if not isinstance(params, LSTMParams):
+        if state is None:
+            raise ValueError(
+                f"state is None, but params is a {type(params).__name__} and no LSTMParams, so that the sizes of the "
+                "state are not known. Pass the initial state of your step, with the batch axes of xs."
+            )
+        return jax.tree.map(jnp.asarray, state)
+    zero = sum(
+        (jax.lax.stop_gradient(a).ravel()[:0].sum() for a in jax.tree.leaves(params)),
+        start=jax.lax.stop_gradient(xs).ravel()[:0].sum(),
+    )
+    batch, dtype = xs.shape[1:-1], params.w_x.dtype
+    like = (
+        jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
+        jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size)),
+    )
+    if state is None:
+        return like
+    state = jax.tree.map(jnp.asarray, state)
+    if not is_ours(step):
+        return state
+    checks.check_state(state, like, batch, force)
+    return tuple(
+        jnp.where(z != 0, z, jnp.broadcast_to(s.astype(z.dtype), z.shape)) for s, z in zip(state, like, strict=True)
+    )

@@ -1,0 +1,149 @@
+"""The network that is trained: a stack of LSTM layers and a Dense head.
+
+The head is where the H numbers of h become the O numbers of the output: no gate knows of O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import product
+from lstmjax.init import init_stacked
+from lstmjax.layer import cast
+from lstmjax.stack import Layers, drop, stacked
+from lstmjax.types import Array, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+
+class Dense(NamedTuple):
+    """y = h · w + b."""
+
+    w: Array  # [P, O], or [2P, O] after a concatenated pair
+    b: Array  # [O]
+
+
+class NetworkParams(NamedTuple):
+    """The parameters of a network: LSTM layers from the bottom up, and the head."""
+
+    layers: Layers
+    head: Dense
+
+
+def init_network(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    merge: str = "concat",
+    projection_size: int | None = None,
+    bias: str | None = "preset",
+    init: str = "default",
+    forget_bias: float | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> NetworkParams:
+    """Gives initial parameters for `network`: `init_stacked`, and a head of LeCun normal w and zero b.
+
+    Args:
+        output_size: O, classes or targets.
+        key, input_size, hidden_size, layers, bidirectional, merge, projection_size, bias, init,
+            forget_bias, dtype: see `init_stacked`.
+
+    >>> params = init_network(jax.random.key(0), 5, 256, 10)
+    >>> [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params]
+    [268288, 2570]
+    """
+    checks.check_positive("output_size", output_size)
+    below, above = jax.random.split(key)
+    stack = init_stacked(
+        below,
+        input_size,
+        hidden_size,
+        layers,
+        bidirectional=bidirectional,
+        merge=merge,
+        projection_size=projection_size,
+        bias=bias,
+        init=init,
+        forget_bias=forget_bias,
+        dtype=dtype,
+    )
+    width = hidden_size if projection_size is None else projection_size
+    width *= 2 if bidirectional and merge == "concat" else 1
+    w = jax.nn.initializers.lecun_normal()(above, (width, output_size), dtype)
+    return NetworkParams(stack, Dense(w, jnp.zeros(output_size, dtype)))
+
+
+def network(
+    params: NetworkParams,
+    xs: ArrayLike,
+    state: tuple | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    time_major: bool = False,
+    return_sequences: bool = False,
+    merge: str = "concat",
+    residual: bool = False,
+    dropout: float = 0.0,
+    key: Array | None = None,
+    wrappers: tuple[Wrapper, ...] = (),
+    dtype: DTypeLike | None = None,
+    checkpoint: int | str | None = None,
+    unroll: int = 1,
+    backend: str = "auto",
+) -> tuple[tuple, PyTree]:
+    """Gives the states and the logits of a stack of LSTM layers with a Dense head.
+
+    What the logits mean is the loss's to say: softmax for classes, sigmoid for labels that may
+    hold together, or the numbers themselves for a regression.
+
+    Args:
+        return_sequences: logits of the last valid step `[..., O]` (False), or of every step
+            `[..., T, O]`.
+        dropout: rate of dropout between layers and before the head; needs `key`.
+        params: `NetworkParams`.
+        xs, state, lengths, mask, resets, time_major, merge, residual, key, wrappers, dtype,
+            checkpoint, unroll, backend: see `stacked`.
+
+    Returns:
+        (state, logits); logits are float32 where the computation is half precision.
+
+    >>> params = init_network(jax.random.key(0), 5, 256, 10)
+    >>> state, logits = network(params, jnp.ones((32, 100, 5)))
+    >>> logits.shape
+    (32, 10)
+    """
+    if dtype is not None:
+        params = cast(params, dtype)
+    runs, drops = (None, None) if key is None else jax.random.split(key)
+    state, hs = stacked(
+        params.layers,
+        xs,
+        state,
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        time_major=time_major,
+        return_sequences=return_sequences,
+        merge=merge,
+        residual=residual,
+        dropout=dropout,
+        key=runs,
+        wrappers=wrappers,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        unroll=unroll,
+        backend=backend,
+    )
+    return state, product("head", (drop(drops, hs, dropout), params.head.w), bias=(params.head.b,))

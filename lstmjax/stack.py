@@ -1,0 +1,218 @@
+"""Several layers: `stacked` runs one on top of the other, in one direction or in two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import Emit, cell_step
+from lstmjax.layer import cast, lstm, segment_ends, valid_steps
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+Layers = tuple[LSTMParams | Bidirectional, ...]
+
+
+def stacked(
+    layers: Layers,
+    xs: ArrayLike,
+    state: tuple | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: tuple | None = None,
+    time_major: bool = False,
+    return_sequences: bool = True,
+    emit: Emit = "h",
+    padding: str = "zero",
+    merge: str = "concat",
+    residual: bool = False,
+    dropout: float = 0.0,
+    key: Array | None = None,
+    wrappers: tuple[Wrapper, ...] = (),
+    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
+    dtype: DTypeLike | None = None,
+    checkpoint: int | str | None = None,
+    unroll: int = 1,
+    backend: str = "auto",
+) -> tuple[tuple, PyTree]:
+    """Gives the states and the last layer's outputs of a stack of layers over a sequence.
+
+    Args:
+        layers: from the bottom up, each `LSTMParams` or a `Bidirectional(forward, reverse)` pair of
+            them, of any sizes that fit each other: a layer's I is the width of what is below it.
+        xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
+        state: a tuple with an (h, c) for each layer (a `Bidirectional` of two for a pair), or None.
+        lengths, mask, padding: as for `lstm`; every layer sees the same valid steps.
+        resets: bool `[..., T]`, True at the first step of each episode; a reverse direction runs each
+            episode backwards, so that for it the state returns before the episode's last step.
+        reset_state: what a reset returns to, as `state`; None: zeros.
+        return_sequences: all steps, or the last one: of a reverse direction the last it processed,
+            the first in time.
+        emit: what the last layer gives; between layers it is always h.
+        merge: a pair's outputs side by side ("concat", width 2P) or added up ("sum").
+        residual: add what enters a layer to what it gives, from the second layer on.
+        dropout: rate of dropout between layers (not after the last), drawn for every step and
+            feature; what stays is divided by 1 − rate.
+        key: random key for dropout and wrappers. None: evaluation, no dropout.
+        wrappers, step, dtype, checkpoint, unroll, backend: as for `lstm`, for every layer.
+
+    Returns:
+        (state, ys): a tuple with each layer's state; ys as `lstm` gives it.
+
+    Raises:
+        ValueError: an argument does not fit the others; messages about a layer name its number.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> from lstmjax import init_params
+        >>> up, down, top = (init_params(key, i, h) for i, h in ((5, 8), (5, 8), (16, 3)))
+        >>> layers = (Bidirectional(up, down), top)
+        >>> state, ys = stacked(layers, jnp.ones((2, 7, 5)))
+        >>> ys.shape, state[0].reverse[0].shape
+        ((2, 7, 3), (2, 8))
+    """
+    layers = _check_layers(layers, state, reset_state)
+    checks.one_of("merge", merge, ("concat", "sum"))
+    checks.check_rate("dropout", dropout)
+    xs = jnp.asarray(xs)
+    if dtype is not None:
+        layers, xs = cast(layers, dtype), cast(xs, dtype)
+    checks.check_sequence(xs, _first(layers), time_major)
+    valid = valid_steps(xs, lengths, mask, time_major)
+    axis = 0 if time_major else xs.ndim - 2
+    ends = None if resets is None else segment_ends(resets, valid, axis)
+    keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+    last = len(layers) - 1
+    if residual and last and not return_sequences and isinstance(layers[last], Bidirectional):
+        raise ValueError(
+            "residual=True with return_sequences=False is not defined for a Bidirectional last layer, whose directions "
+            "end at different steps. Pass return_sequences=True and take the steps you mean."
+        )
+
+    if residual and (emit != "h" or padding != "zero"):
+        raise ValueError(
+            "residual=True adds to h at valid steps; it goes with emit='h' and padding='zero' only, not with "
+            f"{emit!r} and {padding!r}."
+        )
+
+    states = []
+    for n, (layer, k) in enumerate(zip(layers, keys, strict=True)):
+        runs, drops = (None, None) if k is None else jax.random.split(k)
+        below = xs
+        _check_fits(n, layer, xs)
+        new, xs = _directions(
+            layer,
+            xs,
+            None if state is None else state[n],
+            None if reset_state is None else reset_state[n],
+            resets=(resets, ends),
+            merge=merge,
+            key=runs,
+            mask=valid,
+            time_major=time_major,
+            return_sequences=return_sequences or n < last,
+            emit=emit if n == last else "h",
+            padding=padding if n == last else "zero",
+            wrappers=wrappers,
+            step=step,
+            checkpoint=checkpoint,
+            unroll=unroll,
+            backend=backend,
+        )
+        states.append(new)
+        if residual and n > 0:
+            xs = _add(xs, below, valid, axis, n, whole=return_sequences or n < last)
+        if n < last:
+            xs = drop(drops, xs, dropout)
+    return tuple(states), xs
+
+
+def drop(key: Array | None, xs: Array, rate: float) -> Array:
+    """Gives xs with dropout: zeros at `rate`, the rest divided by 1 − rate; xs itself without a key."""
+    if key is None or rate == 0.0:
+        return xs
+    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, xs.shape), xs / (1.0 - rate), 0.0)
+
+
+def _directions(
+    layer: LSTMParams | Bidirectional,
+    xs: Array,
+    state: Any,
+    reset_state: Any,
+    *,
+    resets: tuple,
+    merge: str,
+    key: Array | None,
+    **options: Any,
+) -> tuple[Any, PyTree]:
+    starts, ends = resets
+    if not isinstance(layer, Bidirectional):
+        return lstm(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **options)
+    keys = (None, None) if key is None else jax.random.split(key)
+    state, reset_state = state or (None, None), reset_state or (None, None)
+    forward, ahead = lstm(
+        layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **options
+    )
+    reverse, back = lstm(
+        layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], reverse=True, **options
+    )
+    join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
+    return Bidirectional(forward, reverse), jax.tree.map(join, ahead, back)
+
+
+def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole: bool) -> Array:
+    """Gives a layer's outputs plus what entered it, for all steps or for the last valid one."""
+    if ys.shape[-1] != below.shape[-1]:
+        raise ValueError(
+            f"residual=True adds what enters layer {n} ({below.shape[-1]} wide) to what it gives "
+            f"({ys.shape[-1]} wide); they must be equally wide."
+        )
+    if whole or not below.shape[axis]:
+        return ys + below if whole else ys
+    if valid is None:
+        return ys + below.take(-1, axis=axis)
+    steps = jax.lax.broadcasted_iota(jnp.int32, valid.shape, axis)
+    at = jnp.where(valid, steps, -1).max(axis=axis)
+    latest = jnp.take_along_axis(below, jnp.expand_dims(jnp.maximum(at, 0), (axis, -1)), axis=axis).squeeze(axis)
+    return ys + jnp.where(at[..., None] < 0, 0, latest)
+
+
+def _check_layers(layers: Any, *states: Any) -> Layers:
+    if isinstance(layers, LSTMParams | Bidirectional) or not isinstance(layers, tuple | list) or not layers:
+        raise TypeError(
+            f"layers is {'empty' if layers == () else 'a ' + type(layers).__name__}, expected a tuple of LSTMParams or "
+            "Bidirectional pairs, from the bottom up. For one layer: (params,)."
+        )
+    for n, layer in enumerate(layers):
+        for part in layer if isinstance(layer, Bidirectional) else (layer,):
+            if not isinstance(part, LSTMParams):
+                raise TypeError(f"layer {n} holds a {type(part).__name__}, expected LSTMParams or Bidirectional.")
+    for name, state in zip(("state", "reset_state"), states, strict=True):
+        if state is not None and len(state) != len(layers):
+            raise ValueError(
+                f"{name} has {len(state)} entries, but there are {len(layers)} layers; expected a tuple with an (h, c) "
+                "for each layer."
+            )
+    return tuple(layers)
+
+
+def _first(layers: Layers) -> LSTMParams:
+    return layers[0].forward if isinstance(layers[0], Bidirectional) else layers[0]
+
+
+def _check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Array) -> None:
+    for part in layer if isinstance(layer, Bidirectional) else (layer,):
+        if n and part.input_size != xs.shape[-1]:
+            raise ValueError(
+                f"layer {n} expects I = {part.input_size} features, but layer {n - 1} gives {xs.shape[-1]}: "
+                "the width of its h, twice that for a Bidirectional pair with merge='concat'."
+            )

@@ -1,0 +1,195 @@
+"""What happens around a step: hold, reset, dropout, zoneout. A wrapper turns a step into a step.
+
+A wrapper is a frozen dataclass (so that it is hashable, and jit recognises it) with two methods:
+
+    draw(key, steps, state, x) -> (fixed, stepped)
+        what it needs beside x: `fixed` for the whole sequence, `stepped` with a leading T axis,
+        scanned beside xs. `key` is None at evaluation. `state` and `x` are those of one step and
+        give shapes and dtypes: leaves `[..., H]` and `[..., I]`.
+    __call__(inner, params, state, x, own) -> (state, out)
+        one step around `inner(params, state, x)`; `own` is the pair (fixed, stepped at this step).
+
+Both work on leading `...` axes. `out` is whatever the step lets you look at, a `Step` for ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import Emit, Product, emitted, product
+from lstmjax.types import Array, PyTree, Step
+
+Inner = Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
+
+
+class Around(Protocol):
+    """What can stand around a step."""
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]: ...
+
+
+class Wrapper(Around, Protocol):
+    """What a user puts around a step: it also draws what it needs. See the head of this file."""
+
+    def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[PyTree, PyTree]: ...
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A step with one wrapper around it: again a step. It takes the first entry of aux."""
+
+    wrapper: Around
+    step: Callable[..., tuple[PyTree, PyTree]]
+
+    def __call__(
+        self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
+    ) -> tuple[PyTree, PyTree]:
+        own, *rest = aux
+        inner = partial(self.step, aux=tuple(rest), product=product)
+        return self.wrapper(inner, params, state, x, own)
+
+
+@dataclass(frozen=True)
+class RecurrentDropout:
+    """Dropout on h before the recurrent product, one mask for the whole sequence.
+
+    Gal & Ghahramani (2016). The units that stay are divided by 1 − rate while training, so that
+    at evaluation (no key) the step is the plain one.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        checks.check_rate("rate", self.rate)
+
+    def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[Array | None, None]:
+        h, _ = state
+        if key is None or self.rate == 0.0:
+            return None, None
+        keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
+        return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        (h, c), (scale, _) = state, own
+        return inner(params, (h if scale is None else h * scale, c), x)
+
+
+@dataclass(frozen=True)
+class Zoneout:
+    """Keeps a random part of h and c as they were, drawn anew at every step.
+
+    Krueger et al. (2017, eq. 3 and 4). `h` and `c` are the probabilities that a unit keeps its old
+    value. At evaluation (no key) the new state is the expected one: rate · old + (1 − rate) · new.
+    """
+
+    h: float = 0.0
+    c: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.check_rate("h", self.h)
+        checks.check_rate("c", self.c)
+
+    def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[None, tuple]:
+        if key is None:
+            return None, (None, None)
+        masks = tuple(
+            jax.random.bernoulli(k, rate, (steps, *old.shape)) if rate else None
+            for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state, strict=True)
+        )
+        return None, masks
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        new, out = inner(params, state, x)
+        _, masks = own
+        h, c = (
+            _zone(old, value, rate, mask)
+            for old, value, rate, mask in zip(state, new, (self.h, self.c), masks, strict=True)
+        )
+        return (h, c), with_state(out, (h, c), self)
+
+
+def _zone(old: Array, new: Array, rate: float, mask: Array | None) -> Array:
+    if rate == 0.0:
+        return new
+    return rate * old + (1.0 - rate) * new if mask is None else jnp.where(mask, old, new)
+
+
+def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step:
+    """Gives the `Step` with h and c as a wrapper changed them.
+
+    Raises:
+        TypeError: the step inside gives no `Step`, so that what it emits cannot follow the change.
+    """
+    if not isinstance(out, Step):
+        raise TypeError(
+            f"{type(wrapper).__name__} changes h and c after the step, so the step inside must emit a Step; it emits "
+            f"a {type(out).__name__}. Give your step the keyword emit and return emitted(emit, Step(...))."
+        )
+    return out._replace(h=state[0], c=state[1])
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Puts the state back to its initial value before a flagged step; no gradient crosses."""
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        initial, flag = own
+        return inner(params, select(flag, initial, state), x)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keeps the state at a step that is not valid, and gives zeros or the output held in the state.
+
+    `output` is where in the state (a tuple) the output stands, or None for zeros.
+    """
+
+    output: int | None
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        _, valid = own
+        new, y = inner(params, state, x)
+        held = select(valid, new, state)
+        return held, select(valid, y, jax.tree.map(jnp.zeros_like, y)) if self.output is None else held[self.output]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Turns the `Step` into what `emit` asks for. What a step of your own emits stands for "h"."""
+
+    emit: Emit
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        state, out = inner(params, state, x)
+        if isinstance(out, Step):
+            return state, emitted(self.emit, out)
+        if self.emit == "c":
+            raise ValueError(
+                f"emit is 'c', but the step emits a {type(out).__name__} and no Step. Pass a function of what it emits."
+            )
+        return state, self.emit(out) if callable(self.emit) else out
+
+
+@dataclass(frozen=True)
+class Remember:
+    """Carries the last output beside the state, (state, y), where it cannot be read off the state."""
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        new, y = inner(params, state[0], x)
+        return (new, y), y
+
+
+def select(flag: Array, then: PyTree, otherwise: PyTree) -> PyTree:
+    """Gives, leaf by leaf, `then` where the flag `[...]` is set, with the features behind it."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(flag.reshape(flag.shape + (1,) * (a.ndim - flag.ndim)), a, b)
+
+    return jax.tree.map(leaf, then, otherwise)
