@@ -7,6 +7,8 @@ import numpy as np
 # Relative to the largest number of the reference; float32 and half precision: a few ulp a step.
 VALUE = {"float64": 1e-13, "float32": 2e-6, "bfloat16": 3e-2, "float16": 4e-3}
 GRADIENT = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 6e-2, "float16": 1e-2}
+# A central difference of step 1e-5 in float64, relative: 1e-10 from the cut, 1e-11 from rounding.
+DIFFERENCE = 1e-8
 
 
 def assert_close(actual, expected, *, gradient: bool = False, dtype=None):
