@@ -248,7 +248,7 @@ def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, ti
     lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
     checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
     steps = jax.lax.broadcasted_iota(jnp.int32, xs.shape[:-1], axis)
-    within = steps < jnp.expand_dims(lengths, axis)
+    within = steps < jnp.expand_dims(jnp.asarray(lengths, jnp.int32), axis)
     return within if valid is None else within & valid
 
 
