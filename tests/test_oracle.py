@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tolerances import DIFFERENCE
 
 from lstmjax import oracle
 from lstmjax.oracle import Steps
-from tolerances import DIFFERENCE
 
 T, I, H, P = 6, 3, 4, 5
 

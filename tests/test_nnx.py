@@ -1,0 +1,437 @@
+"""The NNX modules against the functions that they call, and against Flax's own cells."""
+
+import functools
+import pickle
+
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tolerances import assert_close
+
+import lstmjax
+from lstmjax.nnx import LSTM, LSTMCell, LSTMNetwork
+
+T, B, I, H, P, O = 5, 3, 2, 4, 6, 7
+LENGTHS = np.array([5, 0, 3])
+
+# What the modules hold: each row is one way to build the parameters.
+SIZES = {
+    "plain": {},
+    "two layers": {"layers": 2},
+    "pairs": {"layers": 2, "bidirectional": True},
+    "pairs summed": {"layers": 2, "bidirectional": True, "merge": "sum"},
+    "projection": {"layers": 2, "projection_size": P},
+    "two biases": {"init": "torch"},
+    "no bias": {"bias": None},
+    "forget bias": {"forget_bias": 2.0},
+}
+# How they run it: each row is handed to the module and to the function.
+RUNS = {
+    "plain": {},
+    "last step": {"return_sequences": False},
+    "time major": {"time_major": True},
+    "residual": {"residual": True},
+    "zoneout": {"wrappers": (lstmjax.Zoneout(0.2, 0.3),)},
+    "dropout": {"dropout": 0.4, "wrappers": (lstmjax.RecurrentDropout(0.3),)},
+    "half precision": {"dtype": jnp.bfloat16},
+    "segments": {"checkpoint": 2, "unroll": 2, "backend": "scan"},
+}
+sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+runs = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+
+
+@pytest.fixture
+def xs():
+    return jax.random.normal(jax.random.key(7), (B, T, I))
+
+
+@pytest.fixture
+def promotion():
+    """Optax' Adam multiplies arrays by NumPy scalars of other dtypes, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def assert_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def total(ys):
+    return sum(jnp.sum(jnp.sin(y.astype(jnp.float32))) for y in jax.tree.leaves(ys))
+
+
+# --- the modules are the functions -----------------------------------------------------------------
+
+
+@runs
+def test_lstm_is_stacked(xs, run):
+    model = LSTM(I, H, layers=2, rngs=nnx.Rngs(0), **run)
+    xs = xs.swapaxes(0, 1) if model.time_major else xs
+    key, params = jax.random.key(3), model.to_params()
+    # one compiled program each, so that both sides round alike
+    actual = nnx.jit(lambda m: m(xs, lengths=LENGTHS, rngs=key))(model)
+    expected = jax.jit(lambda p: lstmjax.stacked(p, xs, lengths=LENGTHS, key=key, **run))(params)
+    assert_equal(actual, expected)
+
+
+@runs
+def test_network_is_network(xs, run):
+    model = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(0), **run)
+    xs = xs.swapaxes(0, 1) if model.time_major else xs
+    key, params = jax.random.key(3), model.to_params()
+    actual = nnx.jit(lambda m: m(xs, lengths=LENGTHS, rngs=key, return_state=True))(model)
+    expected = jax.jit(lambda p: lstmjax.network(p, xs, lengths=LENGTHS, key=key, **run))(params)
+    assert_equal(actual, expected)
+    assert_equal(model(xs, lengths=LENGTHS, rngs=key), model(xs, lengths=LENGTHS, rngs=key, return_state=True)[1])
+
+
+def test_call_passes_everything_on(xs):
+    model = LSTM(I, H, layers=2, rngs=nnx.Rngs(0))
+    params = model.to_params()
+    start = jax.tree.map(lambda a: a + 0.5, lstmjax.stacked(params, xs)[0])
+    options = {
+        "mask": jax.random.bernoulli(jax.random.key(1), 0.7, (B, T)),
+        "resets": jax.random.bernoulli(jax.random.key(2), 0.3, (B, T)),
+        "reset_state": start,
+        "emit": "step",
+        "padding": "hold",
+    }
+    assert_equal(model(xs, start, **options), lstmjax.stacked(params, xs, start, **options))
+    head = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(0))
+    options = {name: options[name] for name in ("mask", "resets")}
+    assert_equal(head(xs, start, **options), lstmjax.network(head.to_params(), xs, start, **options)[1])
+
+
+@sizes
+def test_gradients_are_the_functions(xs, size):
+    model = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0), **size)
+    merge = {"merge": model.merge}
+    expected = jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **merge)[1]))(model.to_params())
+    of_module = nnx.grad(lambda m: total(m(xs, lengths=LENGTHS)))(model)
+    held = nnx.merge(nnx.graphdef(model), of_module)
+    assert_close(held.to_params(), expected, gradient=True)
+    of_params = jax.jit(jax.grad(lambda p: total(LSTMNetwork.from_params(p, **merge)(xs, lengths=LENGTHS))))
+    assert_close(of_params(model.to_params()), expected, gradient=True)
+
+
+def test_gradient_of_what_a_module_gives_as_params(xs):
+    model = LSTM(I, H, rngs=nnx.Rngs(0))
+    loss = lambda m: total(lstmjax.stacked(m.to_params(), xs))
+    expected = jax.grad(lambda p: total(lstmjax.stacked(p, xs)))(model.to_params())
+    assert_close(nnx.merge(nnx.graphdef(model), nnx.grad(loss)(model)).to_params(), expected, gradient=True)
+    assert_close(jax.grad(loss)(model).to_params(), expected, gradient=True)  # a module is a pytree
+
+
+def test_initial_values_are_the_functions():
+    key = nnx.Rngs(5).params()
+    options = {"bidirectional": True, "merge": "sum", "projection_size": P, "init": "torch", "forget_bias": 0.5}
+    model = LSTM(I, H, layers=2, rngs=nnx.Rngs(5), **options)
+    assert_equal(model.to_params(), lstmjax.init_stacked(key, I, H, 2, **options))
+    head = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(5), **options)
+    assert_equal(head.to_params(), lstmjax.init_network(key, I, H, O, 2, **options))
+    cell = LSTMCell(I, H, projection_size=P, init="torch", forget_bias=0.5, rngs=nnx.Rngs(5))
+    assert_equal(cell.to_params(), lstmjax.init_params(key, I, H, projection_size=P, init="torch", forget_bias=0.5))
+
+
+# --- parameters in and out -------------------------------------------------------------------------
+
+
+@sizes
+def test_round_trip_is_exact(size):
+    stack = lstmjax.init_stacked(jax.random.key(0), I, H, **size)
+    assert_equal(LSTM.from_params(stack).to_params(), stack)
+    net = lstmjax.init_network(jax.random.key(0), I, H, O, **size)
+    assert_equal(LSTMNetwork.from_params(net).to_params(), net)
+    one = stack[0].forward if "bidirectional" in size else stack[0]
+    assert_equal(LSTMCell.from_params(one).to_params(), one)
+    assert_equal(jax.jit(lambda p: LSTM.from_params(p).to_params())(stack), stack)
+
+
+def test_from_params_takes_layers_of_any_sizes(xs):
+    a, b, c = (lstmjax.init_params(jax.random.key(n), i, h) for n, (i, h) in enumerate(((I, H), (I, H), (2 * H, 3))))
+    layers = (lstmjax.Bidirectional(a, b), c)
+    assert_equal(LSTM.from_params(layers)(xs), lstmjax.stacked(layers, xs))
+
+
+def test_from_params_takes_the_options(xs):
+    params = LSTM(I, H, layers=2, rngs=nnx.Rngs(0)).to_params()
+    model = LSTM.from_params(params, dropout=0.5, return_sequences=False, residual=True, rngs=nnx.Rngs(dropout=1))
+    assert not np.array_equal(model(xs)[1], model(xs)[1])
+    model.eval()
+    assert_equal(model(xs), lstmjax.stacked(params, xs, return_sequences=False, residual=True))
+
+
+def test_a_given_module_is_a_module(xs):
+    params = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0)).to_params()
+    model = LSTMNetwork.from_params(params)
+    assert type(model) is LSTMNetwork
+    assert jax.tree.structure(nnx.state(model)) == jax.tree.structure(nnx.state(LSTMNetwork(I, H, O, rngs=nnx.Rngs(0))))
+    model.extra = nnx.Param(jnp.ones(2))
+    assert "extra" in nnx.state(model)
+    assert_equal(model(xs), lstmjax.network(params, xs)[1])
+
+
+def test_state_is_named_by_the_fields():
+    model = LSTMNetwork(I, H, O, bidirectional=True, projection_size=P, rngs=nnx.Rngs(0))
+    shapes = {".".join(map(str, path)): v.shape for path, v in nnx.to_flat_state(nnx.state(model))}
+    cell = {"w_x": (I, 4, H), "w_h": (P, 4, H), "b": (4, H), "w_p": (H, P)}  # no b_h: None holds nothing
+    expected = {f"layers.0.{way}.{name}": shape for way in ("forward", "reverse") for name, shape in cell.items()}
+    assert shapes == expected | {"head.w": (2 * P, O), "head.b": (O,)}
+    assert all(isinstance(v, nnx.Param) for _, v in nnx.to_flat_state(nnx.state(model)))
+
+
+def test_split_merge_update_pickle(xs):
+    model = LSTMNetwork(I, H, O, layers=2, dropout=0.2, rngs=nnx.Rngs(0))
+    model.eval()
+    expected = model(xs)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    assert_equal(nnx.merge(graphdef, params, rest)(xs), expected)
+    other = LSTMNetwork(I, H, O, layers=2, dropout=0.2, deterministic=True, rngs=nnx.Rngs(1))
+    nnx.update(other, params)
+    assert_equal(other(xs), expected)
+    assert_equal(nnx.clone(model)(xs), expected)
+    plain = LSTMNetwork.from_params(model.to_params())
+    assert_equal(pickle.loads(pickle.dumps(plain))(xs), expected)
+    pure = nnx.to_pure_dict(nnx.state(plain))
+    assert set(pure) == {"layers", "head"}
+    assert pure["layers"][1]["w_x"].shape == (H, 4, H)
+
+
+# --- training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("promotion")
+def test_training_equals_training_of_the_function(xs):
+    labels = jnp.array([0, 4, 6])
+    entropy = optax.losses.softmax_cross_entropy_with_integer_labels
+    model = LSTMNetwork(I, H, O, bidirectional=True, init="torch", projection_size=P, rngs=nnx.Rngs(0))
+    params = model.to_params()
+    tx = optax.adam(0.05)
+    optimizer, state = nnx.Optimizer(model, tx, wrt=nnx.Param), tx.init(params)
+
+    @nnx.jit
+    def module_step(model, optimizer):
+        value, grads = nnx.value_and_grad(lambda m: entropy(m(xs), labels).mean())(model)
+        optimizer.update(model, grads)
+        return value
+
+    @jax.jit
+    def function_step(params, state):
+        loss = lambda p: entropy(lstmjax.network(p, xs)[1], labels).mean()
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(grads, state)
+        return optax.apply_updates(params, updates), state, value
+
+    losses = []
+    for _ in range(10):
+        losses.append(module_step(model, optimizer))
+        params, state, value = function_step(params, state)
+        np.testing.assert_allclose(losses[-1], value, rtol=1e-5)
+    # Adam divides by the root of the second moment, which enlarges what rounding leaves of a small gradient.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), model.to_params(), params)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_training_draws_at_every_step(xs):
+    model = LSTM(I, H, layers=2, dropout=0.5, rngs=nnx.Rngs(0))
+    step = nnx.jit(lambda m: m(xs)[1])
+    first, second = step(model), step(model)
+    assert not np.array_equal(first, second)
+    model.eval()
+    assert_equal(step(model), lstmjax.stacked(model.to_params(), xs)[1])
+    model.train()
+    assert not np.array_equal(step(model), second)
+
+
+def test_deterministic_by_call_by_view_and_by_constructor(xs):
+    model = LSTMNetwork(I, H, O, dropout=0.5, rngs=nnx.Rngs(0))
+    expected = lstmjax.network(model.to_params(), xs)[1]
+    assert not np.array_equal(model(xs), expected)
+    assert_equal(model(xs, deterministic=True), expected)
+    assert_equal(nnx.view(model, deterministic=True)(xs), expected)
+    assert model.deterministic is False
+    quiet = LSTMNetwork.from_params(model.to_params(), dropout=0.5, deterministic=True)
+    assert_equal(quiet(xs), expected)
+    key = jax.random.key(9)
+    drawn = lstmjax.network(model.to_params(), xs, dropout=0.5, key=key)[1]
+    assert_equal(quiet(xs, deterministic=False, rngs=key), drawn)
+    by_stream = quiet(xs, deterministic=False, rngs=nnx.Rngs(dropout=9))
+    assert_equal(by_stream, lstmjax.network(model.to_params(), xs, dropout=0.5, key=nnx.Rngs(dropout=9).dropout())[1])
+
+
+def test_expected_values_at_evaluation(xs):
+    zone = (lstmjax.Zoneout(0.3, 0.2),)
+    model = LSTM(I, H, wrappers=zone, rngs=nnx.Rngs(0))
+    model.eval()
+    assert_equal(model(xs), lstmjax.stacked(model.to_params(), xs, wrappers=zone))
+
+
+def test_only_what_draws_holds_a_stream():
+    assert not nnx.state(LSTM(I, H, rngs=nnx.Rngs(0)), nnx.RngState)
+    assert nnx.state(LSTM(I, H, dropout=0.1, rngs=nnx.Rngs(0)), nnx.RngState)
+
+
+def test_ensemble_under_vmap(xs):
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap
+    def build(rngs):
+        return LSTMNetwork(I, H, O, rngs=rngs)
+
+    models = build(nnx.Rngs(0))
+    actual = nnx.vmap(lambda m: m(xs))(models)
+    members = [LSTMNetwork.from_params(jax.tree.map(lambda a, n=n: a[n], models.to_params())) for n in range(3)]
+    assert_close(actual, jnp.stack([m(xs) for m in members]))
+
+
+def test_half_precision_keeps_c_in_float32(xs):
+    model = LSTM(I, H, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    ((h, c),), ys = model(xs)
+    assert (h.dtype, c.dtype, ys.dtype) == (jnp.bfloat16, jnp.float32, jnp.bfloat16)
+    assert model.to_params()[0].w_x.dtype == jnp.float32
+    stored = LSTM(I, H, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert stored.to_params()[0].w_x.dtype == jnp.bfloat16
+    assert stored(xs.astype(jnp.bfloat16))[0][0][1].dtype == jnp.float32
+
+
+# --- the cell in Flax's own loops -------------------------------------------------------------------
+
+
+def fill_separate(cell, params):
+    """Writes our parameters into Flax's LSTMCell, a Linear for each gate; its bias is on the h side."""
+    for name, x, h in zip("ifgo", (cell.ii, cell.if_, cell.ig, cell.io), (cell.hi, cell.hf, cell.hg, cell.ho)):
+        gate = params.gate(name)
+        x.kernel[...], h.kernel[...], h.bias[...] = gate.w_x, gate.w_h, gate.b
+    return cell
+
+
+def fill_joint(cell, params):
+    """Writes our parameters into Flax's OptimizedLSTMCell, gates side by side."""
+    cell.dense_i.kernel[...] = params.w_x.reshape(I, -1)
+    cell.dense_h.kernel[...] = params.w_h.reshape(H, -1)
+    cell.dense_h.bias[...] = params.b.reshape(-1)
+    return cell
+
+
+FLAX = {"LSTMCell": (nnx.LSTMCell, fill_separate), "OptimizedLSTMCell": (nnx.OptimizedLSTMCell, fill_joint)}
+flax_cells = pytest.mark.parametrize(("theirs", "fill"), FLAX.values(), ids=FLAX)
+
+
+@pytest.fixture
+def cell():
+    """A cell whose bias is random, too."""
+    params = lstmjax.init_params(jax.random.key(2), I, H, init="equinox")
+    return LSTMCell.from_params(params)
+
+
+@flax_cells
+@pytest.mark.parametrize("how", [{}, {"reverse": True}, {"reverse": True, "keep_order": True}], ids=str)
+@pytest.mark.parametrize("lengths", [None, np.array([5, 1, 3])], ids=["full", "ragged"])
+def test_cell_in_rnn_equals_flax(xs, cell, theirs, fill, how, lengths):
+    reference = nnx.RNN(fill(theirs(I, H, rngs=nnx.Rngs(0)), cell.to_params()), return_carry=True, **how)
+    expected = reference(xs, seq_lengths=lengths)
+    actual = nnx.RNN(cell, return_carry=True, **how)(xs, seq_lengths=lengths)
+    assert_close(actual, expected)
+
+
+@flax_cells
+def test_cell_gradients_equal_flax(xs, cell, theirs, fill):
+    blank = theirs(I, H, rngs=nnx.Rngs(0))
+
+    def through(run):
+        return jax.grad(lambda p, x: total(run(p)(x)), argnums=(0, 1))(cell.to_params(), xs)
+
+    ours = through(lambda p: nnx.RNN(LSTMCell.from_params(p)))
+    flax = through(lambda p: nnx.RNN(fill(nnx.clone(blank), p)))
+    assert_close(ours, flax, gradient=True)
+    assert_close(ours, through(lambda p: lambda x: lstmjax.lstm(p, x)[1]), gradient=True)
+
+
+@pytest.mark.parametrize("time_major", [False, True])
+def test_rnn_of_our_cell_is_lstm(xs, time_major):
+    cell = LSTMCell(I, H, projection_size=P, init="torch", rngs=nnx.Rngs(0))
+    xs = xs.swapaxes(0, 1) if time_major else xs
+    (c, h), ys = nnx.RNN(cell, return_carry=True, time_major=time_major)(xs)
+    assert_close(((h, c), ys), lstmjax.lstm(cell.to_params(), xs, time_major=time_major))
+
+
+def test_cell_in_bidirectional(xs, cell):
+    back = LSTMCell(I, H, rngs=nnx.Rngs(4))
+    both = nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(back))
+    pair = lstmjax.Bidirectional(cell.to_params(), back.to_params())
+    assert_close(both(xs, seq_lengths=np.array([5, 1, 3]))[0], lstmjax.stacked((pair,), xs)[1][0])
+    assert_close(both(xs), lstmjax.stacked((pair,), xs)[1])
+
+
+def test_cell_trains_in_rnn(xs):
+    model = nnx.RNN(LSTMCell(I, H, rngs=nnx.Rngs(0)))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        value, grads = nnx.value_and_grad(lambda m: jnp.mean((m(xs) - 0.2) ** 2))(model)
+        optimizer.update(model, grads)
+        return value
+
+    losses = [step(model, optimizer) for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_cell_in_half_precision(xs):
+    cell = LSTMCell(I, H, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    (c, h), ys = nnx.RNN(cell, return_carry=True)(xs)
+    assert (c.dtype, h.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16, jnp.bfloat16)
+    assert_equal(((h, c), ys), lstmjax.lstm(cell.to_params(), xs, dtype=jnp.bfloat16))
+
+
+def test_carry_is_c_then_h():
+    cell = LSTMCell(I, H, projection_size=P, rngs=nnx.Rngs(0))
+    c, h = cell.initialize_carry((B, I))
+    assert (c.shape, h.shape, cell.num_feature_axes) == ((B, H), (B, P), 1)
+    ones = jax.nn.initializers.ones
+    c, h = cell.initialize_carry((B, I), nnx.Rngs(0), ones)
+    assert_equal((c, h), (jnp.ones((B, H)), jnp.ones((B, P))))
+    normal = jax.nn.initializers.normal(1.0)
+    drawn = cell.initialize_carry((I,), nnx.Rngs(carry=0).carry, normal)
+    assert [a.shape for a in drawn] == [(H,), (P,)]
+    assert np.std(drawn[0]) > 0
+
+
+# --- what is refused --------------------------------------------------------------------------------
+
+PARAMS = lstmjax.init_params(jax.random.key(0), I, H)
+REFUSED = {
+    "in_features is 0": lambda r: LSTM(0, H, rngs=r),
+    "hidden_features is 2.5": lambda r: LSTM(I, 2.5, rngs=r),
+    "out_features is -1": lambda r: LSTMNetwork(I, H, -1, rngs=r),
+    "layers is 0": lambda r: LSTM(I, H, layers=0, rngs=r),
+    "projection_size is 0": lambda r: LSTM(I, H, projection_size=0, rngs=r),
+    "init is 'pytorch'": lambda r: LSTM(I, H, init="pytorch", rngs=r),
+    "bias is 'triple'": lambda r: LSTM(I, H, bias="triple", rngs=r),
+    "merge is 'mean'": lambda r: LSTM(I, H, merge="mean", rngs=r),
+    "dropout is 1.0": lambda r: LSTM(I, H, dropout=1.0, rngs=r),
+    "wrappers is a Zoneout": lambda r: LSTM(I, H, wrappers=lstmjax.Zoneout(0.1, 0.1), rngs=r),
+    "backend is 'gpu'": lambda r: LSTM(I, H, backend="gpu", rngs=r),
+    "unroll is 0": lambda r: LSTM(I, H, unroll=0, rngs=r),
+    "dtype is int32": lambda r: LSTM(I, H, dtype=jnp.int32, rngs=r),
+    "param_dtype is int32": lambda r: LSTM(I, H, param_dtype=jnp.int32, rngs=r),
+    "params is a LSTMParams, expected a tuple": lambda r: LSTM.from_params(PARAMS),
+    "params is a tuple, expected NetworkParams": lambda r: LSTMNetwork.from_params((PARAMS,)),
+    "params is a tuple, expected LSTMParams": lambda r: LSTMCell.from_params((PARAMS,)),
+    "one key serves one call": lambda r: LSTM.from_params((PARAMS,), dropout=0.1, rngs=jax.random.key(0)),
+    "rngs is None, but dropout": lambda r: LSTM.from_params((PARAMS,), dropout=0.1)(jnp.ones((T, I))),
+    "rngs is None, but carry_init": lambda r: LSTMCell(I, H, rngs=r).initialize_carry(
+        (B, I), None, jax.nn.initializers.ones
+    ),
+    "xs has 3 features": lambda r: LSTM(I, H, rngs=r)(jnp.ones((B, T, 3))),
+    "layers has 2|state has 1 entries": lambda r: LSTM(I, H, layers=2, rngs=r)(jnp.ones((T, I)), ((1.0, 1.0),)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_refusals_name_the_argument(words):
+    with pytest.raises((ValueError, TypeError), match=f"(?i){words}"):
+        REFUSED[words](nnx.Rngs(0))
