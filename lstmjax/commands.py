@@ -1,0 +1,90 @@
+"""What `lstmjax evaluate` and `lstmjax predict` do, as functions that give lines of text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lstmjax.data import DataError, Sequences, labelled, load, read
+from lstmjax.inference import Prediction, evaluate, predict
+from lstmjax.losses import LOSSES
+from lstmjax.runs import RunError
+from lstmjax.train import load_run
+
+
+def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:
+    """Gives the loss and, on the last line, the metric of a run's best checkpoint.
+
+    Args:
+        run: the run's folder.
+        part: "train", "validation" or "test" of the run's own data.
+        data: a file of labelled sequences instead.
+
+    Raises:
+        UserError: no such run, or the data cannot be used.
+    """
+    trained = load_run(run)
+    config, about = trained.config, trained.about
+    if data is not None:
+        name, sequences = Path(data).name, labelled(str(data), about, config.loss.name)
+    else:
+        parts, found = load(config.data, config.loss.name)
+        if found != about:
+            raise RunError(f"{run}: the data have changed since this run began; name a file by --data")
+        name, sequences = part, getattr(parts, part)
+        if sequences is None:
+            raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
+    values = evaluate(trained, sequences)
+    metric = LOSSES[config.loss.name].metric
+    yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
+    yield f"{name} {metric} {values[metric]:.4f}"
+
+
+def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:
+    """Gives what a run's network says of the sequences in a file, as lines of CSV; or where they were written.
+
+    Args:
+        run: the run's folder.
+        path: NPZ, NPY or CSV; labels in it are not looked at.
+        out: a CSV or NPZ file to write to.
+
+    Raises:
+        UserError: no such run, or the file cannot be used.
+    """
+    if out is not None and Path(out).suffix.lower() not in (".csv", ".npz"):
+        raise DataError(f"{out}: unknown kind of file to write; expected a name that ends in .csv or .npz")
+    trained = load_run(run)
+    data = read(path, labels=False)
+    trained.about.scaled(data, str(path))  # says what does not fit, by the file's name
+    prediction = predict(trained, data.x, data.lengths)
+    if out is None:
+        yield from table(prediction, data, trained.about.classes).splitlines()
+        return
+    if Path(out).suffix.lower() == ".npz":
+        names = {} if data.lengths is None else {"lengths": data.lengths}
+        classes = {} if prediction.classes is None else {"classes": prediction.classes}
+        np.savez(out, outputs=prediction.outputs, **classes, **names)
+    else:
+        Path(out).write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
+    yield f"{len(data.x)} predictions written to {out}"
+
+
+def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None) -> str:
+    """Gives predictions as CSV: the sequence, the step if there is one for each, the class, the numbers."""
+    outputs = prediction.outputs
+    per_step = outputs.ndim == 3
+    numbers = [f"p_{c}" for c in classes] if classes else [f"y_{n}" for n in range(outputs.shape[-1])]
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n").writerow
+    write(["sequence", *(["step"] if per_step else []), *(["class"] if classes else []), *numbers])
+    for at in np.ndindex(*outputs.shape[:-1]):
+        if per_step and data.lengths is not None and at[1] >= data.lengths[at[0]]:
+            continue
+        name = data.names[at[0]] if data.names else at[0]
+        said = [] if prediction.classes is None else [prediction.classes[at]]
+        write([name, *at[1:], *said, *(f"{value:.6g}" for value in outputs[at])])
+    return text.getvalue()

@@ -1,0 +1,313 @@
+"""The configuration of a run: what the YAML file may say, with its checks and its messages.
+
+No JAX here, so that `lstmjax --help` and a mistyped key are answered at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class UserError(ValueError):
+    """What a user can put right; the command line prints its message and nothing else."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or does not make sense."""
+
+
+Size = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Above0 = Annotated[float, Field(gt=0.0)]
+AtLeast0 = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about keys and types."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class Model(Section):
+    """The network: LSTM layers and a Dense head."""
+
+    hidden_size: Size = 128
+    """H, units of each layer in each direction."""
+    layers: Size = 1
+    """L, layers on top of each other."""
+    bidirectional: bool = False
+    """Read the sequence in both directions."""
+    merge: Literal["concat", "sum"] = "concat"
+    """How the two directions' outputs are joined."""
+    dropout: Rate = 0.0
+    """Rate of dropout between layers and before the head."""
+    recurrent_dropout: Rate = 0.0
+    """Rate of dropout on h before the recurrent product, one mask a sequence."""
+    zoneout: Rate = 0.0
+    """Probability that a unit keeps its h and its c."""
+    projection_size: Size | None = None
+    """P, width of h if it is a projection; None: P = H."""
+    bias: Literal["preset", "single", "double"] | None = "preset"
+    """Biases of each gate: "preset" has as many as the preset's framework."""
+    init: Literal["default", "torch", "keras", "flax", "flax_optimized_nnx", "haiku", "equinox"] = "default"
+    """Preset of initial values."""
+    forget_bias: float | None = None
+    """Initial bias of the forget gate; None: as the preset has it."""
+    residual: bool = False
+    """Add what enters a layer to what it gives, from the second layer on."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Dtype of the computation."""
+    param_dtype: Literal["float32", "float64"] = "float32"
+    """Dtype in which the parameters are kept."""
+
+    @property
+    def needs_x64(self) -> bool:
+        """Whether JAX must be allowed 64-bit numbers."""
+        return "float64" in (self.dtype, self.param_dtype)
+
+
+class Data(Section):
+    """What is learned from."""
+
+    source: str = "digits"
+    """"digits" (in the package), or an NPZ or CSV file of your own."""
+    validation: str | None = None
+    """File of the validation part; None: a part of the source."""
+    test: str | None = None
+    """File of the test part; None: there is none (the digits have their own)."""
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Part of the source that validates, drawn once for all seeds (the digits' is fixed: the last 288)."""
+    normalize: Literal["none", "standardize"] = "none"
+    """"standardize": mean 0 and deviation 1 of each feature, by the training part; kept with the run."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Pixels by which each image is shifted at random while training; for images given row by row."""
+
+    @model_validator(mode="after")
+    def _digits_are_whole(self) -> Self:
+        if self.source == "digits" and (self.validation or self.test or self.normalize != "none"):
+            raise ValueError(
+                "the digits bring their validation and test part and their scale (pixels / 16) with them; "
+                "remove data.validation, data.test and data.normalize"
+            )
+        return self
+
+
+class Optimizer(Section):
+    """How the parameters move."""
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop", "lion"] = "adamw"
+    """The rule, from Optax."""
+    learning_rate: Above0 = 1e-3
+    """Step size, at its highest."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the step size falls after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the step size rises from zero."""
+    final_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """What the schedule ends at, as a part of the learning rate."""
+    weight_decay: AtLeast0 = 0.0
+    """Decoupled decay of all parameters (Loshchilov & Hutter 2019)."""
+    momentum: Rate = 0.9
+    """Momentum of sgd; the others have their own."""
+    clip_norm: Above0 | None = None
+    """Largest norm of a gradient; None: no clipping."""
+
+    @model_validator(mode="after")
+    def _adam_does_not_decay(self) -> Self:
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("adam with weight_decay is adamw; say optimizer.name: adamw")
+        return self
+
+
+class Loss(Section):
+    """What the logits mean."""
+
+    name: Literal["softmax", "sigmoid", "linear"] = "softmax"
+    """"softmax": one class; "sigmoid": labels that may hold together; "linear": numbers (squared error)."""
+    label_smoothing: Rate = 0.0
+    """Part of the target that is spread over all classes."""
+
+    @model_validator(mode="after")
+    def _numbers_are_not_smoothed(self) -> Self:
+        if self.name == "linear" and self.label_smoothing:
+            raise ValueError("loss.label_smoothing is for classes; set it to 0 for loss.name: linear")
+        return self
+
+
+class Config(Section):
+    """A whole run."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    loss: Loss = Loss()
+    batch_size: Size = 64
+    """B, sequences in one step."""
+    epochs: Size | None = None
+    """Passes over the training part; give this or steps."""
+    steps: Size | None = None
+    """Training steps; give this or epochs."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides initial values, order, dropout and shifts."""
+    evaluate_every: Size | None = None
+    """Steps between validations; None: once an epoch."""
+    checkpoint_every: Size | None = None
+    """Steps between checkpoints, each validated; None: at every validation."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            given = "neither" if self.epochs is None else "both"
+            raise ValueError(
+                f"give exactly one of epochs and steps, {given} was given (on the command line, --epochs None "
+                "takes epochs away)"
+            )
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """What a checkpoint is known by: a hash of everything but where the data lies."""
+        where = {"data": {"source", "validation", "test"}}
+        return hashlib.sha256(self.model_dump_json(exclude=where).encode()).hexdigest()[:16]  # type: ignore[arg-type]
+
+
+def load_config(path: str | Path) -> Config:
+    """Gives the configuration in a YAML file.
+
+    Paths in `data` are read from the folder in which the command runs, and made absolute.
+
+    Raises:
+        ConfigError: no such file, no YAML, an unknown key, a wrong type or value; the message names
+            the file, the key and the nearest valid one.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_similar_file(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    try:
+        tree = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        raise ConfigError(f"{line}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict | None):
+        raise ConfigError(f"{path}: holds a {type(tree).__name__}, expected keys and values such as 'epochs: 60'")
+    return parse_config(tree or {}, str(path))
+
+
+def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
+    """Gives the configuration that a tree of plain values describes; `name` is where it came from.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value.
+
+    >>> parse_config({"epochs": 3, "model": {"hiden_size": 8}})
+    Traceback (most recent call last):
+    ...
+    lstmjax.config.ConfigError: config: unknown key model.hiden_size; did you mean model.hidden_size?
+    """
+    try:
+        return with_absolute_paths(Config.model_validate_json(json.dumps(tree, default=str)))
+    except ValidationError as error:
+        raise ConfigError(explain(error, name)) from None
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Gives the configuration with the paths of its data made absolute."""
+    data = config.data
+    paths = {k: v for k in ("source", "validation", "test") if (v := getattr(data, k)) and v != "digits"}
+    update = {k: str(Path(v).expanduser().absolute()) for k, v in paths.items()}
+    return config.model_copy(update={"data": data.model_copy(update=update)}) if update else config
+
+
+def dump_config(config: Config) -> str:
+    """Gives the configuration, all defaults resolved, as YAML that `load_config` reads again."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def explain(error: ValidationError, name: str) -> str:
+    """Gives a line for each thing that is wrong: the key, what came, what was expected."""
+    lines = []
+    for one in error.errors():
+        # The parts of a union ("int", "literal[...]") stand in the location beside the keys.
+        key = ".".join(str(part) for part in _own_keys(one["loc"], error.title))
+        message = one["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+        if one["type"] == "extra_forbidden":
+            lines.append(f"{name}: unknown key {key}{_nearest(key)}")
+        elif one["type"] == "value_error":
+            lines.append(f"{name}: {key + ': ' if key else ''}{message}")
+        else:
+            lines.append(f"{name}: {key} is {one['input']!r}; {message}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Gives all keys of the configuration, with dots: "model", "model.hidden_size", ..."""
+    result = []
+    for field, info in section.model_fields.items():
+        result.append(prefix + field)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            result += keys(info.annotation, f"{prefix}{field}.")
+    return result
+
+
+def _own_keys(loc: tuple[int | str, ...], title: str) -> list[int | str]:
+    known, own = set(keys()), [] if title == "Config" else [title.lower()]
+    for part in loc:
+        if own and ".".join(map(str, own)) in known - {"model", "data", "optimizer", "loss"}:
+            break
+        own.append(part)  # type: ignore[arg-type]
+    return own  # type: ignore[return-value]
+
+
+def _nearest(key: str) -> str:
+    """Gives the nearest valid key: in the same section, else the same word elsewhere, else the valid ones."""
+    section, _, word = key.rpartition(".")
+    beside = [k for k in keys() if k.rpartition(".")[0] == section]
+    by_word = {k.rpartition(".")[2]: k for k in reversed(keys())}
+    near = get_close_matches(key, beside, 1, 0.75) or [by_word[w] for w in get_close_matches(word, by_word, 1, 0.75)]
+    near = near or get_close_matches(key, beside, 1)
+    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(beside or keys())}"
+
+
+def _similar_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f", nor is there a folder {path.parent}"
+    near = get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 3e-4 as a number and no key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value} is given twice; remove one of them", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)

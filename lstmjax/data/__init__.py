@@ -1,0 +1,21 @@
+"""Data: the digits in the package, the user's own files, and batches from them."""
+
+from lstmjax.data.batches import batch, batch_rows, steps_per_epoch
+from lstmjax.data.digits import digits
+from lstmjax.data.files import read
+from lstmjax.data.load import labelled, load
+from lstmjax.data.sequences import About, DataError, Parts, Sequences
+
+__all__ = [
+    "About",
+    "DataError",
+    "Parts",
+    "Sequences",
+    "batch",
+    "batch_rows",
+    "digits",
+    "labelled",
+    "load",
+    "read",
+    "steps_per_epoch",
+]

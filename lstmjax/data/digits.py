@@ -1,0 +1,30 @@
+"""The handwritten digits that come with the package; DIGITS.md tells where they are from."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+
+from lstmjax.data.sequences import Parts, Sequences
+
+TRAIN, VALIDATION, TEST = 1149, 288, 360
+INK = 16.0  # the largest value of a pixel
+
+
+def digits() -> Parts:
+    """Gives the 1,797 images, 8 × 8, row by row as time steps: T = 8, I = 8, ten classes.
+
+    Train on the first 1,149, validate on the next 288, test on the last 360. Pixels are whole
+    numbers from 0 to 16.
+
+    >>> parts = digits()
+    >>> parts.train.x.shape, parts.validation.x.shape, parts.test.x.shape
+    ((1149, 8, 8), (288, 8, 8), (360, 8, 8))
+    >>> "".join(" .+#"[int(pixel) // 5] for pixel in parts.train.x[0, 0])
+    ' .+. '
+    """
+    with files("lstmjax.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        whole = Sequences(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
+    ends = np.cumsum([0, TRAIN, VALIDATION, TEST])
+    return Parts(*(whole.take(slice(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)))

@@ -1,0 +1,169 @@
+"""From the `data` section of a configuration to the arrays that are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import numpy as np
+
+from lstmjax.config import Data
+from lstmjax.data.digits import INK, digits
+from lstmjax.data.files import read
+from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
+
+SPLIT_SEED = 20260101  # the same split for all seeds, so that they can be compared
+
+
+def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
+    """Gives the parts of the data, scaled and with y as the loss wants it, and what is known about them.
+
+    Args:
+        data: which data, and how they are split and scaled.
+        loss: "softmax": y becomes the number of its class, int32 `[N]` or, with a label at each
+            step, `[N, T]`; "sigmoid" (zeros and ones) and "linear": float32 `[N, O]` or `[N, T, O]`.
+
+    Raises:
+        DataError: the files do not hold what is needed.
+    """
+    raw = digits() if data.source == "digits" else _from_files(data)
+    name = data.source
+    classes = _classes(raw, name) if loss == "softmax" else None
+    targets = TARGETS[loss]
+    parts = Parts(*(None if p is None else p._replace(y=targets(p, classes, name)) for p in raw))
+    y = parts.train.y
+    assert y is not None
+    per_step = y.ndim == (2 if loss == "softmax" else 3)
+    offset, scale = _scaling(data, parts.train)
+    about = About(
+        input_size=parts.train.x.shape[-1],
+        output_size=len(classes) if classes else y.shape[-1],
+        per_step=per_step,
+        classes=classes,
+        offset=offset,
+        scale=scale,
+        features=parts.train.features,
+        fingerprint=fingerprint(parts.train, parts.validation),
+    )
+    if data.shift and (parts.train.lengths is not None or min(parts.train.x.shape[1:]) <= data.shift or per_step):
+        raise DataError(
+            f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
+            "set data.shift to 0"
+        )
+    return Parts(*(None if p is None else about.scaled(p, name) for p in parts)), about
+
+
+def labelled(path: str, about: About, loss: str) -> Sequences:
+    """Gives the sequences of a file, scaled and labelled as those that a network was trained on."""
+    data = about.scaled(read(path), path)
+    data = data._replace(y=TARGETS[loss](data, about.classes, path))
+    assert data.y is not None
+    if loss != "softmax" and data.y.shape[-1] != about.output_size:
+        raise DataError(f"{path}: y has {data.y.shape[-1]} numbers, but the network gives {about.output_size}")
+    return data
+
+
+def _from_files(data: Data) -> Parts:
+    source = read(data.source)
+    if data.validation is not None:
+        train, validation = source, read(data.validation)
+    else:
+        count = len(source.x)
+        held = round(count * data.validation_fraction)
+        if not 0 < held < count:
+            raise DataError(
+                f"{data.source}: {count} sequences cannot be split with data.validation_fraction "
+                f"{data.validation_fraction}; give more, or a file as data.validation"
+            )
+        order = np.random.default_rng(SPLIT_SEED).permutation(count)
+        train, validation = source.take(np.sort(order[held:])), source.take(np.sort(order[:held]))
+    test = None if data.test is None else read(data.test)
+    for part, name in ((validation, data.validation), (test, data.test)):
+        if part is not None and part.x.shape[-1] != source.x.shape[-1]:
+            raise DataError(f"{name}: {part.x.shape[-1]} features, but {data.source} has {source.x.shape[-1]}")
+    return Parts(train, validation, test)
+
+
+def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    size = train.x.shape[-1]
+    if data.source == "digits":
+        return (0.0,) * size, (INK,) * size
+    if data.normalize == "none":
+        return (0.0,) * size, (1.0,) * size
+    steps = train.x[train.valid()].astype(np.float64)  # [all steps, I]
+    deviation = steps.std(axis=0)
+    return tuple(map(float, steps.mean(axis=0))), tuple(float(d) or 1.0 for d in deviation)
+
+
+def _classes(parts: Parts, name: str) -> tuple[str, ...]:
+    """Gives the names of the classes in training and validation: whole numbers in their order, words in theirs."""
+    found: set = set()
+    for part in (parts.train, parts.validation):
+        found |= set(np.unique(_class_labels(part, name)).tolist())
+    words = sorted(found) if not all(_is_number(w) for w in found) else sorted(found, key=int)
+    if len(words) < 2:
+        raise DataError(f"{name}: all labels are {words[0]!r}; a classification needs two classes at least")
+    return tuple(map(str, words))
+
+
+def _class_labels(part: Sequences, name: str) -> np.ndarray:
+    """Gives the labels at valid steps, flat."""
+    y = part.y
+    assert y is not None
+    if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != part.x.shape[1]):
+        raise DataError(
+            f"{name}: y has shape {y.shape}; classes are [sequences], or [sequences, steps] with "
+            f"{part.x.shape[1]} steps. For several labels at once say loss.name: sigmoid, for numbers linear"
+        )
+    if not (np.issubdtype(y.dtype, np.integer) or y.dtype.kind in "Ub"):
+        raise DataError(
+            f"{name}: y is {y.dtype}; classes are whole numbers or words. For numbers say loss.name: linear"
+        )
+    return y if y.ndim == 1 else y[part.valid()]
+
+
+def _as_classes(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
+    assert classes is not None
+    assert part.y is not None
+    words = np.array(classes)
+    known = set(np.unique(_class_labels(part, name)).astype(str).tolist())
+    if strange := sorted(known - set(classes)):
+        raise DataError(f"{name}: label {strange[0]!r} is none of the {len(classes)} classes in training")
+    order = np.argsort(words)
+    found = order[np.minimum(np.searchsorted(words, part.y.astype(str), sorter=order), len(words) - 1)]
+    return found.astype(np.int32)  # behind the end of a sequence: some class, with no weight
+
+
+def _as_numbers(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
+    assert part.y is not None
+    try:
+        y = part.y.astype(np.float32)
+    except ValueError as error:
+        raise DataError(f"{name}: y holds no numbers ({error}); for classes say loss.name: softmax") from None
+    y = y[:, None] if y.ndim == 1 else y
+    if y.ndim not in (2, 3) or (y.ndim == 3 and y.shape[1] != part.x.shape[1]):
+        raise DataError(f"{name}: y has shape {y.shape}, expected [sequences, O] or [sequences, steps, O]")
+    wrong = ~np.isfinite(y) if y.ndim == 2 else ~np.isfinite(y) & part.valid()[..., None]
+    if wrong.any():
+        raise DataError(f"{name}: y{np.argwhere(wrong)[0].tolist()} is no finite number; fill or remove it")
+    return y if y.ndim == 2 else np.where(part.valid()[..., None], y, np.float32(0))
+
+
+def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
+    y = _as_numbers(part, classes, name)
+    if wrong := sorted(set(np.unique(y).tolist()) - {0.0, 1.0}):
+        raise DataError(f"{name}: y holds {wrong[0]:g}; labels that may hold together are 0 or 1 each")
+    return y
+
+
+TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str], np.ndarray]] = MappingProxyType(
+    {"softmax": _as_classes, "sigmoid": _as_switches, "linear": _as_numbers}
+)
+"""What each loss makes of y."""
+
+
+def _is_number(word: object) -> bool:
+    try:
+        return str(int(str(word))) == str(word)
+    except ValueError:
+        return False

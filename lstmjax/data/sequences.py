@@ -1,0 +1,94 @@
+"""What data is: sequences with labels, and what is known about them."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmjax.config import Section, UserError
+
+
+class DataError(UserError):
+    """Data that cannot be used; the message names the file, the place and the remedy."""
+
+
+class Sequences(NamedTuple):
+    """N sequences, padded to the longest one."""
+
+    x: np.ndarray  # [N, T, I]
+    y: np.ndarray | None = None  # [N] or [N, T] classes, or [N, O] or [N, T, O] numbers
+    lengths: np.ndarray | None = None  # [N] valid steps; None: all T
+    names: tuple[str, ...] | None = None  # N of them, as the file calls the sequences
+    features: tuple[str, ...] | None = None  # I of them, as the file calls the features
+
+    def take(self, rows: Any) -> Sequences:
+        """Gives some of the sequences, by slice or by index."""
+        y, lengths = (None if a is None else a[rows] for a in (self.y, self.lengths))
+        names = None if self.names is None else tuple(np.asarray(self.names, object)[rows])
+        return Sequences(self.x[rows], y, lengths, names, self.features)
+
+    def valid(self) -> np.ndarray:
+        """Gives which steps are there, bool `[N, T]`."""
+        n, t = self.x.shape[:2]
+        return np.ones((n, t), bool) if self.lengths is None else np.arange(t) < self.lengths[:, None]
+
+
+class Parts(NamedTuple):
+    """What is learned from, what choices are made on, and what is read once."""
+
+    train: Sequences
+    validation: Sequences
+    test: Sequences | None
+
+
+class About(Section):
+    """What a run must remember of its data, so that it can predict without them."""
+
+    input_size: int
+    """I."""
+    output_size: int
+    """O: classes, labels or numbers."""
+    per_step: bool
+    """Whether there is a label at each step."""
+    classes: tuple[str, ...] | None
+    """Names of the classes, in the order of the logits."""
+    offset: tuple[float, ...]
+    """What is subtracted from each of the I features."""
+    scale: tuple[float, ...]
+    """What each of the I features is divided by, after that."""
+    features: tuple[str, ...] | None
+    """Names of the features, where the file gives them."""
+    fingerprint: int
+    """Checksum of the training and validation part."""
+
+    def scaled(self, data: Sequences, name: str = "x") -> Sequences:
+        """Gives the sequences as the network sees them: x float32, shifted and scaled as in training.
+
+        Raises:
+            DataError: another number of features, or others by name.
+        """
+        if data.x.shape[-1] != self.input_size:
+            raise DataError(
+                f"{name}: {data.x.shape[-1]} features at each step, but the network was trained on I = "
+                f"{self.input_size}; x is [sequences, steps, features]"
+            )
+        if self.features and data.features and self.features != data.features:
+            raise DataError(
+                f"{name}: the feature columns are {', '.join(data.features)}, but the network was trained on "
+                f"{', '.join(self.features)}; give the same ones in the same order"
+            )
+        x = (data.x - np.float32(self.offset)) / np.float32(self.scale)
+        return data._replace(x=x.astype(np.float32, copy=False))
+
+
+def fingerprint(*parts: Sequences) -> int:
+    """Gives a checksum of everything in the parts that training depends on."""
+    crc = 0
+    for part in parts:
+        for array in (part.x, part.y, part.lengths):
+            if array is not None:
+                crc = zlib.crc32(f"{array.shape}{array.dtype}".encode(), crc)
+                crc = zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.size else b"", crc)
+    return crc

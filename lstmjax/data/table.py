@@ -1,0 +1,148 @@
+"""Reads the long CSV format: a row for each step, `sequence,step,feature...,label`."""
+
+from __future__ import annotations
+
+import csv
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lstmjax.data.sequences import DataError, Sequences
+
+FORMAT = "expected the columns sequence, step, one or more features, label"
+
+
+class Row(NamedTuple):
+    """One step of one sequence."""
+
+    line: int
+    step: int
+    cells: list[str]
+    label: str
+
+
+def read_csv(path: Path, *, labels: bool = True) -> Sequences:
+    """Gives the sequences of a long CSV file, in the order in which they first appear.
+
+    The first line names the columns: `sequence` (any name), `step` (0, 1, 2, ... or 1, 2, 3, ...),
+    the features, and `label`, the same in all rows of a sequence. Sequences may differ in length.
+
+    Args:
+        path: the file, UTF-8.
+        labels: whether the column `label` must be there; without, it is not looked at.
+
+    Returns:
+        x `[N, T, I]` padded with zeros, y `[N]` as the file has it, lengths `[N]`.
+
+    Raises:
+        DataError: file, line, column and remedy.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, strict=True)
+            header = [word.strip() for word in next(lines, [])]
+            features = _check_header(path, header, labels)
+            sequences: dict[str, list[Row]] = {}
+            for cells in lines:
+                if any(cell.strip() for cell in cells):
+                    name, row = _row(path, lines.line_num, header, features, cells, labels)
+                    sequences.setdefault(name, []).append(row)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}); write it as UTF-8 with commas") from None
+    if not sequences:
+        raise DataError(f"{path}: has no rows below the first line")
+    first = min(row.step for rows in sequences.values() for row in rows)
+    for name, rows in sequences.items():
+        _check_sequence(path, name, rows, first, labels)
+
+    lengths = np.array([len(rows) for rows in sequences.values()], np.int32)
+    x = np.zeros((len(sequences), lengths.max(), len(features)), np.float32)
+    for n, rows in enumerate(sequences.values()):
+        x[n, : len(rows)] = _numbers(path, features, rows)
+    y = np.array([rows[0].label for rows in sequences.values()]) if labels else None
+    ragged = None if (lengths == lengths[0]).all() else lengths
+    return Sequences(x, y, ragged, tuple(sequences), features)
+
+
+def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...]:
+    for column in ("sequence", "step", *(("label",) if labels else ())):
+        if column not in header:
+            near = get_close_matches(column, header, 1)
+            hint = f" (is {near[0]!r} meant?)" if near else ""
+            raise DataError(f"{path}:1: no column {column!r}{hint}; {FORMAT}")
+    if twice := [word for n, word in enumerate(header) if word in header[:n]]:
+        raise DataError(f"{path}:1: column {twice[0]!r} is there twice; rename one of them")
+    if "" in header:
+        raise DataError(f"{path}:1: column {header.index('') + 1} has no name; {FORMAT}")
+    features = tuple(word for word in header if word not in ("sequence", "step", "label"))
+    if not features:
+        raise DataError(f"{path}:1: no feature columns; {FORMAT}")
+    return features
+
+
+def _row(
+    path: Path, line: int, header: list[str], features: tuple[str, ...], cells: list[str], labels: bool
+) -> tuple[str, Row]:
+    if len(cells) != len(header):
+        raise DataError(
+            f"{path}:{line}: {len(cells)} cells, but the first line names {len(header)} columns; "
+            "a cell is missing or too many"
+        )
+    named = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    for column, cell in named.items():
+        if not cell and (labels or column != "label"):
+            raise DataError(f"{path}:{line}: column {column!r} is empty; fill the cell or remove the sequence")
+    try:
+        step = int(named["step"])
+    except ValueError:
+        raise DataError(f"{path}:{line}: column 'step' is {named['step']!r}, expected a whole number") from None
+    return named["sequence"], Row(line, step, [named[f] for f in features], named.get("label", ""))
+
+
+def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: bool) -> None:
+    """Sorts the rows by step, and refuses gaps, repetitions and a label that changes."""
+    rows.sort(key=lambda row: (row.step, row.line))
+    if first not in (0, 1):
+        raise DataError(f"{path}: the first step is {first}, expected 0 or 1; number the steps of each sequence anew")
+    expected = first
+    for row in rows:
+        if row.step == expected - 1 and row is not rows[0]:
+            raise DataError(
+                f"{path}:{row.line}: column 'step': sequence {name!r} has step {row.step} twice; remove one, or give "
+                "the sequences different names"
+            )
+        if row.step != expected:
+            raise DataError(
+                f"{path}:{row.line}: column 'step' is {row.step}, but step {expected} of sequence {name!r} is missing; "
+                "number the steps without gaps"
+            )
+        if labels and row.label != rows[0].label:
+            raise DataError(
+                f"{path}:{row.line}: column 'label' is {row.label!r}, but sequence {name!r} began with "
+                f"{rows[0].label!r}; give a sequence one label, or use an NPZ file with y [sequences, steps]"
+            )
+        expected += 1
+
+
+def _numbers(path: Path, features: tuple[str, ...], rows: list[Row]) -> np.ndarray:
+    """Gives the features of a sequence, `[T, I]`."""
+    try:
+        numbers = np.array([row.cells for row in rows], dtype=np.float32)
+        if np.isfinite(numbers).all():
+            return numbers
+    except ValueError:
+        pass  # the loop below says which cell it was
+    for row in rows:
+        for feature, cell in zip(features, row.cells, strict=True):
+            try:
+                fine = bool(np.isfinite(np.float32(cell)))
+            except ValueError:
+                fine = False
+            if not fine:
+                raise DataError(
+                    f"{path}:{row.line}: column {feature!r} is {cell!r}, expected a finite number; "
+                    "fill the cell or remove the sequence"
+                )
+    raise AssertionError("a number that NumPy refuses as a whole and takes one by one")

@@ -1,0 +1,335 @@
+"""Trains a network from a configuration: `train`, `resume`, and the step that they repeat."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lstmjax.checkpoint import Checkpoints
+from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, UserError
+from lstmjax.data import About, Parts, Sequences, batch, load, steps_per_epoch
+from lstmjax.inference import Sums, Trained, evaluate, logits_of, sums_of
+from lstmjax.losses import LOSSES
+from lstmjax.network import NetworkParams, init_network
+from lstmjax.optimizers import make_optimizer
+from lstmjax.progress import Progress
+from lstmjax.runs import RunError, RunFolder, default_folder
+from lstmjax.types import Array, PyTree
+
+log = logging.getLogger("lstmjax")
+TIE = 1e-6  # of the loss, in the score: between equal accuracies the lower loss is better
+
+
+class TrainState(NamedTuple):
+    """All that training carries from step to step; the data and the keys follow from `step`."""
+
+    params: NetworkParams
+    moments: PyTree  # Optax' state
+    step: Array  # steps done
+    sums: Sums  # since the last line of metrics.jsonl
+
+
+class Recipe(NamedTuple):
+    """What a compiled training step depends on, beside the arrays: hashable."""
+
+    model: Model
+    optimizer: Optimizer
+    loss: Loss
+    shift: int
+    per_step: bool
+    steps: int
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    trained: Trained  # the network that validation chose
+    step: int  # the step that it is from
+    parameters: int  # how many numbers were learned
+    validation: dict[str, float]  # "loss", and "accuracy" or "mse"
+    test: dict[str, float] | None  # None: there is no test part
+    run_dir: Path
+
+    @property
+    def last_line(self) -> str:
+        """The one number that counts: of the test part, or of validation if there is none."""
+        part, values = ("validation", self.validation) if self.test is None else ("test", self.test)
+        metric = LOSSES[self.trained.config.loss.name].metric
+        return f"{part} {metric} {values[metric]:.4f}"
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after a checkpoint."""
+
+    def __init__(self, step: int, run_dir: Path, signum: int):
+        super().__init__(f"stopped at step {step}; continue by: lstmjax train --resume {run_dir}")
+        self.step, self.run_dir, self.signum = step, run_dir, signum
+
+
+class Diverged(UserError):
+    """The loss is no number any more."""
+
+
+def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = False) -> Result:
+    """Gives the network that a configuration describes, trained, with what it is worth.
+
+    Args:
+        config: the whole run; see `lstmjax.config`.
+        run_dir: a folder that is new or empty; None: one under runs/, by time.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the configuration, the data or the folder cannot be used; the message says why.
+        Interrupted: a signal came; the state is saved.
+    """
+    with jax.enable_x64(config.model.needs_x64):
+        parts, about = load(config.data, config.loss.name)
+        recipe = make_recipe(config, about, parts)
+        like = _structure(recipe, about)
+        run = RunFolder.create(default_folder("train") if run_dir is None else run_dir, config)
+        run.write_about(about)
+        with Checkpoints(run.checkpoints, config.fingerprint) as saved:
+            state = init_state(jax.random.key(config.seed), recipe, about)
+            return _fit(run, saved, recipe, parts, about, state, like, quiet)
+
+
+def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
+    """Gives what `train` would have given, had it not been stopped: bit by bit the same parameters.
+
+    Args:
+        run_dir: the folder of the run.
+        quiet: print nothing.
+
+    Raises:
+        UserError: as `train`, and if config.yaml or the data have changed since.
+        Interrupted: a signal came; the state is saved.
+    """
+    run = RunFolder.open(run_dir)
+    config = run.config
+    with jax.enable_x64(config.model.needs_x64):
+        parts, about = load(config.data, config.loss.name)
+        if (run.path / "data.json").exists() and run.read_about() != about:
+            raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
+        run.write_about(about)
+        recipe = make_recipe(config, about, parts)
+        like = _structure(recipe, about)
+        with Checkpoints(run.checkpoints, config.fingerprint) as saved:
+            if saved.steps():
+                state = jax.tree.map(jnp.asarray, saved.latest(like)[1])
+            else:  # stopped before the first checkpoint
+                state = init_state(jax.random.key(config.seed), recipe, about)
+            run.forget_after(int(state.step))
+            return _fit(run, saved, recipe, parts, about, state, like, quiet)
+
+
+def load_run(run_dir: str | Path) -> Trained:
+    """Gives the network of a run's folder, that of the best checkpoint so far."""
+    run = RunFolder.open(run_dir)
+    about = run.read_about()
+    recipe = Recipe(run.config.model, run.config.optimizer, run.config.loss, 0, about.per_step, 2**31 - 1)
+    with (
+        jax.enable_x64(run.config.model.needs_x64),
+        Checkpoints(run.checkpoints, run.config.fingerprint, read_only=True) as saved,
+    ):
+        _, state = saved.best(_structure(recipe, about))
+        return Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)
+
+
+def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
+    """Gives what the training step of a configuration depends on."""
+    steps = config.steps or config.epochs * steps_per_epoch(len(parts.train.x), config.batch_size)  # type: ignore[operator]
+    return Recipe(config.model, config.optimizer, config.loss, config.data.shift, about.per_step, steps)
+
+
+def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
+    """Gives the state before the first step."""
+    model = recipe.model
+    params = init_network(
+        jax.random.fold_in(key, 0),
+        about.input_size,
+        model.hidden_size,
+        about.output_size,
+        model.layers,
+        bidirectional=model.bidirectional,
+        merge=model.merge,
+        projection_size=model.projection_size,
+        bias=model.bias,
+        init=model.init,
+        forget_bias=model.forget_bias,
+        dtype=jnp.dtype(model.param_dtype),
+    )
+    moments = make_optimizer(recipe.optimizer, recipe.steps).init(params)
+    return TrainState(params, moments, jnp.zeros((), jnp.int32), Sums.zero())
+
+
+@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+def train_step(state: TrainState, data: Sequences, key: Array, *, recipe: Recipe) -> tuple[TrainState, Sums]:
+    """Gives the state after one step, and the sums of its batch.
+
+    Args:
+        state: before the step; its memory is taken over.
+        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` gives them.
+        key: the run's random key, the same at every step: the step's own is made from it and the step.
+        recipe: what is trained and how.
+    """
+    shifts, draws = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step))
+    x = shifted(shifts, data.x, recipe.shift)
+
+    def mean_loss(params: NetworkParams) -> tuple[Array, Sums]:
+        logits = logits_of(params, x, data.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
+        smoothing = recipe.loss.label_smoothing
+        sums = sums_of(logits, data.y, None, data.lengths, loss=recipe.loss.name, smoothing=smoothing)
+        return sums.loss / sums.weight, sums
+
+    gradient, sums = jax.grad(mean_loss, has_aux=True)(state.params)
+    updates, moments = make_optimizer(recipe.optimizer, recipe.steps).update(gradient, state.moments, state.params)
+    total = jax.tree.map(jnp.add, state.sums, sums)
+    return TrainState(optax.apply_updates(state.params, updates), moments, state.step + 1, total), sums
+
+
+def shifted(key: Array, x: Array, by: int) -> Array:
+    """Gives images, given row by row `[B, T, I]`, each moved by up to `by` pixels in both directions.
+
+    What comes in at the border is zero.
+    """
+    if by == 0:
+        return x
+    padded = jnp.pad(x, ((0, 0), (by, by), (by, by)))
+    corners = jax.random.randint(key, (len(x), 2), 0, 2 * by + 1)
+    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, x.shape[1:]))(padded, corners)
+
+
+def _structure(recipe: Recipe, about: About) -> TrainState:
+    """Gives shapes and dtypes of the state; here a model that makes no sense is refused, before any work."""
+    try:
+        like = jax.eval_shape(partial(init_state, recipe=recipe, about=about), jax.random.key(0))
+        xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
+        jax.eval_shape(partial(logits_of, model=recipe.model, per_step=recipe.per_step), like.params, xs)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model: {error}") from None
+    return like
+
+
+def _fit(
+    run: RunFolder,
+    saved: Checkpoints,
+    recipe: Recipe,
+    parts: Parts,
+    about: About,
+    state: TrainState,
+    like: TrainState,
+    quiet: bool,
+) -> Result:
+    config, start = run.config, int(state.step)
+    metric = LOSSES[config.loss.name].metric
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    with Progress(recipe.steps, start, metric=metric, quiet=quiet) as progress, _signals() as stop:
+        progress.say(
+            f"{run.path}: {parameters:,} parameters, {len(parts.train.x)} sequences, {recipe.steps} steps"
+            + (f", from step {start}" if start else "")
+        )
+        _steps(run, saved, recipe, parts, about, state, start, progress, stop)
+    _draw(run, metric)
+    step, best = saved.best(like)
+    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
+    result = run.read_result()
+    if result is None or result["step"] != step:
+        # The test part is read here and nowhere else, after validation has chosen.
+        result = {
+            "step": step,
+            "parameters": parameters,
+            "validation": evaluate(trained, parts.validation),
+            "test": None if parts.test is None else evaluate(trained, parts.test),
+        }
+        run.write_result(result)
+    return Result(trained, step, parameters, result["validation"], result["test"], run.path)
+
+
+def _steps(
+    run: RunFolder,
+    saved: Checkpoints,
+    recipe: Recipe,
+    parts: Parts,
+    about: About,
+    state: TrainState,
+    start: int,
+    progress: Progress,
+    stop: dict[str, int],
+) -> None:
+    config, metric, sign = run.config, LOSSES[recipe.loss.name].metric, LOSSES[recipe.loss.name].sign
+    key = jax.random.key(config.seed)
+    evaluate_every = config.evaluate_every or steps_per_epoch(len(parts.train.x), config.batch_size)
+    checkpoint_every = config.checkpoint_every or evaluate_every
+    since, last = time.monotonic(), start
+    for step in range(start, recipe.steps):
+        rows = batch(parts.train, config.batch_size, seed=config.seed, step=step)
+        state, sums = train_step(state, rows, key, recipe=recipe)
+        done = step + 1
+        progress.step(lambda sums=sums: sums.means(metric))
+        save = done % checkpoint_every == 0 or done == recipe.steps
+        if save or done % evaluate_every == 0:
+            record: dict[str, Any] = {"step": done, "train": state.sums.means(metric)}
+            if not math.isfinite(record["train"]["loss"]):
+                raise Diverged(
+                    f"the loss is {record['train']['loss']} at step {done}; lower optimizer.learning_rate or set "
+                    f"optimizer.clip_norm. What was saved before is in {run.checkpoints}"
+                )
+            record["validation"] = evaluate(Trained(state.params, config, about), parts.validation)
+            record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
+            run.append(record)  # before the checkpoint: a kill between the two repeats the line, and loses none
+            progress.validated(record)
+            state = state._replace(sums=Sums.zero())
+            if save:
+                saved.save(done, state, sign * record["validation"][metric] - TIE * record["validation"]["loss"])
+            since, last = time.monotonic(), done
+        if stop:
+            if not save:
+                saved.save(done, state)
+            if done < recipe.steps:
+                _draw(run, metric)
+                raise Interrupted(done, run.path, stop["signum"])
+
+
+def _draw(run: RunFolder, metric: str) -> None:
+    """Draws the curves; a picture that fails costs a line, not the run."""
+    try:
+        from lstmjax.curves import draw_curves
+
+        draw_curves(run.records(), metric, run.curves, run.path.name)
+    except Exception as error:  # whatever it is, the run is worth more
+        log.warning("%s: could not be drawn (%s)", run.curves, error)
+
+
+@contextmanager
+def _signals() -> Iterator[dict[str, int]]:
+    """Gives a dict that says, once SIGINT or SIGTERM came, which; the second one acts at once."""
+    stop: dict[str, int] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(signum: int, frame: object) -> None:
+        stop["signum"] = signum
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
