@@ -2,6 +2,7 @@
 
 from lstmjax.cell import cell_step, emitted, product
 from lstmjax.cells import CELLS, Cell
+from lstmjax.dimensions import Shapes, shapes
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import lstm
 from lstmjax.network import Dense, NetworkParams, init_network, network
@@ -32,6 +33,7 @@ __all__ = [
     "LSTMParams",
     "NetworkParams",
     "RecurrentDropout",
+    "Shapes",
     "Step",
     "Zoneout",
     "cell_step",
@@ -43,6 +45,7 @@ __all__ = [
     "lstm",
     "network",
     "product",
+    "shapes",
     "stacked",
     "to_concatenated",
 ]
