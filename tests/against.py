@@ -1,5 +1,7 @@
 """Random layers and inputs of sizes all different, and the comparison of `lstm` with the oracle."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,12 @@ from tolerances import assert_close
 from lstmjax import Bidirectional, LSTMParams, Step, lstm, oracle, stacked
 
 T, B, I, H, P = 5, 3, 2, 4, 6
+
+# Compile fast rather than well: a test runs its program once. The default is for what is about compiling.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+if jax.__version_info__ < (0, 11):
+    QUICK["xla_cpu_use_fusion_emitters"] = False
+quick = partial(jax.jit, compiler_options=QUICK)
 
 LAYERS = {  # what exists in the parameters
     "single": {},
@@ -44,7 +52,7 @@ def random_like(rng, tree):
 def values_and_pull(f, arguments, cotangents):
     """What f gives, and the gradients of all its arguments; compiled once."""
 
-    @jax.jit
+    @quick
     def both(arguments, cotangents):
         values, pull = jax.vjp(f, *arguments)
         return values, pull(cotangents)
@@ -98,3 +106,8 @@ def check(f, reference, params, xs, state, reset_state, seed, options, for_oracl
     for grad, value in zip(gradients[1:], rest, strict=True):
         if grad is not None:
             assert_close(grad, value, gradient=True)
+
+
+def run(params, xs, state=None, **options):
+    """`lstm`, compiled fast; for calls that stand under no transform."""
+    return quick(lambda *arrays: lstm(*arrays, **options))(params, xs, state)

@@ -7,7 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, values_and_pull
+from against import (
+    LAYERS,
+    B,
+    H,
+    I,
+    P,
+    T,
+    check_layer,
+    draw_params,
+    draw_state,
+    quick,
+    random_like,
+    run,
+    values_and_pull,
+)
 from tolerances import assert_close
 
 from lstmjax import Step, lstm
@@ -94,13 +108,13 @@ def test_every_emit_is_a_part_of_the_step(padding, return_sequences):
     """The oracle has checked the `Step`; h, c and a function of it must be its parts, held as it is."""
     params, xs, state, _ = drawn(6, "projection")
 
-    def run(emit):
-        return lstm(params, xs, state, mask=MASK, emit=emit, padding=padding, return_sequences=return_sequences)
+    def look(emit):
+        return run(params, xs, state, mask=MASK, emit=emit, padding=padding, return_sequences=return_sequences)
 
     def some(step):
         return {"gates": (step.i, step.f), "both": step.g * step.m}
 
-    end, steps = run("step")
+    end, steps = look("step")
     assert isinstance(steps, Step)
     shown = MASK[..., None] | (padding == "hold") if return_sequences else True
     wanted = {
@@ -109,7 +123,7 @@ def test_every_emit_is_a_part_of_the_step(padding, return_sequences):
         some: {"gates": (steps.i, steps.f), "both": jnp.where(shown, steps.g * steps.m, 0)},
     }
     for emit, expected in wanted.items():
-        again, ys = run(emit)
+        again, ys = look(emit)
         assert_close(again, end)
         assert_close(ys, expected)
 
@@ -120,15 +134,15 @@ def test_the_last_output_is_that_of_the_last_valid_step(emit, reverse):
     params, xs, state, _ = drawn(7, "projection")
     mask = MASK | (np.arange(B)[:, None] == 2)
     options = {"mask": mask, "emit": emit, "reverse": reverse, "resets": RESETS}
-    _, ys = lstm(params, xs, state, **options)
-    _, last = lstm(params, xs, state, return_sequences=False, **options)
+    _, ys = run(params, xs, state, **options)
+    _, last = run(params, xs, state, return_sequences=False, **options)
     at = mask.argmax(1) if reverse else T - 1 - mask[:, ::-1].argmax(1)
     assert_close(last, jax.tree.map(lambda a: a[np.arange(B), at], ys))
 
 
 def test_all_c_on_request_end_in_the_final_state():
     params, xs, state, _ = drawn(8)
-    (_, c), cs = lstm(params, xs, state, emit="c")
+    (_, c), cs = run(params, xs, state, emit="c")
     np.testing.assert_array_equal(cs[:, -1], c)
 
 
@@ -138,13 +152,13 @@ def test_all_c_on_request_end_in_the_final_state():
 def test_no_one_and_many_batch_axes():
     params, xs, state, _ = drawn(9, batch=(2, 3))
     lengths = np.array([[5, 0, 3], [1, 2, 4]])
-    end, ys = lstm(params, xs, state, lengths=lengths)
+    end, ys = run(params, xs, state, lengths=lengths)
     for n in np.ndindex(2, 3):
         one = jax.tree.map(lambda a, n=n: a[n], state)
-        assert_close(lstm(params, xs[n], one, lengths=lengths[n]), jax.tree.map(lambda a, n=n: a[n], (end, ys)))
+        assert_close(run(params, xs[n], one, lengths=lengths[n]), jax.tree.map(lambda a, n=n: a[n], (end, ys)))
     flat = jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (xs, state))
     assert_close(
-        lstm(params, flat[0], flat[1], lengths=lengths.ravel()),
+        run(params, flat[0], flat[1], lengths=lengths.ravel()),
         jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (end, ys)),
     )
 
@@ -153,8 +167,8 @@ def test_time_major_is_the_same_with_time_first():
     params, xs, state, again = drawn(10, batch=(2, B))
     mask, resets = (np.broadcast_to(a, (2, B, T)) for a in (MASK, RESETS))
     lengths = np.broadcast_to(LENGTHS, (2, B))
-    end, ys = lstm(params, xs, state, lengths=lengths, mask=mask, resets=resets, reset_state=again, emit="step")
-    end_t, ys_t = lstm(
+    end, ys = run(params, xs, state, lengths=lengths, mask=mask, resets=resets, reset_state=again, emit="step")
+    end_t, ys_t = run(
         params, jnp.moveaxis(xs, 2, 0), state, lengths=lengths, mask=np.moveaxis(mask, 2, 0),
         resets=np.moveaxis(resets, 2, 0), reset_state=again, emit="step", time_major=True,
     )  # fmt: skip
@@ -193,32 +207,32 @@ def test_vmap_over_weights_is_a_loop_over_weights():
     many = [draw_params(rng) for _ in range(3)]
     xs = jnp.asarray(rng.normal(size=(B, T, I)))
     together = jax.tree.map(lambda *a: jnp.stack(a), *many)
-    ends, ys = jax.vmap(lambda p: lstm(p, xs))(together)
+    ends, ys = quick(jax.vmap(lambda p: lstm(p, xs)))(together)
     for n, params in enumerate(many):
-        assert_close(jax.tree.map(lambda a, n=n: a[n], (ends, ys)), lstm(params, xs))
+        assert_close(jax.tree.map(lambda a, n=n: a[n], (ends, ys)), run(params, xs))
 
 
 def test_nothing_to_do_gives_the_initial_state():
     params, xs, state, _ = drawn(13)
     for options in ({}, {"reverse": True}, {"checkpoint": "sqrt"}, {"lengths": np.zeros(B, int)}):
-        end, ys = lstm(params, xs[:, :0], state, **options)
+        end, ys = run(params, xs[:, :0], state, **options)
         assert_close(end, state)
         assert ys.shape == (B, 0, H)
-    end, last = lstm(params, xs[:, :0], state, return_sequences=False)
+    end, last = run(params, xs[:, :0], state, return_sequences=False)
     np.testing.assert_array_equal(last, state[0])
-    end, steps = lstm(params, xs[:, :0], state, return_sequences=False, emit="step")
+    end, steps = run(params, xs[:, :0], state, return_sequences=False, emit="step")
     np.testing.assert_array_equal(steps.c, state[1])
     np.testing.assert_array_equal(steps.i, np.zeros((B, H)))
-    grads = jax.grad(lambda s: lstm(params, xs[:, :0], s)[0][0].sum())(state)
+    grads = quick(jax.grad(lambda s: lstm(params, xs[:, :0], s)[0][0].sum()))(state)
     np.testing.assert_array_equal(grads[0], np.ones((B, H)))
 
 
 def test_no_sequences_at_all():
     params, *_ = drawn(14, "projection")
     xs = jnp.zeros((0, T, I))
-    (h, c), ys = lstm(params, xs, lengths=np.zeros(0, int))
+    (h, c), ys = run(params, xs, lengths=np.zeros(0, int))
     assert (h.shape, c.shape, ys.shape) == ((0, P), (0, H), (0, T, P))
-    grads = jax.grad(lambda p: lstm(p, xs)[1].sum())(params)
+    grads = quick(jax.grad(lambda p: lstm(p, xs)[1].sum()))(params)
     assert_close(grads, jax.tree.map(jnp.zeros_like, params), gradient=True)
 
 
@@ -229,15 +243,15 @@ def test_lengths_and_mask_are_anded():
     params, xs, state, _ = drawn(15)
     both = MASK & (np.arange(T) < LENGTHS[:, None])
     assert not np.array_equal(both, MASK)
-    assert_close(lstm(params, xs, state, lengths=LENGTHS, mask=MASK), lstm(params, xs, state, mask=both))
+    assert_close(run(params, xs, state, lengths=LENGTHS, mask=MASK), run(params, xs, state, mask=both))
 
 
 def test_reverse_stays_aligned_and_runs_within_the_length():
     params, xs, state, _ = drawn(16)
-    end, ys = lstm(params, xs, state, lengths=LENGTHS, reverse=True)
+    end, ys = run(params, xs, state, lengths=LENGTHS, reverse=True)
     for n, length in enumerate(LENGTHS):
         alone = jax.tree.map(lambda a, n=n: a[n], state)
-        end_n, ys_n = lstm(params, xs[n, :length][::-1], alone)
+        end_n, ys_n = run(params, xs[n, :length][::-1], alone)
         assert_close(jax.tree.map(lambda a, n=n: a[n], end), end_n)
         np.testing.assert_allclose(ys[n, :length], ys_n[::-1], rtol=1e-13)
         np.testing.assert_array_equal(ys[n, length:], np.zeros((T - length, H)))
@@ -262,7 +276,7 @@ def test_padding_never_leaks(padding):
             emit="step",
         )
 
-    @jax.jit
+    @quick
     def both(xs, cotangents):
         values, pull = jax.vjp(f, params, xs, state, again)
         return values, pull(cotangents)
@@ -281,6 +295,7 @@ def test_nan_in_padding_leaves_forward_mode_alone():
     poisoned = jnp.where(MASK[..., None], xs, jnp.nan)
     tangent = random_like(np.random.default_rng(0), params)
 
+    @quick
     def jvp(xs):
         return jax.jvp(lambda p: lstm(p, xs, state, mask=MASK), (params,), (tangent,))
 
@@ -290,7 +305,7 @@ def test_nan_in_padding_leaves_forward_mode_alone():
 
 def test_nan_at_a_valid_step_is_seen():
     params, xs, *_ = drawn(19)
-    _, ys = lstm(params, xs.at[0, 2].set(jnp.nan), lengths=np.full(B, 4))
+    _, ys = run(params, xs.at[0, 2].set(jnp.nan), lengths=np.full(B, 4))
     bad = np.isnan(ys).any(-1)
     np.testing.assert_array_equal(bad[0], [False, False, True, True, False])
     assert not bad[1:].any()
@@ -298,7 +313,7 @@ def test_nan_at_a_valid_step_is_seen():
 
 def test_length_zero_gives_back_the_initial_state():
     params, xs, state, _ = drawn(20)
-    (h, c), ys = lstm(params, xs, state, lengths=LENGTHS, padding="hold")
+    (h, c), ys = run(params, xs, state, lengths=LENGTHS, padding="hold")
     np.testing.assert_array_equal(h[2], state[0][2])
     np.testing.assert_array_equal(c[2], state[1][2])
     np.testing.assert_array_equal(ys[2], np.broadcast_to(state[0][2], (T, H)))
@@ -308,13 +323,13 @@ def test_lengths_under_jit_are_not_compiled_in():
     params, xs, state, _ = drawn(21)
     traces = []
 
-    @jax.jit
-    def run(lengths):
+    @quick
+    def traced(lengths):
         traces.append(1)
         return lstm(params, xs, state, lengths=lengths)
 
     for lengths in (LENGTHS, LENGTHS[::-1].copy()):
-        assert_close(run(jnp.asarray(lengths)), lstm(params, xs, state, lengths=lengths))
+        assert_close(traced(jnp.asarray(lengths)), run(params, xs, state, lengths=lengths))
     assert len(traces) == 1
 
 
@@ -367,10 +382,10 @@ def test_a_learned_initial_state_is_broadcast_and_its_gradient_summed():
 
 def test_packed_episodes_equal_the_episodes_alone():
     params, xs, *_ = drawn(24)
-    _, ys = lstm(params, xs, resets=RESETS)
+    _, ys = run(params, xs, resets=RESETS)
     for n in range(B):
         cuts = [0, *(t for t in range(1, T) if RESETS[n, t]), T]
-        alone = [lstm(params, xs[n, a:z])[1] for a, z in itertools.pairwise(cuts)]
+        alone = [run(params, xs[n, a:z])[1] for a, z in itertools.pairwise(cuts)]
         np.testing.assert_allclose(ys[n], jnp.concatenate(alone), rtol=1e-13)
 
 
@@ -382,7 +397,7 @@ def test_no_gradient_crosses_a_reset():
     def late(xs, state, again):
         return lstm(params, xs, state, resets=flags, reset_state=again)[1][:, 3:].sum()
 
-    d_xs, d_state, d_again = jax.grad(late, (0, 1, 2))(xs, state, again)
+    d_xs, d_state, d_again = quick(jax.grad(late, (0, 1, 2)))(xs, state, again)
     np.testing.assert_array_equal(d_xs[:, :3], np.zeros((B, 3, I)))
     assert_close(d_state, jax.tree.map(jnp.zeros_like, state), gradient=True)
     assert all(np.all(np.asarray(d) != 0) for d in (d_xs[:, 3:], *d_again))
@@ -391,7 +406,7 @@ def test_no_gradient_crosses_a_reset():
 def test_nan_before_a_reset_stays_before_it():
     """The forward pass of a new episode does not see how the one before it ended."""
     params, xs, *_ = drawn(26)
-    _, ys = lstm(params, xs.at[0, 1].set(jnp.nan), resets=RESETS)
+    _, ys = run(params, xs.at[0, 1].set(jnp.nan), resets=RESETS)
     np.testing.assert_array_equal(np.isnan(ys[0]).any(-1), [False, True, False, False, False])
 
 
@@ -402,7 +417,7 @@ def test_numpy_and_lists_are_taken_as_they_are():
     params, xs, state, _ = drawn(27)
     plain = jax.tree.map(np.asarray, (params, xs, state))
     assert_close(
-        lstm(*plain, lengths=LENGTHS.tolist(), mask=MASK.tolist()), lstm(params, xs, state, lengths=LENGTHS, mask=MASK)
+        run(*plain, lengths=LENGTHS.tolist(), mask=MASK.tolist()), run(params, xs, state, lengths=LENGTHS, mask=MASK)
     )
 
 

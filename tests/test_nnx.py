@@ -72,10 +72,8 @@ def test_lstm_is_stacked(xs, run):
     model = LSTM(I, H, layers=2, rngs=nnx.Rngs(0), **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
     key, params = jax.random.key(3), model.to_params()
-    # one compiled program each, so that both sides round alike
-    actual = nnx.jit(lambda m: m(xs, lengths=LENGTHS, rngs=key))(model)
-    expected = jax.jit(lambda p: lstmjax.stacked(p, xs, lengths=LENGTHS, key=key, **run))(params)
-    assert_equal(actual, expected)
+    expected = lstmjax.stacked(params, xs, lengths=LENGTHS, key=key, **run)
+    assert_equal(model(xs, lengths=LENGTHS, rngs=key), expected)
 
 
 @runs
@@ -83,10 +81,16 @@ def test_network_is_network(xs, run):
     model = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(0), **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
     key, params = jax.random.key(3), model.to_params()
-    actual = nnx.jit(lambda m: m(xs, lengths=LENGTHS, rngs=key, return_state=True))(model)
-    expected = jax.jit(lambda p: lstmjax.network(p, xs, lengths=LENGTHS, key=key, **run))(params)
-    assert_equal(actual, expected)
-    assert_equal(model(xs, lengths=LENGTHS, rngs=key), model(xs, lengths=LENGTHS, rngs=key, return_state=True)[1])
+    expected = lstmjax.network(params, xs, lengths=LENGTHS, key=key, **run)
+    assert_equal(model(xs, lengths=LENGTHS, rngs=key, return_state=True), expected)
+    assert_equal(model(xs, lengths=LENGTHS, rngs=key), expected[1])
+
+
+def test_jit_of_a_module_is_jit_of_the_function(xs):
+    model = LSTMNetwork(I, H, O, layers=2, bidirectional=True, rngs=nnx.Rngs(0))
+    expected = jax.jit(lambda p: lstmjax.network(p, xs)[1])(model.to_params())
+    assert_equal(nnx.jit(lambda m: m(xs))(model), expected)
+    assert_equal(jax.jit(lambda m: m(xs))(model), expected)  # a module is a pytree
 
 
 def test_call_passes_everything_on(xs):
@@ -114,8 +118,14 @@ def test_gradients_are_the_functions(xs, size):
     of_module = nnx.grad(lambda m: total(m(xs, lengths=LENGTHS)))(model)
     held = nnx.merge(nnx.graphdef(model), of_module)
     assert_close(held.to_params(), expected, gradient=True)
-    of_params = jax.jit(jax.grad(lambda p: total(LSTMNetwork.from_params(p, **merge)(xs, lengths=LENGTHS))))
-    assert_close(of_params(model.to_params()), expected, gradient=True)
+
+
+def test_gradient_through_from_params(xs):
+    params = LSTMNetwork(I, H, O, bidirectional=True, rngs=nnx.Rngs(0)).to_params()
+    expected = jax.grad(lambda p: total(lstmjax.network(p, xs)[1]))(params)
+    built = lambda p: total(LSTMNetwork.from_params(p)(xs))
+    assert_close(jax.grad(built)(params), expected, gradient=True)
+    assert_close(jax.jit(jax.grad(built))(params), expected, gradient=True)
 
 
 def test_gradient_of_what_a_module_gives_as_params(xs):
@@ -302,7 +312,9 @@ def test_half_precision_keeps_c_in_float32(xs):
 
 def fill_separate(cell, params):
     """Writes our parameters into Flax's LSTMCell, a Linear for each gate; its bias is on the h side."""
-    for name, x, h in zip("ifgo", (cell.ii, cell.if_, cell.ig, cell.io), (cell.hi, cell.hf, cell.hg, cell.ho)):
+    for name, x, h in zip(
+        "ifgo", (cell.ii, cell.if_, cell.ig, cell.io), (cell.hi, cell.hf, cell.hg, cell.ho), strict=True
+    ):
         gate = params.gate(name)
         x.kernel[...], h.kernel[...], h.bias[...] = gate.w_x, gate.w_h, gate.b
     return cell
