@@ -58,13 +58,17 @@ def glorot_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -
 
 def orthogonal_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
     """One orthogonal draw of the joint matrix `[P, G·H]`: its rows are orthonormal."""
-    return jax.nn.initializers.orthogonal()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+    return _orthogonal(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
 
 
 def orthogonal_per_gate(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
     """An orthogonal draw for each gate's own `[P, H]`."""
-    draw = partial(jax.nn.initializers.orthogonal(), shape=(shape[0], shape[2]), dtype=dtype)
-    return jnp.stack([draw(k) for k in jax.random.split(key, shape[1])], axis=1)
+    return jnp.stack([_orthogonal(k, (shape[0], shape[2]), dtype) for k in jax.random.split(key, shape[1])], axis=1)
+
+
+def _orthogonal(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
+    # The QR decomposition knows no half precision.
+    return jax.nn.initializers.orthogonal()(key, shape, checks.cell_dtype(dtype)).astype(dtype)
 
 
 def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
