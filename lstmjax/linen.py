@@ -1,0 +1,383 @@
+"""The LSTM as Flax linen modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
+
+The variables hold the functional parameters as they are, under one name: "layers", "network" or
+"cell". `to_params(variables)` takes them out and `from_params(params)` makes variables of them, also
+under jit and grad; a module calls the function and adds no equation.
+
+    from lstmjax import linen as lstmlinen    # or: import lstmjax.linen
+
+Sizes carry Flax's names: features or hidden_features is H, out_features O; I is read off the first
+input. What the functions call `init` is `preset` here, since `init` is a method of every linen module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lstmjax import checks
+from lstmjax.cell import Emit, cell_step
+from lstmjax.init import PRESETS, init_params, init_stacked
+from lstmjax.layer import cast
+from lstmjax.network import NetworkParams, init_network, network
+from lstmjax.stack import Layers, stacked
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+__all__ = ["LSTM", "LSTMCell", "LSTMNetwork"]
+
+
+class _Initial(nn.Module):
+    """What all three share: the fields that say how the parameters begin, and how they are held."""
+
+    _: KW_ONLY
+    projection_size: int | None = None
+    preset: str = "default"
+    bias: str | None = "preset"
+    forget_bias: float | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def _held(self, name: str, inputs: Any, draw: Any, *sizes: Any, **options: Any) -> Any:
+        """Gives the parameters held under `name`; at init, those that `draw` gives for these inputs.
+
+        Once they exist, their own I stands for that of the inputs, which the functions then check
+        in their own words.
+        """
+        for field in ("features", "hidden_features", "out_features"):
+            if hasattr(self, field):
+                checks.check_positive(field, getattr(self, field))
+        checks.one_of("preset", self.preset, tuple(PRESETS))
+        checks.check_floating("param_dtype", self.param_dtype)
+        if self.dtype is not None:
+            checks.check_floating("dtype", self.dtype)
+        size = jnp.shape(inputs)[-1]
+        if self.has_variable("params", name):
+            size = _first(self.get_variable("params", name)).input_size
+        expected: list[Any] = []
+
+        def initial(key: Array) -> Any:  # Flax calls it at init to draw, at apply to compare shapes
+            params = draw(
+                key, size, *sizes, projection_size=self.projection_size, init=self.preset, bias=self.bias,
+                forget_bias=self.forget_bias, dtype=self.param_dtype, **options,
+            )  # fmt: skip
+            expected.append(jax.tree.structure(params))
+            return params
+
+        params = self.param(name, initial)
+        actual: Any = jax.tree.structure(params)
+        if actual != expected[-1]:  # Flax compares shapes only as far as both trees go
+            raise ValueError(
+                f"{name} in the variables is not built as this {type(self).__name__} says. It holds\n"
+                f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, bias and "
+                "projection_size say what the parameters were made with?"
+            )
+        return params
+
+
+def _first(params: Any) -> LSTMParams:
+    """Gives the parameters that see the input: those of the lowest layer, in one direction."""
+    while not isinstance(params, LSTMParams):
+        params = params[0]
+    return params
+
+
+class _OverTime(_Initial):
+    """What LSTM and LSTMNetwork share: the options of a run over time, and the keys for what draws."""
+
+    _: KW_ONLY
+    layers: int = 1
+    bidirectional: bool = False
+    merge: str = "concat"
+    residual: bool = False
+    dropout: float = 0.0
+    wrappers: tuple[Wrapper, ...] = ()
+    time_major: bool = False
+    checkpoint: int | str | None = None
+    unroll: int = 1
+    backend: str = "auto"
+    deterministic: bool | None = None
+
+    def _options(self, deterministic: bool | None) -> dict[str, Any]:
+        """Gives the keywords of the function; the key is None unless this call draws."""
+        names = ("merge", "residual", "dropout", "wrappers", "time_major", "dtype", "checkpoint", "unroll", "backend")
+        options = {name: getattr(self, name) for name in names}
+        draws = bool(self.dropout or self.wrappers)
+        off = not draws or nn.merge_param("deterministic", self.deterministic, deterministic)
+        return options | {"key": None if off else self.make_rng("dropout")}
+
+
+class LSTM(_OverTime):
+    """Gives the states and outputs of LSTM layers over a sequence; `lstmjax.stacked` as a module.
+
+    Attributes:
+        features: H, units of each layer.
+        layers: L, number of layers.
+        bidirectional: each layer runs in both directions.
+        merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
+        projection_size: P, width of h if it is a projection; None: H.
+        residual: add what enters a layer to what it gives, from the second layer on.
+        dropout: rate of dropout between layers, while training.
+        wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
+        return_sequences: ys of all steps, or (False) of the last valid one.
+        time_major: time is the first axis of xs and ys.
+        preset, bias, forget_bias: initial values: `init`, `bias`, `forget_bias` of `lstmjax.init_params`.
+        dtype: of the computation; None: that of the parameters. c stays in float32 when it is
+            bfloat16 or float16.
+        param_dtype: of the stored parameters.
+        checkpoint, unroll, backend: see `lstmjax.lstm`.
+        deterministic: True: evaluation, nothing is drawn. With dropout or wrappers say it here or at
+            the call, as for `nn.Dropout`; what is drawn comes from the stream "dropout".
+
+    Raises:
+        ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.
+
+    Example:
+        >>> import jax
+        >>> model = LSTM(8, layers=2, bidirectional=True)
+        >>> xs = jnp.ones((2, 7, 5))
+        >>> variables = model.init(jax.random.key(0), xs)
+        >>> state, ys = model.apply(variables, xs)
+        >>> ys.shape, state[0].reverse[0].shape
+        ((2, 7, 16), (2, 8))
+        >>> variables["params"]["layers"][1].forward.w_x.shape
+        (16, 4, 8)
+    """
+
+    features: int
+    _: KW_ONLY
+    return_sequences: bool = True
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: ArrayLike,
+        state: tuple | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        reset_state: tuple | None = None,
+        emit: Emit = "h",
+        padding: str = "zero",
+        deterministic: bool | None = None,
+    ) -> tuple[tuple, PyTree]:
+        """Gives (state, ys) as `lstmjax.stacked` does: each layer's (h, c), and the last layer's outputs.
+
+        Args:
+            xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
+            state: the state to start from, as it comes back; None: zeros.
+            lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
+            deterministic: True: evaluation, nothing is drawn.
+        """
+        params = self._held(
+            "layers", xs, init_stacked, self.features, self.layers, bidirectional=self.bidirectional, merge=self.merge
+        )
+        return stacked(
+            params,
+            xs,
+            state,
+            lengths=lengths,
+            mask=mask,
+            resets=resets,
+            reset_state=reset_state,
+            return_sequences=self.return_sequences,
+            emit=emit,
+            padding=padding,
+            **self._options(deterministic),
+        )
+
+    @staticmethod
+    def to_params(variables: Any) -> Layers:
+        """Gives the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
+        return variables["params"]["layers"]
+
+    @staticmethod
+    def from_params(params: Layers) -> dict[str, Any]:
+        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
+        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple):
+            raise TypeError(
+                f"params is a {type(params).__name__}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
+                "bottom up. For one layer: (params,)."
+            )
+        return {"params": {"layers": params}}
+
+
+class LSTMNetwork(_OverTime):
+    """Gives the logits of LSTM layers with a Dense head over a sequence; `lstmjax.network` as a module.
+
+    What the logits mean is the loss's to say: softmax, sigmoid, or the numbers themselves.
+
+    Attributes:
+        hidden_features: H, units of each layer.
+        out_features: O, classes or targets.
+        return_sequences: logits of every step, or (False) of the last valid one.
+        dropout: rate of dropout between layers and before the head, while training.
+        layers, bidirectional, merge, projection_size, residual, wrappers, time_major, preset, bias,
+            forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
+
+    Raises:
+        ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.
+
+    Example:
+        >>> import jax, optax
+        >>> model = LSTMNetwork(8, 3, dropout=0.1)
+        >>> xs, labels = jax.random.normal(jax.random.key(1), (4, 7, 5)), jnp.array([0, 1, 2, 0])
+        >>> variables = model.init(jax.random.key(0), xs, deterministic=True)
+        >>> def loss(variables, key):
+        ...     logits = model.apply(variables, xs, deterministic=False, rngs={"dropout": key})
+        ...     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        >>> @jax.jit
+        ... def train_step(variables, key):
+        ...     value, grads = jax.value_and_grad(loss)(variables, key)
+        ...     return jax.tree.map(lambda p, g: p - 0.1 * g, variables, grads), value
+        >>> losses = []
+        >>> for key in jax.random.split(jax.random.key(2), 50):
+        ...     variables, value = train_step(variables, key)
+        ...     losses.append(value)
+        >>> bool(losses[-1] < losses[0])
+        True
+        >>> model.apply(variables, xs, deterministic=True).shape
+        (4, 3)
+    """
+
+    hidden_features: int
+    out_features: int
+    _: KW_ONLY
+    return_sequences: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: ArrayLike,
+        state: tuple | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        return_state: bool = False,
+        deterministic: bool | None = None,
+    ) -> Any:
+        """Gives the logits `[..., O]`, or `[..., T, O]` with return_sequences.
+
+        Args:
+            xs, state, lengths, mask, resets, deterministic: see `LSTM`.
+            return_state: give (state, logits) instead, to continue from the state.
+        """
+        params = self._held(
+            "network",
+            xs,
+            init_network,
+            self.hidden_features,
+            self.out_features,
+            self.layers,
+            bidirectional=self.bidirectional,
+            merge=self.merge,
+        )
+        state, logits = network(
+            params,
+            xs,
+            state,
+            lengths=lengths,
+            mask=mask,
+            resets=resets,
+            return_sequences=self.return_sequences,
+            **self._options(deterministic),
+        )
+        return (state, logits) if return_state else logits
+
+    @staticmethod
+    def to_params(variables: Any) -> NetworkParams:
+        """Gives the parameters that `lstmjax.network` takes."""
+        return variables["params"]["network"]
+
+    @staticmethod
+    def from_params(params: NetworkParams) -> dict[str, Any]:
+        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
+        if not isinstance(params, NetworkParams):
+            raise TypeError(
+                f"params is a {type(params).__name__}, expected NetworkParams(layers, Dense(w, b)). For layers without "
+                "a head: LSTM.from_params."
+            )
+        return {"params": {"network": params}}
+
+
+class LSTMCell(_Initial, nn.RNNCellBase):
+    """Gives Flax's `nn.RNN` and `nn.Bidirectional` one step of our LSTM: a drop-in for `nn.LSTMCell`.
+
+    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). For
+    dropout, zoneout, masks and resets use `LSTM`.
+
+    Attributes:
+        features: H, units.
+        carry_init: `carry_init(key, shape, dtype)`, how c and h begin.
+        projection_size, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`. `preset="flax"`
+            draws as Flax's own cell does.
+
+    Example:
+        >>> import jax
+        >>> rnn = nn.RNN(LSTMCell(8), return_carry=True)
+        >>> xs = jnp.ones((2, 7, 5))
+        >>> (c, h), ys = rnn.apply(rnn.init(jax.random.key(0), xs), xs)
+        >>> ys.shape, bool((ys[:, -1] == h).all())
+        ((2, 7, 8), True)
+    """
+
+    features: int
+    _: KW_ONLY
+    carry_init: Any = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, carry: tuple[Array, Array], inputs: Array) -> tuple[tuple[Array, Array], Array]:
+        """Gives ((c', h'), h') after one step.
+
+        Args:
+            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
+            inputs: x, `[..., I]`.
+        """
+        params = self._held("cell", inputs, init_params, self.features)
+        if self.dtype is not None:
+            params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
+        c, h = carry
+        (h, c), y = cell_step(params, (h, c), inputs)
+        return (c, h), y
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Gives the carry (c, h) to start from, zeros unless `carry_init` draws.
+
+        c is float32 where the computation is half precision.
+
+        Args:
+            rng: key for `carry_init`.
+            input_shape: shape of the input of one step, `[..., I]`.
+        """
+        dtype = jnp.dtype(self.dtype or self.param_dtype)
+        width = self.features if self.projection_size is None else self.projection_size
+        for_c, for_h = jax.random.split(rng)
+        c = self.carry_init(for_c, (*input_shape[:-1], self.features), checks.cell_dtype(dtype))
+        return c, self.carry_init(for_h, (*input_shape[:-1], width), dtype)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """The number of axes of one step's features: 1."""
+        return 1
+
+    @staticmethod
+    def to_params(variables: Any) -> LSTMParams:
+        """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
+        return variables["params"]["cell"]
+
+    @staticmethod
+    def from_params(params: LSTMParams) -> dict[str, Any]:
+        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
+        if not isinstance(params, LSTMParams):
+            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
+        return {"params": {"cell": params}}

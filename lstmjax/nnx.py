@@ -1,0 +1,575 @@
+"""The LSTM as Flax NNX modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
+
+A module holds the functional parameters, one `nnx.Param` for each array, and the options of the
+function that it calls; no equation stands here. `to_params()` gives the parameters as the
+functions take them and `from_params(params)` a module that holds them, also under jit and grad.
+
+    from lstmjax import nnx as lstmnnx    # or: import lstmjax.nnx
+
+Sizes carry Flax's names: in_features is I, hidden_features H, out_features O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+
+import jax.numpy as jnp
+from flax import nnx as flax_nnx
+
+from lstmjax import backends, checks
+from lstmjax.cell import Emit, cell_step
+from lstmjax.init import init_params, init_stacked
+from lstmjax.layer import cast
+from lstmjax.network import NetworkParams, init_network, network
+from lstmjax.stack import Layers, stacked
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+    Initializer = Callable[[Array, tuple[int, ...], DTypeLike], Array]
+
+__all__ = ["LSTM", "LSTMCell", "LSTMNetwork"]
+
+Rngs = flax_nnx.Rngs | flax_nnx.RngStream | Array
+"""What keys come from: `nnx.Rngs` (its stream "dropout"), one stream, or one key as it stands."""
+
+M = TypeVar("M", bound="Held")
+
+
+class Stack(NamedTuple):
+    """The layers of an `LSTM` under the name that they have in the module."""
+
+    layers: Layers
+
+
+class Held(flax_nnx.Module):
+    """Holds a NamedTuple of parameters under the names of its fields.
+
+    An array becomes an `nnx.Param`, a NamedTuple a `Held`, a tuple an `nnx.List`; None holds
+    nothing. One Param around a whole NamedTuple would not survive the second `nnx.Optimizer.update`.
+    """
+
+    def __init__(self, params: Any) -> None:
+        self.kind = type(params)
+        for name, value in zip(params._fields, params, strict=True):
+            setattr(self, name, _hold(value))
+
+    def held(self) -> Any:
+        """Gives the NamedTuple back, of the arrays themselves."""
+        return self.kind(*(_release(getattr(self, name)) for name in self.kind._fields))
+
+
+def _hold(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return Held(value) if hasattr(value, "_fields") else flax_nnx.List([_hold(part) for part in value])
+    return None if value is None else flax_nnx.Param(value)
+
+
+def _release(value: Any) -> Any:
+    if isinstance(value, flax_nnx.List):
+        return tuple(_release(part) for part in value)
+    if isinstance(value, Held):
+        return value.held()
+    return None if value is None else value.get_value()
+
+
+def _holding(cls: type[M], params: Any) -> M:
+    """Gives a module of class `cls` that holds `params`, without the draws of its constructor."""
+    module = cls.__new__(cls)
+    module.__setstate__(Held(params).__getstate__())  # as unpickling does
+    return module
+
+
+class _OverTime(Held):
+    """What LSTM and LSTMNetwork share: the options of a run over time, and the keys for what draws."""
+
+    _sequences: ClassVar[bool]  # the constructor's return_sequences
+
+    def _configure(
+        self,
+        *,
+        merge: str,
+        residual: bool,
+        dropout: float,
+        wrappers: tuple[Wrapper, ...],
+        return_sequences: bool,
+        time_major: bool,
+        dtype: DTypeLike | None,
+        checkpoint: int | str | None,
+        unroll: int,
+        backend: str,
+        deterministic: bool,
+        rngs: flax_nnx.Rngs | flax_nnx.RngStream | None,
+    ) -> None:
+        checks.one_of("merge", merge, ("concat", "sum"))
+        checks.check_rate("dropout", dropout)
+        checks.check_running(cell_step, wrappers, checkpoint, unroll)
+        backends.choose(backend)
+        if dtype is not None:
+            checks.check_floating("dtype", dtype)
+        self.merge = merge
+        self.residual = residual
+        self.dropout = dropout
+        self.wrappers = tuple(wrappers)
+        self.return_sequences = return_sequences
+        self.time_major = time_major
+        self.dtype = dtype
+        self.checkpoint = checkpoint
+        self.unroll = unroll
+        self.backend = backend
+        self.deterministic = deterministic
+        self.rngs = flax_nnx.data(_stream(rngs) if dropout or wrappers else None)
+
+    @staticmethod
+    def _named(params: Any) -> Any:
+        """Gives the parameters as a NamedTuple of the module's attributes, or refuses them."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_params(
+        cls,
+        params: Any,
+        *,
+        merge: str = "concat",
+        residual: bool = False,
+        dropout: float = 0.0,
+        wrappers: tuple[Wrapper, ...] = (),
+        return_sequences: bool | None = None,
+        time_major: bool = False,
+        dtype: DTypeLike | None = None,
+        checkpoint: int | str | None = None,
+        unroll: int = 1,
+        backend: str = "auto",
+        deterministic: bool = False,
+        rngs: flax_nnx.Rngs | flax_nnx.RngStream | None = None,
+    ) -> Self:
+        """Gives a module that holds given parameters, of any sizes that fit each other; nothing is drawn.
+
+        Args:
+            params: what `to_params()` gives: the tuple of layers for `LSTM`, `NetworkParams` for
+                `LSTMNetwork`. The arrays are held as they are, tracers of jit and grad included.
+            return_sequences: None: as the constructor of this class has it.
+            merge, residual, dropout, wrappers, time_major, dtype, checkpoint, unroll, backend,
+                deterministic, rngs: see the class; rngs is for what draws in training.
+
+        Example:
+            >>> from flax import nnx
+            >>> params = LSTM(5, 8, rngs=nnx.Rngs(0)).to_params()
+            >>> state, ys = LSTM.from_params(params, return_sequences=False)(jnp.ones((2, 7, 5)))
+            >>> ys.shape
+            (2, 8)
+        """
+        module = _holding(cls, cls._named(params))
+        module._configure(
+            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            return_sequences=cls._sequences if return_sequences is None else return_sequences, time_major=time_major,
+            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
+        )  # fmt: skip
+        return module
+
+    def _options(self) -> dict[str, Any]:
+        names = (
+            "merge", "residual", "dropout", "wrappers", "return_sequences", "time_major", "dtype", "checkpoint",
+            "unroll", "backend",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def _key(self, deterministic: bool | None, rngs: Rngs | None) -> Array | None:
+        """Gives a key if this call draws, else None: evaluation."""
+        off = self.deterministic if deterministic is None else deterministic
+        if off or not (self.dropout or self.wrappers):
+            return None
+        source = self.rngs if rngs is None else rngs
+        if source is None:
+            raise ValueError(
+                "rngs is None, but dropout or wrappers draw while training. Pass rngs=nnx.Rngs(...) to the constructor "
+                "or to the call, or say that this is evaluation: model.eval(), or deterministic=True."
+            )
+        if isinstance(source, flax_nnx.Rngs):
+            return source.dropout()
+        return source() if isinstance(source, flax_nnx.RngStream) else source
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Sets what `nnx.view` sets.
+
+        Args:
+            deterministic: True: evaluation, nothing is drawn.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+def _stream(rngs: Any) -> flax_nnx.RngStream | None:
+    if isinstance(rngs, flax_nnx.Rngs):
+        return rngs.dropout.fork()
+    if rngs is None or isinstance(rngs, flax_nnx.RngStream):
+        return None if rngs is None else rngs.fork()
+    raise TypeError(
+        f"rngs is a {type(rngs).__name__}, expected nnx.Rngs: a module draws at every call. One key serves one call: "
+        "pass it there, model(xs, rngs=key)."
+    )
+
+
+def _check_sizes(param_dtype: DTypeLike, **sizes: int) -> None:
+    """Refuses, by the names that Flax gives them, what the functions know under others."""
+    for name, size in sizes.items():
+        checks.check_positive(name, size)
+    checks.check_floating("param_dtype", param_dtype)
+
+
+class LSTM(_OverTime):
+    """Gives the states and outputs of LSTM layers over a sequence; `lstmjax.stacked` as a module.
+
+    Args:
+        in_features: I, features of one step.
+        hidden_features: H, units of each layer.
+        layers: L, number of layers.
+        bidirectional: each layer runs in both directions.
+        merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
+        projection_size: P, width of h if it is a projection; None: H.
+        residual: add what enters a layer to what it gives, from the second layer on.
+        dropout: rate of dropout between layers, while training.
+        wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
+        return_sequences: ys of all steps, or (False) of the last valid one.
+        time_major: time is the first axis of xs and ys.
+        init, bias, forget_bias: initial values; see `lstmjax.init_params`.
+        dtype: of the computation; None: that of the parameters. c stays in float32 when it is
+            bfloat16 or float16.
+        param_dtype: of the stored parameters.
+        checkpoint, unroll, backend: see `lstmjax.lstm`.
+        deterministic: True: evaluation, nothing is drawn. `model.train()`, `model.eval()` and
+            `nnx.view(model, deterministic=...)` set it, as they do for `nnx.Dropout`.
+        rngs: `nnx.Rngs`: stream "params" for initial values; stream "dropout" for what draws in
+            training, forked and held only if there is dropout or a wrapper.
+
+    Raises:
+        ValueError: a size, rate or name is not a valid one; the message names the argument.
+
+    Example:
+        >>> from flax import nnx
+        >>> model = LSTM(5, 8, layers=2, bidirectional=True, rngs=nnx.Rngs(0))
+        >>> state, ys = model(jnp.ones((2, 7, 5)))
+        >>> ys.shape, state[0].reverse[0].shape
+        ((2, 7, 16), (2, 8))
+        >>> model.layers[1].forward.w_x[...].shape
+        (16, 4, 8)
+    """
+
+    _sequences = True
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        layers: int = 1,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        projection_size: int | None = None,
+        residual: bool = False,
+        dropout: float = 0.0,
+        wrappers: tuple[Wrapper, ...] = (),
+        return_sequences: bool = True,
+        time_major: bool = False,
+        init: str = "default",
+        bias: str | None = "preset",
+        forget_bias: float | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        checkpoint: int | str | None = None,
+        unroll: int = 1,
+        backend: str = "auto",
+        deterministic: bool = False,
+        rngs: flax_nnx.Rngs,
+    ) -> None:
+        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
+        params = init_stacked(
+            rngs.params(), in_features, hidden_features, layers,
+            bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
+            forget_bias=forget_bias, dtype=param_dtype,
+        )  # fmt: skip
+        Held.__init__(self, Stack(params))
+        self._configure(
+            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            return_sequences=return_sequences, time_major=time_major,
+            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
+        )  # fmt: skip
+
+    def __call__(
+        self,
+        xs: ArrayLike,
+        state: tuple | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        reset_state: tuple | None = None,
+        emit: Emit = "h",
+        padding: str = "zero",
+        deterministic: bool | None = None,
+        rngs: Rngs | None = None,
+    ) -> tuple[tuple, PyTree]:
+        """Gives (state, ys) as `lstmjax.stacked` does: each layer's (h, c), and the last layer's outputs.
+
+        Args:
+            xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
+            state: the state to start from, as it comes back; None: zeros.
+            lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
+            deterministic: overrides the module's own for this call.
+            rngs: overrides the module's own: `nnx.Rngs`, a stream, or a key, with which the call
+                gives exactly what `stacked(..., key=key)` does.
+        """
+        return stacked(
+            self.to_params(),
+            xs,
+            state,
+            lengths=lengths,
+            mask=mask,
+            resets=resets,
+            reset_state=reset_state,
+            emit=emit,
+            padding=padding,
+            key=self._key(deterministic, rngs),
+            **self._options(),
+        )
+
+    def to_params(self) -> Layers:
+        """Gives the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
+        return self.held().layers
+
+    @staticmethod
+    def _named(params: Any) -> Stack:
+        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple | list):
+            raise TypeError(
+                f"params is a {type(params).__name__}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
+                "bottom up. For one layer: (params,)."
+            )
+        return Stack(tuple(params))
+
+
+class LSTMNetwork(_OverTime):
+    """Gives the logits of LSTM layers with a Dense head over a sequence; `lstmjax.network` as a module.
+
+    What the logits mean is the loss's to say: softmax, sigmoid, or the numbers themselves.
+
+    Args:
+        out_features: O, classes or targets.
+        return_sequences: logits of every step, or (False) of the last valid one.
+        dropout: rate of dropout between layers and before the head, while training.
+        in_features, hidden_features, layers, bidirectional, merge, projection_size, residual,
+            wrappers, time_major, init, bias, forget_bias, dtype, param_dtype, checkpoint, unroll,
+            backend, deterministic, rngs: see `LSTM`.
+
+    Raises:
+        ValueError: a size, rate or name is not a valid one; the message names the argument.
+
+    Example:
+        >>> import jax, optax
+        >>> from flax import nnx
+        >>> model = LSTMNetwork(5, 8, 3, dropout=0.1, rngs=nnx.Rngs(0))
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> xs, labels = jax.random.normal(jax.random.key(1), (4, 7, 5)), jnp.array([0, 1, 2, 0])
+        >>> @nnx.jit
+        ... def train_step(model, optimizer):
+        ...     def loss(model):
+        ...         return optax.losses.softmax_cross_entropy_with_integer_labels(model(xs), labels).mean()
+        ...     value, grads = nnx.value_and_grad(loss)(model)
+        ...     optimizer.update(model, grads)
+        ...     return value
+        >>> losses = [train_step(model, optimizer) for _ in range(50)]
+        >>> bool(losses[-1] < losses[0])
+        True
+        >>> model.eval()
+        >>> model(xs).shape
+        (4, 3)
+    """
+
+    _sequences = False
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        out_features: int,
+        *,
+        layers: int = 1,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        projection_size: int | None = None,
+        residual: bool = False,
+        dropout: float = 0.0,
+        wrappers: tuple[Wrapper, ...] = (),
+        return_sequences: bool = False,
+        time_major: bool = False,
+        init: str = "default",
+        bias: str | None = "preset",
+        forget_bias: float | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        checkpoint: int | str | None = None,
+        unroll: int = 1,
+        backend: str = "auto",
+        deterministic: bool = False,
+        rngs: flax_nnx.Rngs,
+    ) -> None:
+        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features, out_features=out_features)
+        params = init_network(
+            rngs.params(), in_features, hidden_features, out_features, layers,
+            bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
+            forget_bias=forget_bias, dtype=param_dtype,
+        )  # fmt: skip
+        Held.__init__(self, params)
+        self._configure(
+            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            return_sequences=return_sequences, time_major=time_major,
+            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
+        )  # fmt: skip
+
+    def __call__(
+        self,
+        xs: ArrayLike,
+        state: tuple | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        return_state: bool = False,
+        deterministic: bool | None = None,
+        rngs: Rngs | None = None,
+    ) -> Any:
+        """Gives the logits `[..., O]`, or `[..., T, O]` with return_sequences.
+
+        Args:
+            xs, state, lengths, mask, resets, deterministic, rngs: see `LSTM`.
+            return_state: give (state, logits) instead, to continue from the state.
+        """
+        state, logits = network(
+            self.to_params(),
+            xs,
+            state,
+            lengths=lengths,
+            mask=mask,
+            resets=resets,
+            key=self._key(deterministic, rngs),
+            **self._options(),
+        )
+        return (state, logits) if return_state else logits
+
+    def to_params(self) -> NetworkParams:
+        """Gives the parameters that `lstmjax.network` takes."""
+        return self.held()
+
+    @staticmethod
+    def _named(params: Any) -> NetworkParams:
+        if not isinstance(params, NetworkParams):
+            raise TypeError(
+                f"params is a {type(params).__name__}, expected NetworkParams(layers, Dense(w, b)). For layers without "
+                "a head: LSTM.from_params."
+            )
+        return params
+
+
+class LSTMCell(Held, flax_nnx.RNNCellBase):
+    """Gives Flax's `nnx.RNN` and `nnx.Bidirectional` one step of our LSTM: a drop-in for `nnx.LSTMCell`.
+
+    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). For
+    dropout, zoneout, masks and resets use `LSTM`.
+
+    Args:
+        in_features, hidden_features, projection_size, init, bias, forget_bias, dtype, param_dtype,
+            rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
+
+    Example:
+        >>> from flax import nnx
+        >>> rnn = nnx.RNN(LSTMCell(5, 8, rngs=nnx.Rngs(0)), return_carry=True)
+        >>> (c, h), ys = rnn(jnp.ones((2, 7, 5)))
+        >>> ys.shape, bool((ys[:, -1] == h).all())
+        ((2, 7, 8), True)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        projection_size: int | None = None,
+        init: str = "default",
+        bias: str | None = "preset",
+        forget_bias: float | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: flax_nnx.Rngs,
+    ) -> None:
+        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
+        params = init_params(
+            rngs.params(), in_features, hidden_features,
+            projection_size=projection_size, bias=bias, init=init,
+            forget_bias=forget_bias, dtype=param_dtype,
+        )  # fmt: skip
+        Held.__init__(self, params)
+        self._configure(dtype)
+
+    def _configure(self, dtype: DTypeLike | None) -> None:
+        if dtype is not None:
+            checks.check_floating("dtype", dtype)
+        self.dtype = dtype
+
+    @classmethod
+    def from_params(cls, params: LSTMParams, *, dtype: DTypeLike | None = None) -> Self:
+        """Gives a cell that holds given parameters; nothing is drawn."""
+        if not isinstance(params, LSTMParams):
+            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
+        module = _holding(cls, params)
+        module._configure(dtype)
+        return module
+
+    def to_params(self) -> LSTMParams:
+        """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
+        return self.held()
+
+    def __call__(self, carry: tuple[Array, Array], inputs: Array) -> tuple[tuple[Array, Array], Array]:
+        """Gives ((c', h'), h') after one step.
+
+        Args:
+            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
+            inputs: x, `[..., I]`.
+        """
+        params = self.to_params()
+        if self.dtype is not None:
+            params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
+        c, h = carry
+        (h, c), y = cell_step(params, (h, c), inputs)
+        return (c, h), y
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
+    ) -> tuple[Array, Array]:
+        """Gives the carry (c, h) to start from: zeros, or what `carry_init` draws.
+
+        c is float32 where the computation is half precision.
+
+        Args:
+            input_shape: shape of the input of one step, `[..., I]`.
+            rngs: keys for `carry_init` (stream "carry"); zeros need none.
+            carry_init: `carry_init(key, shape, dtype)`.
+        """
+        params = self.to_params()
+        dtype = jnp.dtype(self.dtype or params.w_x.dtype)
+        shapes = (*input_shape[:-1], params.hidden_size), (*input_shape[:-1], params.output_size)
+        dtypes = checks.cell_dtype(dtype), dtype
+        if carry_init is None:
+            c, h = (jnp.zeros(shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
+            return c, h
+        if rngs is None:
+            raise ValueError("rngs is None, but carry_init draws. Pass rngs=nnx.Rngs(...).")
+        stream: Any = rngs.carry if isinstance(rngs, flax_nnx.Rngs) else rngs
+        c, h = (carry_init(stream(), shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
+        return c, h
+
+    @property
+    def num_feature_axes(self) -> int:
+        """The number of axes of one step's features: 1."""
+        return 1
