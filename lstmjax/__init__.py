@@ -1,23 +1,12 @@
 """The LSTM for JAX: one equation in one place, scanned over time."""
 
-from lstmjax.cell import cell_step, emitted, product
-from lstmjax.cells import CELLS, Cell
-from lstmjax.dimensions import Shapes, shapes
-from lstmjax.init import PRESETS, init_params, init_stacked
-from lstmjax.layer import lstm
-from lstmjax.network import Dense, NetworkParams, init_network, network
-from lstmjax.stack import stacked
-from lstmjax.types import (
-    GATES,
-    Bidirectional,
-    Concatenated,
-    GateParams,
-    LSTMParams,
-    Step,
-    from_concatenated,
-    to_concatenated,
-)
-from lstmjax.wrappers import RecurrentDropout, Zoneout
+# ruff: noqa: F403, F405
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lstmjax.api import *
 
 __version__ = "0.1.0"
 
@@ -49,3 +38,26 @@ __all__ = [
     "stacked",
     "to_concatenated",
 ]
+
+
+class _Package(ModuleType):
+    """Loads JAX with the first public name that is used, so that `lstmjax --help` answers at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from lstmjax import api
+
+        vars(self).update({public: getattr(api, public) for public in __all__})
+        return vars(self)[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `network` is the function, also once the module of the same name has been imported.
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package
