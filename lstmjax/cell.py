@@ -109,15 +109,16 @@ def cell_step(
     z_i, z_f, z_g, z_o = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
 
     i, f, g, o = cell.i(z_i), cell.f(z_f), cell.g(z_g), cell.o(z_o)
+    batch = x.shape[:-1]
+    checks.check_values(params, batch, z_i=z_i, z_f=z_f, z_g=z_g, z_o=z_o, i=i, f=f, g=g, o=o)
     c = f * c + i * g
     m = o * cell.squash(c)
     h = m.astype(h.dtype)
     if params.w_p is not None:
         h = product("p", (h, params.w_p)).astype(h.dtype)  # [..., P]
 
-    step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
-    checks.check_step(step, params, batch=x.shape[:-1])
-    return (h, c), emitted(emit, step)
+    checks.check_values(params, batch, c=c, m=m, h=h)
+    return (h, c), emitted(emit, Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h))
 
 
 def emitted(emit: Emit, step: Step) -> PyTree:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.types import Array, LSTMParams, PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -207,28 +207,29 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
             ) from None
 
 
-def check_state(state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:
+def check_state(name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:
     """Refuses an (h, c) that is neither one state for all sequences nor one for each."""
     if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"state is a {type(state).__name__}, expected the tuple (h, c).")
-    for name, value, target in zip("hc", state, like, strict=True):
+        raise ValueError(f"{name} is a {type(state).__name__}, expected the tuple (h, c).")
+    for part, value, target in zip("hc", state, like, strict=True):
         size = target.shape[-1:]
         if value.shape not in (size, batch + size):
             either = "" if not batch else f" or {size} for all sequences alike"
             raise ValueError(
-                f"state {name} has shape {value.shape}, expected {batch + size}{either}. "
+                f"{name} {part} has shape {value.shape}, expected {batch + size}{either}. "
                 "Is the state (h, c), and not (c, h) as Flax has it?"
             )
         if not force and value.dtype != target.dtype and cell_dtype(value.dtype) != target.dtype:
-            raise ValueError(f"state {name} is {value.dtype}, expected {target.dtype}. Cast it with .astype.")
+            raise ValueError(f"{name} {part} is {value.dtype}, expected {target.dtype}. Cast it with .astype.")
 
 
-def check_step(step: Step, params: LSTMParams, batch: tuple[int, ...]) -> None:
-    """Asserts the shape and dtype of every gate, of c, m and h (chex, while tracing)."""
+def check_values(params: LSTMParams, batch: tuple[int, ...], **values: Array) -> None:
+    """Asserts the shape and dtype of gates, c, m or h, named as in `Step` (chex, while tracing).
+
+    To be called before the values meet others, so that the message comes from here and names them.
+    """
     dtype = params.w_x.dtype
-    for name, value in zip(Step._fields, step, strict=True):
-        if value is None:
-            continue
+    for name, value in values.items():
         size, letter = (params.output_size, "P") if name == "h" else (params.hidden_size, "H")
         expected = dtype if name == "h" else cell_dtype(dtype)
         words = (

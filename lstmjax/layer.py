@@ -110,13 +110,12 @@ def lstm(
     if valid is not None:
         xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
         flags = None if flags is None else flags & valid
-    start = initial_state(params, xs, state, step, force=dtype is not None)
-    again = initial_state(params, xs, reset_state, step, force=dtype is not None)
+    begin = partial(initial_state, params, xs, step=step, force=dtype is not None)
     state, ys = _scan(
         params,
         xs,
-        start,
-        None if flags is None else (again, flags),
+        begin("state", state),
+        None if flags is None else (begin("reset_state", reset_state), flags),
         valid,
         key,
         step=step,
@@ -276,10 +275,8 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
     return valid & (after != none) & (after != episode)
 
 
-def initial_state(
-    params: PyTree, xs: Array, state: PyTree | None, step: Callable = cell_step, *, force: bool = False
-) -> PyTree:
-    """Gives the state to start from, on the batch axes of xs `[T, ..., I]`.
+def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *, step: Callable, force: bool) -> PyTree:
+    """Gives the state to start from, on the batch axes of xs `[T, ..., I]`; `name` is its word in messages.
 
     Zeros are made from xs and params, and a given state is tied to them, so that inside `shard_map`
     the state varies over the same mesh axes as what the scan makes of it. With `force` a given
@@ -288,7 +285,7 @@ def initial_state(
     if not isinstance(params, LSTMParams):
         if state is None:
             raise ValueError(
-                f"state is None, but params is a {type(params).__name__} and no LSTMParams, so that the sizes of the "
+                f"{name} is None, but params is a {type(params).__name__} and no LSTMParams, so that the sizes of the "
                 "state are not known. Pass the initial state of your step, with the batch axes of xs."
             )
         return jax.tree.map(jnp.asarray, state)
@@ -306,7 +303,7 @@ def initial_state(
     state = jax.tree.map(jnp.asarray, state)
     if not is_ours(step):
         return state
-    checks.check_state(state, like, batch, force)
+    checks.check_state(name, state, like, batch, force)
     return tuple(
         jnp.where(z != 0, z, jnp.broadcast_to(s.astype(z.dtype), z.shape)) for s, z in zip(state, like, strict=True)
     )
