@@ -61,7 +61,7 @@ def values_and_pull(f, arguments, cotangents):
 
 
 def take(tree, n):
-    return jax.tree.map(lambda a: np.asarray(a[n]), tree)
+    return jax.tree.map(lambda a: np.asarray(a)[n], tree)
 
 
 def check_layer(params, xs, state, reset_state, *, seed=0, kept=None, emit="step", **options):
