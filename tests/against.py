@@ -67,14 +67,15 @@ def take(tree, n):
 def check_layer(params, xs, state, reset_state, *, seed=0, kept=None, emit="step", **options):
     """Compares values and all gradients of `lstm` on `[B, T, I]` with the oracle's, sequence by sequence.
 
-    `kept` are options of the oracle only; those of lengths, mask and resets are arrays over the batch.
+    lengths, mask and resets are arrays over the batch. `kept(n)` gives further options of the oracle for
+    sequence n: what stands there in the place of wrappers.
     """
 
     def f(params, xs, state, reset_state):
         return lstm(params, xs, state, reset_state=reset_state, emit=emit, **options)
 
     for_oracle = {k: v for k, v in options.items() if k in ("reverse", "padding", "return_sequences")}
-    check(f, oracle.lstm, params, xs, state, reset_state, seed, options, for_oracle | (kept or {}))
+    check(f, oracle.lstm, params, xs, state, reset_state, seed, options, for_oracle, kept)
 
 
 def check_stack(layers, xs, state, reset_state, *, seed=0, **options):
@@ -87,7 +88,7 @@ def check_stack(layers, xs, state, reset_state, *, seed=0, **options):
     check(f, oracle.stacked, layers, xs, state, reset_state, seed, options, for_oracle)
 
 
-def check(f, reference, params, xs, state, reset_state, seed, options, for_oracle):
+def check(f, reference, params, xs, state, reset_state, seed, options, for_oracle, kept=None):
     arguments = params, xs, state, reset_state
     cotangents = random_like(np.random.default_rng(seed), jax.eval_shape(f, *arguments))
     actual, gradients = values_and_pull(f, arguments, cotangents)
@@ -95,6 +96,7 @@ def check(f, reference, params, xs, state, reset_state, seed, options, for_oracl
     whole = isinstance(actual[1], Step)
     for n in range(xs.shape[0]):
         own = {k: np.asarray(options[k])[n] for k in ("lengths", "mask", "resets") if k in options}
+        own |= kept(n) if kept else {}
         begin, again = (None if s is None else take(s, n) for s in (state, reset_state))
         (end, ys), pull = reference(params, np.asarray(xs[n]), begin, reset_state=again, **own, **for_oracle)
         expected.append((end, Step(*ys) if whole else ys.h))
