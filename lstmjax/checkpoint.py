@@ -134,8 +134,8 @@ class Checkpoints:
             raise Damaged(_short(error)) from None
         if found != self.fingerprint:
             raise CheckpointError(
-                f"{self.folder}: step {step} was saved with another configuration ({found}) than the config.yaml beside "
-                f"it ({self.fingerprint}); undo the change there, or start a new run"
+                f"{self.folder}: step {step} was saved with another configuration ({found}) than config.yaml has now "
+                f"({self.fingerprint}); undo the change there, or start a new run"
             )
         target = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

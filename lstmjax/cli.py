@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import tyro
-from pydantic import ValidationError
 
-from lstmjax.config import Config, ConfigError, UserError, explain, load_config, with_absolute_paths
+from lstmjax.config import Config, ConfigError, Section, UserError, load_config, parse_config
+
+
+def _options(section: type[Section]) -> type:
+    """Gives a dataclass with the fields of a section and no checks.
+
+    The checks are those of `parse_config`, so that a value is refused in the same words wherever it comes from.
+    """
+    fields = []
+    for name, field in section.model_fields.items():
+        kind: Any = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, Section)
+        kind = _options(kind) if nested else Annotated[kind, tyro.conf.arg(help=field.description)]
+        fields.append((name, kind, dataclasses.field(default=kind() if nested else field.default)))
+    return dataclasses.make_dataclass(section.__name__, fields, frozen=True, namespace={"__doc__": section.__doc__})
+
+
+def _with_values(options: Any, values: dict[str, Any]) -> Any:
+    """Gives the options with the values of a configuration as their defaults."""
+    known = {name: getattr(options, name) for name in values}
+    return dataclasses.replace(
+        options,
+        **{n: _with_values(known[n], v) if dataclasses.is_dataclass(known[n]) else v for n, v in values.items()},
+    )
+
+
+Options: Any = _options(Config)
 
 
 @dataclass(frozen=True)
@@ -26,7 +54,7 @@ class Train:
     """Folder for everything that is written; new or empty. None: one under runs/."""
     resume: Path | None = None
     """Run folder to go on with, exactly as if it had not been stopped; no CONFIG then."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = Config(epochs=1)
+    values: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 
 
 @dataclass(frozen=True)
@@ -75,18 +103,24 @@ class Shapes:
     """P, width of h if it is a projection."""
     bias: Literal["single", "double", "none"] = "single"
     """Biases of each gate."""
+    merge: Literal["concat", "sum"] = "concat"
+    """How the two directions are joined."""
 
 
 def _train(command: Train) -> None:
-    from lstmjax.runs import default_folder
-    from lstmjax.train import resume, train
+    from lstmjax.runs import RunFolder, default_folder
 
     if command.resume is not None:
+        RunFolder.open(command.resume)  # what is wrong with it is said before JAX is loaded
+        from lstmjax.train import resume
+
         result = resume(command.resume)
     else:
         assert command.config_file is not None
-        run_dir = command.run_dir or default_folder(command.config_file.stem)
-        result = train(with_absolute_paths(command.config), run_dir)
+        config = parse_config(dataclasses.asdict(command.values), "command line")
+        from lstmjax.train import train
+
+        result = train(config, command.run_dir or default_folder(command.config_file.stem))
     metric = next(name for name in result.validation if name != "loss")
     print(f"run folder {result.run_dir}")
     print(f"parameters {result.parameters}")
@@ -95,6 +129,9 @@ def _train(command: Train) -> None:
 
 
 def _evaluate(command: Evaluate) -> None:
+    from lstmjax.runs import RunFolder
+
+    RunFolder.open(command.run)
     from lstmjax.commands import evaluate_run
 
     for line in evaluate_run(command.run, command.part, command.data):
@@ -102,6 +139,9 @@ def _evaluate(command: Evaluate) -> None:
 
 
 def _predict(command: Predict) -> None:
+    from lstmjax.runs import RunFolder
+
+    RunFolder.open(command.run)
     from lstmjax.commands import predict_file
 
     for line in predict_file(command.run, command.input, command.out):
@@ -109,9 +149,12 @@ def _predict(command: Predict) -> None:
 
 
 def _shapes(command: Shapes) -> None:
-    from lstmjax.dimensions import shapes  # type: ignore[import-not-found, unused-ignore]
+    from lstmjax.dimensions import shapes
 
-    print(shapes(**vars(command) | {"bias": None if command.bias == "none" else command.bias}))
+    try:
+        print(shapes(**vars(command) | {"bias": None if command.bias == "none" else command.bias}))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 COMMANDS: MappingProxyType[type, Callable[[Any], None]] = MappingProxyType(
@@ -137,6 +180,7 @@ options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells how it goes about; ours is the command's output
     try:
         return _run(words)
     except UserError as error:
@@ -161,8 +205,6 @@ def _run(words: list[str]) -> int:
         print(f"lstmjax {__version__}")
         return 0
     if words[0] not in names:
-        from difflib import get_close_matches
-
         near = get_close_matches(words[0], names, 1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
         raise ConfigError(f"unknown command {words[0]!r}; {hint}")
@@ -179,32 +221,29 @@ def _run(words: list[str]) -> int:
 
 
 def _parse(kind: type, name: str, words: list[str], **options: Any) -> Any:
-    try:
-        return tyro.cli(kind, prog=f"lstmjax {name}", args=words, **options)
-    except ValidationError as error:
-        raise ConfigError(explain(error, "command line")) from None
+    return tyro.cli(kind, prog=f"lstmjax {name}", args=words, **options)
 
 
 def _parse_train(words: list[str]) -> Train:
     """Reads CONFIG or the resumed run's configuration first, since it is what the options override."""
-    # Every option takes one value, so that the positional word can be found without knowing them.
-    after_option = [before.startswith("--") and "=" not in before for before in ["", *words[:-1]]]
-    files = [w for w, value in zip(words, after_option, strict=True) if not value and not w.startswith("-")]
-    resumed = _value_of("--resume", words)
+    one_value = (tyro.conf.FlagConversionOff,)  # --model.bidirectional True, as in the file
     if {"-h", "--help"} & set(words):
-        return _parse(Train, "train", words, config=(tyro.conf.FlagConversionOff,))
-    if (len(files) == 1) == (resumed is not None) or len(files) > 1:
-        raise ConfigError("train takes a CONFIG file, such as configs/digits.yaml, or --resume RUN, one of the two")
+        return _parse(Train, "train", words, config=one_value)
+    # As every option takes one value, the word that is none can be told without knowing them.
+    before = ["", *words][: len(words)]
+    files = [w for w, b in zip(words, before, strict=True) if w[:2] != "--" and (b[:2] != "--" or "=" in b)]
+    resumed = _value_of("--resume", words)
+    if len(files) > 1 or (len(files) == 1) == (resumed is not None):
+        raise ConfigError("train takes a CONFIG file, such as configs/digits.yaml, or --resume RUN: one of the two")
     if resumed is not None:
-        from lstmjax.runs import RunFolder
-
-        config = RunFolder.open(resumed).config
-    else:
-        config = load_config(files[0])
-    command = _parse(Train, "train", words, default=Train(config=config), config=(tyro.conf.FlagConversionOff,))
-    if resumed is not None and (command.config != config or command.run_dir is not None):
-        raise ConfigError("--resume goes on exactly as the run began; for other values start a new run")
-    return command
+        if len(words) > 2:
+            raise ConfigError("--resume goes on exactly as the run began; for other values start a new run")
+        return Train(resume=Path(resumed))
+    values = load_config(files[0]).model_dump()
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if _value_of(f"--{given}", words) is not None and _value_of(f"--{other}", words) is None:
+            values[other] = None  # what is given here takes the place of the other in the file
+    return _parse(Train, "train", words, default=Train(values=_with_values(Options(), values)), config=one_value)
 
 
 def _value_of(option: str, words: list[str]) -> str | None:

@@ -65,9 +65,8 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
         yield from table(prediction, data, trained.about.classes).splitlines()
         return
     if Path(out).suffix.lower() == ".npz":
-        names = {} if data.lengths is None else {"lengths": data.lengths}
-        classes = {} if prediction.classes is None else {"classes": prediction.classes}
-        np.savez(out, outputs=prediction.outputs, **classes, **names)
+        arrays = {"outputs": prediction.outputs, "classes": prediction.classes, "lengths": data.lengths}
+        np.savez(out, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
     else:
         Path(out).write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
     yield f"{len(data.x)} predictions written to {out}"

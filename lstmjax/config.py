@@ -167,18 +167,19 @@ class Config(Section):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
-            given = "neither" if self.epochs is None else "both"
-            raise ValueError(
-                f"give exactly one of epochs and steps, {given} was given (on the command line, --epochs None "
-                "takes epochs away)"
-            )
+            given = "neither is" if self.epochs is None else "both are"
+            raise ValueError(f"give exactly one of epochs and steps; {given} given")
         return self
 
     @property
     def fingerprint(self) -> str:
         """What a checkpoint is known by: a hash of everything but where the data lies."""
-        where = {"data": {"source", "validation", "test"}}
-        return hashlib.sha256(self.model_dump_json(exclude=where).encode()).hexdigest()[:16]  # type: ignore[arg-type]
+        where: Any = {"data": {"source", "validation", "test"}}
+        return hashlib.sha256(self.model_dump_json(exclude=where).encode()).hexdigest()[:16]
+
+
+SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.annotation in Section.__subclasses__())
+"""The keys that hold keys."""
 
 
 def load_config(path: str | Path) -> Config:
@@ -244,9 +245,13 @@ def explain(error: ValidationError, name: str) -> str:
     """Gives a line for each thing that is wrong: the key, what came, what was expected."""
     lines = []
     for one in error.errors():
-        # The parts of a union ("int", "literal[...]") stand in the location beside the keys.
-        key = ".".join(str(part) for part in _own_keys(one["loc"], error.title))
-        message = one["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+        key = ".".join(_own_keys(one["loc"]))
+        message = (
+            one["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "it should be")
+            .replace("an object", "a section with keys of its own")
+        )
         if one["type"] == "extra_forbidden":
             lines.append(f"{name}: unknown key {key}{_nearest(key)}")
         elif one["type"] == "value_error":
@@ -266,13 +271,14 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return result
 
 
-def _own_keys(loc: tuple[int | str, ...], title: str) -> list[int | str]:
-    known, own = set(keys()), [] if title == "Config" else [title.lower()]
-    for part in loc:
-        if own and ".".join(map(str, own)) in known - {"model", "data", "optimizer", "loss"}:
+def _own_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """Gives the keys in a location without the parts of a union, which pydantic puts behind them."""
+    own: list[str] = []
+    for part in map(str, loc):
+        if own and ".".join(own) not in SECTIONS:
             break
-        own.append(part)  # type: ignore[arg-type]
-    return own  # type: ignore[return-value]
+        own.append(part)
+    return own
 
 
 def _nearest(key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +92,7 @@ class Sums(NamedTuple):
         return {"loss": float(self.loss / self.weight), metric: float(self.metric / self.weight)}
 
 
-def sums_of(
-    logits: Array, y: Array, weight: Array | None, lengths: Array | None, *, loss: str, smoothing: float
-) -> Sums:
+def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, loss: str, smoothing: float) -> Sums:
     """Gives the sums over a batch: of sequences, or of their valid steps.
 
     Args:
@@ -107,7 +105,7 @@ def sums_of(
     """
     row = LOSSES[loss]
     logits = logits.astype(jnp.float32)
-    weights = jnp.ones(logits.shape[:1]) if weight is None else weight
+    weights = jnp.ones(logits.shape[:1]) if weight is None else jnp.asarray(weight)
     if logits.ndim == 3:
         steps = jnp.arange(logits.shape[1])[None, :]
         valid = jnp.ones(logits.shape[:2], bool) if lengths is None else steps < lengths[:, None]

@@ -101,7 +101,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
         run = RunFolder.create(default_folder("train") if run_dir is None else run_dir, config)
         run.write_about(about)
         with Checkpoints(run.checkpoints, config.fingerprint) as saved:
-            state = init_state(jax.random.key(config.seed), recipe, about)
+            state = _first_state(jax.random.key(config.seed), recipe=recipe, about=about)
             return _fit(run, saved, recipe, parts, about, state, like, quiet)
 
 
@@ -129,7 +129,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
             if saved.steps():
                 state = jax.tree.map(jnp.asarray, saved.latest(like)[1])
             else:  # stopped before the first checkpoint
-                state = init_state(jax.random.key(config.seed), recipe, about)
+                state = _first_state(jax.random.key(config.seed), recipe=recipe, about=about)
             run.forget_after(int(state.step))
             return _fit(run, saved, recipe, parts, about, state, like, quiet)
 
@@ -174,6 +174,12 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
     return TrainState(params, moments, jnp.zeros((), jnp.int32), Sums.zero())
 
 
+# Runs once: to optimise it would take longer than to run it (2.2 against 5.7 s, most of them compiling).
+_first_state = partial(
+    jax.jit, static_argnames=("recipe", "about"), compiler_options={"xla_backend_optimization_level": 0}
+)(init_state)
+
+
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
 def train_step(state: TrainState, data: Sequences, key: Array, *, recipe: Recipe) -> tuple[TrainState, Sums]:
     """Gives the state after one step, and the sums of its batch.
@@ -185,7 +191,7 @@ def train_step(state: TrainState, data: Sequences, key: Array, *, recipe: Recipe
         recipe: what is trained and how.
     """
     shifts, draws = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step))
-    x = shifted(shifts, data.x, recipe.shift)
+    x = shifted(shifts, jnp.asarray(data.x), recipe.shift)
 
     def mean_loss(params: NetworkParams) -> tuple[Array, Sums]:
         logits = logits_of(params, x, data.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
@@ -279,7 +285,7 @@ def _steps(
         rows = batch(parts.train, config.batch_size, seed=config.seed, step=step)
         state, sums = train_step(state, rows, key, recipe=recipe)
         done = step + 1
-        progress.step(lambda sums=sums: sums.means(metric))
+        progress.step(partial(sums.means, metric))
         save = done % checkpoint_every == 0 or done == recipe.steps
         if save or done % evaluate_every == 0:
             record: dict[str, Any] = {"step": done, "train": state.sums.means(metric)}

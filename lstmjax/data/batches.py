@@ -24,7 +24,7 @@ def batch_rows(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarr
     """Gives which of N sequences make the batch of a step, `[B]`; every epoch has an order of its own.
 
     >>> [batch_rows(5, 2, seed=0, step=step).tolist() for step in range(4)]
-    [[2, 4], [3, 0], [3, 1], [0, 4]]
+    [[2, 4], [3, 0], [1, 4], [3, 0]]
     """
     epoch, place = divmod(step, steps_per_epoch(count, batch_size))
     return _order(count, seed, epoch)[place * batch_size : (place + 1) * batch_size]

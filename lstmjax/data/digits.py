@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,9 +23,9 @@ def digits() -> Parts:
     >>> parts.train.x.shape, parts.validation.x.shape, parts.test.x.shape
     ((1149, 8, 8), (288, 8, 8), (360, 8, 8))
     >>> "".join(" .+#"[int(pixel) // 5] for pixel in parts.train.x[0, 0])
-    ' .+. '
+    '  .+.   '
     """
     with files("lstmjax.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         whole = Sequences(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
     ends = np.cumsum([0, TRAIN, VALIDATION, TEST])
-    return Parts(*(whole.take(slice(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)))
+    return Parts(*(whole.take(slice(a, b)) for a, b in pairwise(ends)))

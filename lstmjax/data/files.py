@@ -104,15 +104,23 @@ def check(data: Sequences, name: str | Path) -> Sequences:
             )
         lengths = lengths.astype(np.int32)
     data = data._replace(x=x.astype(np.float32), lengths=lengths)
-    bad = np.argwhere(~np.isfinite(data.x) & data.valid()[..., None])
-    if bad.size:
-        n, t, i = bad[0]
-        raise DataError(
-            f"{name}: x[{n}, {t}, {i}] is {x[n, t, i]}; fill or remove missing values ({len(bad)} in all)"
-        )
+    _check_finite("x", data.x, data, name)
+    if y is not None and np.issubdtype(y.dtype, np.floating):
+        _check_finite("y", y, data, name)
     if lengths is not None:  # what stands behind the end is nobody's, not even the checksum's
         data = data._replace(x=np.where(data.valid()[..., None], data.x, np.float32(0)))
     return data
+
+
+def _check_finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> None:
+    """Refuses missing values, but not behind the end of a sequence."""
+    wrong = ~np.isfinite(values)
+    if values.shape[:2] == data.x.shape[:2] and values.ndim == 3:
+        wrong &= data.valid()[..., None]
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0].tolist())
+        place = ", ".join(map(str, at))
+        raise DataError(f"{name}: {key}[{place}] is {values[at]}; fill or remove missing values ({wrong.sum()} in all)")
 
 
 def _first_line(error: Exception) -> str:

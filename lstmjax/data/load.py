@@ -30,7 +30,7 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     name = data.source
     classes = _classes(raw, name) if loss == "softmax" else None
     targets = TARGETS[loss]
-    parts = Parts(*(None if p is None else p._replace(y=targets(p, classes, name)) for p in raw))
+    parts = _each(lambda p: p._replace(y=targets(p, classes, name)), raw)
     y = parts.train.y
     assert y is not None
     per_step = y.ndim == (2 if loss == "softmax" else 3)
@@ -50,7 +50,7 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
             f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
             "set data.shift to 0"
         )
-    return Parts(*(None if p is None else about.scaled(p, name) for p in parts)), about
+    return _each(lambda p: about.scaled(p, name), parts), about
 
 
 def labelled(path: str, about: About, loss: str) -> Sequences:
@@ -61,6 +61,11 @@ def labelled(path: str, about: About, loss: str) -> Sequences:
     if loss != "softmax" and data.y.shape[-1] != about.output_size:
         raise DataError(f"{path}: y has {data.y.shape[-1]} numbers, but the network gives {about.output_size}")
     return data
+
+
+def _each(change: Callable[[Sequences], Sequences], parts: Parts) -> Parts:
+    test = None if parts.test is None else change(parts.test)
+    return Parts(change(parts.train), change(parts.validation), test)
 
 
 def _from_files(data: Data) -> Parts:
@@ -112,7 +117,7 @@ def _class_labels(part: Sequences, name: str) -> np.ndarray:
     assert y is not None
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != part.x.shape[1]):
         raise DataError(
-            f"{name}: y has shape {y.shape}; classes are [sequences], or [sequences, steps] with "
+            f"{name}: y is {_letters(y)}; classes are [sequences], or [sequences, steps] with "
             f"{part.x.shape[1]} steps. For several labels at once say loss.name: sigmoid, for numbers linear"
         )
     if not (np.issubdtype(y.dtype, np.integer) or y.dtype.kind in "Ub"):
@@ -142,10 +147,7 @@ def _as_numbers(part: Sequences, classes: tuple[str, ...] | None, name: str) -> 
         raise DataError(f"{name}: y holds no numbers ({error}); for classes say loss.name: softmax") from None
     y = y[:, None] if y.ndim == 1 else y
     if y.ndim not in (2, 3) or (y.ndim == 3 and y.shape[1] != part.x.shape[1]):
-        raise DataError(f"{name}: y has shape {y.shape}, expected [sequences, O] or [sequences, steps, O]")
-    wrong = ~np.isfinite(y) if y.ndim == 2 else ~np.isfinite(y) & part.valid()[..., None]
-    if wrong.any():
-        raise DataError(f"{name}: y{np.argwhere(wrong)[0].tolist()} is no finite number; fill or remove it")
+        raise DataError(f"{name}: y is {_letters(y)}, expected [sequences, O] or [sequences, steps, O]")
     return y if y.ndim == 2 else np.where(part.valid()[..., None], y, np.float32(0))
 
 
@@ -160,6 +162,11 @@ TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str]
     {"softmax": _as_classes, "sigmoid": _as_switches, "linear": _as_numbers}
 )
 """What each loss makes of y."""
+
+
+def _letters(y: np.ndarray) -> str:
+    """Gives the shape of y without the number of sequences, which is that of a part only."""
+    return f"[{', '.join(['sequences', *map(str, y.shape[1:])])}]"
 
 
 def _is_number(word: object) -> bool:

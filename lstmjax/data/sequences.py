@@ -79,7 +79,7 @@ class About(Section):
                 f"{name}: the feature columns are {', '.join(data.features)}, but the network was trained on "
                 f"{', '.join(self.features)}; give the same ones in the same order"
             )
-        x = (data.x - np.float32(self.offset)) / np.float32(self.scale)
+        x = (data.x - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)
         return data._replace(x=x.astype(np.float32, copy=False))
 
 
@@ -90,5 +90,5 @@ def fingerprint(*parts: Sequences) -> int:
         for array in (part.x, part.y, part.lengths):
             if array is not None:
                 crc = zlib.crc32(f"{array.shape}{array.dtype}".encode(), crc)
-                crc = zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.size else b"", crc)
+                crc = zlib.crc32(array.tobytes(), crc)
     return crc

@@ -1,0 +1,119 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstmjax.config import ConfigError, dump_config, keys, load_config, parse_config
+
+CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"optimizer": {"clip_nrm": 1.0}}, "unknown key optimizer.clip_nrm; did you mean optimizer.clip_norm?"),
+        ({"hidden_size": 8}, "unknown key hidden_size; did you mean model.hidden_size?"),
+        ({"modle": {"layers": 2}}, "unknown key modle; did you mean model?"),
+        ({"data": {"xyzzy": 2}}, "unknown key data.xyzzy; valid ones are data.source, data.validation"),
+        ({"model": {"hidden_size": True}}, "model.hidden_size is True; it should be a valid integer"),
+        ({"model": {"hidden_size": "big"}}, "model.hidden_size is 'big'; it should be a valid integer"),
+        ({"model": {"hidden_size": -2}}, "model.hidden_size is -2; it should be greater than or equal to 1"),
+        ({"model": {"dropout": 1.0}}, "model.dropout is 1.0; it should be less than 1"),
+        ({"model": 3}, "model is 3; it should be a section with keys of its own"),
+        ({"optimizer": {"name": "adamx"}}, "optimizer.name is 'adamx'; it should be 'adamw', 'adam'"),
+        ({"optimizer": {"clip_norm": 0}}, "optimizer.clip_norm is 0; it should be greater than 0"),
+        ({"optimizer": {"name": "adam", "weight_decay": 0.1}}, "optimizer: adam with weight_decay is adamw"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate is nan; it should be"),
+        ({"loss": {"name": "linear", "label_smoothing": 0.1}}, "loss.label_smoothing is for classes"),
+        ({"data": {"test": "a.npz"}}, "the digits bring their validation and test part"),
+        ({"steps": 3}, "give exactly one of epochs and steps; both are given"),
+        ({"epochs": None}, "give exactly one of epochs and steps; neither is given"),
+        ({"seed": -1}, "seed is -1; it should be greater than or equal to 0"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_key_and_the_remedy(tree, message):
+    with pytest.raises(ConfigError) as error:
+        parse_config({"epochs": 2} | tree, "run.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("run.yaml: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 2\nepochs: 3\n", "a.yaml:2: key epochs is given twice; remove one of them"),
+        ("epochs: [2\n", "a.yaml:2: expected ',' or ']'"),
+        ("- 1\n", "a.yaml: holds a list, expected keys and values such as 'epochs: 60'"),
+        ("", "a.yaml: give exactly one of epochs and steps; neither is given"),
+        ("seed: \x00", "a.yaml: unacceptable character"),
+        ("epochs: 2\n1: 3\n", "a.yaml: unknown key 1; valid ones are"),
+        ("epochs: 2\nseed: 2020-01-01\n", "a.yaml: seed is '2020-01-01'; it should be a valid integer"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_told_with_its_line(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_told_with_the_one_that_may_be_meant(tmp_path):
+    (tmp_path / "digits.yaml").write_text("epochs: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"digit\.yaml: no such file; did you mean .*digits\.yaml\?"):
+        load_config(tmp_path / "digit.yaml")
+    with pytest.raises(ConfigError, match="no such file, nor is there a folder"):
+        load_config(tmp_path / "nowhere" / "digits.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_what_is_saved_with_a_run_loads_equal(path, tmp_path):
+    config = load_config(path)
+    (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert config.data.source == "digits"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("3e-4", 3e-4), ("1E2", 100.0), ("2.5e-3", 0.0025), ("1_0.5e1", 105.0), ("1", 1.0)]
+)
+def test_numbers_are_read_as_numbers(tmp_path, written, value):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"epochs: 2\noptimizer:\n  learning_rate: {written}\n", encoding="utf-8")
+    assert load_config(path).optimizer.learning_rate == value
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse_config({"epochs": 2, "data": {"source": "a.npz", "test": "b.npz"}})
+    assert (config.data.source, config.data.test) == (str(tmp_path / "a.npz"), str(tmp_path / "b.npz"))
+
+
+def test_the_fingerprint_sees_every_value_but_where_the_data_lie():
+    base = parse_config({"epochs": 2})
+    moved = parse_config({"epochs": 2, "data": {"source": "a.npz"}})
+    assert base.fingerprint == moved.fingerprint
+    assert base.fingerprint != parse_config({"epochs": 2, "seed": 1}).fingerprint
+    assert base.fingerprint != parse_config({"epochs": 2, "data": {"shift": 1}}).fingerprint
+
+
+def test_every_key_has_its_explanation():
+    fields = [key for key in keys() if key not in ("model", "data", "optimizer", "loss")]
+    assert len(fields) > 30
+    from lstmjax.config import Config
+
+    for key in fields:
+        section = Config
+        *path, name = key.split(".")
+        for part in path:
+            section = section.model_fields[part].annotation
+        assert section.model_fields[name].description, key
+
+
+def test_reading_a_configuration_loads_no_jax():
+    code = (
+        "import sys, lstmjax.config, lstmjax.cli; assert not {'jax', 'flax', 'orbax', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,44 @@
+"""What the tests of training share."""
+
+import jax
+import numpy as np
+import pytest
+
+from lstmjax.config import parse_config
+
+TINY = {"model": {"hidden_size": 4}, "batch_size": 8, "steps": 6, "evaluate_every": 2}
+
+
+@pytest.fixture(autouse=True)
+def relaxed_promotion():
+    """Optax multiplies float32 moments by weakly typed decay rates raised to int32 counts, which strict JAX refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def config(**sections):
+    """A tiny configuration, with sections merged in."""
+    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()}
+    for key, value in sections.items():
+        tree[key] = tree.get(key, {}) | value if isinstance(value, dict) else value
+    return parse_config(tree)
+
+
+def write_sequences(path, *, n=40, t=6, i=3, ragged=True, target="class", seed=0):
+    """An NPZ file whose labels follow from the sequences: the sign of the sum of the first feature, or that sum."""
+    random = np.random.default_rng(seed)
+    x = random.normal(2.0, 3.0, (n, t, i)).astype(np.float32)
+    lengths = random.integers(2, t + 1, n) if ragged else np.full(n, t)
+    valid = np.arange(t) < lengths[:, None]
+    steps = np.where(valid, x[:, :, 0] - 2.0, 0.0)
+    total = steps.sum(axis=1)
+    y = {
+        "class": (total > 0).astype(np.int64),
+        "word": np.where(total > 0, "up", "down"),
+        "switch": np.stack([total > 0, total > 1], axis=1).astype(np.int64),
+        "number": total.astype(np.float32),
+        "class_each_step": (steps.cumsum(axis=1) > 0).astype(np.int64),
+        "number_each_step": steps.cumsum(axis=1)[..., None].astype(np.float32),
+    }[target]
+    np.savez(path, x=x, y=y, **({"lengths": lengths} if ragged else {}))
+    return x, y, lengths
