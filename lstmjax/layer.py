@@ -270,8 +270,8 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
     episode = jnp.cumsum(starts & valid, axis=axis)
     none = starts.shape[axis] + 1
     ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
-    after = jax.lax.slice_in_dim(ahead, 1, None, axis=axis)
-    after = jnp.concatenate([after, jnp.full_like(jax.lax.slice_in_dim(ahead, 0, 1, axis=axis), none)], axis=axis)
+    beyond = jnp.full((*ahead.shape[:axis], 1, *ahead.shape[axis + 1 :]), none, ahead.dtype)
+    after = jax.lax.slice_in_dim(jnp.concatenate([ahead, beyond], axis=axis), 1, None, axis=axis)
     return valid & (after != none) & (after != episode)
 
 
