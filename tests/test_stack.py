@@ -118,6 +118,18 @@ def test_nan_in_padding_reaches_no_layer():
             np.testing.assert_array_equal(a, e)
 
 
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_nothing_to_do_gives_the_initial_states(return_sequences):
+    layers, xs, state, again = drawn("pairs")
+    options = {"mask": MASK[:, :0], "resets": RESETS[:, :0], "reset_state": again}
+    end, ys = run(layers, xs[:, :0], state, return_sequences=return_sequences, **options)
+    assert_close(end, state)
+    if return_sequences:
+        assert ys.shape == (B, 0, 10)
+    else:
+        np.testing.assert_array_equal(ys, np.concatenate([state[2].forward[0], state[2].reverse[0]], -1))
+
+
 # Dropout between layers
 
 

@@ -1,0 +1,103 @@
+"""The types of what comes back, and how far half precision is from float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from against import B, H, I, P, T, draw_params, quick
+from tolerances import assert_close
+
+from lstmjax import init_params, lstm, oracle, stacked
+
+LOW = ["bfloat16", "float16"]
+DTYPES = ["float32", *LOW]
+
+
+def drawn(dtype, steps=T, seed=0):
+    """Values that `dtype` can hold, so that only the computation differs from the oracle's."""
+    rng = np.random.default_rng(seed)
+    params = draw_params(rng, width=P, biases=2, dtype=dtype)
+    return params, jnp.asarray(rng.normal(size=(B, steps, I)), dtype)
+
+
+def dtypes(tree):
+    return {str(leaf.dtype) for leaf in jax.tree.leaves(tree)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_h_has_the_dtype_of_the_parameters_and_c_at_least_float32(dtype):
+    params, xs = drawn(dtype)
+    (h, c), steps = jax.eval_shape(lambda p, x: lstm(p, x, emit="step"), params, xs)
+    assert dtypes((h, steps.h)) == {dtype}
+    assert dtypes((c, steps._replace(h=None))) == {"float32"}
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_is_float64_throughout():
+    params, xs = drawn("float64")
+    assert dtypes(jax.eval_shape(lambda p, x: lstm(p, x, emit="step"), params, xs)) == {"float64"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cast", [False, True])
+def test_values_and_gradients_are_near_float64(dtype, cast):
+    """Parameters of that dtype, or float32 parameters that `dtype=` casts; against the oracle."""
+    params, xs = drawn(dtype)
+    if cast:
+        params, xs = jax.tree.map(lambda a: a.astype(jnp.float32), (params, xs))
+    weights = np.random.default_rng(1).normal(size=(B, T, P))
+
+    def loss(params, xs):
+        (_, c), ys = lstm(params, xs, dtype=dtype if cast else None)
+        return (ys.astype(jnp.float32) * weights.astype(np.float32)).sum(), (c, ys)
+
+    (_, (c, ys)), grads = quick(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, xs)
+    assert dtypes(ys) == {dtype}
+    assert dtypes(c) == {"float32"}
+    assert dtypes(grads) == dtypes(params)  # where they are stored, not where it is computed
+    runs = [oracle.lstm(params, np.asarray(x, np.float64)) for x in xs]
+    pulls = [pull(None, oracle.Steps(h=w)) for (_, pull), w in zip(runs, weights, strict=True)]
+    assert_close((c, ys), (np.stack([r[0][0][1] for r in runs]), np.stack([r[0][1].h for r in runs])), dtype=dtype)
+    summed = jax.tree.map(lambda *a: sum(a), *(p.params for p in pulls))
+    assert_close(grads, (summed, np.stack([p.xs for p in pulls])), gradient=True, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_c_does_not_lose_small_steps(dtype):
+    """A cell that counts: f = 1 and i·g = 2⁻¹² a step. In half precision c would stop at 1 + 2⁻¹² or sooner."""
+    steps = 512
+    params = jax.tree.map(jnp.zeros_like, draw_params(np.random.default_rng(0), 1, 1, dtype=dtype))
+    g = np.arctanh(2.0**-12)
+    params = params._replace(b=jnp.asarray([[30.0], [30.0], [g], [30.0]], dtype))
+    g = np.tanh(np.float64(params.b[2, 0]))
+    start = jnp.zeros(1, dtype), jnp.ones(1)
+    (_, c), _ = lstm(params, jnp.zeros((steps, 1), dtype), start)
+    np.testing.assert_allclose(c, 1 + steps * g, rtol=1e-5)
+
+
+def test_dtype_casts_a_given_state_too():
+    params, xs = drawn("float32")
+    rng = np.random.default_rng(2)
+    state = tuple(jnp.asarray(rng.normal(size=(B, n)), jnp.float32) for n in (P, H))
+    (h, c), ys = jax.eval_shape(lambda: lstm(params, xs, state, reset_state=state, dtype="bfloat16"))
+    assert (dtypes((h, ys)), dtypes(c)) == ({"bfloat16"}, {"float32"})
+    again, _ = jax.eval_shape(lambda: lstm(params, xs, lstm(params, xs, state, dtype="float16")[0], dtype="float16"))
+    assert [str(a.dtype) for a in again] == ["float16", "float32"]
+
+
+def test_a_stack_computes_in_dtype_throughout():
+    layers = tuple(init_params(jax.random.key(n), size, H) for n, size in enumerate((I, H)))
+    states, ys = jax.eval_shape(lambda x: stacked(layers, x, dtype="bfloat16"), jnp.ones((B, T, I)))
+    assert dtypes(ys) == {"bfloat16"}
+    assert [dtypes(h) for h, _ in states] == [{"bfloat16"}] * 2
+    assert [dtypes(c) for _, c in states] == [{"float32"}] * 2
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_padding_stays_away_in_half_precision(dtype):
+    params, xs = drawn(dtype)
+    mask = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]], bool)
+    both = quick(jax.value_and_grad(lambda p, x: lstm(p, x, mask=mask)[1].astype(jnp.float32).sum(), (0, 1)))
+    clean, poisoned = both(params, xs), both(params, jnp.where(mask[..., None], xs, jnp.nan))
+    for a, e in zip(jax.tree.leaves(poisoned), jax.tree.leaves(clean), strict=True):
+        np.testing.assert_array_equal(np.asarray(a, np.float32), np.asarray(e, np.float32))
