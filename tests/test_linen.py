@@ -17,16 +17,17 @@ from lstmjax.linen import LSTM, LSTMCell, LSTMNetwork
 T, B, I, H, P, O = 5, 3, 2, 4, 6, 7
 LENGTHS = np.array([5, 0, 3])
 
-# What the modules hold: each row is one way to build the parameters.
+# What the modules hold: each row is one way to build the parameters, most of them by the preset that
+# compiles fastest.
 SIZES = {
-    "plain": {},
-    "two layers": {"layers": 2},
-    "pairs": {"layers": 2, "bidirectional": True},
-    "pairs summed": {"layers": 2, "bidirectional": True, "merge": "sum"},
-    "projection": {"layers": 2, "projection_size": P},
+    "plain": {"preset": "equinox"},
+    "two layers": {"layers": 2, "preset": "equinox"},
+    "pairs": {"layers": 2, "bidirectional": True, "preset": "equinox"},
+    "pairs summed": {"layers": 2, "bidirectional": True, "merge": "sum", "preset": "equinox"},
+    "projection": {"layers": 2, "projection_size": P, "preset": "equinox"},
     "two biases": {"preset": "torch"},
-    "no bias": {"bias": None},
-    "forget bias": {"forget_bias": 2.0},
+    "no bias": {"bias": None, "preset": "equinox"},
+    "forget bias": {"forget_bias": 2.0, "preset": "equinox"},
 }
 # How they run it: each row is handed to the module and to the function.
 RUNS = {
@@ -76,7 +77,7 @@ def drawing(run):
 def test_lstm_is_stacked(xs, run):
     model = LSTM(H, layers=2, **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
-    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2)
+    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2, init="equinox")
     variables, rngs = LSTM.from_params(params), {"dropout": jax.random.key(3)}
     key = model.bind(variables, rngs=rngs).make_rng("dropout")
     actual = model.apply(variables, xs, lengths=LENGTHS, rngs=rngs, **drawing(run))
@@ -87,7 +88,7 @@ def test_lstm_is_stacked(xs, run):
 def test_network_is_network(xs, run):
     model = LSTMNetwork(H, O, layers=2, **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
-    params = lstmjax.init_network(jax.random.key(0), I, H, O, 2)
+    params = lstmjax.init_network(jax.random.key(0), I, H, O, 2, init="equinox")
     variables, rngs = LSTMNetwork.from_params(params), {"dropout": jax.random.key(3)}
     key = model.bind(variables, rngs=rngs).make_rng("dropout")
     apply = functools.partial(model.apply, variables, xs, lengths=LENGTHS, rngs=rngs, **drawing(run))
@@ -105,7 +106,7 @@ def test_jit_of_a_module_is_jit_of_the_function(xs):
 
 def test_call_passes_everything_on(xs):
     model = LSTM(H, layers=2)
-    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2)
+    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2, init="equinox")
     start = jax.tree.map(lambda a: a + 0.5, lstmjax.stacked(params, xs)[0])
     options = {
         "mask": jax.random.bernoulli(jax.random.key(1), 0.7, (B, T)),
@@ -116,7 +117,7 @@ def test_call_passes_everything_on(xs):
     }
     actual = model.apply(LSTM.from_params(params), xs, start, **options)
     assert_equal(actual, lstmjax.stacked(params, xs, start, **options))
-    net = lstmjax.init_network(jax.random.key(0), I, H, O, 2)
+    net = lstmjax.init_network(jax.random.key(0), I, H, O, 2, init="equinox")
     options = {name: options[name] for name in ("mask", "resets")}
     actual = LSTMNetwork(H, O, layers=2).apply(LSTMNetwork.from_params(net), xs, start, **options)
     assert_equal(actual, lstmjax.network(net, xs, start, **options)[1])
@@ -131,8 +132,8 @@ def test_initial_values_and_gradients_are_the_functions(xs, size):
     params = lstmjax.init_network(key, I, H, O, **options)
     assert_equal(LSTMNetwork.to_params(variables), params)
     merge = {"merge": model.merge}
-    expected = jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **merge)[1]))(params)
-    grads = jax.grad(lambda v: total(model.apply(v, xs, lengths=LENGTHS)))(variables)
+    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **merge)[1])))(params)
+    grads = jax.jit(jax.grad(lambda v: total(model.apply(v, xs, lengths=LENGTHS))))(variables)
     assert_close(LSTMNetwork.to_params(grads), expected, gradient=True)
 
 
@@ -239,9 +240,9 @@ def test_expected_values_at_evaluation(xs):
 
 
 def test_ensemble_under_vmap(xs):
-    model = LSTMNetwork(H, O)
-    variables = jax.vmap(model.init, in_axes=(0, None))(jax.random.split(jax.random.key(0), 3), xs)
-    actual = jax.vmap(model.apply, in_axes=(0, None))(variables, xs)
+    model = LSTMNetwork(H, O, preset="torch")
+    variables = jax.jit(jax.vmap(model.init, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 3), xs)
+    actual = jax.jit(jax.vmap(model.apply, in_axes=(0, None)))(variables, xs)
     members = [jax.tree.map(lambda a, n=n: a[n], variables) for n in range(3)]
     assert_close(actual, jnp.stack([model.apply(v, xs) for v in members]))
 
@@ -288,14 +289,14 @@ def params():
 @pytest.mark.parametrize("lengths", [None, np.array([5, 1, 3])], ids=["full", "ragged"])
 def test_cell_in_rnn_equals_flax(xs, params, theirs, how, lengths):
     rnn = functools.partial(nn.RNN, return_carry=True, **how)
-    expected = rnn(theirs(H)).apply(flax_variables(params), xs, seq_lengths=lengths)
-    assert_close(rnn(LSTMCell(H)).apply(ours_in_rnn(params), xs, seq_lengths=lengths), expected)
+    expected = jax.jit(rnn(theirs(H)).apply)(flax_variables(params), xs, seq_lengths=lengths)
+    assert_close(jax.jit(rnn(LSTMCell(H)).apply)(ours_in_rnn(params), xs, seq_lengths=lengths), expected)
 
 
 @flax_cells
 def test_cell_gradients_equal_flax(xs, params, theirs):
     def through(run):
-        return jax.grad(lambda p, x: total(run(p, x)), argnums=(0, 1))(params, xs)
+        return jax.jit(jax.grad(lambda p, x: total(run(p, x)), argnums=(0, 1)))(params, xs)
 
     ours = through(lambda p, x: nn.RNN(LSTMCell(H)).apply(ours_in_rnn(p), x))
     flax = through(lambda p, x: nn.RNN(theirs(H)).apply(flax_variables(p), x))
