@@ -32,6 +32,15 @@ def cell_dtype(dtype: Any) -> jnp.dtype:
     return jnp.dtype(jnp.float32) if jnp.dtype(dtype).itemsize < 4 else jnp.dtype(dtype)
 
 
+def kind(value: object) -> str:
+    """Gives the name of a value's type with its article; "an array" for all that JAX has for one.
+
+    >>> kind(jnp.ones(3)), kind([1])
+    ('an array', 'a list')
+    """
+    return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
+
+
 def one_of(name: str, value: object, options: Sequence[object]) -> None:
     """Refuses a value that is not one of the options."""
     if not any(value is option or value == option for option in options):
@@ -66,7 +75,7 @@ def check_params(params: LSTMParams, blocks: tuple[str, ...]) -> None:
     """Refuses parameters whose arrays do not fit each other or the cell."""
     if not isinstance(params, LSTMParams):
         raise TypeError(
-            f"params is a {type(params).__name__}, expected LSTMParams. For one layer pass init_params(...); "
+            f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
             "for a tuple of layers use stacked."
         )
     if params.w_x.ndim != 3 or params.w_h.ndim != 3:
@@ -100,7 +109,7 @@ def check_cell_inputs(params: LSTMParams, state: tuple[Array, Array], x: Array, 
     """Refuses parameters, a state and an input that do not fit each other."""
     check_params(params, blocks)
     if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"state is {type(state).__name__}, expected the tuple (h, c).")
+        raise ValueError(f"state is {kind(state)}, expected the tuple (h, c).")
     dtype = params.w_x.dtype
     check_features("x", x, params)
     shapes = {"h": (*x.shape[:-1], params.output_size), "c": (*x.shape[:-1], params.hidden_size)}
@@ -196,7 +205,7 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
             raise ValueError(f"checkpoint is {checkpoint!r}, expected None, 'sqrt' or a segment length.")
         check_positive("checkpoint", checkpoint)
     if not isinstance(wrappers, tuple | list):
-        raise TypeError(f"wrappers is a {type(wrappers).__name__}, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).")
+        raise TypeError(f"wrappers is {kind(wrappers)}, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).")
     for name, value in (("step", step), *(("wrappers", w) for w in wrappers)):
         try:
             hash(value)
@@ -210,7 +219,7 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
 def check_state(name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:
     """Refuses an (h, c) that is neither one state for all sequences nor one for each."""
     if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"{name} is a {type(state).__name__}, expected the tuple (h, c).")
+        raise ValueError(f"{name} is {kind(state)}, expected the tuple (h, c).")
     for part, value, target in zip("hc", state, like, strict=True):
         size = target.shape[-1:]
         if value.shape not in (size, batch + size):

@@ -285,15 +285,12 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     if not isinstance(params, LSTMParams):
         if state is None:
             raise ValueError(
-                f"{name} is None, but params is a {type(params).__name__} and no LSTMParams, so that the sizes of the "
+                f"{name} is None, but params is {checks.kind(params)} and no LSTMParams, so that the sizes of the "
                 "state are not known. Pass the initial state of your step, with the batch axes of xs."
             )
         return jax.tree.map(jnp.asarray, state)
-    zero = sum(
-        (jax.lax.stop_gradient(a).ravel()[:0].sum() for a in jax.tree.leaves(params)),
-        start=jax.lax.stop_gradient(xs).ravel()[:0].sum(),
-    )
     batch, dtype = xs.shape[1:-1], params.w_x.dtype
+    zero = sum(jax.lax.stop_gradient(a).ravel()[:0].sum().astype(dtype) for a in (xs, *jax.tree.leaves(params)))
     like = (
         jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
         jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size)),

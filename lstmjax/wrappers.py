@@ -130,7 +130,7 @@ def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step
     if not isinstance(out, Step):
         raise TypeError(
             f"{type(wrapper).__name__} changes h and c after the step, so the step inside must emit a Step; it emits "
-            f"a {type(out).__name__}. Give your step the keyword emit and return emitted(emit, Step(...))."
+            f"{checks.kind(out)}. Give your step the keyword emit and return emitted(emit, Step(...))."
         )
     return out._replace(h=state[0], c=state[1])
 
@@ -172,7 +172,7 @@ class Look:
             return state, emitted(self.emit, out)
         if self.emit == "c":
             raise ValueError(
-                f"emit is 'c', but the step emits a {type(out).__name__} and no Step. Pass a function of what it emits."
+                f"emit is 'c', but the step emits {checks.kind(out)} and no Step. Pass a function of what it emits."
             )
         return state, self.emit(out) if callable(self.emit) else out
 
