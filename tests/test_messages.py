@@ -1,0 +1,419 @@
+"""Every error message of the core is read: it names the argument, what came, what was expected and a remedy."""
+
+import ast
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lstmjax
+from lstmjax import (
+    Bidirectional,
+    LSTMParams,
+    RecurrentDropout,
+    Zoneout,
+    cell_step,
+    from_concatenated,
+    init_network,
+    init_params,
+    init_stacked,
+    lstm,
+    stacked,
+    to_concatenated,
+)  # fmt: skip
+
+T, B, I, H, P = 5, 3, 2, 4, 6
+
+
+def zeros(*shape, dtype=jnp.float32):
+    return jnp.zeros(shape, dtype)
+
+
+PARAMS = LSTMParams(zeros(I, 4, H), zeros(H, 4, H), zeros(4, H))
+PROJECTED = LSTMParams(zeros(I, 4, H), zeros(P, 4, H), zeros(4, H), None, zeros(H, P))
+ABOVE = LSTMParams(zeros(H, 4, H), zeros(H, 4, H), zeros(4, H))
+XS = zeros(B, T, I)
+STATE = zeros(B, H), zeros(B, H)
+KEY = jax.random.key(0)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, params, state, x):
+        return state, x
+
+
+def plain(params, state, x):
+    return state, x
+
+
+MESSAGES = {
+    # parameters
+    "not-params": (
+        lambda: cell_step({"w": 1}, STATE, XS[:, 0]),
+        TypeError,
+        "params is a dict, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
+        "stacked.",
+    ),
+    "flat-weights": (
+        lambda: lstm(LSTMParams(zeros(I, 16), zeros(H, 4, H)), XS),
+        ValueError,
+        "w_x has shape (2, 16) and w_h (4, 4, 4), expected [I, G, H] and [P, G, H] with the gates on an axis of their "
+        "own. from_concatenated reads the textbook form [4H, I + H].",
+    ),
+    "gate-blocks": (
+        lambda: lstm(LSTMParams(zeros(I, 3, H), zeros(H, 3, H)), XS),
+        ValueError,
+        "w_x has 3 gate blocks, but the cell has 4: i, f, g, o. Were these parameters made for another cell?",
+    ),
+    "field-shape": (
+        lambda: lstm(PARAMS._replace(b_h=zeros(H, 4, 1)), XS),
+        ValueError,
+        "b_h has shape (4, 4, 1), expected [G, H] = (4, 4), since w_x (2, 4, 4) has I = 2, G = 4, H = 4.",
+    ),
+    "recurrent-shape": (
+        lambda: lstm(PROJECTED._replace(w_p=None), XS),
+        ValueError,
+        "w_h has shape (6, 4, 4), expected [P, G, H] = (4, 4, 4), since w_x (2, 4, 4) has I = 2, G = 4, H = 4.",
+    ),
+    "field-dtype": (
+        lambda: lstm(PARAMS._replace(b=zeros(4, H, dtype=jnp.bfloat16)), XS),
+        ValueError,
+        "b is bfloat16, but w_x is float32; all parameters share one dtype.",
+    ),
+    # inputs
+    "features": (
+        lambda: lstm(PARAMS, zeros(B, T, 3)),
+        ValueError,
+        "xs has 3 features on its last axis, but the parameters expect I = 2 (w_x (2, 4, 4)); xs has shape (3, 5, 3), "
+        "expected [..., T, I]. Did you pass (batch, time, features)? The last axis is the features of one time step.",
+    ),
+    "features-elsewhere": (
+        lambda: lstm(PARAMS, zeros(B, I, T), time_major=True),
+        ValueError,
+        "xs has 5 features on its last axis, but the parameters expect I = 2 (w_x (2, 4, 4)); xs has shape (3, 2, 5), "
+        "expected [T, ..., I]. Axis 1 has 2: did you pass (batch, time, features)? Move that axis to the end.",
+    ),
+    "features-missing": (
+        lambda: lstm(LSTMParams(zeros(1, 4, H), zeros(H, 4, H)), zeros(B, T)),
+        ValueError,
+        "xs has 5 features on its last axis, but the parameters expect I = 1 (w_x (1, 4, 4)); xs has shape (3, 5), "
+        "expected [..., T, I]. A series of single numbers needs a feature axis of its own: xs[..., None].",
+    ),
+    "one-step": (
+        lambda: lstm(PARAMS, zeros(I)),
+        ValueError,
+        "xs has shape (2,), expected [..., T, I]: (time, features), or (batch, time, features). One step alone is a "
+        "sequence of length 1: xs[None], or use cell_step.",
+    ),
+    "symbols": (
+        lambda: lstm(PARAMS, zeros(B, T, I, dtype=jnp.int32)),
+        ValueError,
+        "xs has shape (3, 5, 2) and dtype int32, expected [..., T, I] of floating-point numbers. Symbols and class "
+        "numbers go through jax.nn.one_hot or an embedding first.",
+    ),
+    "input-dtype": (
+        lambda: lstm(PARAMS, XS.astype(jnp.bfloat16)),
+        ValueError,
+        "xs is bfloat16, but the parameters are float32. Cast xs with .astype(float32), or pass dtype= to compute in "
+        "another type than the parameters' own.",
+    ),
+    # the state of a step
+    "step-state": (
+        lambda: cell_step(PARAMS, zeros(B, H), XS[:, 0]),
+        ValueError,
+        "state is an array, expected the tuple (h, c).",
+    ),
+    "step-state-shape": (
+        lambda: cell_step(PROJECTED, (zeros(B, H), zeros(B, P)), XS[:, 0]),
+        ValueError,
+        "state h has shape (3, 4), expected (3, 6), the batch axes of x and P, the width of h. Is the state (h, c), "
+        "and not (c, h)?",
+    ),
+    "step-state-dtype": (
+        lambda: cell_step(PARAMS, (zeros(B, H), zeros(B, H, dtype=jnp.bfloat16)), XS[:, 0]),
+        ValueError,
+        "state c is bfloat16, expected float32 with float32 parameters (c is kept in float32 under half precision). "
+        "Cast it with .astype.",
+    ),
+    # the state of a layer
+    "state": (lambda: lstm(PARAMS, XS, [*STATE]), ValueError, "state is a list, expected the tuple (h, c)."),
+    "state-shape": (
+        lambda: lstm(PROJECTED, XS, (zeros(B, H), zeros(B, P))),
+        ValueError,
+        "state h has shape (3, 4), expected (3, 6) or (6,) for all sequences alike. Is the state (h, c), and not "
+        "(c, h) as Flax has it?",
+    ),
+    "reset-state": (
+        lambda: lstm(PARAMS, XS[0], reset_state=STATE, resets=np.ones(T, bool)),
+        ValueError,
+        "reset_state h has shape (3, 4), expected (4,). Is the state (h, c), and not (c, h) as Flax has it?",
+    ),
+    "state-dtype": (
+        lambda: lstm(PARAMS, XS, (zeros(B, H, dtype=jnp.int32), zeros(B, H))),
+        ValueError,
+        "state h is int32, expected float32. Cast it with .astype.",
+    ),
+    "state-of-own-step": (
+        lambda: lstm({"w": zeros(I, H)}, XS, step=plain),
+        ValueError,
+        "state is None, but params is a dict and no LSTMParams, so that the sizes of the state are not known. Pass the "
+        "initial state of your step, with the batch axes of xs.",
+    ),
+    # what is valid
+    "mask-shape": (
+        lambda: lstm(PARAMS, XS, mask=np.ones((T, B), bool)),
+        ValueError,
+        "mask has shape (5, 3), expected [..., T] = (3, 5): one boolean a step, on the axes of xs without the "
+        "features.",
+    ),
+    "resets-shape": (
+        lambda: lstm(PARAMS, XS, resets=np.ones((B, T - 1), bool), time_major=True),
+        ValueError,
+        "resets has shape (3, 4), expected [T, ...] = (3, 5): one boolean a step, on the axes of xs without the "
+        "features.",
+    ),
+    "mask-dtype": (
+        lambda: lstm(PARAMS, XS, mask=np.ones((B, T), np.float32)),
+        ValueError,
+        "mask is float32, expected bool. Did you mean mask > 0?",
+    ),
+    "lengths-shape": (
+        lambda: lstm(PARAMS, XS, lengths=5),
+        ValueError,
+        "lengths has shape (), expected (3,): one number a sequence, the batch axes of xs.",
+    ),
+    "lengths-dtype": (
+        lambda: lstm(PARAMS, XS, lengths=np.ones(B, np.float32)),
+        ValueError,
+        "lengths is float32, expected whole numbers (int32).",
+    ),
+    "lengths-value": (
+        lambda: lstm(PARAMS, XS, lengths=[5, 6, -1]),
+        ValueError,
+        "lengths holds 6, expected 0 to T = 5, the number of steps in xs.",
+    ),
+    "lengths-value-jax": (
+        lambda: lstm(PARAMS, XS, lengths=jnp.array([5, 0, -1])),
+        ValueError,
+        "lengths holds -1, expected 0 to T = 5, the number of steps in xs.",
+    ),
+    # options
+    "emit": (
+        lambda: lstm(PARAMS, XS, emit="gates"),
+        ValueError,
+        "emit is 'gates', expected 'h', 'c', 'step' or a function of the Step.",
+    ),
+    "padding": (
+        lambda: lstm(PARAMS, XS, padding="last"),
+        ValueError,
+        "padding is 'last', expected one of 'zero', 'hold'.",
+    ),
+    "unroll": (lambda: lstm(PARAMS, XS, unroll=0), ValueError, "unroll is 0, expected a whole number of at least 1."),
+    "unroll-true": (
+        lambda: lstm(PARAMS, XS, unroll=True),
+        ValueError,
+        "unroll is True, expected a whole number of at least 1.",
+    ),
+    "checkpoint": (
+        lambda: lstm(PARAMS, XS, checkpoint="half"),
+        ValueError,
+        "checkpoint is 'half', expected None, 'sqrt' or a segment length.",
+    ),
+    "checkpoint-size": (
+        lambda: lstm(PARAMS, XS, checkpoint=2.5),
+        ValueError,
+        "checkpoint is 2.5, expected a whole number of at least 1.",
+    ),
+    "wrappers": (
+        lambda: lstm(PARAMS, XS, wrappers=Zoneout()),
+        TypeError,
+        "wrappers is a Zoneout, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).",
+    ),
+    "unhashable": (
+        lambda: lstm(PARAMS, XS, step=Unhashable()),
+        TypeError,
+        "step holds a Unhashable that is not hashable, so that compiled code cannot be kept by it. Use a module-level "
+        "function or a frozen dataclass without arrays; arrays go through params.",
+    ),
+    "rate": (
+        lambda: RecurrentDropout(1.0),
+        ValueError,
+        "rate is 1.0, expected a probability of at least 0 and below 1.",
+    ),
+    "zoneout-rate": (
+        lambda: Zoneout(h=0.1, c=-0.5),
+        ValueError,
+        "c is -0.5, expected a probability of at least 0 and below 1.",
+    ),
+    "zoneout-of-own-step": (
+        lambda: lstm(PARAMS, XS, STATE, step=plain, wrappers=(Zoneout(0.1),)),
+        TypeError,
+        "Zoneout changes h and c after the step, so the step inside must emit a Step; it emits an array. Give your "
+        "step the keyword emit and return emitted(emit, Step(...)).",
+    ),
+    "c-of-own-step": (
+        lambda: lstm(PARAMS, XS, STATE, step=plain, emit="c"),
+        ValueError,
+        "emit is 'c', but the step emits an array and no Step. Pass a function of what it emits.",
+    ),
+    # gates and the textbook form
+    "gate": (lambda: PARAMS.gate("c"), ValueError, "gate 'c' is not one of i, f, g, o."),
+    "gate-names": (
+        lambda: PARAMS.gate("f", ("i", "f", "o")),
+        ValueError,
+        "w_x has 4 gate blocks, but 3 names were given: i, f, o.",
+    ),
+    "two-biases": (
+        lambda: to_concatenated(PARAMS._replace(b_h=PARAMS.b)),
+        ValueError,
+        "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up.",
+    ),
+    "rows": (
+        lambda: from_concatenated(zeros(14, 6)),
+        ValueError,
+        "w has shape (14, 6), expected [4H, I + P]: four gates of H rows each.",
+    ),
+    "columns": (
+        lambda: from_concatenated(zeros(16, 4)),
+        ValueError,
+        "w has 4 columns, expected I + 4 with I at least 1: the columns of x, then of h.",
+    ),
+    "projection-rows": (
+        lambda: from_concatenated(zeros(16, 8), w_p=zeros(3, 6)),
+        ValueError,
+        "w_p has shape (3, 6), expected [H, P] with H = 4 from the 16 rows of w.",
+    ),
+    "bias-size": (
+        lambda: from_concatenated(zeros(16, 6), zeros(4, 4)),
+        ValueError,
+        "b has shape (4, 4), expected [4H] = (16,), one number for a row of w.",
+    ),
+    # initial values
+    "size": (
+        lambda: init_params(KEY, 5, -10),
+        ValueError,
+        "hidden_size is -10, expected a whole number of at least 1.",
+    ),
+    "layers": (lambda: init_stacked(KEY, 5, 10, 0), ValueError, "layers is 0, expected a whole number of at least 1."),
+    "outputs": (
+        lambda: init_network(KEY, 5, 10, 2.0),
+        ValueError,
+        "output_size is 2.0, expected a whole number of at least 1.",
+    ),
+    "preset": (
+        lambda: init_params(KEY, 5, 10, init="pytorch"),
+        ValueError,
+        "init is 'pytorch', expected one of 'default', 'torch', 'keras', 'flax', 'flax_optimized_nnx', 'haiku', "
+        "'equinox'.",
+    ),
+    "bias-name": (
+        lambda: init_params(KEY, 5, 10, bias="both"),
+        ValueError,
+        "bias is 'both', expected one of 'preset', 'single', 'double', None.",
+    ),
+    "dtype": (
+        lambda: init_params(KEY, 5, 10, dtype=jnp.int32),
+        ValueError,
+        "dtype is int32, expected a floating-point dtype such as float32 or bfloat16.",
+    ),
+    "forget-bias": (
+        lambda: init_params(KEY, 5, 10, bias=None, forget_bias=2.0),
+        ValueError,
+        "forget_bias is 2.0, but bias=None leaves no bias to set. Pass bias='single'.",
+    ),
+    # stacks
+    "one-layer": (
+        lambda: stacked(PARAMS, XS),
+        TypeError,
+        "layers is a LSTMParams, expected a tuple of LSTMParams or Bidirectional pairs, from the bottom up. For one "
+        "layer: (params,).",
+    ),
+    "no-layers": (
+        lambda: stacked((), XS),
+        TypeError,
+        "layers is empty, expected a tuple of LSTMParams or Bidirectional pairs, from the bottom up. For one layer: "
+        "(params,).",
+    ),
+    "layer-type": (
+        lambda: stacked((PARAMS, Bidirectional(ABOVE, "reverse")), XS),
+        TypeError,
+        "layer 1 holds a str, expected LSTMParams or Bidirectional.",
+    ),
+    "states": (
+        lambda: stacked((PARAMS, ABOVE), XS, STATE + STATE),
+        ValueError,
+        "state has 4 entries, but there are 2 layers; expected a tuple with an (h, c) for each layer.",
+    ),
+    "fit": (
+        lambda: stacked((Bidirectional(PARAMS, PARAMS), ABOVE), XS),
+        ValueError,
+        "layer 1 expects I = 4 features, but layer 0 gives 8: the width of its h, twice that for a Bidirectional pair "
+        "with merge='concat'.",
+    ),
+    "merge": (
+        lambda: stacked((PARAMS,), XS, merge="mean"),
+        ValueError,
+        "merge is 'mean', expected one of 'concat', 'sum'.",
+    ),
+    "dropout": (
+        lambda: stacked((PARAMS,), XS, dropout=50),
+        ValueError,
+        "dropout is 50, expected a probability of at least 0 and below 1.",
+    ),
+    "residual-width": (
+        lambda: stacked((PARAMS, LSTMParams(zeros(H, 4, 3), zeros(3, 4, 3))), XS, residual=True),
+        ValueError,
+        "residual=True adds what enters layer 1 (4 wide) to what it gives (3 wide); they must be equally wide.",
+    ),
+    "residual-emit": (
+        lambda: stacked((PARAMS, ABOVE), XS, residual=True, emit="c"),
+        ValueError,
+        "residual=True adds to h at valid steps; it goes with emit='h' and padding='zero' only, not with 'c' and "
+        "'zero'.",
+    ),
+    "residual-last": (
+        lambda: stacked((PARAMS, Bidirectional(ABOVE, ABOVE)), XS, residual=True, return_sequences=False),
+        ValueError,
+        "residual=True with return_sequences=False is not defined for a Bidirectional last layer, whose directions end "
+        "at different steps. Pass return_sequences=True and take the steps you mean.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_message_says(name):
+    call, kind, text = MESSAGES[name]
+    with pytest.raises(kind) as error:
+        call()
+    said = str(error.value).split("\n--------------------")[0]  # what JAX adds about its own frames
+    assert said == text
+
+
+def test_a_backend_that_is_not_there_is_refused():
+    """The names that are there change as backends are added."""
+    with pytest.raises(ValueError, match=r"^backend is 'tpu', expected one of 'auto', 'scan'"):
+        lstm(PARAMS, XS, backend="tpu")
+
+
+CORE = ["types", "checks", "cells", "cell", "init", "wrappers", "layer", "stack", "network"]
+
+
+def raised(module):
+    """The message of each `raise` of a module, as a pattern: what is filled in stands for anything."""
+    tree = ast.parse((Path(lstmjax.__file__).parent / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            (message,) = node.exc.args
+            parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+            yield "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts)
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_no_message_goes_unread(module):
+    for pattern in raised(module):
+        assert any(re.fullmatch(pattern, text) for _, _, text in MESSAGES.values()), f"{module}: {pattern}"
