@@ -202,7 +202,9 @@ def _first_output(composed: tuple[Callable, tuple, tuple], params: PyTree, state
         return whole(params, state, x, tuple(zip(fixed, now, strict=True)))[1]
 
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), stepped)
-    out = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(once, params, state, x, one))
+    zero = tied_zero(state)
+    out = jax.eval_shape(once, params, state, x, one)
+    out = jax.tree.map(lambda a: jnp.broadcast_to(zero.astype(a.dtype), a.shape), out)
     if isinstance(out, Step):
         return emitted(emit, out._replace(h=state[0], c=state[1]))
     return emit(out) if callable(emit) else out
@@ -275,6 +277,13 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
     return valid & (after != none) & (after != episode)
 
 
+def tied_zero(tree: PyTree) -> Array:
+    """Gives a zero made from the arrays of a tree, so that in `shard_map` it varies over the same mesh axes."""
+    leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)]
+    zeros = (jax.lax.stop_gradient(a).ravel()[:0].sum().astype(jnp.float32) for a in leaves)
+    return sum(zeros, jnp.float32(0))
+
+
 def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *, step: Callable, force: bool) -> PyTree:
     """Gives the state to start from, on the batch axes of xs `[T, ..., I]`; `name` is its word in messages.
 
@@ -290,7 +299,7 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
             )
         return jax.tree.map(jnp.asarray, state)
     batch, dtype = xs.shape[1:-1], params.w_x.dtype
-    zero = sum(jax.lax.stop_gradient(a).ravel()[:0].sum().astype(dtype) for a in (xs, *jax.tree.leaves(params)))
+    zero = tied_zero((params, xs))
     like = (
         jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
         jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size)),
