@@ -20,7 +20,7 @@ from lstmjax.types import PyTree
 
 log = logging.getLogger("lstmjax")
 policies = ocp.checkpoint_managers
-TRASH = ".trash"
+TRASH, SUMS = ".trash", ".sums"
 
 
 class CheckpointError(UserError):
@@ -98,6 +98,7 @@ class Checkpoints:
             raise OSError(f"{self.folder}: step {step} could not be saved ({_short(error)})") from None
         if not saved:
             raise OSError(f"{self.folder}: step {step} was not saved, a later one is there: {self.steps()}")
+        self._write_sums(step)
         self._empty_trash()
 
     def latest(self, like: PyTree) -> tuple[int, PyTree]:
@@ -127,6 +128,7 @@ class Checkpoints:
         raise CheckpointError(f"{self.folder}: no checkpoint that can be read; start the run anew")
 
     def _read(self, step: int, like: PyTree) -> PyTree:
+        self._check_sums(step)  # before orbax sees the files: its readers leave pages of text behind
         try:
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
             found, expected = about["fingerprint"], about["crc"]
@@ -161,6 +163,29 @@ class Checkpoints:
             log.warning("%s: the score of step %d cannot be read (%s)", self.folder, step, _short(error))
             return float("-inf")
 
+    def _write_sums(self, step: int) -> None:
+        """Keeps the checksum of each file; a kill just before leaves none, then those of the leaves must do."""
+        sums = self.folder / SUMS
+        sums.mkdir(exist_ok=True)
+        draft = sums / "new"
+        draft.write_text(json.dumps(_file_sums(self.folder / str(step))), encoding="utf-8")
+        draft.replace(sums / f"{step}.json")
+        kept = {f"{step}.json" for step in self.steps()}
+        for path in sums.iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+    def _check_sums(self, step: int) -> None:
+        path = self.folder / SUMS / f"{step}.json"
+        try:
+            expected = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        found = _file_sums(self.folder / str(step))
+        for name, crc in expected.items():
+            if found.get(name) != crc:
+                raise Damaged(f"{name} {'is not what was saved' if name in found else 'is missing'}")
+
     def _empty_trash(self) -> None:
         shutil.rmtree(self.folder / TRASH, ignore_errors=True)
 
@@ -181,6 +206,12 @@ def _leaves(tree: PyTree) -> dict[str, np.ndarray]:
 def _crc(leaf: np.ndarray) -> int:
     head = json.dumps([str(leaf.dtype), leaf.shape]).encode()
     return zlib.crc32(np.ascontiguousarray(leaf).tobytes(), zlib.crc32(head))
+
+
+def _file_sums(folder: Path) -> dict[str, int]:
+    """Gives the checksum of each file in a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
 def _short(error: Exception) -> str:

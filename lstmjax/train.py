@@ -149,7 +149,7 @@ def load_run(run_dir: str | Path) -> Trained:
 
 def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
     """Gives what the training step of a configuration depends on."""
-    steps = config.steps or config.epochs * steps_per_epoch(len(parts.train.x), config.batch_size)  # type: ignore[operator]
+    steps = (config.epochs or 0) * steps_per_epoch(len(parts.train.x), config.batch_size) or config.steps or 0
     return Recipe(config.model, config.optimizer, config.loss, config.data.shift, about.per_step, steps)
 
 

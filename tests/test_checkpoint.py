@@ -1,10 +1,11 @@
+import json
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 import pytest
-from training import relaxed_promotion  # noqa: F401
+from training import damage, flip, relaxed_promotion  # noqa: F401
 
 from lstmjax import init_network
 from lstmjax.checkpoint import CheckpointError, Checkpoints
@@ -31,16 +32,6 @@ def same(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(x, y)
-
-
-def damage(folder, how):
-    """Changes the largest file of a checkpoint's arrays."""
-    path = max((p for p in folder.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
-    path.write_bytes(how(path.read_bytes()))
-
-
-def flip(data):
-    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
 
 
 def test_what_was_saved_comes_back_bit_by_bit(tmp_path):
@@ -85,6 +76,21 @@ def test_damage_is_told_in_one_line_and_the_step_before_is_taken(tmp_path, caplo
     assert len(lines) == 1
     assert "checkpoint of step 2 is damaged" in lines[0]
     assert "\n" not in lines[0]
+
+
+def test_wrong_values_in_whole_files_are_told(tmp_path, caplog):
+    with Checkpoints(tmp_path / "c", "f") as saved:
+        for step in (1, 2):
+            saved.save(step, make(step, seed=step), float(step))
+    about = tmp_path / "c" / "2" / "about" / "metadata"
+    text = json.loads(about.read_text("utf-8"))
+    text["crc"]["params.head.w"] += 1
+    about.write_text(json.dumps(text), "utf-8")
+    (tmp_path / "c" / ".sums" / "2.json").unlink()  # as a kill right after saving leaves it
+    with Checkpoints(tmp_path / "c", "f", read_only=True) as saved:
+        assert saved.latest(abstract(make()))[0] == 1
+        assert saved.steps() == [1, 2]
+    assert "checkpoint of step 2 is damaged (the checksum of params.head.w is wrong)" in caplog.text
 
 
 def test_nothing_whole_is_told(tmp_path):

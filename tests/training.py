@@ -3,7 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from against import QUICK
 
+from lstmjax import inference, train
 from lstmjax.config import parse_config
 
 TINY = {"model": {"hidden_size": 4}, "batch_size": 8, "steps": 6, "evaluate_every": 2}
@@ -14,6 +16,26 @@ def relaxed_promotion():
     """Optax multiplies float32 moments by weakly typed decay rates raised to int32 counts, which strict JAX refuses."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Compiles fast rather than well; not for what must agree bit by bit with another process."""
+    step = {"static_argnames": "recipe", "donate_argnames": "state", "compiler_options": QUICK}
+    monkeypatch.setattr(train, "train_step", jax.jit(train.train_step.__wrapped__, **step))
+    chunk = {"static_argnames": ("model", "loss", "per_step"), "compiler_options": QUICK}
+    monkeypatch.setattr(inference, "_evaluate_chunk", jax.jit(inference._evaluate_chunk.__wrapped__, **chunk))
+
+
+def flip(data):
+    """One bit is another one."""
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+def damage(folder, how=flip):
+    """Changes the largest file of a checkpoint's arrays."""
+    path = max((p for p in folder.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path.write_bytes(how(path.read_bytes()))
 
 
 def config(**sections):
