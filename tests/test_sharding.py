@@ -1,0 +1,66 @@
+"""`lstm` inside `shard_map`, over the batch, as it stands: values and gradients on four devices."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_enable_x64", True)
+from functools import partial
+from jax.sharding import AxisType, PartitionSpec
+from against import I, T, draw_params, draw_state, quick, random_like
+from tolerances import assert_close
+from lstmjax import Bidirectional, RecurrentDropout, Zoneout, lstm, stacked
+
+B = 8
+assert len(jax.devices()) == 4
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+rng = np.random.default_rng(0)
+params = draw_params(rng, width=6)
+xs = jnp.asarray(rng.normal(size=(B, T, I)))
+mask, resets = (jnp.asarray(rng.random((B, T)) < 0.5) for _ in range(2))
+whole, split = PartitionSpec(), PartitionSpec("batch")
+
+def check(f, params, states, state_spec, out_spec):
+    sharded = jax.shard_map(f, mesh=mesh, in_specs=(whole, split, state_spec, split, split), out_specs=out_spec)
+    weights = random_like(rng, jax.eval_shape(f, params, xs, states, mask, resets))
+    def loss(f, *arguments):
+        values = f(*arguments, mask, resets)
+        return sum(jax.tree.leaves(jax.tree.map(lambda a, w: (a * w).sum(), values, weights))), values
+    both = [quick(jax.value_and_grad(partial(loss, g), (0, 1, 2), has_aux=True)) for g in (f, sharded)]
+    ((_, values), grads), ((_, parts), grads_of_parts) = (run(params, xs, states) for run in both)
+    assert_close(parts, values)
+    assert_close(grads_of_parts, grads, gradient=True)
+
+def layer(params, xs, states, mask, resets):
+    state, again = states
+    return lstm(params, xs, state, mask=mask, resets=resets, reset_state=again, emit="step", padding="hold",
+                wrappers=(RecurrentDropout(0.5), Zoneout(0.2, 0.1)))
+
+check(layer, params, (None, None), split, split)
+check(layer, params, [draw_state(rng, params, (B,)) for _ in range(2)], split, split)
+check(layer, params, [draw_state(rng, params, ()) for _ in range(2)], whole, split)
+
+def last(params, xs, states, mask, resets):
+    return lstm(params, xs, return_sequences=False, checkpoint="sqrt", reverse=True)
+
+check(last, params, (), whole, split)
+
+layers = (Bidirectional(draw_params(rng), draw_params(rng)), draw_params(rng, 8))
+
+def stack(layers, xs, states, mask, resets):
+    return stacked(layers, xs, mask=mask, resets=resets)
+
+check(stack, layers, (), whole, split)
+print("equal on", len(jax.devices()), "devices")
+"""
+
+
+def test_shard_map_over_the_batch_as_it_stands():
+    """A process of its own, since the number of devices is fixed once JAX has started."""
+    folder = Path(__file__).parent
+    run = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "equal on 4 devices\n"

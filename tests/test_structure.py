@@ -1,0 +1,130 @@
+"""Imports run one way, from the equations outwards, and the core needs nothing but JAX and chex."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lstmjax
+
+PACKAGE = Path(lstmjax.__file__).parent
+ORDER = [  # a module imports from rows above its own, never from its own row or below
+    {"types"},
+    {"checks", "cells"},
+    {"cell"},
+    {"init", "wrappers"},
+    {"backends.scan"},
+    {"backends"},
+    {"layer"},
+    {"stack"},
+    {"network"},
+]
+# NumPy is JAX's own face to the world: lengths whose values are at hand are looked at with it.
+ALLOWED = {"jax", "chex", "numpy", *sys.stdlib_module_names}
+
+
+def file_of(module):
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(path):
+    """The modules that a file imports when it is loaded: not inside a function, nor for type checkers."""
+    nodes, found = list(ast.parse(path.read_text()).body), set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = {name for name in whole if name.startswith("lstmjax.") and file_of(name[8:]).exists()}
+            found |= submodules | ({node.module} if len(submodules) < len(whole) else set())
+        elif isinstance(node, ast.If) and not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            nodes += node.body + node.orelse
+    return found
+
+
+def own(path):
+    return {name.removeprefix("lstmjax.") for name in imports(path) if name.startswith("lstmjax.")}
+
+
+@pytest.mark.parametrize("rank", range(len(ORDER)))
+def test_the_core_imports_downwards(rank):
+    below = set().union(*ORDER[:rank])
+    for module in ORDER[rank]:
+        assert own(file_of(module)) <= below, module
+
+
+@pytest.mark.parametrize("module", sorted(set().union(*ORDER)))
+def test_the_core_imports_jax_and_chex_only(module):
+    others = {name.split(".")[0] for name in imports(file_of(module))} - {"lstmjax"}
+    assert others <= ALLOWED
+    assert "chex" not in others or module == "checks"
+
+
+def test_no_module_of_the_package_imports_itself_through_others():
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        graph[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = own(path)
+    assert graph["layer"] >= {"cell", "wrappers"}
+    done = set()
+
+    def visit(module, above):
+        assert module not in above, " imports ".join([*above, module])
+        if module not in done:
+            for other in sorted(graph.get(module, ())):
+                visit(other, [*above, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
+def test_importing_the_core_opens_no_training_plotting_or_flax():
+    """In a fresh interpreter, with all public names in use; chex and what it brings is the only addition to JAX."""
+    script = """
+import sys, jax
+before = set(sys.modules)
+import chex
+chex_brings = set(sys.modules) - before
+import lstmjax
+[getattr(lstmjax, name) for name in lstmjax.__all__]
+added = {name.split(".")[0] for name in set(sys.modules) - before - chex_brings}
+print(sorted(name for name in added if name not in sys.stdlib_module_names))
+print(sorted({name.split(".")[0] for name in sys.modules}))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    added, loaded = map(ast.literal_eval, run.stdout.splitlines())
+    assert added == ["lstmjax"]
+    heavy = {"flax", "optax", "orbax", "matplotlib", "plotly", "pydantic", "tyro", "yaml", "tqdm", "torch", "onnx"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in lstmjax.__all__:
+        value = getattr(lstmjax, name)
+        assert value is not None
+        if callable(value):
+            assert value.__doc__, name
+
+
+def code_lines(path):
+    """How many lines a file has without docstrings, comments and blanks."""
+    source = path.read_text()
+    strings = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr)]
+    docs = {
+        line
+        for node in strings
+        if isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, node.end_lineno + 1)
+    }
+    lines = enumerate(source.splitlines(), start=1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and n not in docs for n, line in lines)
+
+
+def test_the_core_is_read_in_an_hour():
+    core = ["types", "checks", "cells", "cell", "init", "wrappers", "layer", "backends", "backends.scan"]
+    assert sum(code_lines(file_of(module)) for module in core) < 1000
