@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import zlib
 from collections.abc import Iterable
@@ -95,7 +96,10 @@ class Checkpoints:
                 metrics={"score": float("-inf") if score is None else score},
             )
         except Exception as error:  # tensorstore raises ValueError for a full disk, with pages of text
-            raise OSError(f"{self.folder}: step {step} could not be saved ({_short(error)})") from None
+            raise OSError(
+                f"{self.folder}: step {step} could not be saved ({_short(error)}); the steps before are whole: put it "
+                f"right, then lstmjax train --resume {self.folder.parent}"
+            ) from None
         if not saved:
             raise OSError(f"{self.folder}: step {step} was not saved, a later one is there: {self.steps()}")
         self._write_sums(step)
@@ -215,4 +219,6 @@ def _file_sums(folder: Path) -> dict[str, int]:
 
 
 def _short(error: Exception) -> str:
+    if system := re.search(r"([^:\[\]]+) \[os_error_code", str(error)):  # of pages, what the system said
+        return system[1].strip()
     return (str(error).strip().split("\n")[0] or type(error).__name__)[:200]

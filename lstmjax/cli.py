@@ -180,7 +180,8 @@ options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells how it goes about; ours is the command's output
+    for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
         return _run(words)
     except UserError as error:

@@ -20,7 +20,7 @@ from lstmjax.wrappers import RecurrentDropout, Wrapper, Zoneout
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-CHUNK = 512  # sequences computed at once outside training
+CHUNK = 128  # sequences computed at once outside training; one size for all parts compiles once
 
 
 class Trained(NamedTuple):
@@ -163,7 +163,7 @@ def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -
 def _chunks(data: Sequences) -> Iterator[tuple[Sequences, np.ndarray]]:
     """Gives the sequences in chunks of one size, so that they compile once, with weight 0 for what fills up."""
     count = len(data.x)
-    size = min(CHUNK, count)
+    size = CHUNK
     for start in range(0, count, size):
         rows = np.arange(start, start + size)
         weight = (rows < count).astype(np.float32)

@@ -114,3 +114,22 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
         pytest.raises(CheckpointError, match=r"saved with another configuration \(one\) than config.yaml has now"),
     ):
         saved.latest(abstract(make()))
+
+
+# orbax leaves coroutines behind when it cannot write.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_told_in_one_line(tmp_path):
+    resource = pytest.importorskip("resource", reason="limits on file sizes are there on POSIX systems only")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path / "run" / "c", "f") as saved:
+        saved.save(1, make(1), 0.5)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (256, before[1]))
+        try:
+            with pytest.raises(OSError, match="could not be saved") as error:
+                saved.save(2, make(2), 0.6)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert saved.steps() == [1]
+    assert "the steps before are whole" in str(error.value)
+    assert "\n" not in str(error.value)
