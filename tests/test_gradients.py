@@ -79,6 +79,7 @@ def test_second_order(problem):
     assert_close(twice(point, direction, other), other @ along, gradient=True)
 
 
+@pytest.mark.parametrize("problem", ["everything"], indirect=True)
 def test_third_order(problem):
     loss, _, point, (direction, _) = problem
 

@@ -34,12 +34,12 @@ def check(f, params, states, state_spec, out_spec):
     assert_close(parts, values)
     assert_close(grads_of_parts, grads, gradient=True)
 
-def layer(params, xs, states, mask, resets):
+def layer(params, xs, states, mask, resets, emit="h"):
     state, again = states
-    return lstm(params, xs, state, mask=mask, resets=resets, reset_state=again, emit="step", padding="hold",
+    return lstm(params, xs, state, mask=mask, resets=resets, reset_state=again, emit=emit, padding="hold",
                 wrappers=(RecurrentDropout(0.5), Zoneout(0.2, 0.1)))
 
-check(layer, params, (None, None), split, split)
+check(partial(layer, emit="step"), params, (None, None), split, split)
 check(layer, params, [draw_state(rng, params, (B,)) for _ in range(2)], split, split)
 check(layer, params, [draw_state(rng, params, ()) for _ in range(2)], whole, split)
 
