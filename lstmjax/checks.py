@@ -6,13 +6,13 @@ costs nothing at run time. `check_lengths` alone looks at values, and only when 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lstmjax.types import Array, LSTMParams, PyTree
 
@@ -55,7 +55,7 @@ def check_emit(emit: object) -> None:
 
 def check_positive(name: str, value: object) -> None:
     """Refuses a size that is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
 
 
@@ -191,10 +191,9 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
     if not isinstance(value, jax.core.Tracer):  # values are at hand: not under jit, grad or vmap
-        values = np.asarray(value)
-        wrong = values[(values < 0) | (values > steps)]
-        if wrong.size:
-            raise ValueError(f"lengths holds {int(wrong[0])}, expected 0 to T = {steps}, the number of steps in xs.")
+        for extreme in (int(value.max(initial=0)), int(value.min(initial=0))):
+            if not 0 <= extreme <= steps:
+                raise ValueError(f"lengths holds {extreme}, expected 0 to T = {steps}, the number of steps in xs.")
 
 
 def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> None:

@@ -25,12 +25,12 @@ class Row(NamedTuple):
     formula: str
     letters: tuple[str, ...]
     shape: tuple[int | str, ...]  # a letter stands where no number was given
-    count: str = ""  # formula of the number of parameters; empty for what is computed
+    number: str = ""  # formula of the number of parameters; empty for what is computed
 
     @property
     def parameters(self) -> int:
         """Number of trained numbers in this array; 0 for what is computed."""
-        return prod(int(n) for n in self.shape) if self.count else 0
+        return prod(int(n) for n in self.shape) if self.number else 0
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.formula,
         f"({', '.join(row.letters)})",
         f"({', '.join(f'{n}' for n in row.shape)}{',' if len(row.shape) == 1 else ''})",
-        f"{row.count} = {row.parameters:,}" if row.count else "",
-        ", ".join(free) if row.count else "",
+        f"{row.number} = {row.parameters:,}" if row.number else "",
+        ", ".join(free) if row.number else "",
     )
 
 
@@ -191,7 +191,8 @@ def _planned(
 def _read(params: Any) -> tuple[list[tuple[Direction, ...]], int | None]:
     output = None
     if isinstance(params, NetworkParams):
-        params, output = params.layers, params.head.w.shape[1]
+        output = params.head.w.shape[1]
+        params = params.layers
     if isinstance(params, LSTMParams | Bidirectional):
         params = (params,)
     stack = []

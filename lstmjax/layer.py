@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lstmjax import backends, checks
 from lstmjax.cell import Emit, Product, cell_step, emitted, product
@@ -109,7 +108,6 @@ def lstm(
         xs = jnp.moveaxis(xs, axis, 0)
     if valid is not None:
         xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
-        flags = None if flags is None else flags & valid
     begin = partial(initial_state, params, xs, step=step, force=dtype is not None)
     state, ys = _scan(
         params,
@@ -246,10 +244,10 @@ def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, ti
     valid = _flags("mask", mask, xs, time_major)
     if lengths is None:
         return valid
-    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    lengths = jnp.asarray(lengths)
     checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
     steps = jax.lax.broadcasted_iota(jnp.int32, xs.shape[:-1], axis)
-    within = steps < jnp.expand_dims(jnp.asarray(lengths, jnp.int32), axis)
+    within = steps < jnp.expand_dims(lengths.astype(jnp.int32), axis)
     return within if valid is None else within & valid
 
 

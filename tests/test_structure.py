@@ -21,8 +21,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"stack"},
     {"network"},
 ]
-# NumPy is JAX's own face to the world: lengths whose values are at hand are looked at with it.
-ALLOWED = {"jax", "chex", "numpy", *sys.stdlib_module_names}
+ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 
 
 def file_of(module):
