@@ -4,7 +4,7 @@ Each run is a process of its own, `lstmjax train` as a user types it, timed from
 imports and compilation. Prints a Markdown table: test accuracy (mean ± standard deviation, and
 each seed's), validation accuracy, seconds. Run it on an idle machine:
 
-    python benchmarks/digits_seeds.py
+    python benchmarks/digits_seeds.py [digits] [digits-plain]
 """
 
 import os
@@ -38,7 +38,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {versions}, {cores} CPU cores, load {os.getloadavg()[0]:.1f}\n")
     print("| config | test accuracy | seeds | validation | seconds (longest) | CPU seconds |")
     print("|---|---|---|---|---|---|")
-    for name in ("digits", "digits-plain"):
+    for name in sys.argv[1:] or ("digits", "digits-plain"):
         with tempfile.TemporaryDirectory() as folder:
             rows = [run(CONFIGS / f"{name}.yaml", seed, Path(folder) / str(seed)) for seed in SEEDS]
         test, validation, wall, cpu = (list(column) for column in zip(*rows, strict=True))
