@@ -6,7 +6,7 @@ from lstmjax.cells import CELLS, Cell
 from lstmjax.dimensions import Shapes, shapes
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import lstm
-from lstmjax.network import Dense, NetworkParams, init_network, network
+from lstmjax.networks import Dense, NetworkParams, init_network, network
 from lstmjax.stack import stacked
 from lstmjax.types import (
     GATES,

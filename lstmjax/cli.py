@@ -112,13 +112,13 @@ def _train(command: Train) -> None:
 
     if command.resume is not None:
         RunFolder.open(command.resume)  # what is wrong with it is said before JAX is loaded
-        from lstmjax.train import resume
+        from lstmjax.training import resume
 
         result = resume(command.resume)
     else:
         assert command.config_file is not None
         config = parse_config(dataclasses.asdict(command.values), "command line")
-        from lstmjax.train import train
+        from lstmjax.training import train
 
         result = train(config, command.run_dir or default_folder(command.config_file.stem))
     metric = next(name for name in result.validation if name != "loss")
@@ -132,7 +132,7 @@ def _evaluate(command: Evaluate) -> None:
     from lstmjax.runs import RunFolder
 
     RunFolder.open(command.run)
-    from lstmjax.commands import evaluate_run
+    from lstmjax.training import evaluate_run
 
     for line in evaluate_run(command.run, command.part, command.data):
         print(line)
@@ -142,7 +142,7 @@ def _predict(command: Predict) -> None:
     from lstmjax.runs import RunFolder
 
     RunFolder.open(command.run)
-    from lstmjax.commands import predict_file
+    from lstmjax.training import predict_file
 
     for line in predict_file(command.run, command.input, command.out):
         print(line)

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from lstmjax import checks
-from lstmjax.network import NetworkParams
+from lstmjax.networks import NetworkParams
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 BIASES = {None: 0, "single": 1, "double": 2}

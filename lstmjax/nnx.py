@@ -21,7 +21,7 @@ from lstmjax import backends, checks
 from lstmjax.cell import Emit, cell_step
 from lstmjax.init import init_params, init_stacked
 from lstmjax.layer import cast
-from lstmjax.network import NetworkParams, init_network, network
+from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper

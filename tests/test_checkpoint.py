@@ -8,7 +8,7 @@ import pytest
 from training import damage, flip, relaxed_promotion  # noqa: F401
 
 from lstmjax import init_network
-from lstmjax.checkpoint import CheckpointError, Checkpoints
+from lstmjax.training.checkpoint import CheckpointError, Checkpoints
 
 
 class Tree(NamedTuple):

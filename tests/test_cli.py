@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from training import config, quick, relaxed_promotion, write_sequences  # noqa: F401
 
-from lstmjax import __version__, progress
+from lstmjax import __version__
 from lstmjax.cli import main
 from lstmjax.config import dump_config, load_config
+from lstmjax.training import progress
 
 
 @pytest.fixture

@@ -400,7 +400,7 @@ def test_a_backend_that_is_not_there_is_refused():
         lstm(PARAMS, XS, backend="tpu")
 
 
-CORE = ["types", "checks", "cells", "cell", "init", "wrappers", "layer", "stack", "network"]
+CORE = ["types", "checks", "cells", "cell", "init", "wrappers", "layer", "stack", "networks"]
 
 
 def raised(module):

@@ -19,7 +19,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"backends"},
     {"layer"},
     {"stack"},
-    {"network"},
+    {"networks"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 

@@ -15,14 +15,14 @@ import optax
 import pytest
 from training import config, damage, quick, relaxed_promotion, write_sequences  # noqa: F401
 
-from lstmjax import progress
 from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
 from lstmjax.data import digits, labelled
-from lstmjax.inference import evaluate, logits_of, predict
-from lstmjax.losses import LOSSES
-from lstmjax.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
 from lstmjax.runs import RunError
-from lstmjax.train import Diverged, Interrupted, load_run, resume, shifted, train
+from lstmjax.training import progress
+from lstmjax.training.inference import evaluate, logits_of, predict
+from lstmjax.training.loop import Diverged, Interrupted, load_run, resume, shifted, train
+from lstmjax.training.losses import LOSSES
+from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
 
 
 def same_params(a, b):
@@ -174,7 +174,7 @@ def test_a_picture_that_fails_costs_a_line_not_the_run(quick, tmp_path, monkeypa
     def fail(*_, **__):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("lstmjax.curves.draw_curves", fail)
+    monkeypatch.setattr("lstmjax.training.curves.draw_curves", fail)
     result = train(config(steps=2), tmp_path / "run", quiet=True)
     assert result.test is not None
     assert "curves.png: could not be drawn (no ink)" in caplog.text

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lstmjax.data import DataError, Sequences, labelled, load, read
-from lstmjax.inference import Prediction, evaluate, predict
-from lstmjax.losses import LOSSES
 from lstmjax.runs import RunError
-from lstmjax.train import load_run
+from lstmjax.training.inference import Prediction, evaluate, predict
+from lstmjax.training.loop import load_run
+from lstmjax.training.losses import LOSSES
 
 
 def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:

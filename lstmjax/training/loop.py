@@ -17,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lstmjax.checkpoint import Checkpoints
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, UserError
 from lstmjax.data import About, Parts, Sequences, batch, load, steps_per_epoch
-from lstmjax.inference import Sums, Trained, evaluate, logits_of, sums_of
-from lstmjax.losses import LOSSES
-from lstmjax.network import NetworkParams, init_network
-from lstmjax.optimizers import make_optimizer
-from lstmjax.progress import Progress
+from lstmjax.networks import NetworkParams, init_network
 from lstmjax.runs import RunError, RunFolder, default_folder
+from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.inference import Sums, Trained, evaluate, logits_of, sums_of
+from lstmjax.training.losses import LOSSES
+from lstmjax.training.optimizers import make_optimizer
+from lstmjax.training.progress import Progress
 from lstmjax.types import Array, PyTree
 
 log = logging.getLogger("lstmjax")
@@ -313,7 +313,7 @@ def _steps(
 def _draw(run: RunFolder, metric: str) -> None:
     """Draws the curves; a picture that fails costs a line, not the run."""
     try:
-        from lstmjax.curves import draw_curves
+        from lstmjax.training.curves import draw_curves
 
         draw_curves(run.records(), metric, run.curves, run.path.name)
     except Exception as error:  # whatever it is, the run is worth more

@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmjax.config import Config, Model
 from lstmjax.data import About, Sequences
-from lstmjax.losses import LOSSES
-from lstmjax.network import NetworkParams, network
+from lstmjax.networks import NetworkParams, network
+from lstmjax.training.losses import LOSSES
 from lstmjax.types import Array
 from lstmjax.wrappers import RecurrentDropout, Wrapper, Zoneout
 

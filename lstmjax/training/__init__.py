@@ -1,0 +1,27 @@
+"""Training as functions: what `lstmjax train`, `evaluate` and `predict` call.
+
+from lstmjax.config import load_config
+from lstmjax.training import train
+
+result = train(load_config("configs/digits.yaml"))
+print(result.test["accuracy"], result.trained.params)
+"""
+
+from lstmjax.training.commands import evaluate_run, predict_file
+from lstmjax.training.inference import Prediction, Trained, evaluate, predict
+from lstmjax.training.loop import Diverged, Interrupted, Result, load_run, resume, train
+
+__all__ = [
+    "Diverged",
+    "Interrupted",
+    "Prediction",
+    "Result",
+    "Trained",
+    "evaluate",
+    "evaluate_run",
+    "load_run",
+    "predict",
+    "predict_file",
+    "resume",
+    "train",
+]
