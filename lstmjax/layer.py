@@ -65,7 +65,7 @@ def lstm(
         return_sequences: give ys of all steps, or (False) only of the last valid step processed.
         emit: what ys is made of: "h", "c", "step" (a `Step` of everything) or a function of the Step.
         padding: ys at steps that are not valid: "zero", or "hold" (the last valid one's; before the
-            first valid step, the initial state's h and c, and zeros for what is not in the state).
+            first valid step, what `emit` makes of the initial state's h and c and of zeros else).
         key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
         wrappers: what happens around the step, the first one closest to the cell.
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is

@@ -5,13 +5,14 @@ The head is where the H numbers of h become the O numbers of the output: no gate
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.cell import product
+from lstmjax.cell import cell_step, product
 from lstmjax.init import init_stacked
 from lstmjax.layer import cast
 from lstmjax.stack import Layers, drop, stacked
@@ -91,6 +92,7 @@ def network(
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_state: tuple | None = None,
     time_major: bool = False,
     return_sequences: bool = False,
     merge: str = "concat",
@@ -98,6 +100,7 @@ def network(
     dropout: float = 0.0,
     key: Array | None = None,
     wrappers: tuple[Wrapper, ...] = (),
+    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
     unroll: int = 1,
@@ -113,8 +116,8 @@ def network(
             `[..., T, O]`.
         dropout: rate of dropout between layers and before the head; needs `key`.
         params: `NetworkParams`.
-        xs, state, lengths, mask, resets, time_major, merge, residual, key, wrappers, dtype,
-            checkpoint, unroll, backend: see `stacked`.
+        xs, state, lengths, mask, resets, reset_state, time_major, merge, residual, key, wrappers,
+            step, dtype, checkpoint, unroll, backend: see `stacked`.
 
     Returns:
         (state, logits); logits are float32 where the computation is half precision.
@@ -134,6 +137,7 @@ def network(
         lengths=lengths,
         mask=mask,
         resets=resets,
+        reset_state=reset_state,
         time_major=time_major,
         return_sequences=return_sequences,
         merge=merge,
@@ -141,6 +145,7 @@ def network(
         dropout=dropout,
         key=runs,
         wrappers=wrappers,
+        step=step,
         dtype=dtype,
         checkpoint=checkpoint,
         unroll=unroll,

@@ -12,3 +12,10 @@ def x64():
     """Computes in float64 where a test asks for it."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def promotion():
+    """Promotes as JAX does by default: Optax multiplies moments by decay rates of other dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

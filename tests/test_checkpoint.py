@@ -5,10 +5,12 @@ import jax
 import numpy as np
 import optax
 import pytest
-from training import damage, flip, relaxed_promotion  # noqa: F401
+from training import damage, flip
 
 from lstmjax import init_network
 from lstmjax.training.checkpoint import CheckpointError, Checkpoints
+
+pytestmark = pytest.mark.usefixtures("promotion")
 
 
 class Tree(NamedTuple):

@@ -4,12 +4,14 @@ import signal
 
 import numpy as np
 import pytest
-from training import config, quick, relaxed_promotion, write_sequences  # noqa: F401
+from training import config, quick, write_sequences  # noqa: F401
 
 from lstmjax import __version__
 from lstmjax.cli import main
 from lstmjax.config import dump_config, load_config
 from lstmjax.training import progress
+
+pytestmark = pytest.mark.usefixtures("promotion")
 
 
 @pytest.fixture

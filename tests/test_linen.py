@@ -9,65 +9,25 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from modules import LENGTHS, SIZES, B, H, I, O, P, T, assert_equal, runs, total
 from tolerances import assert_close
 
 import lstmjax
 from lstmjax.linen import LSTM, LSTMCell, LSTMNetwork
 
-T, B, I, H, P, O = 5, 3, 2, 4, 6, 7
-LENGTHS = np.array([5, 0, 3])
-
-# What the modules hold: each row is one way to build the parameters, most of them by the preset that
-# compiles fastest.
-SIZES = {
-    "plain": {"preset": "equinox"},
-    "two layers": {"layers": 2, "preset": "equinox"},
-    "pairs": {"layers": 2, "bidirectional": True, "preset": "equinox"},
-    "pairs summed": {"layers": 2, "bidirectional": True, "merge": "sum", "preset": "equinox"},
-    "projection": {"layers": 2, "projection_size": P, "preset": "equinox"},
-    "two biases": {"preset": "torch"},
-    "no bias": {"bias": None, "preset": "equinox"},
-    "forget bias": {"forget_bias": 2.0, "preset": "equinox"},
-}
-# How they run it: each row is handed to the module and to the function.
-RUNS = {
-    "plain": {},
-    "last step": {"return_sequences": False},
-    "time major": {"time_major": True},
-    "residual": {"residual": True},
-    "zoneout": {"wrappers": (lstmjax.Zoneout(0.2, 0.3),)},
-    "dropout": {"dropout": 0.4, "wrappers": (lstmjax.RecurrentDropout(0.3),)},
-    "half precision": {"dtype": jnp.bfloat16},
-    "segments": {"checkpoint": 2, "unroll": 2, "backend": "scan"},
-}
+# In linen the preset is not called init, which is a method of every module.
+SIZES = {name: {"preset" if k == "init" else k: v for k, v in size.items()} for name, size in SIZES.items()}
 sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-runs = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-
-
-@pytest.fixture
-def xs():
-    return jax.random.normal(jax.random.key(7), (B, T, I))
-
-
-@pytest.fixture
-def promotion():
-    """Optax' Adam multiplies arrays by NumPy scalars of other dtypes, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-def assert_equal(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
-
-
-def total(ys):
-    return sum(jnp.sum(jnp.sin(y.astype(jnp.float32))) for y in jax.tree.leaves(ys))
 
 
 def drawing(run):
     """What a call says of randomness: only what draws must hear whether this is training."""
     return {"deterministic": False} if "wrappers" in run or "dropout" in run else {}
+
+
+@pytest.fixture
+def xs():
+    return jax.random.normal(jax.random.key(7), (B, T, I))
 
 
 # --- the modules are the functions -----------------------------------------------------------------

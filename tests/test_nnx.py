@@ -9,60 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from modules import LENGTHS, B, H, I, O, P, T, assert_equal, runs, sizes, total
 from tolerances import assert_close
 
 import lstmjax
 from lstmjax.nnx import LSTM, LSTMCell, LSTMNetwork
 
-T, B, I, H, P, O = 5, 3, 2, 4, 6, 7
-LENGTHS = np.array([5, 0, 3])
-
-# What the modules hold: each row is one way to build the parameters, most of them by the preset that
-# compiles fastest.
-SIZES = {
-    "plain": {"init": "equinox"},
-    "two layers": {"layers": 2, "init": "equinox"},
-    "pairs": {"layers": 2, "bidirectional": True, "init": "equinox"},
-    "pairs summed": {"layers": 2, "bidirectional": True, "merge": "sum", "init": "equinox"},
-    "projection": {"layers": 2, "projection_size": P, "init": "equinox"},
-    "two biases": {"init": "torch"},
-    "no bias": {"bias": None, "init": "equinox"},
-    "forget bias": {"forget_bias": 2.0, "init": "equinox"},
-}
-# How they run it: each row is handed to the module and to the function.
-RUNS = {
-    "plain": {},
-    "last step": {"return_sequences": False},
-    "time major": {"time_major": True},
-    "residual": {"residual": True},
-    "zoneout": {"wrappers": (lstmjax.Zoneout(0.2, 0.3),)},
-    "dropout": {"dropout": 0.4, "wrappers": (lstmjax.RecurrentDropout(0.3),)},
-    "half precision": {"dtype": jnp.bfloat16},
-    "segments": {"checkpoint": 2, "unroll": 2, "backend": "scan"},
-}
-sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-runs = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-
 
 @pytest.fixture
 def xs():
     return jax.random.normal(jax.random.key(7), (B, T, I))
-
-
-@pytest.fixture
-def promotion():
-    """Optax' Adam multiplies arrays by NumPy scalars of other dtypes, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-def assert_equal(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
-
-
-def total(ys):
-    return sum(jnp.sum(jnp.sin(y.astype(jnp.float32))) for y in jax.tree.leaves(ys))
 
 
 # --- the modules are the functions -----------------------------------------------------------------

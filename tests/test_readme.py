@@ -3,20 +3,13 @@
 import re
 from pathlib import Path
 
-import jax
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """Users run JAX as it comes; Optax and Flax promote dtypes."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
+@pytest.mark.usefixtures("promotion")
 def test_every_example_runs_and_prints_what_its_comment_says(capsys):
     assert len(BLOCKS) >= 6
     names: dict = {}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training import config, damage, quick, relaxed_promotion, write_sequences  # noqa: F401
+from training import config, damage, quick, write_sequences  # noqa: F401
 
 from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
 from lstmjax.data import digits, labelled
@@ -23,6 +23,8 @@ from lstmjax.training.inference import evaluate, logits_of, predict
 from lstmjax.training.loop import Diverged, Interrupted, load_run, resume, shifted, train
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
+
+pytestmark = pytest.mark.usefixtures("promotion")
 
 
 def same_params(a, b):

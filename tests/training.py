@@ -11,13 +11,6 @@ from lstmjax.training import inference, loop
 TINY = {"model": {"hidden_size": 4}, "batch_size": 8, "steps": 6, "evaluate_every": 2}
 
 
-@pytest.fixture(autouse=True)
-def relaxed_promotion():
-    """Optax multiplies float32 moments by weakly typed decay rates raised to int32 counts, which strict JAX refuses."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 @pytest.fixture
 def quick(monkeypatch):
     """Compiles fast rather than well; not for what must agree bit by bit with another process."""
