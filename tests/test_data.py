@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 from training import write_sequences
@@ -60,6 +62,12 @@ def test_csv_says_what_npz_says(tmp_path):
         (GOOD + "v,1,7,8,\n", "a.csv:5: column 'label' is empty"),
         (GOOD + "v,1,7,x8,no\n", "a.csv:5: column 'b' is 'x8', expected a finite number"),
         (GOOD + "v,1,7,nan,no\n", "a.csv:5: column 'b' is 'nan', expected a finite number"),
+        (
+            GOOD + "v,1,7,1e39,no\n",
+            "a.csv:5: column 'b' is '1e39', expected a finite number that float32 holds; give it",
+        ),
+        (GOOD.replace(",", ";"), "a.csv:1: the columns are separated by semicolons; write it with commas"),
+        (GOOD.replace(",", "\t"), "a.csv:1: the columns are separated by tabs; write it with commas"),
         (GOOD + "v,one,7,8,no\n", "a.csv:5: column 'step' is 'one', expected a whole number"),
         (GOOD + "v,2,7,8,no\n", "a.csv:5: column 'step' is 2, but step 1 of sequence 'v' is missing"),
         (GOOD + "w,1,7,8,no\n", "a.csv:5: column 'step' is 1, but step 0 of sequence 'w' is missing"),
@@ -99,7 +107,8 @@ Y = np.arange(5) % 2
             "x[2, 1, 0] is nan; fill or remove missing values",
         ),
         ({"x": X, "y": np.where(Y, np.inf, 1.0)}, "y[1] is inf; fill or remove missing values (2 in all)"),
-        ({"x": X, "y": Y.astype(object)}, "Object arrays cannot be loaded"),
+        ({"x": X.astype(float) * 1e60, "y": Y}, "too large for float32; give it in other units (60 in all)"),
+        ({"x": X, "y": Y.astype(object)}, "cannot be read as NPZ (Object arrays cannot be loaded); write"),
     ],
 )
 def test_a_mistake_in_an_npz_is_told(tmp_path, arrays, message):
@@ -120,6 +129,21 @@ def test_a_file_that_is_none_is_told(tmp_path):
         with pytest.raises(DataError, match=message):
             read(tmp_path / name)
     np.save(tmp_path / "a.npy", X)
+    (tmp_path / "array.npz").write_bytes((tmp_path / "a.npy").read_bytes())
+    (tmp_path / "text.npy").write_bytes(b"1,2,3")
+    np.savez(tmp_path / "archive.npz", x=X)
+    (tmp_path / "archive.npz").replace(tmp_path / "archive.npy")
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
+        file.writestr("x", "1,2,3")
+    for name, message in (
+        ("array.npz", "it is one array, as np.save writes it; name it .npy, or write it by np.savez"),
+        ("text.npz", "'x' in it is no array; write it by np.savez"),
+        ("text.npy", "it is no array; write it by np.save"),
+        ("archive.npy", "it is an archive, as np.savez writes it; name it .npz"),
+    ):
+        with pytest.raises(DataError, match=message) as error:
+            read(tmp_path / name, labels=False)
+        assert "pickle" not in str(error.value)
     with pytest.raises(DataError, match="an NPY file has no labels"):
         read(tmp_path / "a.npy")
     assert read(tmp_path / "a.npy", labels=False).x.shape == (5, 4, 3)
@@ -139,6 +163,67 @@ def test_labels_that_do_not_fit_the_loss_are_told(tmp_path, target, loss, messag
     with pytest.raises(DataError) as error:
         load(Data(source=str(tmp_path / "a.npz")), loss)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "loss", "message"),
+    [
+        ("number", "switch", "linear", "y is 2 wide, but the network learns 1 for each sequence"),
+        ("number", "number_each_step", "linear", "y is for each step, but the network learns it for each sequence"),
+        ("class", "class_each_step", "softmax", "y is for each step, but the network learns it for each sequence"),
+        ("class_each_step", "class", "softmax", "y is for each sequence, but the network learns it for each step"),
+    ],
+)
+def test_targets_of_another_kind_are_told_with_their_file(tmp_path, train, other, loss, message):
+    a, b = str(tmp_path / "a.npz"), str(tmp_path / "b.npz")
+    write_sequences(a, target=train)
+    write_sequences(b, target=other)
+    _, about = load(Data(source=a), loss)
+    for use in (
+        lambda: load(Data(source=a, validation=b), loss),
+        lambda: load(Data(source=a, test=b), loss),
+        lambda: labelled(b, about, loss),
+    ):
+        with pytest.raises(DataError) as error:
+            use()
+        assert str(error.value) == f"{b}: {message}"
+
+
+def test_labels_of_another_file_are_told_with_that_file(tmp_path):
+    a, b, csv = (str(tmp_path / name) for name in ("a.npz", "b.npz", "a.csv"))
+    np.savez(a, x=X, y=Y)
+    np.savez(b, x=X, y=np.where(Y, "up", "down"))
+    with pytest.raises(DataError) as error:
+        load(Data(source=a, validation=b))
+    assert str(error.value).startswith(f"{b}: labels such as 'down', but {a} has labels such as '0'; name the classes")
+    np.savez(b, x=X, y=Y + 1)
+    with pytest.raises(DataError) as error:
+        load(Data(source=a, test=b))
+    assert str(error.value) == f"{b}: label '2' is none of the 2 classes in training"
+    # Numbers in an NPZ file and the same ones in a CSV file are the same classes.
+    (tmp_path / "a.csv").write_text("sequence,step,a,b,c,label\nu,0,1,2,3,1\nv,0,1,2,3,0\n", "utf-8")
+    assert load(Data(source=a, validation=csv))[1].classes == ("0", "1")
+    (tmp_path / "b.csv").write_text("sequence,step,a,c,b,label\nu,0,1,2,3,1\nv,0,1,2,3,0\n", "utf-8")
+    with pytest.raises(DataError) as error:
+        load(Data(source=csv, validation=str(tmp_path / "b.csv")))
+    assert str(error.value).startswith(f"{tmp_path / 'b.csv'}: the feature columns are a, c, b, but")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array(["1.5", "nan", "2", "3", "4"]), "y[1] is nan; fill or remove missing values (1 in all)"),
+        (np.array(["1.5", "1", "-inf", "3", "4"]), "y[2] is -inf; fill or remove missing values"),
+        (np.array(["1.5", "1", "2", "1e300", "4"]), "y[3] is 1e300; too large for float32; give it in other units"),
+        (Y * 1e300, "y[1] is 1e+300; too large for float32; give it in other units (2 in all)"),
+        (Y * 1j, "y is complex128, expected real numbers"),
+    ],
+)
+def test_numbers_that_cannot_be_learned_are_told(tmp_path, y, message):
+    np.savez(tmp_path / "a.npz", x=X, y=y)
+    with pytest.raises(DataError) as error:
+        load(Data(source=str(tmp_path / "a.npz")), "linear")
+    assert str(error.value).startswith(f"{tmp_path / 'a.npz'}: {message}")
 
 
 def test_standardize_uses_the_training_part_and_its_valid_steps(tmp_path):

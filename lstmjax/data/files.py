@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +16,7 @@ from lstmjax.data.sequences import DataError, Sequences
 from lstmjax.data.table import read_csv
 
 KEYS = ("x", "y", "lengths")
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path, *, labels: bool = True) -> Sequences:
@@ -25,12 +28,17 @@ def read_npz(path: Path, *, labels: bool = True) -> Sequences:
     Raises:
         DataError: what is missing or wrong, and where.
     """
+    if (kind := _kind(path)) != ".npz":
+        hint = "one array, as np.save writes it; name it .npy, or" if kind else "no archive of arrays;"
+        raise DataError(f"{path}: cannot be read as NPZ (it is {hint} write it by np.savez)")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as NPZ ({_first_line(error)}); write it by np.savez") from None
-    for key in arrays:
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path}: {key!r} in it is no array; write it by np.savez, with x, y and lengths only")
         if key not in KEYS:
             near = get_close_matches(key, KEYS, 1)
             raise DataError(
@@ -50,9 +58,12 @@ def read_npy(path: Path, *, labels: bool = True) -> Sequences:
     """Gives the sequences of an NPY file, x `[N, T, I]` or one sequence `[T, I]`; for prediction only."""
     if labels:
         raise DataError(f"{path}: an NPY file has no labels; write an NPZ file by np.savez(path, x=x, y=y)")
+    if (kind := _kind(path)) != ".npy":
+        hint = "an archive, as np.savez writes it; name it .npz, or" if kind else "no array;"
+        raise DataError(f"{path}: cannot be read as NPY (it is {hint} write it by np.save)")
     try:
         x = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as NPY ({_first_line(error)}); write it by np.save") from None
     return check(Sequences(x[None] if x.ndim == 2 else x), path)
 
@@ -103,25 +114,47 @@ def check(data: Sequences, name: str | Path) -> Sequences:
                 "remove empty sequences"
             )
         lengths = lengths.astype(np.int32)
-    data = data._replace(x=x.astype(np.float32), lengths=lengths)
-    _check_finite("x", data.x, data, name)
+    data = data._replace(lengths=lengths)
+    data = data._replace(x=finite("x", x, data, name))
     if y is not None and np.issubdtype(y.dtype, np.floating):
-        _check_finite("y", y, data, name)
+        finite("y", y, data, name)
     if lengths is not None:  # what stands behind the end is nobody's, not even the checksum's
         data = data._replace(x=np.where(data.valid()[..., None], data.x, np.float32(0)))
     return data
 
 
-def _check_finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> None:
-    """Refuses missing values, but not behind the end of a sequence."""
-    wrong = ~np.isfinite(values)
+def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> np.ndarray:
+    """Gives values as float32; missing and too large ones are refused, but not behind the end of a sequence.
+
+    Raises:
+        DataError: there is one, and where.
+        ValueError: words that are no numbers.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = values.astype(np.float32)
+    wrong = ~np.isfinite(numbers)
     if values.shape[:2] == data.x.shape[:2] and values.ndim == 3:
         wrong &= data.valid()[..., None]
     if wrong.any():
         at = tuple(np.argwhere(wrong)[0].tolist())
         place = ", ".join(map(str, at))
-        raise DataError(f"{name}: {key}[{place}] is {values[at]}; fill or remove missing values ({wrong.sum()} in all)")
+        large = math.isfinite(float(values[at]))
+        what = "too large for float32; give it in other units" if large else "fill or remove missing values"
+        raise DataError(f"{name}: {key}[{place}] is {values[at]}; {what} ({wrong.sum()} in all)")
+    return numbers
+
+
+def _kind(path: Path) -> str:
+    """Gives what a file is by its content: ".npz", ".npy" or ""."""
+    try:
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
+                return ".npy"
+            return ".npz" if zipfile.is_zipfile(file) else ""
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__
+    """Gives what went wrong without NumPy's advice to load pickles, which can run any code."""
+    return str(error).split("\n")[0].replace(" when allow_pickle=False", "") or type(error).__name__

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmjax.config import Data
 from lstmjax.data.digits import INK, digits
-from lstmjax.data.files import read
+from lstmjax.data.files import finite, read
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
 
 SPLIT_SEED = 20260101  # the same split for all seeds, so that they can be compared
@@ -26,11 +26,12 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     Raises:
         DataError: the files do not hold what is needed.
     """
-    raw = digits() if data.source == "digits" else _from_files(data)
+    raw = digits() if data.source == "digits" else _from_files(data, loss)
     name = data.source
-    classes = _classes(raw, name) if loss == "softmax" else None
+    names = (name, data.validation or name, data.test or name)
+    classes = _classes(raw, names) if loss == "softmax" else None
     targets = TARGETS[loss]
-    parts = _each(lambda p: p._replace(y=targets(p, classes, name)), raw)
+    parts = _each(lambda p, n: p._replace(y=targets(p, classes, n)), raw, names)
     y = parts.train.y
     assert y is not None
     per_step = y.ndim == (2 if loss == "softmax" else 3)
@@ -50,28 +51,41 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
             f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
             "set data.shift to 0"
         )
-    return _each(lambda p: about.scaled(p, name), parts), about
+    return _each(lambda p, n: about.scaled(_as_learned(p, about, loss, n), n), parts, names), about
 
 
 def labelled(path: str, about: About, loss: str) -> Sequences:
     """Gives the sequences of a file, scaled and labelled as those that a network was trained on."""
     data = about.scaled(read(path), path)
-    data = data._replace(y=TARGETS[loss](data, about.classes, path))
-    assert data.y is not None
-    if loss != "softmax" and data.y.shape[-1] != about.output_size:
-        raise DataError(f"{path}: y has {data.y.shape[-1]} numbers, but the network gives {about.output_size}")
-    return data
+    return _as_learned(data._replace(y=TARGETS[loss](data, about.classes, path)), about, loss, path)
 
 
-def _each(change: Callable[[Sequences], Sequences], parts: Parts) -> Parts:
-    test = None if parts.test is None else change(parts.test)
-    return Parts(change(parts.train), change(parts.validation), test)
+def _as_learned(part: Sequences, about: About, loss: str, name: str) -> Sequences:
+    """Gives the part back if its y is of the kind and width that is learned: others would broadcast in the loss."""
+    y = part.y
+    assert y is not None
+    each = ("sequence", "step")
+    per_step = y.ndim == (2 if loss == "softmax" else 3)
+    came, learned = each[per_step], each[about.per_step]
+    if came != learned:
+        raise DataError(f"{name}: y is for each {came}, but the network learns it for each {learned}")
+    if loss != "softmax" and y.shape[-1] != about.output_size:
+        raise DataError(
+            f"{name}: y is {y.shape[-1]} wide, but the network learns {about.output_size} for each {learned}"
+        )
+    return part
 
 
-def _from_files(data: Data) -> Parts:
-    source = read(data.source)
+def _each(change: Callable[[Sequences, str], Sequences], parts: Parts, names: tuple[str, str, str]) -> Parts:
+    """Changes each part, told by the name of the file that it is from."""
+    test = None if parts.test is None else change(parts.test, names[2])
+    return Parts(change(parts.train, names[0]), change(parts.validation, names[1]), test)
+
+
+def _from_files(data: Data, loss: str) -> Parts:
+    source = _read(data.source, loss)
     if data.validation is not None:
-        train, validation = source, read(data.validation)
+        train, validation = source, _read(data.validation, loss)
     else:
         count = len(source.x)
         held = round(count * data.validation_fraction)
@@ -82,11 +96,17 @@ def _from_files(data: Data) -> Parts:
             )
         order = np.random.default_rng(SPLIT_SEED).permutation(count)
         train, validation = source.take(np.sort(order[held:])), source.take(np.sort(order[:held]))
-    test = None if data.test is None else read(data.test)
+    test = None if data.test is None else _read(data.test, loss)
     for part, name in ((validation, data.validation), (test, data.test)):
         if part is not None and part.x.shape[-1] != source.x.shape[-1]:
             raise DataError(f"{name}: {part.x.shape[-1]} features, but {data.source} has {source.x.shape[-1]}")
     return Parts(train, validation, test)
+
+
+def _read(path: str, loss: str) -> Sequences:
+    """Gives a file with its numbers checked before it is split, so that a place in a message is one in the file."""
+    data = read(path)
+    return data if loss == "softmax" else data._replace(y=TARGETS[loss](data, None, path))
 
 
 def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -100,15 +120,22 @@ def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[flo
     return tuple(map(float, steps.mean(axis=0))), tuple(float(d) or 1.0 for d in deviation)
 
 
-def _classes(parts: Parts, name: str) -> tuple[str, ...]:
+def _classes(parts: Parts, names: tuple[str, ...]) -> tuple[str, ...]:
     """Gives the names of the classes in training and validation: whole numbers in their order, words in theirs."""
-    found: set = set()
-    for part in (parts.train, parts.validation):
-        found |= set(np.unique(_class_labels(part, name)).tolist())
+    train, validation = (
+        set(np.unique(_class_labels(part, name)).astype(str).tolist())
+        for part, name in zip((parts.train, parts.validation), names, strict=False)
+    )
+    if names[1] != names[0] and {_is_number(w) for w in train}.isdisjoint(_is_number(w) for w in validation):
+        raise DataError(
+            f"{names[1]}: labels such as {min(validation)!r}, but {names[0]} has labels such as {min(train)!r}; "
+            "name the classes in all files alike"
+        )
+    found = train | validation
     words = sorted(found) if not all(_is_number(w) for w in found) else sorted(found, key=int)
     if len(words) < 2:
-        raise DataError(f"{name}: all labels are {words[0]!r}; a classification needs two classes at least")
-    return tuple(map(str, words))
+        raise DataError(f"{names[0]}: all labels are {words[0]!r}; a classification needs two classes at least")
+    return tuple(words)
 
 
 def _class_labels(part: Sequences, name: str) -> np.ndarray:
@@ -140,15 +167,21 @@ def _as_classes(part: Sequences, classes: tuple[str, ...] | None, name: str) -> 
 
 
 def _as_numbers(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
-    assert part.y is not None
+    y = part.y
+    assert y is not None
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"{name}: y is {y.dtype}, expected real numbers")
+    if y.ndim not in (1, 2, 3) or (y.ndim == 3 and y.shape[1] != part.x.shape[1]):
+        raise DataError(f"{name}: y is {_letters(y)}, expected [sequences, O] or [sequences, steps, O]")
     try:
-        y = part.y.astype(np.float32)
+        y = finite("y", y, part, name)
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"{name}: y holds no numbers ({error}); for classes say loss.name: softmax") from None
-    y = y[:, None] if y.ndim == 1 else y
-    if y.ndim not in (2, 3) or (y.ndim == 3 and y.shape[1] != part.x.shape[1]):
-        raise DataError(f"{name}: y is {_letters(y)}, expected [sequences, O] or [sequences, steps, O]")
-    return y if y.ndim == 2 else np.where(part.valid()[..., None], y, np.float32(0))
+    if y.ndim == 3:
+        return np.where(part.valid()[..., None], y, np.float32(0))
+    return y[:, None] if y.ndim == 1 else y
 
 
 def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:

@@ -67,6 +67,11 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
 
 
 def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...]:
+    for other, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and other in header[0]:
+            raise DataError(
+                f"{path}:1: the columns are separated by {word}; write it with commas, and numbers with dots"
+            )
     for column in ("sequence", "step", *(("label",) if labels else ())):
         if column not in header:
             near = get_close_matches(column, header, 1)
@@ -129,7 +134,8 @@ def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: 
 def _numbers(path: Path, features: tuple[str, ...], rows: list[Row]) -> np.ndarray:
     """Gives the features of a sequence, `[T, I]`."""
     try:
-        numbers = np.array([row.cells for row in rows], dtype=np.float32)
+        with np.errstate(over="ignore"):
+            numbers = np.array([row.cells for row in rows], dtype=np.float32)
         if np.isfinite(numbers).all():
             return numbers
     except ValueError:
@@ -137,12 +143,14 @@ def _numbers(path: Path, features: tuple[str, ...], rows: list[Row]) -> np.ndarr
     for row in rows:
         for feature, cell in zip(features, row.cells, strict=True):
             try:
-                fine = bool(np.isfinite(np.float32(cell)))
+                number = float(cell)
             except ValueError:
-                fine = False
-            if not fine:
+                number = float("nan")
+            if not abs(number) <= float(np.finfo(np.float32).max):
+                large = np.isfinite(number)
+                remedy = "give it in other units" if large else "fill the cell or remove the sequence"
                 raise DataError(
-                    f"{path}:{row.line}: column {feature!r} is {cell!r}, expected a finite number; "
-                    "fill the cell or remove the sequence"
+                    f"{path}:{row.line}: column {feature!r} is {cell!r}, expected a finite number"
+                    f"{' that float32 holds' if large else ''}; {remedy}"
                 )
     raise AssertionError("a number that NumPy refuses as a whole and takes one by one")
