@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,11 @@ from pydantic import ValidationError
 
 from lstmjax.config import Config, UserError, dump_config, load_config
 from lstmjax.data import About
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: nothing is locked there
+    fcntl = None  # type: ignore[assignment]
 
 
 class RunError(UserError):
@@ -60,6 +67,25 @@ class RunFolder:
             raise RunError(f"{path}: {what}; lstmjax train makes one and says where")
         return cls(path, load_config(path / "config.yaml"))
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for the one process that trains in it, until the block or the process ends.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        with (self.path / "config.yaml").open("r+b") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{self.path}: another process is training in this folder; wait for it, or stop it first"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            yield
+
     def write_about(self, about: About) -> None:
         """Keeps what predicting needs to know of the data."""
         _replace(self.path / "data.json", about.model_dump_json(indent=1) + "\n")
@@ -80,16 +106,27 @@ class RunFolder:
     def append(self, record: dict[str, Any]) -> None:
         """Adds a line to metrics.jsonl, on the disk before this returns."""
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def records(self) -> list[dict[str, Any]]:
-        """Gives the whole lines of metrics.jsonl; a line cut off by a kill is none."""
+        """Gives the whole lines of metrics.jsonl; a line cut off by a kill is none.
+
+        Raises:
+            RunError: a line is something else.
+        """
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        *lines, _cut = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        records = []
+        for n, line in enumerate(lines, 1):
+            try:
+                records.append(json.loads(line))
+                int(records[-1]["step"])
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise RunError(f"{self.metrics}:{n}: is no line that training wrote; remove it") from None
+        return records
 
     def forget_after(self, step: int) -> None:
         """Removes the lines of metrics.jsonl behind a step, as training goes on from there."""
@@ -98,12 +135,16 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Keeps how the run ended."""
-        _replace(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+        _replace(self.path / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
 
     def read_result(self) -> dict[str, Any] | None:
-        """Gives how the run ended, or None if it has not."""
-        path = self.path / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        """Gives how the run ended, or None if it has not, or if the file is damaged: it can be computed again."""
+        try:
+            result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+            whole = isinstance(result["validation"], dict) and isinstance(result["test"], dict | None)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return result if whole and "step" in result else None
 
 
 def default_folder(name: str) -> Path:

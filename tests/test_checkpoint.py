@@ -36,13 +36,15 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-def test_what_was_saved_comes_back_bit_by_bit(tmp_path):
+def test_what_was_saved_comes_back_bit_by_bit(tmp_path, caplog):
     tree = make(3)
     with Checkpoints(tmp_path / "c", "f") as saved:
         saved.save(3, tree, 0.5)
+    caplog.clear()
     with Checkpoints(tmp_path / "c", "f", read_only=True) as saved:
         step, found = saved.latest(abstract(tree))
     assert step == 3
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []  # reading is no reason to warn
     same(found, tree)
 
 

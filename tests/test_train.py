@@ -1,4 +1,5 @@
 # ruff: noqa: F811  the fixtures are imported
+import io
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ from training import config, damage, quick, write_sequences  # noqa: F401
 
 from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
 from lstmjax.data import digits, labelled
-from lstmjax.runs import RunError
-from lstmjax.training import progress
+from lstmjax.runs import RunError, RunFolder
+from lstmjax.training import loop, progress
 from lstmjax.training.inference import evaluate, logits_of, predict
 from lstmjax.training.loop import Diverged, Interrupted, load_run, resume, shifted, train
 from lstmjax.training.losses import LOSSES
@@ -192,6 +193,99 @@ def test_a_loss_that_is_no_number_stops_the_run(quick, tmp_path):
         train(wild, tmp_path / "run", quiet=True)
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_whose_loss_is_no_number_stops_the_run(quick, tmp_path, part):
+    write_sequences(tmp_path / "a.npz", target="number")
+    x, y, lengths = write_sequences(tmp_path / "b.npz", target="number")
+    np.savez(tmp_path / "b.npz", x=x, y=np.full_like(y, 1e30), lengths=lengths)  # its square is infinite in float32
+    far = config(
+        data={"source": str(tmp_path / "a.npz"), part: str(tmp_path / "b.npz")}, loss={"name": "linear"}, steps=2
+    )
+    with pytest.raises(Diverged, match=rf"the {part} loss is (inf|nan) at step 2; lower optimizer\.learning_rate"):
+        train(far, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_what_other_hands_did_to_the_folder_is_told_or_made_good(quick, tmp_path):
+    run = tmp_path / "run"
+    result = train(config(steps=2), run, quiet=True)
+    before = (run / "result.json").read_text("utf-8")
+    for garbage in ("{", "[]", '{"step": 2, "validation": 3, "test": null}'):
+        (run / "result.json").write_text(garbage, "utf-8")
+        assert resume(run, quiet=True).test == result.test
+        assert (run / "result.json").read_text("utf-8") == before
+    for garbage in ("no line", '{"step": []}', "[3]"):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(f"{garbage}\n")
+        with pytest.raises(RunError, match=r"metrics.jsonl:2: is no line that training wrote; remove it"):
+            resume(run, quiet=True)
+        (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text("utf-8").replace(f"{garbage}\n", ""))
+
+
+def test_two_processes_do_not_train_in_one_folder(quick, tmp_path):
+    pytest.importorskip("fcntl", reason="folders are locked on POSIX systems only")
+    train(config(steps=2), tmp_path / "run", quiet=True)
+    message = "run: another process is training in this folder; wait for it, or stop it first"
+    with RunFolder.open(tmp_path / "run").locked(), pytest.raises(RunError, match=message):
+        resume(tmp_path / "run", quiet=True)
+    resume(tmp_path / "run", quiet=True)
+
+
+def test_a_signal_before_the_first_step_is_served_with_the_hint(quick, tmp_path, monkeypatch):
+    first = loop._first_state
+
+    def slow(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        return first(*args, **options)
+
+    monkeypatch.setattr(loop, "_first_state", slow)
+    with pytest.raises(Interrupted, match=r"stopped at step 1; continue by: lstmjax train --resume "):
+        train(config(), tmp_path / "run", quiet=True)
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as it is asked."""
+
+    def isatty(self):
+        return True
+
+
+class Broken(Terminal):
+    """A pipe whose reader went away."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+RECORD = {
+    "step": 1, "train": {"loss": 1.0, "accuracy": 0.5}, "validation": {"loss": 2.0, "accuracy": 0.25},
+    "steps_per_second": 9.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [None, Broken()], ids=["closed", "broken"])
+def test_progress_that_nobody_reads_stops_nothing(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress.Progress(3) as shown:
+        shown.say("begin")
+        shown.step(lambda: RECORD["train"])
+        shown.validated(RECORD)
+        shown.step(lambda: RECORD["train"])
+        assert shown._bar.n == (2 if stream else 0)
+
+
+def test_a_narrow_terminal_shows_validation(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.Progress(1000) as shown:
+        shown.validated(RECORD)
+        shown.step(lambda: RECORD["train"])
+        frame = shown._bar.format_meter(**shown._bar.format_dict | {"ncols": 80, "elapsed": 99.0})
+    assert "val=0.2500" in frame
+    assert len(frame) <= 80
+    assert "step 1/1000  loss 1.0000  accuracy 0.5000  validation accuracy 0.2500" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("target", "loss", "shape"),
     [
@@ -247,8 +341,10 @@ def test_every_model_trains_and_comes_back(quick, tmp_path, model):
 
 def test_a_model_that_makes_no_sense_is_told_before_any_work(tmp_path):
     wrong = config(model={"bidirectional": True, "residual": True, "layers": 2})
-    with pytest.raises(ConfigError, match="model: residual=True with return_sequences=False"):
+    with pytest.raises(ConfigError, match=r"^model.residual does not go with model.bidirectional for a label per seq"):
         train(wrong, tmp_path / "run", quiet=True)
+    with pytest.raises(ConfigError, match="epochs is 2000000000, which makes 286000000000 steps; they should be less"):
+        train(config(epochs=2 * 10**9, steps=None), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 

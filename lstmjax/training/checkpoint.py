@@ -7,7 +7,8 @@ import logging
 import re
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,24 +53,25 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: no such folder, so there are no checkpoints to read")
         if not read_only:
             self._empty_trash()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=None,
-                best_fn=_score,
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(2),
-                        policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-                    ]
+        with _silent_absl() if read_only else nullcontext():  # it warns that what is only read is only read
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=None,
+                    best_fn=_score,
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [
+                            policies.LatestN(2),
+                            policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+                        ]
+                    ),
+                    todelete_subdir=None if read_only else TRASH,
+                    cleanup_tmp_directories=not read_only,
+                    # A full disk shows at the save that failed, not at the next one.
+                    enable_async_checkpointing=False,
+                    read_only=read_only,
                 ),
-                todelete_subdir=None if read_only else TRASH,
-                cleanup_tmp_directories=not read_only,
-                # A full disk shows at the save that failed, not at the next one.
-                enable_async_checkpointing=False,
-                read_only=read_only,
-            ),
-        )
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -192,6 +194,17 @@ class Checkpoints:
 
     def _empty_trash(self) -> None:
         shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+
+
+@contextmanager
+def _silent_absl() -> Iterator[None]:
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _score(metrics: dict[str, Any]) -> float:

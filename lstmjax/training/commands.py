@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     """
     if out is not None and Path(out).suffix.lower() not in (".csv", ".npz"):
         raise DataError(f"{out}: unknown kind of file to write; expected a name that ends in .csv or .npz")
+    if out is not None and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+        raise DataError(f"{out}: is the file that is read; give another one by --out")
     trained = load_run(run)
     data = read(path, labels=False)
     trained.about.scaled(data, str(path))  # says what does not fit, by the file's name
@@ -64,11 +67,17 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     if out is None:
         yield from table(prediction, data, trained.about.classes).splitlines()
         return
-    if Path(out).suffix.lower() == ".npz":
-        arrays = {"outputs": prediction.outputs, "classes": prediction.classes, "lengths": data.lengths}
-        np.savez(out, **{name: array for name, array in arrays.items() if array is not None})  # type: ignore[arg-type]
-    else:
-        Path(out).write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
+    draft = Path(f"{out}.new")  # a kill leaves the old file or the new one
+    try:
+        if Path(out).suffix.lower() == ".npz":
+            arrays = {"outputs": prediction.outputs, "classes": prediction.classes, "lengths": data.lengths}
+            with draft.open("wb") as file:
+                np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
+        else:
+            draft.write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
+        os.replace(draft, out)
+    finally:
+        draft.unlink(missing_ok=True)
     yield f"{len(data.x)} predictions written to {out}"
 
 

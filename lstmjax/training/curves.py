@@ -24,9 +24,13 @@ def draw_curves(records: Sequence[dict[str, Any]], metric: str, path: str | Path
     figure.suptitle(title)
     steps = [record["step"] for record in records]
     for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
-        for part, colour in (("train", "tab:gray"), ("validation", "tab:blue")):
+        marker = "o" if len(steps) < 10 else None
+        for part, colour, label in (
+            ("train", "tab:gray", "train (with dropout, shifts and smoothing)"),  # not to be compared with validation
+            ("validation", "tab:blue", "validation"),
+        ):
             values = [record[part][name] for record in records]
-            axes.plot(steps, values, color=colour, label=part, marker="o" if len(steps) < 10 else None, markersize=3)
+            axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=3)
         axes.set_xlabel("step")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)

@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -99,10 +99,11 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
         recipe = make_recipe(config, about, parts)
         like = _structure(recipe, about)
         run = RunFolder.create(default_folder("train") if run_dir is None else run_dir, config)
-        run.write_about(about)
-        with Checkpoints(run.checkpoints, config.fingerprint) as saved:
-            state = _first_state(jax.random.key(config.seed), recipe=recipe, about=about)
-            return _fit(run, saved, recipe, parts, about, state, like, quiet)
+        with run.locked():
+            run.write_about(about)
+            with Checkpoints(run.checkpoints, config.fingerprint) as saved:
+                begin = partial(_first_state, jax.random.key(config.seed), recipe=recipe, about=about)
+                return _fit(run, saved, recipe, parts, about, begin, like, quiet)
 
 
 def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
@@ -118,7 +119,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
     """
     run = RunFolder.open(run_dir)
     config = run.config
-    with jax.enable_x64(config.model.needs_x64):
+    with jax.enable_x64(config.model.needs_x64), run.locked():
         parts, about = load(config.data, config.loss.name)
         if (run.path / "data.json").exists() and run.read_about() != about:
             raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
@@ -127,11 +128,13 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
         like = _structure(recipe, about)
         with Checkpoints(run.checkpoints, config.fingerprint) as saved:
             if saved.steps():
-                state = jax.tree.map(jnp.asarray, saved.latest(like)[1])
+                step, found = saved.latest(like)
+                begin = partial(jax.tree.map, jnp.asarray, found)
             else:  # stopped before the first checkpoint
-                state = _first_state(jax.random.key(config.seed), recipe=recipe, about=about)
-            run.forget_after(int(state.step))
-            return _fit(run, saved, recipe, parts, about, state, like, quiet)
+                step = 0
+                begin = partial(_first_state, jax.random.key(config.seed), recipe=recipe, about=about)
+            run.forget_after(step)
+            return _fit(run, saved, recipe, parts, about, begin, like, quiet)
 
 
 def load_run(run_dir: str | Path) -> Trained:
@@ -150,6 +153,8 @@ def load_run(run_dir: str | Path) -> Trained:
 def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
     """Gives what the training step of a configuration depends on."""
     steps = (config.epochs or 0) * steps_per_epoch(len(parts.train.x), config.batch_size) or config.steps or 0
+    if steps >= 2**31:
+        raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
     return Recipe(config.model, config.optimizer, config.loss, config.data.shift, about.per_step, steps)
 
 
@@ -219,6 +224,12 @@ def shifted(key: Array, x: Array, by: int) -> Array:
 
 def _structure(recipe: Recipe, about: About) -> TrainState:
     """Gives shapes and dtypes of the state; here a model that makes no sense is refused, before any work."""
+    model = recipe.model
+    if model.residual and model.bidirectional and model.layers > 1 and not recipe.per_step:
+        raise ConfigError(
+            "model.residual does not go with model.bidirectional for a label per sequence; set one of the two to "
+            "false, or model.layers to 1"
+        )
     try:
         like = jax.eval_shape(partial(init_state, recipe=recipe, about=about), jax.random.key(0))
         xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
@@ -236,31 +247,31 @@ def _fit(
     recipe: Recipe,
     parts: Parts,
     about: About,
-    state: TrainState,
+    begin: Callable[[], TrainState],
     like: TrainState,
     quiet: bool,
 ) -> Result:
-    config, start = run.config, int(state.step)
+    config = run.config
     metric = LOSSES[config.loss.name].metric
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    with Progress(recipe.steps, start, metric=metric, quiet=quiet) as progress, _signals() as stop:
-        progress.say(
-            f"{run.path}: {parameters:,} parameters, {len(parts.train.x)} sequences, {recipe.steps} steps"
-            + (f", from step {start}" if start else "")
-        )
-        _steps(run, saved, recipe, parts, about, state, start, progress, stop)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
+    with _signals() as stop:  # a signal while the first state compiles is served after a step
+        state = begin()
+        start = int(state.step)
+        with Progress(recipe.steps, start, metric=metric, quiet=quiet) as progress:
+            progress.say(
+                f"{run.path}: {parameters:,} parameters, {len(parts.train.x)} sequences, {recipe.steps} steps"
+                + (f", from step {start}" if start else "")
+            )
+            _steps(run, saved, recipe, parts, about, state, start, progress, stop)
     _draw(run, metric)
     step, best = saved.best(like)
     trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
     result = run.read_result()
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
-        result = {
-            "step": step,
-            "parameters": parameters,
-            "validation": evaluate(trained, parts.validation),
-            "test": None if parts.test is None else evaluate(trained, parts.test),
-        }
+        test = None if parts.test is None else _finite("test", evaluate(trained, parts.test), step, run)
+        validation = evaluate(trained, parts.validation)
+        result = {"step": step, "parameters": parameters, "validation": validation, "test": test}
         run.write_result(result)
     return Result(trained, step, parameters, result["validation"], result["test"], run.path)
 
@@ -288,13 +299,9 @@ def _steps(
         progress.step(partial(sums.means, metric))
         save = done % checkpoint_every == 0 or done == recipe.steps
         if save or done % evaluate_every == 0:
-            record: dict[str, Any] = {"step": done, "train": state.sums.means(metric)}
-            if not math.isfinite(record["train"]["loss"]):
-                raise Diverged(
-                    f"the loss is {record['train']['loss']} at step {done}; lower optimizer.learning_rate or set "
-                    f"optimizer.clip_norm. What was saved before is in {run.checkpoints}"
-                )
-            record["validation"] = evaluate(Trained(state.params, config, about), parts.validation)
+            record: dict[str, Any] = {"step": done, "train": _finite("training", state.sums.means(metric), done, run)}
+            values = evaluate(Trained(state.params, config, about), parts.validation)
+            record["validation"] = _finite("validation", values, done, run)
             record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
             run.append(record)  # before the checkpoint: a kill between the two repeats the line, and loses none
             progress.validated(record)
@@ -308,6 +315,16 @@ def _steps(
             if done < recipe.steps:
                 _draw(run, metric)
                 raise Interrupted(done, run.path, stop["signum"])
+
+
+def _finite(part: str, values: dict[str, float], step: int, run: RunFolder) -> dict[str, float]:
+    """Gives loss and metric back if they are numbers."""
+    if not all(map(math.isfinite, values.values())):
+        raise Diverged(
+            f"the {part} loss is {values['loss']} at step {step}; lower optimizer.learning_rate or set "
+            f"optimizer.clip_norm. What was saved before is in {run.checkpoints}"
+        )
+    return values
 
 
 def _draw(run: RunFolder, metric: str) -> None:

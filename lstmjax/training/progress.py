@@ -1,7 +1,8 @@
-"""What a user sees while training: a bar on a terminal, else a line at each validation."""
+"""What a user sees while training: a line at each validation and, on a terminal, a bar."""
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -13,8 +14,31 @@ from tqdm import tqdm
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for us
 
 
+class Tolerant:
+    """A stream that may be missing or break: a reader that went away stops no training.
+
+    >>> Tolerant(None).write("to nobody")
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = io.StringIO() if stream is None else stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: closed
+            self._stream = io.StringIO()
+
+    def flush(self) -> None:
+        """Does nothing, as each `write` flushes."""
+
+
 class Progress:
-    """A bar with loss, metric, steps per second and time left, on a terminal; lines elsewhere.
+    """A line at each validation; on a terminal a bar, too, with loss, metric, steps per second and time left.
 
     Args:
         total: steps of the whole run.
@@ -25,10 +49,12 @@ class Progress:
 
     def __init__(self, total: int, start: int = 0, *, metric: str = "accuracy", quiet: bool = False):
         self._metric, self._quiet, self._total = metric, quiet, total
+        self._out = Tolerant(sys.stdout)
         self._bar = tqdm(
-            total=total, initial=start, unit="step", disable=True if quiet else None, dynamic_ncols=True, leave=False
-        )
-        self._shown: dict[str, str] = {}
+            total=total, initial=start, unit="step", disable=True if quiet else None, dynamic_ncols=True, leave=False,
+            file=Tolerant(sys.stderr),
+        )  # fmt: skip
+        self._shown = {"val": "?"}  # first, as a narrow terminal cuts off what is behind
         self._next = 0.0
 
     def __enter__(self) -> Self:
@@ -48,17 +74,16 @@ class Progress:
     def validated(self, record: dict[str, Any]) -> None:
         """Shows a line of metrics.jsonl."""
         train, validation, metric = record["train"], record["validation"], self._metric
-        self._shown["validation"] = f"{validation[metric]:.4f}"
-        if self._bar.disable and not self._quiet:
-            print(
-                f"step {record['step']}/{self._total}  loss {train['loss']:.4f}  {metric} {train[metric]:.4f}  "
-                f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  "
-                f"{(self._total - record['step']) / max(record['steps_per_second'], 1e-9):.0f} s left",
-                flush=True,
-            )
+        self._shown["val"] = f"{validation[metric]:.4f}"
+        self.say(
+            f"step {record['step']}/{self._total}  loss {train['loss']:.4f}  {metric} {train[metric]:.4f}  "
+            f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  "
+            f"{(self._total - record['step']) / max(record['steps_per_second'], 1e-9):.0f} s left"
+        )
 
     def say(self, line: str) -> None:
-        """Prints a line beside the bar."""
+        """Prints a line above the bar."""
         if not self._quiet:
-            tqdm.write(line, file=sys.stdout)
-            sys.stdout.flush()
+            self._bar.clear()
+            self._out.write(f"{line}\n")
+            self._bar.refresh()
