@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -178,12 +180,22 @@ options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal."""
+    """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal, 141 nobody reads."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # None if closed; a terminal without umlauts is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
-        return _run(words)
+        code = _run(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+        return code
+    except BrokenPipeError:
+        with suppress(OSError, AttributeError):  # what is in the buffer still would fail once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as SIGPIPE would have it
     except UserError as error:
         print(f"lstmjax: {error}", file=sys.stderr)
         return 1 if type(error).__name__ == "Diverged" else 2
@@ -244,7 +256,14 @@ def _parse_train(words: list[str]) -> Train:
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if _value_of(f"--{given}", words) is not None and _value_of(f"--{other}", words) is None:
             values[other] = None  # what is given here takes the place of the other in the file
+    words = [_as_in_python(word) for word in words]
     return _parse(Train, "train", words, default=Train(values=_with_values(Options(), values)), config=one_value)
+
+
+def _as_in_python(word: str) -> str:
+    """Gives true, false and null of the file as tyro wants them."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + {"true": "True", "false": "False", "null": "None"}.get(value, value)
 
 
 def _value_of(option: str, words: list[str]) -> str | None:

@@ -25,6 +25,7 @@ class ConfigError(UserError):
 
 
 Size = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]  # steps are int32
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Above0 = Annotated[float, Field(gt=0.0)]
 AtLeast0 = Annotated[float, Field(ge=0.0)]
@@ -153,9 +154,9 @@ class Config(Section):
     loss: Loss = Loss()
     batch_size: Size = 64
     """B, sequences in one step."""
-    epochs: Size | None = None
+    epochs: Count | None = None
     """Passes over the training part; give this or steps."""
-    steps: Size | None = None
+    steps: Count | None = None
     """Training steps; give this or epochs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides initial values, order, dropout and shifts."""
@@ -206,6 +207,10 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"{line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read as YAML (too deeply nested)") from None
+    except (TypeError, ValueError) as error:  # a date that is none, a number of thousands of digits
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{path}: holds a {type(tree).__name__}, expected keys and values such as 'epochs: 60'")
     return parse_config(tree or {}, str(path))
@@ -223,7 +228,11 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
     lstmjax.config.ConfigError: config: unknown key model.hiden_size; did you mean model.hidden_size?
     """
     try:
-        return with_absolute_paths(Config.model_validate_json(json.dumps(tree, default=str)))
+        text = json.dumps(tree, default=str)
+    except (RecursionError, TypeError, ValueError) as error:  # a value that holds itself, a key that is no word
+        raise ConfigError(f"{name}: holds what is no tree of keys and values ({error})") from None
+    try:
+        return with_absolute_paths(Config.model_validate_json(text))
     except ValidationError as error:
         raise ConfigError(explain(error, name)) from None
 
@@ -254,7 +263,7 @@ def explain(error: ValidationError, name: str) -> str:
         )
         if one["type"] == "extra_forbidden":
             lines.append(f"{name}: unknown key {key}{_nearest(key)}")
-        elif one["type"] == "value_error":
+        elif one["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
         else:
             lines.append(f"{name}: {key} is {one['input']!r}; {message}")
@@ -299,17 +308,21 @@ def _similar_file(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with 3e-4 as a number and no key given twice."""
+    """YAML with 3e-4 as a number, words as keys, and no key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a {key.id} stands as a key; keys are words", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value} is given twice; remove one of them", key.start_mark
                 )
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 _Loader.add_implicit_resolver(

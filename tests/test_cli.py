@@ -1,6 +1,8 @@
 # ruff: noqa: F811  the fixtures are imported
 import csv
+import io
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -74,7 +76,12 @@ def test_train_evaluate_and_predict(quick, settings, tmp_path, capsys):
     assert main(["predict", str(run), str(tmp_path / "one.npy")]) == 0
     assert capsys.readouterr().out.splitlines()[1].split(",")[1] == rows[5]["class"]
 
+    before = (tmp_path / "c.csv").read_bytes()
     for words, message in (
+        (
+            ["predict", str(run), str(tmp_path / "c.csv"), "--out", f"{tmp_path}/./c.csv"],
+            "c.csv: is the file that is read",
+        ),
         (["predict", str(run), str(tmp_path / "one.npy"), "--out", "p.txt"], "p.txt: unknown kind of file to write"),
         (["evaluate", str(run), "--data", str(tmp_path / "d.npz")], "no such file"),
         (["train", str(settings), "--run-dir", str(run)], f"not empty; continue it by --resume {run}"),
@@ -82,6 +89,8 @@ def test_train_evaluate_and_predict(quick, settings, tmp_path, capsys):
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
+    assert (tmp_path / "c.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.new"))
 
 
 def test_ctrl_c_saves_and_says_where(quick, settings, tmp_path, monkeypatch, capsys):
@@ -141,11 +150,15 @@ def test_an_option_that_is_none_is_told_with_the_nearest(settings, capsys, words
     assert message in capsys.readouterr().err
 
 
-def test_steps_on_the_command_line_take_the_place_of_epochs(quick, tmp_path, capsys):
-    (tmp_path / "a.yaml").write_text("epochs: 9\nmodel: {hidden_size: 4}\nbatch_size: 8\n", "utf-8")
-    assert main(["train", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "run"), "--steps", "2"]) == 0
+def test_words_of_the_command_line_are_those_of_the_file(quick, tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(
+        "epochs: 9\nmodel: {hidden_size: 4, bidirectional: true}\noptimizer: {clip_norm: 1.0}\n", "utf-8"
+    )
+    words = ["--steps", "2", "--model.bidirectional", "false", "--optimizer.clip-norm=null", "--model.residual", "True"]
+    assert main(["train", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "run"), *words]) == 0
     saved = load_config(tmp_path / "run" / "config.yaml")
     assert (saved.steps, saved.epochs) == (2, None)
+    assert (saved.model.bidirectional, saved.optimizer.clip_norm, saved.model.residual) == (False, None, True)
 
 
 def test_help_and_version(capsys):
@@ -166,3 +179,22 @@ def test_shapes_are_printed(capsys):
     assert "268,288" in capsys.readouterr().out
     assert main(["shapes", "--input", "5", "--hidden", "10", "--bias", "double"]) == 0
     assert "680" in capsys.readouterr().out
+
+
+def test_a_terminal_without_the_letters_shows_them_escaped(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["shapes", "--input", "5", "--hidden", "4"]) == 0
+    assert b"x \\xb7 w_x" in out.buffer.getvalue()
+
+
+def test_a_reader_that_went_away_is_no_failure_of_ours(monkeypatch, capsys):
+    class Broken(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    assert main(["--version"]) == 141
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().err == ""
