@@ -6,6 +6,7 @@ costs nothing at run time. `check_lengths` alone looks at values, and only when 
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,17 @@ def check_emit(emit: object) -> None:
     """Refuses an `emit` that is neither a known word nor a function."""
     if not callable(emit) and emit not in EMITS:
         raise ValueError(f"emit is {emit!r}, expected 'h', 'c', 'step' or a function of the Step.")
+    check_hashable("emit", emit)
+
+
+def check_emitted(ys: PyTree, batch: tuple[int, ...]) -> None:
+    """Refuses what a step emits if it does not begin with the batch axes."""
+    for y in jax.tree.leaves(ys):
+        if jnp.shape(y)[: len(batch)] != batch:
+            raise ValueError(
+                f"what the step emits has shape {jnp.shape(y)}, expected {batch} first, the batch axes of x. "
+                "Reduce over features only; sums over the batch are taken from ys."
+            )
 
 
 def check_positive(name: str, value: object) -> None:
@@ -61,13 +73,36 @@ def check_positive(name: str, value: object) -> None:
 
 def check_floating(name: str, dtype: Any) -> None:
     """Refuses a dtype that is not floating-point."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"{name} is {jnp.dtype(dtype)}, expected a floating-point dtype such as float32 or bfloat16.")
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        dtype = repr(dtype)
+    if isinstance(dtype, str) or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} is {dtype}, expected a floating-point dtype such as float32 or bfloat16.")
 
 
-def check_rate(name: str, value: float) -> None:
+def check_key(name: str, key: Any) -> None:
+    """Refuses a random key that is none; old-style keys, uint32 `[2]`, are taken too."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or jnp.ndim(key) != 1):
+        raise TypeError(f"{name} is {key!r}, expected a random key: jax.random.key(0).")
+
+
+def check_hashable(name: str, value: object) -> None:
+    """Refuses a function that compiled code cannot be kept by."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} holds a {type(value).__name__} that is not hashable, so that compiled code cannot be kept by "
+            "it. Use a module-level function or a frozen dataclass without arrays; arrays go through params."
+        ) from None
+
+
+def check_rate(name: str, value: Any) -> None:
     """Refuses a probability outside [0, 1)."""
-    if not 0.0 <= value < 1.0:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) < 1.0:
         raise ValueError(f"{name} is {value!r}, expected a probability of at least 0 and below 1.")
 
 
@@ -78,6 +113,9 @@ def check_params(params: LSTMParams, blocks: tuple[str, ...]) -> None:
             f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
             "for a tuple of layers use stacked."
         )
+    for name, value in params._asdict().items():
+        if not hasattr(value, "shape") and (value is not None or name in ("w_x", "w_h")):
+            raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
     if params.w_x.ndim != 3 or params.w_h.ndim != 3:
         raise ValueError(
             f"w_x has shape {params.w_x.shape} and w_h {params.w_h.shape}, expected [I, G, H] and [P, G, H] with the "
@@ -124,6 +162,18 @@ def check_cell_inputs(params: LSTMParams, state: tuple[Array, Array], x: Array, 
             raise ValueError(
                 f"state {name} is {value.dtype}, expected {dtypes[name]} with {dtype} parameters "
                 f"(c is kept in float32 under half precision). Cast it with .astype."
+            )
+
+
+def check_carry(carry: object, params: LSTMParams, batch: tuple[int, ...]) -> None:
+    """Refuses a carry that is not Flax's (c, h) for these parameters."""
+    if not isinstance(carry, tuple | list) or len(carry) != 2:
+        raise ValueError(f"carry is {kind(carry)}, expected the tuple (c, h), as initialize_carry gives it.")
+    for part, value, size in zip("ch", carry, (params.hidden_size, params.output_size), strict=True):
+        if jnp.shape(value) != (*batch, size):
+            raise ValueError(
+                f"carry {part} has shape {jnp.shape(value)}, expected {(*batch, size)}. Is the carry (c, h), as Flax "
+                "has it, and not (h, c)?"
             )
 
 
@@ -185,8 +235,9 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
     """Refuses lengths that are not whole numbers from 0 to T, one for each sequence."""
     value: Any = lengths
     if value.shape != batch:
+        hint = " Did you pass (time, batch, features)? Then pass time_major=True." if value.shape == (steps,) else ""
         raise ValueError(
-            f"lengths has shape {value.shape}, expected {batch}: one number a sequence, the batch axes of xs."
+            f"lengths has shape {value.shape}, expected {batch}: one number a sequence, the batch axes of xs.{hint}"
         )
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
@@ -205,14 +256,32 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
         check_positive("checkpoint", checkpoint)
     if not isinstance(wrappers, tuple | list):
         raise TypeError(f"wrappers is {kind(wrappers)}, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).")
-    for name, value in (("step", step), *(("wrappers", w) for w in wrappers)):
-        try:
-            hash(value)
-        except TypeError:
+    for wrapper in wrappers:
+        if isinstance(wrapper, type) or not hasattr(wrapper, "draw"):
             raise TypeError(
-                f"{name} holds a {type(value).__name__} that is not hashable, so that compiled code cannot be kept by "
-                "it. Use a module-level function or a frozen dataclass without arrays; arrays go through params."
-            ) from None
+                f"wrappers holds {wrapper!r}, expected wrappers with their rates, such as Zoneout(0.1, 0.1), or "
+                "objects with the methods draw and __call__."
+            )
+        check_hashable("wrappers", wrapper)
+    if not callable(step):
+        raise TypeError(f"step is {step!r}, expected a function step(params, state, x) that gives (state, y).")
+    check_hashable("step", step)
+
+
+def check_stepped(pair: object, step: object) -> None:
+    """Refuses a step of one's own that does not give (state, y)."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else kind(pair)
+        raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
+
+
+def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
+    """Tells whether the state of a step of one's own is an (h, c), with the batch axes or without."""
+    return (
+        isinstance(state, tuple)
+        and len(state) == 2
+        and all(jnp.shape(s) in (z.shape[-1:], batch + z.shape[-1:]) for s, z in zip(state, like, strict=True))
+    )
 
 
 def check_state(name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:

@@ -156,6 +156,7 @@ def init_params(
         checks.check_positive("projection_size", projection_size)
     checks.one_of("init", init, tuple(PRESETS))
     checks.one_of("bias", bias, ("preset", "single", "double", None))
+    checks.check_key("key", key)
     checks.check_floating("dtype", dtype)
     if bias is None and forget_bias is not None:
         raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from lstmjax import backends, checks
 from lstmjax.cell import Emit, Product, cell_step, emitted, product
+from lstmjax.cells import VANILLA, Cell
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Around, Hold, Look, Remember, Reset, Wrapped, Wrapper
 
@@ -53,7 +54,8 @@ def lstm(
         lengths: valid steps of each sequence, whole numbers `[...]` from 0 to T. Length 0 gives back
             the initial state.
         mask: valid steps, bool `[..., T]` on the axes of xs, holes allowed. With lengths: both.
-            A step that is not valid holds the state, and nothing depends on what xs holds there.
+            A step that is not valid holds the state, and nothing depends on what xs holds there (the
+            step runs on x = 0, and what it gives is left out).
         resets: bool `[..., T]`: before a flagged step the state returns to `reset_state`, and no
             gradient crosses (a new episode or packed sequence begins). "Before" is in the order of
             processing, so that with `reverse` the flag stands on the last step of an episode.
@@ -63,7 +65,9 @@ def lstm(
         reverse: run from the last valid step to the first; ys[t] stays beside xs[t].
         time_major: time is the first axis of xs, mask, resets and ys.
         return_sequences: give ys of all steps, or (False) only of the last valid step processed.
-        emit: what ys is made of: "h", "c", "step" (a `Step` of everything) or a function of the Step.
+        emit: what ys is made of: "h", "c", "step" (a `Step` of everything) or a function of the Step,
+            whose arrays begin with the batch axes. Compiled code is kept by it: define the function
+            once, since a new lambda at every call compiles at every call.
         padding: ys at steps that are not valid: "zero", or "hold" (the last valid one's; before the
             first valid step, what `emit` makes of the initial state's h and c and of zeros else).
         key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
@@ -71,7 +75,8 @@ def lstm(
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
             also handed those of the keywords `aux`, `product` and `emit` that it names. It must be
             hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
-            it emits, if no `Step`, is ys as it stands. With params of its own it needs a `state`.
+            it emits, if no `Step`, is ys as it stands. With params of its own it needs a `state`,
+            whose dtypes are left as they are.
         dtype: dtype of the computation; params, xs and h are cast to it. None: that of params. c
             stays in float32 when it is bfloat16 or float16.
         checkpoint: None, "sqrt" or a segment length: save memory in the backward pass by computing
@@ -96,18 +101,23 @@ def lstm(
     checks.one_of("padding", padding, checks.PADDINGS)
     backends.choose(backend)
     checks.check_running(step, wrappers, checkpoint, unroll)
-    xs = jnp.asarray(xs)
+    if key is not None:
+        checks.check_key("key", key)
+    if is_ours(step):
+        checks.check_params(params, row_of(step).blocks)
+    params, xs = jax.tree.map(jnp.asarray, params), jnp.asarray(xs)
     if dtype is not None:
+        checks.check_floating("dtype", dtype)
         params, xs = cast(params, dtype), cast(xs, dtype)
     checks.check_sequence(xs, params, time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
-    flags = _flags("resets", resets, xs, time_major)
+    flags = step_flags("resets", resets, xs, time_major)
+    if valid is not None:
+        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
     if not time_major:  # inside, time is the first axis
         axis = xs.ndim - 2
         valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
         xs = jnp.moveaxis(xs, axis, 0)
-    if valid is not None:
-        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
     begin = partial(initial_state, params, xs, step=step, force=dtype is not None)
     state, ys = _scan(
         params,
@@ -161,6 +171,7 @@ def _scan(
     ]
     if resets is not None:
         around.append((Reset(), resets))
+    state = tie(state, (params, xs, [own for _, own in around]))
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
     remember = output is None and (not return_sequences or (hold and valid is not None))
     if remember:
@@ -202,7 +213,7 @@ def _first_output(composed: tuple[Callable, tuple, tuple], params: PyTree, state
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), stepped)
     zero = tied_zero(state)
     out = jax.eval_shape(once, params, state, x, one)
-    out = jax.tree.map(lambda a: jnp.broadcast_to(zero.astype(a.dtype), a.shape), out)
+    out = jax.tree.map(lambda a: jnp.broadcast_to(zero.astype(a.dtype), a.shape, out_sharding=a.sharding), out)
     if isinstance(out, Step):
         return emitted(emit, out._replace(h=state[0], c=state[1]))
     return emit(out) if callable(emit) else out
@@ -225,12 +236,19 @@ class Plain:
         self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
     ) -> tuple[PyTree, PyTree]:
         offered = {"aux": aux, "product": product, "emit": "step"}
-        return self.step(params, state, x, **{name: offered[name] for name in self.names})
+        pair = self.step(params, state, x, **{name: offered[name] for name in self.names})
+        checks.check_stepped(pair, self.step)
+        return pair
 
 
 def is_ours(step: Callable) -> bool:
     """Tells whether a step is `cell_step`, perhaps with another cell, whose state is (h, c)."""
     return getattr(step, "func", step) is cell_step
+
+
+def row_of(step: Callable) -> Cell:
+    """Gives the row of the table that our step runs."""
+    return getattr(step, "keywords", {}).get("cell", VANILLA)
 
 
 def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
@@ -241,7 +259,7 @@ def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
 def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
     """Gives which steps are valid, bool on the axes of xs without the features, or None for all."""
     axis = 0 if time_major else xs.ndim - 2
-    valid = _flags("mask", mask, xs, time_major)
+    valid = step_flags("mask", mask, xs, time_major)
     if lengths is None:
         return valid
     lengths = jnp.asarray(lengths)
@@ -251,7 +269,8 @@ def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, ti
     return within if valid is None else within & valid
 
 
-def _flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
+def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
+    """Gives booleans for the steps of xs, checked under their name."""
     if value is None:
         return None
     value = jnp.asarray(value)
@@ -270,24 +289,37 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
     episode = jnp.cumsum(starts & valid, axis=axis)
     none = starts.shape[axis] + 1
     ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
-    beyond = jnp.full((*ahead.shape[:axis], 1, *ahead.shape[axis + 1 :]), none, ahead.dtype)
-    after = jax.lax.slice_in_dim(jnp.concatenate([ahead, beyond], axis=axis), 1, None, axis=axis)
+    beyond = [(0, int(a == axis)) for a in range(ahead.ndim)]
+    after = jax.lax.slice_in_dim(jnp.pad(ahead, beyond, constant_values=none), 1, None, axis=axis)
     return valid & (after != none) & (after != episode)
 
 
 def tied_zero(tree: PyTree) -> Array:
     """Gives a zero made from the arrays of a tree, so that in `shard_map` it varies over the same mesh axes."""
-    leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)]
-    zeros = (jax.lax.stop_gradient(a).ravel()[:0].sum().astype(jnp.float32) for a in leaves)
+    leaves = jax.tree.leaves(tree)
+    leaves = [jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a for a in leaves]
+    zeros = (jnp.atleast_1d(jax.lax.stop_gradient(a))[:0].astype(jnp.float32).sum() for a in leaves)
     return sum(zeros, jnp.float32(0))
+
+
+@jax.jit
+def zero_of_each(xs: Array) -> Array:
+    """Gives a zero for each sequence of xs `[T, ..., I]`: `[..., 1]`, sharded as xs is."""
+    return jax.lax.stop_gradient(xs)[:0].astype(jnp.float32).sum((0, -1))[..., None]
+
+
+def tie(state: PyTree, tree: PyTree) -> PyTree:
+    """Gives the state itself; in `shard_map` it varies over the mesh axes of what the scan makes of it, too."""
+    zero = tied_zero(tree)
+    return jax.tree.map(lambda a: a - zero.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.number) else a, state)
 
 
 def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *, step: Callable, force: bool) -> PyTree:
     """Gives the state to start from, on the batch axes of xs `[T, ..., I]`; `name` is its word in messages.
 
-    Zeros are made from xs and params, and a given state is tied to them, so that inside `shard_map`
-    the state varies over the same mesh axes as what the scan makes of it. With `force` a given
-    state is cast to the dtypes that the computation asks for.
+    Zeros are made from xs, and a given state is put beside them, so that the state is sharded as xs
+    is where the mesh axes are explicit. With `force` a given state is cast to the dtypes that the
+    computation asks for.
     """
     if not isinstance(params, LSTMParams):
         if state is None:
@@ -297,7 +329,7 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
             )
         return jax.tree.map(jnp.asarray, state)
     batch, dtype = xs.shape[1:-1], params.w_x.dtype
-    zero = tied_zero((params, xs))
+    zero = zero_of_each(xs)
     like = (
         jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
         jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size)),
@@ -305,9 +337,11 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     if state is None:
         return like
     state = jax.tree.map(jnp.asarray, state)
-    if not is_ours(step):
-        return state
-    checks.check_state(name, state, like, batch, force)
+    ours = is_ours(step)
+    if not ours and not checks.is_state(state, like, batch):
+        return state  # wider than (h, c): the step's own affair
+    checks.check_state(name, state, like, batch, force or not ours)
+    dtypes = [z.dtype if ours or force else s.dtype for s, z in zip(state, like, strict=True)]
     return tuple(
-        jnp.where(z != 0, z, jnp.broadcast_to(s.astype(z.dtype), z.shape)) for s, z in zip(state, like, strict=True)
+        jnp.broadcast_to(s, z.shape).astype(t) - z.astype(t) for s, z, t in zip(state, like, dtypes, strict=True)
     )

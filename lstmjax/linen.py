@@ -345,6 +345,7 @@ class LSTMCell(_Initial, nn.RNNCellBase):
         params = self._held("cell", inputs, init_params, self.features)
         if self.dtype is not None:
             params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
+        checks.check_carry(carry, params, inputs.shape[:-1])
         c, h = carry
         (h, c), y = cell_step(params, (h, c), inputs)
         return (c, h), y

@@ -63,6 +63,7 @@ def init_network(
     >>> [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params]
     [268288, 2570]
     """
+    checks.check_key("key", key)
     checks.check_positive("output_size", output_size)
     below, above = jax.random.split(key)
     stack = init_stacked(
@@ -127,8 +128,13 @@ def network(
     >>> logits.shape
     (32, 10)
     """
+    _check_network(params)
+    params = jax.tree.map(jnp.asarray, params)
     if dtype is not None:
+        checks.check_floating("dtype", dtype)
         params = cast(params, dtype)
+    if key is not None:
+        checks.check_key("key", key)
     runs, drops = (None, None) if key is None else jax.random.split(key)
     state, hs = stacked(
         params.layers,
@@ -151,4 +157,17 @@ def network(
         unroll=unroll,
         backend=backend,
     )
+    if hs.shape[-1] != params.head.w.shape[0]:
+        raise ValueError(
+            f"the head's w has {params.head.w.shape[0]} rows, but the last layer gives {hs.shape[-1]} numbers with "
+            f"merge={merge!r}: the width of its h, twice that for a concatenated Bidirectional pair."
+        )
     return state, product("head", (drop(drops, hs, dropout), params.head.w), bias=(params.head.b,))
+
+
+def _check_network(params: object) -> None:
+    if not isinstance(params, NetworkParams) or not isinstance(params.head, Dense):
+        raise TypeError(
+            f"params is {checks.kind(params)}, expected NetworkParams(layers, Dense(w, b)), as init_network gives "
+            "them. For LSTM layers without a head use stacked."
+        )

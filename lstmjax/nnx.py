@@ -540,6 +540,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         params = self.to_params()
         if self.dtype is not None:
             params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
+        checks.check_carry(carry, params, inputs.shape[:-1])
         c, h = carry
         (h, c), y = cell_step(params, (h, c), inputs)
         return (c, h), y

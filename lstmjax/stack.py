@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.cell import Emit, cell_step
-from lstmjax.layer import cast, lstm, segment_ends, valid_steps
+from lstmjax.layer import cast, is_ours, lstm, row_of, segment_ends, step_flags, valid_steps
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -69,7 +70,8 @@ def stacked(
         (state, ys): a tuple with each layer's state; ys as `lstm` gives it.
 
     Raises:
-        ValueError: an argument does not fit the others; messages about a layer name its number.
+        ValueError: an argument does not fit the others; messages about a layer name its number, or carry
+            it as a note.
 
     Example:
         >>> key = jax.random.key(0)
@@ -80,15 +82,19 @@ def stacked(
         >>> ys.shape, state[0].reverse[0].shape
         ((2, 7, 3), (2, 8))
     """
-    layers = _check_layers(layers, state, reset_state)
+    layers = _check_layers(layers, step, state=state, reset_state=reset_state)
     checks.one_of("merge", merge, ("concat", "sum"))
     checks.check_rate("dropout", dropout)
-    xs = jnp.asarray(xs)
+    if key is not None:
+        checks.check_key("key", key)
+    layers, xs = jax.tree.map(jnp.asarray, layers), jnp.asarray(xs)
     if dtype is not None:
+        checks.check_floating("dtype", dtype)
         layers, xs = cast(layers, dtype), cast(xs, dtype)
     checks.check_sequence(xs, _first(layers), time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
     axis = 0 if time_major else xs.ndim - 2
+    resets = step_flags("resets", resets, xs, time_major)
     ends = None if resets is None else segment_ends(resets, valid, axis)
     keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
     last = len(layers) - 1
@@ -108,26 +114,27 @@ def stacked(
     for n, (layer, k) in enumerate(zip(layers, keys, strict=True)):
         runs, drops = (None, None) if k is None else jax.random.split(k)
         below = xs
-        _check_fits(n, layer, xs)
-        new, xs = _directions(
-            layer,
-            xs,
-            None if state is None else state[n],
-            None if reset_state is None else reset_state[n],
-            resets=(resets, ends),
-            merge=merge,
-            key=runs,
-            mask=valid,
-            time_major=time_major,
-            return_sequences=return_sequences or n < last,
-            emit=emit if n == last else "h",
-            padding=padding if n == last else "zero",
-            wrappers=wrappers,
-            step=step,
-            checkpoint=checkpoint,
-            unroll=unroll,
-            backend=backend,
-        )
+        _check_fits(n, layer, xs, merge)
+        with _naming(n):
+            new, xs = _directions(
+                layer,
+                xs,
+                None if state is None else state[n],
+                None if reset_state is None else reset_state[n],
+                resets=(resets, ends),
+                merge=merge,
+                key=runs,
+                mask=valid,
+                time_major=time_major,
+                return_sequences=return_sequences or n < last,
+                emit=emit if n == last else "h",
+                padding=padding if n == last else "zero",
+                wrappers=wrappers,
+                step=step,
+                checkpoint=checkpoint,
+                unroll=unroll,
+                backend=backend,
+            )
         states.append(new)
         if residual and n > 0:
             xs = _add(xs, below, valid, axis, n, whole=return_sequences or n < last)
@@ -165,8 +172,25 @@ def _directions(
     reverse, back = lstm(
         layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], reverse=True, **options
     )
+    least = xs.ndim - (not options["return_sequences"])
+    for y in jax.tree.leaves(ahead):
+        if y.ndim < least:
+            raise ValueError(
+                f"emit gives one number a step, shape {y.shape}, but a Bidirectional pair joins its directions on an "
+                "axis of features. Keep that axis: [..., None], or keepdims=True."
+            )
     join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
     return Bidirectional(forward, reverse), jax.tree.map(join, ahead, back)
+
+
+@contextmanager
+def _naming(n: int) -> Iterator[None]:
+    """Adds to an error which layer it is about."""
+    try:
+        yield
+    except (ValueError, TypeError, AssertionError) as error:
+        error.add_note(f"This was layer {n}, counted from 0 at the bottom.")
+        raise
 
 
 def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole: bool) -> Array:
@@ -186,31 +210,69 @@ def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole:
     return ys + jnp.where(at[..., None] < 0, 0, latest)
 
 
-def _check_layers(layers: Any, *states: Any) -> Layers:
-    if isinstance(layers, LSTMParams | Bidirectional) or not isinstance(layers, tuple | list) or not layers:
+def _check_layers(layers: Any, step: Callable, **states: Any) -> Layers:
+    several = isinstance(layers, tuple | list) and not isinstance(layers, LSTMParams | Bidirectional)
+    if not several or not layers:
         raise TypeError(
-            f"layers is {'empty' if layers == () else 'a ' + type(layers).__name__}, expected a tuple of LSTMParams or "
-            "Bidirectional pairs, from the bottom up. For one layer: (params,)."
+            f"layers is {'empty' if several else checks.kind(layers)}, expected a tuple of LSTMParams or Bidirectional "
+            "pairs, from the bottom up. For one layer: (params,)."
         )
     for n, layer in enumerate(layers):
-        for part in layer if isinstance(layer, Bidirectional) else (layer,):
+        for part in _parts(layer):
             if not isinstance(part, LSTMParams):
-                raise TypeError(f"layer {n} holds a {type(part).__name__}, expected LSTMParams or Bidirectional.")
-    for name, state in zip(("state", "reset_state"), states, strict=True):
-        if state is not None and len(state) != len(layers):
+                raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
+            if is_ours(step):
+                with _naming(n):
+                    checks.check_params(part, row_of(step).blocks)
+    for name, state in states.items():
+        if state is None:
+            continue
+        if not isinstance(state, tuple | list):
+            raise TypeError(f"{name} is {checks.kind(state)}, expected a tuple with an (h, c) for each layer.")
+        if len(state) != len(layers):
             raise ValueError(
                 f"{name} has {len(state)} entries, but there are {len(layers)} layers; expected a tuple with an (h, c) "
                 "for each layer."
             )
+        for n, (layer, own) in enumerate(zip(layers, state, strict=True)):
+            pair = isinstance(layer, Bidirectional)
+            if pair and not _is_pair(own):
+                raise TypeError(
+                    f"{name}[{n}] is {checks.kind(own)}, but layer {n} is a pair; expected "
+                    "Bidirectional(forward, reverse) of two (h, c)."
+                )
+            if not pair and isinstance(own, Bidirectional):
+                raise TypeError(f"{name}[{n}] is a Bidirectional, but layer {n} has one direction; expected (h, c).")
     return tuple(layers)
 
 
+def _parts(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
+    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
+
+
+def _is_pair(state: Any) -> bool:
+    if state is None or isinstance(state, Bidirectional):
+        return True
+    return isinstance(state, tuple) and len(state) == 2 and all(s is None or isinstance(s, tuple) for s in state)
+
+
 def _first(layers: Layers) -> LSTMParams:
-    return layers[0].forward if isinstance(layers[0], Bidirectional) else layers[0]
+    return _parts(layers[0])[0]
 
 
-def _check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Array) -> None:
-    for part in layer if isinstance(layer, Bidirectional) else (layer,):
+def _check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Array, merge: str) -> None:
+    widths = {part.output_size for part in _parts(layer)}
+    if merge == "sum" and len(widths) > 1:
+        raise ValueError(
+            f"merge='sum' adds up the directions of layer {n}, which are {min(widths)} and {max(widths)} wide; they "
+            "must be equally wide. Pass merge='concat'."
+        )
+    for part in _parts(layer):
+        if part.w_x.dtype != xs.dtype and n:
+            raise ValueError(
+                f"layer {n} is {part.w_x.dtype}, but layer {n - 1} gives {xs.dtype}; all layers share one dtype. Cast "
+                "them, or pass dtype= to compute in one."
+            )
         if n and part.input_size != xs.shape[-1]:
             raise ValueError(
                 f"layer {n} expects I = {part.input_size} features, but layer {n - 1} gives {xs.shape[-1]}: "

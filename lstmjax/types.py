@@ -168,6 +168,7 @@ def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = N
     if w.ndim != 2 or w.shape[0] % len(GATES):
         raise ValueError(f"w has shape {w.shape}, expected [4H, I + P]: four gates of H rows each.")
     hidden = w.shape[0] // len(GATES)
+    w_p = None if w_p is None else jnp.asarray(w_p)
     width = hidden if w_p is None else w_p.shape[-1]
     if w_p is not None and w_p.shape != (hidden, width):
         raise ValueError(

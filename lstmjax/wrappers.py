@@ -118,7 +118,9 @@ class Zoneout:
 def _zone(old: Array, new: Array, rate: float, mask: Array | None) -> Array:
     if rate == 0.0:
         return new
-    return rate * old + (1.0 - rate) * new if mask is None else jnp.where(mask, old, new)
+    if mask is None:
+        return rate * old + (1.0 - rate) * new
+    return jnp.where(mask | jnp.zeros_like(old, dtype=bool), old, new)  # sharded as old is
 
 
 def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step:
@@ -169,12 +171,15 @@ class Look:
     def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
         state, out = inner(params, state, x)
         if isinstance(out, Step):
-            return state, emitted(self.emit, out)
-        if self.emit == "c":
+            y = emitted(self.emit, out)
+        elif self.emit == "c":
             raise ValueError(
                 f"emit is 'c', but the step emits {checks.kind(out)} and no Step. Pass a function of what it emits."
             )
-        return state, self.emit(out) if callable(self.emit) else out
+        else:
+            y = self.emit(out) if callable(self.emit) else out
+        checks.check_emitted(y, x.shape[:-1])
+        return state, y
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Random layers and inputs of sizes all different, and the comparison of `lstm` with the oracle."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +8,6 @@ from tolerances import assert_close
 from lstmjax import Bidirectional, LSTMParams, Step, lstm, oracle, stacked
 
 T, B, I, H, P = 5, 3, 2, 4, 6
-
-# Compile fast rather than well: a test runs its program once. The default is for what is about compiling.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-if jax.__version_info__ < (0, 11):
-    QUICK["xla_cpu_use_fusion_emitters"] = False
-quick = partial(jax.jit, compiler_options=QUICK)
 
 LAYERS = {  # what exists in the parameters
     "single": {},
@@ -52,7 +44,7 @@ def random_like(rng, tree):
 def values_and_pull(f, arguments, cotangents):
     """What f gives, and the gradients of all its arguments; compiled once."""
 
-    @quick
+    @jax.jit
     def both(arguments, cotangents):
         values, pull = jax.vjp(f, *arguments)
         return values, pull(cotangents)
@@ -117,4 +109,4 @@ def compare(reference, arguments, cotangents, actual, gradients, options, for_or
 
 def run(params, xs, state=None, **options):
     """`lstm`, compiled fast; for calls that stand under no transform."""
-    return quick(lambda *arrays: lstm(*arrays, **options))(params, xs, state)
+    return jax.jit(lambda *arrays: lstm(*arrays, **options))(params, xs, state)

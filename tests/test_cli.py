@@ -1,4 +1,3 @@
-# ruff: noqa: F811  the fixtures are imported
 import csv
 import io
 import signal
@@ -6,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from training import config, quick, write_sequences  # noqa: F401
+from training import config, write_sequences
 
 from lstmjax import __version__
 from lstmjax.cli import main
@@ -27,7 +26,7 @@ def settings(tmp_path):
     return path
 
 
-def test_train_evaluate_and_predict(quick, settings, tmp_path, capsys):
+def test_train_evaluate_and_predict(settings, tmp_path, capsys):
     run = tmp_path / "run"
     assert (
         main(["train", str(settings), "--run-dir", str(run), "--seed", "3", "--optimizer.learning-rate", "2e-3"]) == 0
@@ -93,7 +92,7 @@ def test_train_evaluate_and_predict(quick, settings, tmp_path, capsys):
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_ctrl_c_saves_and_says_where(quick, settings, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_saves_and_says_where(settings, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(progress.Progress, "step", lambda self, now: signal.raise_signal(signal.SIGTERM))
@@ -150,7 +149,7 @@ def test_an_option_that_is_none_is_told_with_the_nearest(settings, capsys, words
     assert message in capsys.readouterr().err
 
 
-def test_words_of_the_command_line_are_those_of_the_file(quick, tmp_path, capsys):
+def test_words_of_the_command_line_are_those_of_the_file(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(
         "epochs: 9\nmodel: {hidden_size: 4, bidirectional: true}\noptimizer: {clip_norm: 1.0}\n", "utf-8"
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, P, T, draw_params, quick
+from against import B, H, I, P, T, draw_params
 from tolerances import assert_close
 
 from lstmjax import init_params, lstm, oracle, stacked
@@ -51,7 +51,7 @@ def test_values_and_gradients_are_near_float64(dtype, cast):
         (_, c), ys = lstm(params, xs, dtype=dtype if cast else None)
         return (ys.astype(jnp.float32) * weights.astype(np.float32)).sum(), (c, ys)
 
-    (_, (c, ys)), grads = quick(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, xs)
+    (_, (c, ys)), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, xs)
     assert dtypes(ys) == {dtype}
     assert dtypes(c) == {"float32"}
     assert dtypes(grads) == dtypes(params)  # where they are stored, not where it is computed
@@ -97,7 +97,7 @@ def test_a_stack_computes_in_dtype_throughout():
 def test_padding_stays_away_in_half_precision(dtype):
     params, xs = drawn(dtype)
     mask = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]], bool)
-    both = quick(jax.value_and_grad(lambda p, x: lstm(p, x, mask=mask)[1].astype(jnp.float32).sum(), (0, 1)))
+    both = jax.jit(jax.value_and_grad(lambda p, x: lstm(p, x, mask=mask)[1].astype(jnp.float32).sum(), (0, 1)))
     clean, poisoned = both(params, xs), both(params, jnp.where(mask[..., None], xs, jnp.nan))
     for a, e in zip(jax.tree.leaves(poisoned), jax.tree.leaves(clean), strict=True):
         np.testing.assert_array_equal(np.asarray(a, np.float32), np.asarray(e, np.float32))

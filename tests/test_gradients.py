@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import draw_params, draw_state, quick, random_like
+from against import draw_params, draw_state, random_like
 from jax.flatten_util import ravel_pytree
 from tolerances import DIFFERENCE, assert_close
 
@@ -47,35 +47,35 @@ def near(actual, expected):
 def test_first_order(problem):
     """grad, jvp, value by value against central differences along every coordinate."""
     loss, _, point, (direction, _) = problem
-    grad, many = quick(jax.grad(loss))(point), quick(jax.vmap(loss))
+    grad, many = jax.jit(jax.grad(loss))(point), jax.jit(jax.vmap(loss))
     steps = 1e-5 * jnp.eye(point.size)
     near(grad, (many(point[None] + steps) - many(point[None] - steps)) / 2e-5)
-    _, slope = quick(lambda p, d: jax.jvp(loss, (p,), (d,)))(point, direction)
+    _, slope = jax.jit(lambda p, d: jax.jvp(loss, (p,), (d,)))(point, direction)
     near(slope, grad @ direction)
 
 
 def test_jacobians_of_all_outputs_agree(problem):
     _, outputs, point, (direction, _) = problem
-    forward, backward = quick(jax.jacfwd(outputs))(point), quick(jax.jacrev(outputs))(point)
+    forward, backward = jax.jit(jax.jacfwd(outputs))(point), jax.jit(jax.jacrev(outputs))(point)
     assert_close(forward, backward, gradient=True)
-    near(forward @ direction, difference(quick(outputs), point, direction))
+    near(forward @ direction, difference(jax.jit(outputs), point, direction))
 
 
 def test_second_order(problem):
     """Forward over reverse, reverse over forward and reverse over reverse; and differences of the gradient."""
     loss, _, point, (direction, other) = problem
-    hessian = quick(jax.hessian(loss))(point)
+    hessian = jax.jit(jax.hessian(loss))(point)
     assert_close(hessian, hessian.T, gradient=True)
     along = hessian @ direction
-    grad = quick(jax.grad(loss))
+    grad = jax.jit(jax.grad(loss))
     near(along, difference(grad, point, direction))
     for product in (
         lambda p, d: jax.jvp(jax.grad(loss), (p,), (d,))[1],
         lambda p, d: jax.grad(lambda q: jax.jvp(loss, (q,), (d,))[1])(p),
         lambda p, d: jax.grad(lambda q: jax.grad(loss)(q) @ d)(p),
     ):
-        assert_close(quick(product)(point, direction), along, gradient=True)
-    twice = quick(lambda p, d, e: jax.jvp(lambda q: jax.jvp(loss, (q,), (d,))[1], (p,), (e,))[1])
+        assert_close(jax.jit(product)(point, direction), along, gradient=True)
+    twice = jax.jit(lambda p, d, e: jax.jvp(lambda q: jax.jvp(loss, (q,), (d,))[1], (p,), (e,))[1])
     assert_close(twice(point, direction, other), other @ along, gradient=True)
 
 
@@ -86,8 +86,8 @@ def test_third_order(problem):
     def curve(s):
         return loss(point + s * direction)
 
-    second = quick(jax.grad(jax.grad(curve)))
-    third = quick(jax.jacfwd(jax.grad(jax.grad(curve))))(0.0)
+    second = jax.jit(jax.grad(jax.grad(curve)))
+    third = jax.jit(jax.jacfwd(jax.grad(jax.grad(curve))))(0.0)
     near(third, difference(second, 0.0, 1.0))
 
 
@@ -98,11 +98,11 @@ def test_vmap_of_grad_is_a_loop_of_grads():
     def loss(params, xs):
         return (lstm(params, xs)[1] ** 2).sum()
 
-    each = quick(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(params, xs)
-    one = quick(jax.grad(loss))
+    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(params, xs)
+    one = jax.jit(jax.grad(loss))
     for n in range(B):
         assert_close(jax.tree.map(lambda a, n=n: a[n], each), one(params, xs[n]), gradient=True)
-    assert_close(jax.tree.map(lambda a: a.sum(0), each), quick(jax.grad(loss))(params, xs), gradient=True)
+    assert_close(jax.tree.map(lambda a: a.sum(0), each), jax.jit(jax.grad(loss))(params, xs), gradient=True)
 
 
 @pytest.mark.parametrize("policy", ["checkpoint", "remat-outside", "scan"])
@@ -125,6 +125,8 @@ def test_gradients_stand_inside_other_transforms(policy):
         "remat-outside": jax.checkpoint(plain),
         "scan": scanned,
     }[policy]
-    assert_close(quick(jax.grad(other, (0, 1)))(params, xs), quick(jax.grad(plain, (0, 1)))(params, xs), gradient=True)
-    hvp = [quick(lambda p, x, f=f: jax.jvp(jax.grad(f), (p, x), (p, x))[1])(params, xs) for f in (other, plain)]
+    assert_close(
+        jax.jit(jax.grad(other, (0, 1)))(params, xs), jax.jit(jax.grad(plain, (0, 1)))(params, xs), gradient=True
+    )
+    hvp = [jax.jit(lambda p, x, f=f: jax.jvp(jax.grad(f), (p, x), (p, x))[1])(params, xs) for f in (other, plain)]
     assert_close(*hvp, gradient=True)

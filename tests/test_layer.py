@@ -7,21 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import (
-    LAYERS,
-    B,
-    H,
-    I,
-    P,
-    T,
-    check_layer,
-    draw_params,
-    draw_state,
-    quick,
-    random_like,
-    run,
-    values_and_pull,
-)
+from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, values_and_pull
 from tolerances import assert_close
 
 from lstmjax import Step, lstm
@@ -207,7 +193,7 @@ def test_vmap_over_weights_is_a_loop_over_weights():
     many = [draw_params(rng) for _ in range(3)]
     xs = jnp.asarray(rng.normal(size=(B, T, I)))
     together = jax.tree.map(lambda *a: jnp.stack(a), *many)
-    ends, ys = quick(jax.vmap(lambda p: lstm(p, xs)))(together)
+    ends, ys = jax.jit(jax.vmap(lambda p: lstm(p, xs)))(together)
     for n, params in enumerate(many):
         assert_close(jax.tree.map(lambda a, n=n: a[n], (ends, ys)), run(params, xs))
 
@@ -223,7 +209,7 @@ def test_nothing_to_do_gives_the_initial_state():
     end, steps = run(params, xs[:, :0], state, return_sequences=False, emit="step")
     np.testing.assert_array_equal(steps.c, state[1])
     np.testing.assert_array_equal(steps.i, np.zeros((B, H)))
-    grads = quick(jax.grad(lambda s: lstm(params, xs[:, :0], s)[0][0].sum()))(state)
+    grads = jax.jit(jax.grad(lambda s: lstm(params, xs[:, :0], s)[0][0].sum()))(state)
     np.testing.assert_array_equal(grads[0], np.ones((B, H)))
 
 
@@ -232,7 +218,7 @@ def test_no_sequences_at_all():
     xs = jnp.zeros((0, T, I))
     (h, c), ys = run(params, xs, lengths=np.zeros(0, int))
     assert (h.shape, c.shape, ys.shape) == ((0, P), (0, H), (0, T, P))
-    grads = quick(jax.grad(lambda p: lstm(p, xs)[1].sum()))(params)
+    grads = jax.jit(jax.grad(lambda p: lstm(p, xs)[1].sum()))(params)
     assert_close(grads, jax.tree.map(jnp.zeros_like, params), gradient=True)
 
 
@@ -276,7 +262,7 @@ def test_padding_never_leaks(padding):
             emit="step",
         )
 
-    @quick
+    @jax.jit
     def both(xs, cotangents):
         values, pull = jax.vjp(f, params, xs, state, again)
         return values, pull(cotangents)
@@ -295,7 +281,7 @@ def test_nan_in_padding_leaves_forward_mode_alone():
     poisoned = jnp.where(MASK[..., None], xs, jnp.nan)
     tangent = random_like(np.random.default_rng(0), params)
 
-    @quick
+    @jax.jit
     def jvp(xs):
         return jax.jvp(lambda p: lstm(p, xs, state, mask=MASK), (params,), (tangent,))
 
@@ -323,7 +309,7 @@ def test_lengths_under_jit_are_not_compiled_in():
     params, xs, state, _ = drawn(21)
     traces = []
 
-    @quick
+    @jax.jit
     def traced(lengths):
         traces.append(1)
         return lstm(params, xs, state, lengths=lengths)
@@ -397,7 +383,7 @@ def test_no_gradient_crosses_a_reset():
     def late(xs, state, again):
         return lstm(params, xs, state, resets=flags, reset_state=again)[1][:, 3:].sum()
 
-    d_xs, d_state, d_again = quick(jax.grad(late, (0, 1, 2)))(xs, state, again)
+    d_xs, d_state, d_again = jax.jit(jax.grad(late, (0, 1, 2)))(xs, state, again)
     np.testing.assert_array_equal(d_xs[:, :3], np.zeros((B, 3, I)))
     assert_close(d_state, jax.tree.map(jnp.zeros_like, state), gradient=True)
     assert all(np.all(np.asarray(d) != 0) for d in (d_xs[:, 3:], *d_again))

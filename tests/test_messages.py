@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.nnx import Rngs
 
 import lstmjax
 from lstmjax import (
     Bidirectional,
+    Dense,
     LSTMParams,
+    NetworkParams,
     RecurrentDropout,
     Zoneout,
     cell_step,
@@ -21,6 +24,8 @@ from lstmjax import (
     init_params,
     init_stacked,
     lstm,
+    network,
+    nnx,
     stacked,
     to_concatenated,
 )  # fmt: skip
@@ -47,8 +52,27 @@ class Unhashable:
         return state, x
 
 
+class UnhashableEmit:
+    __hash__ = None
+
+    def __call__(self, step):
+        return step.h
+
+
 def plain(params, state, x):
     return state, x
+
+
+def lonely(params, state, x):
+    return state[0]
+
+
+def scalar(step):
+    return step.c.mean()
+
+
+def first_unit(step):
+    return step.c[..., 0]
 
 
 MESSAGES = {
@@ -139,6 +163,16 @@ MESSAGES = {
         ValueError,
         "state c is bfloat16, expected float32 with float32 parameters (c is kept in float32 under half precision). "
         "Cast it with .astype.",
+    ),
+    "carry": (
+        lambda: nnx.LSTMCell(I, H, rngs=Rngs(0))(STATE[0], XS[:, 0]),
+        ValueError,
+        "carry is an array, expected the tuple (c, h), as initialize_carry gives it.",
+    ),
+    "carry-shape": (
+        lambda: nnx.LSTMCell(I, H, projection_size=P, rngs=Rngs(0))((zeros(B, P), zeros(B, H)), XS[:, 0]),
+        ValueError,
+        "carry c has shape (3, 6), expected (3, 4). Is the carry (c, h), as Flax has it, and not (h, c)?",
     ),
     # the state of a layer
     "state": (lambda: lstm(PARAMS, XS, [*STATE]), ValueError, "state is a list, expected the tuple (h, c)."),
@@ -381,6 +415,146 @@ MESSAGES = {
         ValueError,
         "residual=True with return_sequences=False is not defined for a Bidirectional last layer, whose directions end "
         "at different steps. Pass return_sequences=True and take the steps you mean.",
+    ),
+    # kinds of arguments that do not go together
+    "list-weights": (
+        lambda: lstm(LSTMParams([[1.0]], zeros(H, 4, H)), XS),
+        TypeError,
+        "w_x is a list, expected an array: jnp.asarray(w_x).",
+    ),
+    "swapped": (
+        lambda: lstm(XS, PARAMS),
+        TypeError,
+        "params is an array, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
+        "stacked.",
+    ),
+    "layers-in-lstm": (
+        lambda: lstm((PARAMS,), XS),
+        TypeError,
+        "params is a tuple, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
+        "stacked.",
+    ),
+    "dtype-of-layer": (
+        lambda: lstm(PARAMS, XS, dtype=int),
+        ValueError,
+        "dtype is int64, expected a floating-point dtype such as float32 or bfloat16.",
+    ),
+    "dtype-word": (
+        lambda: stacked((PARAMS,), XS, dtype="fp16"),
+        ValueError,
+        "dtype is 'fp16', expected a floating-point dtype such as float32 or bfloat16.",
+    ),
+    "key": (
+        lambda: lstm(PARAMS, XS, key=0, wrappers=(Zoneout(0.1),)),
+        TypeError,
+        "key is 0, expected a random key: jax.random.key(0).",
+    ),
+    "key-of-params": (lambda: init_params(0, 5, 10), TypeError, "key is 0, expected a random key: jax.random.key(0)."),
+    "key-of-stack": (
+        lambda: stacked((PARAMS,), XS, key=1),
+        TypeError,
+        "key is 1, expected a random key: jax.random.key(0).",
+    ),
+    "key-of-network": (
+        lambda: init_network(1, 5, 3, 2),
+        TypeError,
+        "key is 1, expected a random key: jax.random.key(0).",
+    ),
+    "wrapper-class": (
+        lambda: lstm(PARAMS, XS, wrappers=(Zoneout,)),
+        TypeError,
+        "wrappers holds <class 'lstmjax.wrappers.Zoneout'>, expected wrappers with their rates, such as "
+        "Zoneout(0.1, 0.1), or objects with the methods draw and __call__.",
+    ),
+    "rate-type": (lambda: Zoneout("0.1"), ValueError, "h is '0.1', expected a probability of at least 0 and below 1."),
+    "step-type": (
+        lambda: lstm(PARAMS, XS, step="cell_step"),
+        TypeError,
+        "step is 'cell_step', expected a function step(params, state, x) that gives (state, y).",
+    ),
+    "step-gives": (
+        lambda: lstm(PARAMS, XS, STATE, step=lonely),
+        TypeError,
+        "step lonely gives an array, expected the tuple (state, y).",
+    ),
+    "emit-unhashable": (
+        lambda: lstm(PARAMS, XS, emit=UnhashableEmit()),
+        TypeError,
+        "emit holds a UnhashableEmit that is not hashable, so that compiled code cannot be kept by it. Use a "
+        "module-level function or a frozen dataclass without arrays; arrays go through params.",
+    ),
+    "emit-batch": (
+        lambda: lstm(PARAMS, XS, emit=scalar),
+        ValueError,
+        "what the step emits has shape (), expected (3,) first, the batch axes of x. Reduce over features only; "
+        "sums over the batch are taken from ys.",
+    ),
+    "emit-pair": (
+        lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, emit=first_unit),
+        ValueError,
+        "emit gives one number a step, shape (3, 5), but a Bidirectional pair joins its directions on an axis of "
+        "features. Keep that axis: [..., None], or keepdims=True.",
+    ),
+    "lengths-time": (
+        lambda: lstm(PARAMS, zeros(B, T, I), lengths=[1, 2, 3, 4, 5]),
+        ValueError,
+        "lengths has shape (5,), expected (3,): one number a sequence, the batch axes of xs. Did you pass (time, "
+        "batch, features)? Then pass time_major=True.",
+    ),
+    "state-type": (
+        lambda: stacked((PARAMS,), XS, zeros(B, H)),
+        TypeError,
+        "state is an array, expected a tuple with an (h, c) for each layer.",
+    ),
+    "state-pair": (
+        lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE,)),
+        TypeError,
+        "state[0] is a tuple, but layer 0 is a pair; expected Bidirectional(forward, reverse) of two (h, c).",
+    ),
+    "state-single": (
+        lambda: stacked((PARAMS,), XS, (Bidirectional(STATE, STATE),)),
+        TypeError,
+        "state[0] is a Bidirectional, but layer 0 has one direction; expected (h, c).",
+    ),
+    "state-of-layer": (
+        lambda: stacked((PARAMS, ABOVE), XS, (STATE, zeros(H))),
+        ValueError,
+        "state is an array, expected the tuple (h, c).",
+    ),
+    "layer-dtype": (
+        lambda: stacked((PARAMS, jax.tree.map(lambda a: a.astype(jnp.bfloat16), ABOVE)), XS),
+        ValueError,
+        "layer 1 is bfloat16, but layer 0 gives float32; all layers share one dtype. Cast them, or pass dtype= to"
+        " compute in one.",
+    ),
+    "sum-widths": (
+        lambda: stacked((Bidirectional(PARAMS, PROJECTED),), XS, merge="sum"),
+        ValueError,
+        "merge='sum' adds up the directions of layer 0, which are 4 and 6 wide; they must be equally wide. Pass "
+        "merge='concat'.",
+    ),
+    "head": (
+        lambda: network(NetworkParams((PARAMS,), Dense(zeros(8, 2), zeros(2))), XS),
+        ValueError,
+        "the head's w has 8 rows, but the last layer gives 4 numbers with merge='concat': the width of its h, "
+        "twice that for a concatenated Bidirectional pair.",
+    ),
+    "network-type": (
+        lambda: network((PARAMS,), XS),
+        TypeError,
+        "params is a tuple, expected NetworkParams(layers, Dense(w, b)), as init_network gives them. For LSTM "
+        "layers without a head use stacked.",
+    ),
+    "resets-of-stack": (
+        lambda: stacked((PARAMS,), XS, resets=np.ones((B, T))),
+        ValueError,
+        "resets is float32, expected bool. Did you mean resets > 0?",
+    ),
+    "stack-xs": (
+        lambda: stacked(XS, (PARAMS,)),
+        TypeError,
+        "layers is an array, expected a tuple of LSTMParams or Bidirectional pairs, from the bottom up. For one "
+        "layer: (params,).",
     ),
 }
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import I, T, check_layer, check_stack, compare, draw_params, draw_state, quick, random_like
+from against import I, T, check_layer, check_stack, compare, draw_params, draw_state, random_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +83,7 @@ def program():
     def f(options, params, xs, state, again):
         return lstm(params, xs, state, reset_state=again, reverse=True, padding="hold", emit="step", **options)
 
-    @quick
+    @jax.jit
     def both(options):
         values, pull = jax.vjp(functools.partial(f, options), *arguments)
         return values, pull(cotangents)

@@ -10,7 +10,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)
 from functools import partial
 from jax.sharding import AxisType, PartitionSpec
-from against import I, T, draw_params, draw_state, quick, random_like
+from against import I, T, draw_params, draw_state, random_like
 from tolerances import assert_close
 from lstmjax import Bidirectional, RecurrentDropout, Zoneout, lstm, stacked
 
@@ -29,7 +29,7 @@ def check(f, params, states, state_spec, out_spec):
     def loss(f, *arguments):
         values = f(*arguments, mask, resets)
         return sum(jax.tree.leaves(jax.tree.map(lambda a, w: (a * w).sum(), values, weights))), values
-    both = [quick(jax.value_and_grad(partial(loss, g), (0, 1, 2), has_aux=True)) for g in (f, sharded)]
+    both = [jax.jit(jax.value_and_grad(partial(loss, g), (0, 1, 2), has_aux=True)) for g in (f, sharded)]
     ((_, values), grads), ((_, parts), grads_of_parts) = (run(params, xs, states) for run in both)
     assert_close(parts, values)
     assert_close(grads_of_parts, grads, gradient=True)

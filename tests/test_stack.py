@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, T, check_stack, draw_params, draw_state, quick
+from against import B, H, I, T, check_stack, draw_params, draw_state
 from tolerances import assert_close
 
 from lstmjax import Bidirectional, lstm, stacked
@@ -33,7 +33,7 @@ def drawn(kind, seed=0):
 
 
 def run(layers, xs, state=None, **options):
-    return quick(lambda *arrays: stacked(*arrays, **options))(layers, xs, state)
+    return jax.jit(lambda *arrays: stacked(*arrays, **options))(layers, xs, state)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_stack_equals_the_oracle(kind, options):
 
 def test_one_layer_is_lstm():
     (layer, *_), xs, (state, *_), _ = drawn("sizes")
-    end, ys = quick(lambda *a: lstm(*a, mask=MASK))(layer, xs, state)
+    end, ys = jax.jit(lambda *a: lstm(*a, mask=MASK))(layer, xs, state)
     assert_close(run((layer,), xs, (state,), mask=MASK), ((end,), ys))
 
 
@@ -105,7 +105,7 @@ def test_time_major_is_the_same_with_time_first():
 def test_nan_in_padding_reaches_no_layer():
     layers, xs, *_ = drawn("summed")
 
-    @quick
+    @jax.jit
     def both(xs):
         def loss(layers, xs):
             return (stacked(layers, xs, mask=MASK, merge="sum", residual=True)[1] ** 2).sum()
@@ -164,7 +164,7 @@ def test_dropout_is_for_training_only_and_not_after_the_last_layer():
 
 def test_the_same_key_draws_the_same_and_another_key_another():
     layers, xs, *_ = drawn("pairs")
-    draw = quick(lambda key: stacked(layers, xs, dropout=0.5, key=key)[1])
+    draw = jax.jit(lambda key: stacked(layers, xs, dropout=0.5, key=key)[1])
     one, same, other = (draw(jax.random.key(k)) for k in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3

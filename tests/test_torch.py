@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, P, T, quick
+from against import B, H, I, P, T
 from tolerances import assert_close
 
 from lstmjax import LSTMParams, lstm
@@ -41,7 +41,7 @@ def test_pytorch_gives_the_same_values_and_gradients(width):
         return tuple(jnp.asarray(t.detach().numpy()[0]) for t in tensors)
 
     arguments = params_of(lambda p: p), jnp.asarray(xs.detach().numpy()), arrays(state)
-    (_, values), grads = quick(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*arguments)
+    (_, values), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*arguments)
     assert_close(values, (arrays((h, c)), ys.detach().numpy()))
     expected = params_of(lambda p: p.grad), np.asarray(xs.grad), arrays([s.grad for s in state])
     assert_close(grads, expected, gradient=True)

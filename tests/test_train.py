@@ -1,4 +1,3 @@
-# ruff: noqa: F811  the fixtures are imported
 import io
 import json
 import os
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training import config, damage, quick, write_sequences  # noqa: F401
+from training import config, damage, write_sequences
 
 from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
 from lstmjax.data import digits, labelled
@@ -155,7 +154,7 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(whole, tmp_path, 
     assert lines(tmp_path / "run") == lines(whole.run_dir)
 
 
-def test_what_changed_since_is_told(quick, whole, tmp_path):
+def test_what_changed_since_is_told(whole, tmp_path):
     write_sequences(tmp_path / "a.npz")
     settings = config(data={"source": str(tmp_path / "a.npz")}, steps=2)
     result = train(settings, tmp_path / "run", quiet=True)
@@ -173,7 +172,7 @@ def test_what_changed_since_is_told(quick, whole, tmp_path):
         resume(tmp_path / "nowhere", quiet=True)
 
 
-def test_a_picture_that_fails_costs_a_line_not_the_run(quick, tmp_path, monkeypatch, caplog):
+def test_a_picture_that_fails_costs_a_line_not_the_run(tmp_path, monkeypatch, caplog):
     def fail(*_, **__):
         raise RuntimeError("no ink")
 
@@ -183,7 +182,7 @@ def test_a_picture_that_fails_costs_a_line_not_the_run(quick, tmp_path, monkeypa
     assert "curves.png: could not be drawn (no ink)" in caplog.text
 
 
-def test_a_loss_that_is_no_number_stops_the_run(quick, tmp_path):
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     write_sequences(tmp_path / "a.npz", target="number")
     wild = config(
         data={"source": str(tmp_path / "a.npz")}, loss={"name": "linear"},
@@ -194,7 +193,7 @@ def test_a_loss_that_is_no_number_stops_the_run(quick, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_a_part_whose_loss_is_no_number_stops_the_run(quick, tmp_path, part):
+def test_a_part_whose_loss_is_no_number_stops_the_run(tmp_path, part):
     write_sequences(tmp_path / "a.npz", target="number")
     x, y, lengths = write_sequences(tmp_path / "b.npz", target="number")
     np.savez(tmp_path / "b.npz", x=x, y=np.full_like(y, 1e30), lengths=lengths)  # its square is infinite in float32
@@ -206,7 +205,7 @@ def test_a_part_whose_loss_is_no_number_stops_the_run(quick, tmp_path, part):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_what_other_hands_did_to_the_folder_is_told_or_made_good(quick, tmp_path):
+def test_what_other_hands_did_to_the_folder_is_told_or_made_good(tmp_path):
     run = tmp_path / "run"
     result = train(config(steps=2), run, quiet=True)
     before = (run / "result.json").read_text("utf-8")
@@ -222,7 +221,7 @@ def test_what_other_hands_did_to_the_folder_is_told_or_made_good(quick, tmp_path
         (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text("utf-8").replace(f"{garbage}\n", ""))
 
 
-def test_two_processes_do_not_train_in_one_folder(quick, tmp_path):
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
     pytest.importorskip("fcntl", reason="folders are locked on POSIX systems only")
     train(config(steps=2), tmp_path / "run", quiet=True)
     message = "run: another process is training in this folder; wait for it, or stop it first"
@@ -231,7 +230,7 @@ def test_two_processes_do_not_train_in_one_folder(quick, tmp_path):
     resume(tmp_path / "run", quiet=True)
 
 
-def test_a_signal_before_the_first_step_is_served_with_the_hint(quick, tmp_path, monkeypatch):
+def test_a_signal_before_the_first_step_is_served_with_the_hint(tmp_path, monkeypatch):
     first = loop._first_state
 
     def slow(*args, **options):
@@ -296,7 +295,7 @@ def test_a_narrow_terminal_shows_validation(monkeypatch, capsys):
         ("number_each_step", "linear", (40, 6, 1)),
     ],
 )
-def test_every_loss_learns_from_ragged_files(quick, tmp_path, target, loss, shape):
+def test_every_loss_learns_from_ragged_files(tmp_path, target, loss, shape):
     x, y, lengths = write_sequences(tmp_path / "a.npz", target=target)
     settings = config(
         data={"source": str(tmp_path / "a.npz"), "normalize": "standardize"}, loss={"name": loss}, steps=100,
@@ -331,7 +330,7 @@ def test_every_loss_learns_from_ragged_files(quick, tmp_path, target, loss, shap
     ],
     ids=["bfloat16", "float64", "projection", "sum"],
 )
-def test_every_model_trains_and_comes_back(quick, tmp_path, model):
+def test_every_model_trains_and_comes_back(tmp_path, model):
     result = train(config(model=model, steps=2), tmp_path / "run", quiet=True)
     found = load_run(tmp_path / "run")
     same_params(found.params, result.trained.params)

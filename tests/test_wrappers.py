@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, P, T, check_layer, draw_params, draw_state, quick, run
+from against import B, H, I, P, T, check_layer, draw_params, draw_state, run
 from tolerances import assert_close
 
 from lstmjax import RecurrentDropout, Zoneout, lstm
@@ -25,7 +25,7 @@ def drawn(seed=0, batch=(B,), steps=T, **how):
 def own_draw(wrapper, state, steps=T):
     """What `lstm` lets the only wrapper draw from key 7, and the key."""
     key = jax.random.key(7)
-    return quick(lambda key: wrapper.draw(jax.random.split(key, 1)[0], steps, state, None))(key), key
+    return jax.jit(lambda key: wrapper.draw(jax.random.split(key, 1)[0], steps, state, None))(key), key
 
 
 # Against the oracle
@@ -66,7 +66,7 @@ def test_recurrent_dropout_draws_one_mask_for_the_whole_sequence():
         return state, state[0]
 
     ones = jax.tree.map(jnp.ones_like, state)
-    _, ys = quick(
+    _, ys = jax.jit(
         lambda: lstm(
             params, jnp.zeros((B, T, I)), ones, step=give_back, wrappers=(RecurrentDropout(0.5),), key=jax.random.key(0)
         )
@@ -103,7 +103,7 @@ def test_zoneout_keeps_exactly_the_old_or_takes_exactly_the_new():
 
 def test_zoneout_draws_at_its_rates_and_anew_at_every_step():
     old = jnp.zeros((20, 30)), jnp.zeros((20, 40))
-    _, masks = quick(lambda key: Zoneout(0.2, 0.6).draw(key, 50, old, None))(jax.random.key(0))
+    _, masks = jax.jit(lambda key: Zoneout(0.2, 0.6).draw(key, 50, old, None))(jax.random.key(0))
     for mask, rate, like in zip(masks, (0.2, 0.6), old, strict=True):
         assert mask.shape == (50, *like.shape)
         assert abs(np.asarray(mask).mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / mask.size)
@@ -131,7 +131,7 @@ def test_a_held_step_is_held_whatever_the_wrapper_draws():
     params, xs, state, _ = drawn(9)
     wrappers = RecurrentDropout(0.5), Zoneout(0.4, 0.4)
 
-    @quick
+    @jax.jit
     def both(xs):
         def loss(params, xs):
             end, ys = lstm(params, xs, state, mask=MASK, wrappers=wrappers, key=jax.random.key(0))
@@ -156,7 +156,7 @@ def test_each_wrapper_draws_from_a_key_of_its_own():
         return state, state[0]
 
     twice = (RecurrentDropout(0.5), RecurrentDropout(0.5))
-    _, ys = quick(lambda: lstm(params, xs[:, :1], ones, step=give_back, wrappers=twice, key=jax.random.key(0)))()
+    _, ys = jax.jit(lambda: lstm(params, xs[:, :1], ones, step=give_back, wrappers=twice, key=jax.random.key(0)))()
     share = np.mean(np.asarray(ys) == 4.0)
     assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / ys.size)
 
@@ -169,8 +169,8 @@ def test_wrappers_stand_under_vmap_and_grad():
     def one(params, xs, state, key):
         return (lstm(params, xs, state, wrappers=wrappers, key=key)[1] ** 2).sum()
 
-    together = quick(jax.vmap(jax.grad(one), in_axes=(None, 0, 0, 0)))(params, xs, state, keys)
-    alone = quick(jax.grad(one))
+    together = jax.jit(jax.vmap(jax.grad(one), in_axes=(None, 0, 0, 0)))(params, xs, state, keys)
+    alone = jax.jit(jax.grad(one))
     for n in range(B):
         part = alone(params, *jax.tree.map(lambda a, n=n: a[n], (xs, state)), keys[n])
         assert_close(jax.tree.map(lambda a, n=n: a[n], together), part, gradient=True)

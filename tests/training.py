@@ -1,23 +1,10 @@
 """What the tests of training share."""
 
-import jax
 import numpy as np
-import pytest
-from against import QUICK
 
 from lstmjax.config import parse_config
-from lstmjax.training import inference, loop
 
 TINY = {"model": {"hidden_size": 4}, "batch_size": 8, "steps": 6, "evaluate_every": 2}
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Compiles fast rather than well; not for what must agree bit by bit with another process."""
-    step = {"static_argnames": "recipe", "donate_argnames": "state", "compiler_options": QUICK}
-    monkeypatch.setattr(loop, "train_step", jax.jit(loop.train_step.__wrapped__, **step))
-    chunk = {"static_argnames": ("model", "loss", "per_step"), "compiler_options": QUICK}
-    monkeypatch.setattr(inference, "_evaluate_chunk", jax.jit(inference._evaluate_chunk.__wrapped__, **chunk))
 
 
 def flip(data):

@@ -43,11 +43,14 @@ def run(
         return jax.lax.scan(body, state, inputs, reverse=reverse, unroll=unroll)
 
     inputs, steps = (xs, stepped), xs.shape[0]
-    if checkpoint is None or steps == 0:
+    if steps == 0:
+        with jax.disable_jit(False):  # written out step by step, there is no step to tell the outputs' shapes
+            return scan(state, inputs)
+    if checkpoint is None:
         return scan(state, inputs)
     segment = max(1, math.isqrt(steps)) if checkpoint == "sqrt" else min(int(checkpoint), steps)
     whole = steps // segment * segment
-    segments = jax.tree.map(lambda a: a[:whole].reshape(-1, segment, *a.shape[1:]), inputs)
+    segments = jax.tree.map(lambda a: a[:whole].reshape(whole // segment, segment, *a.shape[1:]), inputs)
     rest = jax.tree.map(lambda a: a[whole:], inputs)
 
     remembered = jax.checkpoint(scan, prevent_cse=False)
