@@ -10,7 +10,7 @@ import pytest
 from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, values_and_pull
 from tolerances import assert_close
 
-from lstmjax import Step, lstm
+from lstmjax import Step, cell_step, lstm
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -220,9 +220,27 @@ def test_no_sequences_at_all():
     assert (h.shape, c.shape, ys.shape) == ((0, P), (0, H), (0, T, P))
     grads = jax.jit(jax.grad(lambda p: lstm(p, xs)[1].sum()))(params)
     assert_close(grads, jax.tree.map(jnp.zeros_like, params), gradient=True)
+    _, ys = lstm(params, xs, checkpoint=2)
+    assert ys.shape == (0, T, P)
+
+
+def test_no_steps_written_out_step_by_step():
+    params, xs, state, _ = drawn(14)
+    with jax.disable_jit():
+        end, ys = lstm(params, xs[:, :0], state)
+    assert_close(end, state)
+    assert ys.shape == (B, 0, H)
 
 
 # Padding, lengths, mask
+
+
+def test_nan_in_the_padding_is_gone_before_anything_is_computed():
+    params, xs, *_ = drawn(15)
+    holes = jnp.where(MASK[..., None], xs, jnp.nan)
+    with jax.debug_nans(True):
+        found = lstm(params, holes, mask=MASK)
+    assert_close(found, lstm(params, xs, mask=MASK))
 
 
 def test_lengths_and_mask_are_anded():
@@ -361,6 +379,27 @@ def test_a_learned_initial_state_is_broadcast_and_its_gradient_summed():
     expected, grads_of_spread = values_and_pull(f, (params, xs, *spread), cotangents)
     assert_close(value, expected)
     assert_close(grads[2:], jax.tree.map(lambda a: a.sum(0), grads_of_spread[2:]), gradient=True)
+
+
+def test_a_step_of_ones_own_takes_one_state_for_all_sequences():
+    params, xs, *_ = drawn(23)
+    one = draw_state(np.random.default_rng(0), params, ())
+    assert_close(lstm(params, xs, one, step=own_step), lstm(params, xs, one))
+    double = jax.tree.map(lambda a: a.astype(jnp.float32), one)
+    found = lstm(params, xs, double, step=own_step, dtype=jnp.float64)
+    assert_close(found, lstm(params, xs, double, dtype=jnp.float64))
+
+
+def own_step(params, state, x, *, emit):
+    return cell_step(params, state, x, emit=emit)
+
+
+def test_parameters_of_numpy_are_taken_in_jaxs_precision():
+    params, xs, *_ = drawn(23)
+    with jax.enable_x64(False):
+        numbers = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+        _, ys = lstm(numbers, np.asarray(xs, np.float32))
+        assert ys.dtype == jnp.float32
 
 
 # Resets

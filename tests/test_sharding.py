@@ -1,4 +1,4 @@
-"""`lstm` inside `shard_map`, over the batch, as it stands: values and gradients on four devices."""
+"""`lstm` inside `shard_map` and on sharded arrays, as it stands: values and gradients on four devices."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)
 from functools import partial
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from against import I, T, draw_params, draw_state, random_like
 from tolerances import assert_close
-from lstmjax import Bidirectional, RecurrentDropout, Zoneout, lstm, stacked
+from lstmjax import Bidirectional, RecurrentDropout, Zoneout, cell_step, lstm, stacked
 
 B = 8
 assert len(jax.devices()) == 4
@@ -54,6 +54,51 @@ def stack(layers, xs, states, mask, resets):
     return stacked(layers, xs, mask=mask, resets=resets)
 
 check(stack, layers, (), whole, split)
+
+# Only one of the arguments varies over the mesh, and the others are the same on every device.
+def own(params, state, x, aux=(), *, product, emit):
+    return cell_step(params, state, x, product=product, emit=emit)
+
+several = [draw_state(rng, params, (B,)) for _ in range(2)]
+one = draw_state(rng, params, ())
+for name, f, varying in (
+    ("resets", lambda r: lstm(params, xs[:2], resets=r, reset_state=one), resets),
+    ("reset_state", lambda s: lstm(params, xs[:2], resets=resets[:2], reset_state=s), several[1]),
+    ("state of an own step", lambda s: lstm(params, xs[:2], s, step=own), several[0]),
+    ("xs of an own step", lambda x: lstm(params, x, one, step=own, return_sequences=False), xs),
+):
+    parts = jax.shard_map(f, mesh=mesh, in_specs=split, out_specs=split)(varying)
+    of_each = [f(jax.tree.map(lambda a, n=n: a[2 * n:2 * n + 2], varying)) for n in range(4)]
+    assert_close(parts, jax.tree.map(lambda *a: jnp.concatenate(a), *of_each))
+
+keys = jax.random.split(jax.random.key(0), 4)
+drawn = jax.shard_map(lambda k: lstm(params, xs[:2], key=k[0], wrappers=(Zoneout(0.2, 0.1), RecurrentDropout(0.5))),
+                      mesh=mesh, in_specs=split, out_specs=split)(keys)
+of_each = [lstm(params, xs[:2], key=k, wrappers=(Zoneout(0.2, 0.1), RecurrentDropout(0.5))) for k in keys]
+assert_close(drawn, jax.tree.map(lambda *a: jnp.concatenate(a), *of_each))
+
+# Arrays that carry their sharding in their type, over explicit mesh axes.
+explicit = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
+def options(xs, mask, resets, state):
+    noisy = {"key": keys[0], "wrappers": (Zoneout(0.2, 0.1), RecurrentDropout(0.5))}
+    return (
+        lstm(params, xs, state, mask=mask, resets=resets, reset_state=state, emit="step", padding="hold"),
+        lstm(params, xs, one, step=own, mask=mask, return_sequences=False),
+        lstm(params, xs, mask=mask, return_sequences=False, checkpoint="sqrt", reverse=True, **noisy),
+        stacked(layers, xs, mask=mask, resets=resets),
+    )
+
+arguments = (xs, mask, resets, several[0])
+
+def total(xs, *others):
+    return sum(leaf.sum() for leaf in jax.tree.leaves(options(xs, *others)))
+
+with jax.set_mesh(explicit):
+    placed = jax.device_put(arguments, NamedSharding(explicit, split))
+    found, slopes = options(*placed), jax.grad(total)(*placed)
+assert all(leaf.sharding.spec[0] == "batch" for leaf in jax.tree.leaves((found, slopes)))
+assert_close(jax.device_get(found), options(*arguments))
+assert_close(jax.device_get(slopes), jax.grad(total)(*arguments), gradient=True)
 print("equal on", len(jax.devices()), "devices")
 """
 
