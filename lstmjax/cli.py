@@ -50,11 +50,11 @@ Options: Any = _options(Config)
 class Train:
     """Train a network on the data that a YAML file names, and say how good it is."""
 
-    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(name="CONFIG")] = None
+    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
     """What to train; every value in it can be overridden below."""
-    run_dir: Path | None = None
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that is written; new or empty. None: one under runs/."""
-    resume: Path | None = None
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to go on with, exactly as if it had not been stopped; no CONFIG then."""
     values: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 
@@ -63,11 +63,11 @@ class Train:
 class Evaluate:
     """Say how good the best checkpoint of a run is."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     part: Literal["test", "validation", "train"] = "test"
     """Part of the run's own data."""
-    data: Path | None = None
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A file of labelled sequences instead, NPZ or CSV."""
 
 
@@ -75,11 +75,11 @@ class Evaluate:
 class Predict:
     """Print the class and the probabilities, or the numbers of a regression, of each sequence."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
-    input: tyro.conf.Positional[Path]
+    input: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
     """NPZ (x and, if ragged, lengths), NPY (x) or CSV (sequence, step, features), in the units of the training data."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """CSV or NPZ file to write to; None: CSV on the terminal."""
 
 
