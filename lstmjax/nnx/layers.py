@@ -1,27 +1,17 @@
-"""The LSTM as Flax NNX modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
-
-A module holds the functional parameters, one `nnx.Param` for each array, and the options of the
-function that it calls; no equation stands here. `to_params()` gives the parameters as the
-functions take them and `from_params(params)` a module that holds them, also under jit and grad.
-
-    from lstmjax import nnx as lstmnnx    # or: import lstmjax.nnx
-
-Sizes carry Flax's names: in_features is I, hidden_features H, out_features O.
-"""
+"""`LSTM` and `LSTMNetwork`: layers over time as Flax NNX modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from lstmjax import backends, checks
 from lstmjax.cell import Emit, cell_step
-from lstmjax.init import init_params, init_stacked
-from lstmjax.layer import cast
+from lstmjax.init import init_stacked
 from lstmjax.networks import NetworkParams, init_network, network
+from lstmjax.nnx.held import Held, Rngs, check_sizes, holding
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
@@ -29,58 +19,11 @@ from lstmjax.wrappers import Wrapper
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
-    Initializer = Callable[[Array, tuple[int, ...], DTypeLike], Array]
-
-__all__ = ["LSTM", "LSTMCell", "LSTMNetwork"]
-
-Rngs = flax_nnx.Rngs | flax_nnx.RngStream | Array
-"""What keys come from: `nnx.Rngs` (its stream "dropout"), one stream, or one key as it stands."""
-
-M = TypeVar("M", bound="Held")
-
 
 class Stack(NamedTuple):
     """The layers of an `LSTM` under the name that they have in the module."""
 
     layers: Layers
-
-
-class Held(flax_nnx.Module):
-    """Holds a NamedTuple of parameters under the names of its fields.
-
-    An array becomes an `nnx.Param`, a NamedTuple a `Held`, a tuple an `nnx.List`; None holds
-    nothing. One Param around a whole NamedTuple would not survive the second `nnx.Optimizer.update`.
-    """
-
-    def __init__(self, params: Any) -> None:
-        self.kind = type(params)
-        for name, value in zip(params._fields, params, strict=True):
-            setattr(self, name, _hold(value))
-
-    def held(self) -> Any:
-        """Gives the NamedTuple back, of the arrays themselves."""
-        return self.kind(*(_release(getattr(self, name)) for name in self.kind._fields))
-
-
-def _hold(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return Held(value) if hasattr(value, "_fields") else flax_nnx.List([_hold(part) for part in value])
-    return None if value is None else flax_nnx.Param(value)
-
-
-def _release(value: Any) -> Any:
-    if isinstance(value, flax_nnx.List):
-        return tuple(_release(part) for part in value)
-    if isinstance(value, Held):
-        return value.held()
-    return None if value is None else value.get_value()
-
-
-def _holding(cls: type[M], params: Any) -> M:
-    """Gives a module of class `cls` that holds `params`, without the draws of its constructor."""
-    module = cls.__new__(cls)
-    module.__setstate__(Held(params).__getstate__())  # as unpickling does
-    return module
 
 
 class _OverTime(Held):
@@ -162,7 +105,7 @@ class _OverTime(Held):
             >>> ys.shape
             (2, 8)
         """
-        module = _holding(cls, cls._named(params))
+        module = holding(cls, cls._named(params))
         module._configure(
             merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
             return_sequences=cls._sequences if return_sequences is None else return_sequences, time_major=time_major,
@@ -211,13 +154,6 @@ def _stream(rngs: Any) -> flax_nnx.RngStream | None:
         f"rngs is a {type(rngs).__name__}, expected nnx.Rngs: a module draws at every call. One key serves one call: "
         "pass it there, model(xs, rngs=key)."
     )
-
-
-def _check_sizes(param_dtype: DTypeLike, **sizes: int) -> None:
-    """Refuses, by the names that Flax gives them, what the functions know under others."""
-    for name, size in sizes.items():
-        checks.check_positive(name, size)
-    checks.check_floating("param_dtype", param_dtype)
 
 
 class LSTM(_OverTime):
@@ -285,7 +221,7 @@ class LSTM(_OverTime):
         deterministic: bool = False,
         rngs: flax_nnx.Rngs,
     ) -> None:
-        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
+        check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
         params = init_stacked(
             rngs.params(), in_features, hidden_features, layers,
             bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
@@ -415,7 +351,7 @@ class LSTMNetwork(_OverTime):
         deterministic: bool = False,
         rngs: flax_nnx.Rngs,
     ) -> None:
-        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features, out_features=out_features)
+        check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features, out_features=out_features)
         params = init_network(
             rngs.params(), in_features, hidden_features, out_features, layers,
             bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
@@ -470,107 +406,3 @@ class LSTMNetwork(_OverTime):
                 "a head: LSTM.from_params."
             )
         return params
-
-
-class LSTMCell(Held, flax_nnx.RNNCellBase):
-    """Gives Flax's `nnx.RNN` and `nnx.Bidirectional` one step of our LSTM: a drop-in for `nnx.LSTMCell`.
-
-    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). For
-    dropout, zoneout, masks and resets use `LSTM`.
-
-    Args:
-        in_features, hidden_features, projection_size, init, bias, forget_bias, dtype, param_dtype,
-            rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
-
-    Example:
-        >>> from flax import nnx
-        >>> rnn = nnx.RNN(LSTMCell(5, 8, rngs=nnx.Rngs(0)), return_carry=True)
-        >>> (c, h), ys = rnn(jnp.ones((2, 7, 5)))
-        >>> ys.shape, bool((ys[:, -1] == h).all())
-        ((2, 7, 8), True)
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_features: int,
-        *,
-        projection_size: int | None = None,
-        init: str = "default",
-        bias: str | None = "preset",
-        forget_bias: float | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: flax_nnx.Rngs,
-    ) -> None:
-        _check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
-        params = init_params(
-            rngs.params(), in_features, hidden_features,
-            projection_size=projection_size, bias=bias, init=init,
-            forget_bias=forget_bias, dtype=param_dtype,
-        )  # fmt: skip
-        Held.__init__(self, params)
-        self._configure(dtype)
-
-    def _configure(self, dtype: DTypeLike | None) -> None:
-        if dtype is not None:
-            checks.check_floating("dtype", dtype)
-        self.dtype = dtype
-
-    @classmethod
-    def from_params(cls, params: LSTMParams, *, dtype: DTypeLike | None = None) -> Self:
-        """Gives a cell that holds given parameters; nothing is drawn."""
-        if not isinstance(params, LSTMParams):
-            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
-        module = _holding(cls, params)
-        module._configure(dtype)
-        return module
-
-    def to_params(self) -> LSTMParams:
-        """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
-        return self.held()
-
-    def __call__(self, carry: tuple[Array, Array], inputs: Array) -> tuple[tuple[Array, Array], Array]:
-        """Gives ((c', h'), h') after one step.
-
-        Args:
-            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
-            inputs: x, `[..., I]`.
-        """
-        params = self.to_params()
-        if self.dtype is not None:
-            params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
-        checks.check_carry(carry, params, inputs.shape[:-1])
-        c, h = carry
-        (h, c), y = cell_step(params, (h, c), inputs)
-        return (c, h), y
-
-    def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
-    ) -> tuple[Array, Array]:
-        """Gives the carry (c, h) to start from: zeros, or what `carry_init` draws.
-
-        c is float32 where the computation is half precision.
-
-        Args:
-            input_shape: shape of the input of one step, `[..., I]`.
-            rngs: keys for `carry_init` (stream "carry"); zeros need none.
-            carry_init: `carry_init(key, shape, dtype)`.
-        """
-        params = self.to_params()
-        dtype = jnp.dtype(self.dtype or params.w_x.dtype)
-        shapes = (*input_shape[:-1], params.hidden_size), (*input_shape[:-1], params.output_size)
-        dtypes = checks.cell_dtype(dtype), dtype
-        if carry_init is None:
-            c, h = (jnp.zeros(shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
-            return c, h
-        if rngs is None:
-            raise ValueError("rngs is None, but carry_init draws. Pass rngs=nnx.Rngs(...).")
-        stream: Any = rngs.carry if isinstance(rngs, flax_nnx.Rngs) else rngs
-        c, h = (carry_init(stream(), shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
-        return c, h
-
-    @property
-    def num_feature_axes(self) -> int:
-        """The number of axes of one step's features: 1."""
-        return 1
