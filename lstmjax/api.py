@@ -2,20 +2,13 @@
 
 # ruff: noqa: F401
 from lstmjax.cell import cell_step, emitted, product
-from lstmjax.cells import CELLS, Cell
+from lstmjax.cells import Cell
 from lstmjax.dimensions import Shapes, shapes
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams, init_network, network
+from lstmjax.published import CELLS, clip_cell, clip_inputs, find_cell
 from lstmjax.stack import stacked
-from lstmjax.types import (
-    GATES,
-    Bidirectional,
-    Concatenated,
-    GateParams,
-    LSTMParams,
-    Step,
-    from_concatenated,
-    to_concatenated,
-)
+from lstmjax.textbook import Concatenated, from_concatenated, to_concatenated
+from lstmjax.types import GATES, Bidirectional, GateParams, LSTMParams, Norms, Step
 from lstmjax.wrappers import RecurrentDropout, Zoneout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
 from typing import Protocol
 
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.cells import VANILLA, Cell
-from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.published import find_cell
+from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
 
 Emit = str | Callable[[Step], PyTree]
 """What a step gives to look at: "h", "c", "step", or a function of the `Step`."""
@@ -54,14 +56,14 @@ def _dot(operand: Array, weight: Array, dtype: jnp.dtype) -> Array:
 
 def cell_step(
     params: LSTMParams,
-    state: tuple[Array, Array],
+    state: tuple[Array, ...],
     x: Array,
     aux: tuple = (),
     *,
-    cell: Cell = VANILLA,
+    cell: Cell | str = VANILLA,
     product: Product = product,
     emit: Emit = "h",
-) -> tuple[tuple[Array, Array], PyTree]:
+) -> tuple[tuple[Array, ...], PyTree]:
     r"""Gives the state after one LSTM step, and what the step emits.
 
         i = σ(x·W_xi + h·W_hi + b_i)        input gate
@@ -83,7 +85,8 @@ def cell_step(
             c would be lost.
         x: the input of this step, `[..., I]`, in the dtype of the parameters.
         aux: what the layer hands to wrappers beside x; the cell itself needs nothing.
-        cell: a row of the table of cells.
+        cell: another cell: a row of `CELLS`, its name, or a `Cell` of your own. Cells that feed gates
+            back have them behind h and c in the state.
         product: how the step multiplies; see `product`.
         emit: what y is: "h", "c", "step" (everything, as a `Step`) or a function of the `Step`.
 
@@ -101,24 +104,59 @@ def cell_step(
         ((3,), (3,), 0.7537)
     """
     del aux
-    x = jnp.asarray(x)
-    checks.check_cell_inputs(params, state, x, cell.blocks)
-    h, c = state
-    z = product("z", (x, params.w_x), (h, params.w_h), bias=(params.b, params.b_h))  # [..., G, H]
+    x, cell = jnp.asarray(x), find_cell(cell)
+    checks.check_cell_inputs(params, state, x, cell)
+    h, c, *fed = state
+    z = cell.join(params, x, h, product)  # [..., G, H]
     # Split along one flat axis: XLA's backward pass is a quarter faster than with a gate axis unstacked.
-    z_i, z_f, z_g, z_o = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
+    parts = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
+    z_i, z_f, z_g, z_o = map(dict(zip(cell.blocks, parts, strict=True)).get, GATES)  # None: no such block
+    if params.w_r is not None:
+        r = product("r", (jnp.concatenate(fed, axis=-1).astype(h.dtype), params.w_r))  # [..., 3, H]
+        z_i, z_f, z_o = (None if z is None else z + r[..., k, :] for k, z in enumerate((z_i, z_f, z_o)))
+    w_c = {} if params.w_c is None else dict(zip(cell.peepholes, params.w_c, strict=True))
 
-    i, f, g, o = cell.i(z_i), cell.f(z_f), cell.g(z_g), cell.o(z_o)
-    batch = x.shape[:-1]
-    checks.check_values(params, batch, z_i=z_i, z_f=z_f, z_g=z_g, z_o=z_o, i=i, f=f, g=g, o=o)
-    c = f * c + i * g
-    m = o * cell.squash(c)
+    batch, one = x.shape[:-1], jnp.ones_like(c)  # a gate without a block is 1
+    z_i, z_f = peep(z_i, w_c.get("i"), c), peep(z_f, w_c.get("f"), c)
+    i, f = cell.couple(cell.gate("i", z_i, one), cell.gate("f", z_f, one))
+    g = cell.gate("g", z_g, one)
+    checks.check_values(params, batch, z_i=z_i, z_f=z_f, z_g=z_g, i=i, f=f, g=g)
+    c = cell.carry(params, f * c + i * g)
+    z_o = peep(z_o, w_c.get("o"), c)  # the output gate sees the new c
+    o = cell.gate("o", z_o, one)
+    checks.check_values(params, batch, z_o=z_o, o=o, c=c)
+    m = o * cell.squash(cell.inside(params, c))
     h = m.astype(h.dtype)
     if params.w_p is not None:
         h = product("p", (h, params.w_p)).astype(h.dtype)  # [..., P]
 
-    checks.check_values(params, batch, c=c, m=m, h=h)
-    return (h, c), emitted(emit, Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h))
+    checks.check_values(params, batch, m=m, h=h)
+    step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
+    return (h, c, *(getattr(step, name) for name in cell.feeds)), emitted(emit, step)
+
+
+@dataclass(frozen=True)
+class CellStep:
+    """`cell_step` with a row of the table, as a function that compiled code can be kept by."""
+
+    cell: Cell
+
+    def __call__(
+        self,
+        params: LSTMParams,
+        state: tuple[Array, ...],
+        x: Array,
+        aux: tuple = (),
+        *,
+        product: Product = product,
+        emit: Emit = "h",
+    ) -> tuple[tuple[Array, ...], PyTree]:
+        return cell_step(params, state, x, aux, cell=self.cell, product=product, emit=emit)
+
+
+def peep(z: Array | None, w_c: Array | None, c: Array) -> Array | None:
+    """Gives z + w_c ⊙ c if there are both, else z."""
+    return z if z is None or w_c is None else z + jnp.broadcast_to(w_c.astype(c.dtype), c.shape) * c
 
 
 def emitted(emit: Emit, step: Step) -> PyTree:

@@ -15,10 +15,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.types import Array, LSTMParams, Norms, PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
+
+    from lstmjax.cells import Cell
 
 EMITS = ("h", "c", "step")
 PADDINGS = ("zero", "hold")
@@ -106,14 +108,17 @@ def check_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, expected a probability of at least 0 and below 1.")
 
 
-def check_params(params: LSTMParams, blocks: tuple[str, ...]) -> None:
+def check_params(params: LSTMParams, cell: Cell) -> None:
     """Refuses parameters whose arrays do not fit each other or the cell."""
     if not isinstance(params, LSTMParams):
         raise TypeError(
             f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
             "for a tuple of layers use stacked."
         )
-    for name, value in params._asdict().items():
+    fields = params._asdict()
+    if isinstance(params.norm, Norms):
+        fields |= {f"norm.{name}": value for name, value in fields.pop("norm")._asdict().items()}
+    for name, value in fields.items():
         if not hasattr(value, "shape") and (value is not None or name in ("w_x", "w_h")):
             raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
     if params.w_x.ndim != 3 or params.w_h.ndim != 3:
@@ -122,45 +127,58 @@ def check_params(params: LSTMParams, blocks: tuple[str, ...]) -> None:
             "gates on an axis of their own. from_concatenated reads the textbook form [4H, I + H]."
         )
     inputs, gates, hidden = params.w_x.shape
-    if gates != len(blocks):
+    if gates != len(cell.blocks):
         raise ValueError(
-            f"w_x has {gates} gate blocks, but the cell has {len(blocks)}: {', '.join(blocks)}. "
-            "Were these parameters made for another cell?"
+            f"w_x has {gates} gate blocks, but the cell {cell.name!r} has {len(cell.blocks)}: "
+            f"{', '.join(cell.blocks)}. Were these parameters made for another cell?"
         )
+    for name in ("w_c", "w_r", "norm"):
+        if (getattr(params, name) is None) == (name in cell.has):
+            there, wanted = ("None", "has it") if name in cell.has else ("given", "has none")
+            raise ValueError(
+                f"{name} is {there}, but the cell {cell.name!r} {wanted}. Were these parameters made for another cell? "
+                "Pass cell= to both init_params and the layer."
+            )
     width = hidden if params.w_p is None else params.w_p.shape[-1]
-    expected = {"w_h": (width, gates, hidden), "b": (gates, hidden), "b_h": (gates, hidden), "w_p": (hidden, width)}
-    letters = {"w_h": "[P, G, H]", "b": "[G, H]", "b_h": "[G, H]", "w_p": "[H, P]"}
-    for name, shape in expected.items():
-        value = getattr(params, name)
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "w_h": ("[P, G, H]", (width, gates, hidden)),
+        "w_p": ("[H, P]", (hidden, width)),
+        "w_c": ("[K, H]", (len(cell.peepholes), hidden)),
+        "w_r": ("[3H, 3, H]", (3 * hidden, 3, hidden)),
+        "norm.c": ("[H]", (hidden,)),
+        "norm.c_shift": ("[H]", (hidden,)),
+    }
+    for name, value in fields.items():
         if value is None:
             continue
+        letters, shape = expected.get(name, ("[G, H]", (gates, hidden)))
+        shape = params.w_x.shape if name == "w_x" else shape
         if value.shape != shape:
             raise ValueError(
-                f"{name} has shape {value.shape}, expected {letters[name]} = {shape}, since w_x {params.w_x.shape} "
+                f"{name} has shape {value.shape}, expected {letters} = {shape}, since w_x {params.w_x.shape} "
                 f"has I = {inputs}, G = {gates}, H = {hidden}."
             )
         if value.dtype != params.w_x.dtype:
             raise ValueError(f"{name} is {value.dtype}, but w_x is {params.w_x.dtype}; all parameters share one dtype.")
 
 
-def check_cell_inputs(params: LSTMParams, state: tuple[Array, Array], x: Array, blocks: tuple[str, ...]) -> None:
+def check_cell_inputs(params: LSTMParams, state: tuple[Array, ...], x: Array, cell: Cell) -> None:
     """Refuses parameters, a state and an input that do not fit each other."""
-    check_params(params, blocks)
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"state is {kind(state)}, expected the tuple (h, c).")
+    check_params(params, cell)
+    check_state_tuple("state", state, cell.feeds)
     dtype = params.w_x.dtype
     check_features("x", x, params)
-    shapes = {"h": (*x.shape[:-1], params.output_size), "c": (*x.shape[:-1], params.hidden_size)}
-    dtypes = {"h": dtype, "c": cell_dtype(dtype)}
-    for name, value in zip("hc", state, strict=True):
-        if value.shape != shapes[name]:
+    for name, value in zip(("h", "c", *cell.feeds), state, strict=True):
+        shape = (*x.shape[:-1], params.output_size if name == "h" else params.hidden_size)
+        expected = dtype if name == "h" else cell_dtype(dtype)
+        if value.shape != shape:
             raise ValueError(
-                f"state {name} has shape {value.shape}, expected {shapes[name]}, the batch axes of x and "
+                f"state {name} has shape {value.shape}, expected {shape}, the batch axes of x and "
                 f"{'P, the width of h' if name == 'h' else 'H units'}. Is the state (h, c), and not (c, h)?"
             )
-        if value.dtype != dtypes[name]:
+        if value.dtype != expected:
             raise ValueError(
-                f"state {name} is {value.dtype}, expected {dtypes[name]} with {dtype} parameters "
+                f"state {name} is {value.dtype}, expected {expected} with {dtype} parameters "
                 f"(c is kept in float32 under half precision). Cast it with .astype."
             )
 
@@ -279,16 +297,23 @@ def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
     """Tells whether the state of a step of one's own is an (h, c), with the batch axes or without."""
     return (
         isinstance(state, tuple)
-        and len(state) == 2
+        and len(state) == len(like)
         and all(jnp.shape(s) in (z.shape[-1:], batch + z.shape[-1:]) for s, z in zip(state, like, strict=True))
     )
 
 
-def check_state(name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool) -> None:
+def check_state_tuple(name: str, state: PyTree, feeds: tuple[str, ...]) -> None:
+    """Refuses a state that is no tuple (h, c), with the gates behind it that the cell feeds back."""
+    if not isinstance(state, tuple) or len(state) != 2 + len(feeds):
+        raise ValueError(f"{name} is {kind(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
+
+
+def check_state(
+    name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool, feeds: tuple[str, ...] = ()
+) -> None:
     """Refuses an (h, c) that is neither one state for all sequences nor one for each."""
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise ValueError(f"{name} is {kind(state)}, expected the tuple (h, c).")
-    for part, value, target in zip("hc", state, like, strict=True):
+    check_state_tuple(name, state, feeds)
+    for part, value, target in zip(("h", "c", *feeds), state, like, strict=True):
         size = target.shape[-1:]
         if value.shape not in (size, batch + size):
             either = "" if not batch else f" or {size} for all sequences alike"
@@ -300,13 +325,15 @@ def check_state(name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], 
             raise ValueError(f"{name} {part} is {value.dtype}, expected {target.dtype}. Cast it with .astype.")
 
 
-def check_values(params: LSTMParams, batch: tuple[int, ...], **values: Array) -> None:
+def check_values(params: LSTMParams, batch: tuple[int, ...], **values: Array | None) -> None:
     """Asserts the shape and dtype of gates, c, m or h, named as in `Step` (chex, while tracing).
 
     To be called before the values meet others, so that the message comes from here and names them.
     """
     dtype = params.w_x.dtype
     for name, value in values.items():
+        if value is None:  # the cell has no such block
+            continue
         size, letter = (params.output_size, "P") if name == "h" else (params.hidden_size, "H")
         expected = dtype if name == "h" else cell_dtype(dtype)
         words = (

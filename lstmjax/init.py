@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.published import find_cell
+from lstmjax.types import Array, Bidirectional, LSTMParams, Norms
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-G = len(GATES)
 Draw = Callable[[Array, tuple[int, ...], "Sizes", Any], Array]
 """draw(key, shape, sizes, dtype) -> the initial values of one field."""
 
@@ -121,6 +122,7 @@ def init_params(
     input_size: int,
     hidden_size: int,
     *,
+    cell: Cell | str = VANILLA,
     projection_size: int | None = None,
     bias: str | None = "preset",
     init: str = "default",
@@ -133,6 +135,9 @@ def init_params(
         key: random key.
         input_size: I, features of one step.
         hidden_size: H, units.
+        cell: the cell that the parameters are for, a row of `CELLS` or its name. Peepholes begin at
+            0, so that an untrained peephole cell is the vanilla one; gains at 1 and shifts at 0;
+            what feeds gates back LeCun normal.
         projection_size: P, width of h if it is a projection of m; None: h is m, P = H.
         bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
             two for `init="torch"`, one for all others.
@@ -144,7 +149,8 @@ def init_params(
         `LSTMParams`: w_x `[I, 4, H]`, w_h `[P, 4, H]`, b and b_h `[4, H]`, w_p `[H, P]`.
 
     Raises:
-        ValueError: an unknown preset or bias, a size below 1, a forget bias without any bias.
+        ValueError: an unknown cell, preset or bias, a size below 1, a forget bias without a bias or
+            a forget gate.
 
     >>> params = init_params(jax.random.key(0), 5, 10)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -162,21 +168,34 @@ def init_params(
         raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")
     preset = PRESETS[init]
     sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
+    row = find_cell(cell)
+    blocks, gates = row.blocks, len(row.blocks)
+    if forget_bias is not None and "f" not in blocks:
+        raise ValueError(
+            f"forget_bias is {forget_bias}, but the cell {row.name!r} has no forget gate of its own: its blocks are "
+            f"{', '.join(blocks)}. Leave forget_bias out."
+        )
     biases = preset.bias if bias == "preset" else bias
     forget = preset.forget_bias if forget_bias is None else forget_bias
     keys = jax.random.split(key, 5)
 
-    b = preset.b(keys[2], (G, hidden_size), sizes, dtype) if biases else None
-    b_h = preset.b(keys[3], (G, hidden_size), sizes, dtype) if biases == "double" else None
-    if forget is not None:
-        row = GATES.index("f")
-        b, b_h = (None if a is None else a.at[row].set(value) for a, value in ((b, forget), (b_h, 0.0)))
+    b = preset.b(keys[2], (gates, hidden_size), sizes, dtype) if biases else None
+    b_h = preset.b(keys[3], (gates, hidden_size), sizes, dtype) if biases == "double" else None
+    if forget is not None and "f" in blocks:
+        k = blocks.index("f")
+        b, b_h = (None if a is None else a.at[k].set(value) for a, value in ((b, forget), (b_h, 0.0)))
+    gain, one = (jnp.ones(shape, dtype) for shape in ((gates, hidden_size), (hidden_size,)))
+    norm = Norms(gain, gain, one, 0 * gain, 0 * gain, 0 * one) if "norm" in row.has else None
+    back = (3 * hidden_size, 3, hidden_size)
     return LSTMParams(
-        w_x=preset.w_x(keys[0], (input_size, G, hidden_size), sizes, dtype),
-        w_h=preset.w_h(keys[1], (sizes.width, G, hidden_size), sizes, dtype),
+        w_x=preset.w_x(keys[0], (input_size, gates, hidden_size), sizes, dtype),
+        w_h=preset.w_h(keys[1], (sizes.width, gates, hidden_size), sizes, dtype),
         b=b,
         b_h=b_h,
         w_p=None if projection_size is None else preset.w_p(keys[4], (hidden_size, projection_size), sizes, dtype),
+        w_c=jnp.zeros((len(row.peepholes), hidden_size), dtype) if "w_c" in row.has else None,
+        w_r=lecun_normal(jax.random.fold_in(key, 5), back, sizes, dtype) if "w_r" in row.has else None,
+        norm=norm,
     )
 
 
@@ -188,6 +207,7 @@ def init_stacked(
     *,
     bidirectional: bool = False,
     merge: str = "concat",
+    cell: Cell | str = VANILLA,
     projection_size: int | None = None,
     bias: str | None = "preset",
     init: str = "default",
@@ -200,7 +220,8 @@ def init_stacked(
         layers: L, number of layers.
         bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
         merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
-        key, input_size, hidden_size, projection_size, bias, init, forget_bias, dtype: see `init_params`.
+        key, input_size, hidden_size, cell, projection_size, bias, init, forget_bias, dtype: see
+            `init_params`.
 
     >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
     >>> layers[1].forward.w_x.shape
@@ -212,6 +233,7 @@ def init_stacked(
     one = partial(
         init_params,
         hidden_size=hidden_size,
+        cell=cell,
         projection_size=projection_size,
         bias=bias,
         init=init,

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.cell import Emit, Product, cell_step, emitted, product
+from lstmjax.cell import CellStep, Emit, Product, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
+from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Around, Hold, Look, Remember, Reset, Wrapped, Wrapper
 
@@ -37,6 +38,7 @@ def lstm(
     padding: str = "zero",
     key: Array | None = None,
     wrappers: tuple[Wrapper, ...] = (),
+    cell: Cell | str | None = None,
     step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
@@ -72,6 +74,7 @@ def lstm(
             first valid step, what `emit` makes of the initial state's h and c and of zeros else).
         key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
         wrappers: what happens around the step, the first one closest to the cell.
+        cell: another cell than the vanilla one: a name in `CELLS`, or a `Cell` of your own.
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
             also handed those of the keywords `aux`, `product` and `emit` that it names. It must be
             hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
@@ -101,10 +104,11 @@ def lstm(
     checks.one_of("padding", padding, checks.PADDINGS)
     backends.choose(backend)
     checks.check_running(step, wrappers, checkpoint, unroll)
+    step = resolve(step, cell)
     if key is not None:
         checks.check_key("key", key)
-    if is_ours(step):
-        checks.check_params(params, row_of(step).blocks)
+    if isinstance(step, CellStep):
+        checks.check_params(params, step.cell)
     params, xs = jax.tree.map(jnp.asarray, params), jnp.asarray(xs)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
@@ -241,14 +245,18 @@ class Plain:
         return pair
 
 
+def resolve(step: Callable, cell: Cell | str | None) -> Callable:
+    """Gives the step to scan; ours with its cell as a `CellStep`, which is the same from call to call."""
+    keywords = getattr(step, "keywords", {})
+    ours = getattr(step, "func", step) is cell_step and not getattr(step, "args", ()) and keywords.keys() <= {"cell"}
+    if cell is not None and (not ours or keywords):
+        raise ValueError("cell is given, but step is a step of your own, which says itself what it computes. Pass one.")
+    return CellStep(find_cell(keywords.get("cell", VANILLA) if cell is None else cell)) if ours else step
+
+
 def is_ours(step: Callable) -> bool:
-    """Tells whether a step is `cell_step`, perhaps with another cell, whose state is (h, c)."""
-    return getattr(step, "func", step) is cell_step
-
-
-def row_of(step: Callable) -> Cell:
-    """Gives the row of the table that our step runs."""
-    return getattr(step, "keywords", {}).get("cell", VANILLA)
+    """Tells whether a resolved step is ours, with a state (h, c) and perhaps gates behind it."""
+    return isinstance(step, CellStep)
 
 
 def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
@@ -276,22 +284,6 @@ def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) 
     value = jnp.asarray(value)
     checks.check_steps(name, value, xs.shape[:-1], time_major)
     return value
-
-
-def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
-    """Gives which steps are the last valid one of an episode that another follows.
-
-    `starts` flags the first step of each episode; what it says at steps that are not valid counts
-    for nothing. These are the flags for the reverse direction.
-    """
-    starts = jnp.asarray(starts)
-    valid = jnp.ones_like(starts) if valid is None else valid
-    episode = jnp.cumsum(starts & valid, axis=axis)
-    none = starts.shape[axis] + 1
-    ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
-    beyond = [(0, int(a == axis)) for a in range(ahead.ndim)]
-    after = jax.lax.slice_in_dim(jnp.pad(ahead, beyond, constant_values=none), 1, None, axis=axis)
-    return valid & (after != none) & (after != episode)
 
 
 def tied_zero(tree: PyTree) -> Array:
@@ -329,10 +321,11 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
             )
         return jax.tree.map(jnp.asarray, state)
     batch, dtype = xs.shape[1:-1], params.w_x.dtype
+    feeds = step.cell.feeds if isinstance(step, CellStep) else ()
     zero = zero_of_each(xs)
     like = (
         jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
-        jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size)),
+        *[jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size))] * (1 + len(feeds)),
     )
     if state is None:
         return like
@@ -340,7 +333,7 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     ours = is_ours(step)
     if not ours and not checks.is_state(state, like, batch):
         return state  # wider than (h, c): the step's own affair
-    checks.check_state(name, state, like, batch, force or not ours)
+    checks.check_state(name, state, like, batch, force or not ours, feeds)
     dtypes = [z.dtype if ours or force else s.dtype for s, z in zip(state, like, strict=True)]
     return tuple(
         jnp.broadcast_to(s, z.shape).astype(t) - z.astype(t) for s, z, t in zip(state, like, dtypes, strict=True)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.cell import cell_step, product
+from lstmjax.cells import VANILLA, Cell
 from lstmjax.init import init_stacked
 from lstmjax.layer import cast
 from lstmjax.stack import Layers, drop, stacked
@@ -46,6 +47,7 @@ def init_network(
     *,
     bidirectional: bool = False,
     merge: str = "concat",
+    cell: Cell | str = VANILLA,
     projection_size: int | None = None,
     bias: str | None = "preset",
     init: str = "default",
@@ -73,6 +75,7 @@ def init_network(
         layers,
         bidirectional=bidirectional,
         merge=merge,
+        cell=cell,
         projection_size=projection_size,
         bias=bias,
         init=init,
@@ -101,6 +104,7 @@ def network(
     dropout: float = 0.0,
     key: Array | None = None,
     wrappers: tuple[Wrapper, ...] = (),
+    cell: Cell | str | None = None,
     step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
@@ -118,7 +122,7 @@ def network(
         dropout: rate of dropout between layers and before the head; needs `key`.
         params: `NetworkParams`.
         xs, state, lengths, mask, resets, reset_state, time_major, merge, residual, key, wrappers,
-            step, dtype, checkpoint, unroll, backend: see `stacked`.
+            cell, step, dtype, checkpoint, unroll, backend: see `stacked`.
 
     Returns:
         (state, logits); logits are float32 where the computation is half precision.
@@ -151,6 +155,7 @@ def network(
         dropout=dropout,
         key=runs,
         wrappers=wrappers,
+        cell=cell,
         step=step,
         dtype=dtype,
         checkpoint=checkpoint,

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.cell import Emit, cell_step
-from lstmjax.layer import cast, is_ours, lstm, row_of, segment_ends, step_flags, valid_steps
+from lstmjax.cell import CellStep, Emit, cell_step
+from lstmjax.cells import Cell
+from lstmjax.layer import cast, lstm, resolve, step_flags, valid_steps
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -39,6 +40,7 @@ def stacked(
     dropout: float = 0.0,
     key: Array | None = None,
     wrappers: tuple[Wrapper, ...] = (),
+    cell: Cell | str | None = None,
     step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
@@ -64,7 +66,7 @@ def stacked(
         dropout: rate of dropout between layers (not after the last), drawn for every step and
             feature; what stays is divided by 1 − rate.
         key: random key for dropout and wrappers. None: evaluation, no dropout.
-        wrappers, step, dtype, checkpoint, unroll, backend: as for `lstm`, for every layer.
+        wrappers, cell, step, dtype, checkpoint, unroll, backend: as for `lstm`, for every layer.
 
     Returns:
         (state, ys): a tuple with each layer's state; ys as `lstm` gives it.
@@ -82,6 +84,7 @@ def stacked(
         >>> ys.shape, state[0].reverse[0].shape
         ((2, 7, 3), (2, 8))
     """
+    step = resolve(step, cell)
     layers = _check_layers(layers, step, state=state, reset_state=reset_state)
     checks.one_of("merge", merge, ("concat", "sum"))
     checks.check_rate("dropout", dropout)
@@ -141,6 +144,22 @@ def stacked(
         if n < last:
             xs = drop(drops, xs, dropout)
     return tuple(states), xs
+
+
+def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
+    """Gives which steps are the last valid one of an episode that another follows.
+
+    `starts` flags the first step of each episode; what it says at steps that are not valid counts
+    for nothing. These are the flags for the reverse direction.
+    """
+    starts = jnp.asarray(starts)
+    valid = jnp.ones_like(starts) if valid is None else valid
+    episode = jnp.cumsum(starts & valid, axis=axis)
+    none = starts.shape[axis] + 1
+    ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
+    beyond = [(0, int(a == axis)) for a in range(ahead.ndim)]
+    after = jax.lax.slice_in_dim(jnp.pad(ahead, beyond, constant_values=none), 1, None, axis=axis)
+    return valid & (after != none) & (after != episode)
 
 
 def drop(key: Array | None, xs: Array, rate: float) -> Array:
@@ -221,9 +240,9 @@ def _check_layers(layers: Any, step: Callable, **states: Any) -> Layers:
         for part in _parts(layer):
             if not isinstance(part, LSTMParams):
                 raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
-            if is_ours(step):
+            if isinstance(step, CellStep):
                 with _naming(n):
-                    checks.check_params(part, row_of(step).blocks)
+                    checks.check_params(part, step.cell)
     for name, state in states.items():
         if state is None:
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
@@ -26,6 +25,18 @@ class GateParams(NamedTuple):
     w_h: Array  # [P, H]
     b: Array | None  # [H]
     b_h: Array | None  # [H]
+    w_c: Array | None = None  # [H]
+
+
+class Norms(NamedTuple):
+    """Gains and shifts of a cell with layer normalisation (Ba et al. 2016); a shift may be None."""
+
+    x: Array  # [G, H]  gain of what comes from the input
+    h: Array  # [G, H]  gain of what comes from the previous h
+    c: Array  # [H]     gain of c
+    x_shift: Array | None = None  # [G, H]
+    h_shift: Array | None = None  # [G, H]
+    c_shift: Array | None = None  # [H]
 
 
 class LSTMParams(NamedTuple):
@@ -33,7 +44,8 @@ class LSTMParams(NamedTuple):
 
     A field that is `None` does not exist: it is no leaf of the tree, gets no gradient and changes
     no equation. The gate axis G is named by `GATES`; H stays the last axis, so that it can be
-    sharded. Number of parameters: 4·(I·H + H·H + H) with one bias and no projection.
+    sharded. Number of parameters: 4·(I·H + H·H + H) with one bias and no projection. What stands
+    below w_p belongs to cells that have it; see `CELLS`.
     """
 
     w_x: Array  # [I, G, H]  from the input
@@ -41,6 +53,9 @@ class LSTMParams(NamedTuple):
     b: Array | None = None  # [G, H]
     b_h: Array | None = None  # [G, H]  second bias, as PyTorch and cuDNN keep it
     w_p: Array | None = None  # [H, P]  projection h = m · w_p (Sak et al. 2014)
+    w_c: Array | None = None  # [K, H]  peepholes of i, f and o, those that the cell has
+    w_r: Array | None = None  # [3H, 3, H]  from the previous i, f and o to i, f and o
+    norm: Norms | None = None  # layer normalisation
 
     @property
     def input_size(self) -> int:
@@ -65,11 +80,12 @@ class LSTMParams(NamedTuple):
             blocks: the names along the gate axis; a cell with other blocks brings its own.
 
         Returns:
-            `GateParams`: w_x `[I, H]`, w_h `[P, H]`, b and b_h `[H]` or None.
+            `GateParams`: w_x `[I, H]`, w_h `[P, H]`, b, b_h and the peephole w_c `[H]` or None.
 
         Raises:
             ValueError: there is no such gate, or the gate axis is not as long as `blocks`.
 
+        >>> import jax.numpy as jnp
         >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
         >>> params.gate("f").w_x.shape
         (5, 10)
@@ -82,7 +98,9 @@ class LSTMParams(NamedTuple):
             )
         k = blocks.index(name)
         bias, bias_h = (None if b is None else b[k] for b in (self.b, self.b_h))
-        return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h)
+        seeing = [block for block in blocks if block != "g"]
+        peephole = None if self.w_c is None or name == "g" else self.w_c[seeing.index(name)]
+        return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h, peephole)
 
 
 class Step(NamedTuple):
@@ -111,76 +129,3 @@ class Bidirectional(NamedTuple):
 
     forward: Any
     reverse: Any
-
-
-class Concatenated(NamedTuple):
-    """The textbook form W·[x, h] + b of the same parameters; see `to_concatenated`."""
-
-    w: Array  # [4H, I + P], rows: all of i, then f, g, o; columns: x, then h
-    b: Array | None  # [4H]
-
-
-def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concatenated:
-    """Gives the parameters as the textbooks write them: z = W·[x, h] + b.
-
-    Args:
-        params: parameters with one bias, or with two if `sum_biases`.
-        sum_biases: write b + b_h as the one bias; without it two biases are refused, since their
-            sum cannot be taken apart again.
-
-    Returns:
-        `Concatenated`: w `[4H, I + P]`, b `[4H]` or None. Row k·H + j is unit j of gate k. A
-        projection is no part of W; hand `params.w_p` to `from_concatenated`.
-
-    Raises:
-        ValueError: there are two biases and `sum_biases` is not set.
-
-    >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
-    >>> to_concatenated(params).w.shape
-    (40, 15)
-    """
-    if params.b_h is not None and not sum_biases:
-        raise ValueError(
-            "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."
-        )
-    rows = jnp.concatenate([params.w_x, params.w_h])  # [I + P, G, H]
-    w = rows.reshape(rows.shape[0], -1).T
-    biases = [b for b in (params.b, params.b_h) if b is not None]
-    return Concatenated(w, sum(biases[1:], biases[0]).reshape(-1) if biases else None)
-
-
-def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = None) -> LSTMParams:
-    """Gives the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
-
-    Args:
-        w: `[4H, I + P]`, rows i, f, g, o; columns x, then h. P = H without a projection.
-        b: `[4H]` or None.
-        w_p: projection `[H, P]`, if there is one.
-
-    Raises:
-        ValueError: the sizes of w, b and w_p do not fit each other.
-
-    >>> params = from_concatenated(jnp.ones((40, 15)), jnp.ones(40))
-    >>> params.w_x.shape, params.w_h.shape, params.b.shape
-    ((5, 4, 10), (10, 4, 10), (4, 10))
-    """
-    w = jnp.asarray(w)
-    if w.ndim != 2 or w.shape[0] % len(GATES):
-        raise ValueError(f"w has shape {w.shape}, expected [4H, I + P]: four gates of H rows each.")
-    hidden = w.shape[0] // len(GATES)
-    w_p = None if w_p is None else jnp.asarray(w_p)
-    width = hidden if w_p is None else w_p.shape[-1]
-    if w_p is not None and w_p.shape != (hidden, width):
-        raise ValueError(
-            f"w_p has shape {w_p.shape}, expected [H, P] with H = {hidden} from the {w.shape[0]} rows of w."
-        )
-    if w.shape[1] <= width:
-        raise ValueError(
-            f"w has {w.shape[1]} columns, expected I + {width} with I at least 1: the columns of x, then of h."
-        )
-    if b is not None and jnp.shape(b) != (w.shape[0],):
-        raise ValueError(f"b has shape {jnp.shape(b)}, expected [4H] = ({w.shape[0]},), one number for a row of w.")
-    columns = w.T.reshape(-1, len(GATES), hidden)  # [I + P, G, H]
-    split = columns.shape[0] - width
-    bias = None if b is None else jnp.asarray(b).reshape(len(GATES), hidden)
-    return LSTMParams(columns[:split], columns[split:], bias, None, w_p)

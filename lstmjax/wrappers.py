@@ -70,15 +70,15 @@ class RecurrentDropout:
         checks.check_rate("rate", self.rate)
 
     def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[Array | None, None]:
-        h, _ = state
+        h = state[0]
         if key is None or self.rate == 0.0:
             return None, None
         keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
         return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
 
     def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        (h, c), (scale, _) = state, own
-        return inner(params, (h if scale is None else h * scale, c), x)
+        (h, *rest), (scale, _) = state, own
+        return inner(params, (h if scale is None else h * scale, *rest), x)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Zoneout:
             return None, (None, None)
         masks = tuple(
             jax.random.bernoulli(k, rate, (steps, *old.shape)) if rate else None
-            for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state, strict=True)
+            for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state[:2], strict=True)
         )
         return None, masks
 
@@ -110,9 +110,9 @@ class Zoneout:
         _, masks = own
         h, c = (
             _zone(old, value, rate, mask)
-            for old, value, rate, mask in zip(state, new, (self.h, self.c), masks, strict=True)
+            for old, value, rate, mask in zip(state[:2], new[:2], (self.h, self.c), masks, strict=True)
         )
-        return (h, c), with_state(out, (h, c), self)
+        return (h, c, *new[2:]), with_state(out, (h, c), self)
 
 
 def _zone(old: Array, new: Array, rate: float, mask: Array | None) -> Array:

@@ -79,7 +79,8 @@ def test_gates_are_named_along_an_axis_of_their_own():
     assert GATES == ("i", "f", "g", "o")
     for k, name in enumerate(GATES):
         part = params.gate(name)
-        for field in part._fields:
+        assert part.w_c is None
+        for field in ("w_x", "w_h", "b", "b_h"):
             np.testing.assert_array_equal(getattr(part, field), getattr(params, field)[..., k, :])
 
 

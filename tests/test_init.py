@@ -134,7 +134,7 @@ def test_a_preset_with_two_biases_keeps_its_total_forget_bias(init):
 @pytest.mark.parametrize("init", PRESETS)
 def test_sizes_and_what_exists(init):
     params = drawn(init, projection_size=P, bias=None)
-    assert [None if a is None else a.shape for a in params] == [(I, 4, H), (P, 4, H), None, None, (H, P)]
+    assert [None if a is None else a.shape for a in params[:5]] == [(I, 4, H), (P, 4, H), None, None, (H, P)]
     if init == "torch":
         check_uniform(params.w_p, UNIFORM)
     else:

@@ -92,7 +92,7 @@ MESSAGES = {
     "gate-blocks": (
         lambda: lstm(LSTMParams(zeros(I, 3, H), zeros(H, 3, H)), XS),
         ValueError,
-        "w_x has 3 gate blocks, but the cell has 4: i, f, g, o. Were these parameters made for another cell?",
+        "w_x has 3 gate blocks, but the cell 'vanilla' has 4: i, f, g, o. Were these parameters made for another cell?",
     ),
     "field-shape": (
         lambda: lstm(PARAMS._replace(b_h=zeros(H, 4, 1)), XS),
@@ -108,6 +108,36 @@ MESSAGES = {
         lambda: lstm(PARAMS._replace(b=zeros(4, H, dtype=jnp.bfloat16)), XS),
         ValueError,
         "b is bfloat16, but w_x is float32; all parameters share one dtype.",
+    ),
+    "peephole-missing": (
+        lambda: lstm(PARAMS, XS, cell="peephole"),
+        ValueError,
+        "w_c is None, but the cell 'peephole' has it. Were these parameters made for another cell? Pass cell= to both "
+        "init_params and the layer.",
+    ),
+    "peephole-given": (
+        lambda: lstm(PARAMS._replace(w_c=zeros(3, H)), XS),
+        ValueError,
+        "w_c is given, but the cell 'vanilla' has none. Were these parameters made for another cell? Pass cell= to "
+        "both init_params and the layer.",
+    ),
+    "cell-and-step": (
+        lambda: lstm(PARAMS, XS, STATE, step=plain, cell="vanilla"),
+        ValueError,
+        "cell is given, but step is a step of your own, which says itself what it computes. Pass one.",
+    ),
+    "cell": (
+        lambda: lstm(PARAMS, XS, cell="gru"),
+        ValueError,
+        "cell is 'gru', expected one of 'vanilla', 'peephole', 'nig', 'nfg', 'nog', 'niaf', 'noaf', 'cifg', "
+        "'cifg_mirror', 'fgr', 'no_forget_gate', 'projection', 'layer_norm', 'layer_norm_carried', "
+        "'hard_sigmoid_fifth', 'hard_sigmoid_sixth', 'np'.",
+    ),
+    "forget-bias-without-forget-gate": (
+        lambda: init_params(KEY, 5, 10, cell="cifg", forget_bias=1.0),
+        ValueError,
+        "forget_bias is 1.0, but the cell 'cifg' has no forget gate of its own: its blocks are i, g, o. Leave "
+        "forget_bias out.",
     ),
     # inputs
     "features": (
@@ -574,7 +604,7 @@ def test_a_backend_that_is_not_there_is_refused():
         lstm(PARAMS, XS, backend="tpu")
 
 
-CORE = ["types", "checks", "cells", "cell", "init", "wrappers", "layer", "stack", "networks"]
+CORE = ["types", "textbook", "checks", "cells", "published", "cell", "init", "wrappers", "layer", "stack", "networks"]
 
 
 def raised(module):

@@ -1,0 +1,176 @@
+r"""The published cells: a table of rows, each with the paper it comes from.
+
+Write σ for the logistic function, and for the gates of the vanilla cell
+
+    z_k = x·W_xk + h·W_hk + b_k                 for k in i, f, g, o
+    i = σ(z_i)   f = σ(z_f)   g = tanh(z_g)   o = σ(z_o)
+    c' = f ⊙ c + i ⊙ g       m = o ⊙ tanh(c')       h' = m, or m·W_p
+
+The rows of `CELLS` differ from it in this:
+
+    vanilla               nothing. Hochreiter & Schmidhuber (1997) with the forget gate of Gers et al. (2000)
+    np                    nothing: the same row. Greff et al. (2017) call "vanilla" what is "peephole" here
+    peephole              z_i + w_ci ⊙ c, z_f + w_cf ⊙ c, z_o + w_co ⊙ c': the output gate sees the new c
+                          (Gers & Schmidhuber 2000; Greff et al. 2017, "vanilla")
+    nig, nfg, nog         peephole with i = 1, f = 1 or o = 1 (Greff et al. 2017)
+    niaf, noaf            peephole with g = z_g, or m = o ⊙ c' (Greff et al. 2017)
+    cifg                  peephole with f = 1 − i (Greff et al. 2017)
+    cifg_mirror           peephole with i = 1 − f
+    fgr                   peephole, and z_k + i·R_ik + f·R_fk + o·R_ok for k in i, f, o with the gates of the
+                          step before: nine more matrices, and the state is (h, c, i, f, o) (Greff et al. 2017)
+    no_forget_gate        f = 1 without peepholes: the gates of 1997, trained with the full gradient and
+                          without its memory blocks, hence not named after that paper
+    projection            peephole with h' = m·W_p (Sak, Senior & Beaufays 2014); W_p goes with any row
+    layer_norm            z = LN(x·W_x) + LN(h·W_h) + b, m = o ⊙ tanh(LN(c')), c' itself is carried raw; each
+                          LN over all it is given, with gain and shift (Ba, Kiros & Hinton 2016, eq. 20 to 22)
+    layer_norm_carried    the same z, but c' = LN(f ⊙ c + i ⊙ g) is carried on, m = o ⊙ tanh(c'), as TensorFlow
+                          Addons' LayerNormLSTMCell has it (there ε = 1e-3)
+    hard_sigmoid_fifth    vanilla with max(0, min(1, z/5 + 1/2)) for σ: Keras 2, and the default of ONNX
+    hard_sigmoid_sixth    vanilla with max(0, min(1, z/6 + 1/2)) for σ: Keras 3, `jax.nn.hard_sigmoid`, PyTorch
+
+A cell of your own is a `Cell` of your own; see the README. `clip_cell` and `clip_inputs` make a row
+with limits of another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cells import VANILLA, Activation, Cell, identity
+from lstmjax.types import Array, LSTMParams
+
+
+def hard_sigmoid_fifth(z: Array) -> Array:
+    """Gives max(0, min(1, z/5 + 1/2)), the hard sigmoid of Keras 2 and of ONNX."""
+    return jnp.clip(0.2 * z + 0.5, 0.0, 1.0)
+
+
+def hard_sigmoid_sixth(z: Array) -> Array:
+    """Gives max(0, min(1, z/6 + 1/2)), the hard sigmoid of Keras 3, PyTorch and JAX."""
+    return jnp.clip(z / 6 + 0.5, 0.0, 1.0)
+
+
+def forget_from_input(i: Array, f: Array) -> tuple[Array, Array]:
+    """Gives f = 1 − i beside i."""
+    return i, 1.0 - i
+
+
+def input_from_forget(i: Array, f: Array) -> tuple[Array, Array]:
+    """Gives i = 1 − f beside f."""
+    return 1.0 - f, f
+
+
+@dataclass(frozen=True)
+class Normed:
+    """Gives LN(x·W_x) + LN(h·W_h) + b, each normalised over all gates together: z `[..., G, H]`."""
+
+    epsilon: float
+
+    def __call__(self, params: LSTMParams, x: Array, h: Array, product: Any) -> Array:
+        norm: Any = params.norm  # there is one: the row says so, and it was checked
+        z_x = normalised(product("x", (x, params.w_x)), norm.x, norm.x_shift, 2, self.epsilon)
+        z_h = normalised(product("h", (h, params.w_h)), norm.h, norm.h_shift, 2, self.epsilon)
+        biases = (jnp.broadcast_to(b.astype(z_x.dtype), z_x.shape) for b in (params.b, params.b_h) if b is not None)
+        return sum(biases, z_x + z_h)
+
+
+@dataclass(frozen=True)
+class NormedCell:
+    """Gives LN(c)."""
+
+    epsilon: float
+
+    def __call__(self, params: LSTMParams, c: Array) -> Array:
+        norm: Any = params.norm
+        return normalised(c, norm.c, norm.c_shift, 1, self.epsilon)
+
+
+def normalised(z: Array, gain: Array, shift: Array | None, axes: int, epsilon: float) -> Array:
+    """Gives (z − mean) / √(variance + ε) · gain + shift over the last axes (Ba et al. 2016, eq. 3 and 4)."""
+    over = tuple(range(-axes, 0))
+    centred = z - z.mean(over, keepdims=True)
+    scaled = centred * jax.lax.rsqrt((centred * centred).mean(over, keepdims=True) + epsilon)
+    scaled = scaled * jnp.broadcast_to(gain.astype(z.dtype), z.shape)
+    return scaled if shift is None else scaled + jnp.broadcast_to(shift.astype(z.dtype), z.shape)
+
+
+GREFF = "Greff, Srivastava, Koutník, Steunebrink & Schmidhuber (2017)"
+BA = "Ba, Kiros & Hinton (2016)"
+PEEPHOLE = Cell("peephole", "Gers & Schmidhuber (2000)", has=("w_c",))
+EPSILON = 1e-5
+
+
+def _hard(name: str, paper: str, sigma: Activation) -> Cell:
+    return Cell(name, paper, i=sigma, f=sigma, o=sigma)
+
+
+_ROWS = (
+    VANILLA,
+    PEEPHOLE,
+    replace(PEEPHOLE, name="nig", paper=GREFF, blocks=("f", "g", "o")),
+    replace(PEEPHOLE, name="nfg", paper=GREFF, blocks=("i", "g", "o")),
+    replace(PEEPHOLE, name="nog", paper=GREFF, blocks=("i", "f", "g")),
+    replace(PEEPHOLE, name="niaf", paper=GREFF, g=identity),
+    replace(PEEPHOLE, name="noaf", paper=GREFF, squash=identity),
+    replace(PEEPHOLE, name="cifg", paper=GREFF, blocks=("i", "g", "o"), couple=forget_from_input),
+    replace(PEEPHOLE, name="cifg_mirror", paper="as cifg", blocks=("f", "g", "o"), couple=input_from_forget),
+    replace(PEEPHOLE, name="fgr", paper=GREFF, has=("w_c", "w_r"), feeds=("i", "f", "o")),
+    replace(VANILLA, name="no_forget_gate", paper="none", blocks=("i", "g", "o")),
+    replace(PEEPHOLE, name="projection", paper="Sak, Senior & Beaufays (2014)"),
+    Cell("layer_norm", BA, has=("norm",), join=Normed(EPSILON), inside=NormedCell(EPSILON)),
+    Cell("layer_norm_carried", "TensorFlow Addons", has=("norm",), join=Normed(1e-3), carry=NormedCell(1e-3)),
+    _hard("hard_sigmoid_fifth", "Keras 2, ONNX", hard_sigmoid_fifth),
+    _hard("hard_sigmoid_sixth", "Keras 3", hard_sigmoid_sixth),
+)
+CELLS = MappingProxyType({row.name: row for row in _ROWS} | {"np": VANILLA})
+"""All cells by name; the head of this file has their equations."""
+
+
+def find_cell(cell: Cell | str) -> Cell:
+    """Gives a row by its name, or the row itself.
+
+    Raises:
+        ValueError: there is no cell of that name; the message has them all.
+    """
+    if isinstance(cell, Cell):
+        return cell
+    checks.one_of("cell", cell, tuple(CELLS))
+    return CELLS[cell]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Limits every number to [−limit, limit]; beyond it no gradient passes."""
+
+    limit: float
+
+    def __call__(self, z: Array) -> Array:
+        return jnp.clip(z, -self.limit, self.limit)
+
+
+@dataclass(frozen=True)
+class ClipCell:
+    """Limits c before it is carried on and shown (TensorFlow's `cell_clip`)."""
+
+    limit: float
+
+    def __call__(self, params: LSTMParams, c: Array) -> Array:
+        return jnp.clip(c, -self.limit, self.limit)
+
+
+def clip_cell(cell: Cell | str, limit: float) -> Cell:
+    """Gives a cell with c limited to [−limit, limit] at every step, as TensorFlow's `cell_clip` does."""
+    row = find_cell(cell)
+    return replace(row, name=f"{row.name}, c clipped at {limit}", carry=ClipCell(limit))
+
+
+def clip_inputs(cell: Cell | str, limit: float) -> Cell:
+    """Gives a cell with its pre-activations limited to [−limit, limit], as the attribute `clip` of ONNX does."""
+    row = find_cell(cell)
+    return replace(row, name=f"{row.name}, inputs clipped at {limit}", limit=Clip(limit))

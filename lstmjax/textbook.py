@@ -1,0 +1,82 @@
+"""The form of the textbooks, z = W·[x, h] + b, as a view of the same parameters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from lstmjax.types import GATES, Array, LSTMParams
+
+
+class Concatenated(NamedTuple):
+    """The textbook form W·[x, h] + b of the same parameters; see `to_concatenated`."""
+
+    w: Array  # [4H, I + P], rows: all of i, then f, g, o; columns: x, then h
+    b: Array | None  # [4H]
+
+
+def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concatenated:
+    """Gives the parameters as the textbooks write them: z = W·[x, h] + b.
+
+    Args:
+        params: parameters with one bias, or with two if `sum_biases`.
+        sum_biases: write b + b_h as the one bias; without it two biases are refused, since their
+            sum cannot be taken apart again.
+
+    Returns:
+        `Concatenated`: w `[4H, I + P]`, b `[4H]` or None. Row k·H + j is unit j of gate k. A
+        projection is no part of W; hand `params.w_p` to `from_concatenated`.
+
+    Raises:
+        ValueError: there are two biases and `sum_biases` is not set.
+
+    >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
+    >>> to_concatenated(params).w.shape
+    (40, 15)
+    """
+    if params.b_h is not None and not sum_biases:
+        raise ValueError(
+            "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."
+        )
+    rows = jnp.concatenate([params.w_x, params.w_h])  # [I + P, G, H]
+    w = rows.reshape(rows.shape[0], -1).T
+    biases = [b for b in (params.b, params.b_h) if b is not None]
+    return Concatenated(w, sum(biases[1:], biases[0]).reshape(-1) if biases else None)
+
+
+def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = None) -> LSTMParams:
+    """Gives the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
+
+    Args:
+        w: `[4H, I + P]`, rows i, f, g, o; columns x, then h. P = H without a projection.
+        b: `[4H]` or None.
+        w_p: projection `[H, P]`, if there is one.
+
+    Raises:
+        ValueError: the sizes of w, b and w_p do not fit each other.
+
+    >>> params = from_concatenated(jnp.ones((40, 15)), jnp.ones(40))
+    >>> params.w_x.shape, params.w_h.shape, params.b.shape
+    ((5, 4, 10), (10, 4, 10), (4, 10))
+    """
+    w = jnp.asarray(w)
+    if w.ndim != 2 or w.shape[0] % len(GATES):
+        raise ValueError(f"w has shape {w.shape}, expected [4H, I + P]: four gates of H rows each.")
+    hidden = w.shape[0] // len(GATES)
+    w_p = None if w_p is None else jnp.asarray(w_p)
+    width = hidden if w_p is None else w_p.shape[-1]
+    if w_p is not None and w_p.shape != (hidden, width):
+        raise ValueError(
+            f"w_p has shape {w_p.shape}, expected [H, P] with H = {hidden} from the {w.shape[0]} rows of w."
+        )
+    if w.shape[1] <= width:
+        raise ValueError(
+            f"w has {w.shape[1]} columns, expected I + {width} with I at least 1: the columns of x, then of h."
+        )
+    if b is not None and jnp.shape(b) != (w.shape[0],):
+        raise ValueError(f"b has shape {jnp.shape(b)}, expected [4H] = ({w.shape[0]},), one number for a row of w.")
+    columns = w.T.reshape(-1, len(GATES), hidden)  # [I + P, G, H]
+    split = columns.shape[0] - width
+    bias = None if b is None else jnp.asarray(b).reshape(len(GATES), hidden)
+    return LSTMParams(columns[:split], columns[split:], bias, None, w_p)

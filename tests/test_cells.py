@@ -1,0 +1,150 @@
+"""Every row of the table of cells against its own NumPy oracle: values, and gradients by complex numbers."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from against import B, H, I, P, T, random_like
+from tolerances import assert_close
+
+from lstmjax import (
+    CELLS,
+    Bidirectional,
+    Cell,
+    LSTMParams,
+    Step,
+    cell_step,
+    clip_cell,
+    clip_inputs,
+    init_params,
+    lstm,
+    stacked,
+)
+from lstmjax.oracle_cells import STEPS, run
+
+TINY = 1e-30
+
+
+def drawn(name, seed=0, *, inputs=I, width=None, bias="single"):
+    """Parameters of a cell with every number random, xs `[B, T, I]`, and a state."""
+    rng = np.random.default_rng(seed)
+    width = P if name == "projection" else width
+    shape = partial(init_params, jax.random.key(0), inputs, H, cell=name, projection_size=width, bias=bias)
+    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    params = random_like(rng, jax.eval_shape(partial(shape, dtype=dtype)))
+    params = jax.tree.map(lambda a: 0.6 * a, params)
+    xs = jnp.asarray(rng.normal(size=(B, T, inputs)))
+    sizes = [width or H, H, *(H for _ in CELLS[name].feeds)]
+    return params, xs, tuple(jnp.asarray(rng.normal(size=(B, n)) * 0.5) for n in sizes)
+
+
+def numbers(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def of_oracle(name, params, xs, state):
+    """The oracle on each sequence of a batch."""
+    each = [run(name, params, xs[n], tuple(s[n] for s in state)) for n in range(len(xs))]
+    return jax.tree.map(lambda *a: np.stack(a), *each)
+
+
+def test_every_row_has_an_oracle_and_a_paper():
+    assert STEPS.keys() == CELLS.keys()
+    assert all(row.paper and hash(row) for row in CELLS.values())
+    assert CELLS["np"] is CELLS["vanilla"]
+    assert len({row.name for row in CELLS.values()}) == len(CELLS) - 1
+
+
+@pytest.mark.parametrize("bias", ["single", "double", None])
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("x64")
+def test_values_are_the_oracles(name, bias):
+    params, xs, state = drawn(name, bias=bias)
+    end, steps = jax.jit(partial(lstm, cell=name, emit="step"))(params, xs, state)
+    expected, expected_end = of_oracle(name, numbers(params), np.asarray(xs), numbers(state))
+    assert_close(end, jax.tree.map(jnp.asarray, expected_end))
+    assert_close(steps, jax.tree.map(jnp.asarray, Step(*expected)))
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("x64")
+def test_gradients_are_the_oracles(name):
+    """The gradient of a random sum of everything, along each coordinate axis of everything that goes in."""
+    arguments = drawn(name, 1)
+    weights = random_like(np.random.default_rng(2), jax.eval_shape(partial(lstm, cell=name, emit="step"), *arguments))
+
+    def loss(*arguments):
+        values = lstm(*arguments, cell=name, emit="step")
+        return sum(jax.tree.leaves(jax.tree.map(lambda a, w: (a * w).sum(), values, weights)))
+
+    grads = jax.jit(jax.grad(loss, (0, 1, 2)))(*arguments)
+    (end, steps), leaves = numbers(weights), jax.tree.leaves(numbers(arguments))
+    structure = jax.tree.structure(arguments)
+
+    def slope(leaf, place):
+        moved = [a.astype(complex) for a in leaves]
+        moved[leaf][place] += 1j * TINY
+        shown, after = of_oracle(name, *jax.tree.unflatten(structure, moved))
+        pairs = zip(jax.tree.leaves((after, tuple(shown))), jax.tree.leaves((end, tuple(steps))), strict=True)
+        return sum((a * w).sum() for a, w in pairs).imag / TINY
+
+    expected = [
+        np.array([slope(n, place) for place in np.ndindex(a.shape)]).reshape(a.shape) for n, a in enumerate(leaves)
+    ]
+    assert_close(grads, jax.tree.unflatten(structure, map(jnp.asarray, expected)), gradient=True)
+
+
+def test_a_limited_cell_and_limited_inputs():
+    params, xs, state = drawn("vanilla", 3)
+    _, cs = lstm(params, xs, state, emit="c", cell=clip_cell("vanilla", 0.1))
+    assert jnp.abs(cs).max() == pytest.approx(0.1)
+    _, steps = lstm(params, 9 * xs, state, emit="step", cell=clip_inputs("vanilla", 0.5))
+    np.testing.assert_allclose(steps.i, jax.nn.sigmoid(jnp.clip(steps.z_i, -0.5, 0.5)), rtol=1e-6)
+    assert jnp.abs(steps.z_i).max() > 0.5
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_an_untrained_peephole_cell_is_the_vanilla_one(name):
+    fresh = init_params(jax.random.key(0), I, H, cell=name, projection_size=P if name == "projection" else None)
+    row = CELLS[name]
+    assert fresh.w_x.shape == (I, len(row.blocks), H)
+    assert (fresh.w_c is not None) == ("w_c" in row.has)
+    if "w_c" in row.has:
+        assert not fresh.w_c.any()
+    if "f" in row.blocks:
+        assert (fresh.gate("f", row.blocks).b == 1).all()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(fresh))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_stacks_half_precision_and_vmap(name):
+    one = partial(init_params, hidden_size=H, cell=name, projection_size=P if name == "projection" else None)
+    width = P if name == "projection" else H
+    keys = jax.random.split(jax.random.key(0), 3)
+    layers = (Bidirectional(one(keys[0], I), one(keys[1], I)), one(keys[2], 2 * width))
+    xs = jax.random.normal(jax.random.key(1), (B, T, I))
+    _, ys = stacked(layers, xs, cell=name, lengths=jnp.array([T, 2, 0]))
+    assert ys.shape == (B, T, width)
+    assert not ys[1, 2:].any()
+    _, half = stacked(layers, xs, cell=name, dtype=jnp.bfloat16)
+    assert half.dtype == jnp.bfloat16
+    alone = jax.vmap(lambda x: stacked(layers, x, cell=name)[1])(xs)
+    np.testing.assert_allclose(alone, stacked(layers, xs, cell=name)[1], atol=2e-6)
+
+
+def softplus_candidate(z):
+    return jax.nn.softplus(z)
+
+
+def test_a_cell_of_ones_own():
+    mine = dataclasses.replace(CELLS["peephole"], name="mine", g=softplus_candidate)
+    params, xs, state = drawn("peephole", 5)
+    (h, _), steps = lstm(params, xs, state, cell=mine, emit="step")
+    np.testing.assert_allclose(steps.g, jax.nn.softplus(steps.z_g), rtol=1e-6)
+    (same, _), _ = lstm(params, xs, state, step=partial(cell_step, cell=mine))
+    np.testing.assert_array_equal(h, same)
+    assert isinstance(mine, Cell)
+    assert isinstance(params, LSTMParams)
