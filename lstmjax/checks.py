@@ -183,18 +183,6 @@ def check_cell_inputs(params: LSTMParams, state: tuple[Array, ...], x: Array, ce
             )
 
 
-def check_carry(carry: object, params: LSTMParams, batch: tuple[int, ...]) -> None:
-    """Refuses a carry that is not Flax's (c, h) for these parameters."""
-    if not isinstance(carry, tuple | list) or len(carry) != 2:
-        raise ValueError(f"carry is {kind(carry)}, expected the tuple (c, h), as initialize_carry gives it.")
-    for part, value, size in zip("ch", carry, (params.hidden_size, params.output_size), strict=True):
-        if jnp.shape(value) != (*batch, size):
-            raise ValueError(
-                f"carry {part} has shape {jnp.shape(value)}, expected {(*batch, size)}. Is the carry (c, h), as Flax "
-                "has it, and not (h, c)?"
-            )
-
-
 def check_features(name: str, xs: Array, params: PyTree, layout: str = "[..., I]") -> None:
     """Refuses inputs whose last axis or dtype is not that of the parameters."""
     if xs.ndim < 1 or not jnp.issubdtype(xs.dtype, jnp.floating):
@@ -288,18 +276,26 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
 
 def check_stepped(pair: object, step: object) -> None:
     """Refuses a step of one's own that does not give (state, y)."""
-    if not isinstance(pair, tuple) or len(pair) != 2:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else kind(pair)
         raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
 
 
+def check_alike(name: str, reset_state: PyTree, state: PyTree) -> None:
+    """Refuses a state to return to that is not built as the state is."""
+    there, wanted = (str(jax.tree.structure(s)) for s in (reset_state, state))
+    if there != wanted:
+        raise ValueError(f"{name} has the structure {there}, but state has {wanted}. Pass one that is built alike.")
+
+
 def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
-    """Tells whether the state of a step of one's own is an (h, c), with the batch axes or without."""
-    return (
-        isinstance(state, tuple)
-        and len(state) == len(like)
-        and all(jnp.shape(s) in (z.shape[-1:], batch + z.shape[-1:]) for s, z in zip(state, like, strict=True))
-    )
+    """Tells whether the state of a step of one's own is a plain (h, c): both with the batch axes, or both without."""
+    if type(state) is not tuple or not all(
+        hasattr(s, "dtype") and jnp.issubdtype(s.dtype, jnp.floating) for s in state
+    ):
+        return False
+    shapes, wanted = [jnp.shape(s) for s in state], [z.shape for z in like]
+    return shapes == wanted or [batch + shape for shape in shapes] == wanted
 
 
 def check_state_tuple(name: str, state: PyTree, feeds: tuple[str, ...]) -> None:
@@ -315,6 +311,8 @@ def check_state(
     check_state_tuple(name, state, feeds)
     for part, value, target in zip(("h", "c", *feeds), state, like, strict=True):
         size = target.shape[-1:]
+        if not hasattr(value, "shape"):
+            raise TypeError(f"{name} {part} is {kind(value)}, expected an array: jnp.asarray({part}).")
         if value.shape not in (size, batch + size):
             either = "" if not batch else f" or {size} for all sequences alike"
             raise ValueError(

@@ -78,8 +78,8 @@ def lstm(
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
             also handed those of the keywords `aux`, `product` and `emit` that it names. It must be
             hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
-            it emits, if no `Step`, is ys as it stands. With params of its own it needs a `state`,
-            whose dtypes are left as they are.
+            it emits, if no `Step`, is ys as it stands and begins with the batch axes. With params of
+            its own it needs a `state`, whose dtypes are left as they are.
         dtype: dtype of the computation; params, xs and h are cast to it. None: that of params. c
             stays in float32 when it is bfloat16 or float16.
         checkpoint: None, "sqrt" or a segment length: save memory in the backward pass by computing
@@ -107,12 +107,13 @@ def lstm(
     step = resolve(step, cell)
     if key is not None:
         checks.check_key("key", key)
-    if isinstance(step, CellStep):
-        checks.check_params(params, step.cell)
-    params, xs = jax.tree.map(jnp.asarray, params), jnp.asarray(xs)
+    params = jax.tree.map(jnp.asarray, params)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
-        params, xs = cast(params, dtype), cast(xs, dtype)
+        params = cast(params, dtype)
+    if isinstance(step, CellStep):
+        checks.check_params(params, step.cell)
+    xs = jnp.asarray(xs) if dtype is None else cast(jnp.asarray(xs), dtype)
     checks.check_sequence(xs, params, time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
     flags = step_flags("resets", resets, xs, time_major)
@@ -123,11 +124,15 @@ def lstm(
         valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
         xs = jnp.moveaxis(xs, axis, 0)
     begin = partial(initial_state, params, xs, step=step, force=dtype is not None)
+    state = begin("state", state)
+    if flags is not None:
+        reset_state = begin("reset_state", reset_state)
+        checks.check_alike("reset_state", reset_state, state)
     state, ys = _scan(
         params,
         xs,
-        begin("state", state),
-        None if flags is None else (begin("reset_state", reset_state), flags),
+        state,
+        None if flags is None else (reset_state, flags),
         valid,
         key,
         step=step,
@@ -234,7 +239,9 @@ class Plain:
     def of(cls, step: Callable[..., tuple[PyTree, PyTree]]) -> Plain:
         named = inspect.signature(step).parameters
         everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
-        return cls(step, tuple(n for n in ("aux", "product", "emit") if everything or n in named))
+        bound = getattr(step, "keywords", {})  # what a partial has been given stays
+        words = ("aux", "product", "emit")
+        return cls(step, tuple(n for n in words if (everything or n in named) and n not in bound))
 
     def __call__(
         self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
@@ -290,7 +297,7 @@ def tied_zero(tree: PyTree) -> Array:
     """Gives a zero made from the arrays of a tree, so that in `shard_map` it varies over the same mesh axes."""
     leaves = jax.tree.leaves(tree)
     leaves = [jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a for a in leaves]
-    zeros = (jnp.atleast_1d(jax.lax.stop_gradient(a))[:0].astype(jnp.float32).sum() for a in leaves)
+    zeros = (jnp.atleast_1d(jax.lax.stop_gradient(a))[:0].real.astype(jnp.float32).sum() for a in leaves)
     return sum(zeros, jnp.float32(0))
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lstmjax import checks
+from lstmjax.carry import check_carry
 from lstmjax.cell import Emit, cell_step
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import cast
@@ -345,7 +346,7 @@ class LSTMCell(_Initial, nn.RNNCellBase):
         params = self._held("cell", inputs, init_params, self.features)
         if self.dtype is not None:
             params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
-        checks.check_carry(carry, params, inputs.shape[:-1])
+        check_carry(carry, params, inputs.shape[:-1])
         c, h = carry
         (h, c), y = cell_step(params, (h, c), inputs)
         return (c, h), y

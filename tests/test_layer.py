@@ -1,6 +1,8 @@
 """`lstm` against the oracle in float64, values and gradients, and what must hold between its own calls."""
 
 import itertools
+from functools import partial
+from typing import NamedTuple
 
 import against
 import jax
@@ -10,7 +12,7 @@ import pytest
 from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, values_and_pull
 from tolerances import assert_close
 
-from lstmjax import Step, cell_step, lstm
+from lstmjax import Step, cell_step, lstm, product
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -388,6 +390,53 @@ def test_a_step_of_ones_own_takes_one_state_for_all_sequences():
     double = jax.tree.map(lambda a: a.astype(jnp.float32), one)
     found = lstm(params, xs, double, step=own_step, dtype=jnp.float64)
     assert_close(found, lstm(params, xs, double, dtype=jnp.float64))
+
+
+class Pair(NamedTuple):
+    h: jax.Array
+    c: jax.Array
+
+
+def test_the_state_of_a_step_of_ones_own_is_left_as_it_is():
+    """Even where it looks like an (h, c) without batch axes, has a type of its own, or no numbers."""
+    params, xs, *_ = drawn(23)
+    xs = jnp.concatenate([xs, xs[:1]])  # as many sequences as units
+    zeros, counts = jnp.zeros((H, H)), jnp.linspace(0.0, 30.0, H)
+
+    def count(params, state, x):
+        return (state[0], state[1] + 1), state[0]
+
+    (_, end), _ = lstm(params, xs, (zeros, counts), step=count)
+    np.testing.assert_array_equal(end, counts + T)
+
+    def paired(params, state, x):
+        (h, c), _ = cell_step(params, (state.h, state.c), x)
+        return Pair(h, c), h
+
+    pair, _ = lstm(params, xs, Pair(zeros, zeros), step=paired)
+    assert_close(pair, Pair(*lstm(params, xs)[0]))
+
+    def flips(params, state, x):
+        return [(state[0], ~state[1]), x]
+
+    (_, odd), _ = lstm(params, xs, (zeros, zeros > 0), step=flips)
+    assert odd.all()
+
+
+def test_what_a_partial_was_given_stays():
+    params, xs, *_ = drawn(23)
+
+    def doubled(site, *terms, bias=()):
+        return 2 * product(site, *terms, bias=bias)
+
+    twice = jax.tree.map(lambda a: 2 * a, params)
+    assert_close(lstm(params, xs, step=partial(cell_step, product=doubled)), lstm(twice, xs))
+
+
+def test_parameters_of_several_dtypes_are_cast_before_they_are_compared():
+    params, xs, *_ = drawn(23)
+    mixed = params._replace(b=params.b.astype(jnp.float32))
+    assert_close(lstm(mixed, xs, dtype=jnp.float64), lstm(params._replace(b=mixed.b.astype(jnp.float64)), xs))
 
 
 def own_step(params, state, x, *, emit):

@@ -121,6 +121,17 @@ MESSAGES = {
         "w_c is given, but the cell 'vanilla' has none. Were these parameters made for another cell? Pass cell= to "
         "both init_params and the layer.",
     ),
+    "state-lists": (
+        lambda: lstm(PARAMS, XS, ([0.0] * H, [0.0] * H)),
+        TypeError,
+        "state h is a list, expected an array: jnp.asarray(h).",
+    ),
+    "reset-state-structure": (
+        lambda: lstm(PARAMS, XS, (*STATE, STATE[0]), step=plain, resets=np.ones((B, T), bool)),
+        ValueError,
+        "reset_state has the structure PyTreeDef((*, *)), but state has PyTreeDef((*, *, *)). Pass one that is built "
+        "alike.",
+    ),
     "cell-and-step": (
         lambda: lstm(PARAMS, XS, STATE, step=plain, cell="vanilla"),
         ValueError,
@@ -604,7 +615,20 @@ def test_a_backend_that_is_not_there_is_refused():
         lstm(PARAMS, XS, backend="tpu")
 
 
-CORE = ["types", "textbook", "checks", "cells", "published", "cell", "init", "wrappers", "layer", "stack", "networks"]
+CORE = [
+    "types",
+    "textbook",
+    "checks",
+    "carry",
+    "cells",
+    "published",
+    "cell",
+    "init",
+    "wrappers",
+    "layer",
+    "stack",
+    "networks",
+]
 
 
 def raised(module):

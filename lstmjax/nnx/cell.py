@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
+import jax
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from lstmjax import checks
+from lstmjax.carry import check_carry
 from lstmjax.cell import cell_step
 from lstmjax.init import init_params
 from lstmjax.layer import cast
@@ -89,7 +91,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         params = self.to_params()
         if self.dtype is not None:
             params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
-        checks.check_carry(carry, params, inputs.shape[:-1])
+        check_carry(carry, params, inputs.shape[:-1])
         c, h = carry
         (h, c), y = cell_step(params, (h, c), inputs)
         return (c, h), y
@@ -116,7 +118,8 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         if rngs is None:
             raise ValueError("rngs is None, but carry_init draws. Pass rngs=nnx.Rngs(...).")
         stream: Any = rngs.carry if isinstance(rngs, flax_nnx.Rngs) else rngs
-        c, h = (carry_init(stream(), shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
+        keys = (stream(), stream()) if callable(stream) else jax.random.split(stream)
+        c, h = (carry_init(key, shape, kind) for key, shape, kind in zip(keys, shapes, dtypes, strict=True))
         return c, h
 
     @property
