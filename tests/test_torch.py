@@ -10,7 +10,7 @@ from tolerances import assert_close
 from lstmjax import LSTMParams, lstm
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.peers]
 
 
 def gates_on_an_axis(value):

@@ -1,0 +1,106 @@
+"""Haiku and Equinox: `haiku.LSTM` by its parameters, `equinox.nn.LSTMCell` by its fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, read, to_jax, write
+from lstmjax.stack import Layers
+from lstmjax.types import Bidirectional
+
+HAIKU, EQUINOX = LAYOUTS["haiku"], LAYOUTS["equinox"]
+
+
+def from_haiku(params: Mapping[str, Any]) -> Layers:
+    """Gives the LSTM layers among Haiku's parameters, in the order of their names.
+
+    Haiku adds 1 to the forget gate at run time; here it is stored in b. Everything else is carried over
+    bit by bit, and b's f to the rounding of b + 1.
+
+    Args:
+        params: what `haiku.transform(...).init` gives: {"lstm/linear": {"w", "b"}, …}.
+
+    Raises:
+        ConvertError: there is no LSTM among them, or its arrays do not fit.
+    """
+    names = [name for name in params if re.search(r"(^|/)lstm(_\d+)?/(~/)?linear$", name)]
+    if not names:
+        raise ConvertError(f"there is no lstm/linear among {', '.join(map(repr, params))}")
+    layers = []
+    for name in sorted(names, key=lambda name: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", name)]):
+        w, b = np.asarray(params[name]["w"]), np.asarray(params[name]["b"])
+        width = w.shape[-1] // 4
+        if w.ndim != 2 or w.shape[0] <= width:
+            raise ConvertError(f"{name}: w has shape {w.shape}, expected (I + H, 4H)")
+        layers.append(read(HAIKU, Fused(w[:-width], w[-width:], b), f"{name}: "))
+    return to_jax(tuple(layers))
+
+
+def to_haiku(layers: Any, *, names: Sequence[str] | None = None, sum_biases: bool = False) -> dict[str, dict[str, Any]]:
+    """Gives Haiku's parameters of these layers; b's f without the 1 that Haiku adds at run time.
+
+    Args:
+        layers: a tuple of layers in one direction, or one `LSTMParams`.
+        names: of the modules; None: lstm/linear, lstm_1/linear, …
+        sum_biases: add two biases up; without it they are refused, since Haiku keeps one.
+
+    Raises:
+        ConvertError: Haiku's LSTM has no place for something, such as a second direction.
+    """
+    layers = as_layers(layers)
+    names = names or ["lstm/linear", *(f"lstm_{n}/linear" for n in range(1, len(layers)))]
+    if len(names) != len(layers):
+        raise ConvertError(f"names has {len(names)} entries, but there are {len(layers)} layers")
+    result = {}
+    for n, (name, layer) in enumerate(zip(names, layers, strict=True)):
+        if isinstance(layer, Bidirectional):
+            raise ConvertError(f"layer {n}: haiku.LSTM runs in one direction; convert the two one by one")
+        fused = write(HAIKU, layer, sum_biases=sum_biases, where=f"layer {n}: ")
+        result[name] = to_jax({"w": np.concatenate([fused.w_x, fused.w_h]), "b": fused.b})
+    return result
+
+
+def from_equinox(cell: Any) -> Layers:
+    """Gives the layer of an `equinox.nn.LSTMCell`, or the layers of a sequence of them, bit by bit."""
+    cells = cell if isinstance(cell, list | tuple) else (cell,)
+    layers = []
+    for n, one in enumerate(cells):
+        if not all(hasattr(one, name) for name in ("weight_ih", "weight_hh", "bias")):
+            raise ConvertError(f"cell is a {type(one).__name__}, expected an equinox.nn.LSTMCell")
+        b = None if one.bias is None else np.asarray(one.bias)
+        layers.append(read(EQUINOX, Fused(np.asarray(one.weight_ih), np.asarray(one.weight_hh), b), f"cell {n}: "))
+    return to_jax(tuple(layers))
+
+
+def to_equinox(layers: Any, *, sum_biases: bool = False) -> tuple[Any, ...]:
+    """Gives an `equinox.nn.LSTMCell` for each layer.
+
+    Args:
+        layers: a tuple of layers in one direction, or one `LSTMParams`.
+        sum_biases: add two biases up; without it they are refused, since Equinox keeps one.
+
+    Raises:
+        ConvertError: Equinox' cell has no place for something.
+    """
+    import equinox
+    import jax
+
+    cells = []
+    for n, layer in enumerate(as_layers(layers)):
+        if isinstance(layer, Bidirectional):
+            raise ConvertError(f"layer {n}: equinox.nn.LSTMCell runs in one direction; convert the two one by one")
+        fused = write(EQUINOX, layer, sum_biases=sum_biases, where=f"layer {n}: ")
+        sizes = {"input_size": layer.input_size, "hidden_size": layer.hidden_size, "use_bias": fused.b is not None}
+        blank = equinox.filter_eval_shape(equinox.nn.LSTMCell, **sizes, key=jax.random.key(0))
+        values = to_jax([a for a in fused if a is not None])
+        cells.append(equinox.tree_at(_arrays, blank, values))
+    return tuple(cells)
+
+
+def _arrays(cell: Any) -> list[Any]:
+    """Gives those of a cell's arrays that are there."""
+    return [a for a in (cell.weight_ih, cell.weight_hh, cell.bias) if a is not None]

@@ -1,0 +1,197 @@
+"""How each framework lays out the weights of one layer in one direction: a table, and the one engine that reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax import checks
+from lstmjax.types import GATES, Bidirectional, LSTMParams
+
+
+class ConvertError(ValueError):
+    """What cannot be carried over without losing something, or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row. N is I or P, the width of what is multiplied.
+
+    `order`: gates along the fused axis. `rows`: the fused axis comes first, `[4H, N]`, else last,
+    `[N, 4H]`. `biases`: how many the framework keeps. `always`: it keeps them even if they are zero.
+    `added`: what it adds to the forget gate at run time and does not store; `LSTMParams` stores it.
+    `projection`: it knows one. `state`: the order of its state.
+    """
+
+    name: str
+    order: str = "ifgo"
+    rows: bool = False
+    biases: int = 1
+    always: bool = False
+    added: float = 0.0
+    projection: bool = False
+    state: str = "hc"
+
+
+LAYOUTS = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Layout("torch", rows=True, biases=2, projection=True),
+            Layout("cudnn", rows=True, biases=2, always=True),
+            Layout("keras"),
+            Layout("linen", always=True, state="ch"),
+            Layout("nnx", always=True, state="ch"),
+            Layout("haiku", order="igfo", always=True, added=1.0),
+            Layout("equinox", rows=True),
+            Layout("onnx", order="iofg", rows=True, biases=2),
+        )
+    }
+)
+"""All layouts by name, read from the frameworks' sources."""
+
+
+class Fused(NamedTuple):
+    """The arrays of one layer in one direction as a framework has them; None is not there."""
+
+    w_x: Any  # [I, 4H] or [4H, I]
+    w_h: Any  # [P, 4H] or [4H, P]
+    b: Any = None  # [4H]
+    b_h: Any = None  # [4H]
+    w_p: Any = None  # [H, P] or [P, H]
+
+
+def read(layout: Layout, fused: Fused, where: str = "") -> LSTMParams:
+    """Gives `LSTMParams` of NumPy arrays from those of a framework; `where` names them in messages."""
+    hidden = _hidden(layout, fused, where)
+
+    def matrix(a: np.ndarray) -> Any:
+        return _gates(layout, (a.T if layout.rows else a).reshape(-1, len(GATES), hidden))
+
+    def bias(b: np.ndarray | None, added: float) -> Any:
+        if b is None:
+            return None
+        b = _gates(layout, b.reshape(len(GATES), hidden))
+        if added:
+            b = b.copy()
+            b[GATES.index("f")] += np.asarray(added, b.dtype)
+        return b
+
+    b = fused.b
+    if b is None and layout.added:
+        b = np.zeros(len(GATES) * hidden, fused.w_x.dtype)
+    w_p = None if fused.w_p is None else (fused.w_p.T if layout.rows else fused.w_p)
+    return LSTMParams(matrix(fused.w_x), matrix(fused.w_h), bias(b, layout.added), bias(fused.b_h, 0.0), w_p)
+
+
+def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where: str = "") -> Fused:
+    """Gives the arrays of a framework from `LSTMParams`.
+
+    Raises:
+        ConvertError: the framework has no place for something; the message names it and the remedy.
+    """
+    params = jax.tree.map(np.asarray, params)
+    _refuse(layout, params, sum_biases, where)
+
+    def flat(a: np.ndarray) -> np.ndarray:
+        ordered = np.take(a, [GATES.index(gate) for gate in layout.order], axis=-2)
+        return ordered.reshape(*a.shape[:-2], -1)
+
+    def matrix(a: np.ndarray) -> Any:
+        return np.ascontiguousarray(flat(a).T if layout.rows else flat(a))
+
+    b, b_h = params.b, params.b_h
+    if layout.biases == 1 and b_h is not None:
+        b, b_h = (b_h if b is None else b + b_h), None
+    if b is None and (layout.always or b_h is not None or layout.added):
+        b = np.zeros(params.w_x.shape[1:], params.w_x.dtype)
+    if layout.added and b is not None:
+        b = b.copy()
+        b[GATES.index("f")] -= np.asarray(layout.added, b.dtype)
+    if layout.biases == 2 and b is not None and b_h is None:
+        b_h = np.zeros_like(b)
+    w_p = None if params.w_p is None else np.ascontiguousarray(params.w_p.T if layout.rows else params.w_p)
+    b, b_h = (None if a is None else flat(a) for a in (b, b_h))
+    return Fused(matrix(params.w_x), matrix(params.w_h), b, b_h, w_p)
+
+
+def _gates(layout: Layout, a: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.take(a, [layout.order.index(gate) for gate in GATES], axis=-2))
+
+
+def _hidden(layout: Layout, fused: Fused, where: str) -> int:
+    """Gives H, after a look at whether all arrays agree on it."""
+    axis = 0 if layout.rows else -1
+    for name, a in (("input", fused.w_x), ("recurrent", fused.w_h)):
+        if a.ndim != 2:
+            raise ConvertError(f"{where}the {name} weights have shape {a.shape}, expected a matrix")
+    wide = fused.w_x.shape[axis]
+    hidden = wide // len(GATES)
+    width = hidden if fused.w_p is None else fused.w_p.shape[0 if layout.rows else -1]
+    want = (wide, width) if layout.rows else (width, wide)
+    if wide % len(GATES) or fused.w_h.shape != want:
+        raise ConvertError(
+            f"{where}the input weights have shape {fused.w_x.shape} and the recurrent ones {fused.w_h.shape}; for four "
+            f"gates of H units the latter should be {want}. Is this an LSTM?"
+        )
+    for name, b in (("bias", fused.b), ("second bias", fused.b_h)):
+        if b is not None and b.shape != (wide,):
+            raise ConvertError(f"{where}the {name} has shape {b.shape}, expected ({wide},)")
+    return hidden
+
+
+def _refuse(layout: Layout, params: LSTMParams, sum_biases: bool, where: str) -> None:
+    words = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation"}
+    for name, word in words.items():
+        if getattr(params, name) is not None:
+            raise ConvertError(f"{where}{layout.name} has no place for {name} ({word}): its LSTM is the vanilla cell")
+    if params.w_x.shape[1] != len(GATES):
+        raise ConvertError(
+            f"{where}the parameters have {params.w_x.shape[1]} gate blocks, but {layout.name} has an LSTM of four "
+            "gates: i, f, g, o"
+        )
+    if params.w_p is not None and not layout.projection:
+        raise ConvertError(f"{where}{layout.name} has no place for w_p: its LSTM knows no projection")
+    if layout.biases == 1 and params.b is not None and params.b_h is not None and not sum_biases:
+        raise ConvertError(
+            f"{where}the parameters have two biases, b and b_h, but {layout.name} keeps one. Their sum computes the "
+            "same, and trains differently: pass sum_biases=True to add them up"
+        )
+
+
+def as_layers(layers: Any) -> tuple[LSTMParams | Bidirectional, ...]:
+    """Gives a tuple of layers; one layer alone is taken too."""
+    if isinstance(layers, LSTMParams | Bidirectional):
+        layers = (layers,)
+    if not isinstance(layers, tuple | list) or not layers:
+        raise TypeError(f"layers is {checks.kind(layers)}, expected a tuple of LSTMParams or Bidirectional pairs.")
+    for n, layer in enumerate(layers):
+        for part in directions(layer):
+            if not isinstance(part, LSTMParams):
+                raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
+    return tuple(layers)
+
+
+def directions(layer: LSTMParams | Bidirectional) -> tuple[Any, ...]:
+    """Gives the one or two directions of a layer."""
+    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
+
+
+def to_jax(layers: Any) -> Any:
+    """Gives the layers as JAX arrays, bit by bit, or refuses.
+
+    Raises:
+        ConvertError: float64 without JAX's x64 mode, which would round.
+    """
+    for leaf in jax.tree.leaves(layers):
+        if leaf.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+            raise ConvertError(
+                "the weights are float64, which JAX would round to float32. Switch its x64 mode on, "
+                'jax.config.update("jax_enable_x64", True), or cast them before'
+            )
+    return jax.tree.map(jnp.asarray, layers)

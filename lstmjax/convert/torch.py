@@ -1,0 +1,135 @@
+"""PyTorch: `torch.nn.LSTM` and `torch.nn.LSTMCell`, by their `state_dict`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, read, to_jax, write
+from lstmjax.stack import Layers
+from lstmjax.types import Bidirectional
+
+LAYOUT = LAYOUTS["torch"]
+NAMES = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "b_h": "bias_hh", "w_p": "weight_hr"}
+
+
+def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
+    """Gives the layers of a `torch.nn.LSTM` or `LSTMCell`, bit by bit.
+
+    Args:
+        source: the module, its `state_dict()`, or any mapping of its names to arrays. Of a whole model
+            the LSTM in it is taken.
+        prefix: what stands before "weight_ih_l0" in the names; needed where there are several LSTMs.
+
+    Returns:
+        A tuple of `LSTMParams`, or of `Bidirectional` pairs, from the bottom up, for `stacked`; two
+        biases as PyTorch keeps them, and w_p with `proj_size`.
+
+    Raises:
+        ConvertError: there is no LSTM, or there are several; weights are missing or do not fit.
+
+    Example:
+        >>> layers = from_torch({"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 2), "f")})
+        >>> layers[0].w_x.shape, layers[0].b
+        ((3, 4, 2), None)
+    """
+    arrays = source.state_dict() if hasattr(source, "state_dict") else source
+    if not isinstance(arrays, Mapping):
+        raise ConvertError(f"source is a {type(source).__name__}, expected a torch.nn.LSTM or its state_dict()")
+    prefix = _prefix(arrays) if prefix is None else prefix
+    layers: list[Any] = []
+    used: set[str] = set()
+
+    def part(suffix: str) -> Any:
+        names = {field: f"{prefix}{name}{suffix}" for field, name in NAMES.items()}
+        for field in ("w_x", "w_h"):
+            if names[field] not in arrays:
+                raise ConvertError(f"{names[field]!r} is missing; there are {', '.join(map(repr, list(arrays)[:20]))}")
+        if (names["b"] in arrays) != (names["b_h"] in arrays):
+            raise ConvertError(f"of {names['b']!r} and {names['b_h']!r} only one is there; PyTorch keeps both or none")
+        found = {field: numbers(arrays[name]) for field, name in names.items() if name in arrays}
+        used.update(names.values())
+        return read(LAYOUT, Fused(**found), f"{prefix}{suffix.lstrip('_') or 'LSTMCell'}: ")
+
+    if f"{prefix}weight_ih" in arrays:
+        layers.append(part(""))
+    else:
+        while f"{prefix}weight_ih_l{len(layers)}" in arrays:
+            suffix = f"_l{len(layers)}"
+            pair = f"{prefix}weight_ih{suffix}_reverse" in arrays
+            layers.append(Bidirectional(part(suffix), part(f"{suffix}_reverse")) if pair else part(suffix))
+    if not layers:
+        raise ConvertError(f"there is no {prefix + 'weight_ih_l0'!r} among {', '.join(map(repr, list(arrays)[:20]))}")
+    left = [n for n in arrays if n not in used and re.fullmatch(re.escape(prefix) + r"(weight|bias)_(ih|hh|hr).*", n)]
+    if left:
+        raise ConvertError(f"{', '.join(map(repr, left))} belong to no layer: one below or one direction is missing")
+    return to_jax(tuple(layers))
+
+
+def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
+    """Gives the `state_dict` of a `torch.nn.LSTM` with these layers, bit by bit.
+
+    One bias becomes `bias_ih` beside a `bias_hh` of zeros: PyTorch has both or none. It computes the
+    same; under SGD the sum of two biases learns twice as fast.
+
+    Args:
+        layers: a tuple of layers, as `stacked` takes it, or one `LSTMParams`.
+        prefix: what to put before the names.
+
+    Raises:
+        ConvertError: PyTorch's LSTM has no place for something, such as peepholes or layers of
+            different sizes.
+    """
+    import torch
+
+    layers = as_layers(layers)
+    found: dict[str, np.ndarray] = {}
+    for n, layer in enumerate(layers):
+        for part, suffix in zip(directions(layer), ("", "_reverse"), strict=False):
+            fused = write(LAYOUT, part, where=f"layer {n}: ")
+            for field, name in NAMES.items():
+                if getattr(fused, field) is not None:
+                    found[f"{prefix}{name}_l{n}{suffix}"] = getattr(fused, field)
+    check_uniform(layers)
+    return {name: _tensor(torch, a) for name, a in found.items()}
+
+
+def numbers(a: Any) -> np.ndarray:
+    """Gives a tensor, or anything like an array, as NumPy numbers, bfloat16 included."""
+    if hasattr(a, "detach"):
+        a = a.detach().cpu()
+        if str(a.dtype) == "torch.bfloat16":
+            import ml_dtypes
+            import torch
+
+            return a.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return a.numpy()
+    return np.asarray(a)
+
+
+def _tensor(torch: Any, a: np.ndarray) -> Any:
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(a.copy())
+
+
+def _prefix(arrays: Mapping[str, Any]) -> str:
+    ends = ("weight_ih_l0", "weight_ih")
+    found = sorted({name[: -len(end)] for name in arrays for end in ends if name.endswith(end)})
+    if len(found) > 1:
+        raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, found))}")
+    return found[0] if found else ""
+
+
+def check_uniform(layers: Layers) -> None:
+    """Refuses what one `torch.nn.LSTM` cannot be."""
+    sizes = {(type(layer), part.hidden_size, part.output_size) for layer in layers for part in directions(layer)}
+    biases = {part.b is not None or part.b_h is not None for layer in layers for part in directions(layer)}
+    if len(sizes) > 1 or len(biases) > 1:
+        raise ConvertError(
+            "the layers differ in hidden size, projection, direction or biases, but a torch.nn.LSTM has one of each; "
+            "convert them one by one, each into an LSTM of its own"
+        )
