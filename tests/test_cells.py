@@ -58,8 +58,11 @@ def test_every_row_has_an_oracle_and_a_paper():
     assert len({row.name for row in CELLS.values()}) == len(CELLS) - 1
 
 
-@pytest.mark.parametrize("bias", ["single", "double", None])
-@pytest.mark.parametrize("name", CELLS)
+BIASES = [(name, "single") for name in CELLS]
+BIASES += [(name, bias) for name in ("vanilla", "cifg", "fgr", "layer_norm") for bias in ("double", None)]
+
+
+@pytest.mark.parametrize(("name", "bias"), BIASES)
 @pytest.mark.usefixtures("x64")
 def test_values_are_the_oracles(name, bias):
     params, xs, state = drawn(name, bias=bias)
@@ -119,7 +122,8 @@ def test_an_untrained_peephole_cell_is_the_vanilla_one(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(fresh))
 
 
-@pytest.mark.parametrize("name", CELLS)
+# One of each form: other parameters, fewer blocks, a wider state, a projection.
+@pytest.mark.parametrize("name", ["peephole", "cifg", "fgr", "projection", "layer_norm_carried"])
 def test_stacks_half_precision_and_vmap(name):
     one = partial(init_params, hidden_size=H, cell=name, projection_size=P if name == "projection" else None)
     width = P if name == "projection" else H
@@ -144,7 +148,7 @@ def test_a_cell_of_ones_own():
     params, xs, state = drawn("peephole", 5)
     (h, _), steps = lstm(params, xs, state, cell=mine, emit="step")
     np.testing.assert_allclose(steps.g, jax.nn.softplus(steps.z_g), rtol=1e-6)
-    (same, _), _ = lstm(params, xs, state, step=partial(cell_step, cell=mine))
+    (same, _), _ = lstm(params, xs, state, step=partial(cell_step, cell=mine), emit="step")
     np.testing.assert_array_equal(h, same)
     assert isinstance(mine, Cell)
     assert isinstance(params, LSTMParams)
