@@ -365,6 +365,7 @@ def test_what_is_no_lstm_of_torch_is_refused(words):
 
 
 def test_what_is_no_lstm_elsewhere_is_refused():
+    pytest.importorskip("h5py")
     for read, source, words in (
         (from_linen, {"params": {"Dense_0": {"kernel": ones(3, 4)}}}, "there is no LSTM cell in it; it holds Dense_0"),
         (from_linen, {"cell": {"hi": 1, "hf": 1, "ii": 1, "io": 1}}, "if, ig, hg, ho is missing"),
