@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, read, to_jax, write
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, natural, read, to_jax, write
 from lstmjax.stack import Layers
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
@@ -92,7 +91,7 @@ def _from(layout: Any, tree: Any) -> Layers:
                 )
             layers.append(Bidirectional(*found))
         else:
-            for name in sorted(tree, key=lambda name: _natural(str(name))):
+            for name in sorted(tree, key=natural):
                 visit(tree[name], f"{path}{name}/")
 
     visit(tree, "")
@@ -130,7 +129,3 @@ def _to(layout: Any, n: int, layer: Any, sum_biases: bool, forget: str, optimize
 
     parts = [cell(part) for part in directions(layer)]
     return parts[0] if len(parts) == 1 else dict(zip(DIRECTIONS, parts, strict=True))
-
-
-def _natural(name: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, read, to_jax, write
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, read, to_jax, write
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 
@@ -31,7 +31,7 @@ def from_haiku(params: Mapping[str, Any]) -> Layers:
     if not names:
         raise ConvertError(f"there is no lstm/linear among {', '.join(map(repr, params))}")
     layers = []
-    for name in sorted(names, key=lambda name: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", name)]):
+    for name in sorted(names, key=natural):
         w, b = np.asarray(params[name]["w"]), np.asarray(params[name]["b"])
         width = w.shape[-1] // 4
         if w.ndim != 2 or w.shape[0] <= width:

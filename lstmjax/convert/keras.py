@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, read, to_jax, write
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, natural, read, to_jax, write
 from lstmjax.convert.torch import numbers
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
@@ -122,7 +122,7 @@ def _of_file(path: Path, names: Iterable[str] | None) -> list[tuple[str, np.ndar
     owners = {cell: re.sub(r"^layers/", "", cell).split("/")[0] for cell in cells}
     order = _order(path, set(owners.values()), None if names is None else list(names))
     result = []
-    for cell in sorted(cells, key=lambda cell: (order[owners[cell]], "backward_layer" in cell, _natural(cell))):
+    for cell in sorted(cells, key=lambda cell: (order[owners[cell]], "backward_layer" in cell, natural(cell))):
         for n, field in enumerate(FIELDS):
             if f"{cell}/vars/{n}" in arrays:
                 result.append((f"{cell}/{field}", arrays[f"{cell}/vars/{n}"]))
@@ -137,11 +137,7 @@ def _order(path: Path, owners: set[str], names: list[str] | None) -> dict[str, i
     kinds = {re.sub(r"_\d+$", "", name) for name in owners}
     if len(kinds) > 1:
         raise ConvertError(
-            f"{path}: the file does not keep the order of {', '.join(sorted(owners, key=_natural))}; pass names= with "
+            f"{path}: the file does not keep the order of {', '.join(sorted(owners, key=natural))}; pass names= with "
             "these in the order of the model"
         )
-    return {name: n for n, name in enumerate(sorted(owners, key=_natural))}
-
-
-def _natural(name: str) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return {name: n for n, name in enumerate(sorted(owners, key=natural))}

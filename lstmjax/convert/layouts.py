@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -180,6 +181,11 @@ def as_layers(layers: Any) -> tuple[LSTMParams | Bidirectional, ...]:
 def directions(layer: LSTMParams | Bidirectional) -> tuple[Any, ...]:
     """Gives the one or two directions of a layer."""
     return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
+
+
+def natural(name: object) -> list[tuple[int, str]]:
+    """Gives what to sort names by, so that RNN_2 stands before RNN_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name))]
 
 
 def to_jax(layers: Any) -> Any:
