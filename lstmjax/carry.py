@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 
+from lstmjax.cell import cell_step
 from lstmjax.checks import kind
-from lstmjax.types import LSTMParams
+from lstmjax.layer import cast
+from lstmjax.types import Array, LSTMParams
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
+Carry = tuple[Array, Array]
+
+
+def carry_step(params: LSTMParams, carry: Carry, inputs: Array, dtype: DTypeLike | None) -> tuple[Carry, Array]:
+    """Gives ((c', h'), h') after one step, computed in `dtype`; None: in that of the parameters."""
+    if dtype is not None:
+        params, inputs = cast(params, dtype), cast(inputs, dtype)
+    check_carry(carry, params, inputs.shape[:-1])
+    c, h = carry
+    (h, c), y = cell_step(params, (h, c), inputs)
+    return (c, h), y
 
 
 def check_carry(carry: object, params: LSTMParams, batch: tuple[int, ...]) -> None:

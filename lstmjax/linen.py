@@ -20,10 +20,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lstmjax import checks
-from lstmjax.carry import check_carry
-from lstmjax.cell import Emit, cell_step
+from lstmjax.carry import carry_step
+from lstmjax.cell import Emit
 from lstmjax.init import PRESETS, init_params, init_stacked
-from lstmjax.layer import cast
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
@@ -343,13 +342,7 @@ class LSTMCell(_Initial, nn.RNNCellBase):
             carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
             inputs: x, `[..., I]`.
         """
-        params = self._held("cell", inputs, init_params, self.features)
-        if self.dtype is not None:
-            params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
-        check_carry(carry, params, inputs.shape[:-1])
-        c, h = carry
-        (h, c), y = cell_step(params, (h, c), inputs)
-        return (c, h), y
+        return carry_step(self._held("cell", inputs, init_params, self.features), carry, inputs, self.dtype)
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> tuple[Array, Array]:

@@ -133,10 +133,10 @@ def network(
     (32, 10)
     """
     _check_network(params)
-    params = jax.tree.map(jnp.asarray, params)
+    head = jax.tree.map(jnp.asarray, params.head)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
-        params = cast(params, dtype)
+        head = cast(head, dtype)
     if key is not None:
         checks.check_key("key", key)
     runs, drops = (None, None) if key is None else jax.random.split(key)
@@ -162,12 +162,12 @@ def network(
         unroll=unroll,
         backend=backend,
     )
-    if hs.shape[-1] != params.head.w.shape[0]:
+    if hs.shape[-1] != head.w.shape[0]:
         raise ValueError(
-            f"the head's w has {params.head.w.shape[0]} rows, but the last layer gives {hs.shape[-1]} numbers with "
+            f"the head's w has {head.w.shape[0]} rows, but the last layer gives {hs.shape[-1]} numbers with "
             f"merge={merge!r}: the width of its h, twice that for a concatenated Bidirectional pair."
         )
-    return state, product("head", (drop(drops, hs, dropout), params.head.w), bias=(params.head.b,))
+    return state, product("head", (drop(drops, hs, dropout), head.w), bias=(head.b,))
 
 
 def _check_network(params: object) -> None:

@@ -85,7 +85,8 @@ def stacked(
         ((2, 7, 3), (2, 8))
     """
     step = resolve(step, cell)
-    layers = _check_layers(layers, step, state=state, reset_state=reset_state)
+    layers = as_layers(layers)
+    _check_states(layers, state=state, reset_state=reset_state)
     checks.one_of("merge", merge, ("concat", "sum"))
     checks.check_rate("dropout", dropout)
     if key is not None:
@@ -94,6 +95,11 @@ def stacked(
     if dtype is not None:
         checks.check_floating("dtype", dtype)
         layers, xs = cast(layers, dtype), cast(xs, dtype)
+    if isinstance(step, CellStep):
+        for n, layer in enumerate(layers):
+            with _naming(n):
+                for part in directions(layer):
+                    checks.check_params(part, step.cell)
     checks.check_sequence(xs, _first(layers), time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
     axis = 0 if time_major else xs.ndim - 2
@@ -229,7 +235,8 @@ def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole:
     return ys + jnp.where(at[..., None] < 0, 0, latest)
 
 
-def _check_layers(layers: Any, step: Callable, **states: Any) -> Layers:
+def as_layers(layers: Any) -> Layers:
+    """Gives the layers as a tuple, each `LSTMParams` or a pair of them, or refuses."""
     several = isinstance(layers, tuple | list) and not isinstance(layers, LSTMParams | Bidirectional)
     if not several or not layers:
         raise TypeError(
@@ -237,12 +244,18 @@ def _check_layers(layers: Any, step: Callable, **states: Any) -> Layers:
             "pairs, from the bottom up. For one layer: (params,)."
         )
     for n, layer in enumerate(layers):
-        for part in _parts(layer):
+        for part in directions(layer):
             if not isinstance(part, LSTMParams):
                 raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
-            if isinstance(step, CellStep):
-                with _naming(n):
-                    checks.check_params(part, step.cell)
+    return tuple(layers)
+
+
+def directions(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
+    """Gives the one or two directions of a layer."""
+    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
+
+
+def _check_states(layers: Layers, **states: Any) -> None:
     for name, state in states.items():
         if state is None:
             continue
@@ -262,11 +275,6 @@ def _check_layers(layers: Any, step: Callable, **states: Any) -> Layers:
                 )
             if not pair and isinstance(own, Bidirectional):
                 raise TypeError(f"{name}[{n}] is a Bidirectional, but layer {n} has one direction; expected (h, c).")
-    return tuple(layers)
-
-
-def _parts(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
-    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
 
 
 def _is_pair(state: Any) -> bool:
@@ -276,17 +284,17 @@ def _is_pair(state: Any) -> bool:
 
 
 def _first(layers: Layers) -> LSTMParams:
-    return _parts(layers[0])[0]
+    return directions(layers[0])[0]
 
 
 def _check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Array, merge: str) -> None:
-    widths = {part.output_size for part in _parts(layer)}
+    widths = {part.output_size for part in directions(layer)}
     if merge == "sum" and len(widths) > 1:
         raise ValueError(
             f"merge='sum' adds up the directions of layer {n}, which are {min(widths)} and {max(widths)} wide; they "
             "must be equally wide. Pass merge='concat'."
         )
-    for part in _parts(layer):
+    for part in directions(layer):
         if part.w_x.dtype != xs.dtype and n:
             raise ValueError(
                 f"layer {n} is {part.w_x.dtype}, but layer {n - 1} gives {xs.dtype}; all layers share one dtype. Cast "

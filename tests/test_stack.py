@@ -168,3 +168,12 @@ def test_the_same_key_draws_the_same_and_another_key_another():
     one, same, other = (draw(jax.random.key(k)) for k in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3
+
+
+def test_layers_of_several_dtypes_are_cast_before_they_are_compared():
+    layers = draw_params(np.random.default_rng(0)), draw_params(np.random.default_rng(1), H)
+    xs = jnp.asarray(np.random.default_rng(2).normal(size=(B, T, I)), jnp.float32)
+    mixed = layers[0]._replace(b=layers[0].b.astype(jnp.bfloat16)), layers[1]
+    exact = layers[0]._replace(b=mixed[0].b.astype(jnp.float32)), layers[1]
+    _, ys = stacked(mixed, xs, dtype=jnp.float32)
+    np.testing.assert_array_equal(ys, stacked(exact, xs, dtype=jnp.float32)[1])

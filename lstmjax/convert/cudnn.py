@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, read, to_jax, write
-from lstmjax.convert.torch import check_uniform
-from lstmjax.stack import Layers
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, read, to_jax, write
+from lstmjax.stack import Layers, directions
 from lstmjax.types import Array, Bidirectional
 
 LAYOUT = LAYOUTS["cudnn"]
@@ -52,7 +51,7 @@ def to_cudnn(layers: Any) -> Array:
     """
     layers = as_layers(layers)
     parts = [write(LAYOUT, part, where=f"layer {n}: ") for n, layer in enumerate(layers) for part in directions(layer)]
-    check_uniform(layers)
+    check_uniform(LAYOUT, layers)
     matrices = [a for fused in parts for a in (fused.w_x, fused.w_h)]
     biases = [a for fused in parts for a in (fused.b, fused.b_h)]
     return to_jax(np.concatenate([a.ravel() for a in [*matrices, *biases] if a is not None]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,10 @@ def to_safetensors(params: Any, path: str | Path) -> None:
     network = params if isinstance(params, NetworkParams) else None
     layers = as_layers(params.layers if network else params)
     tree = {"layers": layers} | ({"head": network.head} if network else {})
-    arrays = {_name(at): np.ascontiguousarray(a) for at, a in jax.tree.leaves_with_path(tree)}
+    arrays = {
+        jax.tree_util.keystr(at, simple=True, separator="."): np.ascontiguousarray(a)
+        for at, a in jax.tree.leaves_with_path(tree)
+    }
     draft = Path(path).with_name(Path(path).name + ".new")
     save_file(arrays, draft, metadata={"format": "lstmjax"})
     draft.replace(path)
@@ -80,7 +82,3 @@ def _make(kind: Any, fields: dict[str, Any], where: str) -> Any:
     if unknown or missing:
         raise ConvertError(f"{where}: unknown {sorted(unknown)}, missing {missing}; {kind.__name__} has {kind._fields}")
     return kind(**fields)
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return ".".join(re.sub(r"[\[\]'.]", "", str(part)) for part in path)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, natural, read, to_jax, write
-from lstmjax.stack import Layers
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, read, to_jax, write
+from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 DIRECTIONS = ("forward_rnn", "backward_rnn")

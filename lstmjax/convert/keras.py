@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, natural, read, to_jax, write
-from lstmjax.convert.torch import numbers
-from lstmjax.stack import Layers
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, numbers, read, to_jax, write
+from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
 
 LAYOUT = LAYOUTS["keras"]

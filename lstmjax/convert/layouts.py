@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax import checks
+from lstmjax import stack
+from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 
@@ -79,7 +80,6 @@ def read(layout: Layout, fused: Fused, where: str = "") -> LSTMParams:
             return None
         b = _gates(layout, b.reshape(len(GATES), hidden))
         if added:
-            b = b.copy()
             b[GATES.index("f")] += np.asarray(added, b.dtype)
         return b
 
@@ -109,7 +109,7 @@ def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where
     b, b_h = params.b, params.b_h
     if layout.biases == 1 and b_h is not None:
         b, b_h = (b_h if b is None else b + b_h), None
-    if b is None and (layout.always or b_h is not None or layout.added):
+    if b is None and (layout.always or b_h is not None):
         b = np.zeros(params.w_x.shape[1:], params.w_x.dtype)
     if layout.added and b is not None:
         b = b.copy()
@@ -165,22 +165,33 @@ def _refuse(layout: Layout, params: LSTMParams, sum_biases: bool, where: str) ->
         )
 
 
-def as_layers(layers: Any) -> tuple[LSTMParams | Bidirectional, ...]:
+def as_layers(layers: Any) -> Layers:
     """Gives a tuple of layers; one layer alone is taken too."""
-    if isinstance(layers, LSTMParams | Bidirectional):
-        layers = (layers,)
-    if not isinstance(layers, tuple | list) or not layers:
-        raise TypeError(f"layers is {checks.kind(layers)}, expected a tuple of LSTMParams or Bidirectional pairs.")
-    for n, layer in enumerate(layers):
-        for part in directions(layer):
-            if not isinstance(part, LSTMParams):
-                raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
-    return tuple(layers)
+    return stack.as_layers((layers,) if isinstance(layers, LSTMParams | Bidirectional) else layers)
 
 
-def directions(layer: LSTMParams | Bidirectional) -> tuple[Any, ...]:
-    """Gives the one or two directions of a layer."""
-    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
+def check_uniform(layout: Layout, layers: Layers) -> None:
+    """Refuses layers of several sizes where a framework keeps one for all."""
+    sizes = {(type(layer), part.hidden_size, part.output_size) for layer in layers for part in directions(layer)}
+    biases = {part.b is not None or part.b_h is not None for layer in layers for part in directions(layer)}
+    if len(sizes) > 1 or len(biases) > 1:
+        raise ConvertError(
+            "the layers differ in hidden size, projection, direction or biases, but an LSTM of "
+            f"{layout.name} has one of each; convert them one by one, each into an LSTM of its own"
+        )
+
+
+def numbers(a: Any) -> np.ndarray:
+    """Gives a tensor of any framework as NumPy numbers, PyTorch's bfloat16 included."""
+    if hasattr(a, "detach"):
+        a = a.detach().cpu()
+        if str(a.dtype) == "torch.bfloat16":
+            import ml_dtypes
+            import torch
+
+            return a.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return a.numpy()
+    return np.asarray(a)
 
 
 def natural(name: object) -> list[tuple[int, str]]:

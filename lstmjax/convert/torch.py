@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, directions, read, to_jax, write
-from lstmjax.stack import Layers
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, numbers, read, to_jax, write
+from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
 
 LAYOUT = LAYOUTS["torch"]
@@ -93,21 +93,8 @@ def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
             for field, name in NAMES.items():
                 if getattr(fused, field) is not None:
                     found[f"{prefix}{name}_l{n}{suffix}"] = getattr(fused, field)
-    check_uniform(layers)
+    check_uniform(LAYOUT, layers)
     return {name: _tensor(torch, a) for name, a in found.items()}
-
-
-def numbers(a: Any) -> np.ndarray:
-    """Gives a tensor, or anything like an array, as NumPy numbers, bfloat16 included."""
-    if hasattr(a, "detach"):
-        a = a.detach().cpu()
-        if str(a.dtype) == "torch.bfloat16":
-            import ml_dtypes
-            import torch
-
-            return a.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return a.numpy()
-    return np.asarray(a)
 
 
 def _tensor(torch: Any, a: np.ndarray) -> Any:
@@ -122,14 +109,3 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
     if len(found) > 1:
         raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, found))}")
     return found[0] if found else ""
-
-
-def check_uniform(layers: Layers) -> None:
-    """Refuses what one `torch.nn.LSTM` cannot be."""
-    sizes = {(type(layer), part.hidden_size, part.output_size) for layer in layers for part in directions(layer)}
-    biases = {part.b is not None or part.b_h is not None for layer in layers for part in directions(layer)}
-    if len(sizes) > 1 or len(biases) > 1:
-        raise ConvertError(
-            "the layers differ in hidden size, projection, direction or biases, but a torch.nn.LSTM has one of each; "
-            "convert them one by one, each into an LSTM of its own"
-        )

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from lstmjax import checks
-from lstmjax.carry import check_carry
-from lstmjax.cell import cell_step
+from lstmjax.carry import carry_step
 from lstmjax.init import init_params
-from lstmjax.layer import cast
 from lstmjax.nnx.held import Held, Rngs, check_sizes, holding
 from lstmjax.types import Array, LSTMParams
 
@@ -88,13 +86,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
             carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
             inputs: x, `[..., I]`.
         """
-        params = self.to_params()
-        if self.dtype is not None:
-            params, inputs = cast(params, self.dtype), cast(inputs, self.dtype)
-        check_carry(carry, params, inputs.shape[:-1])
-        c, h = carry
-        (h, c), y = cell_step(params, (h, c), inputs)
-        return (c, h), y
+        return carry_step(self.to_params(), carry, inputs, self.dtype)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
