@@ -9,29 +9,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 
-from lstmjax.config import Config, ConfigError, Section, UserError, load_config, parse_config
-
-
-def _options(section: type[Section]) -> type:
-    """Gives a dataclass with the fields of a section and no checks.
-
-    The checks are those of `parse_config`, so that a value is refused in the same words wherever it comes from.
-    """
-    fields = []
-    for name, field in section.model_fields.items():
-        kind: Any = field.annotation
-        nested = isinstance(kind, type) and issubclass(kind, Section)
-        kind = _options(kind) if nested else Annotated[kind, tyro.conf.arg(help=field.description)]
-        fields.append((name, kind, dataclasses.field(default=kind() if nested else field.default)))
-    return dataclasses.make_dataclass(section.__name__, fields, frozen=True, namespace={"__doc__": section.__doc__})
+from lstmjax.commands import Evaluate, Options, Predict, Shapes, Train
+from lstmjax.config import ConfigError, UserError, load_config, parse_config
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
@@ -41,72 +27,6 @@ def _with_values(options: Any, values: dict[str, Any]) -> Any:
         options,
         **{n: _with_values(known[n], v) if dataclasses.is_dataclass(known[n]) else v for n, v in values.items()},
     )
-
-
-Options: Any = _options(Config)
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a network on the data that a YAML file names, and say how good it is."""
-
-    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
-    """What to train; every value in it can be overridden below."""
-    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder for everything that is written; new or empty. None: one under runs/."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Run folder to go on with, exactly as if it had not been stopped; no CONFIG then."""
-    values: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Say how good the best checkpoint of a run is."""
-
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    part: Literal["test", "validation", "train"] = "test"
-    """Part of the run's own data."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A file of labelled sequences instead, NPZ or CSV."""
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Print the class and the probabilities, or the numbers of a regression, of each sequence."""
-
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    input: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
-    """NPZ (x and, if ragged, lengths), NPY (x) or CSV (sequence, step, features), in the units of the training data."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """CSV or NPZ file to write to; None: CSV on the terminal."""
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Explain every array of a network: its shape, and how many parameters it holds and why."""
-
-    input: int
-    """I, features of one step."""
-    hidden: int
-    """H, units."""
-    output: int | None = None
-    """O, outputs of the Dense head; None: no head."""
-    time: int | None = None
-    """T, time steps."""
-    batch: int | None = None
-    """B, sequences."""
-    layers: int = 1
-    """L, layers."""
-    bidirectional: bool = False
-    """Both directions."""
-    projection: int | None = None
-    """P, width of h if it is a projection."""
-    bias: Literal["single", "double", "none"] = "single"
-    """Biases of each gate."""
-    merge: Literal["concat", "sum"] = "concat"
-    """How the two directions are joined."""
 
 
 def _train(command: Train) -> None:
