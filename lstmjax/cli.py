@@ -17,7 +17,8 @@ from typing import Any
 import tyro
 
 from lstmjax.commands import Evaluate, Options, Predict, Shapes, Train
-from lstmjax.config import ConfigError, UserError, load_config, parse_config
+from lstmjax.config import ConfigError, load_config, parse_config
+from lstmjax.errors import UserError
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:

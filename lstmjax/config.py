@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-
-class UserError(ValueError):
-    """What a user can put right; the command line prints its message and nothing else."""
+from lstmjax.errors import UserError
 
 
 class ConfigError(UserError):

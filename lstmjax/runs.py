@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lstmjax.config import Config, UserError, dump_config, load_config
+from lstmjax.config import Config, dump_config, load_config
 from lstmjax.data import About
+from lstmjax.errors import UserError
 
 try:
     import fcntl

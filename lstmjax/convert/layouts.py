@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import stack
+from lstmjax.errors import UserError
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 
-class ConvertError(ValueError):
+class ConvertError(UserError):
     """What cannot be carried over without losing something, or is not what it should be."""
 
 

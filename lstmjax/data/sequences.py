@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.config import Section, UserError
+from lstmjax.config import Section
+from lstmjax.errors import UserError
 
 
 class DataError(UserError):

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lstmjax.config import UserError
+from lstmjax.errors import UserError
 from lstmjax.types import PyTree
 
 log = logging.getLogger("lstmjax")

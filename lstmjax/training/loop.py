@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, UserError
+from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
 from lstmjax.data import About, Parts, Sequences, batch, load, steps_per_epoch
+from lstmjax.errors import UserError
 from lstmjax.networks import NetworkParams, init_network
 from lstmjax.runs import RunError, RunFolder, default_folder
 from lstmjax.training.checkpoint import Checkpoints
