@@ -184,7 +184,7 @@ def _scan(
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
     remember = output is None and (not return_sequences or (hold and valid is not None))
     if remember:
-        state = (state, _first_output(_compose(step, around), params, state, x, emit))
+        state = (state, _first_output(compose(step, around), params, state, x, emit))
         around += [(Look(emit), NOTHING), (Remember(), NOTHING)]
         output = 1
     else:
@@ -192,7 +192,7 @@ def _scan(
     if valid is not None:
         around.append((Hold(output if hold else None), (None, valid)))
 
-    whole, fixed, stepped = _compose(step, around)
+    whole, fixed, stepped = compose(step, around)
     state, ys = backends.choose(backend).run(whole, params, state, xs, fixed, stepped, keep=return_sequences, **how)
     if not return_sequences:
         ys = state[output]
@@ -202,7 +202,7 @@ def _scan(
 NOTHING = (None, None)  # what a wrapper is handed that needs nothing beside x
 
 
-def _compose(step: Callable, around: list[tuple[Around, tuple]]) -> tuple[Callable, tuple, tuple]:
+def compose(step: Callable, around: list[tuple[Around, tuple]]) -> tuple[Callable, tuple, tuple]:
     """Gives the step with everything around it, and what the wrappers need, outermost first."""
     whole: Callable = Plain.of(step)
     for wrapper, _ in around:

@@ -1,9 +1,11 @@
 """Exchange of weights with other frameworks: `from_…` gives layers for `stacked`, `to_…` what the other one loads.
 
-`from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`,
+`from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`, `from_onnx`,
 `from_safetensors`, and `to_…` of each. The layouts are rows of `LAYOUTS`, read by one engine. What
 would be lost is refused by name (`ConvertError`). A framework is imported only where it is needed.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from lstmjax.convert.cudnn import from_cudnn, to_cudnn
 from lstmjax.convert.files import from_safetensors, to_safetensors
@@ -13,24 +15,41 @@ from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
 from lstmjax.convert.torch import from_torch, to_torch
 
+if TYPE_CHECKING:
+    from lstmjax.convert.onnx import OnnxLSTM, from_onnx, read_onnx, to_onnx
+
+_ONNX = ("OnnxLSTM", "from_onnx", "read_onnx", "to_onnx")
 __all__ = [
     "LAYOUTS",
     "ConvertError",
     "Layout",
+    "OnnxLSTM",
     "from_cudnn",
     "from_equinox",
     "from_haiku",
     "from_keras",
     "from_linen",
     "from_nnx",
+    "from_onnx",
     "from_safetensors",
     "from_torch",
+    "read_onnx",
     "to_cudnn",
     "to_equinox",
     "to_haiku",
     "to_keras",
     "to_linen",
     "to_nnx",
+    "to_onnx",
     "to_safetensors",
     "to_torch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is about ONNX, which imports onnx, with the first of its names that is used."""
+    if name not in _ONNX:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lstmjax.convert import onnx
+
+    return getattr(onnx, name)

@@ -1,0 +1,96 @@
+"""What a model stores: its constants, and what a few harmless operators make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from lstmjax.convert.layouts import ConvertError
+
+SHUFFLING = frozenset(
+    (
+        "Cast",
+        "Concat",
+        "Constant",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
+)
+"""Operators that exporters put between stored weights and a node LSTM; none of them makes much of little."""
+LIMIT = 16  # times the size of the model; beyond it a model is built to exhaust memory
+
+
+class Constants:
+    """The stored values of a model by name, computed where it takes operators that only shuffle."""
+
+    def __init__(self, model: Any, inputs: Mapping[str, Any] | None = None) -> None:
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._makers = {name: node for node in model.graph.node for name in node.output if name}
+        self._opsets = model.opset_import
+        self._left = LIMIT * max(model.ByteSize(), 1 << 16)
+        self._values: dict[str, np.ndarray | None] = {k: np.asarray(v) for k, v in (inputs or {}).items()}
+
+    def get(self, name: str) -> np.ndarray | None:
+        """Gives the value of a name, or None if it depends on the model's inputs or takes more to compute.
+
+        Raises:
+            ConvertError: a stored array that is not whole, or values far larger than the model.
+        """
+        waiting = [name]
+        while waiting:  # not by recursion: a model can be deep
+            at = waiting[-1]
+            if at not in self._values:
+                missing = self._before(at)
+                if missing:
+                    self._values[at] = None  # stands for what leads back to itself
+                    waiting += missing
+                    continue
+            if self._values.get(at) is None:
+                self._values[at] = self._compute(at)
+            waiting.pop()
+        return self._values[name]
+
+    def _before(self, name: str) -> list[str]:
+        node = self._makers.get(name)
+        if name in self._stored or node is None or node.op_type not in SHUFFLING:
+            return []
+        return [one for one in node.input if one and one not in self._values]
+
+    def _compute(self, name: str) -> np.ndarray | None:
+        if name in self._stored:
+            return self._whole(self._stored[name])
+        node = self._makers.get(name)
+        if node is None or node.op_type not in SHUFFLING:
+            return None
+        feeds = {one: self._values.get(one) for one in node.input if one}
+        if any(value is None for value in feeds.values()):
+            return None
+        self._left -= sum(value.nbytes for value in feeds.values() if value is not None)
+        if self._left < 0:
+            raise ConvertError(f"{name} takes far more memory than the model has; it is not computed")
+        graph = helper.make_graph(
+            [node], "one", [helper.make_empty_tensor_value_info(one) for one in feeds],
+            [helper.make_empty_tensor_value_info(name)],
+        )  # fmt: skip
+        made: Any = ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets)).run([name], feeds)
+        return np.asarray(made[0])
+
+    def _whole(self, tensor: Any) -> np.ndarray:
+        try:
+            if tensor.data_type == TensorProto.STRING:
+                raise ValueError("strings")
+            return np.array(numpy_helper.to_array(tensor))
+        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+            raise ConvertError(
+                f"the stored array {tensor.name!r} is not whole ({str(error).splitlines()[0]})"
+            ) from None

@@ -1,0 +1,247 @@
+"""From an ONNX model to layers: any node LSTM, with everything that the operator can say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
+from lstmjax.convert.onnx.activations import activations
+from lstmjax.convert.onnx.constants import Constants
+from lstmjax.layer import lstm
+from lstmjax.networks import Dense, NetworkParams
+from lstmjax.published import CELLS, clip_inputs, find_cell, forget_from_input
+from lstmjax.stack import Layers, directions
+from lstmjax.types import Array, Bidirectional, LSTMParams
+
+LAYOUT = LAYOUTS["onnx"]
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+PEEPHOLES = {4: (0, 2, 1), 3: (0, 1)}  # rows of P (i, o, f) for the peepholes of i, f, o, and of i, o
+COUPLED = ("i", "g", "o")
+
+
+@dataclass(frozen=True)
+class OnnxLSTM:
+    """A node LSTM of a model, as a function of its input; calling it gives what the node gives.
+
+    >>> import jax
+    >>> from lstmjax import init_params
+    >>> from lstmjax.convert import to_onnx
+    >>> (node,) = read_onnx(to_onnx(init_params(jax.random.key(0), 5, 8)))
+    >>> ys, h, c = node(jnp.ones((7, 2, 5)))
+    >>> ys.shape, h.shape, node.cells[0].name
+    ((7, 1, 2, 8), (1, 2, 8), 'vanilla')
+    """
+
+    name: str
+    """What the model calls the node."""
+    params: LSTMParams | Bidirectional
+    """Its weights: both biases as the node keeps them; w_c are its peepholes."""
+    cells: tuple[Cell, ...]
+    """The cell of each direction: activations, clip and coupled gates."""
+    direction: str
+    """"forward", "reverse" or "bidirectional"."""
+    batch_first: bool
+    """Layout 1 of ONNX: the batch is the first axis of everything."""
+    state: tuple[Array, Array] | None
+    """(initial_h, initial_c) of the file, `[D, B, H]`; None: zeros, or what the model computes."""
+    lengths: Array | None
+    """Valid steps `[B]` of the file; None: all, or what the model computes."""
+
+    def __call__(
+        self, xs: Any, lengths: Any = None, state: tuple[Any, Any] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Gives (Y, Y_h, Y_c) in the shapes of ONNX.
+
+        Args:
+            xs: X, `[T, B, I]`, or `[B, T, I]` with layout 1.
+            lengths: valid steps `[B]`; None: those of the file. For length 0 the state is the initial one,
+                where ONNX Runtime gives 0.
+            state: (initial_h, initial_c), each `[D, B, H]`, or `[B, D, H]` with layout 1; None: that of the
+                file, else zeros.
+
+        Returns:
+            Y `[T, D, B, H]`, Y_h and Y_c `[D, B, H]`; `[B, T, D, H]` and `[B, D, H]` with layout 1.
+        """
+        xs, state = jnp.asarray(xs), self.state if state is None else state
+        lengths, axis = self.lengths if lengths is None else lengths, 1 if self.batch_first else 0
+        ys, ends = [], []
+        for k, part in enumerate(directions(self.params)):
+            begin = None if state is None else tuple(jnp.asarray(a).take(k, axis=axis) for a in state)
+            back = self.direction == "reverse" or k == 1
+            end, y = lstm(
+                part, xs, begin, lengths=lengths, time_major=not self.batch_first, reverse=back, cell=self.cells[k]
+            )
+            ys.append(y)
+            ends.append(end)
+        h, c = (jnp.stack(parts, axis=axis) for parts in zip(*ends, strict=True))
+        return jnp.stack(ys, axis=2 if self.batch_first else 1), h, c
+
+
+def read_onnx(source: Any, inputs: Mapping[str, Any] | None = None) -> tuple[OnnxLSTM, ...]:
+    """Gives all nodes LSTM of a model, in its order.
+
+    Args:
+        source: the path of a file, or an `onnx.ModelProto`.
+        inputs: arrays by name, for a model that takes weights as inputs.
+
+    Raises:
+        ConvertError: no whole model, no LSTM in it, weights that the model computes from its inputs, or
+            what our table of activations does not have; the message names it.
+    """
+    model = _model(source)
+    constants = Constants(model, inputs)
+    nodes = [node for node in model.graph.node if node.op_type == "LSTM" and node.domain in ("", "ai.onnx")]
+    if not nodes:
+        kinds = sorted({node.op_type for node in model.graph.node})
+        raise ConvertError(f"there is no node LSTM in the model; it holds {', '.join(kinds) or 'nothing'}")
+    return tuple(_node(node, n, constants) for n, node in enumerate(nodes))
+
+
+def from_onnx(source: Any, *, cell: Cell | str = VANILLA) -> Layers | NetworkParams:
+    """Gives the layers of a model, bit by bit, for `stacked`; of a network that `to_onnx` wrote with its head.
+
+    How the nodes are wired is not looked at: they are taken in the order of the model. What layers alone
+    cannot say (a single reverse direction, an initial state) is refused; `read_onnx` gives it.
+
+    Args:
+        source: the path of a file, or an `onnx.ModelProto`.
+        cell: the cell that the layers will run with, a row of `CELLS` or its name.
+
+    Raises:
+        ConvertError: see `read_onnx`; or the nodes are of another cell.
+    """
+    row, layers = find_cell(cell), []
+    model = _model(source)
+    for node in read_onnx(model):
+        where = f"{node.name}: "
+        for other in node.cells:
+            if replace(other, name="", paper="") != replace(row, name="", paper=""):
+                raise ConvertError(
+                    f"{where}is of the cell {other.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; "
+                    "or use read_onnx, whose nodes carry their cells"
+                )
+        if node.direction == "reverse" or (node.state is not None and any(np.any(a) for a in node.state)):
+            what = "runs in reverse only" if node.direction == "reverse" else "has an initial state"
+            raise ConvertError(f"{where}{what}, which layers do not say; use read_onnx")
+        layers.append(node.params)
+    if model.producer_name == "lstmjax":
+        head = {a.name: a for a in model.graph.initializer if a.name in ("head.w", "head.b")}
+        if head:
+            stored = Constants(model)
+            return NetworkParams(tuple(layers), Dense(*(to_jax(stored.get(f"head.{name}")) for name in "wb")))
+    return tuple(layers)
+
+
+def _model(source: Any) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if isinstance(source, onnx.ModelProto):
+        return source
+    if not isinstance(source, str | Path):
+        raise ConvertError(f"source is a {type(source).__name__}, expected a path or an onnx.ModelProto")
+    try:
+        model = onnx.load(str(source))
+    except FileNotFoundError as error:
+        raise ConvertError(f"{error.filename or source}: no such file") from None
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ConvertError(f"{source}: is no whole ONNX model ({str(error).splitlines()[0]})") from None
+    if not model.graph.node:
+        raise ConvertError(f"{source}: is no ONNX model, or an empty one")
+    return model
+
+
+def _node(node: Any, n: int, constants: Constants) -> OnnxLSTM:
+    from onnx import helper
+
+    name = node.name or f"LSTM {n}"
+    where = f"{name}: "
+    said = {a.name: _decimal(helper.get_attribute_value(a)) for a in node.attribute}
+    given = {k: v for k, v in zip(INPUTS, node.input, strict=False) if v}
+    arrays: dict[str, Any] = {}
+    for key in ("W", "R", "B", "P"):
+        if key in given:
+            arrays[key] = constants.get(given[key])
+            if arrays[key] is None:
+                raise ConvertError(
+                    f"{where}{key} ({given[key]}) comes from the model's inputs and is not stored in it; give it by "
+                    "inputs="
+                )
+    direction = said.get("direction", b"forward").decode().lower()
+    count = 2 if direction == "bidirectional" else 1
+    _check(arrays, count, where)
+    coupled, layout = bool(said.get("input_forget", 0)), said.get("layout", 0)
+    cells = _cells(said, count, coupled, "P" in arrays, where)
+    parts = [_part({k: a[d] for k, a in arrays.items()}, coupled, f"{where}direction {d}: ") for d in range(count)]
+    state: Any = [constants.get(given[key]) if key in given else None for key in ("initial_h", "initial_c")]
+    if any(a is not None for a in state):
+        like = next(a for a in state if a is not None)
+        state = [np.zeros_like(like) if a is None else a for a in state]
+    lengths = constants.get(given["sequence_lens"]) if "sequence_lens" in given else None
+    params = Bidirectional(*parts) if count == 2 else parts[0]
+    state, lengths = to_jax((None if state[0] is None else tuple(state), lengths))
+    return OnnxLSTM(name, to_jax(params), cells, direction, bool(layout), state, lengths)
+
+
+def _decimal(value: Any) -> Any:
+    """Gives a float32 of a file as the shortest decimal number that is stored so: 0.2, not 0.20000000298."""
+    if isinstance(value, list):
+        return [_decimal(one) for one in value]
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _check(arrays: dict[str, np.ndarray], count: int, where: str) -> None:
+    if not {"W", "R"} <= arrays.keys():
+        raise ConvertError(f"{where}W and R are needed, but there are {', '.join(arrays) or 'neither'}")
+    hidden = arrays["R"].shape[-1] if arrays["R"].ndim else 0
+    inputs = arrays["W"].shape[-1] if arrays["W"].ndim else 0
+    wide = {"W": (4 * hidden, inputs), "R": (4 * hidden, hidden), "B": (8 * hidden,), "P": (3 * hidden,)}
+    for key, a in arrays.items():
+        want = (count, *wide[key])
+        if a.shape != want or not hidden:
+            raise ConvertError(
+                f"{where}{key} has shape {a.shape}, expected {want} for {count} direction(s) of H = {hidden}"
+            )
+
+
+def _part(arrays: dict[str, np.ndarray], coupled: bool, where: str) -> LSTMParams:
+    b, b_h = np.split(arrays["B"], 2) if "B" in arrays else (None, None)
+    params = read(LAYOUT, Fused(arrays["W"], arrays["R"], b, b_h), where)
+    if coupled:  # f is 1 − i, and nothing reads the block of its own
+        keep = [0, 2, 3]
+        params = jax.tree.map(lambda a: a[..., keep, :], params)
+    if "P" in arrays:
+        rows: Any = arrays["P"].reshape(3, -1)[list(PEEPHOLES[3 if coupled else 4])]
+        params = params._replace(w_c=rows)
+    return params
+
+
+def _cells(said: dict[str, Any], count: int, coupled: bool, peepholes: bool, where: str) -> tuple[Cell, ...]:
+    names = [name.decode() for name in said.get("activations", [b"Sigmoid", b"Tanh", b"Tanh"] * count)]
+    if len(names) != 3 * count:
+        raise ConvertError(f"{where}activations has {len(names)} names, expected {3 * count}")
+    found = activations(names, said.get("activation_alpha", ()), said.get("activation_beta", ()), where)
+    cells = []
+    for sigma, g, squash in zip(found[::3], found[1::3], found[2::3], strict=True):
+        cell = replace(VANILLA, i=sigma, f=sigma, o=sigma, g=g, squash=squash, has=("w_c",) if peepholes else ())
+        if coupled:
+            cell = replace(cell, blocks=COUPLED, couple=forget_from_input, f=VANILLA.f)
+        cell = _known(replace(cell, name=f"{where}{', '.join(names)}", paper="ONNX"))
+        cells.append(clip_inputs(cell, said["clip"]) if said.get("clip") else cell)
+    return tuple(cells)
+
+
+def _known(cell: Cell) -> Cell:
+    """Gives the row of the table that a cell is, or the cell itself."""
+    for row in CELLS.values():
+        if replace(cell, name=row.name, paper=row.paper) == row:
+            return row
+    return cell
