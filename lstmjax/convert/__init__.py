@@ -1,7 +1,7 @@
 """Exchange of weights with other frameworks: `from_…` gives layers for `stacked`, `to_…` what the other one loads.
 
 `from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`, `from_onnx`,
-`from_safetensors`, and `to_…` of each. The layouts are rows of `LAYOUTS`, read by one engine. What
+`from_safetensors`, and `to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`, read by one engine. What
 would be lost is refused by name (`ConvertError`). A framework is imported only where it is needed.
 """
 
@@ -13,6 +13,7 @@ from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
+from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.convert.torch import from_torch, to_torch
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "to_nnx",
     "to_onnx",
     "to_safetensors",
+    "to_stablehlo",
     "to_torch",
 ]
 

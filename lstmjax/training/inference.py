@@ -38,6 +38,16 @@ class Prediction(NamedTuple):
     classes: np.ndarray | None  # [N] or [N, T]: names of the likeliest classes (softmax)
 
 
+def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
+    """Gives what stands around each step of the network that a configuration describes."""
+    wrappers: tuple[Wrapper, ...] = ()
+    if model.recurrent_dropout:
+        wrappers += (RecurrentDropout(model.recurrent_dropout),)
+    if model.zoneout:
+        wrappers += (Zoneout(model.zoneout, model.zoneout),)
+    return wrappers
+
+
 def logits_of(
     params: NetworkParams,
     xs: ArrayLike,
@@ -57,11 +67,6 @@ def logits_of(
         per_step: logits at each step, or of the last valid one.
         key: random key for dropout and zoneout; None: evaluation.
     """
-    wrappers: tuple[Wrapper, ...] = ()
-    if model.recurrent_dropout:
-        wrappers += (RecurrentDropout(model.recurrent_dropout),)
-    if model.zoneout:
-        wrappers += (Zoneout(model.zoneout, model.zoneout),)
     return network(
         params,
         xs,
@@ -71,7 +76,7 @@ def logits_of(
         residual=model.residual,
         dropout=model.dropout,
         key=key,
-        wrappers=wrappers,
+        wrappers=wrappers_of(model),
         dtype=jnp.dtype(model.dtype),
     )[1]
 

@@ -1,0 +1,93 @@
+"""What `lstmjax export` does: a trained network in a file that runs without this library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.convert import to_onnx, to_stablehlo
+from lstmjax.convert.layouts import ConvertError
+from lstmjax.training.inference import Trained, logits_of, wrappers_of
+from lstmjax.training.loop import load_run
+from lstmjax.training.losses import LOSSES
+from lstmjax.types import Array
+
+Lines = Iterator[str]
+
+
+def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines:
+    """Gives lines on what a run's network takes and gives, once it is written to a file.
+
+    The file holds everything that predicting does: the scale of the training data, the network at
+    evaluation, and probabilities beside the logits, where the loss has them.
+
+    Args:
+        run: the run's folder.
+        out: the file: .onnx, or .stablehlo for `jax.export.deserialize`.
+        lengths: it also takes the valid steps of each sequence.
+
+    Raises:
+        UserError: no such run.
+        ConvertError: another kind of file, or what cannot be exported.
+    """
+    write = KINDS.get(Path(out).suffix.lower())
+    if write is None:
+        raise ConvertError(f"{out}: unknown kind of file; expected a name that ends in {' or '.join(KINDS)}")
+    trained = load_run(run)
+    with jax.enable_x64(trained.config.model.needs_x64):
+        yield from write(trained, out, lengths)
+
+
+def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
+    params, config, about = trained
+    model = config.model
+    readout = None if config.loss.name == "linear" else config.loss.name
+    classes = {} if about.classes is None else {"classes": json.dumps(about.classes)}
+    exported = to_onnx(
+        params,
+        out,
+        lengths=lengths,
+        return_sequences=about.per_step,
+        merge=model.merge,
+        residual=model.residual,
+        wrappers=wrappers_of(model),
+        scaling=(about.offset, about.scale),
+        readout=readout,
+        metadata=classes,
+    )
+    for word, values in (("input", exported.graph.input), ("output", exported.graph.output)):
+        for one in values:
+            shape = [str(d.dim_param or d.dim_value) for d in one.type.tensor_type.shape.dim]
+            yield f"{word} {one.name} ({', '.join(shape)})"
+    kinds = [node.op_type for node in exported.graph.node if node.op_type in ("LSTM", "Scan")]
+    yield f"{len(params.layers)} layers as {len(kinds)} nodes {' and '.join(sorted(set(kinds)))}, written to {out}"
+
+
+def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
+    params, config, about = trained
+    readout = LOSSES[config.loss.name].readout
+
+    def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
+        scaled = (xs - jnp.array(about.offset, jnp.float32)) / jnp.array(about.scale, jnp.float32)
+        logits = logits_of(params, scaled, lengths, model=config.model, per_step=about.per_step)
+        return {"logits": logits} | ({} if config.loss.name == "linear" else {"probabilities": readout(logits)})
+
+    exported = to_stablehlo(predict, about.input_size, out, lengths=lengths)
+    for name, value in zip(("xs", "lengths"), exported.in_avals, strict=False):
+        yield f"input {name} ({', '.join(map(str, value.shape))})"
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    for name, value in outputs.items():
+        yield f"output {name} ({', '.join(map(str, value.shape))})"
+    yield f"StableHLO for {', '.join(exported.platforms)}, written to {out}"
+
+
+KINDS: MappingProxyType[str, Callable[[Trained, str | Path, bool], Lines]] = MappingProxyType(
+    {".onnx": _onnx, ".stablehlo": _stablehlo}
+)
+"""How a network is written, by the ending of the file."""
