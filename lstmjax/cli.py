@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Evaluate, Options, Predict, Shapes, Train
+from lstmjax.commands import Evaluate, Export, Options, Predict, Shapes, Train
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 
@@ -71,6 +71,16 @@ def _predict(command: Predict) -> None:
         print(line)
 
 
+def _export(command: Export) -> None:
+    from lstmjax.runs import RunFolder
+
+    RunFolder.open(command.run)
+    from lstmjax.training import export_run
+
+    for line in export_run(command.run, command.out, command.lengths):
+        print(line)
+
+
 def _shapes(command: Shapes) -> None:
     from lstmjax.dimensions import shapes
 
@@ -81,7 +91,7 @@ def _shapes(command: Shapes) -> None:
 
 
 COMMANDS: MappingProxyType[type, Callable[[Any], None]] = MappingProxyType(
-    {Train: _train, Evaluate: _evaluate, Predict: _predict, Shapes: _shapes}
+    {Train: _train, Evaluate: _evaluate, Predict: _predict, Export: _export, Shapes: _shapes}
 )
 HELP = """usage: lstmjax COMMAND ...
 
@@ -92,6 +102,7 @@ commands:
   train --resume RUN              go on with a run that was stopped
   evaluate RUN                    say how good a run's network is
   predict RUN INPUT               print classes and probabilities
+  export RUN OUT                  write a run's network to .onnx or .stablehlo
   shapes --input I --hidden H     explain every array of a network
 
 options:

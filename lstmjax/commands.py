@@ -67,6 +67,18 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write the network of a run to a file that runs without this library: ONNX or StableHLO."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """File to write: .onnx, or .stablehlo for jax.export.deserialize. It takes xs in the units of the training data."""
+    lengths: bool = False
+    """It also takes the valid steps of each sequence."""
+
+
+@dataclass(frozen=True)
 class Shapes:
     """Explain every array of a network: its shape, and how many parameters it holds and why."""
 

@@ -1,4 +1,4 @@
-"""Training as functions: what `lstmjax train`, `evaluate` and `predict` call.
+"""Training as functions: what `lstmjax train`, `evaluate`, `predict` and `export` call.
 
 from lstmjax.config import load_config
 from lstmjax.training import train
@@ -8,6 +8,7 @@ print(result.test["accuracy"], result.trained.params)
 """
 
 from lstmjax.training.commands import evaluate_run, predict_file
+from lstmjax.training.export import export_run
 from lstmjax.training.inference import Prediction, Trained, evaluate, predict
 from lstmjax.training.loop import Diverged, Interrupted, Result, load_run, resume, train
 
@@ -19,6 +20,7 @@ __all__ = [
     "Trained",
     "evaluate",
     "evaluate_run",
+    "export_run",
     "load_run",
     "predict",
     "predict_file",

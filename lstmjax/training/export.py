@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +73,8 @@ def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     readout = LOSSES[config.loss.name].readout
 
     def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
-        scaled = (xs - jnp.array(about.offset, jnp.float32)) / jnp.array(about.scale, jnp.float32)
-        logits = logits_of(params, scaled, lengths, model=config.model, per_step=about.per_step)
+        offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), xs.shape) for a in (about.offset, about.scale))
+        logits = logits_of(params, (xs - offset) / scale, lengths, model=config.model, per_step=about.per_step)
         return {"logits": logits} | ({} if config.loss.name == "linear" else {"probabilities": readout(logits)})
 
     exported = to_stablehlo(predict, about.input_size, out, lengths=lengths)
