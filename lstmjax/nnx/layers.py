@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
-from lstmjax import backends, checks
-from lstmjax.cell import Emit, cell_step
+from lstmjax.cell import Emit
 from lstmjax.init import init_stacked
 from lstmjax.networks import NetworkParams, init_network, network
-from lstmjax.nnx.held import Held, Rngs, check_sizes, holding
+from lstmjax.nnx.held import Held, Rngs, check_sizes
+from lstmjax.nnx.over_time import OverTime
 from lstmjax.stack import Layers, stacked
-from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.types import Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
@@ -26,137 +26,7 @@ class Stack(NamedTuple):
     layers: Layers
 
 
-class _OverTime(Held):
-    """What LSTM and LSTMNetwork share: the options of a run over time, and the keys for what draws."""
-
-    _sequences: ClassVar[bool]  # the constructor's return_sequences
-
-    def _configure(
-        self,
-        *,
-        merge: str,
-        residual: bool,
-        dropout: float,
-        wrappers: tuple[Wrapper, ...],
-        return_sequences: bool,
-        time_major: bool,
-        dtype: DTypeLike | None,
-        checkpoint: int | str | None,
-        unroll: int,
-        backend: str,
-        deterministic: bool,
-        rngs: flax_nnx.Rngs | flax_nnx.RngStream | None,
-    ) -> None:
-        checks.one_of("merge", merge, ("concat", "sum"))
-        checks.check_rate("dropout", dropout)
-        checks.check_running(cell_step, wrappers, checkpoint, unroll)
-        backends.choose(backend)
-        if dtype is not None:
-            checks.check_floating("dtype", dtype)
-        self.merge = merge
-        self.residual = residual
-        self.dropout = dropout
-        self.wrappers = tuple(wrappers)
-        self.return_sequences = return_sequences
-        self.time_major = time_major
-        self.dtype = dtype
-        self.checkpoint = checkpoint
-        self.unroll = unroll
-        self.backend = backend
-        self.deterministic = deterministic
-        self.rngs = flax_nnx.data(_stream(rngs) if dropout or wrappers else None)
-
-    @staticmethod
-    def _named(params: Any) -> Any:
-        """Gives the parameters as a NamedTuple of the module's attributes, or refuses them."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_params(
-        cls,
-        params: Any,
-        *,
-        merge: str = "concat",
-        residual: bool = False,
-        dropout: float = 0.0,
-        wrappers: tuple[Wrapper, ...] = (),
-        return_sequences: bool | None = None,
-        time_major: bool = False,
-        dtype: DTypeLike | None = None,
-        checkpoint: int | str | None = None,
-        unroll: int = 1,
-        backend: str = "auto",
-        deterministic: bool = False,
-        rngs: flax_nnx.Rngs | flax_nnx.RngStream | None = None,
-    ) -> Self:
-        """Gives a module that holds given parameters, of any sizes that fit each other; nothing is drawn.
-
-        Args:
-            params: what `to_params()` gives: the tuple of layers for `LSTM`, `NetworkParams` for
-                `LSTMNetwork`. The arrays are held as they are, tracers of jit and grad included.
-            return_sequences: None: as the constructor of this class has it.
-            merge, residual, dropout, wrappers, time_major, dtype, checkpoint, unroll, backend,
-                deterministic, rngs: see the class; rngs is for what draws in training.
-
-        Example:
-            >>> from flax import nnx
-            >>> params = LSTM(5, 8, rngs=nnx.Rngs(0)).to_params()
-            >>> state, ys = LSTM.from_params(params, return_sequences=False)(jnp.ones((2, 7, 5)))
-            >>> ys.shape
-            (2, 8)
-        """
-        module = holding(cls, cls._named(params))
-        module._configure(
-            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
-            return_sequences=cls._sequences if return_sequences is None else return_sequences, time_major=time_major,
-            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
-        )  # fmt: skip
-        return module
-
-    def _options(self) -> dict[str, Any]:
-        names = (
-            "merge", "residual", "dropout", "wrappers", "return_sequences", "time_major", "dtype", "checkpoint",
-            "unroll", "backend",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
-
-    def _key(self, deterministic: bool | None, rngs: Rngs | None) -> Array | None:
-        """Gives a key if this call draws, else None: evaluation."""
-        off = self.deterministic if deterministic is None else deterministic
-        if off or not (self.dropout or self.wrappers):
-            return None
-        source = self.rngs if rngs is None else rngs
-        if source is None:
-            raise ValueError(
-                "rngs is None, but dropout or wrappers draw while training. Pass rngs=nnx.Rngs(...) to the constructor "
-                "or to the call, or say that this is evaluation: model.eval(), or deterministic=True."
-            )
-        if isinstance(source, flax_nnx.Rngs):
-            return source.dropout()
-        return source() if isinstance(source, flax_nnx.RngStream) else source
-
-    def set_view(self, deterministic: bool | None = None) -> None:
-        """Sets what `nnx.view` sets.
-
-        Args:
-            deterministic: True: evaluation, nothing is drawn.
-        """
-        if deterministic is not None:
-            self.deterministic = deterministic
-
-
-def _stream(rngs: Any) -> flax_nnx.RngStream | None:
-    if isinstance(rngs, flax_nnx.Rngs):
-        return rngs.dropout.fork()
-    if rngs is None or isinstance(rngs, flax_nnx.RngStream):
-        return None if rngs is None else rngs.fork()
-    raise TypeError(
-        f"rngs is a {type(rngs).__name__}, expected nnx.Rngs: a module draws at every call. One key serves one call: "
-        "pass it there, model(xs, rngs=key)."
-    )
-
-
-class LSTM(_OverTime):
+class LSTM(OverTime):
     """Gives the states and outputs of LSTM layers over a sequence; `lstmjax.stacked` as a module.
 
     Args:
@@ -286,7 +156,7 @@ class LSTM(_OverTime):
         return Stack(tuple(params))
 
 
-class LSTMNetwork(_OverTime):
+class LSTMNetwork(OverTime):
     """Gives the logits of LSTM layers with a Dense head over a sequence; `lstmjax.network` as a module.
 
     What the logits mean is the loss's to say: softmax, sigmoid, or the numbers themselves.
