@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lstmjax import checks
-from lstmjax.carry import carry_step
+from lstmjax.carry import Carry, carry_like, carry_step
 from lstmjax.cell import Emit
+from lstmjax.cells import Cell
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.stack import Layers, stacked
@@ -38,6 +39,7 @@ class _Initial(nn.Module):
     """What all three share: the fields that say how the parameters begin, and how they are held."""
 
     _: KW_ONLY
+    cell: Cell | str = "vanilla"
     projection_size: int | None = None
     preset: str = "default"
     bias: str | None = "preset"
@@ -65,8 +67,8 @@ class _Initial(nn.Module):
 
         def initial(key: Array) -> Any:  # Flax calls it at init to draw, at apply to compare shapes
             params = draw(
-                key, size, *sizes, projection_size=self.projection_size, init=self.preset, bias=self.bias,
-                forget_bias=self.forget_bias, dtype=self.param_dtype, **options,
+                key, size, *sizes, cell=self.cell, projection_size=self.projection_size, init=self.preset,
+                bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype, **options,
             )  # fmt: skip
             expected.append(jax.tree.structure(params))
             return params
@@ -76,8 +78,8 @@ class _Initial(nn.Module):
         if actual != expected[-1]:  # Flax compares shapes only as far as both trees go
             raise ValueError(
                 f"{name} in the variables is not built as this {type(self).__name__} says. It holds\n"
-                f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, bias and "
-                "projection_size say what the parameters were made with?"
+                f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, cell, bias "
+                "and projection_size say what the parameters were made with?"
             )
         return params
 
@@ -107,7 +109,10 @@ class _OverTime(_Initial):
 
     def _options(self, deterministic: bool | None) -> dict[str, Any]:
         """Gives the keywords of the function; the key is None unless this call draws."""
-        names = ("merge", "residual", "dropout", "wrappers", "time_major", "dtype", "checkpoint", "unroll", "backend")
+        names = (
+            "cell", "merge", "residual", "dropout", "wrappers", "time_major", "dtype", "checkpoint", "unroll",
+            "backend",
+        )  # fmt: skip
         options = {name: getattr(self, name) for name in names}
         draws = bool(self.dropout or self.wrappers)
         off = not draws or nn.merge_param("deterministic", self.deterministic, deterministic)
@@ -122,6 +127,7 @@ class LSTM(_OverTime):
         layers: L, number of layers.
         bidirectional: each layer runs in both directions.
         merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
+        cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
         projection_size: P, width of h if it is a projection; None: H.
         residual: add what enters a layer to what it gives, from the second layer on.
         dropout: rate of dropout between layers, while training.
@@ -220,8 +226,8 @@ class LSTMNetwork(_OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        layers, bidirectional, merge, projection_size, residual, wrappers, time_major, preset, bias,
-            forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
+        layers, bidirectional, merge, cell, projection_size, residual, wrappers, time_major, preset,
+            bias, forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
 
     Raises:
         ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.
@@ -312,13 +318,13 @@ class LSTMNetwork(_OverTime):
 class LSTMCell(_Initial, nn.RNNCellBase):
     """Gives Flax's `nn.RNN` and `nn.Bidirectional` one step of our LSTM: a drop-in for `nn.LSTMCell`.
 
-    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). For
-    dropout, zoneout, masks and resets use `LSTM`.
+    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). A cell that
+    feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and resets use `LSTM`.
 
     Attributes:
         features: H, units.
-        carry_init: `carry_init(key, shape, dtype)`, how c and h begin.
-        projection_size, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`. `preset="flax"`
+        carry_init: `carry_init(key, shape, dtype)`, how each part of the carry begins.
+        cell, projection_size, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`. `preset="flax"`
             draws as Flax's own cell does.
 
     Example:
@@ -335,20 +341,21 @@ class LSTMCell(_Initial, nn.RNNCellBase):
     carry_init: Any = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, carry: tuple[Array, Array], inputs: Array) -> tuple[tuple[Array, Array], Array]:
+    def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
         """Gives ((c', h'), h') after one step.
 
         Args:
             carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
             inputs: x, `[..., I]`.
         """
-        return carry_step(self._held("cell", inputs, init_params, self.features), carry, inputs, self.dtype)
+        params = self._held("cell", inputs, init_params, self.features)
+        return carry_step(params, carry, inputs, self.dtype, self.cell)
 
     @nn.nowrap
-    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> tuple[Array, Array]:
+    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
         """Gives the carry (c, h) to start from, zeros unless `carry_init` draws.
 
-        c is float32 where the computation is half precision.
+        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
 
         Args:
             rng: key for `carry_init`.
@@ -356,9 +363,9 @@ class LSTMCell(_Initial, nn.RNNCellBase):
         """
         dtype = jnp.dtype(self.dtype or self.param_dtype)
         width = self.features if self.projection_size is None else self.projection_size
-        for_c, for_h = jax.random.split(rng)
-        c = self.carry_init(for_c, (*input_shape[:-1], self.features), checks.cell_dtype(dtype))
-        return c, self.carry_init(for_h, (*input_shape[:-1], width), dtype)
+        like = carry_like(self.cell, input_shape[:-1], self.features, width, dtype)
+        keys = jax.random.split(rng, len(like))
+        return tuple(self.carry_init(key, part.shape, part.dtype) for key, part in zip(keys, like, strict=True))
 
     @property
     def num_feature_axes(self) -> int:

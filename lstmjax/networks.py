@@ -58,7 +58,7 @@ def init_network(
 
     Args:
         output_size: O, classes or targets.
-        key, input_size, hidden_size, layers, bidirectional, merge, projection_size, bias, init,
+        key, input_size, hidden_size, layers, bidirectional, merge, cell, projection_size, bias, init,
             forget_bias, dtype: see `init_stacked`.
 
     >>> params = init_network(jax.random.key(0), 5, 256, 10)

@@ -1,5 +1,7 @@
 """What the tests of the Flax modules share: how modules are built, how they run, and how they are compared."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,8 @@ SIZES = {
     "two biases": {"init": "torch"},
     "no bias": {"bias": None, "init": "equinox"},
     "forget bias": {"forget_bias": 2.0, "init": "equinox"},
+    "gates fed back": {"cell": "fgr", "init": "equinox"},
+    "normalised": {"cell": "layer_norm", "init": "equinox"},
 }
 # How they run it: each row is handed to the module and to the function.
 RUNS = {
@@ -32,7 +36,11 @@ RUNS = {
     "dropout": {"dropout": 0.4, "wrappers": (lstmjax.RecurrentDropout(0.3),)},
     "half precision": {"dtype": jnp.bfloat16},
     "segments": {"checkpoint": 2, "unroll": 2, "backend": "scan"},
+    "coupled gates": {"cell": "cifg"},
 }
+# A cell of one's own, the widest in its parameters and its state.
+OWN = dataclasses.replace(lstmjax.CELLS["fgr"], name="own", g=jax.nn.softplus)
+
 sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 runs = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 

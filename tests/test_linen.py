@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from modules import LENGTHS, SIZES, B, H, I, O, P, T, assert_equal, runs, total
+from modules import LENGTHS, OWN, SIZES, B, H, I, O, P, T, assert_equal, runs, total
 from tolerances import assert_close
 
 import lstmjax
@@ -37,7 +37,7 @@ def xs():
 def test_lstm_is_stacked(xs, run):
     model = LSTM(H, layers=2, **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
-    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2, init="equinox")
+    params = lstmjax.init_stacked(jax.random.key(0), I, H, 2, init="equinox", cell=model.cell)
     variables, rngs = LSTM.from_params(params), {"dropout": jax.random.key(3)}
     key = model.bind(variables, rngs=rngs).make_rng("dropout")
     actual = model.apply(variables, xs, lengths=LENGTHS, rngs=rngs, **drawing(run))
@@ -48,7 +48,7 @@ def test_lstm_is_stacked(xs, run):
 def test_network_is_network(xs, run):
     model = LSTMNetwork(H, O, layers=2, **run)
     xs = xs.swapaxes(0, 1) if model.time_major else xs
-    params = lstmjax.init_network(jax.random.key(0), I, H, O, 2, init="equinox")
+    params = lstmjax.init_network(jax.random.key(0), I, H, O, 2, init="equinox", cell=model.cell)
     variables, rngs = LSTMNetwork.from_params(params), {"dropout": jax.random.key(3)}
     key = model.bind(variables, rngs=rngs).make_rng("dropout")
     apply = functools.partial(model.apply, variables, xs, lengths=LENGTHS, rngs=rngs, **drawing(run))
@@ -91,8 +91,8 @@ def test_initial_values_and_gradients_are_the_functions(xs, size):
     options = {"init" if name == "preset" else name: value for name, value in size.items()}
     params = lstmjax.init_network(key, I, H, O, **options)
     assert_equal(LSTMNetwork.to_params(variables), params)
-    merge = {"merge": model.merge}
-    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **merge)[1])))(params)
+    run = {"merge": model.merge, "cell": model.cell}
+    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **run)[1])))(params)
     grads = jax.jit(jax.grad(lambda v: total(model.apply(v, xs, lengths=LENGTHS))))(variables)
     assert_close(LSTMNetwork.to_params(grads), expected, gradient=True)
 
@@ -275,6 +275,20 @@ def test_rnn_of_our_cell_is_lstm(xs, time_major):
     assert_close(((h, c), ys), lstmjax.lstm(params, xs, time_major=time_major))
 
 
+def test_rnn_of_a_cell_of_ones_own_is_lstm(xs):
+    cell = LSTMCell(H, cell=OWN, preset="equinox")
+    rnn, lengths = nn.RNN(cell, return_carry=True), np.array([5, 1, 3])
+    variables = rnn.init(jax.random.key(0), xs)
+    params = LSTMCell.to_params({"params": variables["params"]["cell"]})
+    (c, h, *fed), ys = rnn.apply(variables, xs, seq_lengths=lengths)
+    state, expected = lstmjax.lstm(params, xs, cell=OWN, lengths=lengths)
+    assert_close((h, c, *fed), state)
+    for n, length in enumerate(lengths):  # Flax leaves what is behind the end as it comes
+        assert_close(ys[n, :length], expected[n, :length])
+    carry = LSTMCell(H, cell=OWN, dtype=jnp.bfloat16).initialize_carry(jax.random.key(0), (B, I))
+    assert [a.dtype for a in carry] == [jnp.float32, jnp.bfloat16, jnp.float32, jnp.float32, jnp.float32]
+
+
 def test_cell_in_bidirectional(xs):
     both = nn.Bidirectional(nn.RNN(LSTMCell(H)), nn.RNN(LSTMCell(H)))
     variables = both.init(jax.random.key(0), xs)
@@ -317,6 +331,7 @@ REFUSED = {
     "preset is 'pytorch'": lambda: init(LSTM(H, preset="pytorch")),
     "bias is 'triple'": lambda: init(LSTM(H, bias="triple")),
     "merge is 'mean'": lambda: init(LSTM(H, merge="mean")),
+    "cell is 'gru', expected one of 'vanilla'": lambda: init(LSTM(H, cell="gru")),
     "dropout is 1.0": lambda: init(LSTM(H, dropout=1.0, deterministic=True)),
     "backend is 'gpu'": lambda: init(LSTM(H, backend="gpu")),
     "dtype is int32": lambda: init(LSTM(H, dtype=jnp.int32)),
@@ -325,6 +340,12 @@ REFUSED = {
     "params is a tuple, expected NetworkParams": lambda: LSTMNetwork.from_params((PARAMS,)),
     "params is a tuple, expected LSTMParams": lambda: LSTMCell.from_params((PARAMS,)),
     "xs has 3 features": lambda: LSTM(H).apply(LSTM.from_params((PARAMS,)), jnp.ones((B, T, 3))),
+    "Do layers, bidirectional, cell, bias and projection_size say": lambda: LSTM(H, cell="peephole").apply(
+        LSTM.from_params((PARAMS,)), jnp.ones((B, T, I))
+    ),
+    "carry is a tuple of 2, expected the tuple \\(c, h, i, f, o\\)": lambda: LSTMCell(H, cell="fgr").init(
+        jax.random.key(0), (jnp.ones(H), jnp.ones(H)), jnp.ones(I)
+    ),
     "not built as this LSTM says": lambda: LSTM(H, layers=2).apply(LSTM.from_params((PARAMS,)), jnp.ones((B, T, I))),
 }
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from modules import LENGTHS, B, H, I, O, P, T, assert_equal, runs, sizes, total
+from modules import LENGTHS, OWN, B, H, I, O, P, T, assert_equal, runs, sizes, total
 from tolerances import assert_close
 
 import lstmjax
@@ -70,8 +70,8 @@ def test_call_passes_everything_on(xs):
 @sizes
 def test_gradients_are_the_functions(xs, size):
     model = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0), **size)
-    merge = {"merge": model.merge}
-    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **merge)[1])))(
+    options = {"merge": model.merge, "cell": model.cell}
+    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **options)[1])))(
         model.to_params()
     )
     of_module = nnx.jit(nnx.grad(lambda m: total(m(xs, lengths=LENGTHS))))(model)
@@ -329,6 +329,20 @@ def test_rnn_of_our_cell_is_lstm(xs, time_major):
     assert_close(((h, c), ys), lstmjax.lstm(cell.to_params(), xs, time_major=time_major))
 
 
+def test_rnn_of_a_cell_of_ones_own_is_lstm(xs):
+    cell = LSTMCell(I, H, cell=OWN, init="equinox", rngs=nnx.Rngs(0))
+    lengths = np.array([5, 1, 3])
+    (c, h, *fed), ys = nnx.RNN(cell, return_carry=True)(xs, seq_lengths=lengths)
+    state, expected = lstmjax.lstm(cell.to_params(), xs, cell=OWN, lengths=lengths)
+    assert_close((h, c, *fed), state)
+    for n, length in enumerate(lengths):  # Flax leaves what is behind the end as it comes
+        assert_close(ys[n, :length], expected[n, :length])
+    again = LSTMCell.from_params(cell.to_params(), cell=OWN)
+    assert_equal(nnx.RNN(again)(xs, seq_lengths=lengths), ys)
+    carry = LSTMCell.from_params(cell.to_params(), cell=OWN, dtype=jnp.bfloat16).initialize_carry((B, I))
+    assert [a.dtype for a in carry] == [jnp.float32, jnp.bfloat16, jnp.float32, jnp.float32, jnp.float32]
+
+
 def test_cell_in_bidirectional(xs, cell):
     back = LSTMCell(I, H, rngs=nnx.Rngs(4))
     both = nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(back))
@@ -392,6 +406,12 @@ REFUSED = {
     "params is a LSTMParams, expected a tuple": lambda r: LSTM.from_params(PARAMS),
     "params is a tuple, expected NetworkParams": lambda r: LSTMNetwork.from_params((PARAMS,)),
     "params is a tuple, expected LSTMParams": lambda r: LSTMCell.from_params((PARAMS,)),
+    "cell is 'gru', expected one of 'vanilla'": lambda r: LSTM(I, H, cell="gru", rngs=r),
+    "cell is 'gru', expected": lambda r: LSTMCell.from_params(PARAMS, cell="gru"),
+    "but the cell 'cifg' has 3: i, g, o": lambda r: LSTM.from_params((PARAMS,), cell="cifg")(jnp.ones((T, I))),
+    "carry is a tuple of 2, expected the tuple \\(c, h, i, f, o\\)": lambda r: LSTMCell(I, H, cell="fgr", rngs=r)(
+        (jnp.ones(H), jnp.ones(H)), jnp.ones(I)
+    ),
     "one key serves one call": lambda r: LSTM.from_params((PARAMS,), dropout=0.1, rngs=jax.random.key(0)),
     "rngs is None, but dropout": lambda r: LSTM.from_params((PARAMS,), dropout=0.1)(jnp.ones((T, I))),
     "rngs is None, but carry_init": lambda r: LSTMCell(I, H, rngs=r).initialize_carry(

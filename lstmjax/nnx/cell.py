@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from lstmjax import checks
-from lstmjax.carry import carry_step
+from lstmjax.carry import Carry, carry_like, carry_step
+from lstmjax.cells import Cell
 from lstmjax.init import init_params
 from lstmjax.nnx.held import Held, Rngs, check_sizes, holding
+from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams
 
 if TYPE_CHECKING:
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 class LSTMCell(Held, flax_nnx.RNNCellBase):
     """Gives Flax's `nnx.RNN` and `nnx.Bidirectional` one step of our LSTM: a drop-in for `nnx.LSTMCell`.
 
-    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). For
-    dropout, zoneout, masks and resets use `LSTM`.
+    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). A cell that
+    feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and resets use `LSTM`.
 
     Args:
-        in_features, hidden_features, projection_size, init, bias, forget_bias, dtype, param_dtype,
+        in_features, hidden_features, cell, projection_size, init, bias, forget_bias, dtype, param_dtype,
             rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
 
     Example:
@@ -44,6 +46,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         in_features: int,
         hidden_features: int,
         *,
+        cell: Cell | str = "vanilla",
         projection_size: int | None = None,
         init: str = "default",
         bias: str | None = "preset",
@@ -55,45 +58,47 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
         params = init_params(
             rngs.params(), in_features, hidden_features,
-            projection_size=projection_size, bias=bias, init=init,
+            cell=cell, projection_size=projection_size, bias=bias, init=init,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
-        self._configure(dtype)
+        self._configure(cell, dtype)
 
-    def _configure(self, dtype: DTypeLike | None) -> None:
+    def _configure(self, cell: Cell | str, dtype: DTypeLike | None) -> None:
+        find_cell(cell)
         if dtype is not None:
             checks.check_floating("dtype", dtype)
+        self.cell = cell
         self.dtype = dtype
 
     @classmethod
-    def from_params(cls, params: LSTMParams, *, dtype: DTypeLike | None = None) -> Self:
-        """Gives a cell that holds given parameters; nothing is drawn."""
+    def from_params(cls, params: LSTMParams, *, cell: Cell | str = "vanilla", dtype: DTypeLike | None = None) -> Self:
+        """Gives a cell that holds given parameters; nothing is drawn. `cell` is the one that they were made for."""
         if not isinstance(params, LSTMParams):
             raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
         module = holding(cls, params)
-        module._configure(dtype)
+        module._configure(cell, dtype)
         return module
 
     def to_params(self) -> LSTMParams:
         """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
         return self.held()
 
-    def __call__(self, carry: tuple[Array, Array], inputs: Array) -> tuple[tuple[Array, Array], Array]:
+    def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
         """Gives ((c', h'), h') after one step.
 
         Args:
             carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
             inputs: x, `[..., I]`.
         """
-        return carry_step(self.to_params(), carry, inputs, self.dtype)
+        return carry_step(self.to_params(), carry, inputs, self.dtype, self.cell)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
-    ) -> tuple[Array, Array]:
+    ) -> Carry:
         """Gives the carry (c, h) to start from: zeros, or what `carry_init` draws.
 
-        c is float32 where the computation is half precision.
+        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
 
         Args:
             input_shape: shape of the input of one step, `[..., I]`.
@@ -102,17 +107,14 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         """
         params = self.to_params()
         dtype = jnp.dtype(self.dtype or params.w_x.dtype)
-        shapes = (*input_shape[:-1], params.hidden_size), (*input_shape[:-1], params.output_size)
-        dtypes = checks.cell_dtype(dtype), dtype
+        like = carry_like(self.cell, input_shape[:-1], params.hidden_size, params.output_size, dtype)
         if carry_init is None:
-            c, h = (jnp.zeros(shape, kind) for shape, kind in zip(shapes, dtypes, strict=True))
-            return c, h
+            return tuple(jnp.zeros(part.shape, part.dtype) for part in like)
         if rngs is None:
             raise ValueError("rngs is None, but carry_init draws. Pass rngs=nnx.Rngs(...).")
         stream: Any = rngs.carry if isinstance(rngs, flax_nnx.Rngs) else rngs
-        keys = (stream(), stream()) if callable(stream) else jax.random.split(stream)
-        c, h = (carry_init(key, shape, kind) for key, shape, kind in zip(keys, shapes, dtypes, strict=True))
-        return c, h
+        keys = [stream() for _ in like] if callable(stream) else jax.random.split(stream, len(like))
+        return tuple(carry_init(key, part.shape, part.dtype) for key, part in zip(keys, like, strict=True))
 
     @property
     def num_feature_axes(self) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from lstmjax.cell import Emit
+from lstmjax.cells import Cell
 from lstmjax.init import init_stacked
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.nnx.held import Held, Rngs, check_sizes
@@ -35,6 +36,7 @@ class LSTM(OverTime):
         layers: L, number of layers.
         bidirectional: each layer runs in both directions.
         merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
+        cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
         projection_size: P, width of h if it is a projection; None: H.
         residual: add what enters a layer to what it gives, from the second layer on.
         dropout: rate of dropout between layers, while training.
@@ -74,6 +76,7 @@ class LSTM(OverTime):
         layers: int = 1,
         bidirectional: bool = False,
         merge: str = "concat",
+        cell: Cell | str = "vanilla",
         projection_size: int | None = None,
         residual: bool = False,
         dropout: float = 0.0,
@@ -94,12 +97,12 @@ class LSTM(OverTime):
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
         params = init_stacked(
             rngs.params(), in_features, hidden_features, layers,
-            bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
+            bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, Stack(params))
         self._configure(
-            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
             return_sequences=return_sequences, time_major=time_major,
             dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
         )  # fmt: skip
@@ -165,7 +168,7 @@ class LSTMNetwork(OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        in_features, hidden_features, layers, bidirectional, merge, projection_size, residual,
+        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size, residual,
             wrappers, time_major, init, bias, forget_bias, dtype, param_dtype, checkpoint, unroll,
             backend, deterministic, rngs: see `LSTM`.
 
@@ -204,6 +207,7 @@ class LSTMNetwork(OverTime):
         layers: int = 1,
         bidirectional: bool = False,
         merge: str = "concat",
+        cell: Cell | str = "vanilla",
         projection_size: int | None = None,
         residual: bool = False,
         dropout: float = 0.0,
@@ -224,12 +228,12 @@ class LSTMNetwork(OverTime):
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features, out_features=out_features)
         params = init_network(
             rngs.params(), in_features, hidden_features, out_features, layers,
-            bidirectional=bidirectional, merge=merge, projection_size=projection_size, bias=bias, init=init,
+            bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
         self._configure(
-            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
             return_sequences=return_sequences, time_major=time_major,
             dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
         )  # fmt: skip

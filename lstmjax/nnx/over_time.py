@@ -8,7 +8,9 @@ from flax import nnx as flax_nnx
 
 from lstmjax import backends, checks
 from lstmjax.cell import cell_step
+from lstmjax.cells import Cell
 from lstmjax.nnx.held import Held, Rngs, holding
+from lstmjax.published import find_cell
 from lstmjax.types import Array
 from lstmjax.wrappers import Wrapper
 
@@ -24,6 +26,7 @@ class OverTime(Held):
     def _configure(
         self,
         *,
+        cell: Cell | str,
         merge: str,
         residual: bool,
         dropout: float,
@@ -37,12 +40,14 @@ class OverTime(Held):
         deterministic: bool,
         rngs: flax_nnx.Rngs | flax_nnx.RngStream | None,
     ) -> None:
+        find_cell(cell)
         checks.one_of("merge", merge, ("concat", "sum"))
         checks.check_rate("dropout", dropout)
         checks.check_running(cell_step, wrappers, checkpoint, unroll)
         backends.choose(backend)
         if dtype is not None:
             checks.check_floating("dtype", dtype)
+        self.cell = cell
         self.merge = merge
         self.residual = residual
         self.dropout = dropout
@@ -66,6 +71,7 @@ class OverTime(Held):
         cls,
         params: Any,
         *,
+        cell: Cell | str = "vanilla",
         merge: str = "concat",
         residual: bool = False,
         dropout: float = 0.0,
@@ -84,6 +90,7 @@ class OverTime(Held):
         Args:
             params: what `to_params()` gives: the tuple of layers for `LSTM`, `NetworkParams` for
                 `LSTMNetwork`. The arrays are held as they are, tracers of jit and grad included.
+            cell: the one that the parameters were made for.
             return_sequences: None: as the constructor of this class has it.
             merge, residual, dropout, wrappers, time_major, dtype, checkpoint, unroll, backend,
                 deterministic, rngs: see the class; rngs is for what draws in training.
@@ -99,7 +106,7 @@ class OverTime(Held):
         """
         module = holding(cls, cls._named(params))
         module._configure(
-            merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
+            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
             return_sequences=cls._sequences if return_sequences is None else return_sequences, time_major=time_major,
             dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
         )  # fmt: skip
@@ -107,8 +114,8 @@ class OverTime(Held):
 
     def _options(self) -> dict[str, Any]:
         names = (
-            "merge", "residual", "dropout", "wrappers", "return_sequences", "time_major", "dtype", "checkpoint",
-            "unroll", "backend",
+            "cell", "merge", "residual", "dropout", "wrappers", "return_sequences", "time_major", "dtype",
+            "checkpoint", "unroll", "backend",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
