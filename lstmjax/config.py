@@ -29,6 +29,13 @@ Above0 = Annotated[float, Field(gt=0.0)]
 AtLeast0 = Annotated[float, Field(ge=0.0)]
 
 
+CellName = Literal[
+    "vanilla", "peephole", "nig", "nfg", "nog", "niaf", "noaf", "cifg", "cifg_mirror", "fgr", "no_forget_gate",
+    "projection", "layer_norm", "layer_norm_carried", "hard_sigmoid_fifth", "hard_sigmoid_sixth", "np",
+]  # fmt: skip
+"""The names of `lstmjax.CELLS`, without loading JAX; a test compares the two."""
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about keys and types."""
 
@@ -40,6 +47,8 @@ class Section(BaseModel):
 class Model(Section):
     """The network: LSTM layers and a Dense head."""
 
+    cell: CellName = "vanilla"
+    """The equations of a step, a row of `lstmjax.CELLS`."""
     hidden_size: Size = 128
     """H, units of each layer in each direction."""
     layers: Size = 1
@@ -68,6 +77,14 @@ class Model(Section):
     """Dtype of the computation."""
     param_dtype: Literal["float32", "float64"] = "float32"
     """Dtype in which the parameters are kept."""
+
+    @model_validator(mode="after")
+    def _a_projection_has_its_width(self) -> Self:
+        if self.cell == "projection" and self.projection_size is None:
+            raise ValueError(
+                "cell projection without projection_size is cell peephole; set model.projection_size, the width of h"
+            )
+        return self
 
     @property
     def needs_x64(self) -> bool:
@@ -172,9 +189,14 @@ class Config(Section):
 
     @property
     def fingerprint(self) -> str:
-        """What a checkpoint is known by: a hash of everything but where the data lies."""
-        where: Any = {"data": {"source", "validation", "test"}}
-        return hashlib.sha256(self.model_dump_json(exclude=where).encode()).hexdigest()[:16]
+        """What a checkpoint is known by: a hash of everything but where the data lies.
+
+        The vanilla cell goes unsaid, as in runs from before there was a choice: their checkpoints stay theirs.
+        """
+        unsaid: Any = {"data": {"source", "validation", "test"}}
+        if self.model.cell == "vanilla":
+            unsaid["model"] = {"cell"}
+        return hashlib.sha256(self.model_dump_json(exclude=unsaid).encode()).hexdigest()[:16]
 
 
 SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.annotation in Section.__subclasses__())

@@ -117,6 +117,10 @@ def test_ctrl_c_saves_and_says_where(settings, tmp_path, monkeypatch, capsys):
         (["train", "words.yaml", "--model.dropout", "1.5"], "command line: model.dropout is 1.5; it should be less"),
         (["train", "words.yaml", "--batch-size", "500"], "batch_size is 500, but only 32 sequences train"),
         (["train", "words.yaml", "--data.shift", "1"], "data.shift is 1, but"),
+        (
+            ["train", "words.yaml", "--model.cell", "nfg", "--model.forget-bias", "1"],
+            "model: forget_bias is 1.0, but the",
+        ),
         (["train", "words.yaml", "--data.test", "c.npz"], "c.npz: no such file"),
         (["train", "--resume", "nowhere"], "nowhere: no such run folder; lstmjax train makes one and says where"),
         (["evaluate", "nowhere"], "nowhere: no such run folder"),
@@ -154,10 +158,12 @@ def test_words_of_the_command_line_are_those_of_the_file(tmp_path, capsys):
         "epochs: 9\nmodel: {hidden_size: 4, bidirectional: true}\noptimizer: {clip_norm: 1.0}\n", "utf-8"
     )
     words = ["--steps", "2", "--model.bidirectional", "false", "--optimizer.clip-norm=null", "--model.residual", "True"]
+    words += ["--model.cell", "peephole"]
     assert main(["train", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "run"), *words]) == 0
     saved = load_config(tmp_path / "run" / "config.yaml")
     assert (saved.steps, saved.epochs) == (2, None)
     assert (saved.model.bidirectional, saved.optimizer.clip_norm, saved.model.residual) == (False, None, True)
+    assert saved.model.cell == "peephole"
 
 
 def test_help_and_version(capsys):

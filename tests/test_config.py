@@ -1,10 +1,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from lstmjax.config import ConfigError, dump_config, keys, load_config, parse_config
+from lstmjax.config import CellName, ConfigError, dump_config, keys, load_config, parse_config
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
 
@@ -20,6 +21,8 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ({"model": {"hidden_size": "big"}}, "model.hidden_size is 'big'; it should be a valid integer"),
         ({"model": {"hidden_size": -2}}, "model.hidden_size is -2; it should be greater than or equal to 1"),
         ({"model": {"dropout": 1.0}}, "model.dropout is 1.0; it should be less than 1"),
+        ({"model": {"cell": "lstm"}}, "model.cell is 'lstm'; it should be 'vanilla', 'peephole', 'nig'"),
+        ({"model": {"cell": "projection"}}, "model: cell projection without projection_size is cell peephole; set"),
         ({"model": 3}, "model is 3; it should be a section with keys of its own"),
         ({"optimizer": {"name": "adamx"}}, "optimizer.name is 'adamx'; it should be 'adamw', 'adam'"),
         ({"optimizer": {"clip_norm": 0}}, "optimizer.clip_norm is 0; it should be greater than 0"),
@@ -106,6 +109,20 @@ def test_the_fingerprint_sees_every_value_but_where_the_data_lie():
     assert base.fingerprint == moved.fingerprint
     assert base.fingerprint != parse_config({"epochs": 2, "seed": 1}).fingerprint
     assert base.fingerprint != parse_config({"epochs": 2, "data": {"shift": 1}}).fingerprint
+
+
+def test_a_run_from_before_there_was_a_choice_of_cells_keeps_its_fingerprint():
+    before = {"digits.yaml": "409acfde4dc67103", "digits-plain.yaml": "e64ca49607c26e8b"}
+    assert {path.name: load_config(path).fingerprint for path in CONFIGS} == before
+    said = {cell: parse_config({"epochs": 2, "model": {"cell": cell}}).fingerprint for cell in ("vanilla", "peephole")}
+    assert said["vanilla"] == parse_config({"epochs": 2}).fingerprint == "771723b9434e2078"
+    assert said["peephole"] != said["vanilla"]
+
+
+def test_the_cells_are_those_of_the_table():
+    from lstmjax import CELLS
+
+    assert get_args(CellName) == tuple(CELLS)
 
 
 def test_every_key_has_its_explanation():

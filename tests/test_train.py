@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from training import config, damage, write_sequences
 
 from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
 from lstmjax.data import digits, labelled
+from lstmjax.networks import network
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import loop, progress
 from lstmjax.training.inference import evaluate, logits_of, predict
@@ -338,10 +340,33 @@ def test_every_model_trains_and_comes_back(tmp_path, model):
     assert np.isfinite(result.validation["loss"])
 
 
+def test_another_cell_trains_and_comes_back(tmp_path):
+    result = train(config(model={"cell": "peephole"}, steps=2), tmp_path / "run", quiet=True)
+    found = load_run(tmp_path / "run")
+    assert result.parameters == 4 * (8 * 4 + 4 * 4 + 4) + 3 * 4 + 4 * 10 + 10
+    assert np.all(found.params.layers[0].w_c)
+    xs = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    _, expected = network(found.params, xs, cell="peephole")
+    np.testing.assert_array_equal(logits_of(found.params, xs, model=found.config.model), expected)
+
+
+def test_a_run_from_before_there_was_a_choice_of_cells_goes_on(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole.run_dir, run)
+    text = (run / "config.yaml").read_text("utf-8")
+    assert "  cell: vanilla\n" in text
+    (run / "config.yaml").write_text(text.replace("  cell: vanilla\n", ""), "utf-8")
+    same_params(load_run(run).params, whole.trained.params)
+    assert resume(run, quiet=True).test == whole.test
+
+
 def test_a_model_that_makes_no_sense_is_told_before_any_work(tmp_path):
     wrong = config(model={"bidirectional": True, "residual": True, "layers": 2})
     with pytest.raises(ConfigError, match=r"^model.residual does not go with model.bidirectional for a label per seq"):
         train(wrong, tmp_path / "run", quiet=True)
+    for cell in ("nfg", "no_forget_gate"):
+        with pytest.raises(ConfigError, match=f"model: forget_bias is 1.0, but the cell '{cell}' has no forget gate"):
+            train(config(model={"cell": cell, "forget_bias": 1.0}), tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="epochs is 2000000000, which makes 286000000000 steps; they should be less"):
         train(config(epochs=2 * 10**9, steps=None), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

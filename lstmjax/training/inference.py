@@ -63,7 +63,7 @@ def logits_of(
         params: parameters of the network.
         xs: inputs `[B, T, I]`, scaled as in training.
         lengths: valid steps `[B]`; None: all.
-        model: what the parameters do not say: dropout, residual connections, dtype.
+        model: what the parameters do not say: cell, dropout, residual connections, dtype.
         per_step: logits at each step, or of the last valid one.
         key: random key for dropout and zoneout; None: evaluation.
     """
@@ -77,6 +77,7 @@ def logits_of(
         dropout=model.dropout,
         key=key,
         wrappers=wrappers_of(model),
+        cell=model.cell,
         dtype=jnp.dtype(model.dtype),
     )[1]
 

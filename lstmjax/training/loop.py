@@ -170,6 +170,7 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
         model.layers,
         bidirectional=model.bidirectional,
         merge=model.merge,
+        cell=model.cell,
         projection_size=model.projection_size,
         bias=model.bias,
         init=model.init,
