@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lstmjax.config import Config, Section
+from lstmjax.config import CellName, Config, Section
 
 
 def _options(section: type[Section]) -> type:
@@ -96,6 +96,8 @@ class Shapes:
     """L, layers."""
     bidirectional: bool = False
     """Both directions."""
+    cell: CellName = "vanilla"
+    """The equations of a step, a row of `lstmjax.CELLS`."""
     projection: int | None = None
     """P, width of h if it is a projection."""
     bias: Literal["single", "double", "none"] = "single"

@@ -11,11 +11,22 @@ from math import prod
 from typing import Any, NamedTuple
 
 from lstmjax import checks
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
-from lstmjax.types import GATES, Bidirectional, LSTMParams
+from lstmjax.published import find_cell
+from lstmjax.types import Bidirectional, LSTMParams, Norms
 
 BIASES = {None: 0, "single": 1, "double": 2}
-G = len(GATES)
+NORMS = {
+    "x": "gain of LN(x · w_x)",
+    "h": "gain of LN(h · w_h)",
+    "c": "gain of LN(c)",
+    "x_shift": "shift of LN(x · w_x)",
+    "h_shift": "shift of LN(h · w_h)",
+    "c_shift": "shift of LN(c)",
+}
+UNSAID = {"z": "pre-activations of the gate blocks", "c": "cell state", "m": "h before a projection"}
 
 
 class Row(NamedTuple):
@@ -95,17 +106,52 @@ def _parts(table: Shapes) -> list[str]:
 
 
 class Direction(NamedTuple):
-    """The sizes of one layer in one direction."""
+    """The sizes of one layer in one direction, and what its cell has beside weights and biases."""
 
     inputs: int
     hidden: int
     width: int | None  # of a projection
     biases: int
+    gates: int  # G, blocks along the gate axis
+    peepholes: int  # K
+    fed: bool  # whether gates are fed back
+    norm: tuple[str, ...]  # gains and shifts, by the names of `Norms`
+    cell: Cell | None  # None: the parameters are not the vanilla cell's, and no other was named
+
+    @classmethod
+    def of_cell(cls, row: Cell, inputs: int, hidden: int, width: int | None, biases: int) -> Direction:
+        """Gives the direction that `init_params` makes for a cell."""
+        norm = Norms._fields if "norm" in row.has else ()
+        return cls(inputs, hidden, width, biases, len(row.blocks), len(row.peepholes), "w_r" in row.has, norm, row)
+
+    @classmethod
+    def of_params(cls, part: LSTMParams, row: Cell | None) -> Direction:
+        """Gives the direction that parameters are; without a cell of its own the vanilla one, if they fit it."""
+        if row is None:
+            row = VANILLA if _fits(VANILLA, part) else None
+        else:
+            checks.check_params(part, row)
+        width = None if part.w_p is None else part.output_size
+        biases = sum(b is not None for b in (part.b, part.b_h))
+        peepholes = 0 if part.w_c is None else part.w_c.shape[0]
+        norm = () if part.norm is None else tuple(name for name, a in part.norm._asdict().items() if a is not None)
+        sizes = (part.input_size, part.hidden_size, width, biases, part.w_x.shape[1])
+        return cls(*sizes, peepholes, part.w_r is not None, norm, row)
 
     @property
     def out(self) -> int:
         """P, the width of h."""
         return self.hidden if self.width is None else self.width
+
+    @property
+    def vectors(self) -> int:
+        """The number of peepholes, gains and shifts, each H numbers."""
+        return self.peepholes + sum(1 if name in ("c", "c_shift") else self.gates for name in self.norm)
+
+
+def _fits(row: Cell, part: LSTMParams) -> bool:
+    has = all((getattr(part, name) is not None) == (name in row.has) for name in ("w_c", "w_r", "norm"))
+    return has and part.w_x.shape[1] == len(row.blocks)
 
 
 def shapes(
@@ -119,6 +165,7 @@ def shapes(
     layers: int = 1,
     bidirectional: bool = False,
     merge: str = "concat",
+    cell: Cell | str | None = None,
     projection: int | None = None,
     bias: str | None = "single",
 ) -> Shapes:
@@ -126,7 +173,7 @@ def shapes(
 
     Args:
         params: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or `NetworkParams`; their own
-            sizes are shown, and of the sizes below only time, batch and merge are read.
+            sizes are shown, and of what stands below only time, batch, merge and cell are read.
         input: I, features of one time step.
         hidden: H, units.
         output: O, classes or targets; None: no Dense head.
@@ -135,6 +182,8 @@ def shapes(
         layers: L, layers on top of each other.
         bidirectional: every layer runs in both directions.
         merge: the two directions side by side ("concat") or added up ("sum").
+        cell: a row of `CELLS`, its name, or a `Cell` of your own. None: the vanilla cell; for parameters
+            that are not its own, the gates are left out, since only the cell says what they are.
         projection: P, the width of h if it is projected.
         bias: "single" (Keras, Flax), "double" (PyTorch, cuDNN) or None.
 
@@ -142,7 +191,7 @@ def shapes(
         `Shapes`; `print` it for the tables, or read its `rows` and `parameters`.
 
     Raises:
-        ValueError: a size is missing or below 1.
+        ValueError: a size is missing or below 1, there is no such cell, or the parameters are not its own.
 
     >>> shapes(input=5, hidden=10).parameters, shapes(input=5, hidden=10, bias="double").parameters
     (640, 680)
@@ -150,15 +199,18 @@ def shapes(
     True
     >>> shapes(input=5, hidden=256, output=10).parameters == 268_288 + 2_570
     True
+    >>> shapes(input=5, hidden=10, cell="peephole").parameters == 640 + 3 * 10
+    True
     """
     checks.one_of("merge", merge, ("concat", "sum"))
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
             checks.check_positive(name, size)
     if params is None:
-        stack, output = _planned(input, hidden, output, layers, bidirectional, merge, projection, bias), output
+        row = VANILLA if cell is None else find_cell(cell)
+        stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, bias, row)
     else:
-        stack, output = _read(params)
+        stack, output = _read(params, None if cell is None else find_cell(cell))
     return _tabulate(stack, output, time, batch, merge)
 
 
@@ -171,6 +223,7 @@ def _planned(
     merge: str,
     projection: int | None,
     bias: str | None,
+    row: Cell,
 ) -> list[tuple[Direction, ...]]:
     for name, size in {"input": input, "hidden": hidden}.items():
         if size is None:
@@ -182,13 +235,13 @@ def _planned(
     checks.one_of("bias", bias, tuple(BIASES))
     stack: list[tuple[Direction, ...]] = []
     for _ in range(layers):
-        one = Direction(input, hidden, projection, BIASES[bias])
+        one = Direction.of_cell(row, input, hidden, projection, BIASES[bias])
         stack.append((one, one) if bidirectional else (one,))
         input = one.out * (2 if bidirectional and merge == "concat" else 1)
     return stack
 
 
-def _read(params: Any) -> tuple[list[tuple[Direction, ...]], int | None]:
+def _read(params: Any, row: Cell | None) -> tuple[list[tuple[Direction, ...]], int | None]:
     output = None
     if isinstance(params, NetworkParams):
         output = params.head.w.shape[1]
@@ -201,13 +254,8 @@ def _read(params: Any) -> tuple[list[tuple[Direction, ...]], int | None]:
         for part in parts:
             if not isinstance(part, LSTMParams):
                 raise TypeError(f"layer {n} holds a {type(part).__name__}, expected LSTMParams or Bidirectional.")
-        stack.append(tuple(_direction(part) for part in parts))
+        stack.append(tuple(Direction.of_params(part, row) for part in parts))
     return stack, output
-
-
-def _direction(part: LSTMParams) -> Direction:
-    width = None if part.w_p is None else part.output_size
-    return Direction(part.input_size, part.hidden_size, width, sum(b is not None for b in (part.b, part.b_h)))
 
 
 def _tabulate(
@@ -218,7 +266,8 @@ def _tabulate(
         for k, part in enumerate(parts):
             direction = f", {Bidirectional._fields[k]}" if len(parts) == 2 else ""
             number = f" {n + 1} of {len(stack)}" if len(stack) > 1 else ""
-            title = f"LSTM layer{number}{direction}: {part.inputs} features into {part.hidden} units"
+            cell = "" if part.cell in (None, VANILLA) else f", cell {part.cell.name}"
+            title = f"LSTM layer{number}{direction}{cell}: {part.inputs} features into {part.hidden} units"
             titled.append((title, _total(part), _arrays(part)))
     first, top = stack[0][0], stack[-1]
     width = sum(part.out for part in top) if merge == "concat" else top[0].out
@@ -237,36 +286,43 @@ def _total(part: Direction) -> str:
     """The formula of the number of parameters, in its well-known form: 4·(I·H + H·H + H)."""
     out = "H" if part.width is None else "P"
     bias = {0: "", 1: " + H", 2: " + 2·H"}[part.biases]
-    return f"4·(I·H + {out}·H{bias})" + ("" if part.width is None else " + H·P")
+    more = {"H·P": part.width is not None, "9·H·H": part.fed, f"{part.vectors}·H": part.vectors > 0}
+    return " + ".join([f"{part.gates}·(I·H + {out}·H{bias})", *(term for term, there in more.items() if there)])
 
 
 def _arrays(part: Direction) -> tuple[Row, ...]:
-    out = "H" if part.width is None else "P"
+    gates, hidden, out = part.gates, part.hidden, "H" if part.width is None else "P"
+    g = str(gates)
     rows = [
-        Row("w_x", "x · w_x", ("I", "4", "H"), (part.inputs, G, part.hidden), "4·I·H"),
-        Row("w_h", "+ h · w_h", (out, "4", "H"), (part.out, G, part.hidden), f"4·{out}·H"),
-        Row("b", "+ b", ("4", "H"), (G, part.hidden), "4·H"),
-        Row("b_h", "+ b_h", ("4", "H"), (G, part.hidden), "4·H"),
+        Row("w_x", "x · w_x", ("I", g, "H"), (part.inputs, gates, hidden), f"{g}·I·H"),
+        Row("w_h", "+ h · w_h", (out, g, "H"), (part.out, gates, hidden), f"{g}·{out}·H"),
+        Row("b", "+ b", (g, "H"), (gates, hidden), f"{g}·H"),
+        Row("b_h", "+ b_h", (g, "H"), (gates, hidden), f"{g}·H"),
     ][: 2 + part.biases]
     if part.width is not None:
-        rows.append(Row("w_p", "m · w_p", ("H", "P"), (part.hidden, part.width), "H·P"))
+        rows.append(Row("w_p", "m · w_p", ("H", "P"), (hidden, part.width), "H·P"))
+    if part.peepholes:
+        k = str(part.peepholes)
+        rows.append(Row("w_c", "+ w_c ⊙ c, peepholes", (k, "H"), (part.peepholes, hidden), f"{k}·H"))
+    if part.fed:
+        formula = "+ [i, f, o] · w_r, the gates of the step before"
+        rows.append(Row("w_r", formula, ("3H", "3", "H"), (3 * hidden, 3, hidden), "9·H·H"))
+    for name in part.norm:
+        letters, shape = ((), ()) if name in ("c", "c_shift") else ((g,), (gates,))
+        number = "·".join((*letters, "H"))
+        rows.append(Row(f"norm.{name}", NORMS[name], (*letters, "H"), (*shape, hidden), number))
     return tuple(rows)
 
 
 def _flow(first: Direction, letter: str, width: int, output: int | None, b: int | str, t: int | str) -> tuple[Row, ...]:
     hidden, out = first.hidden, "H" if first.width is None else "P"
-    gate = (b, hidden)
     bias = ("", " + b", " + b + b_h")[first.biases]
+    said = UNSAID if first.cell is None else formulas(first.cell, bias)
     rows = [
         Row("xs", "the input: (batch, time, features)", ("B", "T", "I"), (b, t, first.inputs)),
         Row("x", "one time step of it", ("B", "I"), (b, first.inputs)),
-        Row("z", f"x · w_x + h · w_h{bias}", ("B", "4", "H"), (b, G, hidden)),
-        Row("i", "σ(z_i), input gate", ("B", "H"), gate),
-        Row("f", "σ(z_f), forget gate", ("B", "H"), gate),
-        Row("g", "tanh(z_g), candidate", ("B", "H"), gate),
-        Row("o", "σ(z_o), output gate", ("B", "H"), gate),
-        Row("c", "f ⊙ c + i ⊙ g, cell state: a sum", ("B", "H"), gate),
-        Row("m", "o ⊙ tanh(c)", ("B", "H"), gate),
+        Row("z", said["z"], ("B", str(first.gates), "H"), (b, first.gates, hidden)),
+        *(Row(name, formula, ("B", "H"), (b, hidden)) for name, formula in said.items() if name != "z"),
         Row("h", "m" if first.width is None else "m · w_p", ("B", out), (b, first.out)),
         Row("ys", "h of all steps (return_sequences=True)", ("B", "T", letter), (b, t, width)),
         Row("h_T", "h of the last step (return_sequences=False)", ("B", letter), (b, width)),
@@ -279,15 +335,19 @@ def _flow(first: Direction, letter: str, width: int, output: int | None, b: int 
 
 def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     """What the numbers do not depend on, in sentences."""
-    inputs, hidden, out = first.inputs, first.hidden, first.out
-    one, two = (G * (inputs * hidden + out * hidden + n * hidden) for n in (1, 2))
-    one, two = (n + (0 if first.width is None else hidden * out) for n in (one, two))
+    inputs, hidden = first.inputs, first.hidden
+    one, two = (sum(row.parameters for row in _arrays(first._replace(biases=n))) for n in (1, 2))
+    keras, torch = (" (Keras, Flax)", " (PyTorch)") if first.cell == VANILLA else ("", "")
     notes = [
         "T time steps, B batch, I features, H units (hidden size), P width of h after a projection, O outputs.",
         "The same weights serve every step and every sequence: 13 or 100 steps, 1 or 32 sequences, the number stays.",
-        f"{inputs} features into {hidden} units: {one:,} with one bias (Keras, Flax), {two:,} with two (PyTorch).",
+        f"{inputs} features into {hidden} units: {one:,} with one bias{keras}, {two:,} with two{torch}.",
         f"Each unit gives one number a step; {hidden} units are one vector of {hidden}.",
     ]
+    if first.cell is None:
+        notes.append(f"The parameters do not say what their {first.gates} gate blocks compute. Pass cell= to see it.")
+    if first.norm:
+        notes.append("LN: mean 0 and variance 1 over all numbers it is given, all gates together; then gain and shift.")
     if output is not None:
         notes.append(f"The {output} outputs come from the Dense head: {width} becomes {output} there, and in no gate.")
     return tuple(notes)

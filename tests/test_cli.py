@@ -182,6 +182,8 @@ def test_help_and_version(capsys):
 def test_shapes_are_printed(capsys):
     assert main(["shapes", "--input", "5", "--hidden", "256", "--output", "10", "--time", "100", "--batch", "32"]) == 0
     assert "268,288" in capsys.readouterr().out
+    assert main(["shapes", "--input", "5", "--hidden", "10", "--cell", "cifg"]) == 0
+    assert "3·(I·H + H·H + H) + 2·H = 500 parameters" in capsys.readouterr().out
     assert main(["shapes", "--input", "5", "--hidden", "10", "--bias", "double"]) == 0
     assert "680" in capsys.readouterr().out
 

@@ -1,10 +1,12 @@
 """The table of dimensions says what the arrays themselves say."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from lstmjax import Bidirectional, init_network, init_params, init_stacked, network, shapes
+from lstmjax import CELLS, Bidirectional, init_network, init_params, init_stacked, network, shapes
 
 KEY = jax.random.key(0)
 
@@ -62,6 +64,50 @@ def test_parameters_of_every_kind_are_read():
     assert shapes(init_stacked(KEY, 3, 6, 3)).parameters == count(init_stacked(KEY, 3, 6, 3))
 
 
+@pytest.mark.parametrize("bias", [None, "single", "double"])
+@pytest.mark.parametrize("projection", [None, 7])
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_counted(name, projection, bias):
+    make = partial(init_params, input_size=3, hidden_size=6, cell=name, projection_size=projection, bias=bias)
+    params = jax.eval_shape(make, KEY)
+    planned = shapes(input=3, hidden=6, cell=name, projection=projection, bias=bias)
+    read = shapes(params, cell=name)
+    assert planned.parameters == count(params) == read.parameters == shapes(params).parameters
+    assert str(planned) == str(read)
+    letters = {"I": 3, "H": 6, "P": projection}
+    ((_, total, rows),) = read.layers
+    assert [eval(row.number.replace("·", "*"), letters) for row in rows] == [row.parameters for row in rows]
+    assert eval(total.replace("·", "*"), letters) == count(params)
+    leaves = jax.tree.leaves_with_path(params)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
+    assert {row.name: row.shape for row in rows} == named
+
+
+def test_a_network_of_another_cell():
+    how = {"bidirectional": True, "cell": "layer_norm"}
+    params = jax.eval_shape(partial(init_network, input_size=3, hidden_size=6, output_size=5, layers=2, **how), KEY)
+    planned = shapes(input=3, hidden=6, output=5, layers=2, **how)
+    assert planned.parameters == count(params)
+    assert str(planned) == str(shapes(params, cell="layer_norm"))
+    for words in ("LSTM layer 2 of 2, reverse, cell layer_norm: 12 features", "4·(I·H + H·H + H) + 18·H", "LN: mean 0"):
+        assert words in str(planned)
+    assert "PyTorch" not in str(planned)
+
+
+def test_without_its_cell_the_gates_are_left_out():
+    params = init_params(KEY, 3, 6, cell="nog", init="equinox")
+    rows = {row.name: row for row in shapes(params).rows}
+    assert rows["z"].shape == ("B", 3, 6)
+    assert not {"i", "f", "g", "o"} & set(rows)
+    assert "The parameters do not say what their 3 gate blocks compute. Pass cell= to see it." in str(shapes(params))
+    rows = {row.name: row.formula for row in shapes(params, cell="nog").rows}
+    assert (rows["f"], rows["o"]) == ("σ(z_f), forget gate", "1, there is no output gate")
+    with pytest.raises(ValueError, match="w_x has 3 gate blocks, but the cell 'fgr' has 4: i, f, g, o"):
+        shapes(params, cell="fgr")
+    with pytest.raises(ValueError, match="w_c is given, but the cell 'no_forget_gate' has none"):
+        shapes(params, cell="no_forget_gate")
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -69,6 +115,7 @@ def test_parameters_of_every_kind_are_read():
         ({"input": 5}, "hidden is missing"),
         ({"input": 5, "hidden": 0}, "hidden is 0, expected a whole number of at least 1"),
         ({"input": 5, "hidden": 4, "time": -1}, "time is -1"),
+        ({"input": 5, "hidden": 4, "cell": "gru"}, "cell is 'gru', expected one of 'vanilla', 'peephole'"),
         ({"input": 5, "hidden": 4, "bias": "both"}, "bias is 'both', expected one of None, 'single', 'double'"),
     ],
 )

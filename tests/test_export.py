@@ -18,7 +18,7 @@ pytest.importorskip("flatbuffers")
 
 MODELS = {
     "class": {"layers": 2, "bidirectional": True, "zoneout": 0.1, "dropout": 0.2},
-    "number_each_step": {"layers": 2, "residual": True, "projection_size": 3},
+    "number_each_step": {"layers": 2, "residual": True, "projection_size": 3, "cell": "cifg"},
 }
 
 

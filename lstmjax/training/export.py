@@ -56,6 +56,7 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         merge=model.merge,
         residual=model.residual,
         wrappers=wrappers_of(model),
+        cell=model.cell,
         scaling=(about.offset, about.scale),
         readout=readout,
         metadata=classes,
