@@ -161,6 +161,17 @@ def test_float64_and_nan_padding(x64):
     assert_close(jnp.asarray(runtime(model, xs=xs, lengths=LENGTHS)["ys"]), expected)
 
 
+@dataclasses.dataclass(frozen=True)
+class Noisy:
+    """A wrapper that adds noise, at evaluation, too."""
+
+    def draw(self, key, steps, state, x):
+        return None, jnp.ones(steps)
+
+    def __call__(self, inner, params, state, x, own):
+        return inner(params, state, x + own[1])
+
+
 def test_directions_of_different_sizes_and_a_step_of_ones_own(tmp_path):
     pair = Bidirectional(layers_of(I, H)[0], layers_of(I, 3)[0])
     xs = xs_of()
@@ -182,6 +193,11 @@ def test_directions_of_different_sizes_and_a_step_of_ones_own(tmp_path):
 
     with pytest.raises(ConvertError, match="the step uses cumsum, which is not exported to ONNX"):
         to_onnx(layers, step=strange_step)
+    for wrong in (lambda params, state, x: (state, x), lambda params, state, x: ((*state, x), state[0])):
+        with pytest.raises(ConvertError, match=r"a step of your own is exported if its state is \(h, c\)"):
+            to_onnx(layers, step=wrong)
+    with pytest.raises(ConvertError, match="a wrapper needs something for each step at evaluation, too"):
+        to_onnx(layers, wrappers=(Noisy(),))
     path = tmp_path / "model.onnx"
     to_onnx(layers, path)
     np.testing.assert_array_equal(from_onnx(path)[0].w_x, layers[0].w_x)

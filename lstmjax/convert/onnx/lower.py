@@ -11,7 +11,6 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-import jax
 import numpy as np
 from jax.extend import core
 
@@ -194,12 +193,6 @@ def batched(graph: Graph, value: np.ndarray, like: Name) -> Name:
     batch = graph.add("Shape", like, start=0, end=1)
     shape = graph.add("Concat", batch, graph.ints(*value.shape), axis=0)
     return graph.add("Expand", graph.constant(value), shape)
-
-
-def trace(step: Callable, *arguments: Any) -> tuple[Any, Any]:
-    """Gives the jaxpr of a function, and the structure of what it gives."""
-    closed, shape = jax.make_jaxpr(step, return_shape=True)(*arguments)
-    return closed, jax.tree.structure(shape)
 
 
 def _named(graph: Graph, value: Value) -> Name:

@@ -15,16 +15,16 @@ from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
 from lstmjax.convert.onnx.activations import activations
 from lstmjax.convert.onnx.constants import Constants
+from lstmjax.convert.onnx.operator import COUPLED
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import CELLS, clip_inputs, find_cell, forget_from_input
 from lstmjax.stack import Layers, directions
-from lstmjax.types import Array, Bidirectional, LSTMParams
+from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["onnx"]
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 PEEPHOLES = {4: (0, 2, 1), 3: (0, 1)}  # rows of P (i, o, f) for the peepholes of i, f, o, and of i, o
-COUPLED = ("i", "g", "o")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _part(arrays: dict[str, np.ndarray], coupled: bool, where: str) -> LSTMParam
     b, b_h = np.split(arrays["B"], 2) if "B" in arrays else (None, None)
     params = read(LAYOUT, Fused(arrays["W"], arrays["R"], b, b_h), where)
     if coupled:  # f is 1 − i, and nothing reads the block of its own
-        keep = [0, 2, 3]
+        keep = [GATES.index(gate) for gate in COUPLED]
         params = jax.tree.map(lambda a: a[..., keep, :], params)
     if "P" in arrays:
         rows: Any = arrays["P"].reshape(3, -1)[list(PEEPHOLES[3 if coupled else 4])]

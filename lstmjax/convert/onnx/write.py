@@ -13,7 +13,8 @@ from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.onnx.graph import Graph, tensor
-from lstmjax.convert.onnx.layers import Shared, last_of, layer_nodes
+from lstmjax.convert.onnx.layers import last_of, layer_nodes
+from lstmjax.convert.onnx.shared import Shared
 from lstmjax.layer import resolve
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions

@@ -1,0 +1,58 @@
+"""What the layers of a model share while it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmjax.cell import CellStep
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.convert.onnx.graph import Graph, Name, type_of
+from lstmjax.wrappers import Wrapper
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all layers of a model share."""
+
+    graph: Graph
+    dtype: Any
+    step: Callable
+    wrappers: tuple[Wrapper, ...]
+    operator: str
+    merge: str
+    lengths: bool
+    state: bool
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the parts of a state are called."""
+        return ("h", "c", *self.row.feeds)
+
+    @property
+    def row(self) -> Cell:
+        """The cell; of a step of your own the vanilla one, whose state it has."""
+        return self.step.cell if isinstance(self.step, CellStep) else VANILLA
+
+
+class Run(NamedTuple):
+    """What one direction gives: ys `[time, batch, P]`, and the parts of its last state, each `[batch, ...]`."""
+
+    ys: Name
+    ends: list[Name]
+
+
+def step_numbers(shared: Shared, xs: Name) -> Name:
+    """Gives the numbers of the steps, int32 `[time, 1]`."""
+    graph = shared.graph
+    count = graph.add("Gather", graph.add("Shape", xs), graph.constant(np.int64(0)))
+    steps = graph.add("Range", graph.constant(np.int64(0)), count, graph.constant(np.int64(1)))
+    return graph.add("Unsqueeze", graph.add("Cast", steps, to=type_of(np.int32)), graph.ints(1))
+
+
+def valid_steps(shared: Shared, xs: Name) -> Name:
+    """Gives which steps are valid, bool `[time, batch]`."""
+    return shared.graph.add("Less", step_numbers(shared, xs), "lengths")
