@@ -121,8 +121,8 @@ class Data(Section):
 class Optimizer(Section):
     """How the parameters move."""
 
-    name: Literal["adamw", "adam", "sgd", "rmsprop", "lion"] = "adamw"
-    """The rule, from Optax."""
+    name: Literal["adamw", "adam", "adam_keras", "sgd", "rmsprop", "lion"] = "adamw"
+    """The rule, from Optax; "adam_keras" is Adam with Keras' ε."""
     learning_rate: Above0 = 1e-3
     """Step size, at its highest."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"

@@ -407,6 +407,19 @@ def test_adamw_is_that_of_optax():
         np.testing.assert_allclose(a["w"], b["w"], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("x64")
+def test_adam_keras_is_its_formula():
+    """By gradients of the size of ε; against Keras itself in test_training_replica."""
+    gradients = np.random.default_rng(0).normal(size=(6, 4)) * np.array([1e-9, 1e-7, 1e-5, 1.0])
+    rule = make_optimizer(Optimizer(name="adam_keras", learning_rate=0.01), 10)
+    state, m, v = rule.init(jnp.zeros(4)), 0.0, 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        updates, state = rule.update(jnp.asarray(gradient), state)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        expected = -0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-7)
+        np.testing.assert_allclose(updates, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_schedules_rise_and_end_where_they_should(name):
     schedule = make_schedule(Optimizer(learning_rate=0.5, schedule=name, warmup_steps=4, final_fraction=0.1), 20)

@@ -1,18 +1,61 @@
-"""From the `optimizer` section of a configuration to an Optax transformation."""
+"""From the `optimizer` section of a configuration to an Optax transformation, and Adam as Keras has it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from lstmjax.config import ConfigError, Optimizer
+from lstmjax.types import PyTree
+
+
+def scale_by_adam_keras(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7) -> optax.GradientTransformation:
+    r"""Gives Adam's direction in the form that Keras has, with ε beside the raw second moment.
+
+        m_t = b1·m_{t−1} + (1 − b1)·g        v_t = b2·v_{t−1} + (1 − b2)·g²
+        u_t = √(1 − b2^t) / (1 − b1^t) · m_t / (√v_t + eps)
+
+    This eps is the "epsilon hat" of Kingma & Ba (2015, the text before section 2.1). `optax.scale_by_adam`
+    and PyTorch follow their Algorithm 1, m̂ / (√v̂ + ε) with v̂ = v_t / (1 − b2^t): the same with
+    ε = eps / √(1 − b2^t), which at the first step is 32 eps. It shows where gradients are as small as ε.
+
+    Args:
+        b1, b2: decay rates of the first and the second moment.
+        eps: Keras' default is 1e-7, PyTorch's and Optax' 1e-8.
+
+    Returns:
+        An Optax transformation; chain it with `optax.scale_by_learning_rate`.
+
+    >>> rule = scale_by_adam_keras()
+    >>> gradient = {"w": jnp.array([1e-6, 1.0])}
+    >>> updates, _ = rule.update(gradient, rule.init(gradient))
+    >>> [round(float(u), 3) for u in updates["w"]]
+    [0.24, 1.0]
+    """
+
+    def init(params: PyTree) -> optax.ScaleByAdamState:
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), *(jax.tree.map(jnp.zeros_like, params) for _ in "mv"))
+
+    def update(updates: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        m = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
+        v = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g * g, updates, state.nu)
+        count = optax.safe_increment(state.count)
+        rise = jnp.sqrt(1 - b2**count) / (1 - b1**count)
+        u = jax.tree.map(lambda m, v: rise.astype(m.dtype) * m / (jnp.sqrt(v) + eps), m, v)
+        return u, optax.ScaleByAdamState(count, m, v)
+
+    return optax.GradientTransformation(init, update)
+
 
 RULES: MappingProxyType[str, Callable[[Optimizer], optax.GradientTransformation]] = MappingProxyType(
     {
         "adamw": lambda o: optax.scale_by_adam(),
         "adam": lambda o: optax.scale_by_adam(),
+        "adam_keras": lambda o: scale_by_adam_keras(),
         "sgd": lambda o: optax.trace(decay=o.momentum),
         "rmsprop": lambda o: optax.scale_by_rms(decay=0.9),
         "lion": lambda o: optax.scale_by_lion(),
