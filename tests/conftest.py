@@ -31,3 +31,11 @@ def promotion():
     """Promotes as JAX does by default: Optax multiplies moments by decay rates of other dtypes."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    """Keras on JAX, which promotes dtypes and ranks as JAX does by default."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield pytest.importorskip("keras")

@@ -54,14 +54,6 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.fixture
-def keras(monkeypatch):
-    """Keras on JAX, which promotes dtypes and ranks as JAX does by default."""
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield pytest.importorskip("keras")
-
-
 TORCH = {
     "one": lambda: (layer(biases=2),),
     "no bias": lambda: (layer(biases=0),),
