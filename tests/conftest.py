@@ -34,8 +34,13 @@ def promotion():
 
 
 @pytest.fixture
-def keras(monkeypatch):
-    """Keras on JAX, which promotes dtypes and ranks as JAX does by default."""
+def frameworks(monkeypatch):
+    """Other frameworks promote dtypes and ranks as JAX does by default; Keras runs on JAX."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield pytest.importorskip("keras")
+        yield
+
+
+@pytest.fixture
+def keras(frameworks):
+    return pytest.importorskip("keras")
