@@ -23,8 +23,8 @@ The rows of `CELLS` differ from it in this:
     projection            peephole with h' = m·W_p (Sak, Senior & Beaufays 2014); W_p goes with any row
     layer_norm            z = LN(x·W_x) + LN(h·W_h) + b, m = o ⊙ tanh(LN(c')), c' itself is carried raw; each
                           LN over all it is given, with gain and shift (Ba, Kiros & Hinton 2016, eq. 20 to 22)
-    layer_norm_carried    the same z, but c' = LN(f ⊙ c + i ⊙ g) is carried on, m = o ⊙ tanh(c'), as TensorFlow
-                          Addons' LayerNormLSTMCell has it (there ε = 1e-3)
+    layer_norm_carried    the same z, but c' = LN(f ⊙ c + i ⊙ g) is carried on, m = o ⊙ tanh(c'), ε = 1e-3, as
+                          TensorFlow Addons has it (rnn/layer_norm_lstm_cell.py)
     hard_sigmoid_fifth    vanilla with max(0, min(1, z/5 + 1/2)) for σ: Keras 2, and the default of ONNX
     hard_sigmoid_sixth    vanilla with max(0, min(1, z/6 + 1/2)) for σ: Keras 3, `jax.nn.hard_sigmoid`, PyTorch
 
