@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, P, T, draw_params
+from against import B, H, I, P, T
+from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
 from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, stacked
@@ -32,26 +33,6 @@ from lstmjax.convert import (
 )  # fmt: skip
 
 pytestmark = pytest.mark.peers
-
-
-def layer(inputs=I, seed=0, **how):
-    return jax.tree.map(lambda a: a.astype(jnp.float32), draw_params(np.random.default_rng(seed), inputs, **how))
-
-
-def pair(inputs=I, seed=0, **how):
-    return Bidirectional(layer(inputs, seed, **how), layer(inputs, seed + 1, **how))
-
-
-def inputs(seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(B, T, I)), jnp.float32)
-
-
-def same(a, b):
-    """Bit by bit, in the same tree."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype
-        np.testing.assert_array_equal(x, y)
 
 
 TORCH = {
