@@ -1,20 +1,22 @@
 """Exchange of weights with other frameworks: `from_…` gives layers for `stacked`, `to_…` what the other one loads.
 
-`from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`, `from_onnx`,
-`from_safetensors`, and `to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`, read by one engine. What
-would be lost is refused by name (`ConvertError`). A framework is imported only where it is needed.
+`load_weights` and `save_weights` read and write files: PyTorch's, Keras', Flax', ONNX, safetensors, NPZ. For what
+is in memory there are `from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`,
+`from_cudnn`, `from_onnx`, `from_safetensors`, and `to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`,
+read by one engine. What would be lost is refused by name (`ConvertError`). A framework is imported only where it
+is needed.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from lstmjax.convert.cudnn import from_cudnn, to_cudnn
-from lstmjax.convert.files import from_safetensors, to_safetensors
 from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
 from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.convert.torch import from_torch, to_torch
+from lstmjax.convert.weights import from_safetensors, load_weights, save_weights, to_safetensors
 
 if TYPE_CHECKING:
     from lstmjax.convert.onnx import OnnxLSTM, from_onnx, read_onnx, to_onnx
@@ -34,7 +36,9 @@ __all__ = [
     "from_onnx",
     "from_safetensors",
     "from_torch",
+    "load_weights",
     "read_onnx",
+    "save_weights",
     "to_cudnn",
     "to_equinox",
     "to_haiku",

@@ -1,13 +1,15 @@
-"""Flax: `LSTMCell` and `OptimizedLSTMCell` of linen and of NNX, alone, in an `RNN` or a `Bidirectional`."""
+"""Flax: `LSTMCell` and `OptimizedLSTMCell` of linen and of NNX, in an `RNN` or a `Bidirectional`; msgpack files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, read, to_jax, write
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
+from lstmjax.convert.names import Contents, flat, nested
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
@@ -29,7 +31,7 @@ def from_linen(variables: Any) -> Layers:
     Raises:
         ConvertError: there is no LSTM cell, or its arrays do not fit.
     """
-    return _from(LAYOUTS["linen"], variables.get("params", variables))
+    return to_jax(tuple(cells(LAYOUTS["linen"], variables.get("params", variables)).values()))
 
 
 def from_nnx(source: Any) -> Layers:
@@ -37,7 +39,8 @@ def from_nnx(source: Any) -> Layers:
     from flax import nnx
 
     state = nnx.state(source, nnx.Param) if isinstance(source, nnx.Module) else source
-    return _from(LAYOUTS["nnx"], nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state)
+    tree = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
+    return to_jax(tuple(cells(LAYOUTS["nnx"], tree).values()))
 
 
 def to_linen(layers: Any, *, sum_biases: bool = False) -> tuple[dict[str, Any], ...]:
@@ -69,27 +72,30 @@ def to_nnx(layers: Any, *, optimized: bool = False, sum_biases: bool = False) ->
     return tuple(to_jax(tree) for tree in made)
 
 
-def _from(layout: Any, tree: Any) -> Layers:
-    layers: list[Any] = []
+def cells(layout: Layout, tree: Any) -> dict[str, LSTMParams | Bidirectional]:
+    """Gives the layers in a tree by their paths, in the order of their names, as NumPy arrays.
+
+    Raises:
+        ConvertError: there is none, or its arrays do not fit.
+    """
+    layers: dict[str, Any] = {}
 
     def visit(tree: Any, path: str) -> None:
         if not isinstance(tree, Mapping):
             return
         names = set(map(str, tree))
         if {"hi", "hf", "ii", "io"} <= names or {"dense_h", "dense_i"} <= names:
-            layers.append(_cell(layout, tree, path))
+            layers[path] = _cell(layout, tree, path)
         elif set(DIRECTIONS) <= names:
-            found: list[Any] = []
+            before = set(layers)
             for name in DIRECTIONS:
-                before = len(layers)
                 visit(tree[name], f"{path}{name}/")
-                found += layers[before:]
-                del layers[before:]
+            found = [layers.pop(name) for name in list(layers) if name not in before]
             if len(found) != 2:
                 raise ConvertError(
                     f"{path}forward_rnn and backward_rnn hold {len(found)} LSTM cells, expected one each"
                 )
-            layers.append(Bidirectional(*found))
+            layers[path] = Bidirectional(*found)
         else:
             for name in sorted(tree, key=natural):
                 visit(tree[name], f"{path}{name}/")
@@ -97,26 +103,40 @@ def _from(layout: Any, tree: Any) -> Layers:
     visit(tree, "")
     if not layers:
         raise ConvertError(f"there is no LSTM cell in it; it holds {', '.join(map(str, tree))}")
-    return to_jax(tuple(layers))
+    return layers
 
 
-def _cell(layout: Any, tree: Any, path: str) -> LSTMParams:
+def _cell(layout: Layout, tree: Any, path: str) -> LSTMParams:
     if "dense_h" in tree:
-        x, h = tree["dense_i"]["kernel"], tree["dense_h"]["kernel"]
-        bias = tree["dense_h"].get("bias")
-        return read(layout, Fused(np.asarray(x), np.asarray(h), None if bias is None else np.asarray(bias)), path)
+        bias = _joined(tree, ["dense_h"], "bias", path) if "bias" in _folder(tree["dense_h"]) else None
+        x, h = (_joined(tree, [name], "kernel", path) for name in ("dense_i", "dense_h"))
+        return read(layout, Fused(x, h, bias), path)
     forget = "if_" if "if_" in tree else "if"
-    inputs = [forget if gate == "f" else f"i{gate}" for gate in GATES]
-    missing = [name for name in (*inputs, *(f"h{gate}" for gate in GATES)) if name not in tree]
+    inputs, hidden = ([forget if k + gate == "if" else k + gate for gate in GATES] for k in "ih")
+    missing = [name for name in (*inputs, *hidden) if name not in tree]
     if missing:
         raise ConvertError(f"{path}: {', '.join(missing)} is missing; there are {', '.join(map(str, tree))}")
-    x = np.concatenate([np.asarray(tree[name]["kernel"]) for name in inputs], axis=-1)
-    h = np.concatenate([np.asarray(tree[f"h{gate}"]["kernel"]) for gate in GATES], axis=-1)
-    b = np.concatenate([np.asarray(tree[f"h{gate}"]["bias"]) for gate in GATES]) if "bias" in tree["hi"] else None
-    return read(layout, Fused(x, h, b), path)
+    bias = _joined(tree, hidden, "bias", path) if "bias" in _folder(tree["hi"]) else None
+    return read(layout, Fused(_joined(tree, inputs, "kernel", path), _joined(tree, hidden, "kernel", path), bias), path)
 
 
-def _to(layout: Any, n: int, layer: Any, sum_biases: bool, forget: str, optimized: bool) -> dict[str, Any]:
+def _joined(tree: Any, names: list[str], leaf: str, path: str) -> np.ndarray:
+    """Gives the kernels or biases of these modules side by side."""
+    missing = [f"{name}/{leaf}" for name in names if leaf not in _folder(tree[name])]
+    if missing:
+        raise ConvertError(f"{path}{', '.join(missing)} is missing")
+    arrays = [np.asarray(tree[name][leaf]) for name in names]
+    shapes = {a.shape for a in arrays}
+    if len(shapes) > 1 or () in shapes:
+        raise ConvertError(f"{path}{leaf} of {', '.join(names)} has shapes {sorted(shapes)}, expected one for all")
+    return np.concatenate(arrays, axis=-1)
+
+
+def _folder(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _to(layout: Layout, n: int, layer: Any, sum_biases: bool, forget: str, optimized: bool) -> dict[str, Any]:
     def cell(params: LSTMParams) -> dict[str, Any]:
         fused = write(layout, params, sum_biases=sum_biases, where=f"layer {n}: ")
         assert fused.b is not None
@@ -129,3 +149,20 @@ def _to(layout: Any, n: int, layer: Any, sum_biases: bool, forget: str, optimize
 
     parts = [cell(part) for part in directions(layer)]
     return parts[0] if len(parts) == 1 else dict(zip(DIRECTIONS, parts, strict=True))
+
+
+def read_msgpack(path: Path) -> Contents:
+    """Gives the arrays of a file that `flax.serialization.to_bytes` makes, by names such as params/cell/ii/kernel."""
+    from flax.serialization import msgpack_restore
+
+    tree = msgpack_restore(path.read_bytes())
+    if not isinstance(tree, Mapping):
+        raise ConvertError(f"holds a {type(tree).__name__}, expected a tree of arrays")
+    return Contents(flat(tree, "/"))
+
+
+def write_msgpack(contents: Contents, path: Path) -> None:
+    """Writes what `flax.serialization.msgpack_restore` gives back as a tree."""
+    from flax.serialization import msgpack_serialize
+
+    path.write_bytes(msgpack_serialize(nested(contents.arrays, "/")))

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, read, to_jax, write
 from lstmjax.stack import Layers
-from lstmjax.types import Bidirectional
+from lstmjax.types import Bidirectional, LSTMParams
 
 HAIKU, EQUINOX = LAYOUTS["haiku"], LAYOUTS["equinox"]
 
@@ -27,17 +27,28 @@ def from_haiku(params: Mapping[str, Any]) -> Layers:
     Raises:
         ConvertError: there is no LSTM among them, or its arrays do not fit.
     """
+    return to_jax(tuple(cells(params).values()))
+
+
+def cells(params: Mapping[str, Any]) -> dict[str, LSTMParams]:
+    """Gives the layers among Haiku's parameters by their names, in the order of these, as NumPy arrays.
+
+    Raises:
+        ConvertError: there is none, or its arrays do not fit.
+    """
     names = [name for name in params if re.search(r"(^|/)lstm(_\d+)?/(~/)?linear$", name)]
     if not names:
         raise ConvertError(f"there is no lstm/linear among {', '.join(map(repr, params))}")
-    layers = []
+    layers = {}
     for name in sorted(names, key=natural):
+        if missing := [leaf for leaf in ("w", "b") if leaf not in params[name]]:
+            raise ConvertError(f"{name}: {' and '.join(missing)} is missing")
         w, b = np.asarray(params[name]["w"]), np.asarray(params[name]["b"])
-        width = w.shape[-1] // 4
-        if w.ndim != 2 or w.shape[0] <= width:
+        width = w.shape[-1] // 4 if w.ndim == 2 else 0
+        if not 0 < width < w.shape[0]:
             raise ConvertError(f"{name}: w has shape {w.shape}, expected (I + H, 4H)")
-        layers.append(read(HAIKU, Fused(w[:-width], w[-width:], b), f"{name}: "))
-    return to_jax(tuple(layers))
+        layers[name] = read(HAIKU, Fused(w[:-width], w[-width:], b), f"{name}: ")
+    return layers
 
 
 def to_haiku(layers: Any, *, names: Sequence[str] | None = None, sum_biases: bool = False) -> dict[str, dict[str, Any]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, natural, numbers, read, to_jax, write
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
+from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
-from lstmjax.types import Bidirectional
+from lstmjax.types import Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["keras"]
 FIELDS = ("kernel", "recurrent_kernel", "bias")
 
 
-def from_keras(source: Any, *, names: Iterable[str] | None = None) -> Layers:
+def from_keras(source: Any, *, names: Sequence[str] | None = None) -> Layers:
     """Gives the LSTM layers of a Keras model, in its order, bit by bit.
 
     Keras stores its forget bias of 1, so nothing is added here.
@@ -32,9 +33,12 @@ def from_keras(source: Any, *, names: Iterable[str] | None = None) -> Layers:
         ConvertError: there is no LSTM, weights are missing or do not fit, or the order is unknown.
     """
     if isinstance(source, str | Path):
-        return to_jax(_layers(_of_file(Path(source), names)))
+        from lstmjax.convert.weights import load_weights
+
+        params = load_weights(source, form="keras", names=names, extra="drop")
+        return params.layers if isinstance(params, NetworkParams) else params
     if hasattr(source, "weights"):
-        return to_jax(_layers([(w.path, numbers(w.value)) for w in source.weights]))
+        return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
     arrays = [np.asarray(a) for a in source]
     parts, matrices = [], [n for n, a in enumerate(arrays) if a.ndim == 2]
     for at in matrices[::2]:
@@ -70,73 +74,60 @@ def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]
     ]
 
 
-def _layers(weights: list[tuple[str, np.ndarray]]) -> Layers:
-    """Gives the layers of weights by path: those that end in kernel, recurrent_kernel and bias belong together."""
-    cells: dict[str, dict[str, np.ndarray]] = {}
-    for path, a in weights:
-        cell, _, name = path.rpartition("/")
+def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
+    """Gives the layers of weights by path: those that end in kernel, recurrent_kernel and bias belong together.
+
+    Args:
+        weights: arrays by the paths that they have in a model; those of files `named` gives.
+
+    Returns:
+        `LSTMParams`, or pairs of them, of NumPy arrays, in the order in which they came.
+
+    Raises:
+        ConvertError: there is no LSTM, or its arrays do not fit.
+    """
+    folders: dict[str, dict[str, Any]] = {}
+    for path, a in weights.items():
+        folder, _, name = path.rpartition("/")
         if name in FIELDS:
-            cells.setdefault(cell, {})[name] = a
-    recurrent = {path: found for path, found in cells.items() if "recurrent_kernel" in found}
-    if not recurrent:
+            folders.setdefault(folder, {})[name] = a
+    layers: dict[str, dict[str, list[str]]] = {}  # folders of cells by layer and direction
+    for folder, found in folders.items():
+        if "recurrent_kernel" not in found:
+            continue
+        if "kernel" not in found:
+            raise ConvertError(f"{folder}/kernel is missing")
+        pair = re.fullmatch(r"(|.*/)(forward|backward)_[^/]*(/.*)?", folder, re.DOTALL)
+        layer, side = (pair[1].rstrip("/"), pair[2]) if pair else (folder, "forward")
+        layers.setdefault(layer, {}).setdefault(side, []).append(folder)
+    if not layers:
         raise ConvertError("there is no LSTM in it: no weight is called recurrent_kernel")
-    parts = {
-        path: read(LAYOUT, Fused(*(found.get(name) for name in FIELDS)), f"{path}: ")
-        for path, found in recurrent.items()
-    }
-    layers: list[Any] = []
-    for path, part in parts.items():
-        if re.search(r"(^|/)backward_[^/]*(/|$)", path):
-            if not layers or isinstance(layers[-1], Bidirectional):
-                raise ConvertError(f"{path} has no forward layer before it")
-            layers[-1] = Bidirectional(layers[-1], part)
+
+    def cell(folder: str) -> LSTMParams:
+        arrays = (folders[folder].get(name) for name in FIELDS)
+        return read(LAYOUT, Fused(*(None if a is None else np.asarray(a) for a in arrays)), f"{folder}: ")
+
+    result: dict[str, Any] = {}
+    for layer, sides in layers.items():
+        forward, backward = sides.get("forward", []), sides.get("backward", [])
+        if not backward:
+            result |= {folder: cell(folder) for folder in forward}
+        elif len(forward) == len(backward) == 1:
+            result[layer] = Bidirectional(cell(forward[0]), cell(backward[0]))
         else:
-            layers.append(part)
-    return tuple(layers)
-
-
-def _of_file(path: Path, names: Iterable[str] | None) -> list[tuple[str, np.ndarray]]:
-    """Gives the weights of a file under the paths that they have in a model."""
-    import h5py
-
-    found: dict[str, np.ndarray] = {}
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ConvertError(f"{path}: {name} points to another file, which is not opened")
-            found[name] = item
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(note)
-            arrays = {name: np.asarray(item) for name, item in found.items()}
-    except FileNotFoundError:
-        raise ConvertError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConvertError(f"{path}: is no whole HDF5 file ({str(error).splitlines()[0]})") from None
-    cells = {name[: -len("/vars/1")] for name in arrays if re.search(r"(^|/)(cell|lstm_cell(_\d+)?)/vars/1$", name)}
-    if not cells:
-        raise ConvertError(f"{path}: there is no LSTM in it")
-    owners = {cell: re.sub(r"^layers/", "", cell).split("/")[0] for cell in cells}
-    order = _order(path, set(owners.values()), None if names is None else list(names))
-    result = []
-    for cell in sorted(cells, key=lambda cell: (order[owners[cell]], "backward_layer" in cell, natural(cell))):
-        for n, field in enumerate(FIELDS):
-            if f"{cell}/vars/{n}" in arrays:
-                result.append((f"{cell}/{field}", arrays[f"{cell}/vars/{n}"]))
+            held = ", ".join(forward + backward)
+            raise ConvertError(f"{layer} holds {held}; expected one LSTM, or a forward and a backward one")
     return result
 
 
-def _order(path: Path, owners: set[str], names: list[str] | None) -> dict[str, int]:
-    if names is not None:
-        if set(names) != owners:
-            raise ConvertError(f"{path}: names is {names}, but the recurrent layers in it are {sorted(owners)}")
-        return {name: n for n, name in enumerate(names)}
-    kinds = {re.sub(r"_\d+$", "", name) for name in owners}
-    if len(kinds) > 1:
-        raise ConvertError(
-            f"{path}: the file does not keep the order of {', '.join(sorted(owners, key=natural))}; pass names= with "
-            "these in the order of the model"
-        )
-    return {name: n for n, name in enumerate(sorted(owners, key=natural))}
+def named(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the arrays of a file, called layers/lstm/cell/vars/0, under the paths that they have in a model."""
+    found = {}
+    for name, a in arrays.items():
+        path = name.removeprefix("model_weights/").removesuffix(":0")
+        folder, within, number = path.rpartition("/vars/")
+        fields = FIELDS if re.search(r"(^|/)(cell|lstm_cell(_\d+)?)$", folder) else ("kernel", "bias")
+        if within and number in map(str, range(len(fields))):
+            path = f"{folder}/{fields[int(number)]}"
+        found[path] = a
+    return found

@@ -129,8 +129,8 @@ def _gates(layout: Layout, a: np.ndarray) -> np.ndarray:
 def _hidden(layout: Layout, fused: Fused, where: str) -> int:
     """Gives H, after a look at whether all arrays agree on it."""
     axis = 0 if layout.rows else -1
-    for name, a in (("input", fused.w_x), ("recurrent", fused.w_h)):
-        if a.ndim != 2:
+    for name, a in (("input", fused.w_x), ("recurrent", fused.w_h), ("projection", fused.w_p)):
+        if a is not None and (a.ndim != 2 or 0 in a.shape):
             raise ConvertError(f"{where}the {name} weights have shape {a.shape}, expected a matrix")
     wide = fused.w_x.shape[axis]
     hidden = wide // len(GATES)
@@ -141,6 +141,8 @@ def _hidden(layout: Layout, fused: Fused, where: str) -> int:
             f"{where}the input weights have shape {fused.w_x.shape} and the recurrent ones {fused.w_h.shape}; for four "
             f"gates of H units the latter should be {want}. Is this an LSTM?"
         )
+    if fused.w_p is not None and fused.w_p.shape[1 if layout.rows else 0] != hidden:
+        raise ConvertError(f"{where}the projection has shape {fused.w_p.shape}, but there are {hidden} units")
     for name, b in (("bias", fused.b), ("second bias", fused.b_h)):
         if b is not None and b.shape != (wide,):
             raise ConvertError(f"{where}the {name} has shape {b.shape}, expected ({wide},)")
@@ -197,7 +199,8 @@ def numbers(a: Any) -> np.ndarray:
 
 def natural(name: object) -> list[tuple[int, str]]:
     """Gives what to sort names by, so that RNN_2 stands before RNN_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name))]
+    parts = ((part, part.lstrip("0")) for part in re.split(r"(\d+)", str(name)))
+    return [(len(digits), digits) if part.isdecimal() else (-1, part) for part, digits in parts]
 
 
 def to_jax(layers: Any) -> Any:

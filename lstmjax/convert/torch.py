@@ -1,19 +1,29 @@
-"""PyTorch: `torch.nn.LSTM` and `torch.nn.LSTMCell`, by their `state_dict`."""
+"""PyTorch: `torch.nn.LSTM` and `torch.nn.LSTMCell`, by their `state_dict`, and files of these."""
 
 from __future__ import annotations
 
+import pickletools
 import re
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lstmjax.convert.guard import archive, optional
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, numbers, read, to_jax, write
+from lstmjax.convert.names import Contents, flat
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
 
 LAYOUT = LAYOUTS["torch"]
 NAMES = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "b_h": "bias_hh", "w_p": "weight_hr"}
+# All that a pickled state_dict names: its dict, its tensors and the dtypes beside them. None of these runs code.
+HARMLESS = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch (Size|device|bool|(b?float|u?int|complex)\d+)|"
+    r"torch\._utils _rebuild_(tensor_v2|parameter)"
+)
 
 
 def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
@@ -83,8 +93,12 @@ def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
         ConvertError: PyTorch's LSTM has no place for something, such as peepholes or layers of
             different sizes.
     """
-    import torch
+    torch = optional("torch")
+    return {name: tensor(torch, a) for name, a in named(layers, prefix).items()}
 
+
+def named(layers: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Gives what `to_torch` gives as NumPy arrays."""
     layers = as_layers(layers)
     found: dict[str, np.ndarray] = {}
     for n, layer in enumerate(layers):
@@ -94,10 +108,11 @@ def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
                 if getattr(fused, field) is not None:
                     found[f"{prefix}{name}_l{n}{suffix}"] = getattr(fused, field)
     check_uniform(LAYOUT, layers)
-    return {name: _tensor(torch, a) for name, a in found.items()}
+    return found
 
 
-def _tensor(torch: Any, a: np.ndarray) -> Any:
+def tensor(torch: Any, a: np.ndarray) -> Any:
+    """Gives an array as a tensor of its own, bit by bit."""
     if a.dtype.name == "bfloat16":
         return torch.from_numpy(a.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(a.copy())
@@ -109,3 +124,44 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
     if len(found) > 1:
         raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, found))}")
     return found[0] if found else ""
+
+
+def read_torch(path: Path) -> Contents:
+    """Gives the tensors of a file that `torch.save` wrote of a `state_dict`, or of a dict with one in it."""
+    torch = optional("torch")
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ConvertError("is no whole ZIP archive, as torch.save has written it since PyTorch 1.6")
+        with archive(file, path.stat().st_size) as parts:
+            pickles = [name for name in parts.namelist() if re.fullmatch(r"[^/]*/data\.pkl", name)]
+            if len(pickles) != 1:
+                raise ConvertError("is no file of torch.save, which has one data.pkl in it")
+            if damaged := parts.testzip():  # PyTorch does not look
+                raise ConvertError(f"{damaged} in it is not what was saved: its checksum is wrong")
+            _check_pickle(parts.read(pickles[0]))
+        file.seek(0)
+        tree = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(tree, Mapping):
+        raise ConvertError(f"holds a {type(tree).__name__}, expected a state_dict")
+    arrays = flat(tree, ".")
+    for name, a in arrays.items():
+        if isinstance(a, torch.Tensor) and a.numel() * a.element_size() > a.untyped_storage().nbytes():
+            raise ConvertError(f"{name!r} claims shape {tuple(a.shape)}, for which there are too few numbers")
+    return Contents(arrays)
+
+
+def write_torch(contents: Contents, path: Path) -> None:
+    """Writes a `state_dict` as `torch.save` does."""
+    torch = optional("torch")
+    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, path)
+
+
+def _check_pickle(data: bytes) -> None:
+    """Refuses a pickle that names more than tensors, before anything of it is run."""
+    for code, named, _ in pickletools.genops(data):
+        if code.name in ("INST", "STACK_GLOBAL") or (code.name == "GLOBAL" and not HARMLESS.fullmatch(str(named))):
+            what = str(named or "objects").replace(" ", ".")
+            raise ConvertError(
+                f"holds {what}, and to read that is to run code; only tensors are read. Save the module's state_dict: "
+                "torch.save(module.state_dict(), path)"
+            )

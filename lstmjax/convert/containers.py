@@ -1,0 +1,172 @@
+"""Kinds of files by the end of their names: how one is read, and which names of arrays it can be written with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lstmjax.convert.flax import read_msgpack, write_msgpack
+from lstmjax.convert.guard import archive, optional
+from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
+from lstmjax.convert.layouts import ConvertError, as_layers
+from lstmjax.convert.names import Contents, Unread
+from lstmjax.convert.torch import read_torch, write_torch
+from lstmjax.errors import UserError
+from lstmjax.networks import NetworkParams
+from lstmjax.stack import directions
+from lstmjax.types import GATES
+
+SAFETENSORS = ("F16", "BF16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
+
+
+@dataclass(frozen=True)
+class Container:
+    """One row. `words` is what messages call it; `forms` are those it can be written in, the default first."""
+
+    ends: tuple[str, ...]
+    words: str
+    read: Callable[[Path], Contents]
+    write: Callable[[Contents, Path], None] | None = None
+    forms: tuple[str, ...] = ()
+
+
+def read_safetensors(path: Path) -> Contents:
+    """Gives the arrays of a safetensors file."""
+    optional("safetensors")
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 it is no dict
+        return Contents({name: file.get_tensor(name) if k in SAFETENSORS else Unread(k) for name, k in kinds.items()})
+
+
+def write_safetensors(contents: Contents, path: Path) -> None:
+    """Writes arrays to a safetensors file."""
+    optional("safetensors")
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(a) for name, a in contents.arrays.items()}, path, {"format": "lstmjax"})
+
+
+def read_npz(path: Path) -> Contents:
+    """Gives the arrays of an NPZ file; what only unpickling reads is not read."""
+    with archive(path, path.stat().st_size) as parts:
+        members = {member.filename.removesuffix(".npy"): member for member in parts.infolist()}
+        arrays: dict[str, Any] = {}
+        for name, member in members.items():
+            with parts.open(member) as file:
+                held = _claimed(file)
+            if isinstance(held, int) and held > member.file_size:
+                raise ConvertError(f"{name!r} claims to have {held:,} bytes in {member.file_size:,}")
+            with parts.open(member) as file:
+                arrays[name] = held if isinstance(held, Unread) else np.lib.format.read_array(file, allow_pickle=False)
+    return Contents(arrays)
+
+
+def _claimed(file: IO[bytes]) -> int | Unread:
+    """Gives how many bytes the array of an NPY file claims to have, or what it is if only unpickling reads it."""
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = headers[np.lib.format.read_magic(file)](file)
+    return Unread(str(dtype)) if dtype.hasobject else math.prod(shape) * dtype.itemsize
+
+
+def write_npz(contents: Contents, path: Path) -> None:
+    """Writes arrays as `numpy.savez` does."""
+    arrays: dict[str, Any] = {name: np.asarray(a) for name, a in contents.arrays.items()}
+    for name, a in arrays.items():
+        if a.dtype.kind == "V":
+            raise ConvertError(f"NPZ has no {a.dtype.name}, which {name} is; write .safetensors, or cast it before")
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_onnx(path: Path) -> Contents:
+    """Gives the network of an ONNX file."""
+    optional("onnx")
+    from lstmjax.convert.onnx import from_onnx
+
+    return Contents({}, params=from_onnx(path))
+
+
+def write_onnx(contents: Contents, path: Path) -> None:
+    """Writes a network of the vanilla cell to an ONNX file."""
+    optional("onnx")
+    from lstmjax.convert.onnx import to_onnx
+
+    network = contents.params
+    for layer in as_layers(network.layers if isinstance(network, NetworkParams) else network):
+        for part in directions(layer):
+            if part.w_x.shape[1] != len(GATES) or any(a is not None for a in (part.w_c, part.w_r, part.norm)):
+                raise ConvertError("the layers are not of the vanilla cell; say which by to_onnx(params, path, cell=…)")
+    to_onnx(contents.params, path)
+
+
+def read_run(path: Path) -> Contents:
+    """Gives the network of the best checkpoint in a folder of `lstmjax train`."""
+    from lstmjax.training.loop import load_run
+
+    trained = load_run(path)
+    model, about = trained.config.model, trained.about
+    said = {
+        f"model.cell is {model.cell}": model.cell != "vanilla",
+        "model.merge is sum": model.merge != "concat",
+        "model.residual is true": model.residual,
+        f"model.zoneout is {model.zoneout}": model.zoneout,
+        "the scale of its inputs": any(about.offset) or set(about.scale) != {1.0},
+    }
+    return Contents({}, settings=tuple(words for words, true in said.items() if true), params=trained.params)
+
+
+FRAMEWORKS = ("lstmjax", "torch", "keras", "linen", "nnx", "haiku")
+CONTAINERS = (
+    Container((".pt", ".pth", ".bin"), "PyTorch file", read_torch, write_torch, ("torch",)),
+    Container((".safetensors",), "safetensors file", read_safetensors, write_safetensors, FRAMEWORKS),
+    Container((".npz",), "NPZ file", read_npz, write_npz, FRAMEWORKS),
+    Container((".weights.h5",), "HDF5 file", read_hdf5, write_hdf5, ("keras",)),
+    Container((".h5", ".hdf5"), "HDF5 file", read_hdf5),
+    Container((".keras",), "Keras file", read_keras),
+    Container((".msgpack",), "msgpack file", read_msgpack, write_msgpack, ("linen", "nnx")),
+    Container((".onnx",), "ONNX file", read_onnx, write_onnx, ("onnx",)),
+)
+"""All kinds of files; of two ends that fit, the first counts."""
+RUN = Container((), "run folder", read_run)
+
+
+def container_of(path: Path) -> Container:
+    """Gives the row about a file or folder.
+
+    Raises:
+        ConvertError: it is of no known kind.
+    """
+    if path.is_dir():
+        return RUN
+    for row in CONTAINERS:
+        if path.name.lower().endswith(row.ends):
+            return row
+    ends = ", ".join(end for row in CONTAINERS for end in row.ends)
+    raise ConvertError(f"{path}: unknown kind of file; expected a name that ends in {ends}, or the folder of a run")
+
+
+def open_file(path: Path, container: Container) -> Contents:
+    """Gives what a file holds.
+
+    Raises:
+        ConvertError: it is not there, is not whole, claims too much, or would run code.
+    """
+    if not path.exists():
+        raise ConvertError(f"{path}: no such file")
+    if container is not RUN and not path.is_file():
+        raise ConvertError(f"{path}: is no file")
+    try:
+        return container.read(path)
+    except UserError as error:
+        named = str(error).startswith((str(path), str(path.absolute())))
+        raise ConvertError(str(error) if named else f"{path}: {error}") from None
+    except Exception as error:  # over damaged bytes these libraries raise whatever their layers raise
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConvertError(f"{path}: is no whole {container.words} ({why})") from None
