@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Evaluate, Export, Options, Predict, Shapes, Train
+from lstmjax.commands import Convert, Evaluate, Export, Options, Predict, Shapes, Train
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 
@@ -81,6 +81,17 @@ def _export(command: Export) -> None:
         print(line)
 
 
+def _convert(command: Convert) -> None:
+    from lstmjax.convert.commands import convert_file
+
+    options = {name: getattr(command, name) for name in ("prefix", "head", "sum_biases", "extra")}
+    names = command.names or None
+    for line in convert_file(
+        command.source, command.target, form=command.from_, target_form=command.to, names=names, **options
+    ):
+        print(line)
+
+
 def _shapes(command: Shapes) -> None:
     from lstmjax.dimensions import shapes
 
@@ -91,7 +102,7 @@ def _shapes(command: Shapes) -> None:
 
 
 COMMANDS: MappingProxyType[type, Callable[[Any], None]] = MappingProxyType(
-    {Train: _train, Evaluate: _evaluate, Predict: _predict, Export: _export, Shapes: _shapes}
+    {Train: _train, Evaluate: _evaluate, Predict: _predict, Export: _export, Convert: _convert, Shapes: _shapes}
 )
 HELP = """usage: lstmjax COMMAND ...
 
@@ -103,6 +114,7 @@ commands:
   evaluate RUN                    say how good a run's network is
   predict RUN INPUT               print classes and probabilities
   export RUN OUT                  write a run's network to .onnx or .stablehlo
+  convert IN OUT                  carry weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
 
 options:

@@ -66,6 +66,33 @@ class Predict:
     """CSV or NPZ file to write to; None: CSV on the terminal."""
 
 
+Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Carry weights from one file to another, bit by bit, and say what was carried."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
+    """.pt, .pth, .bin, .safetensors, .npz, .weights.h5, .h5, .keras, .msgpack, .onnx, or the folder of a run."""
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """.pt, .pth, .bin, .safetensors, .npz, .weights.h5, .msgpack or .onnx."""
+    from_: Annotated[Form | None, tyro.conf.arg(name="from")] = None
+    """Whose names the arrays in IN have; None: as they look."""
+    to: Form | None = None
+    """Whose names to use in OUT; None: the first that such files have."""
+    prefix: str | None = None
+    """What the names of the LSTM's arrays begin with, where IN holds several LSTMs."""
+    names: tuple[str, ...] = ()
+    """Names of the LSTM's layers from the bottom up, where IN does not keep their order."""
+    head: str | None = None
+    """Name of the Dense layer that is the head, where IN leaves it open."""
+    sum_biases: bool = False
+    """Add two biases up where OUT keeps one."""
+    extra: Literal["refuse", "drop"] = "refuse"
+    """What to do with that in IN which is neither LSTM nor head."""
+
+
 @dataclass(frozen=True)
 class Export:
     """Write the network of a run to a file that runs without this library: ONNX or StableHLO."""

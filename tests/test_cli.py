@@ -5,12 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+from tolerances import assert_close
 from training import config, write_sequences
 
 from lstmjax import __version__
 from lstmjax.cli import main
 from lstmjax.config import dump_config, load_config
+from lstmjax.convert import load_weights
 from lstmjax.training import progress
+from lstmjax.training.loop import load_run
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -43,6 +46,14 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == shown[-1]
     assert main(["evaluate", str(run), "--data", str(tmp_path / "b.npz")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == shown[-1].replace("test", "b.npz")
+
+    kept = tmp_path / "kept.npz"
+    assert main(["convert", str(run), str(kept)]) == 2
+    said = f"lstmjax: {run}: holds more than LSTM layers and a head: the scale of its inputs. Pass extra='drop'"
+    assert capsys.readouterr().err.startswith(said)
+    assert main(["convert", str(run), str(kept), "--extra", "drop"]) == 0
+    assert f"{run}: run folder" in capsys.readouterr().out.splitlines()
+    assert_close(load_weights(kept), load_run(run).params)
 
     assert main(["predict", str(run), str(tmp_path / "b.npz")]) == 0
     text = capsys.readouterr().out

@@ -19,6 +19,7 @@ from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
 from lstmjax import Dense, NetworkParams, network
+from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_torch, guard, load_weights, save_weights
 from lstmjax.convert.containers import CONTAINERS
 from lstmjax.convert.keras_config import describe
@@ -275,6 +276,8 @@ def test_several_lstms_are_chosen_from_or_put_on_top_of_each_other(tmp_path):
     np.savez(path, **{f"{p}.{n}": a for p, arrays in (("up", upper), ("down", LSTM)) for n, a in arrays.items()})
     assert [one.hidden_size for one in load_weights(path, names=["down", "up"])] == [4, 2]
     assert load_weights(path, prefix="up.", extra="drop")[0].hidden_size == 2
+    assert main(["convert", str(path), f"{tmp_path}/one.npz", "--names", "down", "up"]) == 0
+    assert [one.hidden_size for one in load_weights(tmp_path / "one.npz")] == [4, 2]
     for said, words in (
         ({}, r"several\.npz: there are several LSTMs: prefix can be 'down\.', 'up\.'"),
         ({"prefix": "up."}, r"a head: down\.weight_ih_l0, down\.weight_hh_l0\. Pass extra='drop'"),
@@ -517,3 +520,54 @@ def test_a_missing_package_is_named_with_how_to_get_it(end, package, tmp_path, m
     for act in (load_weights, lambda p: save_weights(layer(), p))[: 1 if end == ".keras" else 2]:
         with pytest.raises(ConvertError, match=rf"such files need {package}, which is not installed: {remedy}"):
             act(tmp_path / f"a{end}")
+
+
+def test_the_command_says_what_it_carried(tmp_path, capsys):
+    source, target = tmp_path / "in.npz", tmp_path / "out.msgpack"
+    save_weights(headed((layer(biases=2, width=3), pair(3, biases=2)), 2 * H), source)
+    assert main(["convert", str(source), str(tmp_path / "x.npz"), "--to", "torch"]) == 2
+    assert "lstmjax: the layers differ in hidden size" in capsys.readouterr().err
+    np.savez(source, **MODEL, **FC, **NORM, epoch=np.array(3))
+    assert main(["convert", str(source), str(target)]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == (
+        f"lstmjax: {source}: holds more than LSTM layers and a head: norm.weight, norm.bias, epoch. Pass extra='drop' "
+        "to leave it behind\n"
+    )
+    assert not target.exists()
+    assert main(["convert", str(source), str(target), "--extra", "drop"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{source}: torch",
+        "layer 0: 3 → 4, no bias, float32",
+        "head: 4 → 5, float32",
+        f"parameters {16 * 3 + 16 * 4 + 5 * 4 + 5}",
+        f"{target}: linen",
+        "not bit by bit: no bias became one of zeros",
+        "left behind: norm.weight",
+        "left behind: norm.bias",
+        "left behind: epoch",
+    ]
+    assert load_weights(target).layers[0].b.shape == (4, 4)
+    assert main(["convert", str(source), f"{tmp_path}/./in.npz"]) == 2
+    assert "in.npz: is the file that is read; give another one" in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_not_bit_by_bit(tmp_path, capsys):
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    save_weights(layer(), a)
+    assert main(["convert", str(a), str(b), "--to", "torch"]) == 0
+    assert "not bit by bit: one bias became two, one of them zeros: the same outputs, but" in capsys.readouterr().out
+    assert main(["convert", str(b), str(a), "--to", "haiku"]) == 2
+    assert "haiku keeps one. Their sum computes the same, and trains differently" in capsys.readouterr().err
+    assert main(["convert", str(b), str(a), "--from", "torch", "--to", "haiku", "--sum-biases"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == [
+        "not bit by bit: b and b_h were added up",
+        "not bit by bit: f's bias is rounded: haiku adds 1 to it at run time, and does not store that",
+    ]
+    assert main(["convert", str(a), str(b)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("not bit by bit: f's bias is rounded: haiku adds 1")
+    with jax.enable_x64(True):
+        save_weights(jax.tree.map(lambda a: a.astype(jnp.float64), layer(width=3)), a)
+    assert main(["convert", str(a), str(b)]) == 0
+    assert "layer 0: 2 → 3, 4 units, one bias, float64" in capsys.readouterr().out
