@@ -97,7 +97,7 @@ def stacked(
         layers, xs = cast(layers, dtype), cast(xs, dtype)
     if isinstance(step, CellStep):
         for n, layer in enumerate(layers):
-            with _naming(n):
+            with naming(n):
                 for part in directions(layer):
                     checks.check_params(part, step.cell)
     checks.check_sequence(xs, _first(layers), time_major)
@@ -123,8 +123,8 @@ def stacked(
     for n, (layer, k) in enumerate(zip(layers, keys, strict=True)):
         runs, drops = (None, None) if k is None else jax.random.split(k)
         below = xs
-        _check_fits(n, layer, xs, merge)
-        with _naming(n):
+        check_fits(n, layer, xs, merge)
+        with naming(n):
             new, xs = _directions(
                 layer,
                 xs,
@@ -209,7 +209,7 @@ def _directions(
 
 
 @contextmanager
-def _naming(n: int) -> Iterator[None]:
+def naming(n: int) -> Iterator[None]:
     """Adds to an error which layer it is about."""
     try:
         yield
@@ -287,7 +287,8 @@ def _first(layers: Layers) -> LSTMParams:
     return directions(layers[0])[0]
 
 
-def _check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Array, merge: str) -> None:
+def check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Any, merge: str) -> None:
+    """Refuses layer n if it does not fit what enters it; of xs the dtype and the last axis count."""
     widths = {part.output_size for part in directions(layer)}
     if merge == "sum" and len(widths) > 1:
         raise ValueError(

@@ -224,6 +224,11 @@ def test_what_is_refused():
     for name, value in {"operator": "gru", "merge": "mean", "readout": "max"}.items():
         with pytest.raises(ConvertError, match=f"{name} is '{value}', expected one of"):
             to_onnx(layers, **{name: value})
+    with pytest.raises(ValueError, match="w_c") as refused:
+        to_onnx(layers_of(I, H, layers=2, cell="peephole"))
+    assert refused.value.__notes__ == ["This was layer 0, counted from 0 at the bottom."]
+    with pytest.raises(ValueError, match="layer 1 expects I = 2 features, but layer 0 gives 4"):
+        to_onnx(layers + layers)
     with pytest.raises(ConvertError, match="must be equally wide"):
         to_onnx((layers_of(I, H)[0], layers_of(H, 3)[0]), residual=True)
     with pytest.raises(ConvertError, match="residual=True with return_sequences=False is not defined"):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from lstmjax import checks
+from lstmjax.cell import CellStep
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.onnx.graph import Name
 from lstmjax.convert.onnx.operator import lstm_nodes, unsaid
 from lstmjax.convert.onnx.scan import scan_node
 from lstmjax.convert.onnx.shared import Shared, step_numbers
-from lstmjax.stack import directions
+from lstmjax.stack import Layers, check_fits, directions, naming
 
 
 class Layer(NamedTuple):
@@ -20,6 +23,23 @@ class Layer(NamedTuple):
     ys: Name
     last: Name
     states: list[tuple[Name, int, Name]]
+
+
+def check_layers(shared: Shared, layers: Layers) -> None:
+    """Refuses parameters that are not of the cell, and layers that do not fit each other, as `stacked` does."""
+    width = directions(layers[0])[0].input_size
+    for n, layer in enumerate(layers):
+        with naming(n):
+            for part in directions(layer) if isinstance(shared.step, CellStep) else ():
+                checks.check_params(part, shared.row)
+        check_fits(n, layer, jax.ShapeDtypeStruct((width,), shared.dtype), shared.merge)
+        width = width_of(layer, shared.merge)
+
+
+def width_of(layer: Any, merge: str) -> int:
+    """Gives W, the width of what a layer gives."""
+    widths = [part.output_size for part in directions(layer)]
+    return sum(widths) if merge == "concat" else widths[0]
 
 
 def layer_nodes(shared: Shared, n: int, layer: Any, xs: Name) -> Layer:

@@ -13,7 +13,7 @@ from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.onnx.graph import Graph, tensor
-from lstmjax.convert.onnx.layers import last_of, layer_nodes
+from lstmjax.convert.onnx.layers import check_layers, last_of, layer_nodes, width_of
 from lstmjax.convert.onnx.shared import Shared
 from lstmjax.layer import resolve
 from lstmjax.networks import NetworkParams
@@ -71,6 +71,7 @@ def to_onnx(
         or `[batch, P]`; of a network "logits" with O for P.
 
     Raises:
+        ValueError: the layers are not of this cell, or do not fit each other.
         ConvertError: half precision; a primitive of a step of your own that ONNX has no operator for;
             `operator="lstm"` and a cell that it cannot say.
 
@@ -90,6 +91,7 @@ def to_onnx(
     sequences = network is None if return_sequences is None else return_sequences
     shared = Shared(Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state)
     graph, dtype, axes = shared.graph, shared.dtype, ["time", "batch"] if time_major else ["batch", "time"]
+    check_layers(shared, layers)
     inputs = [tensor("xs", dtype, [*axes, directions(layers[0])[0].input_size])]
     inputs += [tensor("lengths", np.int32, ["batch"])] if lengths else []
     outputs = []
@@ -112,7 +114,7 @@ def to_onnx(
         ys = xs if time_major else graph.add("Transpose", xs, perm=[1, 0, 2])
     shape = axes if sequences else ["batch"]
     if network is None:
-        found = {graph.add("Identity", ys, outputs="ys"): _width(layers[-1], merge)}
+        found = {graph.add("Identity", ys, outputs="ys"): width_of(layers[-1], merge)}
     else:
         w, b = (graph.constant(np.asarray(a), f"head.{name}") for name, a in network.head._asdict().items())
         found = {graph.add("Add", graph.add("MatMul", ys, w), b, outputs="logits"): network.head.w.shape[1]}
@@ -157,16 +159,11 @@ def _dtype(params: Any) -> Any:
     return dtypes.pop()
 
 
-def _width(layer: Any, merge: str) -> int:
-    widths = [part.output_size for part in directions(layer)]
-    return sum(widths) if merge == "concat" else widths[0]
-
-
 def _check_residual(layers: Layers, n: int, merge: str, sequences: bool) -> None:
-    if _width(layers[n], merge) != _width(layers[n - 1], merge):
+    if width_of(layers[n], merge) != width_of(layers[n - 1], merge):
         raise ConvertError(
-            f"residual=True adds what enters layer {n} ({_width(layers[n - 1], merge)} wide) to what it gives "
-            f"({_width(layers[n], merge)} wide); they must be equally wide"
+            f"residual=True adds what enters layer {n} ({width_of(layers[n - 1], merge)} wide) to what it gives "
+            f"({width_of(layers[n], merge)} wide); they must be equally wide"
         )
     if isinstance(layers[n], Bidirectional) and n == len(layers) - 1 and not sequences:
         raise ConvertError(
