@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmjax.convert.cudnn import from_cudnn, to_cudnn
 from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
+from lstmjax.convert.guard import optional
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
@@ -56,6 +57,7 @@ def __getattr__(name: str) -> Any:
     """Loads what is about ONNX, which imports onnx, with the first of its names that is used."""
     if name not in _ONNX:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    optional("onnx")
     from lstmjax.convert import onnx
 
     return getattr(onnx, name)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from lstmjax.convert.guard import draft, optional
 from lstmjax.convert.layouts import ConvertError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def to_stablehlo(
             f"{str(error).splitlines()[0]}"
         ) from error
     if path is not None:
-        draft = Path(path).with_name(Path(path).name + ".new")
-        draft.write_bytes(exported.serialize())
-        draft.replace(path)
+        optional("flatbuffers")
+        with draft(Path(path)) as place:
+            place.write_bytes(exported.serialize())
     return exported

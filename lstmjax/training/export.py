@@ -10,8 +10,9 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from lstmjax.convert import to_onnx, to_stablehlo
+from lstmjax.convert.guard import optional
 from lstmjax.convert.layouts import ConvertError
+from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.training.inference import Trained, logits_of, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
@@ -44,6 +45,9 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
 
 
 def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
+    optional("onnx")
+    from lstmjax.convert.onnx import to_onnx
+
     params, config, about = trained
     model = config.model
     readout = None if config.loss.name == "linear" else config.loss.name

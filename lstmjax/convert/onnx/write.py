@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
+from lstmjax.convert.guard import draft
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.onnx.graph import Graph, tensor
 from lstmjax.convert.onnx.layers import check_layers, last_of, layer_nodes, width_of
@@ -124,9 +125,8 @@ def to_onnx(
     outputs = [tensor(name, dtype, [*shape, size]) for name, size in found.items()] + outputs
     model = _model(graph, inputs, outputs, dict(metadata or {}))
     if path is not None:
-        draft = Path(path).with_name(Path(path).name + ".new")
-        onnx.save_model(model, str(draft))
-        draft.replace(path)
+        with draft(Path(path)) as place:
+            onnx.save_model(model, str(place))
     return model
 
 
