@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmjax.api import *
+    from lstmjax.replica import verify
 
 __version__ = "0.1.0"
 
@@ -39,7 +40,12 @@ __all__ = [
     "shapes",
     "stacked",
     "to_concatenated",
+    "verify",
 ]
+
+
+ELSEWHERE = {"verify": "lstmjax.replica"}
+"""Names that are loaded by themselves, each with what it brings along."""
 
 
 def __getattr__(name: str) -> Any:
@@ -48,7 +54,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module("lstmjax.api"), name)
+    value = globals()[name] = getattr(import_module(ELSEWHERE.get(name, "lstmjax.api")), name)
     return value
 
 

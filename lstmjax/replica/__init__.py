@@ -1,10 +1,33 @@
-"""Exact replicas of other LSTMs: the cards say what the one of a framework or a paper is, and how to make it here.
+"""Exact replicas of other LSTMs: what they are, and the proof that two compute the same.
 
-from lstmjax.replica import CARDS
-
-print(CARDS["torch"])
+`CARDS` say what the LSTM of a framework or a paper is, and how to make it here. `verify` is for your own
+network, `grid` for random ones against every framework. `peers/` runs the others, one file each; `bounds.py`
+states what must hold; `causes.py` says why two sides differ, by running our side with the cause in it.
 """
 
+from lstmjax.replica.against import grid
 from lstmjax.replica.cards import CARDS, Card, Drop, Note, cards_as_markdown
+from lstmjax.replica.cases import Case
+from lstmjax.replica.causes import CAUSES
+from lstmjax.replica.compare import Difference, compare
+from lstmjax.replica.peers import PEERS, Peer
+from lstmjax.replica.report import Report
+from lstmjax.replica.verdict import Verdict, verify
 
-__all__ = ["CARDS", "Card", "Drop", "Note", "cards_as_markdown"]
+__all__ = [
+    "CARDS",
+    "CAUSES",
+    "PEERS",
+    "Card",
+    "Case",
+    "Difference",
+    "Drop",
+    "Note",
+    "Peer",
+    "Report",
+    "Verdict",
+    "cards_as_markdown",
+    "compare",
+    "grid",
+    "verify",
+]

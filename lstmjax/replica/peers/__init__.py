@@ -1,0 +1,81 @@
+"""The other sides: frameworks that run their own LSTM on our weights, one file each, and a table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+from lstmjax.replica.peers import equinox, flax, haiku, keras, onnxruntime, oracle, torch
+from lstmjax.replica.peers.outcome import Outcome, Part, made_by
+
+__all__ = ["PEERS", "Outcome", "Part", "Peer", "made_by"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One row: a framework, and what its LSTM can do.
+
+    `run(layers, xs [B, T, I], lengths [B] or None, d_ys [B, T, P] or None) -> Outcome` builds the framework's
+    own module with these weights and runs it; with cotangents d_ys also the framework's own gradient.
+    `package` is the module that must be there, `also` what it needs beside, `distribution` what pip calls it.
+    `biases`: how many it keeps. `narrow`: dtypes that it cannot compute in, and why. `parts(source)` takes one
+    of the framework's own objects apart, layer by layer; None: it has none that hold weights.
+    """
+
+    name: str
+    package: str
+    distribution: str
+    run: Callable[..., Outcome]
+    narrow: tuple[tuple[str, str], ...] = ()
+    pairs: bool = True
+    lengths: bool = True
+    biases: int = 1
+    parts: Callable[[Any], list[Part]] | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be run at all, or None."""
+        absent = [name for name in (self.package, *self.also) if find_spec(name) is None]
+        return f"{' and '.join(absent)} not installed" if absent else None
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        whole = self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
+        try:
+            return f"{whole} {version(self.distribution)}"
+        except PackageNotFoundError:
+            return whole
+
+
+TANH = "its tanh is float32, on all of its backends but TensorFlow"
+GRAPH = "the exported graphs are float32 and float64"
+PEERS = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Peer("torch", "torch", "torch", torch.run, biases=2, parts=torch.parts),
+            Peer("keras", "keras", "keras", keras.run, (("float64", TANH),), parts=keras.parts),
+            Peer("linen", "flax", "flax", flax.run_linen),
+            Peer("nnx", "flax", "flax", flax.run_nnx, parts=flax.parts),
+            Peer("haiku", "haiku", "dm-haiku", haiku.run, pairs=False, lengths=False),
+            Peer("equinox", "equinox", "equinox", equinox.run, pairs=False, lengths=False, parts=equinox.parts),
+            Peer(
+                "onnxruntime",
+                "onnxruntime",
+                "onnxruntime",
+                onnxruntime.run,
+                (("bfloat16", GRAPH), ("float16", GRAPH)),
+                biases=2,
+                also=("onnx",),
+            ),
+            Peer("oracle", "numpy", "numpy", oracle.run, biases=2),
+        )
+    }
+)
+"""All of them by name."""

@@ -1,0 +1,40 @@
+"""Haiku: `haiku.LSTM` in a `DeepRNN`, run by `dynamic_unroll`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from lstmjax.convert import to_haiku
+from lstmjax.convert.haiku import HAIKU
+from lstmjax.convert.layouts import Fused, read
+from lstmjax.replica.peers.outcome import Outcome, on_jax, sizes
+from lstmjax.stack import Layers
+
+
+def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
+    """Gives what `haiku.LSTM` with these layers computes; see `Peer.run`."""
+    import haiku
+
+    def net(xs: Any) -> Any:
+        core = haiku.DeepRNN([haiku.LSTM(sizes(layer)[1]) for layer in layers])
+        # Its zeros are float32, and would make all of a half-precision network float32.
+        state = jax.tree.map(lambda a: a.astype(xs.dtype), core.initial_state(xs.shape[0]))
+        return haiku.dynamic_unroll(core, xs, state, time_major=False)[0]
+
+    names = ["lstm/linear", *(f"lstm_{n}/linear" for n in range(1, len(layers)))]
+    made: Any = haiku.without_apply_rng(haiku.transform(net))
+    ys, gradients, d_xs = on_jax(made.apply, to_haiku(layers, names=names), xs, d_ys)
+    if gradients is None:
+        return Outcome(ys)
+    layout = replace(HAIKU, added=0.0)  # the 1 is added to b, not to its gradient
+
+    def back(w: np.ndarray, b: np.ndarray) -> Any:
+        hidden = len(b) // 4
+        return read(layout, Fused(w[:-hidden], w[-hidden:], b))
+
+    found = (back(*(np.asarray(gradients[name][field]) for field in "wb")) for name in names)
+    return Outcome(ys, tuple(found), d_xs)

@@ -1,0 +1,129 @@
+"""Keras: `LSTM` and `Bidirectional` layers; gradients where Keras runs on JAX."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lstmjax.convert import from_keras, to_keras
+from lstmjax.convert.layouts import ConvertError
+from lstmjax.replica.peers.outcome import Outcome, Part, as_users_have_it, on_jax, sizes
+from lstmjax.stack import Layers, directions
+
+
+def backend() -> str:
+    """Gives the name of what Keras runs on; JAX, if that is not decided yet."""
+    if "keras" not in sys.modules:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    return keras.backend.backend()
+
+
+def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
+    """Gives what Keras computes with these layers; see `Peer.run`. No gradients on backends other than JAX."""
+    on = backend()
+    modules = build(layers, str(xs.dtype))
+    if on != "jax":
+        for module in modules:
+            xs = call(module, xs, lengths)
+        return Outcome(xs, without=f"Keras runs on {on}; set KERAS_BACKEND=jax before it is imported")
+    mask = _mask(xs, lengths)
+
+    def forward(values: Any, xs: Any) -> Any:
+        for module, own in zip(modules, values, strict=True):
+            fixed = [v.value for v in module.non_trainable_variables]
+            xs = module.stateless_call(own, fixed, xs, mask=mask)[0]
+        return xs
+
+    values = [[v.value for v in module.trainable_variables] for module in modules]
+    ys, gradients, d_xs = on_jax(forward, values, xs, d_ys)
+    if gradients is None:
+        return Outcome(ys)
+    return Outcome(ys, tuple(layer for own in gradients for layer in from_keras(own)), d_xs)
+
+
+def parts(source: Any) -> list[Part]:
+    """Gives the recurrent layers of a layer or a model, the very ones that it has; see `Peer.parts`."""
+    backend()
+    import keras
+
+    layers: list[Any] = []
+    for layer in _flat(source):
+        cell = getattr(layer, "cell", None)
+        if isinstance(cell, keras.layers.StackedRNNCells):  # the same cells, each in a layer of its own
+            turned = [layer.go_backwards] + [False] * (len(cell.cells) - 1)
+            pairs = zip(cell.cells, turned, strict=True)
+            layers += [keras.layers.RNN(one, return_sequences=True, go_backwards=back) for one, back in pairs]
+        elif isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
+            layers.append(layer)
+    if not layers:
+        raise ConvertError(f"there is no LSTM in theirs, a {type(source).__name__}")
+    for layer in layers:
+        if getattr(layer, "merge_mode", "concat") != "concat":
+            raise ConvertError(f"{layer.name}: merge_mode is {layer.merge_mode!r}; only 'concat' can be verified")
+    return [Part(from_keras(layer)[0], partial(_whole, layer)) for layer in layers]
+
+
+def build(layers: Layers, dtype: str) -> list[Any]:
+    """Gives a Keras layer for each of these layers."""
+    import keras
+
+    modules = []
+    with as_users_have_it():
+        for layer, weights in zip(layers, to_keras(layers), strict=True):
+            inputs, hidden, count = sizes(layer)
+            biased = any(b is not None for part in directions(layer) for b in (part.b, part.b_h))
+            module = keras.layers.LSTM(
+                hidden,
+                return_sequences=True,
+                use_bias=biased,
+                recurrent_initializer="zeros",  # the orthogonal one knows no half precision
+                dtype=dtype,
+            )
+            if count == 2:
+                module = keras.layers.Bidirectional(module, dtype=dtype)
+            module.build((None, None, inputs))
+            module.set_weights(weights)
+            modules.append(module)
+    return modules
+
+
+def call(module: Any, xs: Any, lengths: Any) -> np.ndarray:
+    """Gives the outputs of a Keras layer as a NumPy array."""
+    import keras
+
+    with as_users_have_it():
+        return keras.ops.convert_to_numpy(module(xs, mask=_mask(xs, lengths)))
+
+
+def _mask(xs: Any, lengths: Any) -> Any:
+    return None if lengths is None else np.arange(xs.shape[1]) < np.asarray(lengths)[:, None]
+
+
+def _whole(layer: Any, xs: Any, lengths: Any) -> np.ndarray:
+    """Gives a layer's outputs at all steps, whatever it is set to give."""
+    wanted = {"return_sequences": True, "return_state": False, "stateful": False}
+    inner = (getattr(layer, name, None) for name in ("forward_layer", "backward_layer"))
+    changed = [one for one in (layer, *inner) if one is not None]
+    kept = [{name: getattr(one, name) for name in wanted if hasattr(one, name)} for one in changed]
+    try:
+        for one, had in zip(changed, kept, strict=True):
+            for name in had:
+                setattr(one, name, wanted[name])
+        return call(layer, xs, lengths)
+    finally:
+        for one, had in zip(changed, kept, strict=True):
+            for name, value in had.items():
+                setattr(one, name, value)
+
+
+def _flat(source: Any) -> list[Any]:
+    """Gives the layers of a model, those of models within it included, in their order."""
+    if not hasattr(source, "layers"):
+        return [source]
+    return [one for layer in source.layers for one in _flat(layer)]

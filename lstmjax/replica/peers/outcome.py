@@ -1,0 +1,67 @@
+"""What every peer gives back, and what all of them need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lstmjax.stack import Layers
+
+
+class Outcome(NamedTuple):
+    """What a framework computed, in NumPy arrays laid out as ours."""
+
+    ys: np.ndarray  # [B, T, P]  outputs; at padding whatever the framework leaves there
+    layers: Layers | None = None  # gradients of the parameters
+    xs: np.ndarray | None = None  # [B, T, I]  gradient of the inputs
+    without: str | None = None  # why there are no gradients
+
+
+class Part(NamedTuple):
+    """One layer of a framework's own object, with its weights in our form."""
+
+    layer: Any  # LSTMParams or Bidirectional
+    call: Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # (xs [B, T, I], lengths [B]) -> ys [B, T, P]
+
+
+@contextmanager
+def as_users_have_it() -> Iterator[None]:
+    """Runs JAX as frameworks on it expect it: promoting as it does by default, with products in full precision."""
+    with ExitStack() as stack:
+        stack.enter_context(jax.numpy_rank_promotion("allow"))
+        stack.enter_context(jax.numpy_dtype_promotion("standard"))
+        stack.enter_context(jax.default_matmul_precision("highest"))
+        yield
+
+
+def on_jax(
+    forward: Callable[[Any, Any], Any], weights: Any, xs: np.ndarray, d_ys: np.ndarray | None
+) -> tuple[np.ndarray, Any, np.ndarray | None]:
+    """Gives the outputs of forward(weights, xs), and for cotangents d_ys the gradients of both, compiled."""
+    with as_users_have_it():
+        if d_ys is None:
+            return np.asarray(jax.jit(forward)(weights, xs)), None, None
+
+        @jax.jit
+        def both(weights: Any, xs: Any, d_ys: Any) -> tuple[Any, Any]:
+            ys, pull = jax.vjp(forward, weights, xs)
+            return ys, pull(d_ys)
+
+        ys, (d_weights, d_xs) = both(weights, xs, d_ys)
+        return np.asarray(ys), d_weights, np.asarray(d_xs)
+
+
+def made_by(source: Any, package: str) -> bool:
+    """Tells whether an object is of a class of that package, or of one derived from it."""
+    return any(kind.__module__.split(".")[0] == package for kind in type(source).__mro__)
+
+
+def sizes(layer: Any) -> tuple[int, int, int]:
+    """Gives I, H and the number of directions of a layer."""
+    pair = hasattr(layer, "forward")
+    first = layer.forward if pair else layer
+    return first.input_size, first.hidden_size, 2 if pair else 1

@@ -1,0 +1,101 @@
+"""What a grid of comparisons found, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lstmjax.replica.compare import Difference
+
+
+class Row(NamedTuple):
+    """One array of one network, compared with one framework in one dtype."""
+
+    peer: str
+    dtype: str
+    case: str
+    what: str  # "outputs", "xs" (gradient of the inputs), or the path of a parameter
+    difference: Difference
+    bound: float
+    errors: tuple[float, float]  # of ours and of theirs against the oracle, relative
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the bound; NaN is not."""
+        return self.difference.relative <= self.bound
+
+    @property
+    def kind(self) -> str:
+        """What bound it has: "outputs" or "gradients"."""
+        return "outputs" if self.what == "outputs" else "gradients"
+
+    def __str__(self) -> str:
+        what = self.what if self.what == "outputs" else f"gradient of {self.what}"
+        return (
+            f"FAIL {self.peer} {self.dtype}, {self.case}: {what}: {self.difference} at {self.difference.where}; "
+            f"bound {self.bound:.1e}; from the oracle ours is {self.errors[0]:.1e} away, theirs {self.errors[1]:.1e}"
+        )
+
+
+class Failure(NamedTuple):
+    """A framework that could not be run where it should have been."""
+
+    peer: str
+    dtype: str
+    case: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"FAIL {self.peer} {self.dtype}, {self.case}: {self.error}"
+
+
+class Skip(NamedTuple):
+    """What was not checked, and why."""
+
+    peer: str
+    dtype: str | None  # None: all
+    reason: str
+    what: str = ""  # "gradients" if it is only those
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows, all failures, and all that was not checked; `str` of it is the table."""
+
+    title: str
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    skips: tuple[Skip, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared, and all of it is within its bound."""
+        return bool(self.rows) and not self.failures and all(row.passed for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [self.title, "", *(self._table() if self.rows else ["nothing was compared"]), ""]
+        lines += [*(str(row) for row in self.rows if not row.passed), *map(str, self.failures), *self._not_checked()]
+        return "\n".join([*lines, "", "all within their bounds" if self.passed else "FAILED"])
+
+    def _table(self) -> Iterator[str]:
+        columns = ("arrays", 6), ("absolute", 9), ("relative", 9), ("ulp", 9), ("of bound", 9)
+        yield f"{'framework':12} {'dtype':9} {'':10} " + " ".join(name.rjust(width) for name, width in columns)
+        groups: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.peer, row.dtype, row.kind), []).append(row)
+        broken = {(failure.peer, failure.dtype) for failure in self.failures}
+        for (peer, dtype, kind), rows in groups.items():
+            worst = " ".join(f"{max(row.difference[n] for row in rows):9.1e}" for n in range(3))
+            share = max(row.difference.relative / row.bound for row in rows)
+            good = all(row.passed for row in rows) and (peer, dtype) not in broken
+            yield f"{peer:12} {dtype:9} {kind:10} {len(rows):6} {worst} {share:9.0%} {'pass' if good else 'FAIL'}"
+
+    def _not_checked(self) -> Iterator[str]:
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for skip in self.skips:
+            found.setdefault((skip.peer, skip.what, skip.reason), []).extend([skip.dtype] if skip.dtype else [])
+        for (peer, what, reason), dtypes in found.items():
+            where = f", {what}" * bool(what) + f" in {', '.join(dict.fromkeys(dtypes))}" * bool(dtypes)
+            runs = f" ({len(dtypes)} run{'s' * (len(dtypes) > 1)})" * bool(dtypes)
+            yield f"not checked: {peer}{where}: {reason}{runs}"

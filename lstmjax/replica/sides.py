@@ -1,0 +1,115 @@
+"""Our side of a comparison: layers that run, step by step, with everything that may be changed about how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.cell import product
+from lstmjax.cells import Cell
+from lstmjax.networks import Dense
+from lstmjax.stack import Layers, stacked
+from lstmjax.types import Bidirectional, Step
+
+Array = np.ndarray
+Arrays = Mapping[str, Array]
+"""What one layer computed: the fields of a `Step` that there are, `[B, T, H or 2H]`; of a head "y", `[B, T, O]`."""
+
+
+def unchanged(a: Array, lengths: Array) -> Array:
+    """Gives a."""
+    return a
+
+
+@dataclass(frozen=True)
+class Side:
+    """Layers, inputs and how they are run. A cause is a function from one side to another.
+
+    `before` changes what enters each layer, and `after` all that it gives: functions of an array `[B, T, ...]`
+    and the lengths `[B]`. `step` is another step than that of the cell. `last`: only the last step that was run
+    is looked at, and is all that the head gets.
+    """
+
+    layers: Layers
+    cell: Cell
+    xs: Array  # [B, T, I]
+    lengths: Array | None = None  # [B]
+    state: tuple | None = None
+    head: Dense | None = None
+    last: bool = False
+    step: Callable[..., Any] | None = None
+    before: Callable[[Array, Array], Array] = unchanged
+    after: Callable[[Array, Array], Array] = unchanged
+
+    @property
+    def dtype(self) -> str:
+        """That of the inputs, and of the weights."""
+        return str(self.xs.dtype)
+
+    @property
+    def longest(self) -> Array:
+        """The valid steps of each sequence, `[B]`."""
+        return np.full(len(self.xs), self.xs.shape[1]) if self.lengths is None else np.asarray(self.lengths)
+
+    def shown(self, name: str, a: Array) -> Array:
+        """Gives what is looked at of an array of the last layer, or of the head: the valid steps, or the last one."""
+        if not self.last:
+            return valid(a, self.longest)
+        return a if name == "y" else self.ending(a)
+
+    def ending(self, a: Array) -> Array:
+        """Gives the last step that was run of each sequence, `[B, 1, ...]`: of a reverse direction the first one."""
+        last = np.take_along_axis(a, np.maximum(self.longest - 1, 0)[:, None, None], axis=1)
+        if not isinstance(self.layers[-1], Bidirectional):
+            return last
+        half = a.shape[-1] // 2
+        return np.concatenate([last[..., :half], a[:, :1, half:]], axis=-1)
+
+    def run(self, dtype: str | None = None) -> list[Arrays]:
+        """Gives what each layer computes, from the bottom up, and the head last; in another dtype if asked."""
+        dtype = dtype or self.dtype
+
+        def cast(tree: Any) -> Any:
+            return jax.tree.map(lambda a: np.asarray(a).astype(dtype), tree)
+
+        found: list[Arrays] = []
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+            xs = cast(self.xs)
+            for n, layer in enumerate(self.layers):
+                state = None if self.state is None else (self.state[n],)
+                xs = self.before(xs, self.longest)
+                steps = run_layer(cast(layer), xs, state, self.lengths, self.cell, self.step)
+                shown = {name: np.asarray(a) for name, a in steps._asdict().items() if a is not None}
+                found.append({name: self.after(a, self.longest) for name, a in shown.items()})
+                xs = found[-1]["h"]
+            if self.head is not None:
+                w, b = cast(self.head)
+                xs = self.ending(xs) if self.last else xs
+                y = product("head", (jnp.asarray(xs), jnp.asarray(w)), bias=(jnp.asarray(b),))
+                found.append({"y": np.asarray(y)})
+        return found
+
+
+@partial(jax.jit, static_argnames=("cell", "step"))
+def run_layer(layer: Any, xs: Any, state: Any, lengths: Any, cell: Cell, step: Callable[..., Any] | None) -> Step:
+    """Gives all that one layer computes; compiled once for each size and cell."""
+    how: dict[str, Any] = {"cell": cell} if step is None else {"step": step}
+    return stacked((layer,), xs, state, lengths=lengths, emit="step", dtype=xs.dtype, **how)[1]
+
+
+def turned(a: Array, lengths: Array) -> Array:
+    """Gives a with the valid steps of each sequence in the opposite order."""
+    t = np.arange(a.shape[1])
+    order = np.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
+    return np.take_along_axis(a, order[..., None], axis=1)
+
+
+def valid(a: Array, lengths: Array) -> Array:
+    """Gives a with zeros at padding."""
+    return np.where((np.arange(a.shape[1]) < lengths[:, None])[..., None], a, 0)

@@ -1,0 +1,220 @@
+"""The other side of `verify`: whatever it is given as, its weights in our form and what it computes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lstmjax.cells import Cell
+from lstmjax.checks import kind
+from lstmjax.convert import from_haiku, from_keras, from_linen, from_safetensors, from_torch
+from lstmjax.convert.layouts import ConvertError, as_layers, numbers
+from lstmjax.networks import Dense, NetworkParams
+from lstmjax.oracle_cells import STEPS
+from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
+from lstmjax.replica.sides import Arrays
+from lstmjax.stack import Layers
+from lstmjax.types import Bidirectional, LSTMParams, Step
+
+Array = np.ndarray
+Call = Callable[[Array, Array | None], Any]
+"""(xs `[B, T, I]`, lengths `[B]` or None) -> ys `[B, T, P]`."""
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """The other side before it has run.
+
+    `calls` are its layers, each run on what the one below gave; or there is `whole`, which gives what was
+    recorded. `precision` is the dtype that its numbers are good to.
+    """
+
+    who: str
+    layers: Layers
+    head: Dense | None
+    precision: str
+    calls: tuple[Call, ...] = ()
+    whole: Callable[[Array], Any] | None = None
+
+    @property
+    def dtype(self) -> str:
+        """That of the weights."""
+        return str(jax.tree.leaves(self.layers)[0].dtype)
+
+
+def find(theirs: Any, params: Any, cell: Cell) -> Theirs:
+    """Gives the other side as it was given, its weights carried over; see `verify`.
+
+    Raises:
+        ConvertError: the weights cannot be carried over.
+        TypeError: it is nothing that can be verified.
+    """
+    with jax.enable_x64(True):  # float64 weights stay float64
+        if params is not None:
+            layers, head = _split(params)
+            name = getattr(theirs, "__name__", None) or f"a {kind(theirs)}"
+            who = f"the function {name}" if callable(theirs) else "the recorded outputs"
+            whole = theirs if callable(theirs) else lambda xs: theirs
+            return Theirs(who, layers, head, str(layers_dtype(layers)), whole=whole)
+        if isinstance(theirs, str | Path):
+            carried, name = weights_of_file(Path(theirs))
+            return _rebuilt(carried, PEERS[name], f" with the weights of {theirs}", cell)
+        if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
+            return _rebuilt(theirs, PEERS["oracle"], "", cell)
+        if isinstance(theirs, Mapping):
+            name, reader = next(
+                (n, r) for pattern, n, r in MAPPINGS if any(re.search(pattern, str(k)) for k in theirs or [""])
+            )
+            return _rebuilt(reader(theirs), PEERS[name], " with these weights", cell)
+        first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
+        for peer in PEERS.values():
+            if peer.parts is not None and made_by(first, peer.package):
+                return _own(peer, peer.parts(theirs), type(first).__name__)
+    raise TypeError(
+        f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
+        "mapping of weights; or, with params=, recorded outputs or a function of xs."
+    )
+
+
+MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
+    (r"weight_ih(_l0)?$", "torch", from_torch),
+    (r"(^|/)linear$", "haiku", from_haiku),
+    (r"", "linen", from_linen),
+)
+"""Of a mapping of weights: what stands in its names, whose it is, and what reads it."""
+
+
+def weights_of_file(path: Path) -> tuple[Layers | NetworkParams, str]:
+    """Gives the parameters in a weights file and the name of the peer that they are from."""
+    with jax.enable_x64(True):  # float64 weights stay float64
+        return _weights_of_file(path)
+
+
+def _weights_of_file(path: Path) -> tuple[Layers | NetworkParams, str]:
+    name = path.name
+    if name.endswith(".h5"):
+        return from_keras(path), "keras"
+    if name.endswith((".pt", ".pth")):
+        import torch
+
+        try:
+            return from_torch(torch.load(path, map_location="cpu", weights_only=True)), "torch"
+        except FileNotFoundError:
+            raise ConvertError(f"{path}: no such file") from None
+    if name.endswith(".safetensors"):
+        return from_safetensors(path), "oracle"
+    raise ConvertError(f"{path}: unknown kind of weights file; expected .safetensors, .pt, .pth or .weights.h5")
+
+
+def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
+    """Gives what each layer of theirs computes, and the head; None where that is not known.
+
+    Args:
+        theirs: the other side.
+        xs: inputs `[B, T, I]` in the dtype of the weights.
+        lengths: `[B]` or None.
+        batched: whether what is recorded has a batch axis.
+
+    Returns:
+        (arrays, last): `[B, T, ...]`, or `[B, 1, ...]` and last=True if only the last step is known.
+    """
+    if theirs.whole is not None:
+        return _recorded(theirs, xs, batched)
+    found: list[Arrays | None] = []
+    for call in theirs.calls:
+        ys = np.asarray(call(xs, lengths))
+        found.append({"h": ys})
+        xs = ys.astype(xs.dtype)
+    if theirs.head is not None:
+        w, b = (np.asarray(a, np.float64) for a in theirs.head)
+        found.append({"y": xs.astype(np.float64) @ w + b})
+    return found, False
+
+
+def layers_dtype(layers: Layers) -> np.dtype:
+    """Gives the dtype of the weights, which is one for all."""
+    kinds = {a.dtype for a in jax.tree.leaves(layers)}
+    if len(kinds) > 1:
+        raise ValueError(f"the weights are {', '.join(sorted(map(str, kinds)))}; cast them to one dtype.")
+    return kinds.pop()
+
+
+def _split(params: Any) -> tuple[Layers, Dense | None]:
+    head = params.head if isinstance(params, NetworkParams) else None
+    layers = as_layers(params.layers if isinstance(params, NetworkParams) else params)
+    layers, head = jax.tree.map(np.asarray, (layers, head))
+    layers_dtype(layers)
+    return layers, head
+
+
+def _is_layers(theirs: Any) -> bool:
+    return isinstance(theirs, tuple | list) and bool(theirs) and isinstance(theirs[0], LSTMParams | Bidirectional)
+
+
+def _rebuilt(params: Any, peer: Peer, weights: str, cell: Cell) -> Theirs:
+    """Gives the layers of a file or of a mapping, each run by the framework they are from, or else by the oracle."""
+    layers, head = _split(params)
+    dtype = str(layers_dtype(layers))
+    cannot = peer.missing or dict(peer.narrow).get(dtype)
+    if cannot is None and peer.run is not oracle.run:
+        lengths = peer.lengths  # without them a framework has no reverse direction that they would matter to
+
+        def call(layer: Any, xs: Array, of: Array | None) -> Array:
+            return peer.run((layer,), xs, of if lengths else None).ys
+
+        calls = tuple(partial(call, layer) for layer in layers)
+        return Theirs(f"{peer.title}{weights}", layers, head, dtype, calls)
+    if cell.name not in STEPS:
+        raise ValueError(f"the oracle has no cell {cell.name!r}; pass outputs of the other side, and params=.")
+    why = f" (in the place of {peer.name}: {cannot})" if cannot else ""
+    calls = tuple(partial(oracle.run_cell, layer, cell.name) for layer in layers)
+    return Theirs(f"the NumPy oracle{why}{weights}", layers, head, dtype, calls)
+
+
+def _own(peer: Peer, parts: list[Part], name: str) -> Theirs:
+    layers = _split(tuple(part.layer for part in parts))[0]
+    dtype = str(layers_dtype(layers))
+    precision = "float32" if dtype in dict(peer.narrow) else dtype
+    return Theirs(f"the {name} of {peer.title}", layers, None, precision, tuple(part.call for part in parts))
+
+
+def _recorded(theirs: Theirs, xs: Array, batched: bool) -> tuple[list[Arrays | None], bool]:
+    assert theirs.whole is not None
+    given = theirs.whole(xs if batched else xs[0])
+    count = len(theirs.layers) + (theirs.head is not None)
+    each = list(given) if isinstance(given, list) else [None] * (count - 1) + [given]
+    if len(each) != count:
+        raise ValueError(
+            f"theirs is a list of {len(each)}, expected what each of {count} layers gives, from the bottom."
+        )
+    named = [None if one is None else _named(one, n == len(theirs.layers)) for n, one in enumerate(each)]
+    if not batched:
+        named = [None if one is None else {name: a[None] for name, a in one.items()} for one in named]
+    ranks = {a.ndim for one in named if one is not None for a in one.values()}
+    if ranks not in ({2}, {3}):
+        raise ValueError(f"theirs has arrays of {ranks} axes; expected outputs of all steps, or of the last one.")
+    last = ranks == {2}
+    found: list[Arrays | None] = [
+        None if one is None else {k: a[:, None] if last else a for k, a in one.items()} for one in named
+    ]
+    return found, last
+
+
+def _named(one: Any, head: bool) -> dict[str, Array]:
+    """Gives recorded arrays by name; one array alone is the outputs."""
+    if isinstance(one, Step):
+        one = one._asdict()
+    known = ("y",) if head else Step._fields
+    if not isinstance(one, Mapping):
+        one = {known[-1]: one}
+    unknown = [name for name in one if name not in known]
+    if unknown:
+        raise ValueError(f"theirs has {', '.join(map(repr, unknown))}; known names are {', '.join(known)}.")
+    return {name: numbers(a) for name, a in one.items() if a is not None}

@@ -1,0 +1,132 @@
+"""Random networks against the oracle and every framework that is installed, and the command."""
+
+import re
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lstmjax
+from lstmjax.replica import PEERS, Case, Peer, against, compare, grid, verify
+from lstmjax.replica.peers.outcome import Outcome
+
+
+def test_compare():
+    a, b = np.array([[1.0, 2.5], [-4.0, 0.0]], np.float32), np.array([[1.0, 2.0], [-4.0, 1e-3]])
+    found = compare(a, b)
+    assert found[:2] == (0.5, 0.125)
+    assert found.where == (0, 1)
+    # 2 has an ulp of 2⁻²², 0.001 one of 2⁻³³: 0.5 and 0.001 are 2²¹ and 0.001·2³³ of them.
+    assert found.ulp == pytest.approx(1e-3 * 2**33)
+    assert compare(a.astype(jnp.bfloat16), a).relative == 0
+    assert compare(np.array([1.0 + 2**-7]).astype(jnp.bfloat16), np.ones(1)).ulp == 1
+    assert compare(np.zeros(2), np.zeros(2))[:3] == (0, 0, 0)
+    assert compare(np.ones(2), np.zeros(2)).relative == np.inf
+    assert compare(np.ones(0), np.ones(0)).where == ()
+    for one, other in ((np.nan, np.nan), (np.inf, np.inf), (1.0, np.nan)):
+        assert compare(np.array([0.0, one]), np.array([0.0, other]))[::3] == (np.inf, (1,))
+    assert str(compare(np.array([1.5]), np.array([2.0]))) == "5.0e-01 (relative 2.5e-01, 1.13e+15 ulp)"
+    with pytest.raises(ValueError, match=r"a has shape \(2,\) and b \(3,\)"):
+        compare(np.ones(2), np.ones(3))
+
+
+SMALL = Case(3, 4, 5, pair=True, ragged=True, init="equinox")
+
+
+def test_a_grid_against_the_oracle():
+    report = grid(["oracle"], cases=[SMALL], dtypes=["float64", "float32", "bfloat16"])
+    assert report.passed
+    assert [row.what for row in report.rows[:4]] == [
+        "outputs",
+        *(f"layers[0].forward.{name}" for name in ("w_x", "w_h", "b")),
+    ]
+    assert len(report.rows) == 3 * 8
+    assert {row.bound for row in report.rows} >= {1e-13, 1e-12, 16 * 2.0**-23, 32 * 2.0**-7}
+    text = str(report)
+    assert re.search(r"oracle +bfloat16 +gradients +7 .* pass", text)
+    assert text.endswith("all within their bounds")
+
+
+def broken(layers, xs, lengths, d_ys):
+    """Right but for the gradient of one bias."""
+    right = PEERS["oracle"].run(layers, xs, lengths, d_ys)
+    (layer,) = right.layers
+    return right._replace(layers=(layer._replace(b=layer.b * (1 + 1e-9)),))
+
+
+def lacking(*arguments):
+    raise ModuleNotFoundError("No module named 'below'", name="below")
+
+
+def raising(*arguments):
+    raise RuntimeError("no such operator\nand more")
+
+
+def test_a_grid_fails_where_a_framework_differs_or_raises_and_names_what_it_left_out(monkeypatch):
+    rows = {
+        "broken": Peer("broken", "numpy", "numpy", broken),
+        "raising": Peer("raising", "numpy", "numpy", raising),
+        "absent": Peer("absent", "no_such_package", "none", broken, also=("nor_this",)),
+        "lacking": Peer("lacking", "numpy", "numpy", lacking),
+        "narrow": Peer("narrow", "numpy", "numpy", broken, (("float64", "its numbers are short"),)),
+        "forward": Peer("forward", "numpy", "numpy", broken, pairs=False),
+        "values": Peer("values", "numpy", "numpy", lambda *a: Outcome(broken(*a).ys, without="it has none")),
+    }
+    monkeypatch.setattr(against, "PEERS", rows)
+    plain = Case(3, 4, 5, init="equinox")
+    report = grid(cases=[plain], dtypes=["float64"])
+    assert not report.passed
+    failed = {(row.peer, row.what) for row in report.rows if not row.passed}
+    assert failed == {("broken", "layers[0].b"), ("forward", "layers[0].b")}
+    text = str(report)
+    assert re.search(r"broken +float64 +outputs +1 .* pass", text)
+    assert re.search(r"broken +float64 +gradients +4 .* FAIL", text)
+    assert re.search(
+        r"FAIL broken float64, I=3 H=4 T=5 L=1, init equinox: gradient of layers\[0\]\.b: .* theirs 1", text
+    )
+    assert "FAIL raising float64, I=3 H=4 T=5 L=1, init equinox: RuntimeError: no such operator\n" in text
+    assert "not checked: absent: no_such_package and nor_this not installed" in text
+    assert "not checked: lacking in float64: below not installed (1 run)" in text
+    assert "not checked: narrow in float64: its numbers are short (1 run)" in text
+    assert "not checked: values, gradients in float64: it has none (1 run)" in text
+    assert text.endswith("FAILED")
+    monkeypatch.setattr(against, "PEERS", {name: rows[name] for name in ("absent", "forward")})
+    report = grid(cases=[replace(plain, pair=True)], dtypes=["float64"])
+    assert not report.passed  # nothing was compared, and that proves nothing
+    assert "not checked: forward in float64: it has no layer of two directions (1 run)" in str(report)
+    assert "nothing was compared" in str(report)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in PEERS if name != "oracle"])
+def test_a_grid_against_a_framework(name, dtype):
+    peer = PEERS[name]
+    if peer.missing:
+        pytest.skip(peer.missing)
+    if dtype in dict(peer.narrow):
+        pytest.skip(dict(peer.narrow)[dtype])
+    if dtype == "bfloat16" and name != "torch":
+        pytest.skip("as in float32; the whole grid has it")
+    one = Case(3, 4, 5, pair=peer.pairs, ragged=peer.lengths, init="equinox", layers=2 - peer.pairs)
+    report = grid([name], cases=[one], dtypes=[dtype])
+    assert report.passed, str(report)
+    assert len(report.rows) == (1 if name == "onnxruntime" else 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"against": ["tourch"]}, "against is 'tourch', expected one of 'torch', 'keras'"),
+        ({"dtypes": ["int8"]}, "dtypes is 'int8', expected one of 'float64'"),
+        ({"cases": 0}, "cases is 0, expected a whole number of at least 1"),
+    ],
+)
+def test_a_grid_of_nothing_known_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        grid(**arguments)
+
+
+def test_verify_is_a_public_name_that_waits_until_it_is_asked_for():
+    assert lstmjax.verify is verify
