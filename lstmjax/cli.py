@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Convert, Evaluate, Export, Options, Predict, Shapes, Train
+from lstmjax.commands import Convert, Evaluate, Export, Options, Predict, Shapes, Train, Verify
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 
@@ -101,9 +101,36 @@ def _shapes(command: Shapes) -> None:
         raise ConfigError(str(error)) from None
 
 
-COMMANDS: MappingProxyType[type, Callable[[Any], None]] = MappingProxyType(
-    {Train: _train, Evaluate: _evaluate, Predict: _predict, Export: _export, Convert: _convert, Shapes: _shapes}
+def _verify(command: Verify) -> int:
+    files = command.weights, command.input
+    if command.grid == any(files) or (not command.grid and None in files):
+        raise ConfigError("verify takes WEIGHTS and --input X.npy, or --grid: one of the two")
+    from lstmjax.replica.commands import verify_files, verify_grid
+
+    if command.grid:
+        report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
+        print(report)
+        return 0 if report.passed else 1
+    assert command.weights is not None
+    assert command.input is not None
+    verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, command.cell)
+    print(verdict)
+    return 0 if verdict else 1
+
+
+COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
+    {
+        Train: _train,
+        Evaluate: _evaluate,
+        Predict: _predict,
+        Export: _export,
+        Convert: _convert,
+        Shapes: _shapes,
+        Verify: _verify,
+    }
 )
+"""What each command does, and its exit code if that is not 0."""
+
 HELP = """usage: lstmjax COMMAND ...
 
 Train LSTM networks on sequences, and use them.
@@ -116,6 +143,8 @@ commands:
   export RUN OUT                  write a run's network to .onnx or .stablehlo
   convert IN OUT                  carry weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
+  verify WEIGHTS --input X.npy    say whether a framework and we compute the same with these weights
+  verify --grid                   the same for random networks and every framework that is installed
 
 options:
   --version                       print the version
@@ -168,13 +197,12 @@ def _run(words: list[str]) -> int:
     kind, rest = names[words[0]], words[1:]
     command = _parse_train(rest) if kind is Train else _parse(kind, words[0], rest)
     try:
-        COMMANDS[kind](command)
+        return COMMANDS[kind](command) or 0
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise
         print(f"lstmjax: {error}", file=sys.stderr)
         return 128 + error.signum  # type: ignore[attr-defined]
-    return 0
 
 
 def _parse(kind: type, name: str, words: list[str], **options: Any) -> Any:

@@ -131,3 +131,29 @@ class Shapes:
     """Biases of each gate."""
     merge: Literal["concat", "sum"] = "concat"
     """How the two directions are joined."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Say whether a framework computes what we do with the same weights, and if not, where and why."""
+
+    weights: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[WEIGHTS]")] = None
+    """Weights file, of PyTorch, Keras or ours; or --grid."""
+    input: Annotated[Path | None, tyro.conf.arg(metavar="X.npy")] = None
+    """Inputs, [batch, time, features]."""
+    lengths: Annotated[Path | None, tyro.conf.arg(metavar="L.npy")] = None
+    """Valid steps of each sequence; None: all."""
+    outputs: Annotated[Path | None, tyro.conf.arg(metavar="Y.npy")] = None
+    """Recorded outputs to compare with; None: the framework itself runs."""
+    cell: CellName = "vanilla"
+    """The cell that the weights are for."""
+    grid: bool = False
+    """Random networks against every framework that is installed, values and gradients."""
+    against: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
+    """Frameworks for --grid: torch, keras, linen, nnx, haiku, equinox, onnxruntime, oracle; None: all."""
+    cases: int = 8
+    """How many networks for --grid; the first ones are extremes."""
+    seed: int = 0
+    """Seed of the random networks."""
+    dtypes: str = "float64,float32,bfloat16,float16"
+    """Dtypes for --grid."""

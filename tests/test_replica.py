@@ -6,8 +6,10 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from faulty import B, H, T, moved, numpy_lstm, single
 
-import lstmjax
+import lstmjax.convert
+from lstmjax.cli import HELP, main
 from lstmjax.replica import PEERS, Case, Peer, against, compare, grid, verify
 from lstmjax.replica.peers.outcome import Outcome
 
@@ -128,5 +130,48 @@ def test_a_grid_of_nothing_known_is_refused(arguments, words):
         grid(**arguments)
 
 
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A weights file, inputs, right and wrong outputs, in the folder in which the command runs."""
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    params, xs = single(np.float64), np.random.default_rng(0).normal(size=(B, T, H))
+    lstmjax.convert.to_safetensors(params, "w.safetensors")
+    lstmjax.convert.to_safetensors(params._replace(w_x=params.w_x.astype(np.float32)), "mixed.safetensors")
+    arrays = {"x": xs, "l": np.array([T, 2, 4]), "y": numpy_lstm(params, xs), "wrong": numpy_lstm(moved(params, 1), xs)}
+    for name, a in arrays.items():
+        np.save(f"{name}.npy", a)
+    np.savez("x.npz", x=xs)
+    (tmp_path / "text.npy").write_text("no numbers")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        (["w.safetensors", "--input", "x.npy"], 0, "agree: lstmjax and the NumPy oracle with the weights of w.safe"),
+        (["w.safetensors", "--input", "x.npy", "--lengths", "l.npy"], 0, "largest difference of outputs: "),
+        (["w.safetensors", "--input", "x.npy", "--outputs", "y.npy"], 0, "agree: lstmjax and the recorded outputs"),
+        (["w.safetensors", "--input", "x.npy", "--outputs", "wrong.npy"], 1, "cause: forget bias added twice: theirs"),
+        (["--grid", "--against", "oracle", "--cases", "1", "--dtypes", "float64"], 0, "all within their bounds"),
+        ([], 2, "verify takes WEIGHTS and --input X.npy, or --grid: one of the two"),
+        (["w.safetensors"], 2, "one of the two"),
+        (["w.safetensors", "--input", "x.npy", "--grid"], 2, "one of the two"),
+        (["w.safetensors", "--input", "none.npy"], 2, "none.npy: no such file"),
+        (["none.safetensors", "--input", "x.npy"], 2, "none.safetensors: no such file"),
+        (["w.safetensors", "--input", "text.npy"], 2, "text.npy: cannot be read as NPY"),
+        (["w.safetensors", "--input", "x.npz"], 2, "x.npz: holds no array of numbers; write one by np.save"),
+        (["mixed.safetensors", "--input", "x.npy"], 2, "the weights are float32, float64"),
+        (["w.safetensors", "--input", "x.npy", "--cell", "peephole"], 2, "w_c is None, but the cell 'peephole' has it"),
+        (["--grid", "--against", "tourch"], 2, "against is 'tourch', expected one of 'torch'"),
+    ],
+)
+def test_the_command(files, words, code, shown, capsys):
+    assert main(["verify", *words]) == code
+    out, err = capsys.readouterr()
+    assert shown in (err if code == 2 else out)
+    assert code != 2 or (err.startswith("lstmjax: ") and err.count("\n") == 1)
+
+
 def test_verify_is_a_public_name_that_waits_until_it_is_asked_for():
     assert lstmjax.verify is verify
+    assert "verify --grid" in HELP

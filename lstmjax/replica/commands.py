@@ -1,0 +1,80 @@
+"""What `lstmjax verify` does, as functions; what is wrong with a file is said in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lstmjax.errors import UserError
+from lstmjax.replica.against import grid
+from lstmjax.replica.report import Report
+from lstmjax.replica.theirs import weights_of_file
+from lstmjax.replica.verdict import Verdict, verify
+
+
+class VerifyError(UserError):
+    """What cannot be verified."""
+
+
+def verify_files(
+    weights: Path, xs: Path, lengths: Path | None = None, outputs: Path | None = None, cell: str = "vanilla"
+) -> Verdict:
+    """Gives the verdict on a weights file: run by its framework, or against outputs that were recorded.
+
+    Args:
+        weights: the weights, of a framework or ours.
+        xs: an NPY file of inputs, `[B, T, I]` or `[T, I]`.
+        lengths: an NPY file of valid steps, `[B]`.
+        outputs: an NPY file of recorded outputs.
+        cell: the cell that the weights are for.
+
+    Raises:
+        UserError: a file cannot be read, or what is in it does not fit.
+    """
+    inputs = _array(xs)
+    valid, recorded = (None if path is None else _array(path) for path in (lengths, outputs))
+    try:
+        if recorded is None:
+            return verify(weights, inputs, lengths=valid, cell=cell)
+        return verify(recorded, inputs, params=weights_of_file(weights)[0], lengths=valid, cell=cell)
+    except ModuleNotFoundError as error:
+        raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
+    except (ValueError, TypeError) as error:
+        raise VerifyError(" ".join([str(error), *getattr(error, "__notes__", ())])) from None
+
+
+def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Report:
+    """Gives the report of `grid`; names are separated by commas, and progress is told on stderr.
+
+    Raises:
+        UserError: an unknown name, or no network.
+    """
+
+    def names(words: str) -> Sequence[str]:
+        return [word.strip() for word in words.split(",") if word.strip()]
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    chosen = None if against is None else names(against)
+    try:
+        return grid(chosen, cases=cases, seed=seed, dtypes=names(dtypes), tell=tell)
+    except ValueError as error:
+        raise VerifyError(str(error)) from None
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        a = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise VerifyError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise VerifyError(
+            f"{path}: cannot be read as NPY ({str(error).splitlines()[0]}); write it by np.save"
+        ) from None
+    if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub":
+        raise VerifyError(f"{path}: holds no array of numbers; write one by np.save")
+    return a
