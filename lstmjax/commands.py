@@ -138,7 +138,7 @@ class Verify:
     """Say whether a framework computes what we do with the same weights, and if not, where and why."""
 
     weights: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[WEIGHTS]")] = None
-    """Weights file, of PyTorch, Keras or ours; or --grid."""
+    """Weights file of any kind that `lstmjax convert` reads, or the folder of a run; or --grid."""
     input: Annotated[Path | None, tyro.conf.arg(metavar="X.npy")] = None
     """Inputs, [batch, time, features]."""
     lengths: Annotated[Path | None, tyro.conf.arg(metavar="L.npy")] = None

@@ -341,7 +341,7 @@ WRONG_ARGUMENTS = {
     "theirs has 'q'; known names are i, f, g, o": lambda: verify({"q": XS}, XS, params=P),
     "theirs has arrays of {4} axes": lambda: verify(XS[None], XS, params=P),
     "the weights are float32, float64; cast them to one dtype": lambda: verify((single(), P), XS),
-    "w.txt: unknown kind of weights file; expected .safetensors, .pt": lambda: verify("w.txt", XS),
+    "w.txt: unknown kind of file; expected a name that ends in .pt": lambda: verify("w.txt", XS),
     "w.pt: no such file": lambda: verify("w.pt", XS),
     "the oracle has no cell 'own'": lambda: verify(P, XS, cell=replace(lstmjax.CELLS["vanilla"], name="own")),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ import numpy as np
 
 from lstmjax.cells import Cell
 from lstmjax.checks import kind
-from lstmjax.convert import from_haiku, from_keras, from_linen, from_safetensors, from_torch
-from lstmjax.convert.layouts import ConvertError, as_layers, numbers
+from lstmjax.convert import from_haiku, from_linen, from_torch
+from lstmjax.convert.find import find as find_weights
+from lstmjax.convert.layouts import as_layers, numbers
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
@@ -92,25 +94,18 @@ MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
 
 
 def weights_of_file(path: Path) -> tuple[Layers | NetworkParams, str]:
-    """Gives the parameters in a weights file and the name of the peer that they are from."""
+    """Gives the parameters in a weights file, and the name of the peer that runs them.
+
+    Raises:
+        ConvertError: it cannot be read, or says more than the parameters, so that another model would be verified.
+    """
     with jax.enable_x64(True):  # float64 weights stay float64
-        return _weights_of_file(path)
+        found = find_weights(path)
+    return found.params, RUNS.get(found.form, "oracle")
 
 
-def _weights_of_file(path: Path) -> tuple[Layers | NetworkParams, str]:
-    name = path.name
-    if name.endswith(".h5"):
-        return from_keras(path), "keras"
-    if name.endswith((".pt", ".pth")):
-        import torch
-
-        try:
-            return from_torch(torch.load(path, map_location="cpu", weights_only=True)), "torch"
-        except FileNotFoundError:
-            raise ConvertError(f"{path}: no such file") from None
-    if name.endswith(".safetensors"):
-        return from_safetensors(path), "oracle"
-    raise ConvertError(f"{path}: unknown kind of weights file; expected .safetensors, .pt, .pth or .weights.h5")
+RUNS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
+"""Whose names a file has, and who runs it."""
 
 
 def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
