@@ -127,20 +127,25 @@ def _rows(
     if reference is not None and theirs.ys.dtype != ours.ys.dtype:
         return [Skip(peer, dtype, f"it computes in {theirs.ys.dtype}")]
     sides = [_arrays(side, ours, drawn.valid) for side in (ours, theirs, reference or theirs)]
+    both = [what for what in sides[0] if what in sides[1]]
+    errors = {what: [compare(side[what], sides[2][what]).relative for side in sides[:2]] for what in both}
+    own = {kind: max((errors[what][1] for what in both if _kind(what) == kind), default=0.0) for kind in bounds.FLOAT64}
     rows: list[Row | Skip] = []
-    for what, a in sides[0].items():
-        if what not in sides[1]:
-            continue
-        kind = "outputs" if what == "outputs" else "gradients"
-        errors = compare(a, sides[2][what]).relative, compare(sides[1][what], sides[2][what]).relative
+    for what in both:
+        kind = _kind(what)
         if reference is None:
             bound = bounds.against_oracle(dtype, kind)
         else:
-            bound = bounds.against_framework(dtype, kind, errors[1])
-        rows.append(Row(peer, dtype, case, what, compare(a, sides[1][what]), bound, errors))
+            bound = bounds.against_framework(dtype, kind, own[kind])
+        difference = compare(sides[0][what], sides[1][what])
+        rows.append(Row(peer, dtype, case, what, difference, bound, (errors[what][0], errors[what][1])))
     if theirs.layers is None:
         rows.append(Skip(peer, dtype, theirs.without or "it gave none", "gradients"))
     return rows
+
+
+def _kind(what: str) -> str:
+    return "outputs" if what == "outputs" else "gradients"
 
 
 def _arrays(side: Outcome, ours: Outcome, valid: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,8 +2,10 @@
 
 - float64: 1e-13 for outputs, 1e-12 for gradients.
 - float32 against a framework: 4 times the error that the framework itself has against the float64 oracle on
-  the same weights, at least 4 eps. It is tight: on CPUs XLA's float32 tanh is up to 2.4 eps off, PyTorch's
-  half an eps, so that small networks of small h can be beyond it; a failure tells both errors.
+  the same weights, at least 4 eps. Its error is the largest of its outputs, or of all its gradients, in that
+  network: in one array of a few numbers it may be 0 by luck. It is tight: on CPUs XLA's float32 tanh is up to
+  2.4 eps off, PyTorch's half an eps, so that small networks of small h can be beyond it; a failure tells
+  both errors.
 - bfloat16 and float16 against a framework: the same for outputs. Gradients at least 32 eps, since the scan's
   backward pass adds those of the weights up in half precision, where PyTorch adds in float32.
 - Against the oracle, which has no error of its own: multiples of eps. On 45 random networks up to
