@@ -1,16 +1,30 @@
 """The strictest JAX there is: no silent promotion of dtypes or ranks, and warnings are errors.
 
 A test runs most of its programs once, so they are compiled fast rather than well, in half the
-time; `XLA_FLAGS= pytest` compiles as users do.
+time; `XLA_FLAGS= pytest` compiles as users do. What one process compiles, the
+others of the session load: the workers of xdist, and those that tests start.
 """
 
+import atexit
 import importlib.metadata
 import os
+import shutil
+import tempfile
 
-QUICK = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+QUICK = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if importlib.metadata.version("jax").startswith("0.10."):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))  # read when JAX starts, here and in processes of its own
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="lstmjax-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
