@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from modules import LENGTHS, OWN, SIZES, B, H, I, O, P, T, assert_equal, runs, total
+from modules import LENGTHS, OWN, SIZES, B, H, I, O, P, T, assert_equal, compiled, runs, total
 from tolerances import assert_close
 
 import lstmjax
@@ -92,8 +92,8 @@ def test_initial_values_and_gradients_are_the_functions(xs, size):
     params = lstmjax.init_network(key, I, H, O, **options)
     assert_equal(LSTMNetwork.to_params(variables), params)
     run = {"merge": model.merge, "cell": model.cell}
-    expected = jax.jit(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **run)[1])))(params)
-    grads = jax.jit(jax.grad(lambda v: total(model.apply(v, xs, lengths=LENGTHS))))(variables)
+    expected = compiled(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **run)[1])), params)
+    grads = compiled(jax.grad(lambda v: total(model.apply(v, xs, lengths=LENGTHS))), variables)
     assert_close(LSTMNetwork.to_params(grads), expected, gradient=True)
 
 
