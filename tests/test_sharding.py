@@ -34,19 +34,17 @@ def check(f, params, states, state_spec, out_spec):
     assert_close(parts, values)
     assert_close(grads_of_parts, grads, gradient=True)
 
-def layer(params, xs, states, mask, resets, emit="h"):
+def layer(params, xs, states, mask, resets):
     state, again = states
-    return lstm(params, xs, state, mask=mask, resets=resets, reset_state=again, emit=emit, padding="hold",
+    return lstm(params, xs, state, mask=mask, resets=resets, reset_state=again, emit="step", padding="hold",
                 wrappers=(RecurrentDropout(0.5), Zoneout(0.2, 0.1)))
 
-check(partial(layer, emit="step"), params, (None, None), split, split)
-check(layer, params, [draw_state(rng, params, (B,)) for _ in range(2)], split, split)
-check(layer, params, [draw_state(rng, params, ()) for _ in range(2)], whole, split)
+check(layer, params, [draw_state(rng, params, (B,)), draw_state(rng, params, ())], [split, whole], split)
 
 def last(params, xs, states, mask, resets):
-    return lstm(params, xs, return_sequences=False, checkpoint="sqrt", reverse=True)
+    return lstm(params, xs, states, return_sequences=False, checkpoint="sqrt", reverse=True)
 
-check(last, params, (), whole, split)
+check(last, params, draw_state(rng, params, ()), whole, split)
 
 layers = (Bidirectional(draw_params(rng), draw_params(rng)), draw_params(rng, 8))
 
@@ -67,15 +65,18 @@ for name, f, varying in (
     ("state of an own step", lambda s: lstm(params, xs[:2], s, step=own), several[0]),
     ("xs of an own step", lambda x: lstm(params, x, one, step=own, return_sequences=False), xs),
 ):
-    parts = jax.shard_map(f, mesh=mesh, in_specs=split, out_specs=split)(varying)
-    of_each = [f(jax.tree.map(lambda a, n=n: a[2 * n:2 * n + 2], varying)) for n in range(4)]
-    assert_close(parts, jax.tree.map(lambda *a: jnp.concatenate(a), *of_each))
+    parts = jax.jit(jax.shard_map(f, mesh=mesh, in_specs=split, out_specs=split))(varying)
+    alone, shares = jax.jit(f), jax.tree.map(np.asarray, varying)
+    of_each = [alone(jax.tree.map(lambda a, n=n: a[2 * n:2 * n + 2], shares)) for n in range(4)]
+    assert_close(parts, jax.tree.map(lambda *a: np.concatenate(a), *of_each))
 
 keys = jax.random.split(jax.random.key(0), 4)
-drawn = jax.shard_map(lambda k: lstm(params, xs[:2], key=k[0], wrappers=(Zoneout(0.2, 0.1), RecurrentDropout(0.5))),
-                      mesh=mesh, in_specs=split, out_specs=split)(keys)
-of_each = [lstm(params, xs[:2], key=k, wrappers=(Zoneout(0.2, 0.1), RecurrentDropout(0.5))) for k in keys]
-assert_close(drawn, jax.tree.map(lambda *a: jnp.concatenate(a), *of_each))
+def noisy(keys):
+    return lstm(params, xs[:2], key=keys[0], wrappers=(Zoneout(0.2, 0.1), RecurrentDropout(0.5)))
+
+drawn = jax.jit(jax.shard_map(noisy, mesh=mesh, in_specs=split, out_specs=split))(keys)
+alone = jax.jit(noisy)
+assert_close(drawn, jax.tree.map(lambda *a: np.concatenate(a), *(alone(keys[n:n + 1]) for n in range(4))))
 
 # Arrays that carry their sharding in their type, over explicit mesh axes.
 explicit = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
