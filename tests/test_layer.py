@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, values_and_pull
+from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, take, values_and_pull
 from tolerances import assert_close
 
 from lstmjax import Step, cell_step, lstm, product
@@ -45,14 +45,9 @@ def drawn(seed=0, layer="single", batch=(B,)):
 # Values and gradients against the oracle: everything a step computes, every option
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_every_form_of_parameters_equals_the_oracle(layer):
-    check_layer(*drawn(1, layer), resets=RESETS, lengths=LENGTHS)
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-def test_every_option_equals_the_oracle(options):
-    check_layer(*drawn(2, "projection"), **OPTIONS[options])
+@pytest.mark.parametrize(("options", "layer"), list(zip(OPTIONS, itertools.cycle(LAYERS))))
+def test_every_option_and_every_form_of_parameters_equal_the_oracle(options, layer):
+    check_layer(*drawn(1, layer), **OPTIONS[options])
 
 
 def test_no_state_is_zeros():
@@ -116,7 +111,11 @@ def test_every_emit_is_a_part_of_the_step(padding, return_sequences):
         assert_close(ys, expected)
 
 
-@pytest.mark.parametrize("emit", ["h", "c", "step", lambda s: s.i * s.h[..., :H]])
+# The others are parts of the last Step, as of every one: see the test before.
+PARTS = [pytest.param(emit, marks=pytest.mark.slow) for emit in ("h", "c", lambda s: s.i * s.h[..., :H])]
+
+
+@pytest.mark.parametrize("emit", ["step", *PARTS])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_last_output_is_that_of_the_last_valid_step(emit, reverse):
     params, xs, state, _ = drawn(7, "projection")
@@ -142,12 +141,11 @@ def test_no_one_and_many_batch_axes():
     lengths = np.array([[5, 0, 3], [1, 2, 4]])
     end, ys = run(params, xs, state, lengths=lengths)
     for n in np.ndindex(2, 3):
-        one = jax.tree.map(lambda a, n=n: a[n], state)
-        assert_close(run(params, xs[n], one, lengths=lengths[n]), jax.tree.map(lambda a, n=n: a[n], (end, ys)))
-    flat = jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (xs, state))
+        assert_close(run(params, *take((xs, state), n), lengths=lengths[n]), take((end, ys), n))
+    flat = jax.tree.map(lambda a: np.asarray(a).reshape(6, *a.shape[2:]), (xs, state))
     assert_close(
         run(params, flat[0], flat[1], lengths=lengths.ravel()),
-        jax.tree.map(lambda a: a.reshape(6, *a.shape[2:]), (end, ys)),
+        jax.tree.map(lambda a: np.asarray(a).reshape(6, *a.shape[2:]), (end, ys)),
     )
 
 
@@ -164,7 +162,7 @@ def test_time_major_is_the_same_with_time_first():
     assert_close(ys_t, jax.tree.map(lambda a: jnp.moveaxis(a, 2, 0), ys))
 
 
-@pytest.mark.parametrize("emit", ["h", "step"])
+@pytest.mark.parametrize("emit", [pytest.param("h", marks=pytest.mark.slow), "step"])
 def test_vmap_of_an_unbatched_call_is_the_batched_call(emit):
     params, xs, state, again = drawn(11, "projection")
 
@@ -197,7 +195,7 @@ def test_vmap_over_weights_is_a_loop_over_weights():
     together = jax.tree.map(lambda *a: jnp.stack(a), *many)
     ends, ys = jax.jit(jax.vmap(lambda p: lstm(p, xs)))(together)
     for n, params in enumerate(many):
-        assert_close(jax.tree.map(lambda a, n=n: a[n], (ends, ys)), run(params, xs))
+        assert_close(take((ends, ys), n), run(params, xs))
 
 
 def test_nothing_to_do_gives_the_initial_state():
@@ -256,9 +254,8 @@ def test_reverse_stays_aligned_and_runs_within_the_length():
     params, xs, state, _ = drawn(16)
     end, ys = run(params, xs, state, lengths=LENGTHS, reverse=True)
     for n, length in enumerate(LENGTHS):
-        alone = jax.tree.map(lambda a, n=n: a[n], state)
-        end_n, ys_n = run(params, xs[n, :length][::-1], alone)
-        assert_close(jax.tree.map(lambda a, n=n: a[n], end), end_n)
+        end_n, ys_n = run(params, take(xs, n)[:length][::-1], take(state, n))
+        assert_close(take(end, n), end_n)
         np.testing.assert_allclose(ys[n, :length], ys_n[::-1], rtol=1e-13)
         np.testing.assert_array_equal(ys[n, length:], np.zeros((T - length, H)))
 
@@ -459,8 +456,8 @@ def test_packed_episodes_equal_the_episodes_alone():
     _, ys = run(params, xs, resets=RESETS)
     for n in range(B):
         cuts = [0, *(t for t in range(1, T) if RESETS[n, t]), T]
-        alone = [run(params, xs[n, a:z])[1] for a, z in itertools.pairwise(cuts)]
-        np.testing.assert_allclose(ys[n], jnp.concatenate(alone), rtol=1e-13)
+        alone = [run(params, take(xs, n)[a:z])[1] for a, z in itertools.pairwise(cuts)]
+        np.testing.assert_allclose(take(ys, n), np.concatenate(alone), rtol=1e-13)
 
 
 def test_no_gradient_crosses_a_reset():

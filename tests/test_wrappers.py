@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against import B, H, I, P, T, check_layer, draw_params, draw_state, run
+from against import B, H, I, P, T, check_layer, draw_params, draw_state, run, take
 from tolerances import assert_close
 
 from lstmjax import RecurrentDropout, Zoneout, lstm
@@ -172,5 +172,5 @@ def test_wrappers_stand_under_vmap_and_grad():
     together = jax.jit(jax.vmap(jax.grad(one), in_axes=(None, 0, 0, 0)))(params, xs, state, keys)
     alone = jax.jit(jax.grad(one))
     for n in range(B):
-        part = alone(params, *jax.tree.map(lambda a, n=n: a[n], (xs, state)), keys[n])
-        assert_close(jax.tree.map(lambda a, n=n: a[n], together), part, gradient=True)
+        part = alone(params, *take((xs, state), n), keys[n])
+        assert_close(take(together, n), part, gradient=True)
