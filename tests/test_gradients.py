@@ -36,6 +36,12 @@ def problem(request, x64):
     return loss, outputs, point, jnp.asarray(rng.normal(size=(2, point.size)))
 
 
+# The plain layer's step is the inner part of everything's: its higher derivatives are in the slow tests.
+everything = pytest.mark.parametrize(
+    "problem", [pytest.param("plain", marks=pytest.mark.slow), "everything"], indirect=True
+)
+
+
 def difference(f, point, direction, delta=1e-5):
     return (f(point + delta * direction) - f(point - delta * direction)) / (2 * delta)
 
@@ -54,6 +60,7 @@ def test_first_order(problem):
     near(slope, grad @ direction)
 
 
+@everything
 def test_jacobians_of_all_outputs_agree(problem):
     _, outputs, point, (direction, _) = problem
     forward, backward = jax.jit(jax.jacfwd(outputs))(point), jax.jit(jax.jacrev(outputs))(point)
@@ -61,6 +68,7 @@ def test_jacobians_of_all_outputs_agree(problem):
     near(forward @ direction, difference(jax.jit(outputs), point, direction))
 
 
+@everything
 def test_second_order(problem):
     """Forward over reverse, reverse over forward and reverse over reverse; and differences of the gradient."""
     loss, _, point, (direction, other) = problem
@@ -79,7 +87,7 @@ def test_second_order(problem):
     assert_close(twice(point, direction, other), other @ along, gradient=True)
 
 
-@pytest.mark.parametrize("problem", ["everything"], indirect=True)
+@everything
 def test_third_order(problem):
     loss, _, point, (direction, _) = problem
 
