@@ -73,8 +73,9 @@ def drawn():
 
 def test_real_digits_are_learned(tmp_path, capsys, curves):
     settings = config(
-        model={"hidden_size": 48}, steps=180, batch_size=64, evaluate_every=60, optimizer={"learning_rate": 1e-2}
-    )
+        model={"hidden_size": 48, "init": "default"}, steps=180, batch_size=64, evaluate_every=60,
+        optimizer={"learning_rate": 1e-2},
+    )  # fmt: skip
     result = train(settings, tmp_path / "run")
     assert result.validation["accuracy"] > 0.85
     assert result.last_line == f"test accuracy {result.test['accuracy']:.4f}"
