@@ -63,6 +63,8 @@ def test_what_is_refused(tmp_path, capsys):
     params = init_params(jax.random.key(0), 2, 3)
     with pytest.raises(ConvertError, match="cannot be exported for any number of sequences and steps, as checkpoint="):
         to_stablehlo(lambda xs: lstm(params, xs, checkpoint="sqrt")[1], 2)
+    with pytest.raises(ConvertError, match="there is no folder"):
+        to_stablehlo(lambda xs: lstm(params, xs)[1], 2, tmp_path / "none" / "a.stablehlo")
 
 
 def test_stablehlo_takes_any_batch_and_time(tmp_path):

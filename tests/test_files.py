@@ -294,6 +294,28 @@ def test_several_lstms_are_chosen_from_or_put_on_top_of_each_other(tmp_path):
             load_weights(path, **said)
 
 
+def test_what_an_onnx_file_computes_beside_layers_is_not_dropped_silently(tmp_path):
+    """The scale of the inputs, merge="sum", residual connections and other layers are no weights of an LSTM."""
+    onnx = pytest.importorskip("onnx")
+    from lstmjax.convert import to_onnx
+
+    path, pairs = tmp_path / "model.onnx", (pair(biases=2),)
+    to_onnx(pairs, path)
+    same(load_weights(path), pairs)
+    to_onnx(pairs, path, scaling=(np.zeros(pairs[0].forward.input_size), np.ones(pairs[0].forward.input_size)))
+    with pytest.raises(ConvertError, match=r"holds more than LSTM layers and a head: Sub\(.*, Div\("):
+        load_weights(path)
+    to_onnx(pairs, path, merge="sum")
+    with pytest.raises(ConvertError, match=r"holds more than LSTM layers and a head: Add\("):
+        load_weights(path)
+    model = to_onnx(pairs)
+    model.graph.node.append(onnx.helper.make_node("Gemm", ["ys", "weight"], ["other"]))
+    onnx.save_model(model, path)
+    with pytest.raises(ConvertError, match=r"holds more than LSTM layers and a head: Gemm\(ys, weight\)\. Pass extra="):
+        load_weights(path)
+    same(load_weights(path, extra="drop"), pairs)
+
+
 def test_state_of_optimizers_and_random_numbers_stays_behind(tmp_path):
     import flax.serialization
 

@@ -193,6 +193,25 @@ def test_directions_of_different_sizes_and_a_step_of_ones_own(tmp_path):
 
     with pytest.raises(ConvertError, match="the step uses cumsum, which is not exported to ONNX"):
         to_onnx(layers, step=strange_step)
+
+    def looped_step(params, state, x):
+        (h, c), _ = cell_step(params, state, x)
+        return (jax.lax.fori_loop(0, 3, lambda _, h: jnp.sin(h), h), c), h
+
+    def chosen_step(params, state, x):
+        (h, c), _ = cell_step(params, state, x)
+        return (jax.lax.select_n((h > 0).astype(jnp.int32), h, c), c), h
+
+    def soft_step(params, state, x):
+        (h, c), _ = cell_step(params, state, x)
+        return (jax.nn.softmax(h), c), jax.nn.softmax(h)
+
+    with pytest.raises(ConvertError, match="the step uses scan, which is not exported to ONNX"):
+        to_onnx(layers, step=looped_step)
+    with pytest.raises(ConvertError, match="ONNX has no operator for these dtypes, or the model is not valid"):
+        to_onnx(layers, step=chosen_step)
+    softened = runtime(to_onnx(layers, step=soft_step), xs=xs)["ys"]
+    assert_close(jnp.asarray(softened), stacked(layers, xs, step=soft_step)[1])
     for wrong in (lambda params, state, x: (state, x), lambda params, state, x: ((*state, x), state[0])):
         with pytest.raises(ConvertError, match=r"a step of your own is exported if its state is \(h, c\)"):
             to_onnx(layers, step=wrong)
@@ -224,6 +243,15 @@ def test_what_is_refused():
     for name, value in {"operator": "gru", "merge": "mean", "readout": "max"}.items():
         with pytest.raises(ConvertError, match=f"{name} is '{value}', expected one of"):
             to_onnx(layers, **{name: value})
+    with pytest.raises(ConvertError, match="readout is 'softmax', but layers give no logits; pass NetworkParams"):
+        to_onnx(layers, readout="softmax")
+    with pytest.raises(ConvertError, match=r"scaling has shapes \(3,\) and \(2,\), expected offset and scale of each"):
+        to_onnx(layers, scaling=(np.zeros(3), np.ones(I)))
+    with pytest.raises(ConvertError, match="there is no folder none"):
+        to_onnx(layers, "none/model.onnx")
+    (node,) = read_onnx(to_onnx(layers))
+    with pytest.raises(ConvertError, match=r"state has shape \(3, 4\), expected \[D, B, H\] with D = 1"):
+        node(jnp.ones((T, 3, I)), state=(jnp.ones((3, 4)), jnp.ones((3, 4))))
     with pytest.raises(ValueError, match="w_c") as refused:
         to_onnx(layers_of(I, H, layers=2, cell="peephole"))
     assert refused.value.__notes__ == ["This was layer 0, counted from 0 at the bottom."]

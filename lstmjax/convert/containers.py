@@ -88,9 +88,11 @@ def write_npz(contents: Contents, path: Path) -> None:
 def read_onnx(path: Path) -> Contents:
     """Gives the network of an ONNX file."""
     optional("onnx")
-    from lstmjax.convert.onnx import from_onnx
+    from lstmjax.convert.onnx.read import from_onnx, load_model
+    from lstmjax.convert.onnx.rest import rest
 
-    return Contents({}, params=from_onnx(path))
+    model = load_model(path)
+    return Contents({}, settings=rest(model), params=from_onnx(model))
 
 
 def write_onnx(contents: Contents, path: Path) -> None:

@@ -47,7 +47,8 @@ def to_stablehlo(
         `jax.export.Exported`; `mlir_module()` is its text.
 
     Raises:
-        ConvertError: the function asks for the number of sequences or steps, which are symbols here.
+        ConvertError: the function asks for the number of sequences or steps, which are symbols here; or there is no
+            folder for the file.
 
     Example:
         >>> from lstmjax import init_params, lstm

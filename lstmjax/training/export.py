@@ -70,7 +70,7 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
             shape = [str(d.dim_param or d.dim_value) for d in one.type.tensor_type.shape.dim]
             yield f"{word} {one.name} ({', '.join(shape)})"
     kinds = [node.op_type for node in exported.graph.node if node.op_type in ("LSTM", "Scan")]
-    yield f"{len(params.layers)} layers as {len(kinds)} nodes {' and '.join(sorted(set(kinds)))}, written to {out}"
+    yield f"{len(params.layers)} layer(s) as {len(kinds)} node(s) {' and '.join(sorted(set(kinds)))}, written to {out}"
 
 
 def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:

@@ -53,11 +53,15 @@ SAME = MappingProxyType(
         "sign": "Sign",
         "sin": "Sin",
         "sqrt": "Sqrt",
+        "stop_gradient": "Identity",
         "sub": "Sub",
         "tanh": "Tanh",
     }
 )
 """Primitives that are one operator of ONNX, element by element."""
+
+CALLS = frozenset(("closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "remat2"))
+"""Primitives that run the jaxpr which they hold once, on what they are given; a loop holds one, too."""
 
 
 def _reshape(graph: Graph, value: Value, shape: tuple[int, ...]) -> Name:
@@ -170,8 +174,8 @@ def lower(graph: Graph, jaxpr: Any, constants: Any, inputs: list[Value]) -> list
     for equation in jaxpr.eqns:
         given = [value_of(atom) for atom in equation.invars]
         name = equation.primitive.name
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        if inner is not None:
+        if name in CALLS:
+            inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             closed = hasattr(inner, "jaxpr")
             out: Any = lower(graph, inner.jaxpr if closed else inner, inner.consts if closed else (), given)
         elif not any(isinstance(value, str) for value in given):

@@ -16,6 +16,7 @@ from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
 from lstmjax.convert.onnx.activations import activations
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.operator import COUPLED
+from lstmjax.convert.onnx.rest import HEAD, has_head
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import CELLS, clip_inputs, find_cell, forget_from_input
@@ -69,11 +70,19 @@ class OnnxLSTM:
 
         Returns:
             Y `[T, D, B, H]`, Y_h and Y_c `[D, B, H]`; `[B, T, D, H]` and `[B, D, H]` with layout 1.
+
+        Raises:
+            ConvertError: the state is not of these axes.
         """
         xs, state = jnp.asarray(xs), self.state if state is None else state
         lengths, axis = self.lengths if lengths is None else lengths, 1 if self.batch_first else 0
+        parts = directions(self.params)
+        for a in state or ():
+            if np.ndim(a) != 3 or np.shape(a)[axis] != len(parts):
+                axes = "[B, D, H]" if self.batch_first else "[D, B, H]"
+                raise ConvertError(f"state has shape {np.shape(a)}, expected {axes} with D = {len(parts)}")
         ys, ends = [], []
-        for k, part in enumerate(directions(self.params)):
+        for k, part in enumerate(parts):
             begin = None if state is None else tuple(jnp.asarray(a).take(k, axis=axis) for a in state)
             back = self.direction == "reverse" or k == 1
             end, y = lstm(
@@ -81,7 +90,7 @@ class OnnxLSTM:
             )
             ys.append(y)
             ends.append(end)
-        h, c = (jnp.stack(parts, axis=axis) for parts in zip(*ends, strict=True))
+        h, c = (jnp.stack(both, axis=axis) for both in zip(*ends, strict=True))
         return jnp.stack(ys, axis=2 if self.batch_first else 1), h, c
 
 
@@ -96,7 +105,7 @@ def read_onnx(source: Any, inputs: Mapping[str, Any] | None = None) -> tuple[Onn
         ConvertError: no whole model, no LSTM in it, weights that the model computes from its inputs, or
             what our table of activations does not have; the message names it.
     """
-    model = _model(source)
+    model = load_model(source)
     constants = Constants(model, inputs)
     nodes = [node for node in model.graph.node if node.op_type == "LSTM" and node.domain in ("", "ai.onnx")]
     if not nodes:
@@ -119,7 +128,7 @@ def from_onnx(source: Any, *, cell: Cell | str = VANILLA) -> Layers | NetworkPar
         ConvertError: see `read_onnx`; or the nodes are of another cell.
     """
     row, layers = find_cell(cell), []
-    model = _model(source)
+    model = load_model(source)
     for node in read_onnx(model):
         where = f"{node.name}: "
         for other in node.cells:
@@ -132,15 +141,18 @@ def from_onnx(source: Any, *, cell: Cell | str = VANILLA) -> Layers | NetworkPar
             what = "runs in reverse only" if node.direction == "reverse" else "has an initial state"
             raise ConvertError(f"{where}{what}, which layers do not say; use read_onnx")
         layers.append(node.params)
-    if model.producer_name == "lstmjax":
-        head = {a.name: a for a in model.graph.initializer if a.name in ("head.w", "head.b")}
-        if head:
-            stored = Constants(model)
-            return NetworkParams(tuple(layers), Dense(*(to_jax(stored.get(f"head.{name}")) for name in "wb")))
+    if has_head(model):
+        stored = Constants(model)
+        return NetworkParams(tuple(layers), Dense(*(to_jax(stored.get(name)) for name in HEAD)))
     return tuple(layers)
 
 
-def _model(source: Any) -> Any:
+def load_model(source: Any) -> Any:
+    """Gives the model at a path, or the model itself.
+
+    Raises:
+        ConvertError: the file is not there, or holds no whole model.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 

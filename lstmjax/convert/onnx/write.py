@@ -64,7 +64,7 @@ def to_onnx(
         operator: "lstm", "scan", or "auto": LSTM if it can say the cell and the parameters are float32.
             ONNX Runtime computes an LSTM in float32 only, and a Scan in float64 as well.
         scaling: (offset `[I]`, scale `[I]`): the model's input is (xs − offset) / scale first.
-        readout: "softmax" or "sigmoid": give the output "probabilities" beside "logits".
+        readout: "softmax" or "sigmoid": give the output "probabilities" beside "logits"; of a network only.
         metadata: words to be kept in the file.
 
     Returns:
@@ -74,7 +74,7 @@ def to_onnx(
     Raises:
         ValueError: the layers are not of this cell, or do not fit each other.
         ConvertError: half precision; a primitive of a step of your own that ONNX has no operator for;
-            `operator="lstm"` and a cell that it cannot say.
+            `operator="lstm"` and a cell that it cannot say; an option that does not fit; no folder for the file.
 
     Example:
         >>> from lstmjax import init_params
@@ -89,16 +89,22 @@ def to_onnx(
     _one_of("operator", operator, ("auto", "lstm", "scan"))
     _one_of("merge", merge, ("concat", "sum"))
     _one_of("readout", readout, (None, *READOUTS))
+    if readout is not None and network is None:
+        raise ConvertError(f"readout is {readout!r}, but layers give no logits; pass NetworkParams, which have a head")
     sequences = network is None if return_sequences is None else return_sequences
     shared = Shared(Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state)
     graph, dtype, axes = shared.graph, shared.dtype, ["time", "batch"] if time_major else ["batch", "time"]
     check_layers(shared, layers)
-    inputs = [tensor("xs", dtype, [*axes, directions(layers[0])[0].input_size])]
+    width = directions(layers[0])[0].input_size
+    inputs = [tensor("xs", dtype, [*axes, width])]
     inputs += [tensor("lengths", np.int32, ["batch"])] if lengths else []
     outputs = []
 
     xs = "xs" if time_major else graph.add("Transpose", "xs", perm=[1, 0, 2])
     if scaling is not None:
+        if any(np.shape(a) != (width,) for a in scaling):
+            shapes = " and ".join(str(np.shape(a)) for a in scaling)
+            raise ConvertError(f"scaling has shapes {shapes}, expected offset and scale of each feature, ({width},)")
         offset, scale = (graph.constant(np.asarray(a, dtype)) for a in scaling)
         xs = graph.add("Div", graph.add("Sub", xs, offset), scale)
     for n, layer in enumerate(layers):
@@ -140,7 +146,12 @@ def _model(graph: Graph, inputs: list[Any], outputs: list[Any], metadata: dict[s
     model = onnx.helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION)
     model.producer_name, model.producer_version = "lstmjax", __version__
     onnx.helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConvertError(
+            f"ONNX has no operator for these dtypes, or the model is not valid: {str(error).splitlines()[0]}"
+        ) from error
     return model
 
 
