@@ -10,7 +10,7 @@ from against import B, H, I, P, T
 from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, stacked
+from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, network, stacked
 from lstmjax.convert import (
     LAYOUTS,
     ConvertError,
@@ -181,16 +181,24 @@ def test_keras(form, keras, tmp_path):
 
 
 @KERAS_COPIES
-def test_the_worked_example_in_keras(keras):
-    """LSTM(32) on (10, 64) and Dense(2): 12,416 and 66 parameters; LSTM(10) on 5 features 640, whatever the steps."""
-    model = keras.Sequential([keras.Input((10, 64)), keras.layers.LSTM(32), keras.layers.Dense(2)])
-    assert [one.count_params() for one in model.layers] == [12_416, 66]
+@pytest.mark.parametrize(
+    ("time", "inputs", "units", "outputs", "counts"),
+    [(10, 64, 32, 2, [12_416, 66]), (100, 5, 256, 10, [268_288, 2_570])],
+)
+def test_the_worked_examples_in_keras(keras, time, inputs, units, outputs, counts):
+    """LSTM(32) on (10, 64) and Dense(2); 5 features into 256 units and 10 classes."""
+    model = keras.Sequential([keras.Input((time, inputs)), keras.layers.LSTM(units), keras.layers.Dense(outputs)])
+    assert [one.count_params() for one in model.layers] == counts
+    xs = jax.random.normal(jax.random.key(0), (3, time, inputs))
+    params = NetworkParams(from_keras(model.layers[0]), Dense(*map(jnp.asarray, model.layers[1].get_weights())))
+    assert [sum(a.size for a in jax.tree.leaves(part)) for part in params] == counts
+    assert_close(network(params, xs)[1], jnp.asarray(model(xs)))
+
+
+def test_steps_do_not_count_in_keras(keras):
+    """LSTM(10) on 5 features has 640 parameters, whatever the steps."""
     for steps in (13, 100):
         assert keras.Sequential([keras.Input((steps, 5)), keras.layers.LSTM(10)]).count_params() == 640
-    head = Dense(*map(jnp.asarray, model.layers[1].get_weights()))
-    xs = jax.random.normal(jax.random.key(0), (3, 10, 64))
-    _, h = stacked(from_keras(model.layers[0]), xs, return_sequences=False)
-    assert_close(h @ head.w + head.b, jnp.asarray(model(xs)))
 
 
 def test_haiku():
