@@ -314,6 +314,15 @@ def test_what_an_onnx_file_computes_beside_layers_is_not_dropped_silently(tmp_pa
     with pytest.raises(ConvertError, match=r"holds more than LSTM layers and a head: Gemm\(ys, weight\)\. Pass extra="):
         load_weights(path)
     same(load_weights(path, extra="drop"), pairs)
+    side = to_onnx((layer(biases=2),))
+    other = side.graph.node.add()
+    other.CopyFrom(next(node for node in side.graph.node if node.op_type == "LSTM"))
+    other.output[:] = ["y", "h", "c"]
+    onnx.save_model(side, path)
+    with pytest.raises(
+        ConvertError, match=r"layer 1 takes 2 numbers, but layer 0 gives 4, .* In an ONNX model read_onnx gives each"
+    ):
+        load_weights(path)
 
 
 def test_state_of_optimizers_and_random_numbers_stays_behind(tmp_path):

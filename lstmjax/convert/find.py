@@ -53,6 +53,7 @@ def find(
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
                     raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
+            _check_fit(contents.params, "In an ONNX model read_onnx gives each of them")
             found = Found(contents.params, (*container.forms, container.words)[0], contents.settings)
         if found.left and extra == "refuse":
             could = f"; if one of {listed(found.heads)} is the head, pass head=" if found.heads else ""
@@ -72,7 +73,7 @@ def _of_arrays(
         raise ConvertError(f"prefix is {prefix!r}, but no name begins so; there are {listed(leaves)}")
     row = _recognised(within) if form is None else FORMS[form]
     params = row.read(row.normal(within), names or contents.order)
-    _check_fit(params.layers if isinstance(params, NetworkParams) else params)
+    _check_fit(params, "Say by prefix= which is meant, or the order by names=")
     others: Mapping[str, Any] = {}
     chosen = None
     if not isinstance(params, NetworkParams):
@@ -98,15 +99,16 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
     return rows[0]
 
 
-def _check_fit(layers: Layers) -> None:
+def _check_fit(params: Layers | NetworkParams, remedy: str) -> None:
     """Refuses layers that cannot stand on top of each other, such as two LSTMs side by side."""
+    layers = params.layers if isinstance(params, NetworkParams) else params
     for n, (below, layer) in enumerate(pairwise(layers), start=1):
         widths = [part.output_size for part in directions(below)]
         for part in directions(layer):
             if part.input_size not in (sum(widths), widths[0]):
                 raise ConvertError(
                     f"layer {n} takes {part.input_size} numbers, but layer {n - 1} gives {sum(widths)}, so they do not "
-                    "stand on top of each other. Say by prefix= which is meant, or the order by names="
+                    f"stand on top of each other. {remedy}"
                 )
 
 
