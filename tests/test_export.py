@@ -10,7 +10,7 @@ from training import config, write_sequences
 from lstmjax import init_params, lstm
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, to_stablehlo
-from lstmjax.training import predict, train
+from lstmjax.training import export_run, predict, train
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -20,6 +20,14 @@ MODELS = {
     "class": {"layers": 2, "bidirectional": True, "zoneout": 0.1, "dropout": 0.2},
     "number_each_step": {"layers": 2, "residual": True, "projection_size": 3, "cell": "cifg"},
 }
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_model_says_that_it_computes_in_the_dtype_of_the_parameters(tmp_path):
+    write_sequences(tmp_path / "data.npz")
+    train(config(model={"dtype": "bfloat16"}, data={"source": str(tmp_path / "data.npz")}), tmp_path / "run")
+    lines = list(export_run(tmp_path / "run", tmp_path / "a.onnx"))
+    assert lines[-2] == "it computes in float32, the dtype of the parameters, and not in bfloat16"
 
 
 @pytest.mark.usefixtures("promotion")

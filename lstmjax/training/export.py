@@ -69,6 +69,8 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         for one in values:
             shape = [str(d.dim_param or d.dim_value) for d in one.type.tensor_type.shape.dim]
             yield f"{word} {one.name} ({', '.join(shape)})"
+    if model.dtype != model.param_dtype:
+        yield f"it computes in {model.param_dtype}, the dtype of the parameters, and not in {model.dtype}"
     kinds = [node.op_type for node in exported.graph.node if node.op_type in ("LSTM", "Scan")]
     yield f"{len(params.layers)} layer(s) as {len(kinds)} node(s) {' and '.join(sorted(set(kinds)))}, written to {out}"
 
