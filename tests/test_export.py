@@ -22,6 +22,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("promotion")
 def test_a_model_says_that_it_computes_in_the_dtype_of_the_parameters(tmp_path):
     write_sequences(tmp_path / "data.npz")
