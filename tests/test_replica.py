@@ -61,6 +61,10 @@ def lacking(*arguments):
     raise ModuleNotFoundError("No module named 'below'", name="below")
 
 
+def undefined(layers, xs, lengths, d_ys):
+    return Outcome(PEERS["oracle"].run(layers, xs, lengths, d_ys).ys * np.nan)
+
+
 def raising(*arguments):
     raise RuntimeError("no such operator\nand more")
 
@@ -93,6 +97,8 @@ def test_a_grid_fails_where_a_framework_differs_or_raises_and_names_what_it_left
     assert "not checked: narrow in float64: its numbers are short (1 run)" in text
     assert "not checked: values, gradients in float64: it has none (1 run)" in text
     assert text.endswith("FAILED")
+    monkeypatch.setattr(against, "PEERS", {"undefined": Peer("undefined", "numpy", "numpy", undefined)})
+    assert not grid(cases=[plain], dtypes=["float32"]).passed  # its own error is no number, and allows nothing
     monkeypatch.setattr(against, "PEERS", {name: rows[name] for name in ("absent", "forward")})
     report = grid(cases=[replace(plain, pair=True)], dtypes=["float64"])
     assert not report.passed  # nothing was compared, and that proves nothing

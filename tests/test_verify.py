@@ -254,6 +254,12 @@ def test_nan_agrees_with_nothing():
     xs = XS.copy()
     xs[0, 0, 0] = np.nan
     assert not verify(numpy_lstm(P, xs), xs, params=P)
+    narrow, wrong = single(), single()._replace(b=single().b * np.nan)
+    for params, inputs in ((narrow, xs), (wrong, XS)):  # our own error is no number either, and allows nothing
+        for theirs in (numpy_lstm(params, inputs.astype(np.float32)), ys):
+            verdict = verify(theirs, inputs, params=params)
+            assert not verdict
+            assert np.isfinite(verdict.compared[0].bound)
 
 
 @pytest.mark.peers

@@ -14,9 +14,13 @@
   few numbers cancel.
 - A single pair of sides of which either may be wrong (`verify`): 8 times the error that our own side has
   against itself in float64, at least 8 eps.
+
+An own error that is no finite number (NaN in the weights or the inputs, overflow) allows nothing beyond the least.
 """
 
 from __future__ import annotations
+
+import math
 
 import ml_dtypes
 
@@ -42,7 +46,10 @@ def eps(dtype: str) -> float:
 
 def against_framework(dtype: str, kind: str, own: float) -> float:
     """Gives the bound against a framework; `own` is its own error, `kind` "outputs" or "gradients"."""
-    return FLOAT64[kind] if dtype == "float64" else max(FRAMEWORK * own, FLOOR[dtype][kind] * eps(dtype))
+    if dtype == "float64":
+        return FLOAT64[kind]
+    least = FLOOR[dtype][kind] * eps(dtype)
+    return max(FRAMEWORK * own, least) if math.isfinite(own) else least
 
 
 def against_oracle(dtype: str, kind: str) -> float:
@@ -52,4 +59,6 @@ def against_oracle(dtype: str, kind: str) -> float:
 
 def of_a_pair(dtype: str, own: float) -> float:
     """Gives the bound for outputs of two sides of which either may be wrong; `own` is our own error."""
-    return FLOAT64["outputs"] if dtype == "float64" else VERIFY * max(own, eps(dtype))
+    if dtype == "float64":
+        return FLOAT64["outputs"]
+    return VERIFY * (max(own, eps(dtype)) if math.isfinite(own) else eps(dtype))
