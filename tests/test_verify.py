@@ -204,6 +204,15 @@ def test_the_last_step_alone():
     assert "the last step (others are not recorded)" in str(verdict)
 
 
+def test_the_gate_that_differs_first_is_of_the_direction_that_is_named():
+    """At step 1 the reverse direction has run most of its steps, and differs in every gate by then."""
+    wrong = Bidirectional(*(moved(part, 1) for part in PAIR))
+    verdict = verify(both(wrong, XS), XS, params=PAIR)
+    assert verdict.cause.where == ""
+    assert verdict.place[1:4:2] == ("forward", 1)
+    assert verdict.place.what == "f"
+
+
 def test_a_head():
     params = NetworkParams((P,), Dense(rng.normal(size=(H, 2)), rng.normal(size=2)))
     ys = numpy_lstm(P, XS)
@@ -211,6 +220,8 @@ def test_a_head():
     assert verify(ys @ params.head.w + params.head.b, XS, params=params).agree
     verdict = verify([ys, ys @ params.head.w], XS, params=params)
     assert "first: the head, step 0 of sequence" in str(verdict)
+    verdict = verify(XS[..., :2], XS, params=params)  # unlike anything, so that it may come from below
+    assert "first: the head or a layer below it, step 0 of sequence" in str(verdict)
     wrong = numpy_lstm(moved(P, 1), XS) @ params.head.w + params.head.b
     assert verify(wrong, XS, params=params).place[:2] == (0, None)
 

@@ -93,7 +93,8 @@ def place(span: Span) -> Place:
     """Gives where the outputs of a span that does not agree differ first."""
     ours, exact = span.side.run(), span.side.run("float64")
     limits = {one.name: one.bound for one in span.compared(ours, exact)}
-    layer = span.first + len(span.side.layers) - 1 if len(span.side.layers) == 1 and not span.side.head else None
+    count = len(span.side.layers) + (span.side.head is not None)
+    layer = span.first if count == 1 else None
     return _place(layer, span.shown(ours[-1]), span.valid(), limits, span)
 
 
@@ -141,7 +142,7 @@ def _changed_place(span: Span, ours: list[Arrays], exact: list[Arrays], changed:
             found = _place(span.first + n, {end: mine[end]}, {end: other[end]}, limits, span)
             at = found.sequence, found.step or 0
             for name in ORDER:
-                if name in mine and _beyond(mine[name], other[name], limits[name])[at].any():
+                if name in mine and _half(_beyond(mine[name], other[name], limits[name]), found.direction)[at].any():
                     return _named(found, name, mine[name], other[name])
     raise AssertionError("a cause that changes nothing explained a difference")
 

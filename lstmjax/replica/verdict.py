@@ -69,8 +69,10 @@ GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "ou
 
 
 def _words(at: Place) -> str:
-    layer = "below the last outputs, in one of several layers" if at.layer is None else f"layer {at.layer}"
-    layer = "the head" if at.what == "y" else layer
+    if at.what == "y":
+        layer = "the head or a layer below it" if at.layer is None else "the head"
+    else:
+        layer = "below the last outputs, in one of several layers" if at.layer is None else f"layer {at.layer}"
     direction = f", {at.direction} direction" if at.direction else ""
     step = "the last step (others are not recorded)" if at.step is None else f"step {at.step}"
     return (
