@@ -105,6 +105,11 @@ def _verify(command: Verify) -> int:
     files = command.weights, command.input
     if command.grid == any(files) or (not command.grid and None in files):
         raise ConfigError("verify takes WEIGHTS and --input X.npy, or --grid: one of the two")
+    unused = ("lengths", "outputs", "cell") if command.grid else ("against", "cases", "seed", "dtypes")
+    for field in dataclasses.fields(command):
+        if field.name in unused and getattr(command, field.name) != field.default:
+            owner = "WEIGHTS and --input" if command.grid else "--grid"
+            raise ConfigError(f"--{field.name} is for {owner}; leave it out")
     from lstmjax.replica.commands import verify_files, verify_grid
 
     if command.grid:

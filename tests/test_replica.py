@@ -168,6 +168,9 @@ def files(tmp_path, monkeypatch):
         (["w.safetensors", "--input", "x.npz"], 2, "x.npz: holds no array of numbers; write one by np.save"),
         (["mixed.safetensors", "--input", "x.npy"], 2, "the weights are float32, float64"),
         (["w.safetensors", "--input", "x.npy", "--cell", "peephole"], 2, "w_c is None, but the cell 'peephole' has it"),
+        (["w.safetensors", "--input", "x.npy", "--against", "torch"], 2, "--against is for --grid; leave it out"),
+        (["--grid", "--outputs", "y.npy"], 2, "--outputs is for WEIGHTS and --input; leave it out"),
+        (["w.safetensors", "--input", "narrow.npy"], 2, "xs has 3 features on its last axis, but the parameters"),
         (["--grid", "--against", "tourch"], 2, "against is 'tourch', expected one of 'torch'"),
     ],
 )
