@@ -147,6 +147,7 @@ def files(tmp_path, monkeypatch):
     arrays = {"x": xs, "l": np.array([T, 2, 4]), "y": numpy_lstm(params, xs), "wrong": numpy_lstm(moved(params, 1), xs)}
     for name, a in arrays.items():
         np.save(f"{name}.npy", a)
+    np.save("narrow.npy", xs[..., :3])
     np.savez("x.npz", x=xs)
     (tmp_path / "text.npy").write_text("no numbers")
 

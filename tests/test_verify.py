@@ -288,6 +288,8 @@ def test_torch_runs_itself_a_state_dict_and_a_file(tmp_path):
         assert verdict.who.startswith(f"torch {torch.__version__} with")
     with pytest.raises(ValueError, match="there are 2 LSTMs in the module; pass the one that is meant"):
         verify(torch.nn.Sequential(module, module.to(torch.float32), torch.nn.LSTM(H, 5)), XS)
+    with pytest.raises(ValueError, match="lengths holds 0, and PyTorch packs no sequence without steps"):
+        verify(module, XS, lengths=[T, 0, 4])
     first = torch.nn.LSTM(H, 5)  # without batch_first, on [batch, time, features]
     verdict = verify(lambda xs: first(torch.from_numpy(xs))[0], XS, params=lstmjax.convert.from_torch(first))
     assert "in PyTorch that is batch_first" in verdict.cause.sentence
@@ -333,6 +335,8 @@ def test_flax_haiku_and_equinox_run_themselves():
     assert "linen" in verify(net.init(jax.random.key(0), XS.astype(np.float32)), XS).who
     with pytest.raises(ValueError, match="theirs is a RNN of linen, which holds no weights; pass its variables"):
         verify(net, XS)
+    with pytest.raises(ValueError, match=r"there is no RNN in theirs, a LSTMCell of nnx; pass nnx\.RNN\(cell\)"):
+        verify(nnx.LSTMCell(H, 5, rngs=nnx.Rngs(0)), XS)
     equinox = pytest.importorskip("equinox")
     verdict = verify([equinox.nn.LSTMCell(H, 5, key=jax.random.key(0))], XS, lengths=LENGTHS)
     assert verdict.agree
@@ -353,6 +357,11 @@ WRONG_ARGUMENTS = {
     "theirs is a int, expected the path of a weights file, a module of PyTorch": lambda: verify(3, XS),
     "state is given, but without params= theirs runs itself": lambda: verify(P, XS, state=(STATE,)),
     "xs has shape (4,), expected [B, T, I] or [T, I]": lambda: verify(P, XS[0, 0]),
+    "xs has 3 features on its last axis, but the parameters expect I = 4": lambda: verify(P, XS[..., :3]),
+    "xs has shape (3, 0, 4), and lengths leave nothing to": lambda: verify(P, XS[:, :0]),
+    "xs has shape (0, 6, 4), and lengths leave nothing to": lambda: verify(XS[:0], XS[:0], params=P),
+    "xs has shape (3, 6, 4), and lengths leave nothing to": lambda: verify(P, XS, lengths=[0, 0, 0]),
+    "xs is object, expected real numbers": lambda: verify(P, XS.astype(object)),
     "theirs has h of shape (3, 6, 2), expected (3, 6, 4)": lambda: verify(XS[..., :2], XS, params=P),
     "theirs is a list of 1, expected what each of 3 layers gives": lambda: verify([XS], XS, params=TWO),
     "theirs has 'q'; known names are i, f, g, o": lambda: verify({"q": XS}, XS, params=P),

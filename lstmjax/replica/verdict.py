@@ -137,11 +137,16 @@ def verify(
     given = np.asarray(xs)
     if given.ndim not in (2, 3):
         raise ValueError(f"xs has shape {given.shape}, expected [B, T, I] or [T, I].")
+    if given.dtype.kind not in "biu" and not jax.numpy.issubdtype(given.dtype, np.floating):
+        raise ValueError(f"xs is {given.dtype}, expected real numbers.")
     batched = given.ndim == 3
-    arrays = given.astype(other.dtype).reshape(-1, *given.shape[-2:])
+    arrays = given.astype(other.dtype)[None if not batched else ...]
+    checks.check_features("xs", arrays, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
         checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
+    if not (arrays.size if lengths is None else lengths.any()):
+        raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
     if state is not None and not batched:
         state = jax.tree.map(lambda a: np.asarray(a)[None], state)
     with jax.enable_x64(other.dtype == "float64"):

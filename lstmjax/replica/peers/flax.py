@@ -76,6 +76,8 @@ def parts(source: Any) -> list[Part]:
         )
     kinds = nnx.RNN, nnx.Bidirectional
     found = {path: module for path, module in nnx.iter_modules(source) if isinstance(module, kinds)}
+    if not found:
+        raise ConvertError(f"there is no RNN in theirs, a {type(source).__name__} of nnx; pass nnx.RNN(cell)")
     outer = {path: m for path, m in found.items() if not any(path[:n] in found for n in range(len(path)))}
 
     def part(module: Any) -> Part:

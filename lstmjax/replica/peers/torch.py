@@ -74,5 +74,9 @@ def call(module: Any, xs: Any, lengths: Any) -> Any:
 
     if lengths is None:
         return module(xs)[0]
+    if not all(lengths):
+        raise ValueError(
+            "lengths holds 0, and PyTorch packs no sequence without steps. Leave it out of xs and lengths."
+        )
     packed = pack_padded_sequence(xs, [int(n) for n in lengths], batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=xs.shape[1])[0]
