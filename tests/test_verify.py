@@ -13,7 +13,9 @@ from faulty import B, H, T, coarse, draw, half, hard, moved, numpy_lstm, single,
 
 import lstmjax.convert
 from lstmjax import Bidirectional, Dense, NetworkParams, network, oracle, oracle_cells
+from lstmjax.errors import UserError
 from lstmjax.replica import CAUSES, bounds, verify
+from lstmjax.replica.commands import verify_files
 
 
 def both(pair, xs, lengths=None):
@@ -380,3 +382,13 @@ def test_what_does_not_fit_is_refused(words):
     with pytest.raises((ValueError, TypeError)) as error:
         WRONG_ARGUMENTS[words]()
     assert words in str(error.value)
+
+
+def test_a_file_that_holds_more_is_refused_with_a_way_out(tmp_path):
+    arrays = {"lstm.weight_ih_l0": np.ones((8, 3), "f"), "lstm.weight_hh_l0": np.ones((8, 2), "f"), "words": np.ones(3)}
+    np.savez(tmp_path / "model.npz", **arrays)
+    np.save(tmp_path / "x.npy", np.ones((1, 4, 3), "f"))
+    with pytest.raises(
+        UserError, match=r"words.*extra='drop'.*; lstmjax convert has options for that, and verify takes"
+    ):
+        verify_files(tmp_path / "model.npz", tmp_path / "x.npy")

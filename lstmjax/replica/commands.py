@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,9 @@ def verify_files(
     except ModuleNotFoundError as error:
         raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
     except (ValueError, TypeError) as error:
-        raise VerifyError(" ".join([str(error), *getattr(error, "__notes__", ())])) from None
+        said = " ".join([str(error), *getattr(error, "__notes__", ())])
+        choices = "; lstmjax convert has options for that, and verify takes what it writes"
+        raise VerifyError(said + choices * bool(re.search(r"[Pp]ass (names|extra|prefix|head)=", said))) from None
 
 
 def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Report:
