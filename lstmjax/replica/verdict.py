@@ -140,7 +140,7 @@ def verify(
     if given.dtype.kind not in "biu" and not jax.numpy.issubdtype(given.dtype, np.floating):
         raise ValueError(f"xs is {given.dtype}, expected real numbers.")
     batched = given.ndim == 3
-    arrays = given.astype(other.dtype)[None if not batched else ...]
+    arrays: Any = given.astype(other.dtype)[... if batched else None]
     checks.check_features("xs", arrays, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
