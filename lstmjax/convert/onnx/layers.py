@@ -55,8 +55,7 @@ def layer_nodes(shared: Shared, n: int, layer: Any, xs: Name) -> Layer:
         runs = lstm_nodes(shared, parts, xs, ways)
     states: list[tuple[Name, int, Name]] = []
     for part, way, run in zip(parts, ways, runs, strict=True):
-        sizes = (part.output_size, *[part.hidden_size] * (len(shared.words) - 1))
-        states += zip([way + word for word in shared.words], sizes, run.ends, strict=True)
+        states += zip([way + word for word in shared.words], shared.sizes(part), run.ends, strict=True)
     ys, last = (_merged(shared, names) for names in ([run.ys for run in runs], [run.ends[0] for run in runs]))
     return Layer(ys, last, states)
 

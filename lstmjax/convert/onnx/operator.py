@@ -118,14 +118,14 @@ def _node(
         names.pop()
     outputs = [graph.fresh(word) for word in ("Y", "Y_h", "Y_c")]
     graph.add("LSTM", *names, outputs=outputs, direction=direction, hidden_size=parts[0].hidden_size, **said)
+    any_step = ""
+    if shared.lengths and shared.state:  # of length 0 the state is the initial one; ONNX Runtime says 0
+        any_step = graph.add("Unsqueeze", graph.add("Greater", "lengths", graph.constant(np.int32(0))), graph.ints(1))
     runs = []
     for k, way in enumerate(ways):
         at = graph.constant(np.int64(k))
         ends = [graph.add("Gather", name, at, axis=0) for name in outputs[1:]]
-        if shared.lengths and shared.state:  # of length 0 the state is the initial one; ONNX Runtime says 0
-            any_step = graph.add(
-                "Unsqueeze", graph.add("Greater", "lengths", graph.constant(np.int32(0))), graph.ints(1)
-            )
+        if any_step:
             ends = [graph.add("Where", any_step, end, way + word) for end, word in zip(ends, "hc", strict=True)]
         runs.append(Run(graph.add("Gather", outputs[0], at, axis=1), ends))
     return runs

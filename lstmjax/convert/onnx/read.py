@@ -15,7 +15,7 @@ from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
 from lstmjax.convert.onnx.activations import activations
 from lstmjax.convert.onnx.constants import Constants
-from lstmjax.convert.onnx.operator import COUPLED
+from lstmjax.convert.onnx.operator import COUPLED, PEEPHOLES
 from lstmjax.convert.onnx.rest import HEAD, has_head
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams
@@ -25,7 +25,6 @@ from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["onnx"]
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-PEEPHOLES = {4: (0, 2, 1), 3: (0, 1)}  # rows of P (i, o, f) for the peepholes of i, f, o, and of i, o
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,8 @@ def _part(arrays: dict[str, np.ndarray], coupled: bool, where: str) -> LSTMParam
         keep = [GATES.index(gate) for gate in COUPLED]
         params = jax.tree.map(lambda a: a[..., keep, :], params)
     if "P" in arrays:
-        rows: Any = arrays["P"].reshape(3, -1)[list(PEEPHOLES[3 if coupled else 4])]
+        order = [PEEPHOLES.index(gate) for gate in (COUPLED if coupled else GATES) if gate != "g"]
+        rows: Any = arrays["P"].reshape(len(PEEPHOLES), -1)[order]
         params = params._replace(w_c=rows)
     return params
 

@@ -20,7 +20,7 @@ from lstmjax.wrappers import Hold, Look
 def scan_node(shared: Shared, params: LSTMParams, xs: Name, way: str, reverse: bool) -> Run:
     """Gives the outputs of a Scan whose body is the step, with what stands around it, as JAX traces it."""
     graph, body, dtype = shared.graph, Graph(shared.graph), shared.dtype
-    sizes = (params.output_size, *[params.hidden_size] * (len(shared.words) - 1))
+    sizes = shared.sizes(params)
     shapes = [jax.ShapeDtypeStruct((size,), dtype) for size in (*sizes, params.input_size)]
     flags = [jax.ShapeDtypeStruct((), bool)] * shared.lengths
     *state, x = shapes

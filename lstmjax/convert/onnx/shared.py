@@ -11,6 +11,7 @@ import numpy as np
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.onnx.graph import Graph, Name, type_of
+from lstmjax.types import LSTMParams
 from lstmjax.wrappers import Wrapper
 
 
@@ -36,6 +37,10 @@ class Shared:
     def row(self) -> Cell:
         """The cell; of a step of your own the vanilla one, whose state it has."""
         return self.step.cell if isinstance(self.step, CellStep) else VANILLA
+
+    def sizes(self, params: LSTMParams) -> tuple[int, ...]:
+        """Gives the widths of the parts of a state."""
+        return (params.output_size, *[params.hidden_size] * (len(self.words) - 1))
 
 
 class Run(NamedTuple):
