@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,19 @@ from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
 
 Emit = str | Callable[[Step], PyTree]
 """What a step gives to look at: "h", "c", "step", or a function of the `Step`."""
+Tap = Callable[[str, Array], Array]
+"""What every named value of a step passes through: the one hook through which it is changed from outside."""
 
 
 class Product(Protocol):
     """How a step multiplies: the one hook through which a fast backward sees its weights."""
 
     def __call__(self, site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array: ...
+
+
+def as_made(name: str, value: Array) -> Array:
+    """Gives a value of a step as the step made it."""
+    return value
 
 
 def product(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
@@ -62,6 +69,7 @@ def cell_step(
     *,
     cell: Cell | str = VANILLA,
     product: Product = product,
+    tap: Tap = as_made,
     emit: Emit = "h",
 ) -> tuple[tuple[Array, ...], PyTree]:
     r"""Gives the state after one LSTM step, and what the step emits.
@@ -88,6 +96,8 @@ def cell_step(
         cell: another cell: a row of `CELLS`, its name, or a `Cell` of your own. Cells that feed gates
             back have them behind h and c in the state.
         product: how the step multiplies; see `product`.
+        tap: `tap(name, value) -> value`, what every value of the step (the fields of `Step`) passes through once it is
+            made and before it is used: to change gates, or to add what a gradient is wanted for.
         emit: what y is: "h", "c", "step" (everything, as a `Step`) or a function of the `Step`.
 
     Returns:
@@ -95,7 +105,7 @@ def cell_step(
 
     Raises:
         ValueError: params, state and x do not fit each other.
-        AssertionError: a gate came out with a wrong shape or dtype (a cell of your own, perhaps).
+        AssertionError: a gate came out with a wrong shape or dtype (a cell or a tap of your own, perhaps).
 
     Example:
         >>> params = LSTMParams(jnp.ones((5, 4, 3)), jnp.ones((3, 4, 3)), jnp.zeros((4, 3)))
@@ -116,21 +126,21 @@ def cell_step(
         z_i, z_f, z_o = (None if z is None else z + r[..., k, :] for k, z in enumerate((z_i, z_f, z_o)))
     w_c = {} if params.w_c is None else dict(zip(cell.peepholes, params.w_c, strict=True))
 
-    batch, one = x.shape[:-1], jnp.ones_like(c)  # a gate without a block is 1
-    z_i, z_f = peep(z_i, w_c.get("i"), c), peep(z_f, w_c.get("f"), c)
-    i, f = cell.couple(cell.gate("i", z_i, one), cell.gate("f", z_f, one))
-    g = cell.gate("g", z_g, one)
-    checks.check_values(params, batch, z_i=z_i, z_f=z_f, z_g=z_g, i=i, f=f, g=g)
-    c = cell.carry(params, f * c + i * g)
-    z_o = peep(z_o, w_c.get("o"), c)  # the output gate sees the new c
-    o = cell.gate("o", z_o, one)
-    checks.check_values(params, batch, z_o=z_o, o=o, c=c)
-    m = o * cell.squash(cell.inside(params, c))
-    h = m.astype(h.dtype)
-    if params.w_p is not None:
-        h = product("p", (h, params.w_p)).astype(h.dtype)  # [..., P]
+    def made(**values: Array | None) -> Iterator[Any]:
+        values = {name: None if value is None else tap(name, value) for name, value in values.items()}
+        checks.check_values(params, x.shape[:-1], **values)
+        return iter(values.values())
 
-    checks.check_values(params, batch, m=m, h=h)
+    one = jnp.ones_like(c)  # a gate without a block is 1
+    z_i, z_f, z_g = made(z_i=peep(z_i, w_c.get("i"), c), z_f=peep(z_f, w_c.get("f"), c), z_g=z_g)
+    i, f = cell.couple(cell.gate("i", z_i, one), cell.gate("f", z_f, one))
+    i, f, g = made(i=i, f=f, g=cell.gate("g", z_g, one))
+    (c,) = made(c=cell.carry(params, f * c + i * g))
+    (z_o,) = made(z_o=peep(z_o, w_c.get("o"), c))  # the output gate sees the new c
+    (o,) = made(o=cell.gate("o", z_o, one))
+    (m,) = made(m=o * cell.squash(cell.inside(params, c)))
+    h = m.astype(h.dtype)
+    (h,) = made(h=h if params.w_p is None else product("p", (h, params.w_p)).astype(h.dtype))  # [..., P]
     step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
     return (h, c, *(getattr(step, name) for name in cell.feeds)), emitted(emit, step)
 
@@ -142,16 +152,9 @@ class CellStep:
     cell: Cell
 
     def __call__(
-        self,
-        params: LSTMParams,
-        state: tuple[Array, ...],
-        x: Array,
-        aux: tuple = (),
-        *,
-        product: Product = product,
-        emit: Emit = "h",
+        self, params: LSTMParams, state: tuple[Array, ...], x: Array, aux: tuple = (), **hooks: Any
     ) -> tuple[tuple[Array, ...], PyTree]:
-        return cell_step(params, state, x, aux, cell=self.cell, product=product, emit=emit)
+        return cell_step(params, state, x, aux, cell=self.cell, **hooks)
 
 
 def peep(z: Array | None, w_c: Array | None, c: Array) -> Array | None:

@@ -253,8 +253,8 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
                 raise ValueError(f"lengths holds {extreme}, expected 0 to T = {steps}, the number of steps in xs.")
 
 
-def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> None:
-    """Refuses a step, wrappers, checkpoint or unroll that a scan cannot use."""
+def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> tuple[tuple, tuple]:
+    """Refuses a step, wrappers, checkpoint or unroll that a scan cannot use; gives wrappers and what they bring."""
     check_positive("unroll", unroll)
     if checkpoint is not None and checkpoint != "sqrt":
         if isinstance(checkpoint, str):
@@ -262,7 +262,8 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
         check_positive("checkpoint", checkpoint)
     if not isinstance(wrappers, tuple | list):
         raise TypeError(f"wrappers is {kind(wrappers)}, expected a tuple: wrappers=(Zoneout(0.1, 0.1),).")
-    for wrapper in wrappers:
+    pairs = [w if isinstance(w, tuple) and len(w) == 2 else (w, None) for w in wrappers]
+    for wrapper, _ in pairs:
         if isinstance(wrapper, type) or not hasattr(wrapper, "draw"):
             raise TypeError(
                 f"wrappers holds {wrapper!r}, expected wrappers with their rates, such as Zoneout(0.1, 0.1), or "
@@ -272,6 +273,14 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
     if not callable(step):
         raise TypeError(f"step is {step!r}, expected a function step(params, state, x) that gives (state, y).")
     check_hashable("step", step)
+    return tuple(wrapper for wrapper, _ in pairs), tuple(own for _, own in pairs)
+
+
+def check_tapped(tapped: bool, names: Sequence[str], step: object) -> None:
+    """Refuses a tap where a step of one's own does not take it."""
+    if tapped and "tap" not in names:
+        name = getattr(step, "__name__", step)
+        raise TypeError(f"a wrapper taps what {name} computes, but {name} does not name the keyword tap. Hand it on.")
 
 
 def check_stepped(pair: object, step: object) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.cell import CellStep, Emit, Product, cell_step, emitted, product
+from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree, Step
@@ -37,7 +37,7 @@ def lstm(
     emit: Emit = "h",
     padding: str = "zero",
     key: Array | None = None,
-    wrappers: tuple[Wrapper, ...] = (),
+    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...] = (),
     cell: Cell | str | None = None,
     step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
     dtype: DTypeLike | None = None,
@@ -73,10 +73,11 @@ def lstm(
         padding: ys at steps that are not valid: "zero", or "hold" (the last valid one's; before the
             first valid step, what `emit` makes of the initial state's h and c and of zeros else).
         key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
-        wrappers: what happens around the step, the first one closest to the cell.
+        wrappers: what happens around the step, the first one closest to the cell. A pair (wrapper, own) brings with it
+            what the wrapper would draw: `own` is (fixed, stepped), time on the first axis of stepped.
         cell: another cell than the vanilla one: a name in `CELLS`, or a `Cell` of your own.
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
-            also handed those of the keywords `aux`, `product` and `emit` that it names. It must be
+            also handed those of the keywords `aux`, `product`, `tap` and `emit` that it names. It must be
             hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
             it emits, if no `Step`, is ys as it stands and begins with the batch axes. With params of
             its own it needs a `state`, whose dtypes are left as they are.
@@ -103,7 +104,7 @@ def lstm(
     checks.check_emit(emit)
     checks.one_of("padding", padding, checks.PADDINGS)
     backends.choose(backend)
-    checks.check_running(step, wrappers, checkpoint, unroll)
+    wrappers, given = checks.check_running(step, wrappers, checkpoint, unroll)
     step = resolve(step, cell)
     if key is not None:
         checks.check_key("key", key)
@@ -135,8 +136,9 @@ def lstm(
         None if flags is None else (reset_state, flags),
         valid,
         key,
+        given,
         step=step,
-        wrappers=tuple(wrappers),
+        wrappers=wrappers,
         return_sequences=return_sequences,
         emit=emit,
         hold=padding == "hold",
@@ -163,6 +165,7 @@ def _scan(
     resets: tuple[PyTree, Array] | None,
     valid: Array | None,
     key: Array | None,
+    given: tuple[tuple | None, ...],
     *,
     step: Callable,
     wrappers: tuple[Wrapper, ...],
@@ -176,7 +179,7 @@ def _scan(
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
     keys = [None] * len(wrappers) if key is None else jax.random.split(key, max(1, len(wrappers)))
     around: list[tuple[Around, tuple]] = [
-        (w, w.draw(k, xs.shape[0], state, x)) for w, k in zip(wrappers, keys, strict=False)
+        (w, own or w.draw(k, xs.shape[0], state, x)) for w, own, k in zip(wrappers, given, keys, strict=False)
     ]
     if resets is not None:
         around.append((Reset(), resets))
@@ -184,11 +187,8 @@ def _scan(
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
     remember = output is None and (not return_sequences or (hold and valid is not None))
     if remember:
-        state = (state, _first_output(compose(step, around), params, state, x, emit))
-        around += [(Look(emit), NOTHING), (Remember(), NOTHING)]
-        output = 1
-    else:
-        around.append((Look(emit), NOTHING))
+        state, output = (state, _first_output(compose(step, around), params, state, x, emit)), 1
+    around += [(Look(emit), NOTHING), *[(Remember(), NOTHING)] * remember]
     if valid is not None:
         around.append((Hold(output if hold else None), (None, valid)))
 
@@ -230,7 +230,7 @@ def _first_output(composed: tuple[Callable, tuple, tuple], params: PyTree, state
 
 @dataclass(frozen=True)
 class Plain:
-    """A step, called with those of the keywords aux, product and emit that it names."""
+    """A step, called with those of the keywords aux, product, tap and emit that it names."""
 
     step: Callable[..., tuple[PyTree, PyTree]]
     names: tuple[str, ...]
@@ -240,14 +240,13 @@ class Plain:
         named = inspect.signature(step).parameters
         everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
         bound = getattr(step, "keywords", {})  # what a partial has been given stays
-        words = ("aux", "product", "emit")
+        words = ("aux", "product", "tap", "emit")
         return cls(step, tuple(n for n in words if (everything or n in named) and n not in bound))
 
-    def __call__(
-        self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
-    ) -> tuple[PyTree, PyTree]:
-        offered = {"aux": aux, "product": product, "emit": "step"}
-        pair = self.step(params, state, x, **{name: offered[name] for name in self.names})
+    def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
+        checks.check_tapped("tap" in hooks, self.names, self.step)
+        offered = {"aux": aux, "product": product, "emit": "step"} | hooks
+        pair = self.step(params, state, x, **{name: offered[name] for name in self.names if name in offered})
         checks.check_stepped(pair, self.step)
         return pair
 

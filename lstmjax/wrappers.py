@@ -9,24 +9,24 @@ A wrapper is a frozen dataclass (so that it is hashable, and jit recognises it) 
     __call__(inner, params, state, x, own) -> (state, out)
         one step around `inner(params, state, x)`; `own` is the pair (fixed, stepped at this step).
 
-Both work on leading `...` axes. `out` is whatever the step lets you look at, a `Step` for ours.
+Both work on leading `...` axes. `inner(params, state, x, tap=...)` also changes what the step computes, value by value;
+see `cell_step`. `out` is whatever the step lets you look at, a `Step` for ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.cell import Emit, Product, emitted, product
+from lstmjax.cell import Emit, Tap, as_made, emitted
 from lstmjax.types import Array, PyTree, Step
 
-Inner = Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
+Inner = Callable[..., tuple[PyTree, PyTree]]
 
 
 class Around(Protocol):
@@ -43,16 +43,18 @@ class Wrapper(Around, Protocol):
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A step with one wrapper around it: again a step. It takes the first entry of aux."""
+    """A step with one wrapper around it: again a step. It takes the first entry of aux; `hooks` are product and tap."""
 
     wrapper: Around
     step: Callable[..., tuple[PyTree, PyTree]]
 
-    def __call__(
-        self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), *, product: Product = product
-    ) -> tuple[PyTree, PyTree]:
-        own, *rest = aux
-        inner = partial(self.step, aux=tuple(rest), product=product)
+    def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
+        (own, *rest), beyond = aux, hooks.get("tap", as_made)
+
+        def inner(params: PyTree, state: PyTree, x: Array, *, tap: Tap = as_made) -> tuple[PyTree, PyTree]:
+            mine = {} if tap is as_made else {"tap": lambda name, value: beyond(name, tap(name, value))}
+            return self.step(params, state, x, tuple(rest), **hooks | mine)
+
         return self.wrapper(inner, params, state, x, own)
 
 

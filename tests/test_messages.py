@@ -59,6 +59,14 @@ class UnhashableEmit:
         return step.h
 
 
+class Tapping(RecurrentDropout):
+    def __init__(self):
+        super().__init__(0.0)
+
+    def __call__(self, inner, params, state, x, own):
+        return inner(params, state, x, tap=lambda name, value: value)
+
+
 def plain(params, state, x):
     return state, x
 
@@ -590,6 +598,11 @@ MESSAGES = {
         lambda: stacked((PARAMS,), XS, resets=np.ones((B, T))),
         ValueError,
         "resets is float32, expected bool. Did you mean resets > 0?",
+    ),
+    "tap": (
+        lambda: lstm(PARAMS, XS, STATE, step=plain, wrappers=(Tapping(),)),
+        TypeError,
+        "a wrapper taps what plain computes, but plain does not name the keyword tap. Hand it on.",
     ),
     "stack-xs": (
         lambda: stacked(XS, (PARAMS,)),

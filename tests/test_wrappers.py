@@ -1,5 +1,7 @@
 """Recurrent dropout and zoneout: against the oracle given what was drawn, and the statistics of the draws."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from against import B, H, I, P, T, check_layer, draw_params, draw_state, run, take
 from tolerances import assert_close
 
-from lstmjax import RecurrentDropout, Zoneout, lstm
+from lstmjax import RecurrentDropout, Zoneout, cell_step, lstm
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -174,3 +176,55 @@ def test_wrappers_stand_under_vmap_and_grad():
     for n in range(B):
         part = alone(params, *take((xs, state), n), keys[n])
         assert_close(take(together, n), part, gradient=True)
+
+
+# Taps
+
+
+@dataclass(frozen=True)
+class Become:
+    """What is named becomes a · what it is + b, with a and b for each unit, handed over."""
+
+    name: str
+
+    def draw(self, key, steps, state, x):
+        raise AssertionError("what it needs is handed over")
+
+    def __call__(self, inner, params, state, x, own):
+        a, b = own[0][0], own[1]
+        return inner(params, state, x, tap=lambda name, value: a * value + b if name == self.name else value)
+
+
+def test_taps_of_several_wrappers_follow_each_other_from_the_inside_out():
+    params, xs, state, _ = drawn()
+    rng = np.random.default_rng(1)
+    one, two = ((jnp.asarray(rng.normal(size=())), None) for _ in range(2))
+    add, more = (jnp.asarray(rng.normal(size=(T, B, H))) for _ in range(2))
+    wrappers = (Become("f"), (one, add)), (Become("f"), (two, more))
+    _, ys = lstm(params, xs, state, wrappers=wrappers)
+
+    carry, expected = state, []
+    for t in range(T):
+
+        def tap(name, value, t=t):
+            return two[0] * (one[0] * value + add[t]) + more[t] if name == "f" else value
+
+        carry, y = cell_step(params, carry, xs[:, t], tap=tap)
+        expected.append(y)
+    assert_close(ys, jnp.stack(expected, axis=1))
+
+
+def test_every_value_of_a_step_is_tapped_once_before_it_is_used():
+    params, xs, state, _ = drawn()
+    seen = []
+
+    def tap(name, value):
+        seen.append(name)
+        return {"i": 0.0, "f": 1.0}.get(name, 1.0) * value if name in "if" else jnp.ones_like(value) * 2.0
+
+    (h, c), step = cell_step(params, (state[0], state[1]), xs[:, 0], tap=tap, emit="step")
+    assert sorted(seen) == sorted(step._fields)
+    assert all((getattr(step, name) == 2.0).all() for name in ("z_i", "g", "o", "c", "m", "h"))
+    assert (h == 2.0).all()
+    assert (c == 2.0).all()
+    assert_close(step.f, jax.nn.sigmoid(step.z_f))
