@@ -177,9 +177,9 @@ def _scan(
 ) -> tuple[PyTree, PyTree]:
     """Composes the step with what stands around it, from the inside out, and runs it over time."""
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    keys = [None] * len(wrappers) if key is None else jax.random.split(key, max(1, len(wrappers)))
+    keys = iter([None] * len(wrappers) if key is None else jax.random.split(key, max(1, given.count(None))))
     around: list[tuple[Around, tuple]] = [
-        (w, own or w.draw(k, xs.shape[0], state, x)) for w, own, k in zip(wrappers, given, keys, strict=False)
+        (w, own or w.draw(next(keys), xs.shape[0], state, x)) for w, own in zip(wrappers, given, strict=True)
     ]
     if resets is not None:
         around.append((Reset(), resets))

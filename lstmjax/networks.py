@@ -15,7 +15,7 @@ from lstmjax import checks
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.init import init_stacked
-from lstmjax.layer import cast
+from lstmjax.layer import cast, lstm
 from lstmjax.stack import Layers, drop, stacked
 from lstmjax.types import Array, PyTree
 from lstmjax.wrappers import Wrapper
@@ -110,6 +110,7 @@ def network(
     checkpoint: int | str | None = None,
     unroll: int = 1,
     backend: str = "auto",
+    run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
     """Gives the states and the logits of a stack of LSTM layers with a Dense head.
 
@@ -122,7 +123,7 @@ def network(
         dropout: rate of dropout between layers and before the head; needs `key`.
         params: `NetworkParams`.
         xs, state, lengths, mask, resets, reset_state, time_major, merge, residual, key, wrappers,
-            cell, step, dtype, checkpoint, unroll, backend: see `stacked`.
+            cell, step, dtype, checkpoint, unroll, backend, run: see `stacked`.
 
     Returns:
         (state, logits); logits are float32 where the computation is half precision.
@@ -161,6 +162,7 @@ def network(
         checkpoint=checkpoint,
         unroll=unroll,
         backend=backend,
+        run=run,
     )
     if hs.shape[-1] != head.w.shape[0]:
         raise ValueError(

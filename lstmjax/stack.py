@@ -46,6 +46,7 @@ def stacked(
     checkpoint: int | str | None = None,
     unroll: int = 1,
     backend: str = "auto",
+    run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
     """Gives the states and the last layer's outputs of a stack of layers over a sequence.
 
@@ -67,6 +68,8 @@ def stacked(
             feature; what stays is divided by 1 − rate.
         key: random key for dropout and wrappers. None: evaluation, no dropout.
         wrappers, cell, step, dtype, checkpoint, unroll, backend: as for `lstm`, for every layer.
+        run: what runs each layer in each direction, from the bottom up, forward before reverse; it is called as `lstm`
+            is, and may look at what passes, as `trace` does.
 
     Returns:
         (state, ys): a tuple with each layer's state; ys as `lstm` gives it.
@@ -126,6 +129,7 @@ def stacked(
         check_fits(n, layer, xs, merge)
         with naming(n):
             new, xs = _directions(
+                run,
                 layer,
                 xs,
                 None if state is None else state[n],
@@ -176,6 +180,7 @@ def drop(key: Array | None, xs: Array, rate: float) -> Array:
 
 
 def _directions(
+    run: Callable[..., tuple[PyTree, PyTree]],
     layer: LSTMParams | Bidirectional,
     xs: Array,
     state: Any,
@@ -188,13 +193,11 @@ def _directions(
 ) -> tuple[Any, PyTree]:
     starts, ends = resets
     if not isinstance(layer, Bidirectional):
-        return lstm(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **options)
+        return run(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **options)
     keys = (None, None) if key is None else jax.random.split(key)
     state, reset_state = state or (None, None), reset_state or (None, None)
-    forward, ahead = lstm(
-        layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **options
-    )
-    reverse, back = lstm(
+    forward, ahead = run(layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **options)
+    reverse, back = run(
         layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], reverse=True, **options
     )
     least = xs.ndim - (not options["return_sequences"])
