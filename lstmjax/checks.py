@@ -248,7 +248,9 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
     if not isinstance(value, jax.core.Tracer):  # values are at hand: not under jit, grad or vmap
-        for extreme in (int(value.max(initial=0)), int(value.min(initial=0))):
+        with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
+            extremes = int(value.max(initial=0)), int(value.min(initial=0))
+        for extreme in extremes:
             if not 0 <= extreme <= steps:
                 raise ValueError(f"lengths holds {extreme}, expected 0 to T = {steps}, the number of steps in xs.")
 

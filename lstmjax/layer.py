@@ -129,7 +129,7 @@ def lstm(
     if flags is not None:
         reset_state = begin("reset_state", reset_state)
         checks.check_alike("reset_state", reset_state, state)
-    state, ys = _scan(
+    return _scan(
         params,
         xs,
         state,
@@ -145,17 +145,16 @@ def lstm(
         reverse=reverse,
         checkpoint=checkpoint,
         unroll=unroll,
+        axis=0 if time_major else xs.ndim - 2,
         backend=backend,
     )
-    if return_sequences and not time_major:
-        ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, xs.ndim - 2), ys)
-    return state, ys
 
 
 @partial(
     jax.jit,
     static_argnames=(
-        "step", "wrappers", "return_sequences", "emit", "hold", "reverse", "checkpoint", "unroll", "backend",
+        "step", "wrappers", "return_sequences", "emit", "hold", "reverse", "checkpoint", "unroll", "axis",
+        "backend",
     ),
 )  # fmt: skip
 def _scan(
@@ -172,6 +171,7 @@ def _scan(
     return_sequences: bool,
     emit: Emit,
     hold: bool,
+    axis: int,
     backend: str,
     **how: Any,
 ) -> tuple[PyTree, PyTree]:
@@ -194,8 +194,7 @@ def _scan(
 
     whole, fixed, stepped = compose(step, around)
     state, ys = backends.choose(backend).run(whole, params, state, xs, fixed, stepped, keep=return_sequences, **how)
-    if not return_sequences:
-        ys = state[output]
+    ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), ys) if return_sequences else state[output]
     return (state[0] if remember else state), ys
 
 

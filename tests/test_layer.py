@@ -12,7 +12,7 @@ import pytest
 from against import LAYERS, B, H, I, P, T, check_layer, draw_params, draw_state, random_like, run, take, values_and_pull
 from tolerances import assert_close
 
-from lstmjax import Step, cell_step, lstm, product
+from lstmjax import Step, cell_step, init_params, lstm, product
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -494,3 +494,14 @@ def test_numpy_and_lists_are_taken_as_they_are():
 
 def test_sizes_are_what_they_are_said_to_be():
     assert len({against.T, against.B, against.I, against.H, against.P}) == 5
+
+
+def test_lengths_at_hand_are_checked_while_a_function_around_is_traced():
+    params, xs, lengths = (
+        init_params(jax.random.key(0), I, H, dtype=jnp.float64),
+        jnp.ones((B, T, I)),
+        jnp.array([5, 2, 0]),
+    )
+    assert_close(jax.jit(lambda xs: lstm(params, xs, lengths=lengths))(xs), lstm(params, xs, lengths=lengths))
+    with pytest.raises(ValueError, match="lengths holds 6"):
+        jax.jit(lambda xs: lstm(params, xs, lengths=lengths + 1))(xs)

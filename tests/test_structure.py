@@ -17,6 +17,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"cell"},
     {"init", "wrappers"},
     {"backends.scan"},
+    {"backends.inplace"},
     {"backends"},
     {"layer"},
     {"stack"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lstmjax import checks
-from lstmjax.backends import scan
+from lstmjax.backends import inplace, scan
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Backend:
     run: Callable
 
 
-BACKENDS = MappingProxyType({row.name: row for row in (Backend("scan", scan.run),)})
+BACKENDS = MappingProxyType({row.name: row for row in (Backend("scan", scan.run), Backend("inplace", inplace.run))})
 
 
 def choose(name: str) -> Backend:
-    """Gives the backend of that name; "auto" is `scan`, the only one there is."""
+    """Gives the backend of that name; "auto" is `scan`, the definition."""
     checks.one_of("backend", name, ("auto", *BACKENDS))
     return BACKENDS["scan" if name == "auto" else name]

@@ -103,7 +103,8 @@ def trace(
         "dtype": dtype,
         "checkpoint": checkpoint,
         "unroll": unroll,
-        "backend": backend,
+        # Where nothing is turned or computed again, many outputs are written in place: benchmarks/trace.py.
+        "backend": "inplace" if backend == "auto" and checkpoint is None and not time_major else backend,
     }
     if isinstance(params, LSTMParams):
         recorder(params, xs, state, reverse=reverse, **options)
