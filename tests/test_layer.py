@@ -503,5 +503,6 @@ def test_lengths_at_hand_are_checked_while_a_function_around_is_traced():
         jnp.array([5, 2, 0]),
     )
     assert_close(jax.jit(lambda xs: lstm(params, xs, lengths=lengths))(xs), lstm(params, xs, lengths=lengths))
+    beyond = lengths + 1
     with pytest.raises(ValueError, match="lengths holds 6"):
-        jax.jit(lambda xs: lstm(params, xs, lengths=lengths + 1))(xs)
+        jax.jit(lambda xs: lstm(params, xs, lengths=beyond))(xs)
