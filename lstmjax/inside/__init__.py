@@ -1,6 +1,24 @@
 """What goes on inside: gates, memory and gradients at every step, as pure functions of parameters and arrays."""
 
+from lstmjax.inside.activations import MAXIMA, Derivatives, Survival, derivatives, gradient_survival
+from lstmjax.inside.memory import half_life, retained, retention, time_scale
 from lstmjax.inside.reduce import Reduce
+from lstmjax.inside.statistics import Gates, GateStatistics, saturation
 from lstmjax.inside.trace import trace
 
-__all__ = ["Reduce", "trace"]
+__all__ = [
+    "MAXIMA",
+    "Derivatives",
+    "GateStatistics",
+    "Gates",
+    "Reduce",
+    "Survival",
+    "derivatives",
+    "gradient_survival",
+    "half_life",
+    "retained",
+    "retention",
+    "saturation",
+    "time_scale",
+    "trace",
+]

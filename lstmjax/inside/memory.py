@@ -1,0 +1,136 @@
+"""How long a unit remembers, read off its forget gate: c_t keeps the part f_t of what c was a step before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from lstmjax.layer import valid_steps
+from lstmjax.types import Array
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+
+def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
+    r"""Gives τ = −1 / mean_t(log f), in how many steps each unit forgets all but 1/e, in steps `[H]`.
+
+    A gate that stays at f makes of c what a leaky integrator of that time constant does, c·f^n = c·exp(−n/τ)
+    (Tallec & Ollivier 2018, section 2). A gate that is always 1 never forgets, τ is infinite; one that is 0
+    but once in all steps has forgotten, τ is 0.
+
+    Args:
+        f: forget gates `[..., T, H]`; the mean is over all leading axes.
+        lengths: valid steps of each sequence, whole numbers `[...]`; None: all T.
+        mask: valid steps, bool `[..., T]`. With lengths: both.
+
+    Returns:
+        `[H]`; NaN if no step is valid.
+
+    >>> print(time_scale(jnp.array([[0.5, 0.9, 1.0, 0.0]])).round(2))
+    [1.44 9.49  inf 0.  ]
+    """
+    valid = valid_steps(f, lengths, mask, False)
+    there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
+    axes = tuple(range(f.ndim - 1))
+    lost = 0.0 - jnp.log(jnp.where(there[..., None], f, 1))  # 0.0 − log 1 is 0, where −log 1 is −0
+    return there.sum().astype(f.dtype) / lost.sum(axes)
+
+
+def half_life(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
+    """Gives τ · ln 2, in how many steps each unit forgets half, in steps `[H]`; see `time_scale`.
+
+    >>> half_life(jnp.array([[0.5, 1.0, 0.0]])).tolist()
+    [1.0, inf, 0.0]
+    """
+    return time_scale(f, lengths=lengths, mask=mask) * math.log(2.0)
+
+
+def retention(
+    f: Array, spans: Sequence[int], *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+) -> Array:
+    """Gives what part of c is still there after n steps, on average, for each n in `spans`: `[len(spans), H]`.
+
+    The effective memory: the product of f over n steps that follow each other, and the arithmetic mean of
+    it over all the places where such a span fits. (The geometric mean is exp(−n/τ), which `time_scale`
+    tells already: it is 0 if a unit was reset once. The arithmetic mean also sees memories that are
+    long now and then.)
+
+    Args:
+        f: forget gates `[..., T, H]`; the mean is over all leading axes too.
+        spans: numbers of steps, each from 0 (everything is there) to T.
+        lengths: valid steps of each sequence, whole numbers `[...]`; None: all T.
+        mask: valid steps, bool `[..., T]`. With lengths: both. A span with a step that is not valid
+            does not count.
+
+    Returns:
+        `[len(spans), H]`; NaN for a span that fits nowhere.
+
+    Raises:
+        ValueError: a span is no number of steps from 0 to T.
+
+    >>> print(retention(jnp.array([[0.5], [0.5], [1.0], [1.0]]), (0, 1, 2, 4))[:, 0].round(3))
+    [1.    0.75  0.583 0.25 ]
+    """
+    steps = f.shape[-2]
+    for span in spans:
+        if isinstance(span, bool) or not hasattr(span, "__index__") or not 0 <= span <= steps:
+            raise ValueError(f"spans holds {span!r}, expected whole numbers from 0 to T = {steps}, the steps in f.")
+    valid = valid_steps(f, lengths, mask, False)
+    there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
+    axes = tuple(range(f.ndim - 1))
+
+    def mean(span: int) -> Array:
+        fits = windows(there[..., None].astype(f.dtype), span)  # 1 where all steps are valid
+        kept = windows(jnp.where(there[..., None], f, 0), span)
+        return (kept * fits).sum(axes) / fits.sum(axes)
+
+    return jnp.stack([mean(int(span)) for span in spans])
+
+
+def windows(f: Array, span: int) -> Array:
+    """Gives the product over each `span` steps that follow each other, `[..., T − span + 1, H]`.
+
+    In log₂ span products, so that zeros, tiny and large numbers are as exact as they are in a loop;
+    differences of running sums of logarithms are not.
+    """
+    result, width, done = jnp.ones((*f.shape[:-2], f.shape[-2] + 1, f.shape[-1]), f.dtype), 1, 0
+    places = f.shape[-2] - span + 1
+    while True:
+        if span & width:
+            result, done = result[..., : f.shape[-2] - done, :] * f[..., done:, :], done + width
+        if 2 * width > span:
+            return result[..., :places, :]
+        f, width = f[..., : f.shape[-2] - width, :] * f[..., width:, :], 2 * width
+
+
+def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = False) -> Array:
+    """Gives what part of the c of step `start` is still there at step `stop`: the product of f between them.
+
+    Args:
+        f: forget gates `[..., T, H]`.
+        start, stop: steps counted from 0, whole numbers, one for all sequences or `[...]`: the product
+            is over the steps after start up to stop itself. start −1 is the initial state.
+        reverse: the gates are those of a reverse direction, so that stop lies before start.
+
+    Returns:
+        `[..., H]`; 1 where start is stop.
+
+    >>> print(retained(jnp.array([[0.5], [0.9], [0.8], [0.1]]), 0, 2).round(3))
+    [0.72]
+    """
+    start, stop = (jnp.asarray(at) for at in (start, stop))
+    for name, at in (("start", start), ("stop", stop)):
+        if not jnp.issubdtype(at.dtype, jnp.integer) or at.shape not in ((), f.shape[:-2]):
+            raise ValueError(
+                f"{name} has shape {at.shape} and dtype {at.dtype}, expected whole numbers: one, or {f.shape[:-2]}, "
+                "one for each sequence."
+            )
+    t = jnp.arange(f.shape[-2])
+    start, stop = (jnp.broadcast_to(at[..., None], (*f.shape[:-2], t.size)) for at in (start, stop))
+    t = jnp.broadcast_to(t, start.shape)
+    between = (stop <= t) & (t < start) if reverse else (start < t) & (t <= stop)
+    return jnp.where(between[..., None], f, 1).prod(-2)
