@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -122,6 +123,8 @@ def stacked(
             f"{emit!r} and {padding!r}."
         )
 
+    pairs = tuple(isinstance(layer, Bidirectional) for layer in layers)
+
     states = []
     for n, (layer, k) in enumerate(zip(layers, keys, strict=True)):
         runs, drops = (None, None) if k is None else jax.random.split(k)
@@ -142,7 +145,7 @@ def stacked(
                 return_sequences=return_sequences or n < last,
                 emit=emit if n == last else "h",
                 padding=padding if n == last else "zero",
-                wrappers=wrappers,
+                wrappers=partial(placed, wrappers, n, pairs),
                 step=step,
                 checkpoint=checkpoint,
                 unroll=unroll,
@@ -189,17 +192,20 @@ def _directions(
     resets: tuple,
     merge: str,
     key: Array | None,
+    wrappers: Callable[[str], Any],
     **options: Any,
 ) -> tuple[Any, PyTree]:
     starts, ends = resets
+    forwards = options | {"wrappers": wrappers("forward")}
     if not isinstance(layer, Bidirectional):
-        return run(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **options)
+        return run(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **forwards)
     keys = (None, None) if key is None else jax.random.split(key)
     state, reset_state = state or (None, None), reset_state or (None, None)
-    forward, ahead = run(layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **options)
-    reverse, back = run(
-        layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], reverse=True, **options
+    backwards = options | {"wrappers": wrappers("reverse"), "reverse": True}
+    forward, ahead = run(
+        layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **forwards
     )
+    reverse, back = run(layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], **backwards)
     least = xs.ndim - (not options["return_sequences"])
     for y in jax.tree.leaves(ahead):
         if y.ndim < least:
@@ -209,6 +215,21 @@ def _directions(
             )
     join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
     return Bidirectional(forward, reverse), jax.tree.map(join, ahead, back)
+
+
+def placed(wrappers: Any, layer: int, pairs: tuple[bool, ...], direction: str) -> Any:
+    """Gives the wrappers as they stand in one direction of one layer.
+
+    A wrapper that has a method `at(layer, direction, pairs)` says by it what stands there in its place; `direction` is
+    "forward" or "reverse", and `pairs` tells of each layer of the stack whether it has both.
+    """
+
+    def one(wrapper: Any) -> Any:
+        if isinstance(wrapper, tuple):  # with what it brings
+            return (one(wrapper[0]), *wrapper[1:])
+        return wrapper.at(layer, direction, pairs) if hasattr(type(wrapper), "at") else wrapper
+
+    return tuple(map(one, wrappers)) if isinstance(wrappers, tuple | list) else wrappers
 
 
 @contextmanager

@@ -10,7 +10,8 @@ A wrapper is a frozen dataclass (so that it is hashable, and jit recognises it) 
         one step around `inner(params, state, x)`; `own` is the pair (fixed, stepped at this step).
 
 Both work on leading `...` axes. `inner(params, state, x, tap=...)` also changes what the step computes, value by value;
-see `cell_step`. `out` is whatever the step lets you look at, a `Step` for ours.
+see `cell_step`. `out` is whatever the step lets you look at, a `Step` for ours. A wrapper that is not for every layer
+of a stack has a third method, `at`; see `stack.placed`.
 """
 
 from __future__ import annotations

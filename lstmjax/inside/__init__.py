@@ -1,6 +1,8 @@
 """What goes on inside: gates, memory and gradients at every step, as pure functions of parameters and arrays."""
 
+from lstmjax.inside.ablation import Ablation, ablation
 from lstmjax.inside.activations import MAXIMA, Derivatives, Survival, derivatives, gradient_survival
+from lstmjax.inside.interventions import Ablate, Fix, Intervention, Sample, Scale
 from lstmjax.inside.memory import half_life, retained, retention, time_scale
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.statistics import Gates, GateStatistics, saturation
@@ -8,11 +10,18 @@ from lstmjax.inside.trace import trace
 
 __all__ = [
     "MAXIMA",
+    "Ablate",
+    "Ablation",
     "Derivatives",
+    "Fix",
     "GateStatistics",
     "Gates",
+    "Intervention",
     "Reduce",
+    "Sample",
+    "Scale",
     "Survival",
+    "ablation",
     "derivatives",
     "gradient_survival",
     "half_life",

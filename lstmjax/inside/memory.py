@@ -19,7 +19,7 @@ def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | 
     r"""Gives τ = −1 / mean_t(log f), in how many steps each unit forgets all but 1/e, in steps `[H]`.
 
     A gate that stays at f makes of c what a leaky integrator of that time constant does, c·f^n = c·exp(−n/τ)
-    (Tallec & Ollivier 2018, section 2). A gate that is always 1 never forgets, τ is infinite; one that is 0
+    (after Tallec & Ollivier 2018). A gate that is always 1 never forgets, τ is infinite; one that is 0
     but once in all steps has forgotten, τ is 0.
 
     Args:
@@ -30,8 +30,8 @@ def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | 
     Returns:
         `[H]`; NaN if no step is valid.
 
-    >>> print(time_scale(jnp.array([[0.5, 0.9, 1.0, 0.0]])).round(2))
-    [1.44 9.49  inf 0.  ]
+    >>> [round(float(tau), 2) for tau in time_scale(jnp.array([[0.5, 0.9, 1.0, 0.0]]))]
+    [1.44, 9.49, inf, 0.0]
     """
     valid = valid_steps(f, lengths, mask, False)
     there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
@@ -72,8 +72,8 @@ def retention(
     Raises:
         ValueError: a span is no number of steps from 0 to T.
 
-    >>> print(retention(jnp.array([[0.5], [0.5], [1.0], [1.0]]), (0, 1, 2, 4))[:, 0].round(3))
-    [1.    0.75  0.583 0.25 ]
+    >>> [round(float(part), 3) for part in retention(jnp.array([[0.5], [0.5], [1.0], [1.0]]), (0, 1, 2, 4))[:, 0]]
+    [1.0, 0.75, 0.583, 0.25]
     """
     steps = f.shape[-2]
     for span in spans:
@@ -119,8 +119,8 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
     Returns:
         `[..., H]`; 1 where start is stop.
 
-    >>> print(retained(jnp.array([[0.5], [0.9], [0.8], [0.1]]), 0, 2).round(3))
-    [0.72]
+    >>> round(float(retained(jnp.array([[0.5], [0.9], [0.8], [0.1]]), 0, 2)[0]), 3)
+    0.72
     """
     start, stop = (jnp.asarray(at) for at in (start, stop))
     for name, at in (("start", start), ("stop", stop)):

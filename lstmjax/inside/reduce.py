@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from lstmjax import checks
 from lstmjax.layer import lstm, step_flags, valid_steps
 from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -90,13 +91,14 @@ def stream(
     mask: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     reverse: bool = False,
+    wrappers: tuple = (),
     **options: Any,
 ) -> tuple[PyTree, PyTree, Array | None]:
     """Gives the state after one direction of a layer, the statistic, and h of all steps.
 
     Args:
         reduce: the statistic.
-        params, xs, state, time_major, resets, reset_state, mask, lengths, reverse: as for `lstm`.
+        params, xs, state, time_major, resets, reset_state, mask, lengths, reverse, wrappers: as for `lstm`.
         with_h: whether h is wanted, as a layer above does.
         key: None; a wrapper would draw anew in each segment.
         options: those of `lstm` that are left.
@@ -115,12 +117,13 @@ def stream(
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
     flags = step_flags("resets", resets, xs, time_major)
     first = [None if a is None else jnp.moveaxis(a, axis, 0) for a in (xs, valid, flags)]
+    wrappers, given = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
     how = {"reduce": reduce, "with_h": with_h, "reverse": reverse, "options": tuple(options.items())}
-    state, found, hs = _stream(params, state, reset_state, *first, **how)
+    state, found, hs = _stream(params, state, reset_state, *first, given, wrappers=wrappers, **how)
     return state, found, None if hs is None else jnp.moveaxis(hs, 0, axis)
 
 
-@partial(jax.jit, static_argnames=("reduce", "with_h", "reverse", "options", "segment"))
+@partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "segment"))
 def _stream(
     params: LSTMParams,
     state: PyTree | None,
@@ -128,7 +131,9 @@ def _stream(
     xs: Array,
     valid: Array,
     resets: Array | None,
+    given: tuple[tuple | None, ...],
     *,
+    wrappers: tuple[Wrapper, ...],
     reduce: Reduce,
     with_h: bool,
     reverse: bool,
@@ -140,9 +145,7 @@ def _stream(
     steps, rule = xs.shape[0], RULES[reduce.how]
     whole = -(-steps // segment) * segment
 
-    def cut(a: Array | None) -> Array | None:  # [T, ...] to [segments, segment, ...]; what is added is not valid
-        if a is None:
-            return None
+    def cut(a: Array) -> Array:  # [T, ...] to [segments, segment, ...]; what is added is not valid
         padded = jnp.pad(a, [(0, whole - steps)] + [(0, 0)] * (a.ndim - 1))
         return padded.reshape(whole // segment, segment, *a.shape[1:])
 
@@ -150,18 +153,25 @@ def _stream(
         flags = valid.reshape(valid.shape + (1,) * (seen.ndim - valid.ndim))
         return rule.along(jnp.where(flags, seen, rule.start), axis=0)
 
+    state = run(xs[:0], state)[0]
+    # Drawn for the whole sequence: a wrapper may count its steps, and segments count anew.
+    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    own = [w.draw(None, steps, state, x) if pair is None else pair for w, pair in zip(wrappers, given, strict=True)]
+    parts = jax.tree.map(cut, (xs, valid, resets, [stepped for _, stepped in own]))
+
+    def segment_of(state: PyTree, now: tuple, with_h: bool) -> tuple[PyTree, Emitted]:
+        x, valid, resets, stepped = now
+        around = tuple((w, (fixed, part)) for w, (fixed, _), part in zip(wrappers, own, stepped, strict=True))
+        return run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, with_h), wrappers=around)
+
     def one(carry: tuple[PyTree, PyTree], now: tuple) -> tuple[tuple[PyTree, PyTree], Array | None]:
-        (state, sofar), (x, valid, resets) = carry, now
-        state, ys = run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, with_h))
-        found = jax.tree.map(lambda seen: masked(seen, valid), ys.seen)
+        state, sofar = carry
+        state, ys = segment_of(state, now, with_h)
+        found = jax.tree.map(lambda seen: masked(seen, now[1]), ys.seen)
         return (state, jax.tree.map(rule.join, sofar, found)), ys.h
 
-    state = run(xs[:0], state)[0]
-    parts = cut(xs), cut(valid), cut(resets)
-    first = jax.eval_shape(
-        lambda x, valid, resets: run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, False))[1].seen,
-        *(None if a is None else jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for a in (xs, valid, resets)),
-    )
+    short = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), parts)
+    first = jax.eval_shape(lambda now: segment_of(state, now, False)[1].seen, short)
     start = jax.tree.map(lambda a: jnp.full(a.shape[1:], rule.start, a.dtype), first)
     (state, found), hs = jax.lax.scan(one, (state, start), parts, reverse=reverse)
     if reduce.how == "mean":

@@ -1,0 +1,244 @@
+"""Changes to chosen values inside a step, to see what they are worth: wrappers for every `wrappers=`.
+
+    network(params, xs, wrappers=(Ablate("c", (3,), layer=1, steps=(10, 50)),))
+
+Each stands at one named value of the step (a field of `Step`): everything that the step makes of the value sees the
+change, and so does who looks at it. The first one given is the closest to the cell; a later one sees what it left.
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax import checks
+from lstmjax.types import Array, PyTree, Step
+from lstmjax.wrappers import Inner, Wrapper
+
+DIRECTIONS = ("forward", "reverse")
+Values = float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """Changes nothing: what stands in a layer that an intervention is not for."""
+
+    def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, None]:
+        return None, None
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        return inner(params, state, x)
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What all interventions share: which value they change, in which units, layer and steps.
+
+    Args:
+        gate: a field of `Step`: a gate i, f, g or o, its pre-activation z_i, z_f, z_g or z_o, or c, m or h.
+        units: which units, counted from 0; None: all.
+        steps: (start, stop), from which step to before which, as the steps stand in xs, in a reverse direction
+            too; stop None: to the end. None: at all steps.
+        layer: in which layer of a stack, counted from 0 at the bottom; None: in all.
+        direction: "forward" or "reverse"; None: in both.
+    """
+
+    gate: str
+    units: tuple[int, ...] | None = field(default=None, kw_only=True)
+    steps: tuple[int, int | None] | None = field(default=None, kw_only=True)
+    layer: int | None = field(default=None, kw_only=True)
+    direction: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        checks.one_of("gate", self.gate, Step._fields)
+        checks.one_of("direction", self.direction, (None, *DIRECTIONS))
+        if self.units is not None and not (isinstance(self.units, tuple) and all(map(_is_count, self.units))):
+            raise ValueError(
+                f"units is {self.units!r}, expected a tuple of units of {self.gate}, counted from 0: units=(3,)."
+            )
+        if self.layer is not None and not _is_count(self.layer):
+            raise ValueError(f"layer is {self.layer!r}, expected the number of a layer, counted from 0 at the bottom.")
+        if self.steps is not None and not _is_span(self.steps):
+            raise ValueError(
+                f"steps is {self.steps!r}, expected (start, stop), counted from 0, start below stop: steps=(10, 50)."
+            )
+
+    def changed(self, value: Array, drawn: Array | None) -> Array:
+        """Gives what a value `[..., H]` becomes, as if all units were chosen."""
+        raise NotImplementedError
+
+    def at(self, layer: int, direction: str, pairs: tuple[bool, ...]) -> Wrapper:
+        """Gives what of this stands in one direction of one layer; `pairs` says which layers have two."""
+        if self.layer is not None and self.layer >= len(pairs):
+            raise ValueError(f"layer is {self.layer}, but the layers are 0 to {len(pairs) - 1}: {self}.")
+        if self.direction == "reverse" and not any(pairs if self.layer is None else pairs[self.layer :][:1]):
+            raise ValueError(f"direction is 'reverse', but the layers that it is for have one direction only: {self}.")
+        here = self.layer in (None, layer) and self.direction in (None, direction)
+        return replace(self, layer=None, direction=None) if here else Nowhere()
+
+    def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, tuple]:
+        if self.layer is not None or self.direction is not None:
+            raise ValueError(
+                "layer and direction are for stacked and network, which tell a wrapper where it stands; here it stands "
+                f"in one layer alone, so leave them out: {self}."
+            )
+        return None, (self._flags(steps), None)
+
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+        new, out = inner(params, state, x, tap=lambda name, a: self.put(a, own) if name == self.gate else a)
+        if isinstance(out, Step) and getattr(out, self.gate) is None:
+            raise ValueError(f"gate is {self.gate!r}, but the cell has no such block, so there is nothing to change.")
+        return new, out
+
+    def put(self, value: Array, own: Any) -> Array:
+        """Gives a value `[..., H]` with what is chosen of it changed."""
+        _, (flag, drawn) = own
+        there = chosen(self, value.shape, self.units)
+        there = there if flag is None else there & jnp.broadcast_to(flag, there.shape)
+        return jnp.where(there, self.changed(value, drawn), value)
+
+    def _flags(self, steps: int) -> Array | None:
+        if self.steps is None:
+            return None
+        start, stop = self.steps
+        if start >= steps > 0:
+            raise ValueError(f"steps is {self.steps}, but xs has T = {steps} steps, 0 to {steps - 1}: {self}.")
+        t = np.arange(steps)
+        return jnp.asarray((start <= t) & (t < (steps if stop is None else stop)))
+
+
+@dataclass(frozen=True)
+class Fix(Intervention):
+    """Puts a number in the place of a gate: `Fix("f", 1.0)` never forgets.
+
+    Args:
+        gate, units, steps, layer, direction: as for every `Intervention`.
+        value: one number, or a tuple of one for each of the units.
+    """
+
+    value: Values
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values("value", self.value)
+
+    def changed(self, value: Array, drawn: Array | None) -> Array:
+        return numbers_of(self, "value", self.value, value)
+
+
+@dataclass(frozen=True)
+class Scale(Intervention):
+    """Multiplies a gate: `Scale("z_f", 2.0)` makes the forget gate decide more sharply.
+
+    Args:
+        gate, units, steps, layer, direction: as for every `Intervention`.
+        factor: one number, or a tuple of one for each of the units.
+    """
+
+    factor: Values
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values("factor", self.factor)
+
+    def changed(self, value: Array, drawn: Array | None) -> Array:
+        return value * numbers_of(self, "factor", self.factor, value)
+
+
+@dataclass(frozen=True)
+class Ablate(Intervention):
+    """Takes units out: puts zero in their place, or what they are on average if that is given.
+
+    `Ablate("h", (3,))` hides a unit from everything that reads h while its c goes on; `Ablate("c", (3,))` also
+    empties its memory.
+
+    Args:
+        gate, steps, layer, direction: as for every `Intervention`.
+        units: which units, counted from 0; None: all.
+        value: what stands for them: one number, or a tuple of one for each of the units.
+    """
+
+    units: tuple[int, ...] | None = None
+    value: Values = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values("value", self.value)
+
+    def changed(self, value: Array, drawn: Array | None) -> Array:
+        return numbers_of(self, "value", self.value, value)
+
+
+@dataclass(frozen=True)
+class Sample(Intervention):
+    """Tosses a coin for each gate: 1 with the gate's value as its probability, else 0.
+
+    The "stochastic" reading of a gate that some explanations give; an LSTM's gates multiply, they toss no
+    coins. With a key each unit of each sequence is drawn anew at every step, and no gradient goes through
+    the gate. Without a key it stays as it is, which is what is drawn on average.
+
+    Args:
+        gate: "i", "f" or "o".
+        units, steps, layer, direction: as for every `Intervention`.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gate not in ("i", "f", "o"):
+            raise ValueError(f"gate is {self.gate!r}, expected 'i', 'f' or 'o': the gates that are probabilities.")
+
+    def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, tuple]:
+        _, (flags, _) = super().draw(key, steps, state, x)
+        c = state[1]
+        return None, (flags, None if key is None else jax.random.uniform(key, (steps, *c.shape), c.dtype))
+
+    def changed(self, value: Array, drawn: Array | None) -> Array:
+        return value if drawn is None else (drawn < value).astype(value.dtype)
+
+
+def check_values(name: str, values: Values) -> None:
+    """Refuses what is neither a number nor a tuple of numbers."""
+    several = values if isinstance(values, tuple) else (values,)
+    if not several or any(isinstance(v, bool) or not isinstance(v, numbers.Real) for v in several):
+        raise TypeError(
+            f"{name} is {checks.kind(values)}, expected a number or a tuple of numbers, one for each unit, so that "
+            f"compiled code can be kept by it: tuple(map(float, {name}))."
+        )
+
+
+def chosen(of: Intervention, shape: tuple[int, ...], units: tuple[int, ...] | None) -> Array:
+    """Gives which of the units of a value `[..., H]` are chosen, or refuses those that it does not have."""
+    there = np.ones(shape[-1], bool)
+    if units is not None:
+        if beyond := [unit for unit in units if unit >= shape[-1]]:
+            raise ValueError(
+                f"units holds {beyond[0]}, but {of.gate} has {shape[-1]} units, 0 to {shape[-1] - 1}: {of}."
+            )
+        there = np.isin(np.arange(shape[-1]), units)
+    return jnp.broadcast_to(jnp.asarray(there), shape)
+
+
+def numbers_of(of: Intervention, name: str, values: Values, like: Array) -> Array:
+    """Gives the number of each unit of a value, of its shape `[..., H]` and dtype; 0 for those not chosen."""
+    size = like.shape[-1]
+    units = tuple(range(size)) if of.units is None else of.units
+    if isinstance(values, tuple) and len(values) != len(units):
+        raise ValueError(f"{name} has {len(values)} numbers, but there are {len(units)} units of {of.gate}: {of}.")
+    row = np.zeros(size)
+    row[list(units)] = values
+    return jnp.broadcast_to(jnp.asarray(row, like.dtype), like.shape)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_span(steps: object) -> bool:
+    if not isinstance(steps, tuple) or len(steps) != 2 or not _is_count(steps[0]):
+        return False
+    return steps[1] is None or (_is_count(steps[1]) and steps[0] < steps[1])
