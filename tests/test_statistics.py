@@ -1,5 +1,7 @@
 """Gate statistics and memory, against NumPy in float64, step by step and sequence by sequence."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,18 @@ import pytest
 from against import B, H, I, T, draw_params, take
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, Step, lstm
-from lstmjax.inside import half_life, retained, retention, saturation, time_scale
-from lstmjax.inside.statistics import finished, gates_of, joined, tally
+from lstmjax import GATES, Bidirectional, Step, lstm
+from lstmjax.inside import (
+    Fix,
+    GateStatistics,
+    gate_statistics,
+    half_life,
+    retained,
+    retention,
+    saturation,
+    time_scale,
+    trace,
+)
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -90,21 +101,33 @@ def test_vmap_over_sequences_is_the_statistics_of_each():
         assert_close(take(each[:4], n), tuple(one[:4]))
 
 
-def test_sums_of_parts_join_to_those_of_the_whole():
-    """In float32, gates that hardly move: running sums of squares would have lost their spread."""
+@pytest.mark.parametrize("how", [{}, {"lengths": LENGTHS, "mask": MASK}], ids=["all", "masked"])
+def test_streamed_statistics_are_those_of_the_trace(how):
     rng = np.random.default_rng(6)
-    gate = jnp.asarray(0.999 + 1e-6 * rng.normal(size=(40, 50, H)), jnp.float32)
-    gates = gates_of(Step(*[None] * 11)._replace(f=gate))
-    empty = tally(gates, jnp.zeros((40, 50), bool), 0.1, 0.9)
-    total = empty
-    for n in range(40):
-        total = joined(total, tally(jax.tree.map(lambda a, n=n: a[n], gates), None, 0.1, 0.9))
-    found = finished(joined(total, empty))
-    assert int(found.count) == 2000
-    whole = np.asarray(gate, np.float64).reshape(-1, H)
-    np.testing.assert_allclose(found.mean.f, whole.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.std.f, whole.std(0), rtol=0.02)
-    np.testing.assert_array_equal(found.right.f, 1.0)
+    layers = (Bidirectional(draw_params(rng), draw_params(rng)), draw_params(rng, 2 * H, 3))
+    xs = jnp.asarray(rng.normal(size=(B, T, I))) * 3
+    found = jax.jit(lambda layers, xs: gate_statistics(layers, xs, low=0.2, high=0.7, **how))(layers, xs)
+    expected = saturation(trace(layers, xs, fields=GATES, **how), low=0.2, high=0.7, **how)
+    counted = jax.tree.leaves(jax.tree.map(lambda one: int(one.count), found, is_leaf=is_statistics))
+    assert counted == [VALID.sum() if how else B * T] * 3
+    drop_count = partial(jax.tree.map, lambda one: one[:4], is_leaf=is_statistics)
+    assert_close(drop_count(found), drop_count(expected))
+    assert np.unique(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(drop_count(found))])).size > 30
+
+
+def is_statistics(one):
+    return isinstance(one, GateStatistics)
+
+
+def test_streamed_statistics_of_one_layer_in_float32():
+    rng = np.random.default_rng(7)
+    params = draw_params(rng, dtype=jnp.float32)
+    xs = jnp.asarray(rng.normal(size=(70, B, I)), jnp.float32)
+    state = jnp.zeros(H, jnp.float32), jnp.ones(H, jnp.float32)
+    found = gate_statistics(params, xs, state, time_major=True, reverse=True, wrappers=(Fix("f", 0.95, units=(1,)),))
+    assert np.abs(np.asarray(found.mean.f[1]) - 0.95) < 1e-6
+    assert found.std.f[1] < 3e-4
+    assert [float(part.f[1]) for part in (found.left, found.right)] == [0.0, 1.0]
 
 
 def test_limits_that_are_none_and_steps_without_gates_are_refused():

@@ -5,7 +5,7 @@ from lstmjax.inside.activations import MAXIMA, Derivatives, Survival, derivative
 from lstmjax.inside.interventions import Ablate, Fix, Intervention, Sample, Scale
 from lstmjax.inside.memory import half_life, retained, retention, time_scale
 from lstmjax.inside.reduce import Reduce
-from lstmjax.inside.statistics import Gates, GateStatistics, saturation
+from lstmjax.inside.statistics import Gates, GateStatistics, gate_statistics, saturation
 from lstmjax.inside.trace import trace
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Survival",
     "ablation",
     "derivatives",
+    "gate_statistics",
     "gradient_survival",
     "half_life",
     "retained",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from lstmjax.cell import cell_step
+from lstmjax.cells import Cell
+from lstmjax.inside.reduce import Reduce
+from lstmjax.inside.trace import trace
 from lstmjax.layer import valid_steps
-from lstmjax.types import GATES, Array, PyTree, Step
+from lstmjax.networks import NetworkParams
+from lstmjax.stack import Layers
+from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike
+    from jax.typing import ArrayLike, DTypeLike
 
 RANGES = MappingProxyType({"i": (0.0, 1.0), "f": (0.0, 1.0), "g": (-1.0, 1.0), "o": (0.0, 1.0)})
 """From where to where each gate goes; the candidate's low and high are read on (g + 1) / 2."""
@@ -38,7 +46,7 @@ class GateStatistics(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The running sums behind `GateStatistics`; two of them add up by `joined`."""
+    """The sums behind `GateStatistics`."""
 
     number: Array  # [], int32
     mean: Gates  # each [H]
@@ -91,6 +99,120 @@ def saturation(
     return jax.tree.map(of_one, steps, is_leaf=lambda one: isinstance(one, Step))
 
 
+def gate_statistics(
+    params: LSTMParams | Layers | NetworkParams,
+    xs: ArrayLike,
+    state: PyTree | None = None,
+    *,
+    low: float = 0.1,
+    high: float = 0.9,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: PyTree | None = None,
+    reverse: bool = False,
+    time_major: bool = False,
+    merge: str = "concat",
+    residual: bool = False,
+    wrappers: tuple = (),
+    cell: Cell | str | None = None,
+    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
+    dtype: DTypeLike | None = None,
+    unroll: int = 1,
+    backend: str = "auto",
+) -> PyTree:
+    """Gives mean, spread and saturation of each gate and unit of a network on sequences, at evaluation.
+
+    It is `saturation` of what `trace` gives, without keeping the steps: memory does not grow with T but by h of
+    the layers. The spread is a difference of running sums: in float32 it is right to about 3e-4.
+
+    Args:
+        params, xs, state, lengths, mask, resets, reset_state, reverse, time_major, merge, residual, wrappers, cell,
+            step, dtype, unroll, backend: as for `trace`.
+        low, high: as for `saturation`.
+
+    Returns:
+        `GateStatistics`; for layers and networks a tuple of them, a `Bidirectional` of two for a pair.
+
+    Raises:
+        ValueError: low and high are no limits, or an argument does not fit the others.
+
+    Example:
+        >>> from lstmjax import init_params
+        >>> params = init_params(jax.random.key(0), 5, 256)
+        >>> found = gate_statistics(params, jnp.ones((32, 100, 5)))
+        >>> found.mean.f.shape, int(found.count)
+        ((256,), 3200)
+    """
+    check_limits(low, high)
+    sums = trace(
+        params,
+        xs,
+        state,
+        reduce=Reduce(Moments(low, high), "sum"),
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        reverse=reverse,
+        time_major=time_major,
+        merge=merge,
+        residual=residual,
+        wrappers=wrappers,
+        cell=cell,
+        step=step,
+        dtype=dtype,
+        unroll=unroll,
+        backend=backend,
+    )
+    xs = jnp.asarray(xs)
+    valid = valid_steps(xs, lengths, mask, time_major)
+    number = jnp.asarray(xs.size // xs.shape[-1] if valid is None else valid.sum(), jnp.int32)
+
+    def of_one(sums: Moment) -> GateStatistics:
+        value, squares = (jax.tree.map(lambda a: a.sum(tuple(range(a.ndim - 1))), part) for part in sums[:2])
+        left, right = (
+            jax.tree.map(lambda a: a.astype(jnp.int32).sum(tuple(range(a.ndim - 1))), part) for part in sums[2:]
+        )
+        over = jnp.maximum(number, 1).astype(value.f.dtype)
+        centre = jax.tree.map(lambda a: a / over, value)  # as a distance from the middle, as squares are
+        squares = jax.tree.map(lambda s, c: jnp.maximum(s - over * c**2, 0), squares, centre)
+        mean = _each(lambda name, c: c + sum(RANGES[name]) / 2, centre)
+        return finished(Tally(number, mean, squares, left, right))
+
+    return jax.tree.map(of_one, sums, is_leaf=lambda one: isinstance(one, Moment))
+
+
+class Moment(NamedTuple):
+    """What is added up of the gates of a step, each `[..., H]`."""
+
+    value: Gates  # as a distance from the middle of the gate's range: less is lost where it is squared
+    square: Gates
+    left: Gates
+    right: Gates
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Gives what is added up of a `Step`."""
+
+    low: float
+    high: float
+
+    def __call__(self, step: Step) -> Moment:
+        gates = gates_of(step)
+        value = _each(lambda name, gate: gate - sum(RANGES[name]) / 2, gates)
+        left = _each(lambda name, gate: gate < limit(name, self.low), gates)
+        right = _each(lambda name, gate: gate > limit(name, self.high), gates)
+        return Moment(value, jax.tree.map(jnp.square, value), left, right)
+
+
+def limit(name: str, part: float) -> float:
+    """Gives the value of a gate that is a part of its range."""
+    lowest, highest = RANGES[name]
+    return lowest + part * (highest - lowest)
+
+
 def check_limits(low: float, high: float) -> None:
     """Refuses limits of saturation that are none."""
     if not 0.0 <= low < high <= 1.0:
@@ -120,27 +242,10 @@ def tally(gates: Gates, valid: Array | None, low: float, high: float) -> Tally:
     def times(a: Array) -> Array:
         return (there & a).sum(axes, dtype=jnp.int32)
 
-    def limit(name: str, part: float) -> float:
-        lowest, highest = RANGES[name]
-        return lowest + part * (highest - lowest)
-
     mean = _each(lambda _, gate: total(gate) / over, gates)
     squares = _each(lambda _, gate, centre: total((gate - jnp.broadcast_to(centre, gate.shape)) ** 2), gates, mean)
     left = _each(lambda name, gate: times(gate < limit(name, low)), gates)
     right = _each(lambda name, gate: times(gate > limit(name, high)), gates)
-    return Tally(number, mean, squares, left, right)
-
-
-def joined(a: Tally, b: Tally) -> Tally:
-    """Gives the sums of two sets of steps together (Chan, Golub & LeVeque 1983): nothing cancels."""
-    number = a.number + b.number
-    weigh = jnp.maximum(number, 1).astype(jax.tree.leaves(a.mean)[0].dtype)
-    of_a, of_b = (n.astype(weigh.dtype) for n in (a.number, b.number))
-    mean = jax.tree.map(lambda x, y: x + (y - x) * (of_b / weigh), a.mean, b.mean)
-    squares = jax.tree.map(
-        lambda s, t, x, y: s + t + (y - x) ** 2 * (of_a * (of_b / weigh)), a.squares, b.squares, a.mean, b.mean
-    )
-    left, right = (jax.tree.map(jnp.add, x, y) for x, y in ((a.left, b.left), (a.right, b.right)))
     return Tally(number, mean, squares, left, right)
 
 
@@ -157,9 +262,8 @@ def finished(sums: Tally) -> GateStatistics:
     return GateStatistics(mean, std, part(sums.left), part(sums.right), sums.number)
 
 
-def _each(of: object, *gates: Gates) -> Gates:
+def _each(of: Callable[..., Array], *gates: Gates) -> Gates:
     """Gives `of(name, gate, ...)` for each gate that is there."""
-    assert callable(of)
     return Gates(
         *(None if row[0] is None else of(name, *row) for name, row in zip(GATES, zip(*gates, strict=True), strict=True))
     )
