@@ -179,6 +179,8 @@ class Config(Section):
     """Steps between validations; None: once an epoch."""
     checkpoint_every: Size | None = None
     """Steps between checkpoints, each validated; None: at every validation."""
+    keep_every: Size | None = None
+    """Steps between checkpoints that are kept beside the last two and the best, to see it learn; None: no others."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -191,11 +193,13 @@ class Config(Section):
     def fingerprint(self) -> str:
         """What a checkpoint is known by: a hash of everything but where the data lies.
 
-        The vanilla cell goes unsaid, as in runs from before there was a choice: their checkpoints stay theirs.
+        What runs could not yet say goes unsaid where it is as it was then: their checkpoints stay theirs.
         """
         unsaid: Any = {"data": {"source", "validation", "test"}}
         if self.model.cell == "vanilla":
             unsaid["model"] = {"cell"}
+        if self.keep_every is None:
+            unsaid["keep_every"] = True
         return hashlib.sha256(self.model_dump_json(exclude=unsaid).encode()).hexdigest()[:16]
 
 

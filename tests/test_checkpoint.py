@@ -66,6 +66,18 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
     assert not (tmp_path / "c" / ".trash").exists()
 
 
+def test_certain_steps_are_kept_too(tmp_path):
+    scores = {1: 0.9, 2: 0.1, 3: 0.3, 4: None, 5: 0.4, 6: None, 7: 0.2, 8: 0.1}
+    with Checkpoints(tmp_path / "c", "f", keep_every=3) as saved:
+        for step, score in scores.items():
+            saved.save(step, np.float32(step), score)
+        assert saved.steps() == [1, 3, 6, 7, 8]
+    damage(tmp_path / "c" / "6")
+    with Checkpoints(tmp_path / "c", "f", read_only=True) as saved:
+        found = list(saved.each(jax.ShapeDtypeStruct((), np.float32)))
+    assert found == [(1, 1.0), (3, 3.0), (7, 7.0), (8, 8.0)]
+
+
 @pytest.mark.parametrize("how", [flip, lambda data: data[: len(data) // 2], lambda data: b""], ids=["flip", "cut", "0"])
 def test_damage_is_told_in_one_line_and_the_step_before_is_taken(tmp_path, caplog, how):
     with Checkpoints(tmp_path / "c", "f") as saved:

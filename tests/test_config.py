@@ -111,12 +111,15 @@ def test_the_fingerprint_sees_every_value_but_where_the_data_lie():
     assert base.fingerprint != parse_config({"epochs": 2, "data": {"shift": 1}}).fingerprint
 
 
-def test_a_run_from_before_there_was_a_choice_of_cells_keeps_its_fingerprint():
+def test_a_run_from_before_there_was_a_choice_keeps_its_fingerprint():
     before = {"digits.yaml": "409acfde4dc67103", "digits-plain.yaml": "e64ca49607c26e8b"}
     assert {path.name: load_config(path).fingerprint for path in CONFIGS} == before
     said = {cell: parse_config({"epochs": 2, "model": {"cell": cell}}).fingerprint for cell in ("vanilla", "peephole")}
     assert said["vanilla"] == parse_config({"epochs": 2}).fingerprint == "771723b9434e2078"
     assert said["peephole"] != said["vanilla"]
+    kept = [parse_config({"epochs": 2, "keep_every": every}).fingerprint for every in (None, 10, 20)]
+    assert kept[0] == "771723b9434e2078"
+    assert len(set(kept)) == 3
 
 
 def test_the_cells_are_those_of_the_table():

@@ -34,7 +34,7 @@ class Damaged(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of a run: the last two and the best one.
+    """The checkpoints of a run: the last two, the best one, and those of certain steps.
 
     `max_to_keep` and `best_fn` alone would delete the newest one, and a kill during the deletion
     makes orbax fail at the next start: hence the two policies, and deletion as a rename.
@@ -42,10 +42,11 @@ class Checkpoints:
     Args:
         folder: where they lie.
         fingerprint: of the configuration; a checkpoint of another one is refused.
+        keep_every: keep those of the steps that this divides, too; None: no others.
         read_only: change nothing, create nothing.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str, *, read_only: bool = False):
+    def __init__(self, folder: str | Path, fingerprint: str, *, keep_every: int | None = None, read_only: bool = False):
         self.folder = Path(folder).absolute()
         self.fingerprint = fingerprint
         self._read_only = read_only
@@ -63,6 +64,7 @@ class Checkpoints:
                         [
                             policies.LatestN(2),
                             policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+                            *([] if keep_every is None else [policies.EveryNSteps(keep_every)]),
                         ]
                     ),
                     todelete_subdir=None if read_only else TRASH,
@@ -125,13 +127,23 @@ class Checkpoints:
         validated = [step for step in scores if scores[step] > float("-inf")] or list(scores)
         return self._first_whole(sorted(validated, key=lambda step: (scores[step], step), reverse=True), like)
 
+    def each(self, like: PyTree) -> Iterator[tuple[int, PyTree]]:
+        """Gives the steps whose checkpoints are whole, the latest one last, each with its tree."""
+        return self._whole(self.steps(), like)
+
     def _first_whole(self, steps: Iterable[int], like: PyTree) -> tuple[int, PyTree]:
+        for found in self._whole(steps, like):
+            return found
+        raise CheckpointError(f"{self.folder}: no checkpoint that can be read; start the run anew")
+
+    def _whole(self, steps: Iterable[int], like: PyTree) -> Iterator[tuple[int, PyTree]]:
         for step in steps:
             try:
-                return step, self._read(step, like)
+                tree = self._read(step, like)
             except Damaged as error:
                 log.warning("%s: checkpoint of step %d is damaged (%s); trying another one", self.folder, step, error)
-        raise CheckpointError(f"{self.folder}: no checkpoint that can be read; start the run anew")
+            else:
+                yield step, tree
 
     def _read(self, step: int, like: PyTree) -> PyTree:
         self._check_sums(step)  # before orbax sees the files: its readers leave pages of text behind

@@ -102,7 +102,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
         run = RunFolder.create(default_folder("train") if run_dir is None else run_dir, config)
         with run.locked():
             run.write_about(about)
-            with Checkpoints(run.checkpoints, config.fingerprint) as saved:
+            with Checkpoints(run.checkpoints, config.fingerprint, keep_every=config.keep_every) as saved:
                 begin = partial(_first_state, jax.random.key(config.seed), recipe=recipe, about=about)
                 return _fit(run, saved, recipe, parts, about, begin, like, quiet)
 
@@ -127,7 +127,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
         run.write_about(about)
         recipe = make_recipe(config, about, parts)
         like = _structure(recipe, about)
-        with Checkpoints(run.checkpoints, config.fingerprint) as saved:
+        with Checkpoints(run.checkpoints, config.fingerprint, keep_every=config.keep_every) as saved:
             if saved.steps():
                 step, found = saved.latest(like)
                 begin = partial(jax.tree.map, jnp.asarray, found)
@@ -141,14 +141,33 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
 def load_run(run_dir: str | Path) -> Trained:
     """Gives the network of a run's folder, that of the best checkpoint so far."""
     run = RunFolder.open(run_dir)
-    about = run.read_about()
-    recipe = Recipe(run.config.model, run.config.optimizer, run.config.loss, 0, about.per_step, 2**31 - 1)
-    with (
-        jax.enable_x64(run.config.model.needs_x64),
-        Checkpoints(run.checkpoints, run.config.fingerprint, read_only=True) as saved,
-    ):
+    with _reading(run) as (saved, recipe, about):
         _, state = saved.best(_structure(recipe, about))
         return Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)
+
+
+def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
+    """Gives a run's network before its first step and at each checkpoint that is kept, with the steps.
+
+    A run keeps the last two and the best one; `keep_every` in its configuration keeps more.
+    """
+    run = RunFolder.open(run_dir)
+    with _reading(run) as (saved, recipe, about):
+        first = _first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
+        kept = [(step, jax.tree.map(jnp.asarray, s.params)) for step, s in saved.each(_structure(recipe, about))]
+        return [(step, Trained(params, run.config, about)) for step, params in ((0, first), *kept)]
+
+
+@contextmanager
+def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
+    """Gives the checkpoints of a run, which stay as they are, and what a state of it is made by."""
+    config, about = run.config, run.read_about()
+    recipe = Recipe(config.model, config.optimizer, config.loss, 0, about.per_step, 2**31 - 1)
+    with (
+        jax.enable_x64(config.model.needs_x64),
+        Checkpoints(run.checkpoints, config.fingerprint, read_only=True) as saved,
+    ):
+        yield saved, recipe, about
 
 
 def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
@@ -293,13 +312,14 @@ def _steps(
     key = jax.random.key(config.seed)
     evaluate_every = config.evaluate_every or steps_per_epoch(len(parts.train.x), config.batch_size)
     checkpoint_every = config.checkpoint_every or evaluate_every
+    keep_every = config.keep_every or checkpoint_every
     since, last = time.monotonic(), start
     for step in range(start, recipe.steps):
         rows = batch(parts.train, config.batch_size, seed=config.seed, step=step)
         state, sums = train_step(state, rows, key, recipe=recipe)
         done = step + 1
         progress.step(partial(sums.means, metric))
-        save = done % checkpoint_every == 0 or done == recipe.steps
+        save = done % checkpoint_every == 0 or done % keep_every == 0 or done == recipe.steps
         if save or done % evaluate_every == 0:
             record: dict[str, Any] = {"step": done, "train": _finite("training", state.sums.means(metric), done, run)}
             values = evaluate(Trained(state.params, config, about), parts.validation)
