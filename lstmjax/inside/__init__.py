@@ -2,8 +2,11 @@
 
 from lstmjax.inside.ablation import Ablation, ablation
 from lstmjax.inside.activations import MAXIMA, Derivatives, Survival, derivatives, gradient_survival
+from lstmjax.inside.fixed import FixedPoints, distinct_points, fixed_points
 from lstmjax.inside.interventions import Ablate, Fix, Intervention, Sample, Scale
+from lstmjax.inside.jacobians import hessian_vector_product, lyapunov_spectrum, state_jacobian, step_jacobians
 from lstmjax.inside.memory import half_life, retained, retention, time_scale
+from lstmjax.inside.products import singular_values
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.statistics import Gates, GateStatistics, gate_statistics, saturation
 from lstmjax.inside.trace import trace
@@ -14,6 +17,7 @@ __all__ = [
     "Ablation",
     "Derivatives",
     "Fix",
+    "FixedPoints",
     "GateStatistics",
     "Gates",
     "Intervention",
@@ -23,12 +27,19 @@ __all__ = [
     "Survival",
     "ablation",
     "derivatives",
+    "distinct_points",
+    "fixed_points",
     "gate_statistics",
     "gradient_survival",
     "half_life",
+    "hessian_vector_product",
+    "lyapunov_spectrum",
     "retained",
     "retention",
     "saturation",
+    "singular_values",
+    "state_jacobian",
+    "step_jacobians",
     "time_scale",
     "trace",
 ]

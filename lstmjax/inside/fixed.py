@@ -1,0 +1,202 @@
+r"""Fixed and slow points: where the state stays while the input stays.
+
+Under a constant input the step is a map F of the state s = (h, c). Where q(s) = ½ ‖F(s, x) − s‖² is 0 the state
+stays for ever; where it is small but not 0 it stays for long (Sussillo & Barak 2013). What happens near such a point
+the eigenvalues of dF/ds say: a magnitude below 1 draws back, above 1 drives off, near 1 remembers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import CellStep
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.inside.motion import Move, motion, parts, prepare, pushed, side_by_side, unit_directions
+from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+
+class FixedPoints(NamedTuple):
+    """Where each of N starts came to rest. S = P + H (P + 4H for the cell fgr)."""
+
+    state: tuple[Array, ...]  # h [N, P], c [N, H], and the gates that a cell feeds back, [N, H]
+    speeds: Array  # [N]    q = ½ ‖F(s, x) − s‖²: 0 at a fixed point, small at a slow one
+    eigenvalues: Array  # [N, S] complex, of dF/ds, the largest magnitude first
+    radius: Array  # [N]    the largest magnitude: below 1 the point attracts
+    distinct: Array  # [N]    bool, True for the slowest of each group of points that are the same
+
+    @property
+    def h(self) -> Array:
+        """The points' h, `[N, P]`."""
+        return self.state[0]
+
+    @property
+    def c(self) -> Array:
+        """The points' c, `[N, H]`."""
+        return self.state[1]
+
+    @property
+    def stable(self) -> Array:
+        """Whether every direction draws back to the point, bool `[N]`."""
+        return self.radius < 1
+
+
+def fixed_points(
+    params: LSTMParams,
+    x: ArrayLike,
+    starts: tuple[ArrayLike, ...],
+    *,
+    iterations: int = 100,
+    tolerance: float | None = None,
+    same: float = 1e-4,
+    cell: Cell | str = VANILLA,
+    wrappers: tuple[Wrapper, ...] = (),
+) -> FixedPoints:
+    """Gives the fixed and slow points of the step under a constant input, sought from many starts.
+
+    Each start walks down q(s) = ½ ‖F(s, x) − s‖² by the method of Levenberg and Marquardt (Marquardt 1963), which
+    close to a fixed point converges as Newton's does, stable point or not. q may have minima above 0: look at `speeds`.
+
+    Args:
+        params: `LSTMParams`, one layer in one direction.
+        x: the input that stays, `[I]`; for several use vmap.
+        starts: (h `[N, P]`, c `[N, H]`), states to start from; those of real runs find what these runs pass by.
+        iterations: how many steps of the search at most.
+        tolerance: the search ends where q is no larger; None: the square of the dtype's rounding.
+        same: points no further apart than this in any number are one; see `distinct_points`.
+        cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
+
+    Returns:
+        `FixedPoints`: states, speeds, eigenvalues, spectral radius, and which are distinct. A search that did not
+        arrive is told by its speed; NaN where the start was not finite. Half precision is computed in float32.
+
+    Raises:
+        ValueError: x or starts do not fit the parameters.
+        TypeError: params is not `LSTMParams`, or starts is no tuple.
+
+    Example:
+        >>> params = LSTMParams(jnp.zeros((5, 4, 3)), jnp.zeros((3, 4, 3)), jnp.ones((4, 3)))  # c = i g / (1 - f)
+        >>> points = fixed_points(params, jnp.zeros(5), (jnp.zeros((2, 3)), jnp.zeros((2, 3))))
+        >>> print(points.distinct, round(float(points.c[0, 0]), 3), round(float(points.radius[0]), 3))
+        [ True False] 2.07 0.731
+    """
+    checks.check_positive("iterations", iterations)
+    x = jnp.asarray(x)
+    if x.ndim != 1:
+        raise ValueError(f"x has shape {x.shape}, expected [I], one input that stays. For several inputs use jax.vmap.")
+    checks.check_features("x", x, params, "[I]")
+    xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
+    how, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
+    if tolerance is None:
+        tolerance = float(jnp.finfo(arrays[1].dtype).eps) ** 2
+    return _search(arrays, tolerance, same, iterations=iterations, **how)
+
+
+def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1e-4) -> Array:
+    """Gives which points are the slowest of their kind, bool `[N]`.
+
+    Taken in the order of their speeds, a point is distinct if no distinct one is within `same` of it in every number.
+
+    Args:
+        state: h `[N, P]`, c `[N, H]`, as in `FixedPoints`.
+        speeds: `[N]`.
+        same: how far apart two points may be, in any number, and be one.
+
+    >>> points = jnp.array([[1.0], [1.00001], [2.0]])
+    >>> print(distinct_points((points, points), jnp.array([1e-9, 0.0, 0.0])))
+    [False  True  True]
+    """
+    s = side_by_side(state)
+    slowest_first = jnp.argsort(speeds)
+
+    def body(found: Array, n: Array) -> tuple[Array, None]:
+        near = jnp.abs(s - s[n][None]).max(-1) <= same
+        return found.at[n].set(~jnp.any(found & near)), None
+
+    return jax.lax.scan(body, jnp.zeros(s.shape[0], bool), slowest_first)[0]
+
+
+@partial(jax.jit, static_argnames=("step", "wrappers", "iterations"))
+def _search(
+    arrays: tuple, tolerance: Array, same: Array, *, iterations: int, step: CellStep, wrappers: tuple[Wrapper, ...]
+) -> FixedPoints:
+    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+    now = jax.tree.map(lambda a: a[0], nows)
+    s, speeds, jacobians = _descend(move, s, now, tolerance, iterations)
+    values = jnp.linalg.eigvals(jacobians)
+    sizes = jnp.abs(values)
+    values = jnp.take_along_axis(values, jnp.argsort(-sizes, axis=-1), axis=-1)
+    points = parts(s, arrays[0])
+    return FixedPoints(points, speeds, values, sizes.max(-1), distinct_points(points, speeds, same))
+
+
+class _Search(NamedTuple):
+    s: Array  # [N, S]
+    residual: Array  # [N, S]  F(s) − s
+    jacobian: Array  # [N, S, S]  dF/ds
+    damping: Array  # [N]
+
+
+MOST = 1e10  # damping at which steps are below what rounding shows: there is no way down
+
+
+def _descend(move: Move, s: Array, now: PyTree, tolerance: Array, iterations: int) -> tuple[Array, Array, Array]:
+    """Gives points `[N, S]`, their q `[N]` and dF/ds there, by damped Gauss-Newton steps.
+
+    A step solves (JᵀJ + λ) δ = −Jᵀ r with r = F(s) − s and J = dF/ds − 1, is taken if q gets smaller, and λ follows.
+    """
+    eye = unit_directions(s)
+    least = float(jnp.finfo(s.dtype).eps)  # JᵀJ alone is singular where an eigenvalue is 1
+
+    def at(s: Array, damping: Array) -> _Search:
+        value, jacobian = pushed(lambda s: move(s, now), s, eye)
+        return _Search(s, value - s, jacobian, damping)
+
+    def going(search: _Search) -> Array:
+        return (speed(search) > tolerance) & (search.damping < MOST)
+
+    def body(carry: tuple[Array, _Search]) -> tuple[Array, _Search]:
+        n, old = carry
+        jac = old.jacobian - eye
+        normal = jnp.einsum("nij,nik->njk", jac, jac) + old.damping[:, None, None] * eye
+        slope = jnp.einsum("nij,ni->nj", jac, old.residual)
+        new = at(old.s - jnp.linalg.solve(normal, slope[..., None])[..., 0], jnp.maximum(old.damping / 10, least))
+        kept = old._replace(damping=jnp.where(going(old), old.damping * 10, old.damping))
+        take = going(old) & (speed(new) < speed(old))
+        return n + 1, jax.tree.map(lambda a, b: jnp.where(_beside(take, a), a, b), new, kept)
+
+    def on(carry: tuple[Array, _Search]) -> Array:
+        return (carry[0] < iterations) & jnp.any(going(carry[1]))
+
+    _, found = jax.lax.while_loop(on, body, (jnp.int32(0), at(s, jnp.full_like(s[:, 0], 1e-2))))
+    return found.s, speed(found), found.jacobian
+
+
+def speed(search: _Search) -> Array:
+    """Gives q = ½ ‖F(s) − s‖², `[N]`."""
+    return 0.5 * jnp.square(search.residual).sum(-1)
+
+
+def _beside(flags: Array, a: Array) -> Array:
+    return jnp.broadcast_to(flags.reshape(-1, *[1] * (a.ndim - 1)), a.shape)
+
+
+def _number_of(starts: Any) -> int:
+    """Gives N, or refuses starts that are no tuple of arrays with a leading axis of N."""
+    if not isinstance(starts, tuple):
+        raise TypeError(f"starts is {checks.kind(starts)}, expected a tuple (h, c): h [N, P] and c [N, H].")
+    shapes = [jnp.shape(a) for a in starts]
+    if not shapes or any(len(shape) != 2 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"starts has the shapes {', '.join(map(str, shapes))}, expected h [N, P] and c [N, H] with one N: a row "
+            "for each start. Flatten further axes with .reshape(-1, H); for one start use h[None]."
+        )
+    return shapes[0][0]

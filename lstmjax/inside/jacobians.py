@@ -1,0 +1,264 @@
+r"""How a state moves when an earlier one is moved: Jacobians of the step, over spans, and their growth.
+
+Written s = (h, c) side by side, `[S]` with S = P + H (the cell fgr carries three gates behind them, P + 4H), and
+J_t = ∂s_t/∂s_{t−1} at a fixed input. Along a run
+
+    ∂s_t/∂s_0 = J_t ··· J_1,     exponents = lim 1/T log(singular values of J_T ··· J_1)
+
+The exponents are those of Lyapunov: computed by a QR decomposition at every step (Benettin et al. 1980; for recurrent
+networks and their gradients, Engelken, Wolf & Abbott 2023).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import CellStep
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.inside.motion import motion, prepare, pushed, unit_directions
+from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.wrappers import Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+
+def step_jacobians(
+    params: LSTMParams,
+    xs: ArrayLike,
+    state: PyTree | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    cell: Cell | str = VANILLA,
+    wrappers: tuple[Wrapper, ...] = (),
+) -> Array:
+    """Gives the Jacobian of every step, ∂(h, c)_t / ∂(h, c)_{t−1}, at a fixed input.
+
+    Args:
+        params: `LSTMParams`, one layer in one direction.
+        xs: inputs `[..., T, I]`.
+        state, lengths, reverse, cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
+
+    Returns:
+        `[..., T, S, S]`, S = P + H: rows are the new h and c, columns the old h and c. With `reverse` the Jacobian at t
+        is of the step that processed xs[t]. At steps that are not valid, the identity. Half precision is computed in
+        float32. It takes T·S² numbers: for long runs of many units see `state_jacobian` and `lyapunov_spectrum`.
+
+    Raises:
+        TypeError: params is not `LSTMParams`.
+        ValueError: an argument does not fit the others.
+
+    Example:
+        >>> params = LSTMParams(jnp.ones((5, 4, 3)), jnp.ones((3, 4, 3)), jnp.zeros((4, 3)))
+        >>> step_jacobians(params, jnp.ones((2, 7, 5))).shape
+        (2, 7, 6, 6)
+    """
+    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    return jnp.moveaxis(_each(*arrays, **how, reverse=bool(reverse)), 0, -3)
+
+
+@partial(jax.jit, static_argnames=("step", "wrappers", "reverse"))
+def _each(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool) -> Array:
+    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+
+    def body(s: Array, now: PyTree) -> tuple[Array, Array]:
+        return pushed(lambda s: move(s, now), s, unit_directions(s))
+
+    return jax.lax.scan(body, s, nows, reverse=reverse)[1]
+
+
+def state_jacobian(
+    params: LSTMParams,
+    xs: ArrayLike,
+    start: int,
+    stop: int,
+    state: PyTree | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    cell: Cell | str = VANILLA,
+    wrappers: tuple[Wrapper, ...] = (),
+) -> Array:
+    """Gives ∂(h, c) after `stop` steps / ∂(h, c) after `start` steps: the product of the Jacobians between.
+
+    Counted as slices are: (0, T) is from the state that the run starts from to its last; from what is beside xs[s] to
+    what is beside xs[t] is (s + 1, t + 1). Nothing but the product is kept, so small singular values drown in the
+    rounding of the largest; `singular_values(step_jacobians(...)[..., start:stop, :, :])` has them all.
+
+    Args:
+        params: `LSTMParams`, one layer in one direction.
+        xs: inputs `[..., T, I]`.
+        start, stop: 0 ≤ start ≤ stop ≤ T, in the order of processing.
+        state, lengths, reverse, cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
+
+    Returns:
+        `[..., S, S]`: rows are the later h and c, columns the earlier. The identity where start is stop.
+
+    Raises:
+        TypeError: params is not `LSTMParams`, or start or stop is no whole number.
+        ValueError: an argument does not fit the others.
+
+    Example:
+        >>> params = LSTMParams(jnp.ones((5, 4, 3)), jnp.ones((3, 4, 3)), jnp.zeros((4, 3)))
+        >>> state_jacobian(params, jnp.ones((2, 7, 5)), 0, 7).shape
+        (2, 6, 6)
+    """
+    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    span = operator.index(start), operator.index(stop)
+    steps = arrays[1].shape[0]
+    if not 0 <= span[0] <= span[1] <= steps:
+        raise ValueError(
+            f"start is {start} and stop is {stop}, expected 0 <= start <= stop <= T = {steps}: the states after that "
+            "many steps, of which 0 is the one to start from."
+        )
+    return _span(*arrays, **how, reverse=bool(reverse), span=span)
+
+
+@partial(jax.jit, static_argnames=("step", "wrappers", "reverse", "span"))
+def _span(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool, span: tuple[int, int]) -> Array:
+    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+    steps, (start, stop) = arrays[1].shape[0], span
+
+    def between(first: int, last: int) -> PyTree:
+        """Gives what is scanned from the first step processed to the last."""
+        window = slice(steps - last, steps - first) if reverse else slice(first, last)
+        return jax.tree.map(lambda a: a[window], nows)
+
+    def body(now_at: tuple[Array, Array], now: PyTree) -> tuple[tuple[Array, Array], None]:
+        s, product = now_at
+        return pushed(lambda s: move(s, now), s, product), None
+
+    s, _ = jax.lax.scan(lambda s, now: (move(s, now), None), s, between(0, start), reverse=reverse)
+    return jax.lax.scan(body, (s, unit_directions(s)), between(start, stop), reverse=reverse)[0][1]
+
+
+def lyapunov_spectrum(
+    params: LSTMParams,
+    xs: ArrayLike,
+    state: PyTree | None = None,
+    *,
+    count: int | None = None,
+    warmup: int = 0,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    cell: Cell | str = VANILLA,
+    wrappers: tuple[Wrapper, ...] = (),
+) -> Array:
+    """Gives the Lyapunov exponents of a run: how fast, per step, small differences of the state grow or fade.
+
+    An exponent λ is a factor of e^λ a step: 0 keeps, −0.1 forgets in about ten steps, above 0 is chaos. `count`
+    orthonormal directions go along with the state; each step multiplies them by J_t, makes them orthonormal again by
+    QR, and the mean of log |diag R| over the steps is what comes back (Benettin et al. 1980; Engelken et al. 2023).
+    The product of the J_t itself would underflow, and all its columns would turn into the first direction.
+
+    Args:
+        params: `LSTMParams`, one layer in one direction. The state of a stack has the exponents of its layers
+            together, each at what enters it, since no layer acts back on those below.
+        xs: inputs `[..., T, I]`.
+        count: how many, the largest first; None: all S = P + H. Fewer cost less.
+        warmup: how many steps at the start turn the directions without being counted. They begin anywhere, which
+            leaves an error of the order of 1/T; some tens of steps take most of it away.
+        state, lengths, reverse, cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
+
+    Returns:
+        `[..., count]`, natural logarithms per valid step, descending; NaN where no valid step is counted. A direction
+        that the step wipes out has −∞, and shows as the logarithm of the rounding: h adds nothing to c where its
+        weights are 0, for instance, and has H exponents below −15 in float32.
+
+    Raises:
+        TypeError: params is not `LSTMParams`.
+        ValueError: an argument does not fit the others.
+
+    Example:
+        >>> params = LSTMParams(jnp.zeros((5, 4, 3)), jnp.zeros((3, 4, 3)), jnp.ones((4, 3)))
+        >>> exponents = lyapunov_spectrum(params, jnp.ones((60, 5)), count=3, warmup=40)
+        >>> [round(float(value), 4) for value in exponents]  # log f = log σ(1)
+        [-0.3133, -0.3133, -0.3133]
+    """
+    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
+    if count is not None:
+        checks.check_positive("count", count)
+        if count > size:
+            raise ValueError(f"count is {count}, but the state has S = {size} numbers, and no more exponents.")
+    if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < max(steps, 1):
+        raise ValueError(f"warmup is {warmup!r}, expected a whole number of at least 0 and below T = {steps}.")
+    return _exponents(
+        *arrays, **how, reverse=bool(reverse), count=size if count is None else operator.index(count), warmup=warmup
+    )
+
+
+@partial(jax.jit, static_argnames=("step", "wrappers", "reverse", "count", "warmup"))
+def _exponents(
+    *arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool, count: int, warmup: int
+) -> Array:
+    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+    _, xs, _, valid, _ = arrays
+    q = jnp.broadcast_to(_any_directions(s.shape[-1], count, s.dtype), (*s.shape, count))
+    order = jnp.arange(len(xs))[:: -1 if reverse else 1]
+    counted = (order >= warmup).reshape(-1, *[1] * (xs.ndim - 2))
+    counted = jnp.broadcast_to(counted, xs.shape[:-1]) if valid is None else counted & valid
+
+    def body(now_at: tuple[Array, Array], now: PyTree) -> tuple[tuple[Array, Array], Array]:
+        s, q = now_at
+        s, moved = pushed(lambda s: move(s, now), s, q)
+        q, r = jnp.linalg.qr(moved)
+        return (s, q), jnp.log(jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1)))
+
+    _, logs = jax.lax.scan(body, (s, q), nows, reverse=reverse)  # [T, ..., count]
+    means = jnp.where(counted[..., None], logs, 0).sum(0) / counted.sum(0)[..., None].astype(logs.dtype)
+    return -jnp.sort(-means, axis=-1)
+
+
+def _any_directions(size: int, count: int, dtype: Any) -> Array:
+    """Gives fixed orthonormal directions `[S, count]`, random ones, so that the largest exponents are in them."""
+    return jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, size), dtype)[:, :count])[0]
+
+
+def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, direction: PyTree) -> PyTree:
+    """Gives the Hessian of a loss times a direction, exactly, for the cost of a few gradients.
+
+    Forward over reverse (Pearlmutter 1994): the derivative of the gradient along the direction. No Hessian is made.
+
+    Args:
+        loss: `loss(params)` -> one number.
+        params: where: any pytree of floating-point arrays, `LSTMParams` or `NetworkParams` among them.
+        direction: in the form of params.
+
+    Returns:
+        ∂²loss/∂params² · direction, in the form of params.
+
+    Raises:
+        ValueError: direction is not built as params is, or loss gives no single number.
+
+    Example:
+        >>> print(hessian_vector_product(lambda x: (x**3).sum(), jnp.array([1.0, 2.0]), jnp.array([1.0, 10.0])))
+        [  6. 120.]
+    """
+    params, direction = (jax.tree.map(jnp.asarray, tree) for tree in (params, direction))
+    checks.check_alike("direction", direction, params)
+    for (path, a), b in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(direction), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(
+                f"direction{jax.tree_util.keystr(path)} is {b.dtype} {b.shape}, expected {a.dtype} {a.shape}, as in "
+                "params."
+            )
+    check_loss(jax.eval_shape(loss, params))
+    return jax.jvp(jax.grad(loss), (params,), (direction,))[1]
+
+
+def check_loss(value: Any) -> None:
+    """Refuses what a loss gives if it is not one floating-point number."""
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        what = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else checks.kind(value)
+        raise ValueError(
+            f"loss gives {what}, expected one floating-point number, shape (). Take .mean() or .sum() of what it gives."
+        )

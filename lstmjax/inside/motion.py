@@ -1,0 +1,114 @@
+"""A step as a function from vector to vector: what Jacobians and fixed points are taken of.
+
+The vector is the state side by side, s = (h, c), and behind them the gates that a cell feeds back: `[S]` with
+S = P + H for all cells but fgr, which has P + 4H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.cell import CellStep
+from lstmjax.cells import Cell
+from lstmjax.layer import cast, compose, initial_state, valid_steps
+from lstmjax.published import find_cell
+from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.wrappers import Hold, Wrapper
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+Move = Callable[[Array, PyTree], Array]
+
+
+def prepare(
+    params: LSTMParams,
+    xs: ArrayLike,
+    state: PyTree | None,
+    lengths: ArrayLike | None,
+    cell: Cell | str,
+    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...],
+    *,
+    name: str = "state",
+) -> tuple[dict[str, Any], tuple]:
+    """Gives what `motion` takes, made as `lstm` makes it: the step and wrappers by name, and arrays.
+
+    `name` is what messages call the state. Half precision is taken in float32: a derivative of what rounding
+    leaves says nothing.
+    """
+    if not isinstance(params, LSTMParams):
+        raise TypeError(
+            f"params is {checks.kind(params)}, expected LSTMParams: the state of one layer in one direction. For layer "
+            "n of a stack pass layers[n], and for xs what enters it: stacked(layers[:n], xs)[1]."
+        )
+    step = CellStep(find_cell(cell))
+    around, given = checks.check_running(step, wrappers, None, 1)
+    params = jax.tree.map(jnp.asarray, params)
+    checks.check_params(params, step.cell)
+    dtype = checks.cell_dtype(params.w_x.dtype)
+    xs = jnp.asarray(xs)
+    checks.check_sequence(xs, params, False)
+    params, xs = cast(params, dtype), cast(xs, dtype)
+    valid = valid_steps(xs, lengths, None, False)
+    if valid is not None:
+        xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
+    xs = jnp.moveaxis(xs, -2, 0)
+    state = initial_state(params, xs, name, state, step=step, force=True)
+    return {"step": step, "wrappers": around}, (params, xs, state, valid, given)
+
+
+def motion(
+    params: LSTMParams,
+    xs: Array,
+    state: tuple[Array, ...],
+    valid: Array | None,
+    given: tuple[tuple | None, ...],
+    *,
+    step: CellStep,
+    wrappers: tuple[Wrapper, ...],
+) -> tuple[Move, Array, PyTree]:
+    """Gives move(s, now) -> s', the vector s `[..., S]` to start from, and `now` of every step, to be scanned.
+
+    Args:
+        params, xs, state: as a scan takes them, xs `[T, ..., I]`.
+        valid: bool `[T, ...]`; a step that is not valid holds the state. None: all.
+        given: for each wrapper what it would draw, or None.
+        step, wrappers: what is run.
+    """
+    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    around: list = [(w, own or w.draw(None, xs.shape[0], state, x)) for w, own in zip(wrappers, given, strict=True)]
+    if valid is not None:
+        around.append((Hold(0), (None, valid)))
+    whole, fixed, stepped = compose(step, around)
+
+    def move(s: Array, now: PyTree) -> Array:
+        x, own = now
+        return side_by_side(whole(params, parts(s, params), x, tuple(zip(fixed, own, strict=True)))[0])
+
+    return move, side_by_side(state), (xs, stepped)
+
+
+def side_by_side(state: tuple[Array, ...]) -> Array:
+    """Gives a state as one vector `[..., S]`."""
+    return jnp.concatenate(state, axis=-1)
+
+
+def parts(s: Array, params: LSTMParams) -> tuple[Array, ...]:
+    """Gives the state (h, c, ...) of a vector `[..., S]`."""
+    return tuple(jnp.split(s, [*range(params.output_size, s.shape[-1], params.hidden_size)], axis=-1))
+
+
+def pushed(f: Callable[[Array], Array], s: Array, directions: Array) -> tuple[Array, Array]:
+    """Gives f(s) `[..., S]` and J · directions `[..., S, K]` with J = df/ds, each sequence by itself."""
+    value, push = jax.linearize(f, s)
+    return value, jax.vmap(push, in_axes=-1, out_axes=-1)(directions)
+
+
+def unit_directions(s: Array) -> Array:
+    """Gives the identity for each sequence of s `[..., S]`: `[..., S, S]`."""
+    return jnp.broadcast_to(jnp.eye(s.shape[-1], dtype=s.dtype), (*s.shape, s.shape[-1]))
