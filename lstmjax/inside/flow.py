@@ -1,0 +1,151 @@
+r"""Gradient flow: how the loss answers to each value of each step, and so how far back it hears.
+
+∂L/∂v_t is the gradient with respect to an addition to v_t where the step makes it, before it is used: all that v_t does
+later is in it. Of a gate pre-activation it is what the gate's weights learn from, at this step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.cell import cell_step
+from lstmjax.cells import Cell
+from lstmjax.inside.jacobians import check_loss
+from lstmjax.inside.recorder import Perturb
+from lstmjax.inside.trace import chosen, trace
+from lstmjax.layer import lstm
+from lstmjax.networks import NetworkParams, network
+from lstmjax.stack import Layers, stacked
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+FLOW = ("h", "c", "z_i", "z_f", "z_g", "z_o")
+
+
+def gradient_flow(
+    params: LSTMParams | Layers | NetworkParams,
+    xs: ArrayLike,
+    loss: Callable[[Array], Array],
+    state: PyTree | None = None,
+    *,
+    fields: str | tuple[str, ...] = FLOW,
+    return_sequences: bool | None = None,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reset_state: PyTree | None = None,
+    reverse: bool = False,
+    time_major: bool = False,
+    merge: str = "concat",
+    residual: bool = False,
+    dropout: float = 0.0,
+    key: Array | None = None,
+    wrappers: tuple = (),
+    cell: Cell | str | None = None,
+    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
+    dtype: DTypeLike | None = None,
+    checkpoint: int | str | None = None,
+    unroll: int = 1,
+    backend: str = "auto",
+) -> Any:
+    """Gives ∂L/∂h_t, ∂L/∂c_t and ∂L/∂(gate pre-activation) at every step, of every layer and direction.
+
+    Args:
+        params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
+        xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
+        loss: `loss(outputs)` -> one number, of the ys that `lstm` or `stacked` give, or the logits of `network`.
+        state: where to start, as for `lstm`, `stacked` or `network`.
+        fields: names of the fields of `Step` whose gradients are wanted, one or several; the others are None.
+        return_sequences: whether the outputs are of all steps or of the last. None: as is usual, all steps of layers,
+            the last of a network.
+        reverse: for `LSTMParams` only.
+        lengths, mask, resets, reset_state, time_major, merge, residual, dropout, key, wrappers, cell, step, dtype,
+            checkpoint, unroll, backend: as for `lstm`, `stacked` or `network`.
+
+    Returns:
+        The form that `trace` has: for `LSTMParams` a `Step` of gradients `[..., T, H]` (h: `[..., T, P]`), for layers
+        and networks a tuple with a `Step` for each, a `Bidirectional` of two for a pair. Zero at steps that are not
+        valid; None for what a cell does not have. h and c are those that the cell makes, before a wrapper such as
+        zoneout mixes them with the old ones.
+
+    Raises:
+        ValueError: loss gives no single number, or an argument does not fit the others.
+
+    Example:
+        >>> from lstmjax import init_network, init_params
+        >>> params = init_params(jax.random.key(0), 5, 256)
+        >>> flow = gradient_flow(params, jnp.ones((32, 100, 5)), lambda ys: ys[:, -1].sum())
+        >>> flow.c.shape, flow.z_f.shape, norms(flow).c.shape
+        ((32, 100, 256), (32, 100, 256), (32, 100))
+        >>> deep = init_network(jax.random.key(0), 5, 8, 3, layers=2, bidirectional=True)
+        >>> gradient_flow(deep, jnp.ones((32, 100, 5)), lambda logits: logits[:, 0].mean())[1].reverse.h.shape
+        (32, 100, 8)
+    """
+    single = isinstance(params, LSTMParams)
+    options: dict[str, Any] = {
+        "lengths": lengths,
+        "mask": mask,
+        "resets": resets,
+        "reset_state": reset_state,
+        "time_major": time_major,
+        "key": key,
+        "cell": cell,
+        "step": step,
+        "dtype": dtype,
+        "checkpoint": checkpoint,
+        "unroll": unroll,
+        "backend": backend,
+    }
+    several: dict[str, Any] = {"merge": merge, "residual": residual, "dropout": dropout}
+    names, wrappers, xs = chosen(fields), tuple(wrappers), jnp.asarray(xs)
+    like = jax.eval_shape(
+        lambda: trace(params, xs, state, fields=names, reverse=reverse, wrappers=wrappers, **several, **options)
+    )
+    axis = 0 if time_major else xs.ndim - 2
+    kept = not isinstance(params, NetworkParams) if return_sequences is None else return_sequences
+
+    def outputs(added: PyTree) -> Array:
+        run: Any = _Perturbed(in_order(added), axis)
+        if single:
+            return run(params, xs, state, reverse=reverse, return_sequences=kept, wrappers=wrappers, **options)[1]
+        runs: Any = network if isinstance(params, NetworkParams) else stacked
+        return runs(params, xs, state, return_sequences=kept, wrappers=wrappers, run=run, **several, **options)[1]
+
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+    check_loss(jax.eval_shape(lambda added: loss(outputs(added)), zeros))
+    return jax.grad(lambda added: loss(outputs(added)))(zeros)
+
+
+def norms(flow: PyTree) -> PyTree:
+    """Gives the Euclidean norm over the units of every array `[..., T, H]` of a tree: `[..., T]`.
+
+    >>> print(norms(jnp.array([[3.0, 4.0], [0.0, 0.5]])))
+    [5.  0.5]
+    """
+    return jax.tree.map(lambda a: jnp.sqrt(jnp.square(a).sum(-1)), flow)
+
+
+class _Perturbed:
+    """What `stacked` and `network` run in place of `lstm`: it adds to what each direction computes, in their order."""
+
+    def __init__(self, added: list[Step], axis: int):
+        self._added, self._axis = iter(added), axis
+
+    def __call__(
+        self, params: LSTMParams, xs: Array, state: PyTree | None = None, *, wrappers: tuple = (), **options: Any
+    ) -> tuple[PyTree, Any]:
+        added = jax.tree.map(lambda a: jnp.moveaxis(a, self._axis, 0), next(self._added))
+        return lstm(params, xs, state, wrappers=(*wrappers, (Perturb(), (None, added))), **options)
+
+
+def in_order(layered: PyTree) -> list[Step]:
+    """Gives what `trace` gives for each direction as one list, in the order in which they are run."""
+    if isinstance(layered, Step):
+        return [layered]
+    return [step for layer in layered for step in (layer if isinstance(layer, Bidirectional) else (layer,))]
