@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
-from lstmjax.inside.jacobians import check_loss
+from lstmjax.inside.jacobians import one_number
 from lstmjax.inside.recorder import Perturb
 from lstmjax.inside.trace import chosen, trace
 from lstmjax.layer import lstm
@@ -118,8 +118,7 @@ def gradient_flow(
         return runs(params, xs, state, return_sequences=kept, wrappers=wrappers, run=run, **several, **options)[1]
 
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-    check_loss(jax.eval_shape(lambda added: loss(outputs(added)), zeros))
-    return jax.grad(lambda added: loss(outputs(added)))(zeros)
+    return jax.grad(lambda added: one_number(loss(outputs(added))))(zeros)
 
 
 def norms(flow: PyTree) -> PyTree:

@@ -251,14 +251,14 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, dire
                 f"direction{jax.tree_util.keystr(path)} is {b.dtype} {b.shape}, expected {a.dtype} {a.shape}, as in "
                 "params."
             )
-    check_loss(jax.eval_shape(loss, params))
-    return jax.jvp(jax.grad(loss), (params,), (direction,))[1]
+    return jax.jvp(jax.grad(lambda params: one_number(loss(params))), (params,), (direction,))[1]
 
 
-def check_loss(value: Any) -> None:
-    """Refuses what a loss gives if it is not one floating-point number."""
+def one_number(value: Any) -> Array:
+    """Gives what a loss gave, or refuses it if it is not one floating-point number."""
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         what = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else checks.kind(value)
         raise ValueError(
             f"loss gives {what}, expected one floating-point number, shape (). Take .mean() or .sum() of what it gives."
         )
+    return value

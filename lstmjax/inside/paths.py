@@ -60,7 +60,7 @@ class _Run(NamedTuple):
     xs: Array  # [T, ..., I]
     state: PyTree | None  # to start from
     valid: Array  # [T, ...]
-    steps: Step  # i, f, g, o, c, h, [T, ..., H]
+    steps: Step  # [T, ..., H]
     flow: Step  # gradients: c, m, z_i, z_f, z_g, z_o
 
 
@@ -171,12 +171,12 @@ def _runs(
     """Gives every direction of every layer, in the order in which they are run, and whether it runs backwards."""
     fields = ("c", "m", "z_i", "z_f", "z_g", "z_o")
     flow = in_order(gradient_flow(params, xs, loss, state, return_sequences=return_sequences, fields=fields, **how))
-    steps = in_order(trace(params, xs, state, fields=("i", "f", "g", "o", "c", "h"), **how))
     entered: list[tuple] = []
 
-    def run(part: LSTMParams, xs: Array, state: PyTree | None = None, *, reverse: bool = False, **options: Any) -> Any:
-        entered.append((part, xs, state, reverse))
-        return lstm(part, xs, state, reverse=reverse, **options)
+    def run(part: LSTMParams, xs: Array, state: PyTree | None = None, **options: Any) -> tuple[PyTree, Array]:
+        end, steps = lstm(part, xs, state, **options | {"emit": "step"})
+        entered.append((part, xs, state, options.get("reverse", False), steps))
+        return end, steps.h
 
     apart = {name: value for name, value in how.items() if name not in ("reverse", "merge", "residual")}
     if isinstance(params, LSTMParams):
@@ -187,7 +187,7 @@ def _runs(
     valid = valid_steps(xs, how["lengths"], how["mask"], False)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
     found = []
-    for (part, below, begin, backwards), step, gradient in zip(entered, steps, flow, strict=True):
+    for (part, below, begin, backwards, step), gradient in zip(entered, flow, strict=True):
         below = jnp.where(valid[..., None], below, 0)
         below, now, step, gradient = (
             jax.tree.map(lambda a: _processed(a, xs, backwards), tree)  # noqa: B023
