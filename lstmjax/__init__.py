@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstmjax import plot as plot
     from lstmjax.api import *
     from lstmjax.replica import verify
 
@@ -47,16 +48,21 @@ __all__ = [
 ELSEWHERE = {"verify": "lstmjax.replica"}
 """Names that are loaded by themselves, each with what it brings along."""
 
+PACKAGES = ("plot",)
+"""Packages that load when they are named; `*` leaves them, since they bring more than JAX."""
+
 
 def __getattr__(name: str) -> Any:
     """Loads JAX with the first public name that is used, so that `lstmjax --help` answers at once."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in PACKAGES:
+        return import_module(f"lstmjax.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(ELSEWHERE.get(name, "lstmjax.api")), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *PACKAGES})

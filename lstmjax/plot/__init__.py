@@ -1,0 +1,36 @@
+"""Pictures of what happens inside: each function takes arrays and gives a Matplotlib figure, with no global state.
+
+    import jax
+    from lstmjax import lstm, plot
+
+    step = lstm(params, xs, emit="step")[1]
+    plot.gates(step, example=0).savefig("gates.png")
+
+A notebook shows the figure by itself; pyplot is never imported.
+"""
+
+from lstmjax.plot.curves import curves
+from lstmjax.plot.diagram import cell_diagram
+from lstmjax.plot.functions import activations, gradient_survival
+from lstmjax.plot.gradients import gradient_flow, gradient_paths
+from lstmjax.plot.points import fixed_points
+from lstmjax.plot.population import learning, saturation
+from lstmjax.plot.sheet import Picture
+from lstmjax.plot.spectra import spectrum
+from lstmjax.plot.tracks import gates, unit
+
+__all__ = [
+    "Picture",
+    "activations",
+    "cell_diagram",
+    "curves",
+    "fixed_points",
+    "gates",
+    "gradient_flow",
+    "gradient_paths",
+    "gradient_survival",
+    "learning",
+    "saturation",
+    "spectrum",
+    "unit",
+]

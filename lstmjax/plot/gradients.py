@@ -1,0 +1,161 @@
+"""How far a gradient reaches: its size at every step, and the paths on which it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lstmjax import checks
+from lstmjax.plot.sheet import LINES, Picture, layers_of, plain, sheet, whole_ticks
+from lstmjax.types import Step
+
+PANELS = MappingProxyType({"h": ("h",), "c": ("c",), "z": ("z_i", "z_f", "z_g", "z_o")})
+"""What is drawn together, as the norm of one vector."""
+
+PATHS = MappingProxyType(
+    {
+        "total": (r"$\partial L/\partial c_t$, all of it", LINES[-1], "-"),
+        "whole": ("by all paths", LINES[-1], "-"),
+        "cell": ("along the cell, by f", LINES[1], "-"),
+        "recurrent": ("by h, into the next gates", LINES[0], "--"),
+        "output": ("by h, to the loss or the layer above", LINES[2], ":"),
+        "peephole": ("by the peepholes", LINES[3], "-."),
+    }
+)
+"""What each path is called and how it is drawn."""
+
+STYLES = MappingProxyType({"": "-", "forward": "-", "reverse": "--"})
+
+
+def gradient_flow(
+    flow: Any, *, fields: Sequence[str] | None = None, example: int | tuple[int, ...] | None = None, title: str = ""
+) -> Picture:
+    """Gives the norm of the gradient at each step, on a log axis: a panel for h, c and z, a line for each layer.
+
+    Args:
+        flow: layer form of `Step` of gradients `[..., T, H]`, None where not asked for, as
+            `lstmjax.inside.gradient_flow` gives it.
+        fields: names of panels: "h", "c", "z" (all gates' pre-activations as one vector), or of fields of `Step`.
+            None: those of h, c and z that are there.
+        example: which sequence of a batch; None: the median over the batch, and from its tenth to its ninetieth
+            hundredth as a band.
+        title: above everything.
+
+    Returns:
+        `Picture`, a `matplotlib.figure.Figure`. A gradient of 0 has no place on a log axis: the line is
+        broken there, and the panel says at how many steps.
+
+    Raises:
+        TypeError: flow is not a layer form of `Step`.
+        ValueError: a field that is None or unknown, or an example that is not there.
+    """
+    parts = list(layers_of("flow", flow, "z_f"))
+    if fields is None:
+        fields = [name for name, of in PANELS.items() if any(getattr(parts[0][2], field) is not None for field in of)]
+    if not fields:
+        raise ValueError("flow has none of h, c and z, and fields names no other.")
+    figure = sheet(3.6 * len(fields) + 1.4, 3.5, title)
+    panels = figure.subplots(1, len(fields), sharex=True, sharey=True, squeeze=False)[0]
+    colours = {layer: LINES[n % len(LINES)] for n, layer in enumerate(dict.fromkeys(layer for layer, _, _ in parts))}
+    for axes, name in zip(panels, fields, strict=True):
+        broken = []
+        for layer, direction, part in parts:
+            norms = _norms(part, name, example)  # [N, T]
+            middle = np.median(norms, axis=0)
+            label, zeros = ", ".join(filter(None, (layer, direction))), int((middle == 0).sum())
+            if zeros:
+                broken.append(f"{label + ': ' if label else ''}0 at {zeros} of {len(middle)} steps")
+            at, colour = np.arange(len(middle)), colours[layer]
+            axes.plot(at, np.where(middle > 0, middle, np.nan), color=colour, ls=STYLES[direction], label=label)
+            if len(norms) > 1:
+                low, high = np.quantile(norms, (0.1, 0.9), axis=0)
+                axes.fill_between(at, low, high, where=low > 0, color=colour, alpha=0.2, linewidth=0)
+        axes.set_yscale("log")
+        axes.set_title(rf"$\|\partial L/\partial {_letter(name)}\|$", fontsize=11)
+        axes.set_xlabel("step t")
+        axes.text(0.02, 0.98, "\n".join(broken), transform=axes.transAxes, va="top", fontsize=8, color="0.3")
+        whole_ticks(axes)
+        plain(axes)
+    if len(parts) > 1:
+        panels[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    several = "median over the batch" if example is None and _batched(parts[0][2]) else "one sequence"
+    panels[0].set_ylabel(f"norm over the units, {several}", fontsize=9)
+    return figure
+
+
+def gradient_paths(paths: Any, *, example: int | tuple[int, ...] | None = None, title: str = "") -> Picture:
+    """Gives the norm of ∂L/∂c_t at each step with the path on which it comes, on a log axis: a panel for each layer.
+
+    Args:
+        paths: layer form of what has some of total, cell, recurrent, output and peephole, or cell and whole, each
+            `[..., T, H]`, as `lstmjax.inside.gradient_paths` and `gradient_spans` give it.
+        example: which sequence of a batch; None: the median over the batch.
+        title: above everything.
+
+    Returns:
+        `Picture`: a line for each path that is there. Norms do not add up as the paths do. A norm of 0 has no
+        place on a log axis.
+
+    Raises:
+        TypeError: paths holds something else.
+        ValueError: an example that is not there, or arrays that are not `[..., T, H]`.
+    """
+    parts = list(layers_of("paths", paths, "cell"))
+    columns = min(len(parts), 2)
+    lines = -(-len(parts) // columns)
+    figure = sheet(4.0 * columns + 2.2, 3.0 * lines + 0.5, title)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for spare in panels[len(parts) :]:
+        spare.remove()
+    for axes, (layer, direction, part) in zip(panels, parts, strict=False):
+        for name, (label, colour, style) in PATHS.items():
+            if getattr(part, name, None) is not None:
+                middle = np.median(_chosen(f"paths.{name}", [getattr(part, name)], example), axis=0)
+                drawn = np.where(middle > 0, middle, np.nan)
+                axes.plot(np.arange(len(middle)), drawn, color=colour, ls=style, label=label)
+        axes.set_yscale("log")
+        axes.set_title(", ".join(filter(None, (layer, direction))), fontsize=10)
+        axes.set_xlabel("step t")
+        whole_ticks(axes)
+        plain(axes)
+    batched = example is None and np.ndim(parts[0][2].cell) > 2
+    for axes in panels[: len(parts) : columns]:
+        axes.set_ylabel(f"norm over the units,\n{'median over the batch' if batched else 'one sequence'}", fontsize=9)
+    panels[columns - 1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _norms(part: Step, name: str, example: int | tuple[int, ...] | None) -> np.ndarray:
+    """Norms over the units, `[N, T]` for the N sequences of the batch."""
+    checks.one_of("a field", name, (*PANELS, *(field for field in Step._fields if field not in PANELS)))
+    arrays = [getattr(part, field) for field in PANELS.get(name, (name,)) if getattr(part, field) is not None]
+    if not arrays:
+        raise ValueError(f"flow has no {name}: it is None. Ask for it where the gradients are taken.")
+    return _chosen(f"flow.{name}", arrays, example)
+
+
+def _chosen(name: str, arrays: Sequence[Any], example: int | tuple[int, ...] | None) -> np.ndarray:
+    """Norms over the last axes of arrays taken together, `[N, T]`: of one example, or of all N."""
+    for array in arrays:
+        if np.ndim(array) < 2:
+            raise ValueError(f"{name} has shape {np.shape(array)}, expected [..., T, H].")
+    norms = np.sqrt(sum(np.sum(np.asarray(array).astype(np.float64) ** 2, axis=-1) for array in arrays))  # [..., T]
+    if example is None:
+        return norms.reshape(-1, norms.shape[-1])
+    index, batch = example if isinstance(example, tuple) else (example,), norms.shape[:-1]
+    if len(index) != len(batch) or any(not -size <= n < size for n, size in zip(index, batch, strict=True)):
+        raise ValueError(f"example={example} is not within the batch axes {batch} of {name}.")
+    return norms[index][None]
+
+
+def _letter(name: str) -> str:
+    """A field at step t as mathematics: z_f as z_{f,t}."""
+    letter, *gate = name.split("_")
+    return f"{letter}_{{{','.join([*gate, 't'])}}}"
+
+
+def _batched(part: Step) -> bool:
+    return any(value is not None and np.ndim(value) > 2 for value in part)

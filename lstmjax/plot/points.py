@@ -1,0 +1,97 @@
+"""Where the state stays: fixed and slow points on two principal axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmjax import checks
+from lstmjax.plot.sheet import LINES, Picture, plain, sheet
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+KINDS = (("attracts", LINES[0]), ("one direction drives off", LINES[4]), ("several drive off", LINES[1]))
+"""By the number of eigenvalues outside of the unit circle: 0, 1, more."""
+
+
+def fixed_points(
+    points: Any, *, trajectories: tuple[ArrayLike, ArrayLike] | None = None, slow: float = 1e-6, title: str = ""
+) -> Picture:
+    """Gives the fixed and slow points of a layer, projected on the two principal axes of its states (h, c).
+
+    Args:
+        points: what has h `[N, P]`, c `[N, H]`, speeds `[N]` and eigenvalues `[N, S]`, and perhaps `distinct`
+            `[N]`, as `lstmjax.inside.fixed_points` gives it. Only distinct points are drawn.
+        trajectories: (h `[..., T, P]`, c `[..., T, H]`) of real runs, drawn as thin lines; the axes are then
+            theirs, else those of the points.
+        slow: a point with a speed above this is slow rather than fixed, and drawn hollow.
+        title: above everything.
+
+    Returns:
+        `Picture`, a `matplotlib.figure.Figure`. The colour says whether a point attracts, by the eigenvalues
+        outside of the unit circle; the labels of the axes how much of the variance they show.
+
+    Raises:
+        TypeError: points has not what is needed.
+        ValueError: no point is finite, or trajectories do not fit the points.
+    """
+    for name in ("h", "c", "speeds", "eigenvalues"):
+        if not hasattr(points, name):
+            raise TypeError(f"points is {checks.kind(points)} without .{name}, expected what fixed_points gives.")
+    states = np.concatenate([np.asarray(points.h, np.float64), np.asarray(points.c, np.float64)], axis=-1)
+    speeds, eigenvalues = np.asarray(points.speeds), np.asarray(points.eigenvalues)
+    chosen = np.asarray(getattr(points, "distinct", np.ones(len(states), bool)), bool) & np.isfinite(states).all(
+        axis=-1
+    )
+    if not chosen.any():
+        raise ValueError("points holds no finite point: no search arrived. Try other starts.")
+    runs = None
+    if trajectories is not None:
+        h, c = (np.asarray(part, np.float64) for part in trajectories)
+        if h.ndim < 2 or h.shape[:-1] != c.shape[:-1] or h.shape[-1] + c.shape[-1] != states.shape[-1]:
+            raise ValueError(
+                f"trajectories has shapes {h.shape} and {c.shape}, expected [..., T, {np.shape(points.h)[-1]}] "
+                f"and [..., T, {np.shape(points.c)[-1]}], as the points."
+            )
+        runs = np.concatenate([h, c], axis=-1)
+        runs = runs.reshape(-1, *runs.shape[-2:])  # [N, T, P + H]
+    centre, axes_of, part = _principal(states[chosen] if runs is None else runs.reshape(-1, runs.shape[-1]))
+    figure = sheet(6.6, 4.6, title)
+    axes = figure.subplots()
+    if runs is not None:
+        for run in (runs - centre) @ axes_of:
+            axes.plot(*run.T, color="0.75", linewidth=0.7, zorder=1)
+    at = (states - centre) @ axes_of
+    outside = np.minimum((np.abs(eigenvalues) > 1).sum(axis=-1), 2)
+    for n, (name, colour) in enumerate(KINDS):
+        for hollow in (False, True):
+            here = chosen & (outside == n) & ((speeds > slow) == hollow)
+            if here.any():
+                label = f"{name}, {'slow' if hollow else 'fixed'} ({here.sum()})"
+                face = "white" if hollow else colour
+                axes.scatter(
+                    at[here, 0],
+                    at[here, 1],
+                    s=46,
+                    facecolors=face,
+                    edgecolors=colour,
+                    linewidths=1.5,
+                    label=label,
+                    zorder=3,
+                )
+    axes.set_xlabel(f"first principal axis of (h, c), {part[0]:.0%} of the variance")
+    axes.set_ylabel(f"second, {part[1]:.0%}")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    plain(axes)
+    return figure
+
+
+def _principal(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean, two principal axes as columns, and the parts of the variance along them."""
+    centre = states.mean(axis=0)
+    _, sizes, rows = np.linalg.svd(states - centre, full_matrices=len(states) < 2)
+    variance = np.zeros(states.shape[1])
+    variance[: len(sizes)] = sizes**2
+    return centre, rows[:2].T, variance[:2] / max(variance.sum(), np.finfo(np.float64).tiny)

@@ -1,0 +1,180 @@
+"""What all pictures share: the figure, the colours, and how one sequence is picked from what is given."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from lstmjax import checks
+from lstmjax.types import Bidirectional, Step
+
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe & Ito (2008): told apart by the colour-blind, and in print."""
+
+GATE_COLOURS = MappingProxyType({"i": LINES[0], "f": LINES[1], "g": LINES[2], "o": LINES[3], "c": "#000000"})
+
+NAMES = MappingProxyType(
+    {
+        "i": "input gate i",
+        "f": "forget gate f",
+        "g": "candidate g",
+        "o": "output gate o",
+        "z_i": "pre-activation z_i",
+        "z_f": "pre-activation z_f",
+        "z_g": "pre-activation z_g",
+        "z_o": "pre-activation z_o",
+        "c": "cell state c",
+        "m": "o ⊙ tanh(c)",
+        "h": "output h",
+    }
+)
+"""What the fields of a `Step` are called on an axis."""
+
+UNIT_INTERVAL = ("i", "f", "o")
+"""The fields that lie between 0 and 1; the others have a sign."""
+
+
+MAPS = ("PuOr", "cividis")
+"""Colour maps for the colour-blind: for what has a sign, and for what lies between 0 and 1."""
+
+
+class Picture(Figure):
+    """A figure that notebooks show: made without pyplot, it asks for no display and leaves no state behind."""
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def png(self, dpi: float = 100) -> bytes:
+        """Gives the picture as a PNG file's bytes."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+
+def sheet(width: float, height: float, title: str = "") -> Picture:
+    """Gives an empty picture.
+
+    Args:
+        width, height: in inches.
+        title: above everything.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07)
+    figure = Picture(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def check_step(name: str, step: Any) -> Step:
+    """Gives the step back if it is one layer's, in one direction."""
+    if isinstance(step, Step):
+        return step
+    if isinstance(step, Bidirectional):
+        raise TypeError(
+            f"{name} is a Bidirectional pair, expected the Step of one direction. Pass {name}.forward or .reverse."
+        )
+    if isinstance(step, tuple | list) and step and isinstance(step[0], Step | Bidirectional):
+        raise TypeError(f"{name} is a tuple of {len(step)} layers, expected the Step of one. Pass {name}[0].")
+    raise TypeError(
+        f"{name} is {checks.kind(step)}, expected a Step of arrays [T, H], as lstmjax.inside.trace gives it."
+    )
+
+
+def values(name: str, step: Step, field: str) -> np.ndarray:
+    """Gives a field of a step as a NumPy array of its own floating dtype, or of float32 below that."""
+    checks.one_of("a field", field, Step._fields)
+    value = getattr(step, field)
+    if value is None:
+        there = [other for other in Step._fields if getattr(step, other) is not None]
+        raise ValueError(
+            f"{name}.{field} is None: it was not asked for, or the cell does not have it. "
+            f"There is: {', '.join(there) or 'nothing'}."
+        )
+    value = np.asarray(value)
+    return value if value.dtype == np.float64 else value.astype(np.float32)
+
+
+def one_sequence(name: str, value: Any, example: int | tuple[int, ...] | None) -> np.ndarray:
+    """Gives an array `[T, H]` of `[..., T, H]`.
+
+    Args:
+        name: what the caller calls it.
+        value: the array.
+        example: index of the sequence, an integer for each batch axis; None where there is no batch axis.
+    """
+    value = np.asarray(value)
+    if value.ndim < 2:
+        raise ValueError(f"{name} has shape {value.shape}, expected [T, H]: time and units.")
+    batch = value.shape[:-2]
+    index = () if example is None else example if isinstance(example, tuple) else (example,)
+    if len(index) != len(batch):
+        first = 0 if len(batch) == 1 else (0,) * len(batch)
+        raise ValueError(
+            f"{name} has {len(batch)} batch axes {batch}, and example={example} chooses along {len(index)}. "
+            + (f"Pass example={first} for the first sequence." if batch else "Leave example away.")
+        )
+    for n, size in zip(index, batch, strict=True):
+        if not -size <= n < size:
+            raise ValueError(f"example={example} is outside of the batch axes {batch} of {name}.")
+    return value[index]
+
+
+def span_of(span: tuple[int, int] | None, steps: int) -> tuple[int, int]:
+    """Gives the first step that is shown and the one behind the last."""
+    if span is None:
+        return 0, steps
+    first, behind = span
+    if not 0 <= first < behind <= steps:
+        raise ValueError(f"span={span} is not within the {steps} steps: expected 0 <= first < behind <= {steps}.")
+    return first, behind
+
+
+def layers_of(name: str, tree: Any, has: str) -> Iterator[tuple[str, str, Any]]:
+    """Gives (layer, direction, part) of every part of a layer form; "" where there is one layer, or one direction.
+
+    Args:
+        name: what the caller calls it.
+        tree: a part, a `Bidirectional` pair of parts, or a tuple of either from the bottom up.
+        has: an attribute by which a part is known.
+    """
+    single = isinstance(tree, Bidirectional) or hasattr(tree, has)
+    for n, layer in enumerate((tree,) if single else tuple(tree), start=1):
+        label = "" if single else f"layer {n}"
+        pair = layer._asdict() if isinstance(layer, Bidirectional) else {"": layer}
+        for direction, part in pair.items():
+            if not hasattr(part, has):
+                raise TypeError(
+                    f"{name} holds {checks.kind(part)}, expected something with .{has} for each layer and direction."
+                )
+            yield label, direction, part
+
+
+def limits(field: str, value: np.ndarray) -> tuple[float, float]:
+    """Gives the range of a field's colours: 0 to 1 for gates, else symmetric about 0, at least ±1 for g, m and h."""
+    if field in UNIT_INTERVAL:
+        return 0.0, 1.0
+    finite = value[np.isfinite(value)]
+    largest = float(np.abs(finite).max(initial=0.0)) or 1.0
+    most = 1.0 if field in ("g", "m", "h") and largest <= 1 else largest
+    return -most, most
+
+
+def whole_ticks(axes: Axes, axis: str = "x") -> None:
+    """Puts ticks at whole numbers: a step or a unit has no half."""
+    getattr(axes, f"{axis}axis").set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
+def plain(axes: Axes) -> None:
+    """Takes away what a curve does not need: the frame at the top and on the right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)

@@ -1,0 +1,264 @@
+"""What a layer does over time: all units as heat maps, one unit as curves, beside the input or the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from lstmjax.plot.sheet import (
+    GATE_COLOURS,
+    LINES,
+    MAPS,
+    NAMES,
+    UNIT_INTERVAL,
+    Picture,
+    check_step,
+    limits,
+    one_sequence,
+    plain,
+    sheet,
+    span_of,
+    values,
+    whole_ticks,
+)
+from lstmjax.types import Step
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+MOST_LABELS = 240
+"""Characters that can be read along one axis."""
+
+
+def gates(
+    step: Step,
+    *,
+    fields: Sequence[str] = ("i", "f", "o", "c"),
+    sort: str | ArrayLike | None = "f",
+    criterion: str = "",
+    xs: ArrayLike | None = None,
+    text: Sequence[str] | None = None,
+    marks: Sequence[int] = (),
+    span: tuple[int, int] | None = None,
+    example: int | tuple[int, ...] | None = None,
+    title: str = "",
+) -> Picture:
+    """Gives heat maps of the gates of one layer over the steps of one sequence, a row for each unit.
+
+    Gates are coloured from 0 to 1, what has a sign symmetrically about 0.
+
+    Args:
+        step: `Step` of arrays `[T, H]`, or `[..., T, H]` with `example`.
+        fields: what is shown, one heat map each: names of fields of `Step`.
+        sort: the order of the units, the largest on top: by the mean of a field over the steps shown, by
+            scores `[H]` of your own, or by their numbers (None).
+        criterion: what your scores are, for the label.
+        xs: the input `[T, I]`, shown above; batch axes as those of step.
+        text: T characters or words, written along the steps instead of their numbers.
+        marks: steps at which a line is drawn.
+        span: the first step that is shown and the one behind the last; None: all.
+        example: which sequence of a batch.
+        title: above everything.
+
+    Returns:
+        `Picture`, a `matplotlib.figure.Figure`. The labels of the units are their numbers in the arrays, the
+        first is 0; so is the first step.
+
+    Raises:
+        TypeError: step is not the `Step` of one layer in one direction.
+        ValueError: a field is None or unknown, or sizes do not fit each other.
+    """
+    step = check_step("step", step)
+    if not fields:
+        raise ValueError("fields is empty, expected names of fields of Step, such as ('f', 'c').")
+    shown = {field: one_sequence(f"step.{field}", values("step", step, field), example) for field in fields}
+    steps, hidden = shown[fields[0]].shape[0], _hidden(step)
+    first, behind = span_of(span, steps)
+    order, label = _order(step, sort, criterion, example, slice(first, behind))
+    labels = _labels(text, first, behind, steps)
+    above = None if xs is None else _inputs(xs, example, steps)
+    heights = [*([] if above is None else [0.55]), *(1.0 for _ in fields)]
+    figure = sheet(_width(behind - first, labels), 0.9 + 1.75 * sum(heights), title)
+    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    if above is not None:
+        _draw_input(rows[0], above, first, behind)
+        _draw_marks(rows[0], marks, first, behind)
+    for axes, (field, value) in zip(rows[len(heights) - len(shown) :], shown.items(), strict=True):
+        projected = field == "h" and value.shape[1] != hidden
+        units = np.arange(value.shape[1]) if projected or order is None else order
+        low, high = limits(field, value[first:behind])
+        image = axes.imshow(
+            value[first:behind, units].T,
+            aspect="auto",
+            cmap=MAPS[field in UNIT_INTERVAL],
+            vmin=low,
+            vmax=high,
+            extent=(first - 0.5, behind - 0.5, value.shape[1] - 0.5, -0.5),
+        )
+        places = np.unique(np.linspace(0, len(units) - 1, len(units) if len(units) <= 12 else 8).round().astype(int))
+        axes.set_yticks(places, [str(units[place]) for place in places], fontsize=8)
+        axes.set_title(NAMES[field], fontsize=10, loc="left", pad=3)
+        axes.set_ylabel("number of the projected h" if projected else label, fontsize=9)
+        figure.colorbar(image, ax=axes, pad=0.01, aspect=14)
+        _draw_marks(axes, marks, first, behind)
+    _draw_steps(rows[-1], labels, first, behind)
+    return figure
+
+
+def unit(
+    step: Step,
+    unit: int,
+    *,
+    fields: Sequence[str] | None = None,
+    xs: ArrayLike | None = None,
+    text: Sequence[str] | None = None,
+    marks: Sequence[int] = (),
+    span: tuple[int, int] | None = None,
+    example: int | tuple[int, ...] | None = None,
+    title: str = "",
+) -> Picture:
+    """Gives the tracks of one unit over the steps of one sequence: its gates, and below what it holds and gives.
+
+    Args:
+        step: `Step` of arrays `[T, H]`, or `[..., T, H]` with `example`.
+        unit: number of the unit; the first is 0.
+        fields: names of fields of `Step`. None: those of i, f, o, g, c and m that are there.
+        xs: the input `[T, I]`, shown above; batch axes as those of step.
+        text: T characters or words, written along the steps instead of their numbers.
+        marks: steps at which a line is drawn.
+        span: the first step that is shown and the one behind the last; None: all.
+        example: which sequence of a batch.
+        title: above everything; "": the number of the unit.
+
+    Returns:
+        `Picture`: one panel for i, f, o between 0 and 1, one for each of the others.
+
+    Raises:
+        TypeError: step is not the `Step` of one layer in one direction.
+        ValueError: a field is None or unknown, there is no such unit, or sizes do not fit each other.
+    """
+    step = check_step("step", step)
+    if fields is None:
+        fields = [field for field in ("i", "f", "o", "g", "c", "m") if getattr(step, field) is not None]
+    if not fields:
+        raise ValueError("step has none of i, f, o, g, c and m, and fields names no other. Pass fields=('h',), say.")
+    tracks = {}
+    for field in fields:
+        value = one_sequence(f"step.{field}", values("step", step, field), example)
+        if not 0 <= unit < value.shape[1]:
+            raise ValueError(f"unit is {unit}, but step.{field} has units 0 to {value.shape[1] - 1}.")
+        tracks[field] = value[:, unit]
+    steps = len(tracks[fields[0]])
+    first, behind = span_of(span, steps)
+    labels = _labels(text, first, behind, steps)
+    above = None if xs is None else _inputs(xs, example, steps)
+    together = [field for field in fields if field in UNIT_INTERVAL]
+    panels = [*([together] if together else []), *([field] for field in fields if field not in UNIT_INTERVAL)]
+    heights = [*([] if above is None else [0.7]), *(1.3 if panel == together else 0.8 for panel in panels)]
+    figure = sheet(_width(behind - first, labels), 0.9 + 1.3 * sum(heights), title or f"unit {unit}")
+    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    if above is not None:
+        _draw_input(rows[0], above, first, behind)
+        _draw_marks(rows[0], marks, first, behind)
+    at = np.arange(first, behind)
+    for axes, panel in zip(rows[len(heights) - len(panels) :], panels, strict=True):
+        for field in panel:
+            axes.plot(at, tracks[field][first:behind], color=GATE_COLOURS.get(field, LINES[5]), label=field)
+        if panel == together:
+            axes.set_ylim(-0.03, 1.03)
+            axes.set_ylabel("gate")
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+        else:
+            axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+            axes.set_ylabel(NAMES[panel[0]].replace(" ", "\n", 1) if panel[0] != "m" else NAMES["m"])
+        axes.yaxis.label.set_size(9)
+        plain(axes)
+        _draw_marks(axes, marks, first, behind)
+    _draw_steps(rows[-1], labels, first, behind)
+    figure.align_ylabels(list(rows))
+    return figure
+
+
+def _order(
+    step: Step, sort: Any, criterion: str, example: int | tuple[int, ...] | None, span: slice
+) -> tuple[np.ndarray | None, str]:
+    """The units from the top down, and the label that says why so."""
+    if sort is None:
+        return None, "unit"
+    if isinstance(sort, str):
+        scores = one_sequence(f"step.{sort}", values("step", step, sort), example)[span].mean(axis=0)
+        return np.argsort(-scores, kind="stable"), f"unit, sorted by mean {sort}"
+    scores, hidden = np.asarray(sort), _hidden(step)
+    if scores.shape != (hidden,):
+        raise ValueError(f"sort has shape {scores.shape}, expected ({hidden},): a score for each unit of step.")
+    return np.argsort(-scores, kind="stable"), f"unit, sorted by {criterion or 'score'}"
+
+
+def _hidden(step: Step) -> int:
+    """H; that of h, which may be projected, only where there is nothing else."""
+    return next(value for value in step if value is not None).shape[-1]
+
+
+def _inputs(xs: ArrayLike, example: int | tuple[int, ...] | None, steps: int) -> np.ndarray:
+    value = one_sequence("xs", xs, example)
+    if value.shape[0] != steps:
+        raise ValueError(f"xs has {value.shape[0]} steps, but step has {steps}.")
+    return value
+
+
+def _labels(text: Sequence[str] | None, first: int, behind: int, steps: int) -> list[str] | None:
+    if text is None:
+        return None
+    if len(text) != steps:
+        raise ValueError(f"text has {len(text)} characters or words, but step has {steps} steps: one each.")
+    if behind - first > MOST_LABELS:
+        raise ValueError(
+            f"text would write {behind - first} labels along one axis, more than {MOST_LABELS} cannot be read. "
+            f"Pass a span, such as span=({first}, {first + MOST_LABELS})."
+        )
+    return ["␣" if label == " " else label.replace("\n", "↵") for label in text[first:behind]]
+
+
+def _width(steps: int, labels: list[str] | None) -> float:
+    return 9.0 if labels is None else min(max(9.0, 1.8 + 0.1 * steps), 26.0)
+
+
+def _draw_input(axes: Axes, xs: np.ndarray, first: int, behind: int) -> None:
+    """A few features as curves, many as an image."""
+    if xs.shape[1] <= 4:
+        for k, colour in zip(range(xs.shape[1]), LINES, strict=False):
+            axes.plot(np.arange(first, behind), xs[first:behind, k], color=colour, linewidth=1, label=f"x{k}")
+        plain(axes)
+        if xs.shape[1] > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+        axes.set_ylabel("input x", fontsize=9)
+    else:
+        extent = (first - 0.5, behind - 0.5, xs.shape[1] - 0.5, -0.5)
+        axes.imshow(xs[first:behind].T, aspect="auto", cmap="Greys", extent=extent)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.tick_params(axis="y", labelsize=8)
+        axes.set_ylabel("input,\nfeature", fontsize=9)
+
+
+def _draw_marks(axes: Axes, marks: Sequence[int], first: int, behind: int) -> None:
+    for mark in marks:
+        if not first <= mark < behind:
+            raise ValueError(f"marks has step {mark}, but steps {first} to {behind - 1} are shown.")
+        axes.axvline(mark, color="white", linewidth=1.2)  # so that the dashes stand out on dark and on light
+        axes.axvline(mark, color="black", linestyle=(0, (4, 3)), linewidth=1.2)
+
+
+def _draw_steps(axes: Axes, labels: list[str] | None, first: int, behind: int) -> None:
+    axes.set_xlim(first - 0.5, behind - 0.5)
+    if labels is None:
+        whole_ticks(axes)
+        axes.set_xlabel("step t")
+        return
+    words = any(len(label) > 1 for label in labels)
+    axes.set_xticks(range(first, behind), labels, fontsize=9, rotation=90 if words else 0, fontfamily="monospace")
+    axes.tick_params(axis="x", length=2, pad=2)
+    axes.set_xlabel("step t, by its word" if words else "step t, by its character")
