@@ -367,6 +367,7 @@ assert "matplotlib" not in sys.modules
 assert "plot" in dir(lstmjax)
 figure = lstmjax.plot.cell_diagram(input=2, hidden=3)
 figure.png(dpi=20)
+lstmjax.plot.summary({})
 print(sorted({"matplotlib.pyplot", "IPython", "treescope", "flax", "optax"} & set(sys.modules)))
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

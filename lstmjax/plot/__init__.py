@@ -13,6 +13,8 @@ from lstmjax.plot.curves import curves
 from lstmjax.plot.diagram import cell_diagram
 from lstmjax.plot.functions import activations, gradient_survival
 from lstmjax.plot.gradients import gradient_flow, gradient_paths
+from lstmjax.plot.names import summary
+from lstmjax.plot.notebook import rich, show
 from lstmjax.plot.points import fixed_points
 from lstmjax.plot.population import learning, saturation
 from lstmjax.plot.sheet import Picture
@@ -30,7 +32,10 @@ __all__ = [
     "gradient_paths",
     "gradient_survival",
     "learning",
+    "rich",
     "saturation",
+    "show",
     "spectrum",
+    "summary",
     "unit",
 ]

@@ -1,0 +1,173 @@
+"""What parameters, states and traces hold, in words: each array with its axes named, and its range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.networks import Dense, NetworkParams
+from lstmjax.types import Bidirectional, GateParams, LSTMParams, Norms, Step
+
+NORM: dict[str, tuple[str, ...]] = {name: ("H",) if name.startswith("c") else ("G", "H") for name in Norms._fields}
+
+AXES: MappingProxyType[type, dict[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        LSTMParams: {
+            "w_x": ("I", "G", "H"),
+            "w_h": ("P", "G", "H"),
+            "b": ("G", "H"),
+            "b_h": ("G", "H"),
+            "w_p": ("H", "P"),
+            "w_c": ("K", "H"),
+            "w_r": ("3H", "3", "H"),
+        },
+        GateParams: {"w_x": ("I", "H"), "w_h": ("P", "H"), "b": ("H",), "b_h": ("H",), "w_c": ("H",)},
+        Norms: NORM,
+        Dense: {"w": ("P", "O"), "b": ("O",)},
+        Step: {name: ("B", "T", "P" if name == "h" else "H") for name in Step._fields},
+    }
+)
+"""The last axes of the arrays of each class, as `types.py` names them."""
+
+STATE = ("h", "c", "i", "f", "o")
+"""What stands in a state, in this order."""
+
+OURS = (LSTMParams, GateParams, Norms, Dense, Step, Bidirectional, NetworkParams)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array with numbers in it: no tracer, and no shape alone."""
+    return isinstance(value, np.ndarray) or (isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer))
+
+
+def is_state(value: Any) -> bool:
+    """Whether a value is a state: a plain tuple of h, c and the gates that a cell feeds back."""
+    return type(value) is tuple and 2 <= len(value) <= len(STATE) and all(map(is_array, value))
+
+
+def is_ours(node: Any) -> bool:
+    """Whether a node is a class of ours, a state, or a tuple or list of such."""
+    listed = type(node) in (tuple, list) and len(node) > 0 and all(map(is_ours, node))
+    return isinstance(node, OURS) or is_state(node) or listed
+
+
+def children(node: Any) -> Iterator[tuple[str, str, Any]]:
+    """Gives (name, path, value) of what a node holds and is not None."""
+    if is_state(node):
+        yield from ((name, f"[{n}]", value) for n, (name, value) in enumerate(zip(STATE, node, strict=False)))
+    elif hasattr(node, "_fields"):
+        yield from ((name, f".{name}", value) for name, value in node._asdict().items() if value is not None)
+    elif isinstance(node, tuple | list):
+        yield from ((f"[{n}]", f"[{n}]", value) for n, value in enumerate(node))
+    elif isinstance(node, dict):
+        yield from ((str(key), f"[{key!r}]", value) for key, value in node.items())
+
+
+def title(node: Any) -> str:
+    """Gives what a node is, and how many parameters it has if it is parameters."""
+    if is_state(node):
+        return f"state ({', '.join(name for name, _, _ in children(node))})"
+    name = (
+        type(node).__name__ if not isinstance(node, tuple | list) or hasattr(node, "_fields") else f"{len(node)} layers"
+    )
+    arrays = [leaf for leaf in jax.tree.leaves(node) if is_array(leaf)]
+    if isinstance(node, LSTMParams) and node.w_x.ndim == 3:
+        name += f": {node.input_size} features into {node.hidden_size} units"
+    if isinstance(node, Step | Bidirectional) and not _holds(node, LSTMParams):
+        return name
+    if isinstance(node, OURS) or _holds(node, LSTMParams):
+        return f"{name}, {sum(leaf.size for leaf in arrays):,} parameters"
+    return name
+
+
+def _holds(node: Any, kind: type) -> bool:
+    leaves = jax.tree.leaves(node, is_leaf=lambda value: isinstance(value, kind))
+    return any(isinstance(leaf, kind) for leaf in leaves)
+
+
+def axes_of(node: Any, name: str, array: Any) -> tuple[str, ...]:
+    """Gives the letter of each axis of an array in a node; "" for one that has no name."""
+    letters = ("B", "P" if name == "h" else "H") if is_state(node) else AXES.get(type(node), {}).get(name, ())
+    if letters and not _projected(node):
+        letters = tuple("H" if letter == "P" and not isinstance(node, Dense) else letter for letter in letters)
+    here = letters[max(len(letters) - array.ndim, 0) :]
+    return ("",) * (array.ndim - len(here)) + here
+
+
+def _projected(node: Any) -> bool:
+    if isinstance(node, LSTMParams):
+        return node.w_p is not None
+    if isinstance(node, Step) or is_state(node):
+        h, c = (node.h, node.c) if isinstance(node, Step) else node[:2]
+        return h is not None and c is not None and h.shape[-1] != c.shape[-1]
+    return isinstance(node, GateParams) and node.w_h.shape[-2] != node.w_h.shape[-1]
+
+
+def shape_of(axes: tuple[str, ...], array: Any) -> str:
+    """Gives a shape with its axes' letters, such as (I 5, G 4, H 256)."""
+    parts = [
+        f"{letter} {n}" if letter and letter != str(n) else str(n) for letter, n in zip(axes, array.shape, strict=True)
+    ]
+    return f"({', '.join(parts)})"
+
+
+def numbers(array: Any) -> str:
+    """Gives the range, mean and spread of an array's numbers, or of their magnitudes if they are complex."""
+    if not array.size:
+        return "empty"
+    if not jnp.issubdtype(array.dtype, jnp.number):
+        return ""  # flags, random keys, text
+    complex_ = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    value = np.abs(np.asarray(array)) if complex_ else np.asarray(array).astype(np.float64)
+    finite = value[np.isfinite(value)]
+    said = []
+    if finite.size:
+        said.append(f"{finite.min():.3g} to {finite.max():.3g}, mean {finite.mean():.3g} ± {finite.std():.2g}")
+    if finite.size < value.size:
+        said.append(f"{value.size - finite.size:,} not finite")
+    return ("magnitudes " if complex_ else "") + ", ".join(said)
+
+
+def summary(tree: Any) -> str:
+    """Gives parameters, a state or a trace as lines of text: each array with its axes, dtype, range, mean and spread.
+
+    Args:
+        tree: `LSTMParams`, `NetworkParams`, a state, a `Step`, or any tree of such.
+
+    >>> import jax.numpy as jnp
+    >>> print(summary(LSTMParams(jnp.ones((5, 4, 3)), jnp.zeros((3, 4, 3)))))
+    LSTMParams: 5 features into 3 units, 96 parameters
+      w_x  (I 5, G 4, H 3)  float32  1 to 1, mean 1 ± 0
+      w_h  (H 3, G 4, H 3)  float32  0 to 0, mean 0 ± 0
+    """
+    rows = list(_rows("", tree, 0))
+    widths = [max((len(row[k]) for row in rows if len(row) > 1), default=0) for k in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), *row[3:]]) for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _rows(name: str, node: Any, depth: int) -> Iterator[tuple[str, ...]]:
+    indent = "  " * depth
+    label = f"{indent}{name}: " if name else indent
+    below = list(children(node))
+    if not below:
+        yield (f"{label}{leaf(node, ('',) * np.ndim(node))}",) if is_array(node) else (f"{label}{node!r}",)
+        return
+    yield (f"{label}{title(node)}",)
+    for child, _, value in below:
+        if is_array(value):
+            yield (f"{indent}  {child}", shape_of(axes_of(node, child, value), value), str(value.dtype), numbers(value))
+        else:
+            yield from _rows(child, value, depth + 1)
+
+
+def leaf(array: Any, axes: tuple[str, ...]) -> str:
+    """Gives an array in one line: shape with letters, dtype, range, mean and spread."""
+    return f"{shape_of(axes, array)}  {array.dtype}  {numbers(array)}".rstrip()
