@@ -52,6 +52,16 @@ def test_gates_are_coloured_from_0_to_1_and_what_has_a_sign_about_0(step):
         np.testing.assert_allclose(limits[field][0], (-size, size))
 
 
+def test_a_few_large_numbers_do_not_leave_the_others_pale(step, draw):
+    c = draw.uniform(-1, 1, (100, H)).astype(np.float32)
+    c[3, 2] = -50
+    figure = plot.gates(NOTHING._replace(c=c), fields=("c",), sort="c")
+    low, high = maps(figure)[0].get_clim()
+    assert 0.9 < -low == high <= 1
+    assert maps(figure)[0].colorbar.extend == "both"
+    assert maps(plot.gates(step, fields=("c",), example=0))[0].colorbar.extend == "neither"
+
+
 def test_the_order_of_the_units_is_as_asked(step, draw):
     scores = draw.normal(size=H)
     one = jax.tree.map(lambda a: a[2], step)

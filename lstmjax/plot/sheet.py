@@ -159,14 +159,22 @@ def layers_of(name: str, tree: Any, has: str) -> Iterator[tuple[str, str, Any]]:
             yield label, direction, part
 
 
-def limits(field: str, value: np.ndarray) -> tuple[float, float]:
-    """Gives the range of a field's colours: 0 to 1 for gates, else symmetric about 0, at least ±1 for g, m and h."""
+def limits(field: str, value: np.ndarray, part: float = 1) -> tuple[float, float]:
+    """Gives the range of a field's colours: 0 to 1 for gates, else symmetric about 0, ±1 for g, m and h.
+
+    Args:
+        field: its name.
+        value: its numbers.
+        part: where there is no such bound, how many of the numbers lie within the range.
+    """
     if field in UNIT_INTERVAL:
         return 0.0, 1.0
     finite = value[np.isfinite(value)]
     largest = float(np.abs(finite).max(initial=0.0)) or 1.0
-    most = 1.0 if field in ("g", "m", "h") and largest <= 1 else largest
-    return -most, most
+    if field in ("g", "m", "h") and largest <= 1:
+        return -1.0, 1.0
+    most = float(np.quantile(np.abs(finite), part, method="higher")) if part < 1 and finite.size else largest
+    return -(most or largest), most or largest
 
 
 def whole_ticks(axes: Axes, axis: str = "x") -> None:

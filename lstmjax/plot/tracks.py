@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MOST_LABELS = 240
 """Characters that can be read along one axis."""
 
+COLOURED = 0.995
+"""The part of the numbers that have a colour of their own; a few large ones would leave the others pale."""
+
 
 def gates(
     step: Step,
@@ -49,7 +52,8 @@ def gates(
 ) -> Picture:
     """Gives heat maps of the gates of one layer over the steps of one sequence, a row for each unit.
 
-    Gates are coloured from 0 to 1, what has a sign symmetrically about 0.
+    Gates are coloured from 0 to 1, what has a sign symmetrically about 0. Where that has no bound, the largest
+    0.5% have the colour of the end, and the colour bar is pointed.
 
     Args:
         step: `Step` of arrays `[T, H]`, or `[..., T, H]` with `example`.
@@ -90,7 +94,7 @@ def gates(
     for axes, (field, value) in zip(rows[len(heights) - len(shown) :], shown.items(), strict=True):
         projected = field == "h" and value.shape[1] != hidden
         units = np.arange(value.shape[1]) if projected or order is None else order
-        low, high = limits(field, value[first:behind])
+        low, high = limits(field, value[first:behind], COLOURED)
         image = axes.imshow(
             value[first:behind, units].T,
             aspect="auto",
@@ -103,7 +107,8 @@ def gates(
         axes.set_yticks(places, [str(units[place]) for place in places], fontsize=8)
         axes.set_title(NAMES[field], fontsize=10, loc="left", pad=3)
         axes.set_ylabel("number of the projected h" if projected else label, fontsize=9)
-        figure.colorbar(image, ax=axes, pad=0.01, aspect=14)
+        beyond = field not in UNIT_INTERVAL and bool((np.abs(value[first:behind]) > high).any())
+        figure.colorbar(image, ax=axes, pad=0.01, aspect=14, extend="both" if beyond else "neither")
         _draw_marks(axes, marks, first, behind)
     _draw_steps(rows[-1], labels, first, behind)
     return figure
