@@ -22,6 +22,7 @@ from lstmjax import (
     stacked,
 )
 from lstmjax.convert import ConvertError, from_onnx, read_onnx, to_onnx
+from lstmjax.inside import Fix
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -127,10 +128,10 @@ def test_the_state_goes_in_and_out(operator):
 
 @pytest.mark.parametrize("sequences", [False, True])
 def test_networks(sequences):
-    """Head, residual connections, zoneout as it is at evaluation, scaling, probabilities, words in the file."""
+    """Head, residual connections, wrappers as they are at evaluation, scaling, probabilities, words in the file."""
     params = drawn(jax.eval_shape(lambda: init_network(jax.random.key(0), I, H, 7, 3)))
     offset, scale = np.array([1.0, -2.0]), np.array([3.0, 0.5])
-    wrappers = (Zoneout(0.1, 0.2),)
+    wrappers = (Fix("f", 0.7, units=(1,), layer=1), Zoneout(0.1, 0.2))
     how = {"residual": True, "wrappers": wrappers, "return_sequences": sequences}
     model = to_onnx(
         params, **how, lengths=True, scaling=(offset, scale), readout="softmax", metadata={"classes": "a b"}

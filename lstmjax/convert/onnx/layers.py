@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,8 @@ from lstmjax.convert.onnx.graph import Name
 from lstmjax.convert.onnx.operator import lstm_nodes, unsaid
 from lstmjax.convert.onnx.scan import scan_node
 from lstmjax.convert.onnx.shared import Shared, step_numbers
-from lstmjax.stack import Layers, check_fits, directions, naming
+from lstmjax.stack import Layers, check_fits, directions, naming, placed
+from lstmjax.types import Bidirectional
 
 
 class Layer(NamedTuple):
@@ -50,7 +52,10 @@ def layer_nodes(shared: Shared, n: int, layer: Any, xs: Name) -> Layer:
     if shared.operator == "lstm" and reasons:
         raise ConvertError(f"layer {n}: the operator LSTM has no word for {reasons[0]}; pass operator='scan'")
     if shared.operator == "scan" or reasons or (shared.operator == "auto" and shared.dtype != np.float32):
-        runs = [scan_node(shared, part, xs, way, k == 1) for k, (part, way) in enumerate(zip(parts, ways, strict=True))]
+        runs = [
+            scan_node(_placed(shared, n, direction), part, xs, way, direction == "reverse")
+            for direction, part, way in zip(Bidirectional._fields, parts, ways, strict=False)
+        ]
     else:
         runs = lstm_nodes(shared, parts, xs, ways)
     states: list[tuple[Name, int, Name]] = []
@@ -58,6 +63,10 @@ def layer_nodes(shared: Shared, n: int, layer: Any, xs: Name) -> Layer:
         states += zip([way + word for word in shared.words], shared.sizes(part), run.ends, strict=True)
     ys, last = (_merged(shared, names) for names in ([run.ys for run in runs], [run.ends[0] for run in runs]))
     return Layer(ys, last, states)
+
+
+def _placed(shared: Shared, n: int, direction: str) -> Shared:
+    return replace(shared, wrappers=placed(shared.wrappers, n, shared.pairs, direction))
 
 
 def _merged(shared: Shared, names: list[Name]) -> Name:

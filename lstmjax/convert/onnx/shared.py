@@ -27,6 +27,7 @@ class Shared:
     merge: str
     lengths: bool
     state: bool
+    pairs: tuple[bool, ...]  # which layers have two directions
 
     @property
     def words(self) -> tuple[str, ...]:

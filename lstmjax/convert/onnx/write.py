@@ -92,7 +92,10 @@ def to_onnx(
     if readout is not None and network is None:
         raise ConvertError(f"readout is {readout!r}, but layers give no logits; pass NetworkParams, which have a head")
     sequences = network is None if return_sequences is None else return_sequences
-    shared = Shared(Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state)
+    pairs = tuple(len(directions(layer)) == 2 for layer in layers)
+    shared = Shared(
+        Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state, pairs
+    )
     graph, dtype, axes = shared.graph, shared.dtype, ["time", "batch"] if time_major else ["batch", "time"]
     check_layers(shared, layers)
     width = directions(layers[0])[0].input_size
