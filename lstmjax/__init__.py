@@ -4,8 +4,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstmjax import inside as inside
     from lstmjax import plot as plot
     from lstmjax.api import *
+    from lstmjax.inside import fixed_points, trace
     from lstmjax.replica import verify
 
 __version__ = "0.1.0"
@@ -31,6 +33,7 @@ __all__ = [
     "clip_inputs",
     "emitted",
     "find_cell",
+    "fixed_points",
     "from_concatenated",
     "init_network",
     "init_params",
@@ -41,15 +44,16 @@ __all__ = [
     "shapes",
     "stacked",
     "to_concatenated",
+    "trace",
     "verify",
 ]
 
 
-ELSEWHERE = {"verify": "lstmjax.replica"}
+ELSEWHERE = {"fixed_points": "lstmjax.inside", "trace": "lstmjax.inside", "verify": "lstmjax.replica"}
 """Names that are loaded by themselves, each with what it brings along."""
 
-PACKAGES = ("plot",)
-"""Packages that load when they are named; `*` leaves them, since they bring more than JAX."""
+PACKAGES = ("inside", "plot")
+"""Packages that load when they are named; `*` leaves them, since pictures bring more than JAX."""
 
 
 def __getattr__(name: str) -> Any:
