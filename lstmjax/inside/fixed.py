@@ -70,13 +70,14 @@ def fixed_points(
         x: the input that stays, `[I]`; for several use vmap.
         starts: (h `[N, P]`, c `[N, H]`), states to start from; those of real runs find what these runs pass by.
         iterations: how many steps of the search at most.
-        tolerance: the search ends where q is no larger; None: the square of the dtype's rounding.
+        tolerance: the search ends where q is no larger; None: what rounding leaves, S times its square.
         same: points no further apart than this in any number are one; see `distinct_points`.
         cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
 
     Returns:
-        `FixedPoints`: states, speeds, eigenvalues, spectral radius, and which are distinct. A search that did not
-        arrive is told by its speed; NaN where the start was not finite. Half precision is computed in float32.
+        `FixedPoints`: states, speeds, eigenvalues, spectral radius, and which are distinct. Not every search arrives;
+        `points.distinct & (points.speeds < 1e-12)` are those that did. NaN where the start was not finite. Half
+        precision is computed in float32.
 
     Raises:
         ValueError: x or starts do not fit the parameters.
@@ -96,7 +97,7 @@ def fixed_points(
     xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
     how, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
     if tolerance is None:
-        tolerance = float(jnp.finfo(arrays[1].dtype).eps) ** 2
+        tolerance = sum(a.shape[-1] for a in arrays[2]) * float(jnp.finfo(arrays[1].dtype).eps) ** 2
     return _search(arrays, tolerance, same, iterations=iterations, **how)
 
 

@@ -86,8 +86,8 @@ def gradient_paths(
         loss: `loss(outputs)` -> one number, as for `gradient_flow`.
         return_sequences: as for `gradient_flow`.
         reverse: for `LSTMParams` only. "Next" and "before" are then in the order of processing.
-        state, lengths, mask, merge, residual, cell: as for `lstm`, `stacked` or `network`. There are no wrappers: one
-            that changes c would open paths of its own.
+        state, lengths, mask, merge, residual, cell: as for `lstm`, `stacked` or `network`. There are no wrappers, since
+            one that changes c opens paths of its own, and no resets; `gradient_flow` takes both.
 
     Returns:
         `GradientPaths` in the form that `trace` has: one; for layers and networks a tuple with one for each layer, a
@@ -136,7 +136,8 @@ def gradient_spans(
             `gradient_paths`.
 
     Returns:
-        `GradientSpans` in the form that `trace` has. Both are ∂L/∂c_s at s, and zero at steps processed after it.
+        `GradientSpans` in the form that `trace` has. Both are ∂L/∂c_s at s, and zero at steps processed after it;
+        all zero where s is not valid.
 
     Raises:
         ValueError: loss gives no single number, or an argument does not fit the others.
@@ -263,7 +264,7 @@ def _spans(run: _Run, at: Array | None, cell: Cell) -> GradientSpans:
         return jnp.where(valid[..., None], back, arriving), found
 
     steps = (source, run.valid, run.steps, _c_before(run))
-    _, alone = jax.lax.scan(body, jnp.zeros_like(source[0]), steps, reverse=True)
+    _, alone = jax.lax.scan(body, jnp.zeros(source.shape[1:], source.dtype), steps, reverse=True)
 
     def c(added: Array) -> Array:
         added = NONE._replace(c=added)
@@ -291,7 +292,7 @@ def _held(values: Array, valid: Array, first: Array | None = None, reverse: bool
         value, valid = now
         return jnp.where(valid[..., None], value, last), last
 
-    start = jnp.zeros_like(values[0]) if first is None else jnp.broadcast_to(first, values.shape[1:])
+    start = jnp.broadcast_to(jnp.zeros((), values.dtype) if first is None else first, values.shape[1:])
     return jax.lax.scan(body, start, (values, valid), reverse=reverse)[1]
 
 
