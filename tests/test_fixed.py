@@ -87,6 +87,25 @@ def test_a_bistable_unit_has_three_points_and_the_middle_one_drives_off():
     np.testing.assert_allclose(points.radius[at], 0.5 + 2 * o, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_slow_point_is_where_two_fixed_points_have_vanished():
+    """With a bias of g the two points below 0 meet and are gone; the state still passes there slowly."""
+    bias, o = 1.35, sigmoid(2.0)
+
+    def moved(c):
+        return 0.5 * c + 0.5 * np.tanh(4 * o * np.tanh(c) + bias) - c
+
+    (known,) = roots(moved, np.linspace(-3, 3.01, 400))
+    params = bistable()._replace(b=jnp.array([[0.0], [0.0], [bias], [2.0]]))
+    c = np.array([[-0.6], [2.0]])
+    points = fixed_points(params, np.zeros(1), (o * np.tanh(c), c))
+    np.testing.assert_allclose(points.c[1], known, rtol=1e-10)
+    assert points.speeds[1] < 1e-28
+    assert 1e-6 < points.speeds[0] < 0.1
+    assert points.c[0] < 0
+    np.testing.assert_allclose(points.eigenvalues[0, 0], 1.0, atol=1e-6)
+
+
 @pytest.mark.parametrize("cell", ["vanilla", "projection", "fgr", "layer_norm_carried"])
 @pytest.mark.usefixtures("x64")
 def test_eigenvalues_are_those_of_the_oracles_step(cell):

@@ -75,6 +75,15 @@ def test_spans_are_the_products_of_their_steps(reverse):
     assert_close(nothing, jnp.broadcast_to(jnp.eye(2 * H), (B, 2 * H, 2 * H)))
 
 
+def test_a_wrapper_may_bring_what_it_would_draw():
+    params, xs, state = drawn("vanilla")
+    kept = np.random.default_rng(1).random((T, B, H)) < 0.5
+    found = step_jacobians(params, xs, state, wrappers=((Zoneout(0.0, 0.5), (None, (None, jnp.asarray(kept)))),))
+    rows = np.asarray(found)[:, :, H:].transpose(1, 0, 2, 3)[kept]  # of the c that stay as they were
+    identity = np.broadcast_to(np.eye(2 * H)[H:], (T, B, H, 2 * H))[kept]
+    np.testing.assert_array_equal(rows, identity)
+
+
 def test_jacobians_under_jit_vmap_and_without_batch_axes():
     rng = np.random.default_rng(3)
     params = draw_params(rng, I, H, dtype=jnp.float32)

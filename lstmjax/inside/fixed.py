@@ -2,7 +2,9 @@ r"""Fixed and slow points: where the state stays while the input stays.
 
 Under a constant input the step is a map F of the state s = (h, c). Where q(s) = ½ ‖F(s, x) − s‖² is 0 the state
 stays for ever; where it is small but not 0 it stays for long (Sussillo & Barak 2013). What happens near such a point
-the eigenvalues of dF/ds say: a magnitude below 1 draws back, above 1 drives off, near 1 remembers.
+the eigenvalues of dF/ds say: a magnitude below 1 draws back, above 1 drives off, near 1 remembers. A slow point is a
+minimum of q above 0, and there one eigenvalue is 1, since (dF/ds − 1)ᵀ (F(s, x) − s) = 0: what two fixed points leave
+behind where they have met and vanished.
 """
 
 from __future__ import annotations
@@ -56,14 +58,14 @@ def fixed_points(
     *,
     iterations: int = 100,
     tolerance: float | None = None,
-    same: float = 1e-4,
+    same: float = 1e-3,
     cell: Cell | str = VANILLA,
     wrappers: tuple[Wrapper, ...] = (),
 ) -> FixedPoints:
     """Gives the fixed and slow points of the step under a constant input, sought from many starts.
 
     Each start walks down q(s) = ½ ‖F(s, x) − s‖² by the method of Levenberg and Marquardt (Marquardt 1963), which
-    close to a fixed point converges as Newton's does, stable point or not. q may have minima above 0: look at `speeds`.
+    close to a fixed point converges as Newton's does, stable point or not; `speeds` tells the slow from the fixed.
 
     Args:
         params: `LSTMParams`, one layer in one direction.
@@ -101,7 +103,7 @@ def fixed_points(
     return _search(arrays, tolerance, same, iterations=iterations, **how)
 
 
-def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1e-4) -> Array:
+def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1e-3) -> Array:
     """Gives which points are the slowest of their kind, bool `[N]`.
 
     Taken in the order of their speeds, a point is distinct if no distinct one is within `same` of it in every number.
