@@ -12,6 +12,7 @@ from lstmjax.inside.products import singular_values
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.statistics import Gates, GateStatistics, gate_statistics, saturation
 from lstmjax.inside.trace import trace
+from lstmjax.inside.units import Question, Separation, Unit, rank_units, separation, separation_over
 
 __all__ = [
     "MAXIMA",
@@ -25,10 +26,13 @@ __all__ = [
     "GradientPaths",
     "GradientSpans",
     "Intervention",
+    "Question",
     "Reduce",
     "Sample",
     "Scale",
+    "Separation",
     "Survival",
+    "Unit",
     "ablation",
     "derivatives",
     "distinct_points",
@@ -42,9 +46,12 @@ __all__ = [
     "hessian_vector_product",
     "lyapunov_spectrum",
     "norms",
+    "rank_units",
     "retained",
     "retention",
     "saturation",
+    "separation",
+    "separation_over",
     "singular_values",
     "state_jacobian",
     "step_jacobians",
