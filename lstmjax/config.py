@@ -10,7 +10,8 @@ import json
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -71,6 +72,10 @@ class Model(Section):
     """Preset of initial values."""
     forget_bias: float | None = None
     """Initial bias of the forget gate; None: as the preset has it."""
+    input_bias: float | None = None
+    """Initial bias of the input gate of each layer's first unit; None: as the preset has it."""
+    input_bias_step: float = 0.0
+    """How much the input gate's initial bias differs from one unit to the next."""
     residual: bool = False
     """Add what enters a layer to what it gives, from the second layer on."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -92,11 +97,36 @@ class Model(Section):
         return "float64" in (self.dtype, self.param_dtype)
 
 
+class Source(NamedTuple):
+    """One row: what a kind of data leaves nothing to say about."""
+
+    reason: str  # the beginning of a message
+    refuses: tuple[str, ...]  # keys of `data` that do not apply
+    endless: bool = False  # every training batch is new, so that there are no epochs
+
+
+BUILT_IN = MappingProxyType(
+    {
+        "digits": Source(
+            "the digits bring their validation and test part, their 8 steps and their scale (pixels / 16) with them",
+            ("validation", "test", "normalize", "length"),
+        ),
+        "order": Source(
+            "the temporal-order task is generated, with validation and test parts, and its inputs are zeros and ones",
+            ("validation", "validation_fraction", "test", "normalize", "shift"),
+            endless=True,
+        ),
+    }
+)
+"""The sources that are in the package, by `data.source`; every other name is a file."""
+FILE = Source("a file has sequences of its own length", ("length",))
+
+
 class Data(Section):
     """What is learned from."""
 
     source: str = "digits"
-    """"digits" (in the package), or an NPZ or CSV file of your own."""
+    """"digits" (in the package), "order" (the temporal-order task, generated), or an NPZ or CSV file of your own."""
     validation: str | None = None
     """File of the validation part; None: a part of the source."""
     test: str | None = None
@@ -107,15 +137,21 @@ class Data(Section):
     """"standardize": mean 0 and deviation 1 of each feature, by the training part; kept with the run."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Pixels by which each image is shifted at random while training; for images given row by row."""
+    length: Annotated[int, Field(ge=20)] | None = None
+    """T of the temporal-order task: sequences of T to 1.1 T steps; None: 100, as in the paper."""
 
     @model_validator(mode="after")
-    def _digits_are_whole(self) -> Self:
-        if self.source == "digits" and (self.validation or self.test or self.normalize != "none"):
-            raise ValueError(
-                "the digits bring their validation and test part and their scale (pixels / 16) with them; "
-                "remove data.validation, data.test and data.normalize"
-            )
+    def _what_does_not_apply_is_unsaid(self) -> Self:
+        row = BUILT_IN.get(self.source, FILE)
+        fields = type(self).model_fields
+        if said := [f"data.{key}" for key in row.refuses if getattr(self, key) != fields[key].default]:
+            raise ValueError(f"{row.reason}; remove {' and '.join(said)}")
         return self
+
+    @property
+    def endless(self) -> bool:
+        """Whether every training batch is new."""
+        return BUILT_IN.get(self.source, FILE).endless
 
 
 class Optimizer(Section):
@@ -170,13 +206,13 @@ class Config(Section):
     batch_size: Size = 64
     """B, sequences in one step."""
     epochs: Count | None = None
-    """Passes over the training part; give this or steps."""
+    """Passes over the training part; give this or steps. Generated data have none."""
     steps: Count | None = None
     """Training steps; give this or epochs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides initial values, order, dropout and shifts."""
     evaluate_every: Size | None = None
-    """Steps between validations; None: once an epoch."""
+    """Steps between validations; None: once an epoch, and ten times in all where there are no epochs."""
     checkpoint_every: Size | None = None
     """Steps between checkpoints, each validated; None: at every validation."""
     keep_every: Size | None = None
@@ -187,6 +223,10 @@ class Config(Section):
         if (self.epochs is None) == (self.steps is None):
             given = "neither is" if self.epochs is None else "both are"
             raise ValueError(f"give exactly one of epochs and steps; {given} given")
+        if self.epochs is not None and self.data.endless:
+            raise ValueError(
+                f"data.source {self.data.source} has no epochs, as every batch is new; give steps, not epochs"
+            )
         return self
 
     @property
@@ -195,14 +235,17 @@ class Config(Section):
 
         What runs could not yet say goes unsaid where it is as it was then: their checkpoints stay theirs.
         """
-        unsaid: Any = {"data": {"source", "validation", "test"}}
-        if self.model.cell == "vanilla":
-            unsaid["model"] = {"cell"}
+        unsaid: dict[str, Any] = {"data": {"source", "validation", "test"}, "model": set()}
+        for section, later in LATER.items():
+            values, fields = getattr(self, section), type(getattr(self, section)).model_fields
+            unsaid[section] |= {key for key in later if getattr(values, key) == fields[key].default}
         if self.keep_every is None:
             unsaid["keep_every"] = True
         return hashlib.sha256(self.model_dump_json(exclude=unsaid).encode()).hexdigest()[:16]
 
 
+LATER = {"model": ("cell", "input_bias", "input_bias_step"), "data": ("length",)}
+"""Keys of sections that there were not from the beginning."""
 SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.annotation in Section.__subclasses__())
 """The keys that hold keys."""
 
@@ -264,7 +307,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
 def with_absolute_paths(config: Config) -> Config:
     """Gives the configuration with the paths of its data made absolute."""
     data = config.data
-    paths = {k: v for k in ("source", "validation", "test") if (v := getattr(data, k)) and v != "digits"}
+    paths = {k: v for k in ("source", "validation", "test") if (v := getattr(data, k)) and v not in BUILT_IN}
     update = {k: str(Path(v).expanduser().absolute()) for k, v in paths.items()}
     return config.model_copy(update={"data": data.model_copy(update=update)}) if update else config
 

@@ -6,6 +6,7 @@ The head is where the H numbers of h become the O numbers of the output: no gate
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -16,8 +17,9 @@ from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.init import init_stacked
 from lstmjax.layer import cast, lstm
+from lstmjax.published import find_cell
 from lstmjax.stack import Layers, drop, stacked
-from lstmjax.types import Array, PyTree
+from lstmjax.types import Array, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
@@ -52,12 +54,18 @@ def init_network(
     bias: str | None = "preset",
     init: str = "default",
     forget_bias: float | None = None,
+    input_bias: float | None = None,
+    input_bias_step: float = 0.0,
     dtype: DTypeLike = jnp.float32,
 ) -> NetworkParams:
     """Gives initial parameters for `network`: `init_stacked`, and a head of LeCun normal w and zero b.
 
     Args:
         output_size: O, classes or targets.
+        input_bias: total bias of the input gate of each layer's first unit; None: as the preset has it.
+        input_bias_step: by how much that of each further unit differs from the one before. Below 0, units
+            are taken into use one after the other, as they are needed (Hochreiter & Schmidhuber 1997,
+            section 4: -2, -4, -6 in experiment 6).
         key, input_size, hidden_size, layers, bidirectional, merge, cell, projection_size, bias, init,
             forget_bias, dtype: see `init_stacked`.
 
@@ -82,10 +90,26 @@ def init_network(
         forget_bias=forget_bias,
         dtype=dtype,
     )
+    if input_bias is None and input_bias_step:
+        raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
+    if input_bias is not None:
+        biases = input_bias + input_bias_step * jnp.arange(hidden_size, dtype=dtype)
+        begin = partial(_with_input_bias, biases=biases, row=find_cell(cell))
+        stack = jax.tree.map(begin, stack, is_leaf=lambda part: isinstance(part, LSTMParams))
     width = hidden_size if projection_size is None else projection_size
     width *= 2 if bidirectional and merge == "concat" else 1
     w = jax.nn.initializers.lecun_normal()(above, (width, output_size), dtype)
     return NetworkParams(stack, Dense(w, jnp.zeros(output_size, dtype)))
+
+
+def _with_input_bias(params: LSTMParams, biases: Array, row: Cell) -> LSTMParams:
+    """Gives the parameters with b's i set, and b_h's i at 0."""
+    if "i" not in row.blocks or params.b is None:
+        lack = "the parameters have no bias" if params.b is None else f"the cell {row.name!r} has no input gate"
+        raise ValueError(f"input_bias is given, but {lack}. Leave input_bias out.")
+    k = row.blocks.index("i")
+    b_h = None if params.b_h is None else params.b_h.at[k].set(0.0)
+    return params._replace(b=params.b.at[k].set(biases), b_h=b_h)
 
 
 def network(

@@ -12,10 +12,10 @@ GOOD = "sequence,step,a,b,label\nu,0,1,2,yes\nu,1,3,4,yes\nv,0,5,6,no\n"
 
 def test_the_digits_are_the_known_ones():
     parts = digits()
-    assert [len(part.x) for part in parts] == [1149, 288, 360]
-    y = np.concatenate([part.y for part in parts])
+    assert [len(part.x) for part in parts[:3]] == [1149, 288, 360]
+    y = np.concatenate([part.y for part in parts[:3]])
     assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as UCI counts them
-    x = np.concatenate([part.x for part in parts])
+    x = np.concatenate([part.x for part in parts[:3]])
     assert (x.min(), x.max(), x.shape[1:]) == (0, 16, (8, 8))
     # The first image, as it is printed in scikit-learn's documentation.
     assert x[0, :3].tolist() == [[0, 0, 5, 13, 9, 1, 0, 0], [0, 0, 13, 15, 10, 15, 5, 0], [0, 3, 15, 2, 0, 11, 8, 0]]

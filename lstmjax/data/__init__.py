@@ -1,9 +1,10 @@
-"""Data: the digits in the package, the user's own files, and batches from them."""
+"""Data: the digits in the package, the temporal-order task, the user's own files, and batches from them."""
 
 from lstmjax.data.batches import batch, batch_rows, steps_per_epoch
 from lstmjax.data.digits import digits
 from lstmjax.data.files import read
 from lstmjax.data.load import labelled, load
+from lstmjax.data.order import markers, order
 from lstmjax.data.sequences import About, DataError, Parts, Sequences
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "digits",
     "labelled",
     "load",
+    "markers",
+    "order",
     "read",
     "steps_per_epoch",
 ]

@@ -28,4 +28,5 @@ def digits() -> Parts:
     with files("lstmjax.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         whole = Sequences(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
     ends = np.cumsum([0, TRAIN, VALIDATION, TEST])
-    return Parts(*(whole.take(slice(a, b)) for a, b in pairwise(ends)))
+    train, validation, test = (whole.take(slice(a, b)) for a, b in pairwise(ends))
+    return Parts(train, validation, test)

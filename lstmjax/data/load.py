@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from lstmjax.config import Data
 from lstmjax.data.digits import INK, digits
 from lstmjax.data.files import finite, read
+from lstmjax.data.order import order
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
 
 SPLIT_SEED = 20260101  # the same split for all seeds, so that they can be compared
+
+
+class Maker(NamedTuple):
+    """One row: how a source in the package is made."""
+
+    parts: Callable[[Data], Parts]
+    scale: float  # what every feature is divided by
+
+
+MAKERS: MappingProxyType[str, Maker] = MappingProxyType(
+    {"digits": Maker(lambda data: digits(), INK), "order": Maker(lambda data: order(data.length or 100), 1.0)}
+)
+"""The sources in the package, by `data.source`: the names of `lstmjax.config.BUILT_IN`."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
@@ -26,7 +41,8 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     Raises:
         DataError: the files do not hold what is needed.
     """
-    raw = digits() if data.source == "digits" else _from_files(data, loss)
+    made = MAKERS.get(data.source)
+    raw = made.parts(data) if made else _from_files(data, loss)
     name = data.source
     names = (name, data.validation or name, data.test or name)
     classes = _classes(raw, names) if loss == "softmax" else None
@@ -77,9 +93,15 @@ def _as_learned(part: Sequences, about: About, loss: str, name: str) -> Sequence
 
 
 def _each(change: Callable[[Sequences, str], Sequences], parts: Parts, names: tuple[str, str, str]) -> Parts:
-    """Changes each part, told by the name of the file that it is from."""
+    """Changes each part, told by the name of the file that it is from, and each batch that will be drawn."""
     test = None if parts.test is None else change(parts.test, names[2])
-    return Parts(change(parts.train, names[0]), change(parts.validation, names[1]), test)
+    draw = parts.draw
+
+    def drawn(count: int, *, seed: int, step: int) -> Sequences:
+        assert draw is not None
+        return change(draw(count, seed=seed, step=step), names[0])._replace(features=None)
+
+    return Parts(change(parts.train, names[0]), change(parts.validation, names[1]), test, drawn if draw else None)
 
 
 def _from_files(data: Data, loss: str) -> Parts:
@@ -111,8 +133,8 @@ def _read(path: str, loss: str) -> Sequences:
 
 def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[float, ...]]:
     size = train.x.shape[-1]
-    if data.source == "digits":
-        return (0.0,) * size, (INK,) * size
+    if data.source in MAKERS:
+        return (0.0,) * size, (MAKERS[data.source].scale,) * size
     if data.normalize == "none":
         return (0.0,) * size, (1.0,) * size
     steps = train.x[train.valid()].astype(np.float64)  # [all steps, I]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,12 +36,19 @@ class Sequences(NamedTuple):
         return np.ones((n, t), bool) if self.lengths is None else np.arange(t) < self.lengths[:, None]
 
 
+class Draw(Protocol):
+    """Gives the batch of a step, `count` sequences, as a function of (seed, step)."""
+
+    def __call__(self, count: int, *, seed: int, step: int) -> Sequences: ...
+
+
 class Parts(NamedTuple):
     """What is learned from, what choices are made on, and what is read once."""
 
-    train: Sequences
+    train: Sequences  # with `draw`, a sample of what is learned from
     validation: Sequences
     test: Sequences | None
+    draw: Draw | None = None  # for data without end; None: batches are taken from `train`
 
 
 class About(Section):

@@ -172,10 +172,17 @@ def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
 
 def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
     """Gives what the training step of a configuration depends on."""
-    steps = (config.epochs or 0) * steps_per_epoch(len(parts.train.x), config.batch_size) or config.steps or 0
+    steps = (config.epochs or 0) * _epoch(config, parts) or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
     return Recipe(config.model, config.optimizer, config.loss, config.data.shift, about.per_step, steps)
+
+
+def _epoch(config: Config, parts: Parts) -> int:
+    """Gives how many steps an epoch has; where batches are new for ever, a tenth of the run."""
+    if parts.draw is not None:
+        return max((config.steps or 0) // 10, 1)
+    return steps_per_epoch(len(parts.train.x), config.batch_size)
 
 
 def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
@@ -194,6 +201,8 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
         bias=model.bias,
         init=model.init,
         forget_bias=model.forget_bias,
+        input_bias=model.input_bias,
+        input_bias_step=model.input_bias_step,
         dtype=jnp.dtype(model.param_dtype),
     )
     moments = make_optimizer(recipe.optimizer, recipe.steps).init(params)
@@ -280,7 +289,9 @@ def _fit(
         start = int(state.step)
         with Progress(recipe.steps, start, metric=metric, quiet=quiet) as progress:
             progress.say(
-                f"{run.path}: {parameters:,} parameters, {len(parts.train.x)} sequences, {recipe.steps} steps"
+                f"{run.path}: {parameters:,} parameters, "
+                + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
+                + f", {recipe.steps} steps"
                 + (f", from step {start}" if start else "")
             )
             _steps(run, saved, recipe, parts, about, state, start, progress, stop)
@@ -310,12 +321,13 @@ def _steps(
 ) -> None:
     config, metric, sign = run.config, LOSSES[recipe.loss.name].metric, LOSSES[recipe.loss.name].sign
     key = jax.random.key(config.seed)
-    evaluate_every = config.evaluate_every or steps_per_epoch(len(parts.train.x), config.batch_size)
+    evaluate_every = config.evaluate_every or _epoch(config, parts)
     checkpoint_every = config.checkpoint_every or evaluate_every
     keep_every = config.keep_every or checkpoint_every
+    draw = parts.draw or partial(batch, parts.train)
     since, last = time.monotonic(), start
     for step in range(start, recipe.steps):
-        rows = batch(parts.train, config.batch_size, seed=config.seed, step=step)
+        rows = draw(config.batch_size, seed=config.seed, step=step)
         state, sums = train_step(state, rows, key, recipe=recipe)
         done = step + 1
         progress.step(partial(sums.means, metric))
