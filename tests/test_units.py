@@ -66,7 +66,7 @@ def test_the_worst_place_of_the_span_counts():
     true, false = at[question.labels], at[~question.labels]
     distance = (true.mean(0) - false.mean(0)) / np.sqrt((true.var(0) + false.var(0)) / 2)
     np.testing.assert_allclose(found.distance, (distance * np.asarray(found.sign)).min(axis=0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(separation(-values, question, places=places).auc, found.auc)
+    assert_close(separation(-values, question, places=places).auc, found.auc)
     assert (np.asarray(found.auc) < 0.5).any()  # some keep to no side
 
 
@@ -106,9 +106,9 @@ def test_units_of_all_layers_and_directions_are_ranked():
     assert {unit[:3] for unit in units} == {(0, "forward", n) for n in (0, 1)} | {
         (1, direction, n) for direction in ("forward", "reverse") for n in (0, 1)
     }
-    params = init_network(jax.random.key(0), 2, 3, 4, 2, bidirectional=True)
+    params = init_network(jax.random.key(0), 2, 3, 4, bidirectional=True)
     traces = trace(params, values, fields="c")
-    assert len(rank_units(traces, question)) == 12
+    assert len(rank_units(traces, question)) == 6
     with pytest.raises(ValueError, match=r"^traces have no f at layer 0; trace it with fields=\('f',\)$"):
         rank_units(traces, question, field="f")
 

@@ -34,7 +34,7 @@ def order(length: int = 100) -> Parts:
     >>> one = parts.draw(1, seed=0, step=0)
     >>> symbols = [SYMBOLS[n] for n in one.x[0].argmax(axis=-1)]
     >>> "".join(symbols[:20]), "".join(symbols[50:60]), one.lengths[0].item(), one.y[0].item()
-    ('EaaadcdccdccccdbdXab', 'dbcdcXccbd', 109, 'XX')
+    ('EddabdbbdbbccaaYddcd', 'bcabdbcbXb', 105, 'YX')
     """
 
     def draw(count: int, *, seed: int, step: int) -> Sequences:
@@ -87,7 +87,7 @@ def markers(data: Sequences) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
 
     >>> (name, labels, spans), _ = markers(order().test)
     >>> name, labels[:3].tolist(), spans[0].tolist()
-    ('first marker', [False, True, True], [21, 58])
+    ('first marker', [True, False, True], [15, 58])
     """
     if data.x.shape[-1] != len(SYMBOLS):
         raise DataError(f"x has {data.x.shape[-1]} features, expected the task's {len(SYMBOLS)}: {', '.join(SYMBOLS)}")
