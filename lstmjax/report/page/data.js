@@ -1,0 +1,74 @@
+// The page's data, and the arrays in it as numbers. All text in it goes to the page as text, never as markup.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const FIELDS = Object.fromEntries(DATA.fields.map((field) => [field.name, field]));
+const unpacked = new WeakMap();
+
+/** Gives the numbers of a packed array, row by row, and keeps them. */
+function unpack(packed) {
+  if (unpacked.has(packed)) return unpacked.get(packed);
+  const values = new Float64Array(packed.shape.reduce((a, b) => a * b, 1)).fill(packed.low);
+  if (packed.data) {
+    const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
+    const scale = (packed.high - packed.low) / (2 ** packed.bits - 1);
+    const code = packed.bits === 16 ? (n) => bytes[2 * n] + 256 * bytes[2 * n + 1] : (n) => bytes[n];
+    for (let n = 0; n < values.length; n++) values[n] += scale * code(n);
+  }
+  unpacked.set(packed, values);
+  return values;
+}
+
+/** Gives how far an unpacked number is from the computed one at most. */
+function errorOf(packed) {
+  return (packed.high - packed.low) / (2 ** packed.bits - 1) / 2;
+}
+
+/** Gives a field of one part in one example, [T, H] row by row. */
+function valuesOf(example, part, field) {
+  return unpack(DATA.examples[example].parts[part][field]);
+}
+
+/** Gives the values of one unit over time. */
+function unitOf(example, part, field, unit) {
+  const values = valuesOf(example, part, field);
+  const units = DATA.parts[part].units;
+  return Array.from({ length: DATA.examples[example].steps }, (_, t) => values[t * units + unit]);
+}
+
+/** Gives for each unit of a part the mean of a function of a field, over all steps of all examples. */
+function meanOverSteps(part, field, of) {
+  const units = DATA.parts[part].units;
+  const sums = new Float64Array(units);
+  let steps = 0;
+  DATA.examples.forEach((example, n) => {
+    const values = valuesOf(n, part, field);
+    for (let k = 0; k < values.length; k++) sums[k % units] += of(values[k]);
+    steps += example.steps;
+  });
+  return Array.from(sums, (sum) => sum / steps);
+}
+
+/** Gives the q-th quantile, q from 0 to 1. */
+function quantile(values, q) {
+  const sorted = Float64Array.from(values).sort();
+  return sorted[Math.round(q * (sorted.length - 1))];
+}
+
+/** Gives a number in words, five digits that count. */
+function said(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  const text = size >= 1e5 || size < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(5)));
+  return text.replace("-", "−");
+}
+
+/** Gives what the input is at one step, in words. */
+function inputAt(example, step) {
+  const { kind, features } = DATA.input;
+  const packed = DATA.examples[example].input;
+  if (kind === "text") return packed[step] < 0 ? "none" : `“${features[packed[step]]}”`;
+  const size = packed.shape[1];
+  const row = unpack(packed).subarray(step * size, (step + 1) * size);
+  const words = Array.from(row.subarray(0, 4), (value, n) => `${features ? features[n] : `x${n}`} ${said(value)}`);
+  return kind === "image" ? `row ${step}` : words.join(", ") + (size > 4 ? ", …" : "");
+}

@@ -1,0 +1,77 @@
+// What stands along the time axis: rows that share it, the cursor through all of them, and the marked span.
+
+const GUTTER = 112; // as wide as the style has it
+const MAX_WIDTH = 16000; // browsers draw no wider canvas
+const tracks = make("div", { className: "tracks" });
+const cursorMark = make("div", { className: "mark step" });
+const spanMark = make("div", { className: "mark span" });
+
+/** Adds a row to the time axis and gives its gutter and its plot. */
+function addTrack() {
+  const [gutter, plot] = [make("div", { className: "gutter" }), make("div", { className: "plot" })];
+  const track = make("div", { className: "track" }, gutter, plot);
+  tracks.append(track);
+  plot.addEventListener("pointermove", (event) => change({ step: stepAt(event, plot) }));
+  return { track, gutter, plot };
+}
+
+function stepsShown() {
+  return DATA.examples[state.example].steps;
+}
+
+/** Gives the width of the time axis: all there is, or more where a step would be too narrow to read. */
+function plotWidth() {
+  const { kind, features } = DATA.input;
+  const words = [...(kind === "text" ? features : []), ...(DATA.perStep && DATA.loss === "softmax" ? DATA.outputs : [])];
+  const letters = Math.min(6, Math.max(0, ...words.map((word) => [...word].length)));
+  const narrowest = letters ? 2 + 8 * letters : 3;
+  return Math.round(Math.min(MAX_WIDTH, Math.max(state.width - GUTTER, stepsShown() * narrowest)));
+}
+
+function stepAt(event, plot) {
+  const box = plot.getBoundingClientRect();
+  return Math.floor(((event.clientX - box.left) / box.width) * stepsShown());
+}
+
+function place(mark, first, last) {
+  const cell = plotWidth() / stepsShown();
+  mark.style.left = `${GUTTER + first * cell}px`;
+  mark.style.width = `${(last - first + 1) * cell}px`;
+}
+
+function drawMarks() {
+  place(cursorMark, state.step, state.step);
+  spanMark.hidden = !state.span;
+  if (state.span) place(spanMark, ...state.span);
+}
+
+/** Keeps the cursor in sight when the axis is wider than the screen. */
+function scrollToStep() {
+  const box = find("timeline");
+  const cell = plotWidth() / stepsShown();
+  const [left, right] = [state.step * cell, (state.step + 1) * cell];
+  const room = box.clientWidth - GUTTER;
+  if (left < box.scrollLeft) box.scrollLeft = left - cell;
+  if (right > box.scrollLeft + room) box.scrollLeft = right - room + cell;
+}
+
+function drawAxis({ gutter, plot }) {
+  const [width, steps] = [plotWidth(), stepsShown()];
+  const axis = svg("svg", { width, height: 18, "aria-hidden": "true" });
+  const cell = width / steps;
+  for (const t of ticks(0, steps - 1, Math.max(2, width / 70)).filter(Number.isInteger)) {
+    const anchor = t * cell < 12 ? "start" : (t + 1) * cell > width - 12 ? "end" : "middle";
+    axis.append(svg("text", { x: (t + 0.5) * cell, y: 12, "text-anchor": anchor }, String(t)));
+  }
+  gutter.replaceChildren("step t");
+  plot.replaceChildren(axis);
+}
+
+function timeline() {
+  find("timeline").append(tracks);
+  for (const build of [inputTrack, stepPredictionTrack, mapTrack, unitTracks, flowTrack]) build();
+  const axis = addTrack();
+  subscribe(["example", "width"], () => drawAxis(axis));
+  tracks.append(spanMark, cursorMark);
+  subscribe(["step", "span", "example", "width"], drawMarks);
+}

@@ -1,0 +1,71 @@
+// Along the time axis, below the map: the gates and the state of the pinned unit, and how the gradient flows.
+
+const DASHES = { f: "6 3", o: "2 2", h: "6 3" }; // told apart without colours, too
+
+/** Gives a line of a gutter: what a curve is called, in its colour, and its value at the cursor. */
+function gutterValue(colour, name, value) {
+  const word = make("i", {}, name);
+  word.style.color = `var(--${colour})`;
+  return make("span", { className: "value" }, word, make("span", {}, said(value)));
+}
+
+function colourOf(field) {
+  return field === "m" ? "h" : field;
+}
+
+function unitTracks() {
+  const groups = [["gate", "gates"], ["signed", "state"]];
+  for (const [kind, title] of groups) {
+    const fields = DATA.fields.filter((field) => field.kind === kind).map((field) => field.name);
+    if (!fields.length) continue;
+    const { track, gutter, plot } = addTrack();
+    track.dataset.kind = kind;
+    const lines = () => fields.map((name) => ({ name, values: unitOf(state.example, state.part, name, state.pinned) }));
+    subscribe(["example", "part", "pinned", "width"], () => {
+      const drawn = lines().map(({ name, values }) => ({ values, colour: colourOf(name), dash: DASHES[colourOf(name)] }));
+      const [low, high] = rangeOf(drawn.flatMap((line) => Array.from(line.values)));
+      const size = Math.max(-low, high, 1e-6);
+      const range = kind === "gate" ? [0, 1] : [-size, size];
+      plot.replaceChildren(stepChart(plotWidth(), 84, range, drawn, `Unit ${state.pinned}: ${fields.join(", ")} over time`));
+    });
+    subscribe(["example", "part", "pinned", "step"], () => {
+      const values = lines().map(({ name, values }) => gutterValue(colourOf(name), name, values[state.step]));
+      gutter.replaceChildren(make("b", {}, `unit ${state.pinned}`), ` ${title}`, ...values);
+    });
+  }
+}
+
+/** The sizes of the gradients that reach each step, on a logarithmic axis; 0 stands on its floor. */
+function flowTrack() {
+  const { gutter, plot } = addTrack();
+  const lines = () => DATA.examples[state.example].flow[state.part];
+  find("flow-says").textContent = `Gradient: the size (norm over the units) of ∂L/∂c and ∂L/∂h at each step, on a logarithmic axis; ${DATA.flow}.`;
+  subscribe(["example", "part", "width"], () => {
+    const { c, h } = lines();
+    const sizes = [...c, ...h].filter((value) => value > 0).map(Math.log10);
+    const found = sizes.length ? rangeOf(sizes) : [-1, 0];
+    const range = [Math.floor(found[0]), Math.ceil(found[1])];
+    const levels = (values) => values.map((value) => (value > 0 ? Math.log10(value) : range[0]));
+    const drawn = [
+      { values: levels(c), colour: "c" },
+      { values: levels(h), colour: "h", dash: DASHES.h },
+    ];
+    const chart = stepChart(plotWidth(), 96, range, drawn, "Size of the gradient at each step, logarithmic");
+    for (const [level, y] of [[range[1], 9], [range[0], 93]]) {
+      chart.append(svg("text", { x: 4, y }, `10${superscript(level)}`));
+    }
+    plot.replaceChildren(chart);
+  });
+  subscribe(["example", "part", "step"], () => {
+    const { c, h } = lines();
+    gutter.replaceChildren(
+      make("b", {}, "gradient"),
+      gutterValue("c", "∂L/∂c", c[state.step]),
+      gutterValue("h", "∂L/∂h", h[state.step]),
+    );
+  });
+}
+
+function superscript(number) {
+  return String(number).replace(/./g, (digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]);
+}
