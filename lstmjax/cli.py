@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Convert, Evaluate, Export, Options, Predict, Shapes, Train, Verify
+from lstmjax.commands import Convert, Evaluate, Export, Inspect, Options, Predict, Shapes, Train, Verify
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 
@@ -81,6 +81,16 @@ def _export(command: Export) -> None:
         print(line)
 
 
+def _inspect(command: Inspect) -> None:
+    from lstmjax.runs import RunFolder
+
+    RunFolder.open(command.run)
+    from lstmjax.report.commands import inspect_run
+
+    for line in inspect_run(command.run, command.input, command.out, command.examples):
+        print(line)
+
+
 def _convert(command: Convert) -> None:
     from lstmjax.convert.commands import convert_file
 
@@ -129,6 +139,7 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
         Evaluate: _evaluate,
         Predict: _predict,
         Export: _export,
+        Inspect: _inspect,
         Convert: _convert,
         Shapes: _shapes,
         Verify: _verify,
@@ -146,6 +157,7 @@ commands:
   evaluate RUN                    say how good a run's network is
   predict RUN INPUT               print classes and probabilities
   export RUN OUT                  write a run's network to .onnx or .stablehlo
+  inspect RUN                     write a page that shows what happens inside a run's network
   convert IN OUT                  carry weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
   verify WEIGHTS --input X.npy    say whether a framework and we compute the same with these weights

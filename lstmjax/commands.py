@@ -134,6 +134,20 @@ class Shapes:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Write one page that shows what happens inside the network of a run; it opens offline."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Sequences to look at, NPZ, NPY or CSV as for predict; None: the run's test part, else its validation part."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("report.html")
+    """Page to write."""
+    examples: int = 4
+    """How many sequences to show step by step."""
+
+
+@dataclass(frozen=True)
 class Verify:
     """Say whether a framework computes what we do with the same weights, and if not, where and why."""
 
