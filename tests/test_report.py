@@ -1,0 +1,319 @@
+"""What is on the report's page, and what `lstmjax inspect` says; how it looks is tested in test_report_page.py."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training import config, write_sequences
+
+from lstmjax import Dense, NetworkParams, init_network, init_params, network
+from lstmjax.cli import main
+from lstmjax.config import dump_config
+from lstmjax.data import Sequences
+from lstmjax.inside import Question, rank_units, trace
+from lstmjax.report import page, report
+from lstmjax.report.choose import choose
+from lstmjax.report.collect import How
+from lstmjax.report.pack import PLANS, Kept, pack
+from lstmjax.report.questions import Known, remembered
+
+pytestmark = pytest.mark.usefixtures("promotion")
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+
+
+def unpacked(packed):
+    """The numbers of a packed array, and how far they may be from what they were."""
+    if "data" not in packed:
+        return np.full(packed["shape"], packed["low"]), 0.0
+    codes = np.frombuffer(base64.b64decode(packed["data"]), {8: "u1", 16: "<u2"}[packed["bits"]])
+    step = (packed["high"] - packed["low"]) / (2 ** packed["bits"] - 1)
+    return packed["low"] + codes.reshape(packed["shape"]) * step, 0.5001 * step
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_packed_numbers_come_back_within_half_a_step(bits):
+    values = np.random.default_rng(1).normal(3.0, 20.0, (7, 5))
+    back, error = unpacked(json.loads(json.dumps(pack(values, bits))))
+    assert np.abs(back - values).max() <= error < 200 / 2**bits
+    assert back.min() == values.min()
+    assert "data" not in pack(np.full((2, 3), 0.25), bits)
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    random = np.random.default_rng(2)
+    return random.normal(size=(5, 6, 3)).astype(np.float32), np.array([6, 2, 5, 6, 3]), np.array([1, 0, 1, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def params():
+    """A pair of four units in each direction, and two units on top."""
+    below, above = jax.random.split(jax.random.key(4))
+    pair = init_network(below, 3, 4, 1, bidirectional=True).layers
+    return NetworkParams((*pair, init_params(above, 8, 2)), Dense(jnp.array([[0.5, -1.0], [2.0, 0.25]]), jnp.zeros(2)))
+
+
+@pytest.fixture(scope="module")
+def tree(params, sequences):
+    xs, lengths, labels = sequences
+    with jax.numpy_dtype_promotion("standard"):
+        return data_of(report(params, xs, lengths=lengths, labels=labels, examples=(3, 1), classes=["no", "yes"]))
+
+
+def test_the_page_holds_the_gates_of_every_layer_and_direction(tree, params, sequences):
+    xs, lengths, _ = sequences
+    assert [part["label"] for part in tree["parts"]] == ["layer 1, forward", "layer 1, reverse", "layer 2"]
+    assert [field["name"] for field in tree["fields"]] == list("ifgoch")
+    assert [example["steps"] for example in tree["examples"]] == [lengths[3], lengths[1]]
+    one = trace(params, xs[1, : lengths[1]])  # by itself, without padding
+    for part, step in zip(tree["examples"][1]["parts"], [*one[0], one[1]], strict=True):
+        for name, packed in part.items():
+            values, error = unpacked(packed)
+            assert np.abs(values - np.asarray(getattr(step, name), np.float64)).max() <= error + 1e-6
+    for row, example in zip((3, 1), tree["examples"], strict=True):
+        shown, error = unpacked(example["input"])
+        assert np.abs(shown - xs[row, : lengths[row]]).max() <= error
+
+
+def test_predictions_and_losses_are_those_of_the_network(tree, params, sequences):
+    xs, lengths, labels = sequences
+    chances = jax.nn.softmax(network(params, xs, lengths=lengths)[1])
+    for row, example in zip((3, 1), tree["examples"], strict=True):
+        assert example["outputs"] == pytest.approx(np.asarray(chances[row]).tolist(), abs=1e-5)
+        assert example["target"] == labels[row]
+        assert example["loss"] == pytest.approx(-float(jnp.log(chances[row, labels[row]])), abs=1e-5)
+        best = int(chances[row].argmax())
+        assert example["right"] == (best == labels[row])
+        assert example["verdict"].startswith(f"{('no', 'yes')[best]} ({100 * float(chances[row, best]):.1f}%)")
+
+
+def test_the_gradient_is_that_of_the_loss(tree, params, sequences):
+    """∂L/∂h of the last valid step of the top layer is what the head hands down."""
+    xs, lengths, labels = sequences
+    chances = jax.nn.softmax(network(params, xs, lengths=lengths)[1])
+    for row, example in zip((3, 1), tree["examples"], strict=True):
+        down = params.head.w @ (chances[row] - jax.nn.one_hot(labels[row], 2))
+        assert example["flow"][2]["h"][-1] == pytest.approx(float(jnp.linalg.norm(down)), rel=1e-4)
+        assert all(len(flow[name]) == lengths[row] for flow in example["flow"] for name in "ch")
+    assert tree["flow"] == "L is the softmax loss of the labels"
+
+
+def test_saturation_is_counted_over_all_sequences(tree, params, sequences):
+    xs, lengths, _ = sequences
+    valid = np.arange(6) < lengths[:, None]
+    found = tree["saturation"]
+    assert f"Over {lengths.sum()} steps of 5 sequences" in found["says"]
+    assert [list(part) for part in found["parts"]] == [list("ifgo")] * 3
+    o = np.asarray(trace(params, xs, lengths=lengths)[0].forward.o)[valid]
+    assert found["parts"][0]["o"]["left"] == pytest.approx((o < 0.1).mean(0).tolist(), abs=1e-5)
+    assert found["parts"][0]["o"]["right"] == pytest.approx((o > 0.9).mean(0).tolist(), abs=1e-5)
+
+
+def test_the_model_is_told_with_its_shapes(tree, params):
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert tree["model"]["parameters"] == f"{total:,}"
+    assert tree["facts"][:2] == ["2 LSTM layers, 2 or 4 units", f"{total:,} parameters"]
+    assert tree["model"]["layers"][2]["rows"][0] == ["w_x", "x · w_x", "(I, 4, H)", "(8, 4, 2)", "4·I·H = 64"]
+
+
+def enlarged(tree, steps, units, examples=1):
+    """A page's tree with arrays of another size in it."""
+    random = np.random.default_rng(3)
+    one = tree["examples"][0] | {
+        "steps": steps,
+        "input": Kept(random.normal(size=(steps, 3))),
+        "parts": [{name: Kept(random.normal(size=(steps, units)), name) for name in "ifgoch"}],
+        "flow": [{name: random.normal(size=steps).tolist() for name in "ch"}],
+    }
+    fields = [{"name": name} for name in "ifgoch"]
+    return tree | {
+        "examples": [one] * examples,
+        "notes": [],
+        "parts": [{"label": "", "units": units}],
+        "fields": fields,
+    }
+
+
+def test_a_page_is_as_small_as_it_says(tree):
+    text = page.assemble(enlarged(tree, 200, 256), 2_000_000)
+    assert len(text.encode()) < 2_000_000
+    assert PLANS[0].says in data_of(text)["notes"][0]
+    assert data_of(text)["notes"][-1].startswith(f"This page holds 1 example in {len(text) / 1e6:.2f} MB")
+
+
+@pytest.mark.parametrize(("megabytes", "n", "fields"), [(1.6, 1, "ifgoch"), (1.2, 2, "ifgoch"), (0.6, 3, "fc")])
+def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
+    text = page.assemble(enlarged(tree, 200, 256, examples=2), int(megabytes * 1e6))
+    assert len(text) <= megabytes * 1e6
+    found = data_of(text)
+    assert PLANS[n].says in found["notes"][0]
+    assert [field["name"] for field in found["fields"]] == list(fields)
+    assert list(found["examples"][0]["parts"][0]) == list(fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_bytes": 60_000}, "MB for the arrays, but only f and c are here, to 8 bit, they take 0.0 MB. Show fewer"),
+        ({"loss": "hinge"}, "loss is 'hinge', expected one of 'softmax', 'sigmoid', 'linear'."),
+        ({"examples": (0, 5)}, "examples is [0, 5], expected different rows of xs, 0 to 4; at least one."),
+        ({"lengths": np.array([6, 0, 5, 6, 3])}, "expected 5 whole numbers from 1 to T = 6."),
+        ({"labels": np.array([1, 0])}, "labels has shape (2,), but xs has 5 sequences; give one label for each."),
+        ({"labels": np.full(5, 0.5)}, "labels is float64 (5,), but the loss softmax of these sequences expects"),
+        ({"labels": np.array([0, 0, 0, 2, 0])}, "labels holds 0 to 2, expected classes 0 to 1."),
+        ({"classes": ["a"]}, "classes has 1 names, but the network has 2 outputs; give one for each."),
+        ({"features": ["a"]}, "features has 1 names, but xs has 3 features at each step; give one for each."),
+        ({"names": ["a"]}, "names has 1 names, but xs has 5 sequences; give one for each."),
+        ({"shown": np.zeros((5, 6, 2))}, "shown has shape (5, 6, 2), but xs (5, 6, 3); expected the same inputs"),
+        ({"xs": np.zeros(3)}, "xs has shape (3,), expected [N, T, I], or one sequence [T, I], with numbers in it."),
+        ({"xs": np.full((5, 6, 3), np.nan)}, "xs holds numbers that are not finite; fill or remove them"),
+        ({"remembers": [("who", [(2, "forward", 0, 0.9)])]}, "remembers: 'who' names layer 2 forward, which is not"),
+    ],
+)
+def test_what_does_not_fit_is_refused(params, sequences, options, message):
+    xs, lengths, labels = sequences
+    options = {"xs": xs, "lengths": lengths, "labels": labels, "examples": (3, 1)} | options
+    with pytest.raises(ValueError, match=re.escape(message)):
+        report(params, **options)
+
+
+def test_a_network_that_computes_no_numbers_is_refused(params, sequences):
+    xs, lengths, labels = sequences
+    top = jax.tree.map(lambda a: a.at[..., 0].set(jnp.nan), params.layers[1])
+    broken = params._replace(layers=(params.layers[0], top))
+    with pytest.raises(ValueError, match=r"i \(input gate\) of layer 2, unit 0, is nan at step 0 of example 0"):
+        report(broken, xs, lengths=lengths, labels=labels, examples=(3, 1))
+
+
+def test_without_a_head_or_labels_the_page_says_what_the_gradient_is_of():
+    xs = np.random.default_rng(4).normal(size=(7, 3)).astype(np.float32)
+    alone = data_of(report(init_params(jax.random.key(5), 3, 2), xs))
+    assert (alone["outputs"], alone["flow"]) == (
+        None,
+        "L is half the square of the last h of the top layer: there is no head",
+    )
+    flow = alone["examples"][0]["flow"][0]["h"]
+    h = unpacked(alone["examples"][0]["parts"][0]["h"])[0][-1]
+    assert flow[-1] == pytest.approx(np.linalg.norm(h), rel=1e-3)
+
+
+def test_letters_are_told_from_other_inputs():
+    xs = np.eye(3, dtype=np.float32)[np.array([[2, 0, 1, 1]])]
+    xs[0, 3] = 0.0
+    params = init_params(jax.random.key(6), 3, 2)
+    tree = data_of(report(params, xs, features=["a", "b", "c"]))
+    assert (tree["input"]["kind"], tree["examples"][0]["input"]) == ("text", [2, 0, 1, -1])
+    assert data_of(report(params, xs))["input"]["kind"] == "signal"
+    assert data_of(report(params, 0.5 * xs, features=["a", "b", "c"]))["input"]["kind"] == "signal"
+
+
+def test_examples_are_of_different_classes_and_the_worst_is_among_them():
+    kinds, losses = np.array([1, 1, 0, 0, 2, 0]), np.array([0.1, 0.3, 0.2, 0.9, 0.1, 0.2])
+    assert choose(kinds, losses, 3, known=True) == {2: "", 0: "", 3: "the largest loss"}
+    assert choose(kinds, losses, 1, known=False) == {3: "the least sure"}
+    assert list(choose(kinds, losses, 9, known=True)) == [2, 0, 4, 1, 5, 3]
+
+
+def test_every_part_of_the_program_is_on_the_page():
+    folder = Path(page.__file__).parent / "page"
+    assert {path.stem for path in folder.glob("*.js")} == set(page.SCRIPTS)
+    assert {path.name for path in folder.iterdir() if path.suffix != ".js"} == {"page.html", "page.css"}
+
+
+def test_of_the_order_task_the_two_markers_are_asked():
+    letters = [("aXbYab", 6), ("bbYaXa", 6), ("aYYab", 5), ("XabXa", 5)]
+    names = ("a", "b", "X", "Y")
+    xs, lengths = np.zeros((4, 6, 4), np.float32), np.array([length for _, length in letters], np.int32)
+    for n, (word, _) in enumerate(letters):
+        for t, letter in enumerate(word):
+            xs[n, t, names.index(letter)] = 1.0
+    params = init_network(jax.random.key(7), 4, 3, 4)
+    how = How("softmax", False, "concat", False, (), None, None)
+    data = Sequences(xs, np.zeros(4, np.int32), lengths, None, names)
+    found = dict(remembered(Known(params, data, None, how), ("XX", "XY", "YX", "YY"), "order"))
+    traced = trace(params, xs, lengths=lengths, fields="c")
+    first = Question("first marker", np.array([True, False, False, True]), np.array([[1, 3], [2, 4], [1, 2], [0, 3]]))
+    second = Question("second marker", np.array([False, True, False, True]), np.array([[3, 6], [4, 6], [2, 5], [3, 5]]))
+    for question in (first, second):
+        expected = rank_units(traced, question)
+        assert [unit[:3] for unit in found[question.name]] == [unit[:3] for unit in expected]
+        assert [unit.auc for unit in found[question.name]] == pytest.approx([unit.auc for unit in expected])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that learned words from ragged sequences in units of their own, with a test part."""
+    folder = tmp_path_factory.mktemp("run")
+    write_sequences(folder / "a.npz", target="word")
+    write_sequences(folder / "b.npz", target="word", seed=4)
+    data = {"source": str(folder / "a.npz"), "test": str(folder / "b.npz"), "normalize": "standardize"}
+    (folder / "words.yaml").write_text(dump_config(config(data=data)), encoding="utf-8")
+    with jax.numpy_dtype_promotion("standard"):
+        assert main(["train", str(folder / "words.yaml"), "--run-dir", str(folder / "r <b>")]) == 0
+    return folder / "r <b>"
+
+
+def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main(["inspect", str(run), "--out", str(out), "--examples", "3"]) == 0
+    text = out.read_text("utf-8")
+    assert (
+        capsys.readouterr().out
+        == f"3 of 40 sequences of the test part shown\n{len(text) / 1e6:.2f} MB written to {out}\n"
+    )
+    assert "<title>r &lt;b&gt;</title>" in text
+    tree = data_of(text)
+    assert [example["name"].split()[0] for example in tree["examples"]] == ["test"] * 3
+    labels = [tree["outputs"][example["target"]] for example in tree["examples"]]
+    assert sorted(labels[:2]) == ["down", "up"]
+    assert tree["examples"][-1]["why"] == "the largest loss"
+    raw = np.load(run.parent / "b.npz")
+    row = int(tree["examples"][0]["name"].split()[1])
+    shown, error = unpacked(tree["examples"][0]["input"])
+    assert np.abs(shown - raw["x"][row, : raw["lengths"][row]]).max() <= error + 1e-5  # in the file's units
+    assert tree["curves"]["steps"] == [2, 4, 6]
+    assert [panel["name"] for panel in tree["curves"]["panels"]] == ["loss", "accuracy"]
+    assert tree["remembers"][0]["question"] == "class up"
+    aucs = [auc for _, _, auc in tree["remembers"][0]["ranking"]]
+    assert len(aucs) == 4
+    assert aucs == sorted(aucs, reverse=True)
+    assert any(fact.startswith("test accuracy 0.") for fact in tree["facts"])
+
+
+def test_inspect_looks_at_a_file(run, tmp_path, capsys):
+    x = np.load(run.parent / "b.npz")["x"][:2]
+    np.save(tmp_path / "x.npy", x)
+    assert main(["inspect", str(run), "--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / "x.html")]) == 0
+    assert capsys.readouterr().out.startswith("2 of 2 sequences of x.npy shown\n")
+    tree = data_of((tmp_path / "x.html").read_text("utf-8"))
+    assert [example["why"] for example in tree["examples"]] == ["", "the least sure"]
+    assert tree["flow"] == "L is the softmax loss of what the network itself says: there are no labels"
+    assert tree["remembers"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such run folder"),
+        (["RUN", "--out", "page.pdf"], "page.pdf: unknown kind of file to write; expected a name that ends in .html"),
+        (["RUN", "--examples", "0"], "--examples is 0; expected 1 or more"),
+        (["RUN", "--input", "a.npz"], "a.npz: no such file"),
+        (["RUN", "--out", "not/there/page.html"], "No such file or directory"),
+    ],
+)
+def test_inspect_refuses_in_one_line(run, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", *(str(run) if word == "RUN" else word for word in words)]) in (1, 2)
+    shown = capsys.readouterr().err
+    assert shown.startswith("lstmjax: ")
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())

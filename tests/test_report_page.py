@@ -1,0 +1,321 @@
+"""The report in a real browser: opened from the disk, read, used by pointer and keyboard."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from browser import chromium, emulate, needed, said
+
+from lstmjax import Bidirectional, init_network, init_params
+from lstmjax.inside import trace
+from lstmjax.report import report
+
+pytestmark = pytest.mark.usefixtures("promotion")
+
+NASTY = ["</script><script>window.hit = 1</script>", "<img src=x onerror='window.hit = 2'>", "a \"b\" & 'c' `${d}`"]
+LENGTHS = np.array([9, 7, 4])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Five units in both directions that read letters, with larger weights than at the start."""
+    params = init_network(jax.random.key(3), 4, 5, 3, bidirectional=True)
+    return jax.tree.map(lambda a: 2.5 * a, params)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return np.eye(4, dtype=np.float32)[np.random.default_rng(5).integers(0, 4, (3, 9))]
+
+
+@pytest.fixture(scope="module")
+def steps(network, words):
+    return trace(network, words, lengths=LENGTHS, fields=("f", "c"))
+
+
+@pytest.fixture(scope="module")
+def page(browser, network, words, tmp_path_factory):
+    """The page of it, with names that must not be read as anything but text."""
+    path = tmp_path_factory.mktemp("pages") / "report.html"
+    with jax.numpy_dtype_promotion("standard"):
+        report(
+            network,
+            words,
+            lengths=LENGTHS,
+            labels=np.array([2, 0, 1]),
+            classes=NASTY,
+            features=["e", " ", "<b>", "ß"],
+            names=["one", NASTY[0], "three"],
+            records=[
+                {"step": n, "train": {"loss": 2 - n / 9, "accuracy": n / 9}, "validation": {"loss": 1, "accuracy": 0.5}}
+                for n in (2, 4)
+            ],
+            remembers=[("who <i>won</i>", [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
+            title=f"runs/{NASTY[0]}",
+            path=path,
+        )
+    browser.get(path.as_uri())
+    return said(browser)
+
+
+@pytest.fixture
+def see(browser, page):
+    """Starts from the same place: the first example, both directions to choose from, nothing marked."""
+    emulate(browser)
+    browser.refresh()
+
+    def text(selector):
+        return browser.find_element("css selector", selector).text
+
+    return text
+
+
+def choose(browser, **values):
+    """Chooses in the page's selects, by what they are called and the value."""
+    from selenium.webdriver.support.select import Select
+
+    for name, value in values.items():
+        Select(browser.find_element("id", name)).select_by_value(value)
+
+
+def field(browser, name):
+    browser.find_element("css selector", f"input[name=field][value={name}]").find_element("xpath", "..").click()
+
+
+def number(text):
+    return float(text.replace("−", "-"))
+
+
+def at(browser, step, row, steps, units):
+    """Where a cell of the map is, from its middle, as Selenium counts."""
+    box = browser.find_element("id", "map").rect
+    return round(((step + 0.5) / steps - 0.5) * box["width"]), round(((row + 0.5) / units - 0.5) * box["height"])
+
+
+def by_mean(values):
+    """Units of [N, T, H] by their mean over the valid steps, the largest first."""
+    return np.argsort(-np.concatenate([v[:n] for v, n in zip(np.asarray(values), LENGTHS, strict=True)]).mean(0))
+
+
+def test_without_a_browser_ci_fails_and_others_skip(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no chromium; install the packages chromium and chromium-driver"):
+        needed("chromium")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="no chromium"):
+        needed("chromium")
+
+
+def test_it_opens_from_the_disk_without_errors_and_asks_nobody(browser, page):
+    assert page.console == []
+    assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+    assert len(page.asked) == 1
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    policy = browser.execute_script("return document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_the_policy_keeps_out_what_asks_the_network(browser, see):
+    blocked = browser.execute_async_script(
+        "const done = arguments[0];"
+        "fetch('http://localhost:9/').then(() => done('let out'), (error) => done(error.name))"
+    )
+    assert blocked == "TypeError"
+    assert any("Content Security Policy" in line for line in said(browser).console)
+
+
+def test_names_are_text_wherever_they_stand(browser, see):
+    assert browser.execute_script("return window.hit === undefined")
+    assert browser.title == f"runs/{NASTY[0]}"
+    assert see("#title") == f"runs/{NASTY[0]}"
+    assert see("#question option") == "who <i>won</i>"
+    shown = browser.execute_script("return [...document.querySelectorAll('#prediction .name')].map(e => e.title)")
+    assert sorted(shown) == sorted(NASTY)
+    assert NASTY[0] in see("#examples")
+    assert browser.execute_script("return document.querySelectorAll('img, i > b, #model b b').length") == 0
+
+
+@pytest.mark.parametrize(("name", "direction", "step", "row"), [("f", "forward", 0, 0), ("c", "reverse", 6, 4)])
+def test_the_value_under_the_pointer_is_that_of_the_array(browser, see, steps, name, direction, step, row):
+    from selenium.webdriver import ActionChains
+
+    part = Bidirectional._fields.index(direction)
+    choose(browser, part=str(part))
+    field(browser, name)
+    values = np.asarray(getattr(steps[0][part], name))
+    unit = by_mean(steps[0][part].f)[row]
+    heat = browser.find_element("id", "map")
+    ActionChains(browser).move_to_element_with_offset(heat, *at(browser, step, row, 9, 5)).perform()
+    shown = re.match(rf"{name} = (\S+) .* · unit (\d+), layer 1, {direction} · step (\d+)$", see("#readout"))
+    assert (int(shown[2]), int(shown[3])) == (unit, step)
+    error = (values[:, :].max() - values.min()) / 65535 / 2
+    assert abs(number(shown[1]) - values[0, step, unit]) <= error + 0.6e-4 * abs(values[0, step, unit])
+
+
+def test_a_click_pins_a_unit_and_its_tracks_are_shown(browser, see, steps):
+    from selenium.webdriver import ActionChains
+
+    choose(browser, part="0", sort="number")
+    heat = browser.find_element("id", "map")
+    ActionChains(browser).move_to_element_with_offset(heat, *at(browser, 3, 2, 9, 5)).click().perform()
+    assert see(".track[data-kind=gate] .gutter b") == see(".track[data-kind=signed] .gutter b") == "unit 2"
+    values = browser.execute_script(
+        "return [...document.querySelectorAll('.track[data-kind] .value')]"
+        ".map(e => [...e.children].map(c => c.innerText))"
+    )
+    assert [name for name, _ in values] == ["i", "f", "o", "g", "c", "h"]
+    assert number(values[1][1]) == pytest.approx(float(steps[0].forward.f[0, 3, 2]), abs=2e-5)
+    assert number(values[4][1]) == pytest.approx(float(steps[0].forward.c[0, 3, 2]), abs=5e-5)
+    assert browser.execute_script("return document.querySelector('#scatters figure p').innerText").startswith("unit 2:")
+
+
+def matches(values, span, threshold):
+    """For every unit the share of steps in the span with a value that is on, less the share outside; either sign."""
+    inside = np.zeros(len(values), bool)
+    inside[span[0] : span[1] + 1] = True
+    scores = [(s * values >= threshold)[inside].mean(0) - (s * values >= threshold)[~inside].mean(0) for s in (1, -1)]
+    return np.max(scores, axis=0)
+
+
+def test_a_dragged_span_finds_the_units_that_numpy_finds(browser, see, steps):
+    from selenium.webdriver import ActionChains
+
+    field(browser, "c")
+    heat = browser.find_element("id", "map")
+    (x, y), (to, _) = at(browser, 2, 1, 9, 5), at(browser, 5, 1, 9, 5)
+    ActionChains(browser).move_to_element_with_offset(heat, x, y).click_and_hold().move_by_offset(
+        to - x, 3
+    ).release().perform()
+    assert "Steps 2 to 5 of 9." in see("#match")
+    threshold = float(browser.find_element("id", "threshold").get_attribute("value"))
+    largest = max(np.quantile(np.abs(part.c[0, :9]), 0.99, method="nearest") for part in steps[0])
+    assert threshold == pytest.approx(float(largest) / 2, abs=float(largest) / 100)
+    browser.execute_script(
+        "const s = arguments[0]; s.value = 0.3; s.dispatchEvent(new Event('input'))",
+        browser.find_element("id", "threshold"),
+    )
+    threshold = float(browser.find_element("id", "threshold").get_attribute("value"))
+    found = {
+        (int(b.get_attribute("data-part")), int(b.get_attribute("data-unit"))): b.find_elements("tag name", "span")[
+            1
+        ].text
+        for b in browser.find_elements("css selector", "#match .list button")
+    }
+    expected = {
+        (k, unit): score
+        for k, part in enumerate(steps[0])
+        for unit, score in enumerate(matches(np.asarray(part.c)[0], (2, 5), threshold))
+    }
+    assert found.keys() == expected.keys()
+    for place, score in expected.items():
+        assert number(found[place]) == pytest.approx(score, abs=0.0051), place
+    shown = [expected[place] for place in found]
+    assert shown == sorted(shown, reverse=True)
+    best = next(iter(found))
+    browser.find_element("css selector", "#match .list button").click()
+    assert browser.execute_script("return [...document.querySelectorAll('#match [aria-pressed=true]')].length") == 1
+    assert see(".track[data-kind=gate] .gutter b") == f"unit {best[1]}"
+
+
+def test_the_keyboard_does_all_that_the_pointer_does(browser, see, steps):
+    from selenium.webdriver import Keys
+
+    choose(browser, part="0", sort="number")
+    heat = browser.find_element("id", "map")
+    heat.send_keys(Keys.HOME, Keys.PAGE_UP, Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert browser.switch_to.active_element.get_attribute("id") == "map"
+    spoken = browser.execute_script("return document.getElementById('live').textContent")
+    shown = re.match(r"unit 1, step 2, f = (\S+), input “(.+)”$", spoken)
+    assert number(shown[1]) == pytest.approx(float(steps[0].forward.f[0, 2, 1]), abs=2e-5)
+    heat.send_keys(Keys.ENTER)
+    assert see(".track[data-kind=gate] .gutter b") == "unit 1"
+    heat.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT + Keys.ARROW_RIGHT + Keys.NULL)
+    assert "Steps 2 to 4 of 9." in see("#match")
+    heat.send_keys(Keys.ESCAPE)
+    assert "Steps" not in see("#match")
+    outline = browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    heat.send_keys(Keys.END, Keys.ARROW_RIGHT)
+    assert see("#readout").endswith("step 8")
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('input, select, canvas[tabindex], svg')]"
+        ".filter(e => e.getClientRects().length)"
+        ".filter(e => !(e.labels?.length || e.getAttribute('aria-label') || e.getAttribute('aria-hidden'))).length"
+    )
+    assert names == 0
+
+
+def test_another_example_is_shown_to_its_own_length(browser, see, steps):
+    browser.find_elements("css selector", "#examples label")[2].click()
+    numbers = browser.execute_script("return [...document.querySelectorAll('.track')].at(-1).innerText").split()
+    assert numbers[-1] == str(LENGTHS[2] - 1)
+    assert NASTY[1] in see("#prediction .true")
+
+
+def test_what_a_unit_remembers_pins_it(browser, see):
+    assert see("#remembers .list button[aria-pressed=true]").startswith(
+        "unit 3, layer 1, reverse"
+    )  # chosen at the start
+    browser.find_elements("css selector", "#remembers .list button")[1].click()
+    assert see("#remembers .list button[aria-pressed=true]").startswith("unit 1, layer 1, forward")
+    assert browser.find_element("id", "part").get_attribute("value") == "0"
+
+
+def luminance(colour):
+    channels = np.array([int(c) for c in re.findall(r"\d+", colour)[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_in_dark(browser, see, scheme):
+    emulate(browser, scheme)
+    colours = browser.execute_script(
+        "const places = ['.facts', '#title', '.help', 'nav a', '.right, .wrong', '#match-title', '.gutter .value'];"
+        "return places.map((s) => {"
+        "const e = document.querySelector(s); let b = e;"
+        "while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b = b.parentElement;"
+        "return [s, getComputedStyle(e).color, getComputedStyle(b).backgroundColor]})"
+    )
+    for place, ink, paper in colours:
+        light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, place
+    assert (luminance(colours[0][2]) > 0.5) == (scheme == "light")
+
+
+def test_a_narrow_screen_needs_no_scrolling_sideways(browser, see):
+    emulate(browser, width=390)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def pages():
+    """Other networks and data: what they are, and what must be seen."""
+    random = np.random.default_rng(8)
+    walk = random.normal(size=(3, 11, 2)).cumsum(1).astype(np.float32)
+    deep = init_network(jax.random.key(0), 2, 3, 2)
+    regression = {"loss": "linear", "per_step": True, "labels": walk[..., ::-1], "features": ["x", "y"]}
+    yield deep, walk, regression, ["y0", "label", "squared error"]
+    projected = init_params(jax.random.key(1), 7, 4, cell="projection", projection_size=2)
+    yield projected, random.normal(size=(6, 7)), {"cell": "projection"}, ["before the projection", "predict nothing"]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_other_networks_are_shown_as_they_are(browser, see, tmp_path, n):
+    params, xs, options, words = list(pages())[n]
+    report(params, xs.astype(np.float32), path=tmp_path / "other.html", **options)
+    browser.get((tmp_path / "other.html").as_uri())
+    assert said(browser).console == []
+    text = browser.execute_script(
+        "return document.body.innerText + [...document.querySelectorAll('[title], [aria-label]')]"
+        ".map(e => (e.title ?? '') + e.getAttribute('aria-label')).join()"
+    )
+    for word in words:
+        assert word in text
