@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.data import Sequences
+from lstmjax.data import Sequences, markers
 from lstmjax.inside import Question, Unit, rank_units
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import Ends, How, compute_cells
 from lstmjax.types import PyTree, Step
 
 Ranked = tuple[str, tuple[Unit, ...]]
-MARKERS = ("X", "Y")
 MOST = 20  # classes; of more nobody reads a list each
 
 
@@ -33,18 +32,11 @@ class Known(NamedTuple):
 def of_order(known: Known, classes: tuple[str, ...]) -> Iterator[Ranked]:
     """Gives the units by how well c holds each marker: the first until the second comes, the second until the end."""
     data = known.data
-    assert data.features is not None
-    is_x, is_marker = data.x[..., data.features.index("X")] > 0, np.zeros(data.x.shape[:2], bool)
-    for marker in MARKERS:
-        is_marker |= data.x[..., data.features.index(marker)] > 0
-    rows = np.arange(len(data.x))
-    first, last = is_marker.argmax(axis=1), data.x.shape[1] - 1 - is_marker[:, ::-1].argmax(axis=1)
-    ends = np.full(len(rows), data.x.shape[1]) if data.lengths is None else data.lengths
     lengths = None if data.lengths is None else jnp.asarray(data.lengths)
     traced = compute_cells(known.params, jnp.asarray(data.x), lengths, how=known.how)
-    for name, start, stop in (("first marker", first, last), ("second marker", last, ends)):
-        question = Question(name, is_x[rows, start], np.stack([start, stop], axis=1))
-        yield name, rank_units(traced, question)
+    for row in markers(data):
+        question = Question(*row)
+        yield question.name, rank_units(traced, question)
 
 
 def of_classes(known: Known, classes: tuple[str, ...]) -> Iterator[Ranked]:
