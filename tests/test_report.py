@@ -14,7 +14,7 @@ from training import config, write_sequences
 from lstmjax import Dense, NetworkParams, init_network, init_params, network
 from lstmjax.cli import main
 from lstmjax.config import dump_config
-from lstmjax.data import Sequences
+from lstmjax.data import markers, order
 from lstmjax.inside import Question, rank_units, trace
 from lstmjax.report import page, report
 from lstmjax.report.choose import choose
@@ -229,23 +229,16 @@ def test_every_part_of_the_program_is_on_the_page():
 
 
 def test_of_the_order_task_the_two_markers_are_asked():
-    letters = [("aXbYab", 6), ("bbYaXa", 6), ("aYYab", 5), ("XabXa", 5)]
-    names = ("a", "b", "X", "Y")
-    xs, lengths = np.zeros((4, 6, 4), np.float32), np.array([length for _, length in letters], np.int32)
-    for n, (word, _) in enumerate(letters):
-        for t, letter in enumerate(word):
-            xs[n, t, names.index(letter)] = 1.0
-    params = init_network(jax.random.key(7), 4, 3, 4)
+    data = order(20).test.take(slice(6))
+    params = init_network(jax.random.key(7), 8, 3, 4)
     how = How("softmax", False, "concat", False, (), None, None)
-    data = Sequences(xs, np.zeros(4, np.int32), lengths, None, names)
-    found = dict(remembered(Known(params, data, None, how), ("XX", "XY", "YX", "YY"), "order"))
-    traced = trace(params, xs, lengths=lengths, fields="c")
-    first = Question("first marker", np.array([True, False, False, True]), np.array([[1, 3], [2, 4], [1, 2], [0, 3]]))
-    second = Question("second marker", np.array([False, True, False, True]), np.array([[3, 6], [4, 6], [2, 5], [3, 5]]))
-    for question in (first, second):
-        expected = rank_units(traced, question)
-        assert [unit[:3] for unit in found[question.name]] == [unit[:3] for unit in expected]
-        assert [unit.auc for unit in found[question.name]] == pytest.approx([unit.auc for unit in expected])
+    found = dict(remembered(Known(params, data._replace(y=np.zeros(6)), None, how), ("XX", "XY", "YX", "YY"), "order"))
+    traced = trace(params, data.x, lengths=data.lengths, fields="c")
+    assert list(found) == ["first marker", "second marker"]
+    for row in markers(data):
+        expected = rank_units(traced, Question(*row))
+        assert [unit[:3] for unit in found[row[0]]] == [unit[:3] for unit in expected]
+        assert [unit.auc for unit in found[row[0]]] == pytest.approx([unit.auc for unit in expected])
 
 
 @pytest.fixture(scope="module")
