@@ -5,7 +5,19 @@ import pytest
 from training import write_sequences
 
 from lstmjax.config import Data
-from lstmjax.data import About, DataError, Sequences, batch, batch_rows, digits, labelled, load, read, steps_per_epoch
+from lstmjax.data import (
+    About,
+    DataError,
+    Sequences,
+    batch,
+    batch_rows,
+    digits,
+    fables,
+    labelled,
+    load,
+    read,
+    steps_per_epoch,
+)
 
 GOOD = "sequence,step,a,b,label\nu,0,1,2,yes\nu,1,3,4,yes\nv,0,5,6,no\n"
 
@@ -22,6 +34,15 @@ def test_the_digits_are_the_known_ones():
     scaled, about = load(Data())
     np.testing.assert_array_equal(scaled.test.x, parts.test.x / 16)
     assert about.classes == tuple("0123456789")
+
+
+def test_the_fables_are_four_with_what_was_said_between_marks():
+    text = fables()
+    titles = [line for line in text.split("\n") if " and the " in line[:18]]
+    assert [title[:8] for title in titles] == ["The Hare", "The Lion", "The Ants", "The Crow"]
+    said = text.split('"')[1::2]
+    assert len(said) == 6
+    assert all(words[0].isupper() and words[-1] in ".?" for words in said)
 
 
 def test_npz_is_read_as_it_was_written(tmp_path):

@@ -2,6 +2,7 @@
 
 from lstmjax.data.batches import batch, batch_rows, steps_per_epoch
 from lstmjax.data.digits import digits
+from lstmjax.data.fables import fables
 from lstmjax.data.files import read
 from lstmjax.data.load import labelled, load
 from lstmjax.data.order import markers, order
@@ -15,6 +16,7 @@ __all__ = [
     "batch",
     "batch_rows",
     "digits",
+    "fables",
     "labelled",
     "load",
     "markers",
