@@ -13,6 +13,7 @@ from make_notebooks import NAMES, NOTEBOOKS, execute, source  # noqa: E402
 SHORT = {  # what is put behind the cell of parameters
     "variants": 'STEPS, SEEDS, NAMES = 5, 2, ["vanilla", "cifg"]',
     "replica": "STEPS = 3",
+    "gates": "ORDER_STEPS, TEXT_STEPS = 2, 2",
 }
 NEEDS = {"replica": ("torch", "keras")}
 PICTURE = 60_000  # bytes
