@@ -1,20 +1,25 @@
-"""The README's examples run as they stand, one after the other, and print what they say."""
+"""The examples of the README and of docs run as they stand, one after the other, and print what they say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = {"README.md": 6, "docs/inside.md": 5}  # at least so many examples
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.mark.usefixtures("promotion")
-def test_every_example_runs_and_prints_what_its_comment_says(capsys):
-    assert len(BLOCKS) >= 6
+@pytest.mark.parametrize("page", PAGES)
+def test_every_example_runs_and_prints_what_its_comment_says(page, capsys):
+    assert len(blocks(page)) >= PAGES[page]
     names: dict = {}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
         said = [line.split("#", 1)[1].strip() for line in block.splitlines() if line.startswith("print(")]
         printed = capsys.readouterr().out.splitlines()
         assert len(said) == len(printed)
@@ -23,5 +28,6 @@ def test_every_example_runs_and_prints_what_its_comment_says(capsys):
             assert line == (" ".join([shapes] * 3) if comment.startswith("each ") else shapes)
 
 
-def test_examples_are_short():
-    assert all(len(block.strip().splitlines()) <= 25 for block in BLOCKS)
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_are_short(page):
+    assert all(len(block.strip().splitlines()) <= 25 for block in blocks(page))
