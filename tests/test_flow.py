@@ -159,6 +159,11 @@ def test_norms_are_over_units():
     assert norms((flow, Bidirectional(flow, flow)))[1].reverse.h.shape == (1,)
 
 
+def test_norms_of_gradients_that_all_but_vanished():
+    """Their squares are below what float32 has."""
+    assert norms(jnp.array([[3e-30, 4e-30]], jnp.float32))[0] == pytest.approx(5e-30)
+
+
 PARAMS = init_params(jax.random.key(0), I, H)
 XS = jnp.zeros((B, T, I))
 

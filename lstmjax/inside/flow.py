@@ -127,7 +127,14 @@ def norms(flow: PyTree) -> PyTree:
     >>> print(norms(jnp.array([[3.0, 4.0], [0.0, 0.5]])))
     [5.  0.5]
     """
-    return jax.tree.map(lambda a: jnp.sqrt(jnp.square(a).sum(-1)), flow)
+    return jax.tree.map(_norm, flow)
+
+
+def _norm(a: Array) -> Array:
+    """Scaled by the largest number: squares of gradients that vanish would be 0 in float32 below 1e-19."""
+    largest = jnp.abs(a).max(-1, keepdims=True, initial=0.0)
+    scale = jnp.where(largest > 0, largest, 1)
+    return (scale * jnp.sqrt(jnp.square(a / scale).sum(-1, keepdims=True)))[..., 0]
 
 
 class _Perturbed:
