@@ -90,9 +90,9 @@ for bias, params in starts.items():
 plot.gradient_flow(flow(starts[1.0]), fields=("h", "c"))
 
 # %% [markdown]
-# A straight line on a log axis is a factor at each step. So where an untrained network cannot reach the beginning of its
-# sequences, raise `forget_bias` until it can: Gers et al. (2000) start it above 0, and Jozefowicz et al. (2015) measured
-# that it pays.
+# A straight line on a log axis is a factor at each step. So where an untrained network cannot reach the beginning of
+# its sequences, raise `forget_bias` until it can: Gers et al. (2000) start it above 0, and Jozefowicz et al. (2015)
+# measured that it pays.
 #
 # ## Which way did it come?
 #

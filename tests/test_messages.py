@@ -588,6 +588,16 @@ MESSAGES = {
         "the head's w has 8 rows, but the last layer gives 4 numbers with merge='concat': the width of its h, "
         "twice that for a concatenated Bidirectional pair.",
     ),
+    "input-bias-step": (
+        lambda: init_network(KEY, I, H, 3, input_bias_step=-2.0),
+        ValueError,
+        "input_bias_step is -2.0, but there is no input_bias to step from. Pass both.",
+    ),
+    "input-bias": (
+        lambda: init_network(KEY, I, H, 3, input_bias=-1.0, cell="nig"),
+        ValueError,
+        "input_bias is given, but the cell 'nig' has no input gate. Leave input_bias out.",
+    ),
     "network-type": (
         lambda: network((PARAMS,), XS),
         TypeError,

@@ -48,8 +48,9 @@ def trace(
 ) -> Any:
     """Gives every gate, pre-activation, c, m and h at every step, of every layer and direction.
 
-    The numbers are those of the forward pass itself, bit by bit: the same step emits them. It is a pure function of
-    arrays: jit it (with `fields` and `reduce` closed over), vmap it, differentiate it.
+    The numbers are those of the forward pass itself: the same step emits them, and only the rounding of the last bit
+    may depend on what a program is compiled to give. It is a pure function of arrays: jit it (with `fields` and
+    `reduce` closed over), vmap it, differentiate it.
 
     Args:
         params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
