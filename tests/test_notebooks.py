@@ -53,6 +53,7 @@ def test_every_notebook_has_a_source():
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook's own client
 def test_it_runs(name):
