@@ -52,6 +52,22 @@ def test_auc_counts_pairs_and_ties_half():
     assert broken.sum() == 1
 
 
+def test_many_sequences_do_not_overflow_the_number_of_pairs():
+    random = np.random.default_rng(5)
+    labels = np.arange(100_003) % 2 == 0
+    values = random.normal(size=(100_003, 1)).astype(np.float32) + labels[:, None]
+    ranks = np.argsort(np.argsort(values[:, 0])).astype(np.float64)[labels]
+    exact = (ranks.sum() - len(ranks) * (len(ranks) - 1) / 2) / (len(ranks) * (len(values) - len(ranks)))
+    np.testing.assert_allclose(auc(values, labels), [exact], rtol=1e-5)
+
+
+def test_half_precision_is_ranked_in_float32():
+    values, question = draw(n=601)  # more ranks than bfloat16 has numbers
+    half = jnp.asarray(values, jnp.bfloat16)  # whole numbers: nothing is rounded here
+    np.testing.assert_array_equal(separation(half, question).auc, separation(values, question).auc)
+    np.testing.assert_array_equal(separation(half, question).distance, separation(values, question).distance)
+
+
 def test_the_worst_place_of_the_span_counts():
     values, question = draw(h=40, seed=1)
     places = 5
@@ -117,8 +133,8 @@ def test_units_of_all_layers_and_directions_are_ranked():
     ("change", "message"),
     [
         ({"labels": np.ones(11, bool)}, "kind: all 11 labels are True; give sequences of both kinds."),
-        ({"labels": np.arange(11)}, "kind: labels are int64 (11,), expected bool (11,)."),
-        ({"labels": np.ones(7, bool)}, "kind: labels are bool (7,), expected bool (11,)."),
+        ({"labels": np.arange(11)}, "kind: labels are int64 (11,), expected bool (11,), labels == 1, say."),
+        ({"labels": np.ones(7, bool)}, "kind: labels are bool (7,), expected bool (11,), labels == 1, say."),
         ({"spans": np.ones((11, 2))}, "kind: spans are float64 (11, 2), expected whole numbers (11, 2)."),
         ({"spans": np.array([[2, 2]] * 11)}, "kind: span 0 is 2 to 2, expected 0 <= start < stop <= T = 9; the stop"),
         ({"spans": np.array([[0, 10]] * 11)}, "kind: span 0 is 0 to 10, expected 0 <= start < stop <= T = 9"),
@@ -136,3 +152,12 @@ def test_one_sequence_has_nothing_to_be_told_apart():
         ValueError, match=r"values are \(9, 3\), expected \[N, T, H\]; for one sequence there is nothing"
     ):
         separation(values[0], question)
+
+
+def test_no_sequences_and_no_places_are_told():
+    values, question = draw()
+    none = Question("kind", question.labels[:0], question.spans[:0])
+    with pytest.raises(ValueError, match=r"^kind: all 0 labels are False; give sequences of both kinds"):
+        separation(values[:0], none)
+    with pytest.raises(ValueError, match=r"^places is 0, expected a whole number of at least 1"):
+        separation(values, question, places=0)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax import checks
 from lstmjax.types import Array, Bidirectional, Step
 
 PLACES = 32  # of a span; an AUC is computed at each
@@ -59,7 +60,7 @@ def auc(values: Array, labels: Array) -> Array:
     >>> auc(jnp.array([[1.0], [3.0], [2.0], [3.0]]), jnp.array([False, False, True, True]))
     Array([0.625], dtype=float32)
     """
-    values, labels = jnp.asarray(values), jnp.asarray(labels)
+    values, labels = _wide(values), jnp.asarray(labels)
     order = jnp.argsort(values, axis=0)
     ordered = jnp.take_along_axis(values, order, axis=0)
     count = len(labels)
@@ -71,9 +72,9 @@ def auc(values: Array, labels: Array) -> Array:
     last = jax.lax.cummin(jnp.where(jnp.concatenate([same, edge]), count - 1, places), axis=0, reverse=True)
     ranks = (first + last).astype(values.dtype) / 2  # [N, ...], from 0
     true = labels[order]
-    yes = labels.sum()
-    pairs = (yes * (count - yes)).astype(values.dtype)
-    least = (yes * (yes - 1)).astype(values.dtype) / 2  # the sum of ranks of Trues that are all below
+    yes = labels.sum().astype(values.dtype)  # whole numbers would overflow at some ten thousand sequences
+    pairs = yes * (count - yes)
+    least = yes * (yes - 1) / 2  # the sum of ranks of Trues that are all below
     result = (jnp.where(true, ranks, 0).sum(axis=0) - least) / pairs
     return jnp.where(jnp.isnan(values).any(axis=0), jnp.nan, result)
 
@@ -107,7 +108,7 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     Args:
         values: what may remember, c above all, `[N, T, H]`.
         question: labels and spans of the same N sequences.
-        places: at how many places of the span.
+        places: at how many places of the span, at least 1.
 
     Returns:
         `Separation`: auc, sign and distance, `[H]` each.
@@ -158,17 +159,25 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
             Unit(layer, direction, n, float(a), int(s), float(d))
             for n, (a, s, d) in enumerate(zip(*map(np.asarray, found), strict=True))
         ]
-    return tuple(sorted(units, key=lambda unit: (np.nan_to_num(unit.auc), unit.distance), reverse=True))
+    return tuple(sorted(units, key=lambda unit: (np.nan_to_num(unit.auc), np.nan_to_num(unit.distance)), reverse=True))
 
 
 def _at_places(values: Any, question: Question, places: int) -> Array:
     """Gives the values at places of each sequence's span, `[N, places, H]`."""
-    values = jnp.asarray(values)
+    values = _wide(values)
+    checks.check_positive("places", places)
     check(question, values.shape)
     start, stop = np.asarray(question.spans).T[:, :, None]
     part = np.linspace(0.0, 1.0, places)
     steps = np.rint(start + part * (stop - 1 - start)).astype(np.int32)  # [N, places]
     return jnp.take_along_axis(values, jnp.asarray(steps)[..., None], axis=1)
+
+
+def _wide(values: Any) -> Array:
+    """Gives numbers in which ranks and their sums can be told apart: at least single precision."""
+    values = jnp.asarray(values)
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    return values.astype(checks.cell_dtype(values.dtype) if floating else jnp.float32)
 
 
 def _mean_and_variance(values: Array, chosen: Array) -> tuple[Array, Array]:
@@ -188,9 +197,12 @@ def check(question: Question, shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
         raise ValueError(f"values are {shape}, expected [N, T, H]; for one sequence there is nothing to tell apart.")
     if labels.shape != shape[:1] or labels.dtype != bool:
-        raise ValueError(f"{name}: labels are {labels.dtype} {labels.shape}, expected bool ({shape[0]},).")
+        raise ValueError(
+            f"{name}: labels are {labels.dtype} {labels.shape}, expected bool ({shape[0]},), labels == 1, say."
+        )
     if labels.all() or not labels.any():
-        raise ValueError(f"{name}: all {len(labels)} labels are {labels[0]}; give sequences of both kinds.")
+        which = bool(labels.any())
+        raise ValueError(f"{name}: all {len(labels)} labels are {which}; give sequences of both kinds.")
     if spans.shape != (shape[0], 2) or not np.issubdtype(spans.dtype, np.integer):
         raise ValueError(f"{name}: spans are {spans.dtype} {spans.shape}, expected whole numbers ({shape[0]}, 2).")
     start, stop = spans.T
