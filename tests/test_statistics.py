@@ -216,3 +216,38 @@ def test_spans_and_steps_that_are_none_are_refused():
         retained(f, 0, jnp.array([1, 2]))
     with pytest.raises(ValueError, match=r"start has shape \(\) and dtype float64, expected whole numbers"):
         retained(f, 0.5, 2)
+
+
+def test_gates_in_half_precision_are_multiplied_in_float32():
+    f = jnp.asarray(np.random.default_rng(12).uniform(0.97, 1.0, (3, 300, 2)), jnp.bfloat16)
+    exact = np.asarray(f).astype(np.float64)
+    np.testing.assert_allclose(time_scale(f), -1 / np.log(exact).mean((0, 1)), rtol=1e-4)
+    np.testing.assert_allclose(retained(f, 0, 299), exact[:, 1:].prod(1), rtol=1e-4)
+    np.testing.assert_allclose(retention(f, (300,))[0], exact.prod(1).mean(0), rtol=1e-4)
+
+
+def test_what_is_no_gate_no_span_and_no_order_of_steps_is_refused():
+    steps = draw_steps()
+    expected = (
+        r"expected an array \[..., T, H\]: the f of one layer in one direction, such as trace\(params, xs, fields"
+    )
+    for call in (half_life, partial(retention, spans=(1,)), partial(retained, start=0, stop=1)):
+        with pytest.raises(TypeError, match=r"f is a Step, " + expected):
+            call(steps)
+        with pytest.raises(TypeError, match=r"f is a NoneType, " + expected):
+            call(None)
+        with pytest.raises(ValueError, match=r"f has shape \(4,\), expected \[..., T, H\]. For one unit f\[:, None\]"):
+            call(steps.f[0, 0])
+    for spans in (3, ()):
+        with pytest.raises(
+            TypeError, match=r"spans is .*, expected numbers of steps, one or several: spans=\(1, 10, 40\)"
+        ):
+            retention(steps.f, spans)
+    with pytest.raises(
+        ValueError, match=r"start is 3 and stop is 1, expected -1 <= start <= stop <= T - 1 = 4. For the"
+    ):
+        retained(steps.f, 3, 1)
+    with pytest.raises(ValueError, match=r"start is 0 and stop is \[2, 5, 1\], expected -1 <= start"):
+        retained(steps.f, 0, jnp.array([2, 5, 1]))
+    with pytest.raises(ValueError, match=r"start is 1 and stop is 3, expected 0 <= stop <= start <= T = 5\.$"):
+        retained(steps.f, 1, 3, reverse=True)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 
+from lstmjax import checks
 from lstmjax.layer import valid_steps
 from lstmjax.types import Array
 
@@ -30,9 +32,14 @@ def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | 
     Returns:
         `[H]`; NaN if no step is valid.
 
+    Raises:
+        TypeError: f is no array.
+        ValueError: f is not `[..., T, H]`.
+
     >>> [round(float(tau), 2) for tau in time_scale(jnp.array([[0.5, 0.9, 1.0, 0.0]]))]
     [1.44, 9.49, inf, 0.0]
     """
+    f = forget_gates(f)
     valid = valid_steps(f, lengths, mask, False)
     there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
     axes = tuple(range(f.ndim - 1))
@@ -70,12 +77,16 @@ def retention(
         `[len(spans), H]`; NaN for a span that fits nowhere.
 
     Raises:
-        ValueError: a span is no number of steps from 0 to T.
+        TypeError: f is no array, or spans is empty or no list of numbers.
+        ValueError: f is not `[..., T, H]`, or a span is no number of steps from 0 to T.
 
     >>> [round(float(part), 3) for part in retention(jnp.array([[0.5], [0.5], [1.0], [1.0]]), (0, 1, 2, 4))[:, 0]]
     [1.0, 0.75, 0.583, 0.25]
     """
+    f = forget_gates(f)
     steps = f.shape[-2]
+    if not hasattr(spans, "__len__") or not len(spans):
+        raise TypeError(f"spans is {spans!r}, expected numbers of steps, one or several: spans=(1, 10, 40).")
     for span in spans:
         if isinstance(span, bool) or not hasattr(span, "__index__") or not 0 <= span <= steps:
             raise ValueError(f"spans holds {span!r}, expected whole numbers from 0 to T = {steps}, the steps in f.")
@@ -119,9 +130,15 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
     Returns:
         `[..., H]`; 1 where start is stop.
 
+    Raises:
+        TypeError: f is no array.
+        ValueError: f is not `[..., T, H]`, or start and stop are no steps in their order; under jit their order
+            cannot be looked at.
+
     >>> round(float(retained(jnp.array([[0.5], [0.9], [0.8], [0.1]]), 0, 2)[0]), 3)
     0.72
     """
+    f = forget_gates(f)
     start, stop = (jnp.asarray(at) for at in (start, stop))
     for name, at in (("start", start), ("stop", stop)):
         if not jnp.issubdtype(at.dtype, jnp.integer) or at.shape not in ((), f.shape[:-2]):
@@ -129,8 +146,39 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
                 f"{name} has shape {at.shape} and dtype {at.dtype}, expected whole numbers: one, or {f.shape[:-2]}, "
                 "one for each sequence."
             )
+    _check_order(start, stop, f.shape[-2], reverse)
     t = jnp.arange(f.shape[-2])
     start, stop = (jnp.broadcast_to(at[..., None], (*f.shape[:-2], t.size)) for at in (start, stop))
     t = jnp.broadcast_to(t, start.shape)
     between = (stop <= t) & (t < start) if reverse else (start < t) & (t <= stop)
     return jnp.where(between[..., None], f, 1).prod(-2)
+
+
+def forget_gates(f: Array) -> Array:
+    """Gives gates `[..., T, H]` of at least single precision, in which products of many keep their digits, or refuses.
+
+    Raises:
+        TypeError: f is no array, but the whole `Step`, say.
+        ValueError: f has no axis of steps, or no floating-point numbers.
+    """
+    if f is None or isinstance(f, tuple):
+        raise TypeError(
+            f"f is {checks.kind(f)}, expected an array [..., T, H]: the f of one layer in one direction, such as "
+            "trace(params, xs, fields='f').f."
+        )
+    f = jnp.asarray(f)
+    checks.check_floating("f", f.dtype)
+    if f.ndim < 2:
+        raise ValueError(f"f has shape {f.shape}, expected [..., T, H]. For one unit f[:, None], for one step f[None].")
+    return f.astype(checks.cell_dtype(f.dtype))
+
+
+def _check_order(start: Array, stop: Array, steps: int, reverse: bool) -> None:
+    if isinstance(start, jax.core.Tracer) or isinstance(stop, jax.core.Tracer):
+        return
+    early, late, first, last = (stop, start, 0, steps) if reverse else (start, stop, -1, steps - 1)
+    if bool(((early >= first) & (early <= late) & (late <= last)).all()):
+        return
+    order = f"0 <= stop <= start <= T = {steps}" if reverse else f"-1 <= start <= stop <= T - 1 = {steps - 1}"
+    hint = "" if reverse else " For the gates of a reverse direction pass reverse=True."
+    raise ValueError(f"start is {start.tolist()} and stop is {stop.tolist()}, expected {order}.{hint}")
