@@ -142,6 +142,11 @@ def test_a_gradient_of_zero_breaks_the_line_and_is_counted(step):
 
 def test_a_flow_of_nothing_but_zeros_is_drawn():
     saved(plot.gradient_flow(NOTHING._replace(c=np.zeros((T, H)))))
+    figure = saved(plot.gradient_flow(NOTHING._replace(c=np.zeros((3, T, H)))))
+    assert figure.axes[0].texts[0].get_text() == "0 at 7 of 7 steps"
+    lost = np.ones((3, T, H))
+    lost[1] = np.nan
+    saved(plot.gradient_flow(NOTHING._replace(c=lost)))
 
 
 def test_paths_are_drawn_for_each_layer(step):
@@ -169,6 +174,11 @@ def test_flows_that_cannot_be_drawn_are_named(step):
             "flow has no z: it is None",
         ),
         (lambda: plot.gradient_flow(step, fields=("q",)), ValueError, "a field is 'q'"),
+        (
+            lambda: plot.gradient_flow(NOTHING._replace(c=step.c[:, :0])),
+            ValueError,
+            r"flow.c has shape \(3, 0, \d\): there is nothing in it to draw",
+        ),
         (lambda: plot.gradient_flow(step, example=9), ValueError, r"example=9 is not within the batch axes \(3,\)"),
         (lambda: plot.gradient_flow((step.c,)), TypeError, "flow holds a ndarray, expected something with .z_f"),
     ):

@@ -72,7 +72,8 @@ def gradient_flow(
             axes.plot(at, np.where(middle > 0, middle, np.nan), color=colour, ls=STYLES[direction], label=label)
             if len(norms) > 1:
                 low, high = np.quantile(norms, (0.1, 0.9), axis=0)
-                axes.fill_between(at, low, high, where=low > 0, color=colour, alpha=0.2, linewidth=0)
+                if (low > 0).any():  # an empty band leaves Matplotlib a log axis without numbers, which it refuses
+                    axes.fill_between(at, low, high, where=low > 0, color=colour, alpha=0.2, linewidth=0)
         axes.set_yscale("log")
         axes.set_title(rf"$\|\partial L/\partial {_letter(name)}\|$", fontsize=11)
         axes.set_xlabel("step t")
@@ -142,6 +143,8 @@ def _chosen(name: str, arrays: Sequence[Any], example: int | tuple[int, ...] | N
     for array in arrays:
         if np.ndim(array) < 2:
             raise ValueError(f"{name} has shape {np.shape(array)}, expected [..., T, H].")
+        if 0 in np.shape(array):
+            raise ValueError(f"{name} has shape {np.shape(array)}: there is nothing in it to draw.")
     norms = np.sqrt(sum(np.sum(np.asarray(array).astype(np.float64) ** 2, axis=-1) for array in arrays))  # [..., T]
     if example is None:
         return norms.reshape(-1, norms.shape[-1])
