@@ -154,7 +154,7 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
     return jnp.where(between[..., None], f, 1).prod(-2)
 
 
-def forget_gates(f: Array) -> Array:
+def forget_gates(f: object) -> Array:
     """Gives gates `[..., T, H]` of at least single precision, in which products of many keep their digits, or refuses.
 
     Raises:
