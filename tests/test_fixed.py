@@ -180,6 +180,7 @@ def test_distinct_points_are_the_slowest_of_their_kind():
         (jnp.zeros(I), jnp.zeros((2, N, H)), TypeError, r"starts is an array, expected a tuple \(h, c\)"),
         (jnp.zeros(I), (jnp.zeros(H),) * 2, ValueError, r"starts has the shapes \(4,\), \(4,\).*h\[None\]"),
         (jnp.zeros(I), (jnp.zeros((N, H)), jnp.zeros((2, H))), ValueError, r"\(6, 4\), \(2, 4\), expected .* one N"),
+        (jnp.zeros(I), (jnp.zeros((0, H)),) * 2, ValueError, r"shapes \(0, 4\), \(0, 4\), .* one N of at least 1"),
         (jnp.zeros(I), (jnp.zeros((N, H)), jnp.zeros((N, 3))), ValueError, r"starts c has shape \(6, 3\), expected"),
     ],
 )

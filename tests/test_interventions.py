@@ -266,6 +266,7 @@ def test_a_unit_that_nothing_reads_is_worth_nothing():
     [
         (lambda: Fix("forget", 1.0), ValueError, "gate is 'forget', expected one of 'i', 'f', 'g', 'o', 'z_i'"),
         (lambda: Fix("f", 1.0, units=3), ValueError, r"units is 3, expected a tuple of units of f, .* units=\(3,\)"),
+        (lambda: Fix("f", 1.0, units=(np.int64(1),)), ValueError, r"Of an array: tuple\(map\(int, units\)\)\."),
         (lambda: Fix("f", 1.0, units=(-1,)), ValueError, r"units is \(-1,\), expected a tuple of units"),
         (lambda: Fix("f", [1.0]), TypeError, r"value is a list, expected a number or a tuple .*\(float, value"),
         (lambda: Fix("f", True), TypeError, "value is a bool, expected a number"),

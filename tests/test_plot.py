@@ -219,7 +219,7 @@ def test_exponents_may_be_negative():
 @pytest.mark.parametrize(
     ("values", "kind", "text"),
     [
-        ([[[1.0]]], None, r"values has shape \(1, 1, 1\), expected \[K\]"),
+        ([[[1.0]]], None, r"\(1, 1, 1\), expected \[K\].* Of Jacobians .* pass np.linalg.eigvals"),
         ([], None, r"values has shape \(0,\)"),
         ([1.0], "poles", "kind is 'poles', expected one of 'eigenvalues', 'singular values', 'exponents'"),
         ([1j], "exponents", "values are complex, but exponents are real"),
@@ -279,6 +279,8 @@ def test_points_that_cannot_be_drawn_are_named(draw):
         plot.fixed_points(given._replace(h=given.h * np.nan))
     with pytest.raises(ValueError, match=r"trajectories has shapes \(7, 2\) and \(7, 4\)"):
         plot.fixed_points(given, trajectories=runs)
+    with pytest.raises(TypeError, match=r"trajectories is a Step, expected a pair \(h, c\); of a trace: \(steps.h, s"):
+        plot.fixed_points(given, trajectories=NOTHING)
 
 
 # Functions, curves

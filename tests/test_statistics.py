@@ -137,6 +137,8 @@ def test_limits_that_are_none_and_steps_without_gates_are_refused():
             saturation(steps, low=low, high=high)
     with pytest.raises(ValueError, match="steps holds none of the gates i, f, g and o; trace those that you want"):
         saturation(steps._replace(i=None, f=None, g=None, o=None))
+    with pytest.raises(TypeError, match="steps holds an array, expected a Step for each layer, as trace gives it"):
+        saturation(steps.f)
 
 
 # Memory

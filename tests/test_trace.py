@@ -185,6 +185,12 @@ MESSAGES = {
         "the step emits an array and no Step, so there is nothing to trace. Give your step the keyword emit and return "
         "emitted(emit, Step(...)).",
     ),
+    "step of a statistic": (
+        lambda p, xs: trace(p, xs, (jnp.zeros((B, H)),) * 2, step=plain, reduce=f_and_c),
+        TypeError,
+        "the step emits an array and no Step, so there is nothing to trace. Give your step the keyword emit and return "
+        "emitted(emit, Step(...)).",
+    ),
     "inplace": (
         lambda p, xs: lstm(p, xs, backend="inplace", checkpoint="sqrt"),
         ValueError,

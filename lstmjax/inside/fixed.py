@@ -197,9 +197,9 @@ def _number_of(starts: Any) -> int:
     if not isinstance(starts, tuple):
         raise TypeError(f"starts is {checks.kind(starts)}, expected a tuple (h, c): h [N, P] and c [N, H].")
     shapes = [jnp.shape(a) for a in starts]
-    if not shapes or any(len(shape) != 2 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+    if not shapes or any(len(shape) != 2 or not shape[0] for shape in shapes) or len({n for n, _ in shapes}) > 1:
         raise ValueError(
-            f"starts has the shapes {', '.join(map(str, shapes))}, expected h [N, P] and c [N, H] with one N: a row "
-            "for each start. Flatten further axes with .reshape(-1, H); for one start use h[None]."
+            f"starts has the shapes {', '.join(map(str, shapes))}, expected h [N, P] and c [N, H] with one N of "
+            "at least 1: a row for each start. Flatten further axes with .reshape(-1, H); for one start use h[None]."
         )
     return shapes[0][0]

@@ -59,7 +59,8 @@ class Intervention:
         checks.one_of("direction", self.direction, (None, *DIRECTIONS))
         if self.units is not None and not (isinstance(self.units, tuple) and all(map(_is_count, self.units))):
             raise ValueError(
-                f"units is {self.units!r}, expected a tuple of units of {self.gate}, counted from 0: units=(3,)."
+                f"units is {self.units!r}, expected a tuple of units of {self.gate}, counted from 0: units=(3,). "
+                "Of an array: tuple(map(int, units))."
             )
         if self.layer is not None and not _is_count(self.layer):
             raise ValueError(f"layer is {self.layer!r}, expected the number of a layer, counted from 0 at the bottom.")

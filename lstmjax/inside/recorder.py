@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.inside.reduce import Reduce, stream
+from lstmjax.inside.reduce import Reduce, check_steps, stream
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, as_layers, directions
@@ -29,11 +29,7 @@ class Only:
     fields: tuple[str, ...]
 
     def __call__(self, step: Step) -> Step:
-        if not isinstance(step, Step):
-            raise TypeError(
-                f"the step emits {checks.kind(step)} and no Step, so there is nothing to trace. Give your step the "
-                "keyword emit and return emitted(emit, Step(...))."
-            )
+        check_steps(step)
         return NONE._replace(**{name: getattr(step, name) for name in self.fields})
 
 

@@ -73,8 +73,18 @@ class Seen:
     with_h: bool
 
     def __call__(self, step: Step) -> Emitted:
+        check_steps(step)
         dtype = checks.cell_dtype(step.c.dtype)
         return Emitted(jax.tree.map(lambda a: a.astype(dtype), self.of(step)), step.h if self.with_h else None)
+
+
+def check_steps(step: object) -> None:
+    """Refuses what a step emits if it is no `Step`."""
+    if not isinstance(step, Step):
+        raise TypeError(
+            f"the step emits {checks.kind(step)} and no Step, so there is nothing to trace. Give your step the "
+            "keyword emit and return emitted(emit, Step(...))."
+        )
 
 
 def stream(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lstmjax import checks
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.reduce import Reduce
@@ -221,6 +222,8 @@ def check_limits(low: float, high: float) -> None:
 
 def gates_of(step: Step) -> Gates:
     """Gives the gates of a `Step`, and refuses one that has none."""
+    if not isinstance(step, Step):
+        raise TypeError(f"steps holds {checks.kind(step)}, expected a Step for each layer, as trace gives it.")
     gates = Gates(*(getattr(step, name) for name in GATES))
     if not jax.tree.leaves(gates):
         raise ValueError("steps holds none of the gates i, f, g and o; trace those that you want: fields=('i', 'f').")

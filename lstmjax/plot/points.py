@@ -34,7 +34,7 @@ def fixed_points(
         outside of the unit circle; the labels of the axes how much of the variance they show.
 
     Raises:
-        TypeError: points has not what is needed.
+        TypeError: points has not what is needed, or trajectories is no pair.
         ValueError: no point is finite, or trajectories do not fit the points.
     """
     for name in ("h", "c", "speeds", "eigenvalues"):
@@ -49,6 +49,10 @@ def fixed_points(
         raise ValueError("points holds no finite point: no search arrived. Try other starts.")
     runs = None
     if trajectories is not None:
+        given: Any = trajectories
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            what = checks.kind(given)
+            raise TypeError(f"trajectories is {what}, expected a pair (h, c); of a trace: (steps.h, steps.c).")
         h, c = (np.asarray(part, np.float64) for part in trajectories)
         if h.ndim < 2 or h.shape[:-1] != c.shape[:-1] or h.shape[-1] + c.shape[-1] != states.shape[-1]:
             raise ValueError(

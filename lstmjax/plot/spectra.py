@@ -44,7 +44,10 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
     """
     array = np.asarray(values)
     if array.ndim not in (1, 2) or not array.size:
-        raise ValueError(f"values has shape {array.shape}, expected [K], or [N, K] for several Jacobians.")
+        raise ValueError(
+            f"values has shape {array.shape}, expected [K], or [N, K] for several Jacobians. Of Jacobians "
+            "[T, S, S] pass np.linalg.eigvals(jacobians), or singular_values(jacobians[:, None]) for each step."
+        )
     kind = kind or ("eigenvalues" if np.iscomplexobj(array) else "singular values")
     checks.one_of("kind", kind, tuple(SPECTRA))
     if kind != "eigenvalues" and np.iscomplexobj(array):
