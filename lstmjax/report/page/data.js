@@ -35,6 +35,17 @@ function unitOf(example, part, field, unit) {
   return Array.from({ length: DATA.examples[example].steps }, (_, t) => values[t * units + unit]);
 }
 
+/** Gives for each unit the ends [low, high] of its own values in one example; of a signed field they are -high and high. */
+function endsOf(example, part, field) {
+  const signed = FIELDS[field].kind === "signed";
+  return Array.from({ length: DATA.parts[part].units }, (_, unit) => {
+    const values = unitOf(example, part, field, unit);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    if (signed) return [-(Math.max(-low, high) || 1), Math.max(-low, high) || 1];
+    return high > low ? [low, high] : [0, 1];
+  });
+}
+
 /** Gives for each unit of a part the mean of a function of a field, over all steps of all examples. */
 function meanOverSteps(part, field, of) {
   const units = DATA.parts[part].units;

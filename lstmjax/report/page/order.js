@@ -28,24 +28,12 @@ function orderOf(part) {
   return scores.map((_, unit) => unit).sort((a, b) => scores[b] - scores[a] || a - b);
 }
 
-/** Gives the size from which a value counts as on: the reader's, else 0.5 for gates, half of a large value for others. */
-function thresholdOf(field) {
-  if (state.threshold !== null) return state.threshold;
-  if (FIELDS[field].kind === "gate") return 0.5;
-  return largest(field) / 2;
-}
-
-/** Gives the size of a large value of a field in this example: its 99th percentile. */
-function largest(field) {
-  const sizes = DATA.parts.map((_, part) => quantile(valuesOf(state.example, part, field).map(Math.abs), 0.99));
-  return Math.max(...sizes, 1e-3);
-}
-
 /**
  * Gives for each unit how well "on" tells the marked span from the rest: the share of its steps that are on in the
- * span, less the share outside. On is value ≥ threshold, or for signed fields value ≤ −threshold, whichever is better.
+ * span, less the share outside. On is value ≥ the unit's threshold, or for signed fields value ≤ −threshold, whichever is
+ * better.
  */
-function matchUnits(values, units, [first, last], threshold, signed) {
+function matchUnits(values, units, [first, last], thresholds, signed) {
   const steps = values.length / units;
   const inside = last - first + 1;
   const found = [];
@@ -56,7 +44,7 @@ function matchUnits(values, units, [first, last], threshold, signed) {
       for (let t = 0; t < steps; t++) {
         const value = sign * values[t * units + unit];
         const where = t >= first && t <= last ? 0 : 1;
-        on[where] += value >= threshold;
+        on[where] += value >= thresholds[unit];
         sums[where] += value;
       }
       const outside = Math.max(1, steps - inside);
@@ -76,7 +64,9 @@ function byScore(one, other) {
 function matchesOf(part) {
   const signed = FIELDS[state.field].kind === "signed";
   const values = valuesOf(state.example, part, state.field);
-  return matchUnits(values, DATA.parts[part].units, state.span, thresholdOf(state.field), signed);
+  // Each signed field by the unit's own size: one unit that counts up would set a threshold that no other reaches.
+  const thresholds = endsOf(state.example, part, state.field).map(([, high]) => state.threshold * (signed ? high : 1));
+  return matchUnits(values, DATA.parts[part].units, state.span, thresholds, signed);
 }
 
 function scoresInSpan(part) {

@@ -29,7 +29,7 @@ function markPressed(list) {
 }
 
 function matchPanel() {
-  const slider = make("input", { type: "range", min: 0, id: "threshold" });
+  const slider = make("input", { type: "range", min: 0, max: 1, step: 0.005, id: "threshold" });
   const value = make("output", { htmlFor: "threshold" });
   const says = make("p", { className: "help" });
   const list = make("ol", { className: "list", "aria-label": "Units by score" });
@@ -39,13 +39,11 @@ function matchPanel() {
   const label = make("label", { className: "slider", htmlFor: "threshold" });
   label.append("on from", value, slider);
   find("match").append(says, label, list, clear);
-  subscribe(["example", "field", "threshold"], () => {
-    const gate = FIELDS[state.field].kind === "gate";
-    const threshold = thresholdOf(state.field);
-    slider.max = gate ? 1 : Math.max(threshold, 1.5 * largest(state.field));
-    slider.step = slider.max / 200;
+  subscribe(["field", "threshold"], () => {
+    const { field, threshold } = state;
     slider.value = threshold;
-    value.textContent = gate ? `${state.field} ≥ ${said(threshold)}` : `${state.field} ≥ ${said(threshold)} or ≤ −${said(threshold)}`;
+    const share = `|${field}| ≥ ${said(100 * threshold)}% of the unit's largest`;
+    value.textContent = FIELDS[field].kind === "gate" ? `${field} ≥ ${said(threshold)}` : share;
   });
   subscribe(["example", "field", "threshold", "span"], () => {
     clear.hidden = !state.span;

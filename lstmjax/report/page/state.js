@@ -12,7 +12,7 @@ const state = {
   span: null, // [first, last] steps that are marked
   anchor: null, // where the keyboard began to mark
   question: 0,
-  threshold: null, // null: the field's own
+  threshold: 0.5, // on from: a gate's value, or a share of a unit's largest |value|
   width: 0,
   theme: 0,
 };
@@ -25,7 +25,7 @@ function subscribe(keys, draw) {
 function change(values) {
   const next = { ...state, ...values };
   if (next.example !== state.example) Object.assign(next, { span: null, anchor: null });
-  if (next.field !== state.field) next.threshold = null;
+  if (next.field !== state.field) next.threshold = 0.5;
   const units = DATA.parts[next.part].units;
   next.step = Math.max(0, Math.min(next.step, DATA.examples[next.example].steps - 1));
   next.unit = Math.max(0, Math.min(next.unit, units - 1));
