@@ -160,6 +160,21 @@ def test_the_value_under_the_pointer_is_that_of_the_array(browser, see, steps, n
     assert abs(number(shown[1]) - values[0, step, unit]) <= error + 0.6e-4 * abs(values[0, step, unit])
 
 
+def test_colours_can_be_of_each_unit_alone(browser, see, steps):
+    choose(browser, part="0", sort="number", range="unit")
+    assert "smallest\nlargest\nf, of each unit in this example" in see("#legend")
+    f = np.asarray(steps[0].forward.f)[0, :9]
+    pixels = browser.execute_script(
+        "const map = document.getElementById('map'), c = map.getContext('2d');"
+        "return Array.from({ length: 45 }, (_, n) => Array.from(c.getImageData("
+        "(n % 9 + 0.5) / 9 * map.width, (Math.floor(n / 9) + 0.5) / 5 * map.height, 1, 1).data))"
+    )
+    light = np.array(pixels)[:, :3].sum(-1).reshape(5, 9)  # it grows from the smallest to the largest
+    assert (light.argmax(1) == f.argmax(0)).all()
+    assert (light.argmin(1) == f.argmin(0)).all()
+    assert light.max(1).tolist() == [light.max()] * 5
+
+
 def test_a_click_pins_a_unit_and_its_tracks_are_shown(browser, see, steps):
     from selenium.webdriver import ActionChains
 

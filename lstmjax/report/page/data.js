@@ -35,14 +35,19 @@ function unitOf(example, part, field, unit) {
   return Array.from({ length: DATA.examples[example].steps }, (_, t) => values[t * units + unit]);
 }
 
-/** Gives for each unit the ends [low, high] of its own values in one example; of a signed field they are -high and high. */
+/**
+ * Gives for each unit the ends [low, high] of its own values in one example; of a signed field they are -high and high.
+ * A unit that moves less than values are off by stands in the usual range: its last digits are of the packing.
+ */
 function endsOf(example, part, field) {
   const signed = FIELDS[field].kind === "signed";
+  const blur = 4 * errorOf(DATA.examples[example].parts[part][field]);
   return Array.from({ length: DATA.parts[part].units }, (_, unit) => {
     const values = unitOf(example, part, field, unit);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    if (signed) return [-(Math.max(-low, high) || 1), Math.max(-low, high) || 1];
-    return high > low ? [low, high] : [0, 1];
+    const size = Math.max(-low, high);
+    if (signed) return size > blur ? [-size, size] : [-1, 1];
+    return high - low > blur ? [low, high] : [0, 1];
   });
 }
 

@@ -12,7 +12,7 @@ function controls() {
   choose("part", DATA.parts.map(({ label }, n) => [n, label]), "part", Number);
   find("part-choice").hidden = DATA.parts.length === 1;
   choose("sort", SORTS.map(({ name }) => [name, name]), "sort");
-  choose("range", [["percentile", "1st–99th percentile"], ["whole", "whole range"]], "range");
+  choose("range", [["percentile", "1st–99th percentile"], ["whole", "whole range"], ["unit", "each unit's own range"]], "range");
   for (const { name, label } of DATA.fields) {
     const radio = make("input", { type: "radio", name: "field", value: name, checked: name === state.field, "aria-label": `${name}, ${label}` });
     radio.addEventListener("change", () => change({ field: name }));

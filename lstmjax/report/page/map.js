@@ -16,15 +16,20 @@ function drawMap({ gutter, plot }) {
   rowHeight = Math.max(2, Math.min(26, Math.floor(440 / units)));
   const values = valuesOf(state.example, state.part, state.field);
   const { kind, label } = FIELDS[state.field];
-  const range = colourRange(values, kind, state.range);
   const colours = ramp(kind);
-  drawCells(canvas, steps, units, width, rowHeight * units, colours, range, (t, row) => values[t * units + order[row]]);
+  const range = colourRange(values, kind, state.range);
+  const ends = state.range === "unit" ? endsOf(state.example, state.part, state.field) : order.map(() => range);
+  drawCells(canvas, steps, units, width, rowHeight * units, colours, [0, 1], (t, row) => {
+    const [low, high] = ends[order[row]];
+    return (values[t * units + order[row]] - low) / (high - low);
+  });
   canvas.setAttribute(
     "aria-label",
     `${label} ${state.field} of ${units} units over ${steps} steps, ${DATA.parts[state.part].label}. Arrow keys move, ` +
       "Enter pins the unit, Shift with left or right marks a span, Escape clears it.",
   );
-  drawLegend(colours, range);
+  const smallest = kind === "signed" ? "−largest" : "smallest";
+  drawLegend(colours, state.range === "unit" ? [smallest, "largest"] : range.map(said));
   drawRows(gutter);
 }
 
@@ -46,10 +51,10 @@ function rowName(unit, row) {
 }
 
 function drawLegend(colours, [low, high]) {
-  const bar = make("canvas", { role: "img", "aria-label": `Colours from ${said(low)} to ${said(high)}` });
+  const bar = make("canvas", { role: "img", "aria-label": `Colours from ${low} to ${high}` });
   drawCells(bar, 256, 1, 200, 12, colours, [0, 255], (n) => n);
-  const what = `${state.field}, ${state.range === "percentile" ? "1st to 99th percentile" : "whole range"}`;
-  find("legend").replaceChildren(said(low), bar, said(high), make("span", {}, what));
+  const what = { percentile: "1st to 99th percentile", whole: "whole range", unit: "of each unit in this example" };
+  find("legend").replaceChildren(low, bar, high, make("span", {}, `${state.field}, ${what[state.range]}`));
 }
 
 function drawPin() {
