@@ -13,6 +13,7 @@ from lstmjax.report import report
 
 pytestmark = [pytest.mark.pages, pytest.mark.usefixtures("promotion")]
 
+QUESTION = f"who <i>won</i>{' in the end' * 20}"  # a name as long as a label may be
 NASTY = ["</script><script>window.hit = 1</script>", "<img src=x onerror='window.hit = 2'>", "a \"b\" & 'c' `${d}`"]
 LENGTHS = np.array([9, 7, 4])
 
@@ -55,9 +56,9 @@ def page(browser, network, words, tmp_path_factory):
             names=["one", NASTY[0], "three"],
             records=[
                 {"step": n, "train": {"loss": 2 - n / 9, "accuracy": n / 9}, "validation": {"loss": 1, "accuracy": 0.5}}
-                for n in (2, 4)
+                for n in (2000, 4000)
             ],
-            remembers=[("who <i>won</i>", [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
+            remembers=[(QUESTION, [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
             title=f"runs/{NASTY[0]}",
             path=path,
         )
@@ -136,7 +137,7 @@ def test_names_are_text_wherever_they_stand(browser, see):
     assert browser.execute_script("return window.hit === undefined")
     assert browser.title == f"runs/{NASTY[0]}"
     assert see("#title") == f"runs/{NASTY[0]}"
-    assert see("#question option") == "who <i>won</i>"
+    assert see("#question option") == QUESTION
     shown = browser.execute_script("return [...document.querySelectorAll('#prediction .name')].map(e => e.title)")
     assert sorted(shown) == sorted(NASTY)
     assert NASTY[0] in see("#examples")
@@ -165,9 +166,11 @@ def test_colours_can_be_of_each_unit_alone(browser, see, steps):
     assert "smallest\nlargest\nf, of each unit in this example" in see("#legend")
     f = np.asarray(steps[0].forward.f)[0, :9]
     pixels = browser.execute_script(
-        "const map = document.getElementById('map'), c = map.getContext('2d');"
-        "return Array.from({ length: 45 }, (_, n) => Array.from(c.getImageData("
-        "(n % 9 + 0.5) / 9 * map.width, (Math.floor(n / 9) + 0.5) / 5 * map.height, 1, 1).data))"
+        "const map = document.getElementById('map'), [w, h] = [map.width, map.height];"
+        "const all = map.getContext('2d').getImageData(0, 0, w, h).data;"
+        "const at = (t, unit) => Math.floor((unit + 0.5) / 5 * h) * w + Math.floor((t + 0.5) / 9 * w);"
+        "return Array.from({ length: 45 }, (_, n) => 4 * at(n % 9, Math.floor(n / 9)))"
+        ".map((from) => Array.from(all.slice(from, from + 4)))"
     )
     light = np.array(pixels)[:, :3].sum(-1).reshape(5, 9)  # it grows from the smallest to the largest
     assert (light.argmax(1) == f.argmax(0)).all()
@@ -303,6 +306,18 @@ def test_text_can_be_read_in_light_and_in_dark(browser, see, scheme):
         light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, place
     assert (luminance(colours[0][2]) > 0.5) == (scheme == "light")
+
+
+def test_what_is_written_in_a_picture_is_not_cut_off(browser, see):
+    cut = browser.execute_script(
+        "return [...document.querySelectorAll('#curves text, #scatters text, .track[data-kind] text')].filter((e) => {"
+        "const a = e.getBoundingClientRect(), b = e.ownerSVGElement.getBoundingClientRect();"
+        "return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})"
+        ".map((e) => e.textContent)"
+    )
+    assert cut == []
+    assert see(".track[data-kind=gate] .plot").split() == ["1", "0"]
+    assert see("#prediction .true").endswith("(label)")
 
 
 def test_a_narrow_screen_needs_no_scrolling_sideways(browser, see):

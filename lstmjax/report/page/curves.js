@@ -14,7 +14,7 @@ function curve({ name, train, validation }, steps) {
     chart.append(svg("text", { x: left - 6, y: y(level) + 4, "text-anchor": "end" }, said(level)));
   }
   for (const step of ticks(first, last, 6).filter(Number.isInteger)) {
-    chart.append(svg("text", { x: x(step), y: bottom + 16, "text-anchor": "middle" }, String(step)));
+    chart.append(svg("text", { x: x(step), y: bottom + 16, "text-anchor": x(step) > CURVE_WIDTH - 30 ? "end" : "middle" }, String(step)));
   }
   chart.append(svg("text", { x: (left + right) / 2, y: CURVE_HEIGHT - 3, "text-anchor": "middle" }, "training step"));
   for (const [part, values, dash] of [["train", train, "5 3"], ["validation", validation, ""]]) {
@@ -39,7 +39,7 @@ function curves() {
     const line = make("i");
     line.style.borderColor = `var(--${part})`;
     if (part === "train") line.style.borderTopStyle = "dashed";
-    return make("span", {}, line, part === "train" ? "train (with dropout, shifts and smoothing)" : part);
+    return make("span", {}, line, part === "train" ? "train (as it trains: with dropout, shifts and smoothing, if any)" : part);
   });
   find("curves").append(...DATA.curves.panels.map((panel) => curve(panel, DATA.curves.steps)));
   find("curves").after(make("div", { className: "key" }, ...keys));

@@ -37,7 +37,7 @@ function drawMap({ gutter, plot }) {
 function drawRows(gutter) {
   const room = 14; // pixels that a number needs
   const [every, at] = [Math.max(1, Math.ceil(room / rowHeight)), rowOf(state.pinned)];
-  const free = (row) => row % every === 0 && row !== at && Math.abs(row - at) * rowHeight >= room;
+  const free = (row) => row % every === 0 && row !== at && Math.abs(row - at) * rowHeight >= room + 3;
   const names = order.flatMap((unit, row) => (free(row) ? [rowName(unit, row)] : []));
   const pinned = rowName(state.pinned, at);
   pinned.className = "pinned";

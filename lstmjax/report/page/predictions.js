@@ -1,6 +1,5 @@
 // The examples to choose from, and what the network says of the chosen one.
 
-
 /** Gives a small picture of an example's input, or the beginning of its text. */
 function thumbnail(n) {
   const { kind, features } = DATA.input;
@@ -11,7 +10,7 @@ function thumbnail(n) {
   const [steps, size] = packed.shape;
   const values = unpack(packed);
   const small = make("canvas", { "aria-hidden": "true" });
-  if (kind === "image" && steps <= 128) {
+  if (kind === "image" && steps <= 4 * size) {
     const scale = 44 / Math.max(steps, size);
     drawCells(small, size, steps, size * scale, steps * scale, ink(), rangeOf(values), (x, y) => values[y * size + x]);
     return small;
@@ -48,8 +47,8 @@ function drawExamples() {
 
 /** Gives what was said of an example and whether it is right, as a sign beside the colour. */
 function verdictOf({ verdict, right }) {
-  if (right === null) return make("span", {}, verdict);
-  return make("span", { className: right ? "right" : "wrong" }, `${right ? "✓" : "✗"} ${verdict}`);
+  if (right === null) return make("span", { className: "verdict", title: verdict }, verdict);
+  return make("span", { className: `verdict ${right ? "right" : "wrong"}`, title: verdict }, `${right ? "✓" : "✗"} ${verdict}`);
 }
 
 function drawPrediction() {
@@ -67,10 +66,9 @@ function drawPrediction() {
     bar.style.width = `${100 * value}%`;
     const isTrue = Array.isArray(truth) ? truth[n] : truth === n;
     const label = DATA.loss === "linear" ? (truth ? `label ${said(truth[n])}` : "") : null;
-    const name = make("span", { className: isTrue && chances ? "name true" : "name", title: DATA.outputs[n] }, DATA.outputs[n]);
+    const name = make("span", { className: isTrue && chances ? "name true" : "name", title: DATA.outputs[n] }, make("span", {}, DATA.outputs[n]));
     const number = chances ? `${(100 * value).toFixed(1)}%` : said(value);
-    const mark = isTrue && chances ? " (label)" : "";
-    if (isTrue && chances) name.append(mark);
+    if (isTrue && chances) name.append(make("span", {}, "(label)"));
     return [name, chances ? make("span", { className: "bar" }, bar) : make("span", { className: "soft" }, label), make("span", {}, number)];
   });
   const parts = [make("div", { className: "chances" }, ...rows)];

@@ -1,7 +1,7 @@
 // Each gate's units by how often they are closed and open (Karpathy et al. 2015): right is closed, up is open.
 
 const SIDE = 240;
-const EDGE = 34;
+const EDGE = 44; // room for the words, the numbers and a point on the axis
 
 function scatter(gate) {
   const { left, right } = DATA.saturation.parts[state.part][gate];
@@ -13,12 +13,12 @@ function scatter(gate) {
   for (const level of [0, 0.5, 1]) {
     chart.append(svg("line", { x1: x(level), x2: x(level), y1: y(0), y2: y(1), class: "grid" }));
     chart.append(svg("line", { x1: x(0), x2: x(1), y1: y(level), y2: y(level), class: "grid" }));
-    chart.append(svg("text", { x: x(level), y: y(0) + 13, "text-anchor": "middle" }, String(level)));
-    chart.append(svg("text", { x: x(0) - 4, y: y(level) + 4, "text-anchor": "end" }, String(level)));
+    chart.append(svg("text", { x: x(level), y: y(0) + 17, "text-anchor": "middle" }, String(level)));
+    chart.append(svg("text", { x: x(0) - 8, y: y(level) + 4, "text-anchor": "end" }, String(level)));
   }
   chart.append(svg("line", { x1: x(0), y1: y(1), x2: x(1), y2: y(0), class: "axis" })); // no unit is right of it
   chart.append(svg("text", { x: x(0.5), y: SIDE - 6, "text-anchor": "middle" }, `fraction of steps with ${what} < ${low}`));
-  const up = svg("text", { x: 9, y: y(0.5), "text-anchor": "middle", transform: `rotate(-90 9 ${y(0.5)})` }, `fraction with ${what} > ${high}`);
+  const up = svg("text", { x: 12, y: y(0.5), "text-anchor": "middle", transform: `rotate(-90 12 ${y(0.5)})` }, `fraction with ${what} > ${high}`);
   chart.append(up);
   const units = left.map((_, unit) => unit).filter((unit) => unit !== state.pinned);
   for (const unit of [...units, state.pinned]) {

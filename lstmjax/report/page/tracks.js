@@ -50,11 +50,8 @@ function flowTrack() {
       { values: levels(c), colour: "c" },
       { values: levels(h), colour: "h", dash: DASHES.h },
     ];
-    const chart = stepChart(plotWidth(), 96, range, drawn, "Size of the gradient at each step, logarithmic");
-    for (const [level, y] of [[range[1], 9], [range[0], 93]]) {
-      chart.append(svg("text", { x: 4, y }, `10${superscript(level)}`));
-    }
-    plot.replaceChildren(chart);
+    const label = "Size of the gradient at each step, logarithmic";
+    plot.replaceChildren(stepChart(plotWidth(), 96, range, drawn, label, (level) => `10${superscript(level)}`));
   });
   subscribe(["example", "part", "step"], () => {
     const { c, h } = lines();
