@@ -348,3 +348,16 @@ def test_other_networks_are_shown_as_they_are(browser, see, tmp_path, n):
     )
     for word in words:
         assert word in text
+
+
+def test_a_gate_that_never_closes_has_the_longest_time_scale(browser, see, tmp_path):
+    params, xs, options, _ = list(pages())[1]
+    opened = params._replace(b=params.b.at[1, 2].set(60.0))
+    report(opened, xs.astype(np.float32), path=tmp_path / "open.html", **options)
+    browser.get((tmp_path / "open.html").as_uri())
+    choose(browser, sort="time scale −1/mean log f")
+    first = browser.execute_script(
+        "return [...document.querySelectorAll('.rows span')].find(e => e.offsetTop < 20).innerText"
+    )
+    assert first == "2"
+    assert re.search(r"input row 0: \S+ \S+ \S+ \S+ \S+ \S+ \S+ · unit", see("#readout"))

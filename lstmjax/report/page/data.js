@@ -85,6 +85,8 @@ function inputAt(example, step) {
   if (kind === "text") return packed[step] < 0 ? "none" : `“${features[packed[step]]}”`;
   const size = packed.shape[1];
   const row = unpack(packed).subarray(step * size, (step + 1) * size);
-  const words = Array.from(row.subarray(0, 4), (value, n) => `${features ? features[n] : `x${n}`} ${said(value)}`);
-  return kind === "image" ? `row ${step}` : words.join(", ") + (size > 4 ? ", …" : "");
+  const [shown, more] = kind === "image" ? [8, ` … of ${size}`] : [4, ", …"];
+  const values = Array.from(row.subarray(0, shown), said);
+  const words = kind === "image" ? values.join(" ") : values.map((value, n) => `${features ? features[n] : `x${n}`} ${value}`).join(", ");
+  return (kind === "image" ? `row ${step}: ` : "") + words + (size > shown ? more : "");
 }

@@ -2,7 +2,7 @@
 
 const SORTS = [
   { name: "mean of f", needs: "f", of: (part) => meanOverSteps(part, "f", (value) => value) },
-  { name: "time scale −1/mean log f", needs: "f", of: (part) => meanOverSteps(part, "f", Math.log).map((mean) => -1 / mean) },
+  { name: "time scale −1/mean log f", needs: "f", of: (part) => meanOverSteps(part, "f", Math.log).map((mean) => (mean < 0 ? -1 / mean : Infinity)) },
   { name: "mean of |c|", needs: "c", of: (part) => meanOverSteps(part, "c", Math.abs) },
   { name: "spread of c", needs: "c", of: spreadOfC },
   { name: "number", of: (part) => Array.from({ length: DATA.parts[part].units }, (_, unit) => -unit) },
