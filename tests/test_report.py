@@ -299,14 +299,19 @@ def test_inspect_looks_at_a_file(run, tmp_path, capsys):
         (["RUN", "--out", "page.pdf"], "page.pdf: unknown kind of file to write; expected a name that ends in .html"),
         (["RUN", "--examples", "0"], "--examples is 0; expected 1 or more"),
         (["RUN", "--input", "a.npz"], "a.npz: no such file"),
-        (["RUN", "--out", "not/there/page.html"], "No such file or directory"),
+        (
+            ["RUN", "--out", "not/there/page.html"],
+            "not/there/page.html: there is no folder not/there; name a file in a",
+        ),
+        (["RUN", "--out", "folder.html"], "folder.html: is a folder; name a file in a folder that is there"),
     ],
 )
 def test_inspect_refuses_in_one_line(run, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.html").mkdir()
     assert main(["inspect", *(str(run) if word == "RUN" else word for word in words)]) in (1, 2)
     shown = capsys.readouterr().err
     assert shown.startswith("lstmjax: ")
     assert message in shown
     assert shown.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "folder.html"]

@@ -54,6 +54,9 @@ def inspect_run(
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise InspectError(f"{out}: unknown kind of file to write; expected a name that ends in .html")
+    if not out.parent.is_dir() or out.is_dir():
+        reason = "is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise InspectError(f"{out}: {reason}; name a file in a folder that is there")
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
     trained, folder = load_run(run), RunFolder.open(run)

@@ -74,8 +74,8 @@ def report(
         lengths: valid steps `[N]`; None: all T.
         examples: rows of xs whose steps are on the page; None: the first four.
         labels: what is right, as the loss has it: whole numbers `[N]` for softmax, numbers `[N, O]` for sigmoid
-            and linear; with `per_step` `[N, T]` and `[N, T, O]`. None: unknown, and the gradient is that of the
-            loss on what the network says.
+            and linear; with `per_step` `[N, T]` and `[N, T, O]`; of one sequence without the N. None: unknown, and
+            the gradient is that of the loss on what the network says.
         loss: what the logits mean: "softmax", "sigmoid" or "linear".
         per_step: a prediction at each step, or one of the last valid step.
         classes: names of the O outputs.
