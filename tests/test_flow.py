@@ -159,9 +159,12 @@ def test_norms_are_over_units():
     assert norms((flow, Bidirectional(flow, flow)))[1].reverse.h.shape == (1,)
 
 
-def test_norms_of_gradients_that_all_but_vanished():
-    """Their squares are below what float32 has."""
-    assert norms(jnp.array([[3e-30, 4e-30]], jnp.float32))[0] == pytest.approx(5e-30)
+def test_norms_of_what_has_nearly_vanished_are_not_zero():
+    small = np.float32([[3e-30, 4e-30], [0, 0], [np.inf, 1], [np.nan, 1]])
+    np.testing.assert_allclose(norms(jnp.asarray(small)), np.float32([5e-30, 0, np.inf, np.nan]), rtol=1e-6)
+    half = norms(jnp.array([[3e-5, 4e-5]], jnp.float16))  # the squares are below what float16 has
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, [5e-5], rtol=1e-2)
 
 
 PARAMS = init_params(jax.random.key(0), I, H)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from lstmjax import checks
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
@@ -124,17 +125,20 @@ def gradient_flow(
 def norms(flow: PyTree) -> PyTree:
     """Gives the Euclidean norm over the units of every array `[..., T, H]` of a tree: `[..., T]`.
 
+    Numbers are measured by the largest among them, so that gradients count down to the smallest that the dtype has;
+    half precision in float32.
+
     >>> print(norms(jnp.array([[3.0, 4.0], [0.0, 0.5]])))
     [5.  0.5]
     """
-    return jax.tree.map(_norm, flow)
 
+    def norm(a: Array) -> Array:
+        a = a.astype(checks.cell_dtype(a.dtype))
+        largest = jax.lax.stop_gradient(jnp.abs(a).max(-1, initial=0.0, keepdims=True))
+        size = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+        return jnp.sqrt(jnp.square(a / size).sum(-1)) * size[..., 0]
 
-def _norm(a: Array) -> Array:
-    """Scaled by the largest number: squares of gradients that vanish would be 0 in float32 below 1e-19."""
-    largest = jnp.abs(a).max(-1, keepdims=True, initial=0.0)
-    scale = jnp.where(largest > 0, largest, 1)
-    return (scale * jnp.sqrt(jnp.square(a / scale).sum(-1, keepdims=True)))[..., 0]
+    return jax.tree.map(norm, flow)
 
 
 class _Perturbed:
