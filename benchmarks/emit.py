@@ -19,8 +19,8 @@ EMITS = {"h": "h", "h again": "h", "c": "c", "gates": lambda s: (s.i, s.f, s.g, 
 ROUNDS = 20
 
 
-def medians(calls: dict) -> dict:
-    """Gives the median seconds of each call, all of them warmed up and taking turns."""
+def seconds(calls: dict) -> dict:
+    """Gives the seconds of each call in each round, all of them warmed up and taking turns."""
     for call in calls.values():
         jax.block_until_ready(call())
     taken: dict = {name: [] for name in calls}
@@ -29,7 +29,7 @@ def medians(calls: dict) -> dict:
             start = time.perf_counter()
             jax.block_until_ready(call())
             taken[name].append(time.perf_counter() - start)
-    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+    return {name: np.array(values) for name, values in taken.items()}
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         params = init_params(jax.random.key(0), inputs, hidden)
         xs = jax.random.normal(jax.random.key(1), (batch, steps, inputs))
         calls = {name: partial(jax.jit(partial(lstm, params, emit=emit)), xs) for name, emit in EMITS.items()}
-        found = medians(calls)
+        found = {name: float(np.median(taken)) for name, taken in seconds(calls).items()}
         cells = "".join(f"{1e3 * s:>10.2f} ({s / found['h']:.2f})" for s in found.values())
         print(f"{point:<6} {batch} {steps} {inputs} {hidden}".ljust(24) + cells, flush=True)
 

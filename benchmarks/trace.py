@@ -6,32 +6,17 @@ Forward pass, float32; the variants take turns in one run, h stands twice as a c
 ms, and the median of the ratios to h of the same round.
 """
 
-import time
 from functools import partial
 
 import jax
 import numpy as np
+from emit import SHAPES, seconds
 
 from lstmjax import init_params, lstm
 from lstmjax.inside import trace
 
-SHAPES = {"A": (32, 100, 5, 256), "B": (16, 1000, 8, 64), "C": (64, 128, 128, 512), "D": (1, 100, 5, 256)}  # B T I H
 GATES = ("i", "f", "g", "o", "c", "h")
 FIELDS = {"f": ("f",), "gates": GATES, "all": ("z_i", "z_f", "z_g", "z_o", *GATES)}
-ROUNDS = 21
-
-
-def seconds(calls: dict) -> dict:
-    """Gives the seconds of each call in each round, all of them warmed up and taking turns."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    taken: dict = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            taken[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in taken.items()}
 
 
 def main() -> None:

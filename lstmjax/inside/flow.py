@@ -16,12 +16,13 @@ from lstmjax import checks
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
-from lstmjax.inside.recorder import Perturb
+from lstmjax.inside.layered import each_part
+from lstmjax.inside.recorder import Perturb, time_first
 from lstmjax.inside.trace import chosen, trace
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams, network
 from lstmjax.stack import Layers, stacked
-from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
+from lstmjax.types import Array, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -108,11 +109,10 @@ def gradient_flow(
     like = jax.eval_shape(
         lambda: trace(params, xs, state, fields=names, reverse=reverse, wrappers=wrappers, **several, **options)
     )
-    axis = 0 if time_major else xs.ndim - 2
     kept = not isinstance(params, NetworkParams) if return_sequences is None else return_sequences
 
     def outputs(added: PyTree) -> Array:
-        run: Any = _Perturbed(in_order(added), axis)
+        run: Any = _Perturbed(in_order(added))
         if single:
             return run(params, xs, state, reverse=reverse, return_sequences=kept, wrappers=wrappers, **options)[1]
         runs: Any = network if isinstance(params, NetworkParams) else stacked
@@ -144,18 +144,16 @@ def norms(flow: PyTree) -> PyTree:
 class _Perturbed:
     """What `stacked` and `network` run in place of `lstm`: it adds to what each direction computes, in their order."""
 
-    def __init__(self, added: list[Step], axis: int):
-        self._added, self._axis = iter(added), axis
+    def __init__(self, added: list[Step]):
+        self._added = iter(added)
 
     def __call__(
         self, params: LSTMParams, xs: Array, state: PyTree | None = None, *, wrappers: tuple = (), **options: Any
     ) -> tuple[PyTree, Any]:
-        added = jax.tree.map(lambda a: jnp.moveaxis(a, self._axis, 0), next(self._added))
+        added = time_first(next(self._added), params, xs, options["time_major"])
         return lstm(params, xs, state, wrappers=(*wrappers, (Perturb(), (None, added))), **options)
 
 
 def in_order(layered: PyTree) -> list[Step]:
     """Gives what `trace` gives for each direction as one list, in the order in which they are run."""
-    if isinstance(layered, Step):
-        return [layered]
-    return [step for layer in layered for step in (layer if isinstance(layer, Bidirectional) else (layer,))]
+    return [step for _, _, step in each_part(layered)]

@@ -88,7 +88,7 @@ class Recorder:
             return state, hs
         if self._added is not None:
             added = self._added[len(self.found)]
-            wrappers = (*wrappers, (Perturb(), (None, _time_first(added, params, xs, options["time_major"]))))
+            wrappers = (*wrappers, (Perturb(), (None, time_first(added, params, xs, options["time_major"]))))
         names = self._fields if self._single or "h" in self._fields else (*self._fields, "h")
         state, steps = lstm(params, xs, state, wrappers=wrappers, emit=Only(names), **options)
         self.found.append(Only(self._fields)(steps))
@@ -116,7 +116,7 @@ class Recorder:
         return flat
 
 
-def _time_first(added: Step, params: LSTMParams, xs: ArrayLike, time_major: bool) -> Step:
+def time_first(added: Step, params: LSTMParams, xs: ArrayLike, time_major: bool) -> Step:
     """Gives the arrays of a `Step` with time on the first axis, or refuses their shapes."""
     axis = 0 if time_major else jnp.ndim(xs) - 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.types import Array, Bidirectional, Step
+from lstmjax.inside.layered import each_part
+from lstmjax.types import Array
 
 PLACES = 32  # of a span; an AUC is computed at each
 
@@ -150,7 +150,7 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
         ValueError: labels or spans do not fit, or the traces do not hold the field.
     """
     units = []
-    for layer, direction, step in _each(traces):
+    for layer, direction, step in each_part(traces):
         values = getattr(step, field, None)
         if values is None:
             raise ValueError(f"traces have no {field} at layer {layer}; trace it with fields=({field!r},)")
@@ -212,10 +212,3 @@ def check(question: Question, shape: tuple[int, ...]) -> None:
             f"{name}: span {n} is {start[n]} to {stop[n]}, expected 0 <= start < stop <= T = {shape[1]}; the stop is "
             "not part of it."
         )
-
-
-def _each(traces: Any) -> Iterator[tuple[int, str, Step]]:
-    """Gives layer, direction and what its steps computed."""
-    for n, layer in enumerate((traces,) if isinstance(traces, Step | Bidirectional) else traces):
-        pair = layer if isinstance(layer, Bidirectional) else Bidirectional(layer, None)
-        yield from ((n, name, step) for name, step in zip(pair._fields, pair, strict=True) if step is not None)

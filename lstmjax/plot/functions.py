@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.inside import derivatives
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet
 
 
@@ -30,12 +30,11 @@ def activations(*, reach: float = 6.0, title: str = "") -> Picture:
         raise ValueError(f"reach is {reach}, expected a number above 0.")
     figure = sheet(9.0, 3.6, title)
     left, right = figure.subplots(1, 2)
-    z = jnp.linspace(-reach, reach, 401, dtype=jnp.float32)
-    for name, f, colour in (("σ", jax.nn.sigmoid, LINES[0]), ("tanh", jnp.tanh, LINES[1])):
-        slope = np.asarray(jax.vmap(jax.grad(f))(z))
-        left.plot(z, f(z), color=colour, label=f"{name}(z)")
-        right.plot(z, slope, color=colour, label=f"{name}′(z)")
-        most = float(jax.grad(f)(0.0))
+    at = derivatives(jnp.linspace(-reach, reach, 401, dtype=jnp.float32))
+    for name, value, slope, colour in (("σ", at.sigma, at.d_sigma, LINES[0]), ("tanh", at.tanh, at.d_tanh, LINES[1])):
+        left.plot(at.z, value, color=colour, label=f"{name}(z)")
+        right.plot(at.z, slope, color=colour, label=f"{name}′(z)")
+        most = float(slope[200])  # at z = 0
         beside = (0.08 if most > 0.5 else 0.3) * reach
         right.text(beside, most + 0.02, f"at most {most:g}, at z = 0", color=colour, fontsize=9, va="bottom")
         right.plot(0, most, "o", color=colour, markersize=5)

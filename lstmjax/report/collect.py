@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from lstmjax.cells import Cell
 from lstmjax.inside import gate_statistics, gradient_flow, trace
+from lstmjax.inside.layered import each_part
 from lstmjax.networks import NetworkParams, network
 from lstmjax.stack import Layers, as_layers
 from lstmjax.training.losses import LOSSES
@@ -152,10 +153,4 @@ def loss_says(headed: bool, labelled: bool, how: How) -> str:
 
 def parts_of(layered: PyTree) -> dict[tuple[int, str], Any]:
     """Gives what is there for each layer and direction, of something in the form of `trace` for layers."""
-    pairs = [one if isinstance(one, Bidirectional) else Bidirectional(one, None) for one in layered]
-    return {
-        (n, name): part
-        for n, pair in enumerate(pairs)
-        for name, part in zip(pair._fields, pair, strict=True)
-        if part is not None
-    }
+    return {(n, direction): part for n, direction, part in each_part(layered)}
