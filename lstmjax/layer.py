@@ -103,7 +103,7 @@ def lstm(
     """
     checks.check_emit(emit)
     checks.one_of("padding", padding, checks.PADDINGS)
-    backends.choose(backend)
+    checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
     wrappers, given = checks.check_running(step, wrappers, checkpoint, unroll)
     step = resolve(step, cell)
     if key is not None:
@@ -129,34 +129,17 @@ def lstm(
     if flags is not None:
         reset_state = begin("reset_state", reset_state)
         checks.check_alike("reset_state", reset_state, state)
-    return _scan(
-        params,
-        xs,
-        state,
-        None if flags is None else (reset_state, flags),
-        valid,
-        key,
-        given,
-        step=step,
-        wrappers=wrappers,
-        return_sequences=return_sequences,
-        emit=emit,
-        hold=padding == "hold",
-        reverse=reverse,
-        checkpoint=checkpoint,
-        unroll=unroll,
-        axis=0 if time_major else xs.ndim - 2,
-        backend=backend,
-    )
+    told = None if valid is None else "lengths" if mask is None else "mask"
+    asked = backends.Request(
+        step=step, wrappers=wrappers, emit=emit, keep=return_sequences, hold=padding == "hold",
+        resets=flags is not None, valid=told, reverse=reverse, checkpoint=checkpoint, unroll=unroll,
+        axis=0 if time_major else xs.ndim - 2, params=params, xs=xs, state=state,
+    )  # fmt: skip
+    resets = None if flags is None else (reset_state, flags)
+    return _scan(params, xs, state, resets, valid, key, given, asked=asked, backend=backends.choose(backend, asked))
 
 
-@partial(
-    jax.jit,
-    static_argnames=(
-        "step", "wrappers", "return_sequences", "emit", "hold", "reverse", "checkpoint", "unroll", "axis",
-        "backend",
-    ),
-)  # fmt: skip
+@partial(jax.jit, static_argnames=("asked", "backend"))
 def _scan(
     params: PyTree,
     xs: Array,
@@ -166,16 +149,11 @@ def _scan(
     key: Array | None,
     given: tuple[tuple | None, ...],
     *,
-    step: Callable,
-    wrappers: tuple[Wrapper, ...],
-    return_sequences: bool,
-    emit: Emit,
-    hold: bool,
-    axis: int,
+    asked: backends.Request,
     backend: str,
-    **how: Any,
 ) -> tuple[PyTree, PyTree]:
     """Composes the step with what stands around it, from the inside out, and runs it over time."""
+    step, wrappers, emit = asked.step, asked.wrappers, asked.emit
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
     keys = iter([None] * len(wrappers) if key is None else jax.random.split(key, max(1, given.count(None))))
     around: list[tuple[Around, tuple]] = [
@@ -185,16 +163,16 @@ def _scan(
         around.append((Reset(), resets))
     state = tie(state, (params, xs, [own for _, own in around]))
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
-    remember = output is None and (not return_sequences or (hold and valid is not None))
+    remember = output is None and (not asked.keep or (asked.hold and valid is not None))
     if remember:
         state, output = (state, _first_output(compose(step, around), params, state, x, emit)), 1
     around += [(Look(emit), NOTHING), *[(Remember(), NOTHING)] * remember]
     if valid is not None:
-        around.append((Hold(output if hold else None), (None, valid)))
+        around.append((Hold(output if asked.hold else None), (None, valid)))
 
     whole, fixed, stepped = compose(step, around)
-    state, ys = backends.choose(backend).run(whole, params, state, xs, fixed, stepped, keep=return_sequences, **how)
-    ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), ys) if return_sequences else state[output]
+    state, ys = backends.BACKENDS[backend].run(whole, params, state, xs, fixed, stepped, asked=asked)
+    ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, asked.axis), ys) if asked.keep else state[output]
     return (state[0] if remember else state), ys
 
 

@@ -194,7 +194,8 @@ MESSAGES = {
     "inplace": (
         lambda p, xs: lstm(p, xs, backend="inplace", checkpoint="sqrt"),
         ValueError,
-        "backend='inplace' keeps no segments, but checkpoint is 'sqrt'. Pass backend='scan', or checkpoint=None.",
+        "backend='inplace' cannot run this: it keeps no segments, but checkpoint is 'sqrt'. "
+        "Pass backend='scan', or checkpoint=None.",
     ),
 }
 

@@ -16,7 +16,15 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import scan
+from lstmjax.backends.request import Request
 from lstmjax.types import Array, PyTree
+
+
+def refuses(request: Request) -> str | None:
+    """Gives the reason against segments, which it does not keep."""
+    if request.checkpoint is None:
+        return None
+    return f"it keeps no segments, but checkpoint is {request.checkpoint!r}. Pass backend='scan', or checkpoint=None."
 
 
 def run(
@@ -27,21 +35,14 @@ def run(
     fixed: tuple,
     stepped: tuple,
     *,
-    keep: bool,
-    checkpoint: int | str | None,
-    **how: Any,
+    asked: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives what `scan.run` gives; turned back and forth by views that the compiler drops."""
-    if checkpoint is not None:
-        raise ValueError(
-            f"backend='inplace' keeps no segments, but checkpoint is {checkpoint!r}. Pass backend='scan', or "
-            "checkpoint=None."
-        )
     arrays = params, state, xs, fixed, stepped
-    plain: Callable = partial(scan.run, step, keep=keep, checkpoint=None, **how)
-    if not keep or not xs.shape[0]:
+    plain: Callable = partial(scan.run, step, asked=asked)
+    if not asked.keep or not xs.shape[0]:
         return plain(*arrays)
-    written = jax.custom_jvp(partial(write, step, **how))
+    written = jax.custom_jvp(partial(write, step, asked=asked))
     written.defjvp(partial(derivative, plain), symbolic_zeros=True)
     return written(*arrays)
 
@@ -54,8 +55,7 @@ def write(
     fixed: tuple,
     stepped: tuple,
     *,
-    reverse: bool,
-    unroll: int,
+    asked: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives the final state and all outputs, time on the first axis."""
     axis = xs.ndim - 2  # of time, behind the batch axes
@@ -68,15 +68,15 @@ def write(
         state, ys, t = carry
         state, y = one(state, now)
         ys = jax.tree.map(lambda all, a: jax.lax.dynamic_update_index_in_dim(all, a, t, axis), ys, y)
-        return (state, ys, t + (-1 if reverse else 1)), None
+        return (state, ys, t + (-1 if asked.reverse else 1)), None
 
     def room(a: Array) -> Array:  # made of an output, so that it is sharded as outputs are
         return jnp.broadcast_to(jnp.expand_dims(a, axis), (*a.shape[:axis], xs.shape[0], *a.shape[axis:]))
 
     first = one(state, jax.tree.map(lambda a: a[0], (xs, stepped)))[1]
-    start = jnp.int32(xs.shape[0] - 1 if reverse else 0)
+    start = jnp.int32(xs.shape[0] - 1 if asked.reverse else 0)
     carry = (state, jax.tree.map(room, first), start)
-    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, stepped), reverse=reverse, unroll=unroll)
+    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, stepped), reverse=asked.reverse, unroll=asked.unroll)
     return state, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), ys)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lstmjax.backends.request import Request
 from lstmjax.types import Array, PyTree
 
 
@@ -19,17 +20,14 @@ def run(
     fixed: tuple,
     stepped: tuple,
     *,
-    keep: bool,
-    reverse: bool,
-    unroll: int,
-    checkpoint: int | str | None,
+    asked: Request,
 ) -> tuple[PyTree, PyTree]:
-    """Gives the final state and (with `keep`) all outputs of a step scanned over the first axis of xs.
+    """Gives the final state and (with `asked.keep`) all outputs of a step scanned over the first axis of xs.
 
     The step is called as `step(params, state, x, aux)`; aux holds a pair for each wrapper, of what
     is fixed for the sequence and of what is scanned beside xs.
 
-    `checkpoint` is None (save what the backward pass needs at every step), a segment length, or
+    `asked.checkpoint` is None (save what the backward pass needs at every step), a segment length, or
     "sqrt": only the states between segments are saved and each segment is computed again in the
     backward pass (Chen et al. 2016), memory O(√T) for segments of √T steps.
     """
@@ -37,18 +35,18 @@ def run(
     def body(state: PyTree, now: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
         x, own = now
         state, y = step(params, state, x, tuple(zip(fixed, own, strict=True)))
-        return state, y if keep else None
+        return state, y if asked.keep else None
 
     def scan(state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.lax.scan(body, state, inputs, reverse=reverse, unroll=unroll)
+        return jax.lax.scan(body, state, inputs, reverse=asked.reverse, unroll=asked.unroll)
 
     inputs, steps = (xs, stepped), xs.shape[0]
     if steps == 0:
         with jax.disable_jit(False):  # written out step by step, there is no step to tell the outputs' shapes
             return scan(state, inputs)
-    if checkpoint is None:
+    if asked.checkpoint is None:
         return scan(state, inputs)
-    segment = max(1, math.isqrt(steps)) if checkpoint == "sqrt" else min(int(checkpoint), steps)
+    segment = max(1, math.isqrt(steps)) if asked.checkpoint == "sqrt" else min(int(asked.checkpoint), steps)
     whole = steps // segment * segment
     segments = jax.tree.map(lambda a: a[:whole].reshape(whole // segment, segment, *a.shape[1:]), inputs)
     rest = jax.tree.map(lambda a: a[whole:], inputs)
@@ -56,12 +54,12 @@ def run(
     remembered = jax.checkpoint(scan, prevent_cse=False)
 
     def whole_segments(state: PyTree) -> tuple[PyTree, PyTree]:
-        state, ys = jax.lax.scan(remembered, state, segments, reverse=reverse)
+        state, ys = jax.lax.scan(remembered, state, segments, reverse=asked.reverse)
         return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
 
     if whole == steps:
         return whole_segments(state)
-    if reverse:
+    if asked.reverse:
         state, late = remembered(state, rest)
         state, early = whole_segments(state)
     else:

@@ -44,7 +44,7 @@ class OverTime(Held):
         checks.one_of("merge", merge, ("concat", "sum"))
         checks.check_rate("dropout", dropout)
         checks.check_running(cell_step, wrappers, checkpoint, unroll)
-        backends.choose(backend)
+        checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
         if dtype is not None:
             checks.check_floating("dtype", dtype)
         self.cell = cell

@@ -1,0 +1,68 @@
+"""What a layer asks of a backend, and what a backend is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from lstmjax.types import PyTree
+
+
+def platform() -> str:
+    """Gives where a computation runs that is not told otherwise: "cpu", "gpu" or "tpu"."""
+    device: Any = jax.config.values["jax_default_device"]
+    return jax.default_backend() if device is None else getattr(device, "platform", str(device))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one layer in one direction asks for: all that is known while tracing.
+
+    Compiled code is kept by it. It has no values: of params, xs and state, shapes and dtypes count, by which compiled
+    code is kept anyway. `mode` is "inference", "training" (a gradient is wanted) or None, since a call cannot know
+    whether it will be differentiated.
+    """
+
+    step: Callable  # resolved, without what stands around it: a `CellStep` for ours
+    wrappers: tuple
+    emit: Any
+    keep: bool  # all outputs, or the last one
+    valid: str | None  # how invalid steps are told: None, "lengths", or "mask", which may have holes
+    hold: bool  # padding="hold"
+    resets: bool
+    reverse: bool
+    checkpoint: int | str | None
+    unroll: int
+    axis: int  # of time in what the caller passed and gets
+    params: PyTree = field(compare=False, repr=False)
+    xs: Any = field(compare=False, repr=False)  # [T, ..., I]
+    state: PyTree = field(compare=False, repr=False)
+    platform: str = field(default_factory=platform)  # "cpu", "gpu" or "tpu"
+    mode: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("params", "xs", "state"):
+            shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), getattr(self, name))
+            object.__setattr__(self, name, shapes)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run a step over time.
+
+    `run(step, params, state, xs, fixed, stepped, *, asked)` gives (state, ys), with time on the first axis of xs,
+    stepped and ys; see `scan.run`. `refuses(request)` gives the reason why it cannot serve a request, a sentence with
+    its remedy, or None. `about` is one line for `explain_backend`.
+    """
+
+    name: str
+    run: Callable
+    refuses: Callable[[Request], str | None]
+    about: str
+
+
+def nothing(request: Request) -> None:
+    """Refuses nothing."""

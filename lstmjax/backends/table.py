@@ -1,0 +1,36 @@
+"""The table of backends, and the choice among them."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from lstmjax import checks
+from lstmjax.backends import inplace, scan
+from lstmjax.backends.request import Backend, Request, nothing
+
+BACKENDS = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Backend("scan", scan.run, nothing, "the definition: jax.lax.scan of the step"),
+            Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
+        )
+    }
+)
+AUTO = ("scan",)
+"""What "auto" tries, in this order; the last one refuses nothing."""
+
+
+def choose(name: str, request: Request) -> str:
+    """Gives the name of the backend that serves a request: the one that is named, or the first of `AUTO` that can.
+
+    Raises:
+        ValueError: there is no backend of that name, or the one that is named refuses; the message says why.
+    """
+    checks.one_of("backend", name, ("auto", *BACKENDS))
+    if name == "auto":
+        return next(row for row in AUTO if BACKENDS[row].refuses(request) is None)
+    reason = BACKENDS[name].refuses(request)
+    if reason is not None:
+        raise ValueError(f"backend={name!r} cannot run this: {reason}")
+    return name
