@@ -18,7 +18,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"init", "wrappers"},
     {"backends.request"},
     {"backends.scan"},
-    {"backends.inplace"},
+    {"backends.inplace", "backends.fused"},
     {"backends.table"},
     {"backends"},
     {"layer"},

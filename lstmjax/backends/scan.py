@@ -37,24 +37,35 @@ def run(
         state, y = step(params, state, x, tuple(zip(fixed, own, strict=True)))
         return state, y if asked.keep else None
 
-    def scan(state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+    def over(state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
         return jax.lax.scan(body, state, inputs, reverse=asked.reverse, unroll=asked.unroll)
 
-    inputs, steps = (xs, stepped), xs.shape[0]
+    return segments(over, state, (xs, stepped), asked=asked)
+
+
+def segments(
+    over: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    state: PyTree,
+    inputs: tuple[Array, tuple],
+    *,
+    asked: Request,
+) -> tuple[PyTree, PyTree]:
+    """Gives what `over(state, inputs)` gives, run segment by segment if the layer asks for it."""
+    steps = inputs[0].shape[0]
     if steps == 0:
         with jax.disable_jit(False):  # written out step by step, there is no step to tell the outputs' shapes
-            return scan(state, inputs)
+            return over(state, inputs)
     if asked.checkpoint is None:
-        return scan(state, inputs)
+        return over(state, inputs)
     segment = max(1, math.isqrt(steps)) if asked.checkpoint == "sqrt" else min(int(asked.checkpoint), steps)
     whole = steps // segment * segment
-    segments = jax.tree.map(lambda a: a[:whole].reshape(whole // segment, segment, *a.shape[1:]), inputs)
+    cut = jax.tree.map(lambda a: a[:whole].reshape(whole // segment, segment, *a.shape[1:]), inputs)
     rest = jax.tree.map(lambda a: a[whole:], inputs)
 
-    remembered = jax.checkpoint(scan, prevent_cse=False)
+    remembered = jax.checkpoint(over, prevent_cse=False)
 
     def whole_segments(state: PyTree) -> tuple[PyTree, PyTree]:
-        state, ys = jax.lax.scan(remembered, state, segments, reverse=asked.reverse)
+        state, ys = jax.lax.scan(remembered, state, cut, reverse=asked.reverse)
         return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
 
     if whole == steps:

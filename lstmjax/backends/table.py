@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax import checks
-from lstmjax.backends import inplace, scan
+from lstmjax.backends import fused, inplace, scan
 from lstmjax.backends.request import Backend, Request, nothing
 
 BACKENDS = MappingProxyType(
@@ -13,6 +13,7 @@ BACKENDS = MappingProxyType(
         row.name: row
         for row in (
             Backend("scan", scan.run, nothing, "the definition: jax.lax.scan of the step"),
+            Backend("fused", fused.run, nothing, "saves z and the state; weight gradients after the backward scan"),
             Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
         )
     }
