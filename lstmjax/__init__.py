@@ -32,6 +32,7 @@ __all__ = [
     "clip_cell",
     "clip_inputs",
     "emitted",
+    "explain_backend",
     "find_cell",
     "fixed_points",
     "from_concatenated",

@@ -4,6 +4,7 @@
 from lstmjax.cell import cell_step, emitted, product
 from lstmjax.cells import Cell
 from lstmjax.dimensions import Shapes, shapes
+from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams, init_network, network

@@ -43,7 +43,7 @@ def lstm(
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
     unroll: int = 1,
-    backend: str = "auto",
+    backend: backends.Chooser = "auto",
 ) -> tuple[PyTree, PyTree]:
     """Gives the final state and the outputs of one LSTM layer over a sequence.
 
@@ -86,7 +86,8 @@ def lstm(
         checkpoint: None, "sqrt" or a segment length: save memory in the backward pass by computing
             segments again.
         unroll: steps per iteration of the compiled loop.
-        backend: "auto" or "scan".
+        backend: how the scan is run: "auto", or a name in `backends.BACKENDS`, which never falls back on another; see
+            `explain_backend`. A function of the `backends.Request` that gives a name is a choice of your own.
 
     Returns:
         (state, ys): the state after the last step, as `state`; ys `[..., T, P]` (`[T, ..., P]` with
@@ -103,7 +104,6 @@ def lstm(
     """
     checks.check_emit(emit)
     checks.one_of("padding", padding, checks.PADDINGS)
-    checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
     wrappers, given = checks.check_running(step, wrappers, checkpoint, unroll)
     step = resolve(step, cell)
     if key is not None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.init import init_stacked
@@ -133,7 +134,7 @@ def network(
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
     unroll: int = 1,
-    backend: str = "auto",
+    backend: Chooser = "auto",
     run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
     """Gives the states and the logits of a stack of LSTM layers with a Dense head.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.layer import cast, lstm, resolve, step_flags, valid_steps
@@ -46,7 +47,7 @@ def stacked(
     dtype: DTypeLike | None = None,
     checkpoint: int | str | None = None,
     unroll: int = 1,
-    backend: str = "auto",
+    backend: Chooser = "auto",
     run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
     """Gives the states and the last layer's outputs of a stack of layers over a sequence.

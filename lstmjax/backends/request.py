@@ -49,20 +49,30 @@ class Request:
             object.__setattr__(self, name, shapes)
 
 
+def nothing(request: Request) -> None:
+    """Has nothing to say about a request: refuses nothing, declines nothing, has one form."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to run a step over time.
 
     `run(step, params, state, xs, fixed, stepped, *, asked)` gives (state, ys), with time on the first axis of xs,
     stepped and ys; see `scan.run`. `refuses(request)` gives the reason why it cannot serve a request, a sentence with
-    its remedy, or None. `about` is one line for `explain_backend`.
+    its remedy, or None. `about` is one line for `explain_backend`, and `forms(request)` says in words which of its
+    forms runs, where there are several.
+
+    `declines(request)` gives the reason why "auto" passes it over although it could: another backend is quicker for
+    these sizes, on this platform, in this mode. What is named runs all the same.
     """
 
     name: str
     run: Callable
     refuses: Callable[[Request], str | None]
     about: str
+    forms: Callable[[Request], str | None] = nothing
+    declines: Callable[[Request], str | None] = nothing
 
 
-def nothing(request: Request) -> None:
-    """Refuses nothing."""
+Chooser = str | Callable[[Request], str]
+"""What a layer takes for `backend`: "auto", a name, or a function of the `Request` that gives one of them."""

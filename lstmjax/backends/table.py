@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from lstmjax import checks
 from lstmjax.backends import fused, inplace, scan
-from lstmjax.backends.request import Backend, Request, nothing
+from lstmjax.backends.request import Backend, Chooser, Request, nothing
 
 BACKENDS = MappingProxyType(
     {
@@ -19,18 +19,20 @@ BACKENDS = MappingProxyType(
     }
 )
 AUTO = ("scan",)
-"""What "auto" tries, in this order; the last one refuses nothing."""
+"""What "auto" tries, in this order: the first that neither refuses nor declines. The last one does neither."""
 
 
-def choose(name: str, request: Request) -> str:
+def choose(backend: Chooser, request: Request) -> str:
     """Gives the name of the backend that serves a request: the one that is named, or the first of `AUTO` that can.
 
     Raises:
         ValueError: there is no backend of that name, or the one that is named refuses; the message says why.
     """
+    name = backend(request) if callable(backend) else backend
     checks.one_of("backend", name, ("auto", *BACKENDS))
     if name == "auto":
-        return next(row for row in AUTO if BACKENDS[row].refuses(request) is None)
+        rows = (BACKENDS[row] for row in AUTO)
+        return next(row.name for row in rows if row.refuses(request) is None and row.declines(request) is None)
     reason = BACKENDS[name].refuses(request)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot run this: {reason}")
