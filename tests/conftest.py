@@ -3,6 +3,8 @@
 A test runs most of its programs once, so they are compiled fast rather than well, in half the
 time; `XLA_FLAGS= pytest` compiles as users do. What one process compiles, the
 others of the session load: the workers of xdist, and those that tests start.
+
+`pytest --backend NAME` lets "auto" try that backend first: what is tested of the layer is then tested of it.
 """
 
 import atexit
@@ -28,9 +30,24 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from against import prefer  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", default="auto", help='the backend that "auto" tries first; auto: as in the table')
+
+
+def pytest_configure(config):
+    prefer(config.getoption("--backend"))
+
+
+@pytest.fixture
+def backend_option(request):
+    """What --backend was, for a process that a test starts."""
+    return request.config.getoption("--backend")
 
 
 @pytest.fixture

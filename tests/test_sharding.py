@@ -5,15 +5,16 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-import jax, jax.numpy as jnp, numpy as np
+import sys, jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)
 from functools import partial
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from against import I, T, draw_params, draw_state, random_like
+from against import I, T, draw_params, draw_state, prefer, random_like
 from tolerances import assert_close
 from lstmjax import Bidirectional, RecurrentDropout, Zoneout, cell_step, lstm, stacked
 
+prefer(sys.argv[1])
 B = 8
 assert len(jax.devices()) == 4
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
@@ -108,9 +109,10 @@ print("equal on", len(jax.devices()), "devices")
 """
 
 
-def test_shard_map_over_the_batch_as_it_stands():
+def test_shard_map_over_the_batch_as_it_stands(backend_option):
     """A process of its own, since the number of devices is fixed once JAX has started."""
     folder = Path(__file__).parent
-    run = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, cwd=folder)
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, backend_option]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, run.stderr
     assert run.stdout == "equal on 4 devices\n"

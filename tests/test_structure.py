@@ -17,7 +17,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"cell"},
     {"init", "wrappers"},
     {"backends.request"},
-    {"backends.scan"},
+    {"backends.scan", "backends.settled"},
     {"backends.inplace", "backends.fused"},
     {"backends.table"},
     {"backends"},

@@ -17,6 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import scan
 from lstmjax.backends.request import Request
+from lstmjax.backends.settled import settled
 from lstmjax.types import Array, PyTree
 
 
@@ -77,7 +78,7 @@ def write(
     start = jnp.int32(xs.shape[0] - 1 if asked.reverse else 0)
     carry = (state, jax.tree.map(room, first), start)
     (state, ys, _), _ = jax.lax.scan(body, carry, (xs, stepped), reverse=asked.reverse, unroll=asked.unroll)
-    return state, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), ys)
+    return settled((state, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), ys)))
 
 
 def derivative(plain: Callable, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
@@ -89,6 +90,6 @@ def derivative(plain: Callable, primals: tuple, tangents: tuple) -> tuple[PyTree
 
     def of_varying(*moved: Array) -> PyTree:
         now = dict(zip(varying, moved, strict=True))
-        return plain(*tree.unflatten([now.get(n, value) for n, value in enumerate(values)]))
+        return settled(plain(*tree.unflatten([now.get(n, value) for n, value in enumerate(values)])))
 
     return jax.jvp(of_varying, [values[n] for n in varying], [directions[n] for n in varying])
