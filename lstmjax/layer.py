@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -214,11 +213,7 @@ class Plain:
 
     @classmethod
     def of(cls, step: Callable[..., tuple[PyTree, PyTree]]) -> Plain:
-        named = inspect.signature(step).parameters
-        everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
-        bound = getattr(step, "keywords", {})  # what a partial has been given stays
-        words = ("aux", "product", "tap", "emit")
-        return cls(step, tuple(n for n in words if (everything or n in named) and n not in bound))
+        return cls(step, backends.hooks(step))
 
     def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
         checks.check_tapped("tap" in hooks, self.names, self.step)

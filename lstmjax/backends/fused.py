@@ -24,7 +24,9 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import scan
-from lstmjax.backends.request import Request
+from lstmjax.backends.request import Request, hooks
+from lstmjax.backends.segments import in_segments
+from lstmjax.backends.settled import settled
 from lstmjax.cell import product
 from lstmjax.types import Array, PyTree
 
@@ -72,14 +74,27 @@ def run(
 ) -> tuple[PyTree, PyTree]:
     """Gives what `scan.run` gives, with a derivative that is faster to transpose."""
 
+    if not xs.shape[0]:
+        return scan.run(step, params, state, xs, fixed, stepped, asked=asked)
+
     def over(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
         sequence = jax.custom_jvp(partial(infer, step, asked))
         sequence.defjvp(partial(derivative, step, asked), symbolic_zeros=True)
         return sequence(Given(params, state, inputs[0], fixed, inputs[1]))
 
-    if not xs.shape[0]:
-        return scan.run(step, params, state, xs, fixed, stepped, asked=asked)
-    return scan.segments(over, state, (xs, stepped), asked=asked)
+    inputs = xs, stepped
+    return over(state, inputs) if asked.checkpoint is None else in_segments(over, state, xs, stepped, asked)
+
+
+def refuses(request: Request) -> str | None:
+    """Gives the reason against a step whose products cannot be seen."""
+    if "product" in hooks(request.step):
+        return None
+    name = getattr(request.step, "__name__", type(request.step).__name__)
+    return (
+        f"it moves products out of the scan, but the step {name} does not name the keyword product. Multiply by it as "
+        "cell_step does, or pass backend='scan'."
+    )
 
 
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
@@ -100,7 +115,7 @@ def infer(step: Callable, asked: Request, given: Given) -> tuple[PyTree, PyTree]
         state, y = one(step, now(given, state, inputs))
         return state, y if asked.keep else None
 
-    return over_time(body, given.state, (given.xs, given.stepped), asked)
+    return settled(over_time(body, given.state, (given.xs, given.stepped), asked))
 
 
 def over_time(body: Callable, state: PyTree, inputs: PyTree, asked: Request) -> tuple[PyTree, PyTree]:
@@ -205,7 +220,7 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
         return pushed(here, saved.zs, whole | scanned | dict(zip(carried, carry, strict=True)), es)
 
     end, out = over_time(body, start, ((given.xs, given.stepped), saved._replace(made=()), scanned, es), asked)
-    return (state, ys), (with_tangents(state, end), with_tangents(ys, out))
+    return settled((state, ys)), (with_tangents(state, settled(end)), with_tangents(ys, settled(out)))
 
 
 def places(given: Given) -> tuple[int, range, int]:

@@ -13,12 +13,14 @@ BACKENDS = MappingProxyType(
         row.name: row
         for row in (
             Backend("scan", scan.run, nothing, "the definition: jax.lax.scan of the step"),
-            Backend("fused", fused.run, nothing, "saves z and the state; weight gradients after the backward scan"),
+            Backend(
+                "fused", fused.run, fused.refuses, "saves z and the state; weight gradients after the backward scan"
+            ),
             Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
         )
     }
 )
-AUTO = ("scan",)
+AUTO = ("fused", "scan")
 """What "auto" tries, in this order: the first that neither refuses nor declines. The last one does neither."""
 
 
