@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Convert, Evaluate, Export, Inspect, Options, Predict, Shapes, Train, Verify
+from lstmjax.commands import Bench, Convert, Evaluate, Export, Inspect, Options, Predict, Shapes, Train, Verify
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 
@@ -133,6 +133,13 @@ def _verify(command: Verify) -> int:
     return 0 if verdict else 1
 
 
+def _bench(command: Bench) -> None:
+    from lstmjax.bench.commands import bench
+
+    for line in bench(**vars(command)):
+        print(line, flush=True)
+
+
 COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
     {
         Train: _train,
@@ -143,6 +150,7 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
         Convert: _convert,
         Shapes: _shapes,
         Verify: _verify,
+        Bench: _bench,
     }
 )
 """What each command does, and its exit code if that is not 0."""
@@ -162,6 +170,7 @@ commands:
   shapes --input I --hidden H     explain every array of a network
   verify WEIGHTS --input X.npy    say whether a framework and we compute the same with these weights
   verify --grid                   the same for random networks and every framework that is installed
+  bench                            time us beside every peer that is installed
 
 options:
   --version                       print the version

@@ -171,3 +171,35 @@ class Verify:
     """Seed of the random networks."""
     dtypes: str = "float64,float32,bfloat16,float16"
     """Dtypes for --grid."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time lstmjax beside every peer that is installed: same weights, checked to compute the same, taking turns."""
+
+    points: str = "A,B,C,D,E,F,G,L3,Bi"
+    """Networks by name; see docs/benchmarks.md."""
+    sizes: tuple[str, ...] = ()
+    """Networks of your own instead, each B,T,I,H: batch, steps, inputs, units."""
+    modes: str = "forward,training"
+    """The outputs, or the gradients of all parameters and the inputs, or both."""
+    competitors: str | None = None
+    """Names, separated by commas; None: all."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and inputs; products in full precision."""
+    rounds: int | None = None
+    """How many times everybody has a turn; None: as --seconds say, at least 5."""
+    seconds: float = 5.0
+    """About how long the rounds of one point in one mode take."""
+    seed: int = 0
+    """Of the numbers, and of the order of turns."""
+    growth: Literal["T", "H", "B"] | None = None
+    """The curve over time steps, units or batch instead of points."""
+    quick: bool = False
+    """Only a few small points of the curve."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File for everything, raw times included."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File for the picture, PNG, SVG or PDF."""
+    read: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
+    """Files that --json has written: show them, and several side by side, and measure nothing."""

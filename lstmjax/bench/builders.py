@@ -1,0 +1,159 @@
+"""How each competitor is made: with our weights, in the way that its own users run it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.bench import machine
+from lstmjax.bench.points import BenchError, Job
+from lstmjax.bench.program import Program, gradients, on_jax, outputs
+from lstmjax.layer import lstm
+from lstmjax.replica import peers
+from lstmjax.replica.peers.outcome import OnJax
+from lstmjax.stack import stacked
+from lstmjax.types import Array, Bidirectional, LSTMParams
+
+
+def ours(backend: str, job: Job) -> Program:
+    """Gives `lstm`, or `stacked` where there are several layers or directions, on a backend."""
+
+    def forward(layers: Any, xs: Array) -> Array:
+        if len(layers) == 1 and isinstance(layers[0], LSTMParams):
+            return lstm(layers[0], xs, backend=backend)[1]
+        return stacked(layers, xs, backend=backend)[1]
+
+    return on_jax(OnJax(forward, job.layers, lambda found: found), job)
+
+
+def plain(job: Job) -> Program:
+    """Gives the textbook in twenty lines, scanned by `jax.lax.scan`, nothing of lstmjax in it."""
+
+    def one(p: LSTMParams, xs: Array, reverse: bool) -> Array:
+        hidden = p.w_x.shape[-1]
+        w_x, w_h = p.w_x.reshape(-1, 4 * hidden), p.w_h.reshape(-1, 4 * hidden)
+        b = p.b.reshape(-1)  # type: ignore[union-attr]
+
+        def step(state: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+            h, c = state
+            i, f, g, o = jnp.split(x @ w_x + h @ w_h + b, 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        zeros = jnp.zeros((xs.shape[0], hidden), xs.dtype)
+        return jax.lax.scan(step, (zeros, zeros), xs.swapaxes(0, 1), reverse=reverse)[1].swapaxes(0, 1)
+
+    def forward(layers: Any, xs: Array) -> Array:
+        for layer in layers:
+            pair = layer if isinstance(layer, Bidirectional) else (layer,)
+            xs = jnp.concatenate([one(p, xs, bool(n)) for n, p in enumerate(pair)], axis=-1)
+        return xs
+
+    return on_jax(OnJax(forward, job.layers, lambda found: found), job)
+
+
+def linen(optimized: bool, job: Job) -> Program:
+    """Gives `linen.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
+    return on_jax(peers.flax.build_linen(job.layers, job.xs.dtype, optimized=optimized), job)
+
+
+def nnx(optimized: bool, job: Job) -> Program:
+    """Gives `nnx.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
+    return on_jax(peers.flax.build_nnx(job.layers, job.xs.dtype, optimized=optimized), job)
+
+
+def haiku(job: Job) -> Program:
+    """Gives `haiku.LSTM` run by `dynamic_unroll`."""
+    return on_jax(peers.haiku.build(job.layers), job)
+
+
+def equinox(job: Job) -> Program:
+    """Gives `equinox.nn.LSTMCell` in a scan, over the batch by vmap."""
+    return on_jax(peers.equinox.build(job.layers), job)
+
+
+def keras(job: Job) -> Program:
+    """Gives `keras.layers.LSTM` by `stateless_call`, as `keras.Model.fit` runs it."""
+    if peers.keras.backend() != "jax":
+        raise BenchError(f"Keras runs on {peers.keras.backend()}; set KERAS_BACKEND=jax")
+    return on_jax(peers.keras.build_on_jax(job.layers, str(job.xs.dtype)), job)
+
+
+def cudnn(job: Job) -> Program:
+    """Gives `jax.experimental.rnn.lstm`, in full precision."""
+    from jax.experimental import rnn
+
+    from lstmjax.convert import from_cudnn, to_cudnn
+
+    first = job.layers[0]
+    count = 2 if isinstance(first, Bidirectional) else 1
+    one = first.forward if isinstance(first, Bidirectional) else first
+    sizes = {"input_size": one.input_size, "hidden_size": one.hidden_size, "num_layers": len(job.layers)}
+    batch, steps, _ = job.xs.shape
+
+    def forward(flat: Array, xs: Array) -> Array:
+        zeros = jnp.zeros((len(job.layers) * count, batch, one.hidden_size), xs.dtype)
+        lengths = jnp.full((batch,), steps, jnp.int32)
+        how: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": jax.lax.Precision.HIGHEST}
+        return rnn.lstm(xs, zeros, zeros, flat, lengths, **sizes, **how)[0]
+
+    return on_jax(OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes, bidirectional=count == 2)), job)
+
+
+def torch(job: Job) -> Program:
+    """Gives `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
+    import torch
+
+    from lstmjax.convert import from_torch
+    from lstmjax.convert.layouts import numbers
+
+    torch.set_num_threads(machine.cpus())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    on_gpu = jax.default_backend() == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        raise BenchError("this PyTorch has no CUDA")
+    module = peers.torch.build(job.layers).to("cuda" if on_gpu else "cpu")
+    xs, weights = (peers.torch.tensor(np.asarray(a), module).to(module.weight_ih_l0.device) for a in job[1:3])
+
+    def wait(result: Any) -> Any:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return result
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return wait(module(xs)[0])
+
+    def training() -> Any:
+        module.zero_grad(set_to_none=True)
+        xs.grad = None
+        (module(xs)[0] * weights).sum().backward()
+        return wait(xs.grad)
+
+    def trained(d_xs: Any) -> Any:
+        layers = from_torch({name: p.grad for name, p in module.named_parameters()})
+        return gradients(layers, numbers(d_xs))
+
+    if job.mode == "forward":
+        return Program(forward, lambda ys: outputs(numbers(ys)))
+    xs.requires_grad_()
+    return Program(training, trained)
+
+
+def onnxruntime(job: Job) -> Program:
+    """Gives the exported graph, on the CPU with as many threads as XLA has."""
+    import onnxruntime
+
+    from lstmjax.convert.onnx import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = machine.cpus(), 1
+    graph = to_onnx(job.layers).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    given = {"xs": np.asarray(job.xs)}
+    return Program(lambda: session.run(["ys"], given)[0], outputs)

@@ -1,0 +1,101 @@
+"""What `lstmjax bench` does, as a function that gives lines of text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lstmjax.bench import growth as over
+from lstmjax.bench import show
+from lstmjax.bench.competitors import find_competitors
+from lstmjax.bench.points import MODES, POINTS, BenchError, find_points
+from lstmjax.bench.results import Results, read_json, write_json
+from lstmjax.bench.run import measure
+
+OUT = {"json": (".json",), "plot": (".png", ".svg", ".pdf")}
+
+
+def bench(
+    points: str = ",".join(POINTS),
+    sizes: tuple[str, ...] = (),
+    *,
+    modes: str = ",".join(MODES),
+    competitors: str | None = None,
+    dtype: str = "float32",
+    rounds: int | None = None,
+    seconds: float = 5.0,
+    seed: int = 0,
+    growth: str | None = None,
+    quick: bool = False,
+    json: Path | None = None,
+    plot: Path | None = None,
+    read: Sequence[Path] = (),
+) -> Iterator[str]:
+    """Gives the tables of a benchmark, measured now or read from files, and writes what was asked for.
+
+    Args:
+        points: names of points, separated by commas; not looked at if there are sizes.
+        sizes: each B,T,I,H.
+        modes: "forward", "training" or both, separated by commas.
+        competitors: names, separated by commas; None: all, or those of a curve.
+        dtype: "float32" or "bfloat16".
+        rounds, seconds, seed: see `measure`.
+        growth: "T", "H" or "B": the curve over it, instead of points.
+        quick: only a few small points of the curve.
+        json: where to write everything, raw times included.
+        plot: where to write the picture, PNG, SVG or PDF.
+        read: files of earlier runs; nothing is measured then.
+
+    Raises:
+        BenchError: what is asked for is not there, or does not fit.
+    """
+    for name, path in (("json", json), ("plot", plot)):
+        _check_out(name, path)
+    if read:
+        found = [read_json(path) for path in read]
+    else:
+        asked = [mode.strip() for mode in modes.split(",")]
+        unknown = [mode for mode in asked if mode not in MODES]
+        if unknown:
+            raise BenchError(f"there is no mode {unknown[0]!r}; expected forward, training or both")
+        if (rounds is not None and rounds < 1) or seconds < 0:
+            raise BenchError(f"--rounds is {rounds} and --seconds {seconds}; expected 1 or more, and 0 or more")
+        at = find_points("" if sizes else points, sizes) if growth is None else over.points(growth, quick)
+        if not at:
+            raise BenchError("no point is named; give --points A,C or --sizes 32,100,5,256")
+        who = find_competitors(competitors if growth is None else competitors or over.COMPETITORS)
+        how: dict[str, Any] = {"dtype": dtype, "seconds": seconds, "rounds": rounds, "seed": seed, "growth": growth}
+        found = [measure(at, who, modes=asked, tell=_tell, **how)]
+    for one in found:
+        yield from over.lines(one) if one.growth else show.lines(one)
+        yield ""
+    if len(found) > 1:
+        yield from show.compared(found, [path.name for path in read])
+    yield from _write(found, json, plot)
+
+
+def _write(found: Sequence[Results], json: Path | None, plot: Path | None) -> Iterator[str]:
+    if json is not None:
+        write_json(found[0], json)
+        yield f"everything written to {json}"
+    if plot is not None:
+        from lstmjax.bench.picture import picture
+
+        picture(found[0]).savefig(plot)
+        yield f"picture written to {plot}"
+
+
+def _check_out(name: str, path: Path | None) -> None:
+    """Says what is wrong with a file to write before minutes are spent."""
+    if path is None:
+        return
+    if path.suffix.lower() not in OUT[name]:
+        raise BenchError(f"--{name} is {path}; expected a name that ends in {' or '.join(OUT[name])}")
+    if not path.parent.is_dir():
+        raise BenchError(f"{path}: there is no folder {path.parent}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,94 @@
+"""Who takes part: a table. What is not installed, or cannot do what is asked, is told with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from types import MappingProxyType
+
+from lstmjax.backends import BACKENDS
+from lstmjax.bench import builders
+from lstmjax.bench.points import BenchError, Job, Point
+from lstmjax.bench.program import Program
+
+OURS, JAX_PEER, CONTROL, PEER = "ours", "peer on JAX", "control", "peer"
+"""What a competitor is: we; one whose best we are measured against; the same program once more; another framework."""
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One row. `build(job)` gives a `Program`; what else is here says where it does not take part, and why."""
+
+    name: str
+    kind: str
+    build: Callable[[Job], Program]
+    packages: tuple[str, ...] = ()
+    trains: bool = True
+    pairs: bool = True  # two directions
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    platforms: tuple[str, ...] = ("cpu", "gpu", "tpu")
+
+    def refuses(self, point: Point, mode: str, dtype: str, platform: str) -> str | None:
+        """Gives the reason why it does not take part, or None."""
+        missing = [name for name in self.packages if find_spec(name) is None]
+        reasons = (
+            (bool(missing), f"{' and '.join(missing)} not installed"),
+            (platform not in self.platforms, f"runs on {' and '.join(self.platforms)} only"),
+            (mode == "training" and not self.trains, "runs networks, and trains none"),
+            (point.directions == 2 and not self.pairs, "has no layer of two directions"),
+            (dtype not in self.dtypes, f"computes in {' and '.join(self.dtypes)} only"),
+        )
+        return next((reason for holds, reason in reasons if holds), None)
+
+
+REFERENCE = "lstmjax scan"
+"""What everybody's outputs and gradients are compared with."""
+AUTO = "lstmjax auto"
+CONTROLS = ("lax.scan", "lax.scan again")
+
+ALL = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            *(Competitor(f"lstmjax {name}", OURS, partial(builders.ours, name)) for name in ("auto", *BACKENDS)),
+            Competitor(CONTROLS[0], JAX_PEER, builders.plain),
+            Competitor(CONTROLS[1], CONTROL, builders.plain),
+            Competitor("Flax LSTMCell", JAX_PEER, partial(builders.linen, False), ("flax",)),
+            Competitor("Flax OptimizedLSTMCell", JAX_PEER, partial(builders.linen, True), ("flax",)),
+            Competitor("nnx LSTMCell", JAX_PEER, partial(builders.nnx, False), ("flax",)),
+            Competitor("nnx OptimizedLSTMCell", JAX_PEER, partial(builders.nnx, True), ("flax",)),
+            Competitor("Haiku", JAX_PEER, builders.haiku, ("haiku",), pairs=False),
+            Competitor("Equinox", JAX_PEER, builders.equinox, ("equinox",), pairs=False),
+            Competitor("Keras on JAX", JAX_PEER, builders.keras, ("keras",)),
+            Competitor("cuDNN by JAX", PEER, builders.cudnn, dtypes=("float32",), platforms=("gpu",)),
+            Competitor("PyTorch", PEER, builders.torch, ("torch",), platforms=("cpu", "gpu")),
+            Competitor(
+                "ONNX Runtime",
+                PEER,
+                builders.onnxruntime,
+                ("onnxruntime", "onnx"),
+                trains=False,
+                dtypes=("float32",),
+                platforms=("cpu",),
+            ),
+        )
+    }
+)
+"""All of them by name, ours first."""
+
+
+def find_competitors(names: str | None) -> list[Competitor]:
+    """Gives the competitors of these names, separated by commas; None: all of them.
+
+    The reference, `REFERENCE`, takes part in any case, since all others are compared with it.
+
+    Raises:
+        BenchError: an unknown name.
+    """
+    asked = list(ALL) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in ALL]
+    if unknown:
+        raise BenchError(f"there is no competitor {unknown[0]!r}; expected some of {', '.join(ALL)}")
+    return [row for name, row in ALL.items() if name in (*asked, REFERENCE)]

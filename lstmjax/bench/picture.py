@@ -1,0 +1,79 @@
+"""The picture of what was measured: ratios at each point, or time over what grows. Matplotlib without pyplot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstmjax.bench.competitors import AUTO, CONTROL, REFERENCE
+from lstmjax.bench.growth import LETTERS, curve
+from lstmjax.bench.results import Comparison, Results
+from lstmjax.bench.verdict import noise, ratio
+from lstmjax.plot.sheet import LINES, Picture, plain, sheet
+
+
+def picture(results: Results) -> Picture:
+    """Gives bars of each competitor's time over that of lstmjax auto, or the curves of growth."""
+    if results.growth is not None:
+        return curves(results)
+    shown = results.comparisons
+    figure = sheet(11, 0.9 + sum(0.9 + 0.2 * len(_timed(one)) for one in shown), _title(results))
+    heights = [1 + 0.25 * len(_timed(one)) for one in shown]
+    panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)
+    for axes, comparison in zip(panels[:, 0], shown, strict=True):
+        _bars(axes, comparison)
+    return figure
+
+
+def _timed(comparison: Comparison) -> list:
+    return sorted(comparison.timed().values(), key=lambda row: np.median(row.seconds))
+
+
+def _bars(axes: Any, comparison: Comparison) -> None:
+    rows, timed = _timed(comparison), comparison.timed()
+    base = timed.get(AUTO) or timed.get(REFERENCE)
+    axes.set_title(f"{comparison.point.name} ({comparison.point}), {comparison.mode}, {comparison.dtype}", fontsize=9)
+    if base is None:
+        return
+    found = [ratio(row, base) for row in rows]
+    middle = [one.median for one in found]
+    spread = [[one.median - one.low for one in found], [one.high - one.median for one in found]]
+    kinds = {"ours": LINES[0], CONTROL: "0.8"}
+    colours = [kinds.get(row.kind, "0.6") for row in rows]
+    axes.barh(range(len(rows)), middle, xerr=spread, color=colours, error_kw={"linewidth": 0.8}, height=0.7)
+    width = noise(comparison)
+    axes.axvspan(1 - width, 1 + width, color=LINES[1], alpha=0.2, linewidth=0)
+    axes.axvline(1, color=LINES[1], linewidth=1)
+    for n, value in enumerate(middle):
+        axes.annotate(f" {value:.2f}", (value, n), va="center", fontsize=7)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"time over that of {base.name}; whiskers: quartiles, band: noise", fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    plain(axes)
+
+
+def curves(results: Results) -> Picture:
+    """Gives the time of a call, and of a step and sequence of it, over what grows, for each competitor."""
+    letter = results.growth or ""
+    modes = list(dict.fromkeys(one.mode for one in results.comparisons))
+    figure = sheet(10, 3.6 * len(modes), _title(results))
+    panels = figure.subplots(len(modes), 2, squeeze=False)
+    for row, mode in zip(panels, modes, strict=True):
+        for n, (name, (sizes, seconds)) in enumerate(curve(results, mode).items()):
+            for axes, values in zip(row, (seconds, seconds / sizes), strict=True):
+                axes.loglog(sizes, 1e3 * values, marker="o", markersize=3, label=name, color=LINES[n % len(LINES)])
+        for axes, what in zip(row, ("call", f"call over {letter}"), strict=True):
+            axes.set_title(f"{mode}, {what}", fontsize=9)
+            axes.set_xlabel(f"{letter}, {LETTERS[letter].about}")
+            axes.set_ylabel("ms")
+            plain(axes)
+        row[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _title(results: Results) -> str:
+    machine = results.machine
+    where = machine.cpu if machine.platform == "cpu" else machine.device
+    return f"{where}, {machine.cpus} threads; JAX {machine.versions.get('jax')}, Python {machine.python}"

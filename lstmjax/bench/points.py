@@ -1,0 +1,125 @@
+"""What is computed: sizes of networks, by name, and the arrays of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+
+from lstmjax.errors import UserError
+from lstmjax.init import init_params
+from lstmjax.stack import Layers
+from lstmjax.types import Array, Bidirectional, LSTMParams
+
+MODES = ("forward", "training")
+"""The outputs; or a loss on all outputs, with the gradients of all parameters and of the inputs."""
+
+
+class BenchError(UserError):
+    """What cannot be measured as asked."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row: the sizes of a network and of its inputs."""
+
+    name: str
+    batch: int
+    steps: int
+    inputs: int
+    hidden: int
+    layers: int = 1
+    directions: int = 1
+
+    def __str__(self) -> str:
+        more = f" x {self.layers} layers" * (self.layers > 1) + " x 2 directions" * (self.directions > 1)
+        return f"B{self.batch} T{self.steps} I{self.inputs} H{self.hidden}{more}"
+
+    def operations(self, mode: str) -> int:
+        """Gives the floating-point operations of the matrix products.
+
+        2·B·T·(I + H)·4H forward, for each direction of each layer, where I is the width of what enters it. Training
+        has three times as many: the gradients of the weights and of what they are multiplied with.
+        """
+        widths = [self.inputs, *[self.directions * self.hidden] * (self.layers - 1)]
+        rows = self.directions * self.batch * self.steps
+        forward = sum(2 * rows * (width + self.hidden) * 4 * self.hidden for width in widths)
+        return forward * (3 if mode == "training" else 1)
+
+
+GRID = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Point("A", 32, 100, 5, 256),
+            Point("B", 16, 1000, 8, 64),
+            Point("C", 64, 128, 128, 512),
+            Point("D", 1, 100, 5, 256),
+            Point("E", 32, 10, 64, 32),
+            Point("F", 1, 1000, 8, 128),
+            Point("G", 128, 50, 64, 1024),
+        )
+    }
+)
+NETWORKS = MappingProxyType(
+    {row.name: row for row in (Point("L3", 32, 100, 8, 128, layers=3), Point("Bi", 32, 100, 8, 128, directions=2))}
+)
+POINTS = MappingProxyType(GRID | NETWORKS)
+"""One layer of seven sizes, and two networks."""
+
+
+def find_points(names: str, sizes: tuple[str, ...] = ()) -> list[Point]:
+    """Gives the points of these names, separated by commas, and those of sizes of one's own.
+
+    Args:
+        names: such as "A,C,L3".
+        sizes: each B,T,I,H.
+
+    Raises:
+        BenchError: an unknown name, or sizes that are none.
+    """
+    points = [_named(name.strip()) for name in names.split(",") if name.strip()]
+    return points + [_sized(words) for words in sizes]
+
+
+def _named(name: str) -> Point:
+    if name not in POINTS:
+        raise BenchError(f"there is no point {name!r}; expected some of {', '.join(POINTS)}, or --sizes B,T,I,H")
+    return POINTS[name]
+
+
+def _sized(words: str) -> Point:
+    numbers = [word.strip() for word in words.split(",")]
+    if len(numbers) != 4 or not all(word.isdecimal() and int(word) for word in numbers):
+        raise BenchError(f"--sizes is {words!r}; expected B,T,I,H: four whole numbers from 1, such as 32,100,5,256")
+    return Point(words.replace(" ", ""), *map(int, numbers))
+
+
+class Job(NamedTuple):
+    """What every competitor is handed: the same numbers."""
+
+    layers: Layers
+    xs: Array  # [B, T, I]
+    weights: Array  # [B, T, H or 2H]  of the loss, which is the sum of weights · ys
+    mode: str
+
+
+def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:
+    """Gives random layers, inputs and weights of the loss."""
+    keys = iter(jax.random.split(jax.random.key(seed), 2 + 4 * point.layers))
+
+    def layer(width: int) -> LSTMParams:
+        params = init_params(next(keys), width, point.hidden)
+        noise = 0.1 * jax.random.normal(next(keys), (4, point.hidden))  # biases of zeros would hide where they stand
+        return params._replace(b=noise if params.b is None else params.b + noise)
+
+    layers: list = []
+    for n in range(point.layers):
+        pair = [layer(point.directions * point.hidden if n else point.inputs) for _ in range(point.directions)]
+        layers.append(pair[0] if point.directions == 1 else Bidirectional(*pair))
+    xs = jax.random.normal(next(keys), (point.batch, point.steps, point.inputs))
+    weights = jax.random.normal(next(keys), (point.batch, point.steps, point.directions * point.hidden))
+    made, xs, weights = jax.tree.map(lambda a: a.astype(dtype), (tuple(layers), xs, weights))
+    return Job(made, xs, weights, mode)

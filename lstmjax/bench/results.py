@@ -1,0 +1,84 @@
+"""What was measured, as data: written to JSON and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lstmjax.bench.machine import Machine
+from lstmjax.bench.points import BenchError, Point
+
+FORMAT = "lstmjax bench 1"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One competitor at one point."""
+
+    name: str
+    kind: str
+    seconds: tuple[float, ...] = ()  # of each round; empty: it was not timed
+    why: str = ""  # it was not timed
+    wrong: bool = False  # it was not timed because it computes something else
+    stages: Mapping[str, float] = field(default_factory=dict)  # seconds: trace, lower, compile, first run
+    temporaries: int | None = None  # bytes, as the compiled program says
+    resident: int | None = None  # bytes by which the process grew at its first run
+    differences: Mapping[str, float] = field(default_factory=dict)  # from the reference, in eps; the largest counts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All competitors at one point in one mode; the n-th time of each belongs to the same round."""
+
+    point: Point
+    mode: str  # "forward" or "training"
+    dtype: str
+    rows: tuple[Row, ...]
+
+    def timed(self) -> dict[str, Row]:
+        """Gives the rows that have times, by name."""
+        return {row.name: row for row in self.rows if row.seconds}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that one run of the benchmark found."""
+
+    machine: Machine
+    comparisons: tuple[Comparison, ...]
+    growth: str | None = None  # "T", "H" or "B", which grows from point to point
+
+
+def write_json(results: Results, path: Path) -> None:
+    """Writes everything, raw times included."""
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(results)}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Results:
+    """Gives what was written.
+
+    Raises:
+        BenchError: there is no such file, or it is none of this benchmark.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if tree.pop("format") != FORMAT:
+            raise ValueError
+        comparisons = tuple(_comparison(one) for one in tree.pop("comparisons"))
+        return Results(Machine(**tree.pop("machine")), comparisons, **tree)
+    except FileNotFoundError:
+        raise BenchError(f"{path}: no such file") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise BenchError(
+            f"{path}: holds no results of lstmjax bench; write them by lstmjax bench --json FILE"
+        ) from None
+
+
+def _comparison(tree: dict[str, Any]) -> Comparison:
+    rows = tuple(Row(**row | {"seconds": tuple(row["seconds"])}) for row in tree.pop("rows"))
+    return Comparison(point=Point(**tree.pop("point")), rows=rows, **tree)
