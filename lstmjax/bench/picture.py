@@ -12,17 +12,21 @@ from lstmjax.bench.results import Comparison, Results
 from lstmjax.bench.verdict import noise, ratio
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet
 
+SHOWN = 4  # times as long as lstmjax auto: longer bars are cut, their numbers are not
+
 
 def picture(results: Results) -> Picture:
     """Gives bars of each competitor's time over that of lstmjax auto, or the curves of growth."""
     if results.growth is not None:
         return curves(results)
-    shown = results.comparisons
-    figure = sheet(11, 0.9 + sum(0.9 + 0.2 * len(_timed(one)) for one in shown), _title(results))
-    heights = [1 + 0.25 * len(_timed(one)) for one in shown]
-    panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)
-    for axes, comparison in zip(panels[:, 0], shown, strict=True):
-        _bars(axes, comparison)
+    shown = {(one.point, one.mode): one for one in results.comparisons}
+    points, modes = (list(dict.fromkeys(values)) for values in zip(*shown, strict=True))
+    most = max(len(one.timed()) for one in results.comparisons)
+    figure = sheet(6.5 * len(modes), 0.5 + (0.8 + 0.16 * most) * len(points), _title(results))
+    panels = figure.subplots(len(points), len(modes), squeeze=False)
+    for axes, key in zip(panels.flat, ((point, mode) for point in points for mode in modes), strict=True):
+        if key in shown:
+            _bars(axes, shown[key])
     return figure
 
 
@@ -43,10 +47,11 @@ def _bars(axes: Any, comparison: Comparison) -> None:
     colours = [kinds.get(row.kind, "0.6") for row in rows]
     axes.barh(range(len(rows)), middle, xerr=spread, color=colours, error_kw={"linewidth": 0.8}, height=0.7)
     width = noise(comparison)
-    axes.axvspan(1 - width, 1 + width, color=LINES[1], alpha=0.2, linewidth=0)
+    axes.axvspan(max(0, 1 - width), 1 + width, color=LINES[1], alpha=0.2, linewidth=0)
     axes.axvline(1, color=LINES[1], linewidth=1)
     for n, value in enumerate(middle):
-        axes.annotate(f" {value:.2f}", (value, n), va="center", fontsize=7)
+        axes.annotate(f" {value:.2f}", (min(value, SHOWN), n), va="center", fontsize=7)
+    axes.set_xlim(0, min(SHOWN, max(middle)) * 1.15)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(f"time over that of {base.name}; whiskers: quartiles, band: noise", fontsize=8)

@@ -118,7 +118,7 @@ def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str) ->
 def compared(results: Sequence[Results], names: Sequence[str]) -> Iterator[str]:
     """Gives the ratios of several runs side by side: the best peer's time over that of auto."""
     yield "time of the best peer on JAX over that of lstmjax auto"
-    yield f"{'point':10}{'mode':10}{'dtype':10}" + "".join(f"{name:>{WIDTH}}" for name in names)
+    yield f"{'point':10}{'mode':10}{'dtype':10}" + "".join(f"{name:>36}" for name in names)
     keys = dict.fromkeys((c.point, c.mode, c.dtype) for one in results for c in one.comparisons)
     for point, mode, dtype in keys:
         cells = ""
@@ -126,7 +126,7 @@ def compared(results: Sequence[Results], names: Sequence[str]) -> Iterator[str]:
             found = [c for c in one.comparisons if (c.point, c.mode, c.dtype) == (point, mode, dtype)]
             verdict = judge(found[0], AUTO) if found else None
             best = None if verdict is None else verdict.best
-            cells += f"{'-' if best is None else f'{best.median:.2f} ({best.name})':>{WIDTH}}"
+            cells += f"{'-' if best is None else f'{best.median:.2f} ({best.name})':>36}"
         yield f"{point.name:10}{mode:10}{dtype:10}{cells}"
 
 

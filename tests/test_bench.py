@@ -1,0 +1,291 @@
+"""The benchmark: who may be timed, how ratios are judged and told, and that files keep everything. No speed in here."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lstmjax import bench, lstm
+from lstmjax.bench import builders, growth, machine, run, show
+from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, JAX_PEER, OURS, REFERENCE, Competitor
+from lstmjax.bench.machine import Machine
+from lstmjax.bench.picture import picture
+from lstmjax.bench.points import GRID, make_job
+from lstmjax.bench.results import Comparison, Results, Row
+from lstmjax.cli import main
+
+TINY = bench.Point("tiny", 3, 5, 2, 4)
+MACHINE = Machine("2000-01-01", "cpu", "cpu", "a CPU", 2, "3.11", {"jax": "0.10"}, {}, 0.5, 100.0)
+
+
+@pytest.fixture(autouse=True)
+def small_probe(monkeypatch):
+    monkeypatch.setattr(machine, "PROBED", {"cpu": 32})
+
+
+def rows_of(*competitors, modes=("forward", "training")):
+    found = bench.measure([TINY], [ALL[REFERENCE], *competitors], modes=modes, rounds=2)
+    return {one.mode: {row.name: row for row in one.rows} for one in found.comparisons}
+
+
+def made(times, mode="training", point=GRID["A"]):
+    """A comparison of made-up times, by name."""
+    return Comparison(point, mode, "float32", tuple(Row(name, kind_of(name), tuple(t)) for name, t in times.items()))
+
+
+def kind_of(name):
+    return ALL[name].kind if name in ALL else JAX_PEER
+
+
+def test_one_wrong_weight_is_found_and_not_timed():
+    def build(job):
+        (p,) = job.layers
+        return builders.plain(job._replace(layers=(p._replace(w_h=p.w_h.at[1, 2, 3].add(0.01)),)))
+
+    found = rows_of(Competitor("wrong", JAX_PEER, build), ALL["lax.scan"])
+    assert len(found["forward"]["lax.scan"].seconds) == 2
+    for rows in found.values():  # in training, too, without a second look
+        assert rows["wrong"].wrong
+        assert not rows["wrong"].seconds
+        assert rows["wrong"].why.startswith("computes something else: outputs ")
+        assert rows["wrong"].why.endswith(" eps away, bound 256")
+
+
+def test_a_wrong_gradient_behind_right_outputs_is_found():
+    def build(job):
+        (p,) = job.layers
+        forward = lambda p, xs: lstm(p._replace(b=jax.lax.stop_gradient(p.b)), xs)[1]
+        return builders.on_jax(builders.OnJax(forward, p, lambda found: (found,)), job)
+
+    (training,) = rows_of(Competitor("wrong", JAX_PEER, build), modes=("training",)).values()
+    assert training["wrong"].wrong
+    assert "computes something else: gradient of [0].b " in training["wrong"].why
+
+
+def test_an_error_in_one_leaves_the_others():
+    def build(job):
+        raise RuntimeError("no such device\nand a page of noise")
+
+    (forward,) = rows_of(Competitor("broken", JAX_PEER, build), modes=("forward",)).values()
+    assert forward["broken"].why == "RuntimeError: no such device"
+    assert not forward["broken"].wrong
+    assert len(forward[REFERENCE].seconds) == 2
+    assert set(forward[REFERENCE].stages) == {"trace", "lower", "compile", "first"}
+    assert forward[REFERENCE].temporaries >= 0
+
+
+def test_what_differs_is_infinite_where_it_is_missing_or_no_number():
+    a = np.array([1.0, 2.0], np.float32)
+    away = run.differ({"ys": a, "xs": a * np.nan}, {"ys": a, "xs": a, "w": a}, "float32")
+    assert away == {"ys": 0.0, "xs": np.inf, "w": np.inf}
+    assert run.differ({"ys": a + np.float32([0, 2**-20])}, {"ys": a}, "float32") == {"ys": 4.0}
+
+
+@pytest.mark.parametrize("name", ["L3", "Bi"])
+def test_networks_are_the_same_for_ours_and_the_plain_scan(name):
+    small = replace(bench.POINTS[name], batch=3, steps=5, inputs=2, hidden=4)
+    found = bench.measure([small], [ALL[REFERENCE], ALL["lax.scan"]], modes=("training",), rounds=1)
+    (rows,) = (one.rows for one in found.comparisons)
+    assert all(row.seconds and not row.wrong for row in rows)
+    assert len(rows[1].differences) == 3 * (3 if name == "L3" else 2) + 1
+
+
+@pytest.mark.peers
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("point", [TINY, replace(TINY, name="two", layers=2), replace(TINY, name="Bi", directions=2)])
+def test_all_competitors_compute_the_same(point):
+    found = bench.measure([point], bench.find_competitors(None), rounds=1)
+    allowed = ("not installed", "runs on gpu only", "trains none", "no layer of two directions", "keeps no segments")
+    for one in found.comparisons:
+        for row in one.rows:
+            assert row.seconds or any(words in row.why for words in allowed), (one.mode, row.name, row.why)
+            assert not row.wrong
+
+
+@pytest.mark.usefixtures("frameworks")
+def test_cudnn_is_handed_its_own_layout(monkeypatch):
+    """Against the plain reference in `jax.experimental.rnn`, since there is no cuDNN on a CPU."""
+    from jax.experimental import rnn
+
+    handed = {}
+
+    def lstm(x, h_0, c_0, weights, seq_lengths, **how):
+        handed.update(how)
+        sizes = {name: how[name] for name in ("input_size", "hidden_size", "num_layers", "bidirectional")}
+        arrays = rnn.unpack_lstm_weights(weights, **sizes)
+        return rnn.lstm_ref(x, h_0, c_0, *arrays, seq_lengths, **sizes, dropout=0.0)
+
+    monkeypatch.setattr(rnn, "lstm", lstm)
+    for mode in ("forward", "training"):
+        job = make_job(TINY, mode, "float32")
+        programs = [build(job) for build in (builders.cudnn, builders.plain)]
+        theirs, ours = (program.arrays(program.call()) for program in programs)
+        assert max(run.differ(theirs, ours, "float32").values()) < 16
+    assert handed["precision"] == jax.lax.Precision.HIGHEST
+
+
+def test_calls_take_turns_in_every_round():
+    calls = []
+    found = bench.take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=7)
+    assert {name: times.shape for name, times in found.items()} == {"a": (7,), "b": (7,)}
+    assert {"a", "b"} == set(calls)
+    assert bench.take_turns({}) == {}
+
+
+def test_slower_than_the_best_peer_is_a_loss_and_printed_as_one():
+    times = {AUTO: [1.2] * 5, "Haiku": [1.0] * 5, "Keras on JAX": [1.1] * 5, CONTROLS[0]: [1.3] * 5}
+    times |= {CONTROLS[1]: [1.3] * 5, "PyTorch": [0.5] * 5}  # no peer on JAX
+    verdict = bench.judge(made(times), AUTO)
+    assert (verdict.best.name, verdict.loss) == ("Haiku", True)
+    text = "\n".join(show.lines(Results(MACHINE, (made(times),))))
+    assert "LOSS  lstmjax auto takes 1.20 times as long as the best peer on JAX, Haiku" in text
+    assert "losses of lstmjax auto: 1 of 1" in text
+    assert "0.83!      0.42" in text  # that of Haiku, and PyTorch's
+
+
+@pytest.mark.parametrize(("ours", "words"), [(1.04, "even  "), (0.5, "ahead ")])
+def test_within_the_tolerance_or_ahead_is_no_loss(ours, words):
+    verdict = bench.judge(made({AUTO: [ours] * 3, "Haiku": [1.0] * 3}), AUTO)
+    assert not verdict.loss
+    assert show.said(verdict).startswith(words)
+    assert show.said(verdict._replace(best=None)) == "lstmjax auto: no peer on JAX took part"
+
+
+def test_the_noise_is_that_of_the_same_program_twice():
+    quiet = {CONTROLS[0]: [1.0] * 9, CONTROLS[1]: [1.1] * 9, AUTO: [1.08] * 9}
+    assert bench.noise(made(quiet)) == pytest.approx(0.1)
+    assert not bench.judge(made(quiet), AUTO).loss  # 8% is less than what one program differs from itself
+    by_luck = {CONTROLS[0]: [1.0] * 5, CONTROLS[1]: [0.5, 0.9, 1.0, 1.1, 2.0]}
+    assert bench.noise(made(by_luck)) == pytest.approx(2 * 1.25 * 0.2 / 1.35 / 5**0.5)
+    assert bench.noise(made({AUTO: [1.0]})) == 0
+
+
+def test_ratios_are_taken_within_rounds():
+    """A machine that is twice as slow in half of the rounds changes no ratio."""
+    slow = np.array([1, 2, 1, 2, 2])
+    found = bench.ratio(Row("a", JAX_PEER, tuple(1.2 * slow)), Row("b", OURS, tuple(1.0 * slow)))
+    assert found.median == found.low == found.high == pytest.approx(1.2)
+
+
+def test_the_summary_has_the_geometric_mean_of_the_grid_alone():
+    assert bench.geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
+    assert np.isnan(bench.geometric_mean([]))
+    twice, even = {AUTO: [1.0] * 3, "Haiku": [2.0] * 3}, {AUTO: [1.0] * 3, "Haiku": [0.5] * 3}
+    comparisons = [made(twice, point=GRID["A"]), made(twice, point=GRID["B"]), made(even, point=bench.POINTS["L3"])]
+    (mean,) = (line for line in show.summary(comparisons) if line.startswith("mean"))
+    assert mean.split() == ["mean", "training", "A,", "B", "2.00", "nan"]
+
+
+def test_operations_are_those_of_the_products():
+    assert bench.POINTS["A"].operations("forward") == 2 * 32 * 100 * (5 + 256) * 4 * 256
+    assert bench.POINTS["A"].operations("training") == 3 * bench.POINTS["A"].operations("forward")
+    assert replace(TINY, layers=2).operations("forward") == 2 * 15 * ((2 + 4) + (4 + 4)) * 16
+    assert replace(TINY, layers=2, directions=2).operations("forward") == 2 * 2 * 15 * ((2 + 4) + (8 + 4)) * 16
+
+
+def test_growth_says_slopes_and_where_it_bends():
+    sizes, seconds = [10, 100, 1000, 10_000], [1.0, 1.1, 11.0, 110.0]
+    np.testing.assert_allclose(growth.slopes(sizes, seconds), [np.log10(1.1), 1, 1])
+    assert growth.bend(sizes, seconds) == 100
+    assert growth.bend(sizes, [1.0, 10.0, 100.0, 100.0]) is None
+    assert growth.bend(sizes, sizes) == 10
+    points = [growth.Point(f"T{n}", 1, n, 8, 64) for n in sizes]
+    times = [{AUTO: [s] * 3, "Haiku": [2 * s] * 3, "lax.scan": [3 * s] * 3, "PyTorch": [s] * 3} for s in seconds]
+    results = Results(MACHINE, tuple(made(t, point=p) for t, p in zip(times, points, strict=True)), "T")
+    text = "\n".join(growth.lines(results))
+    assert "lstmjax auto: in proportion from T = 100" in text
+    assert growth.curve(results, "training")[growth.BEST][1].tolist() == pytest.approx([2 * s for s in seconds])
+    assert "1100.000 (11000.00)  ^0.04" in text
+    assert picture(results).png()[:4] == b"\x89PNG"
+    for letter, row in growth.LETTERS.items():
+        assert [getattr(p, row.field) for p in growth.points(letter)] == list(row.sizes)
+        assert len(growth.points(letter, quick=True)) == len(row.quick)
+
+
+def test_the_command_measures_writes_and_reads(tmp_path, capsys):
+    file, drawn = tmp_path / "a.json", tmp_path / "a.png"
+    words = ["--sizes", "3,5,2,4", "--competitors", "lstmjax auto,lax.scan,lax.scan again", "--rounds", "2"]
+    assert main(["bench", *words, "--json", str(file), "--plot", str(drawn)]) == 0
+    out, progress = capsys.readouterr()
+    assert progress.splitlines() == ["3,5,2,4 (B3 T5 I2 H4), forward", "3,5,2,4 (B3 T5 I2 H4), training"]
+    assert "3,5,2,4 (B3 T5 I2 H4), training, float32, 2 rounds, noise " in out
+    assert f"everything written to {file}" in out
+    assert drawn.read_bytes()[:4] == b"\x89PNG"
+
+    results = bench.read_json(file)
+    assert [row.name for row in results.comparisons[0].rows] == [AUTO, REFERENCE, *CONTROLS]
+    again = tmp_path / "b.json"
+    bench.write_json(results, again)
+    assert again.read_bytes() == file.read_bytes()
+    assert results.machine.versions["jax"] == jax.__version__
+
+    assert main(["bench", "--read", str(file), str(again)]) == 0
+    shown = capsys.readouterr().out
+    assert out.split("everything written")[0] in shown
+    assert "a.json" in shown.splitlines()[-3]
+
+
+def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
+    row = growth.LETTERS["T"]._replace(quick=(2, 4), base=replace(TINY, name="T"))
+    monkeypatch.setattr(growth, "LETTERS", {"T": row})
+    words = ["--competitors", "lstmjax auto,lax.scan", "--modes", "forward", "--rounds", "2"]
+    assert main(["bench", "--growth", "T", "--quick", *words, "--json", str(tmp_path / "a.json")]) == 0
+    out = capsys.readouterr().out
+    assert "forward over T, time steps" in out
+    assert bench.read_json(tmp_path / "a.json").growth == "T"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--points", "A,H"],
+            "there is no point 'H'; expected some of A, B, C, D, E, F, G, L3, Bi, or --sizes B,T,I,H",
+        ),
+        (["--points", ""], "no point is named; give --points A,C or --sizes 32,100,5,256"),
+        (["--sizes", "1,2,3"], "--sizes is '1,2,3'; expected B,T,I,H: four whole numbers from 1, such as 32,100,5,256"),
+        (["--sizes", "1,0,3,4"], "--sizes is '1,0,3,4'; expected B,T,I,H"),
+        (["--competitors", "Torch"], "there is no competitor 'Torch'; expected some of lstmjax auto, lstmjax scan"),
+        (["--modes", "backward"], "there is no mode 'backward'; expected forward, training or both"),
+        (["--rounds", "0"], "--rounds is 0 and --seconds 5.0; expected 1 or more, and 0 or more"),
+        (["--json", "a.txt"], "--json is a.txt; expected a name that ends in .json"),
+        (["--plot", "a.gif"], "--plot is a.gif; expected a name that ends in .png or .svg or .pdf"),
+        (["--json", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
+        (["--read", "nowhere.json"], "nowhere.json: no such file"),
+        (["--read", "other.json"], "other.json: holds no results of lstmjax bench; write them by lstmjax bench --json"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("other.json").write_text(json.dumps({"format": "other"}))
+    assert main(["bench", *words]) == 2
+    assert f"lstmjax: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "reason"),
+    [
+        ("PyTorch", (TINY, "forward", "float32", "tpu"), "runs on cpu and gpu only"),
+        ("ONNX Runtime", (TINY, "training", "float32", "cpu"), "runs networks, and trains none"),
+        ("ONNX Runtime", (TINY, "forward", "bfloat16", "cpu"), "computes in float32 only"),
+        ("Haiku", (bench.POINTS["Bi"], "forward", "float32", "cpu"), "has no layer of two directions"),
+        ("lax.scan", (TINY, "training", "bfloat16", "gpu"), None),
+    ],
+)
+def test_who_cannot_take_part_says_why(name, asked, reason, monkeypatch):
+    monkeypatch.setattr("lstmjax.bench.competitors.find_spec", lambda name: True)
+    assert ALL[name].refuses(*asked) == reason
+    monkeypatch.setattr("lstmjax.bench.competitors.find_spec", lambda name: None)
+    missing = " and ".join(ALL[name].packages)
+    assert ALL[name].refuses(*asked) == (f"{missing} not installed" if missing else None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the account of a process is Linux'")
+def test_resident_memory_is_that_of_the_call():
+    result, grown = machine.resident(lambda: np.ones(2**22).sum())
+    assert result == 2**22
+    assert grown is None or grown >= 2**24  # not everywhere may a process reset its account
