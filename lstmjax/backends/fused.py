@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import scan
@@ -73,7 +72,6 @@ def run(
     asked: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives what `scan.run` gives, with a derivative that is faster to transpose."""
-
     if not xs.shape[0]:
         return scan.run(step, params, state, xs, fixed, stepped, asked=asked)
 
@@ -298,4 +296,8 @@ def differentiable(a: Array) -> bool:
 def with_tangents(tree: PyTree, moved: list[Array]) -> PyTree:
     """Gives the tangents in the shape of a tree; what cannot have one gets the zero that JAX has for it."""
     left = iter(moved)
-    return jax.tree.map(lambda a: next(left) if differentiable(a) else np.zeros(a.shape, jax.dtypes.float0), tree)
+
+    def zero(a: Array) -> Array:
+        return jax.jvp(lambda _: a, (0.0,), (0.0,))[1]
+
+    return jax.tree.map(lambda a: next(left) if differentiable(a) else zero(a), tree)
