@@ -8,14 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.convert import from_equinox, to_equinox
-from lstmjax.replica.peers.outcome import Outcome, Part, on_jax
+from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, on_jax
 from lstmjax.stack import Layers
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
     """Gives what `equinox.nn.LSTMCell`s with these layers compute; see `Peer.run`."""
-    ys, gradients, d_xs = on_jax(forward, to_equinox(layers), xs, d_ys)
-    return Outcome(ys) if gradients is None else Outcome(ys, from_equinox(gradients), d_xs)
+    return build(layers).outcome(xs, d_ys)
+
+
+def build(layers: Layers) -> OnJax:
+    """Gives `equinox.nn.LSTMCell`s with these layers."""
+    return OnJax(forward, to_equinox(layers), from_equinox)
 
 
 def parts(source: Any) -> list[Part]:

@@ -9,16 +9,28 @@ import numpy as np
 
 from lstmjax.convert import from_linen, from_nnx, to_linen, to_nnx
 from lstmjax.convert.layouts import ConvertError, natural
-from lstmjax.replica.peers.outcome import Outcome, Part, on_jax, sizes
+from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, on_jax, sizes
 from lstmjax.stack import Layers
 
 
 def run_linen(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
     """Gives what linen computes with these layers; see `Peer.run`."""
+    return build_linen(layers, xs.dtype, lengths).outcome(xs, d_ys)
+
+
+def run_nnx(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
+    """Gives what NNX computes with these layers; see `Peer.run`."""
+    return build_nnx(layers, xs.dtype, lengths).outcome(xs, d_ys)
+
+
+def build_linen(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: bool = False) -> OnJax:
+    """Gives an RNN, or a pair of them, of `linen.LSTMCell` or `linen.OptimizedLSTMCell` for each of these layers."""
     from flax import linen
 
+    kind = linen.OptimizedLSTMCell if optimized else linen.LSTMCell
+
     def rnn(hidden: int) -> Any:
-        return linen.RNN(linen.LSTMCell(hidden, dtype=xs.dtype, param_dtype=xs.dtype))
+        return linen.RNN(kind(hidden, dtype=dtype, param_dtype=dtype))
 
     modules = []
     for _, hidden, count in map(sizes, layers):
@@ -30,26 +42,25 @@ def run_linen(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) ->
             xs = module.apply(own, xs, seq_lengths=lengths)
         return xs
 
-    ys, gradients, d_xs = on_jax(forward, to_linen(layers), xs, d_ys)
-    if gradients is None:
-        return Outcome(ys)
-    return Outcome(ys, tuple(layer for own in gradients for layer in from_linen(own)), d_xs)
+    return OnJax(forward, to_linen(layers), lambda found: tuple(layer for own in found for layer in from_linen(own)))
 
 
-def run_nnx(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what NNX computes with these layers; see `Peer.run`."""
+def build_nnx(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: bool = False) -> OnJax:
+    """Gives an RNN, or a pair of them, of `nnx.LSTMCell` or `nnx.OptimizedLSTMCell` for each of these layers."""
     from flax import nnx
+
+    kind = nnx.OptimizedLSTMCell if optimized else nnx.LSTMCell
 
     def rnn(inputs: int, hidden: int) -> Any:
         zeros = nnx.initializers.zeros_init()  # quickly drawn, and then replaced
-        how = {"dtype": xs.dtype, "param_dtype": xs.dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
-        return nnx.RNN(nnx.LSTMCell(inputs, hidden, rngs=nnx.Rngs(0), **how))
+        how = {"dtype": dtype, "param_dtype": dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
+        return nnx.RNN(kind(inputs, hidden, rngs=nnx.Rngs(0), **how))
 
     modules = []
     for inputs, hidden, count in map(sizes, layers):
         both = [rnn(inputs, hidden) for _ in range(count)]
         modules.append(both[0] if count == 1 else nnx.Bidirectional(*both))
-    for module, tree in zip(modules, to_nnx(layers), strict=True):
+    for module, tree in zip(modules, to_nnx(layers, optimized=optimized), strict=True):
         nnx.update(module, tree)
     graphs, states = zip(*map(nnx.split, modules), strict=True)
     lengths = _lengths(lengths)
@@ -59,10 +70,7 @@ def run_nnx(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> O
             xs = nnx.merge(graph, state)(xs, seq_lengths=lengths)
         return xs
 
-    ys, gradients, d_xs = on_jax(forward, states, xs, d_ys)
-    if gradients is None:
-        return Outcome(ys)
-    return Outcome(ys, tuple(layer for own in gradients for layer in from_nnx(own)), d_xs)
+    return OnJax(forward, states, lambda found: tuple(layer for own in found for layer in from_nnx(own)))
 
 
 def parts(source: Any) -> list[Part]:

@@ -11,12 +11,17 @@ import numpy as np
 from lstmjax.convert import to_haiku
 from lstmjax.convert.haiku import HAIKU
 from lstmjax.convert.layouts import Fused, read
-from lstmjax.replica.peers.outcome import Outcome, on_jax, sizes
+from lstmjax.replica.peers.outcome import OnJax, Outcome, sizes
 from lstmjax.stack import Layers
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
     """Gives what `haiku.LSTM` with these layers computes; see `Peer.run`."""
+    return build(layers).outcome(xs, d_ys)
+
+
+def build(layers: Layers) -> OnJax:
+    """Gives a `haiku.DeepRNN` of `haiku.LSTM`s with these layers."""
     import haiku
 
     def net(xs: Any) -> Any:
@@ -27,14 +32,10 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
 
     names = ["lstm/linear", *(f"lstm_{n}/linear" for n in range(1, len(layers)))]
     made: Any = haiku.without_apply_rng(haiku.transform(net))
-    ys, gradients, d_xs = on_jax(made.apply, to_haiku(layers, names=names), xs, d_ys)
-    if gradients is None:
-        return Outcome(ys)
     layout = replace(HAIKU, added=0.0)  # the 1 is added to b, not to its gradient
 
-    def back(w: np.ndarray, b: np.ndarray) -> Any:
-        hidden = len(b) // 4
-        return read(layout, Fused(w[:-hidden], w[-hidden:], b))
+    def back(gradients: Any) -> Layers:
+        arrays = ([np.asarray(gradients[name][field]) for field in "wb"] for name in names)
+        return tuple(read(layout, Fused(w[: -len(b) // 4], w[-len(b) // 4 :], b)) for w, b in arrays)
 
-    found = (back(*(np.asarray(gradients[name][field]) for field in "wb")) for name in names)
-    return Outcome(ys, tuple(found), d_xs)
+    return OnJax(made.apply, to_haiku(layers, names=names), back)

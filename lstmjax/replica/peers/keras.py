@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmjax.convert import from_keras, to_keras
 from lstmjax.convert.layouts import ConvertError
-from lstmjax.replica.peers.outcome import Outcome, Part, as_users_have_it, on_jax, sizes
+from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.stack import Layers, directions
 
 
@@ -27,12 +27,16 @@ def backend() -> str:
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
     """Gives what Keras computes with these layers; see `Peer.run`. No gradients on backends other than JAX."""
     on = backend()
-    modules = build(layers, str(xs.dtype))
     if on != "jax":
-        for module in modules:
+        for module in build(layers, str(xs.dtype)):
             xs = call(module, xs, lengths)
         return Outcome(xs, without=f"Keras runs on {on}; set KERAS_BACKEND=jax before it is imported")
-    mask = _mask(xs, lengths)
+    return build_on_jax(layers, str(xs.dtype), _mask(xs, lengths)).outcome(xs, d_ys)
+
+
+def build_on_jax(layers: Layers, dtype: str, mask: Any = None) -> OnJax:
+    """Gives the Keras layers as a function of their weights, where Keras runs on JAX."""
+    modules = build(layers, dtype)
 
     def forward(values: Any, xs: Any) -> Any:
         for module, own in zip(modules, values, strict=True):
@@ -41,10 +45,7 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
         return xs
 
     values = [[v.value for v in module.trainable_variables] for module in modules]
-    ys, gradients, d_xs = on_jax(forward, values, xs, d_ys)
-    if gradients is None:
-        return Outcome(ys)
-    return Outcome(ys, tuple(layer for own in gradients for layer in from_keras(own)), d_xs)
+    return OnJax(forward, values, lambda found: tuple(layer for own in found for layer in from_keras(own)))
 
 
 def parts(source: Any) -> list[Part]:

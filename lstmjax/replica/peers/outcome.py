@@ -55,6 +55,19 @@ def on_jax(
         return np.asarray(ys), d_weights, np.asarray(d_xs)
 
 
+class OnJax(NamedTuple):
+    """A framework's network on JAX: what it computes, and these weights in its own form."""
+
+    forward: Callable[[Any, Any], Any]  # (weights, xs [B, T, I]) -> ys [B, T, P]
+    weights: Any
+    back: Callable[[Any], Layers]  # gradients of the weights in our form
+
+    def outcome(self, xs: np.ndarray, d_ys: np.ndarray | None) -> Outcome:
+        """Gives the outputs, and for cotangents d_ys the gradients."""
+        ys, gradients, d_xs = on_jax(self.forward, self.weights, xs, d_ys)
+        return Outcome(ys) if gradients is None else Outcome(ys, self.back(gradients), d_xs)
+
+
 def made_by(source: Any, package: str) -> bool:
     """Tells whether an object is of a class of that package, or of one derived from it."""
     return any(kind.__module__.split(".")[0] == package for kind in type(source).__mro__)
