@@ -6,30 +6,21 @@ Forward pass, float32; the variants take turns in one run, h stands twice as a c
 Prints medians in ms and ratios to h.
 """
 
-import time
 from functools import partial
 
 import jax
 import numpy as np
 
 from lstmjax import init_params, lstm
+from lstmjax.bench import take_turns
 
 SHAPES = {"A": (32, 100, 5, 256), "B": (16, 1000, 8, 64), "C": (64, 128, 128, 512), "D": (1, 100, 5, 256)}  # B T I H
 EMITS = {"h": "h", "h again": "h", "c": "c", "gates": lambda s: (s.i, s.f, s.g, s.o, s.c, s.h), "step": "step"}
-ROUNDS = 20
 
 
 def seconds(calls: dict) -> dict:
-    """Gives the seconds of each call in each round, all of them warmed up and taking turns."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    taken: dict = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            taken[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in taken.items()}
+    """Gives the seconds of each jitted call in each round, all of them warmed up and taking turns."""
+    return take_turns({name: lambda call=call: jax.block_until_ready(call()) for name, call in calls.items()})
 
 
 def main() -> None:

@@ -63,7 +63,13 @@ def look(dtype: str) -> Machine:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    matters = ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "JAX_COMPILATION_CACHE_DIR")
+    matters = (
+        "XLA_FLAGS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "JAX_COMPILATION_CACHE_DIR",
+        "XLA_PYTHON_CLIENT_PREALLOCATE",
+    )
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="minutes"),
         platform=jax.default_backend(),
