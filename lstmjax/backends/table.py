@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax import checks
-from lstmjax.backends import fused, inplace, scan
+from lstmjax.backends import cudnn, fused, inplace, scan
 from lstmjax.backends.request import Backend, Chooser, Request, nothing
 
 BACKENDS = MappingProxyType(
@@ -16,11 +16,12 @@ BACKENDS = MappingProxyType(
             Backend(
                 "fused", fused.run, fused.refuses, "saves z and the state; weight gradients after the backward scan"
             ),
+            Backend("cudnn", cudnn.run, cudnn.refuses, "cuDNN's LSTM, forward and backward, on NVIDIA GPUs in float32"),
             Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
         )
     }
 )
-AUTO = ("fused", "scan")
+AUTO = ("cudnn", "fused", "scan")
 """What "auto" tries, in this order: the first that neither refuses nor declines. The last one does neither."""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, read, to_jax, write
+from lstmjax.backends.cudnn_call import pieces
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, check_writable, read, to_jax
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Array, Bidirectional
 
@@ -50,8 +52,9 @@ def to_cudnn(layers: Any) -> Array:
         ConvertError: layers differ in size, or have what cuDNN has no place for.
     """
     layers = as_layers(layers)
-    parts = [write(LAYOUT, part, where=f"layer {n}: ") for n, layer in enumerate(layers) for part in directions(layer)]
+    for n, layer in enumerate(layers):
+        for part in directions(layer):
+            check_writable(LAYOUT, part, where=f"layer {n}: ")
     check_uniform(LAYOUT, layers)
-    matrices = [a for fused in parts for a in (fused.w_x, fused.w_h)]
-    biases = [a for fused in parts for a in (fused.b, fused.b_h)]
-    return to_jax(np.concatenate([a.ravel() for a in [*matrices, *biases] if a is not None]))
+    parts = [jax.tree.map(np.asarray, part) for layer in layers for part in directions(layer)]
+    return to_jax(np.concatenate(pieces(parts)))

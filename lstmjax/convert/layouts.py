@@ -98,7 +98,7 @@ def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where
         ConvertError: the framework has no place for something; the message names it and the remedy.
     """
     params = jax.tree.map(np.asarray, params)
-    _refuse(layout, params, sum_biases, where)
+    check_writable(layout, params, sum_biases, where)
 
     def flat(a: np.ndarray) -> np.ndarray:
         ordered = np.take(a, [GATES.index(gate) for gate in layout.order], axis=-2)
@@ -149,7 +149,8 @@ def _hidden(layout: Layout, fused: Fused, where: str) -> int:
     return hidden
 
 
-def _refuse(layout: Layout, params: LSTMParams, sum_biases: bool, where: str) -> None:
+def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False, where: str = "") -> None:
+    """Refuses parameters that the framework has no place for."""
     words = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation"}
     for name, word in words.items():
         if getattr(params, name) is not None:

@@ -1,0 +1,205 @@
+"""cuDNN behind `lstm`: its arguments, every refusal, values and every derivative, against the plain scan.
+
+There is no GPU here: plain JAX stands in for the two calls of cuDNN, and nothing but them (`fake_cudnn.py`).
+"""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import fake_cudnn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from against import LAYERS, B, H, I, T, draw_params, draw_state, random_like, values_and_pull
+from jax.experimental import rnn
+from jax.sharding import AbstractMesh, AxisType
+from tolerances import assert_close
+
+from lstmjax import Bidirectional, LSTMParams, Zoneout, backends, cell_step, init_params, lstm, stacked
+from lstmjax.backends import cudnn, cudnn_call, linear, request
+
+N = 6  # examples, or networks, under vmap
+BIASES = [name for name in LAYERS if "projection" not in name]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    fake_cudnn.install(monkeypatch.setattr)
+    monkeypatch.setattr(fake_cudnn, "CALLS", [])
+
+
+def draw(seed=0, batch=(B,), time=-1, **options):
+    """Random params, xs with time on this axis behind or before the batch, state; float32."""
+    rng = np.random.default_rng(seed)
+    params = draw_params(rng, dtype=jnp.float32, **options)
+    shape = (*batch, T, I) if time else (T, *batch, I)
+    state = jax.tree.map(lambda a: a.astype(jnp.float32), draw_state(rng, params, batch))
+    return params, jnp.asarray(rng.normal(size=shape), jnp.float32), state
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_the_vector_is_cudnns(name):
+    params, xs, (h, c) = draw(**LAYERS[name])
+    lengths = jnp.asarray([2, 5, 1], jnp.int32)
+    flat = jnp.concatenate(cudnn_call.pieces([params]))
+    assert flat.shape == (rnn.get_num_params_in_lstm(I, H, 1, False),)
+    w_x, w_h, b, b_h = (part[0] for part in rnn.unpack_lstm_weights(flat, I, H, 1, False))
+    assert_close(w_x.T.reshape(I, 4, H), params.w_x)
+    assert_close(w_h.T.reshape(H, 4, H), params.w_h)
+    for found, known in ((b, params.b), (b_h, params.b_h)):
+        assert_close(found.reshape(4, H), jnp.zeros((4, H), jnp.float32) if known is None else known)
+    how = {"input_size": I, "hidden_size": H, "num_layers": 1, "bidirectional": False, "dropout": 0.0}
+    y, h_end, c_end = fake_cudnn.reference(xs, h[None], c[None], flat, lengths, cudnn_allow_tf32=False, **how)
+    assert_close(((h_end[0], c_end[0]), y), lstm(params, xs, (h, c), lengths=lengths, backend="scan"))
+
+
+def test_directions_follow_each_other_in_the_vector():
+    rng = np.random.default_rng(0)
+    layers = [[draw_params(rng, size, biases=2) for _ in range(2)] for size in (I, 2 * H)]
+    parts = [part for pair in layers for part in pair]
+    unpacked = rnn.unpack_lstm_weights(jnp.concatenate(cudnn_call.pieces(parts)), I, H, 2, True)
+    for n, part in enumerate(parts):
+        w_x, w_h, b, b_h = (group[n] for group in unpacked)
+        assert_close((w_x.T, w_h.T), (part.w_x.reshape(-1, 4 * H), part.w_h.reshape(-1, 4 * H)))
+        assert_close((b, b_h), (part.b.ravel(), part.b_h.ravel()))
+
+
+OPTIONS = {
+    "plain": {},
+    "no bias": {"biases": 0},
+    "two biases": {"biases": 2},
+    "lengths": {"lengths": [0, 2, 5]},
+    "lengths, hold": {"lengths": [3, 0, 1], "padding": "hold"},
+    "lengths, the last": {"lengths": [4, 0, 1], "return_sequences": False},
+    "reverse": {"reverse": True},
+    "reverse, lengths": {"reverse": True, "lengths": [2, 0, 5]},
+    "reverse, lengths, hold": {"reverse": True, "lengths": [3, 0, 1], "padding": "hold"},
+    "time first": {"time_major": True, "lengths": [5, 4, 0]},
+    "no batch": {"batch": (), "lengths": 3},
+    "two batch axes": {"batch": (2, B), "lengths": [[0, 2, 5], [1, 1, 3]]},
+    "the last": {"return_sequences": False},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_values_and_all_gradients(name, gpu):
+    options = {**OPTIONS[name]}
+    drawn = {word: options.pop(word) for word in ("batch", "biases") if word in options}
+    params, xs, state = draw(time=0 if options.get("time_major") else -1, **drawn)
+    if "lengths" in options:
+        options["lengths"] = jnp.asarray(options["lengths"])
+    found, expected = (
+        values_and_pull(
+            lambda *arrays, backend=backend: lstm(*arrays, **options, backend=backend),
+            (params, xs, state),
+            random_like(np.random.default_rng(1), jax.eval_shape(partial(lstm, **options), params, xs, state)),
+        )
+        for backend in ("cudnn", "scan")
+    )
+    assert_close(found[0], expected[0])
+    assert_close(found[1], expected[1], gradient=True)
+    assert {call[0] for call in fake_cudnn.CALLS} == {"forward", "backward"}
+
+
+def test_what_is_called(gpu):
+    params, xs, state = draw(biases=2)
+    jax.jit(jax.grad(lambda params: lstm(params, xs, state, backend="cudnn")[1].sum())).lower(params)
+    how = {"input_size": I, "hidden_size": H, "num_layers": 1, "bidirectional": False, "dropout": 0.0}
+    told = (B, T, I), how | {"cudnn_allow_tf32": False}
+    assert fake_cudnn.CALLS == [("forward", *told), ("backward", *told)]
+
+
+@pytest.mark.parametrize("precision", ["default", "tensorfloat32", "highest"])
+def test_full_precision_whatever_the_default_is(precision, gpu):
+    params, xs, _ = draw()
+    with jax.default_matmul_precision(precision):
+        jax.jit(lambda xs: lstm(params, xs, backend="cudnn")).lower(xs)
+    assert [call[2]["cudnn_allow_tf32"] for call in fake_cudnn.CALLS] == [False]
+
+
+def test_layers_and_directions_are_a_call_each(gpu):
+    rng = np.random.default_rng(0)
+    layers = (
+        Bidirectional(*(draw_params(rng, dtype=jnp.float32) for _ in range(2))),
+        draw_params(rng, 2 * H, dtype=jnp.float32),
+    )
+    xs, lengths = draw()[1], jnp.asarray([0, 2, 5])
+    found, expected = (jax.jit(partial(stacked, lengths=lengths, backend=b))(layers, xs) for b in ("auto", "scan"))
+    assert_close(found, expected)
+    assert [call[1] for call in fake_cudnn.CALLS] == [(B, T, I), (B, T, I), (B, T, 2 * H)]
+
+
+def test_numbers_beyond_the_lengths_do_not_count(gpu):
+    params, xs, _ = draw()
+    lengths = jnp.asarray([0, 2, 5])
+    xs = jnp.where(jnp.arange(T)[:, None] < lengths[:, None, None], xs, jnp.nan)
+    slopes = jax.jit(jax.grad(lambda p, xs: lstm(p, xs, lengths=lengths, backend="cudnn")[1].sum(), (0, 1)))(params, xs)
+    assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(slopes))
+
+
+def loss(f, params, xs):
+    (h, c), ys = f(params, xs)
+    return (jnp.sin(ys) ** 2).sum() + (h * c).sum()
+
+
+def both(f):
+    return jax.grad(partial(loss, f), (0, 1))
+
+
+def many(f, params, xs):
+    return jax.vmap(partial(f, params))(xs)
+
+
+def networks(params):
+    return jax.tree.map(lambda a: jnp.stack([a, -a]), params)
+
+
+def along(f, params, xs):
+    return jax.jvp(f, (params, xs), (jax.tree.map(jnp.cos, params), jnp.sin(xs)))[1]
+
+
+BATCHED = (N * B, T, I)
+TRANSFORMS = {  # the calls that are made, by the shape of x
+    "grad": (both, {("forward", (B, T, I)), ("backward", (B, T, I))}),
+    "grad of xs": (lambda f: jax.grad(partial(loss, f), 1), {("forward", (B, T, I)), ("backward", (B, T, I))}),
+    "grad of params": (lambda f: jax.grad(partial(loss, f)), {("forward", (B, T, I)), ("backward", (B, T, I))}),
+    "jvp": (lambda f: partial(along, f), set()),
+    "linearize": (lambda f: lambda p, xs: jax.linearize(f, p, xs)[1](p, xs), {("forward", (B, T, I))}),
+    "vmap": (lambda f: partial(many, f), {("forward", BATCHED)}),
+    "grad of vmap": (lambda f: both(partial(many, f)), {("forward", BATCHED), ("backward", BATCHED)}),
+    "vmap of a grad of xs": (
+        lambda f: partial(many, jax.grad(partial(loss, f), 1)),
+        {("forward", BATCHED), ("backward", BATCHED)},
+    ),
+    "vmap of grad": (lambda f: partial(many, both(f)), {("forward", BATCHED)}),
+    "vmap over networks": (
+        lambda f: both(lambda p, xs: jax.vmap(f, (0, None))(networks(p), xs)),
+        {("forward", (B, T, I))},
+    ),
+    "checkpoint": (lambda f: both(jax.checkpoint(f)), {("forward", (B, T, I)), ("backward", (B, T, I))}),
+    "inside scan": (
+        lambda f: both(lambda p, xs: jax.lax.scan(lambda h, x: (h, f(p, x)), 0, xs)[1]),
+        {("forward", (B, T, I)), ("backward", (B, T, I))},
+    ),
+    "jacfwd": (lambda f: jax.jacfwd(partial(loss, f), 1), None),
+    "jacrev": (lambda f: jax.jacrev(lambda p, xs: f(p, xs)[0]), None),
+    "hessian": (lambda f: jax.hessian(partial(loss, f), 1), None),
+    "grad of grad": (lambda f: both(lambda p, xs: (jax.grad(partial(loss, f))(p, xs)[:2], xs)), None),
+}
+DEEP = {"vmap", "grad of vmap", "vmap of a grad of xs", "vmap of grad", "inside scan"}
+
+
+@pytest.mark.parametrize("lengths", [None, [0, 2, 5]], ids=["all", "lengths"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms(name, lengths, gpu):
+    make, calls = TRANSFORMS[name]
+    params, xs, _ = draw(batch=(N, B) if name in DEEP else (B,))
+    lengths = None if lengths is None else jnp.asarray(lengths)
+    found, expected = (
+        jax.jit(make(partial(lstm, lengths=lengths, reverse=lengths is not None, backend=backend)))(params, xs)
+        for backend in ("cudnn", "scan")
+    )
+    assert_close(found, expected, gradient=True)
