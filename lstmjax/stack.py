@@ -141,7 +141,8 @@ def stacked(
                 resets=(resets, ends),
                 merge=merge,
                 key=runs,
-                mask=valid,
+                lengths=lengths,  # not joined with the mask: a backend may know lengths only
+                mask=mask,
                 time_major=time_major,
                 return_sequences=return_sequences or n < last,
                 emit=emit if n == last else "h",

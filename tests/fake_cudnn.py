@@ -46,7 +46,7 @@ def backward(dy, dh, dc, x, h, c, weights, y, reserve, lengths, **how):
     made, pull = jax.vjp(lambda *arrays: reference(*arrays, lengths, **how), x, h, c, weights)
     dx, *rest = pull((dy, dh, dc))
     inside = jnp.arange(x.shape[1])[None] < lengths[:, None]
-    good = fits(x, lengths) & (made[0] == y).all() & (y.ravel() == reserve).all()
+    good = fits(x, lengths) & jnp.allclose(made[0], y, atol=1e-5) & (y.ravel() == reserve).all()
     return or_nan(good, [jnp.where(inside[..., None], dx, jnp.nan), *rest])
 
 

@@ -18,8 +18,11 @@ from jax.experimental import rnn
 from jax.sharding import AbstractMesh, AxisType
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, LSTMParams, Zoneout, backends, cell_step, init_params, lstm, stacked
+from lstmjax import Bidirectional, RecurrentDropout, Zoneout, backends, lstm, stacked
 from lstmjax.backends import cudnn, cudnn_call, linear, request
+from lstmjax.cell import CellStep
+from lstmjax.cells import VANILLA
+from lstmjax.published import find_cell
 
 N = 6  # examples, or networks, under vmap
 BIASES = [name for name in LAYERS if "projection" not in name]
@@ -109,7 +112,7 @@ def test_what_is_called(gpu):
     jax.jit(jax.grad(lambda params: lstm(params, xs, state, backend="cudnn")[1].sum())).lower(params)
     how = {"input_size": I, "hidden_size": H, "num_layers": 1, "bidirectional": False, "dropout": 0.0}
     told = (B, T, I), how | {"cudnn_allow_tf32": False}
-    assert fake_cudnn.CALLS == [("forward", *told), ("backward", *told)]
+    assert [("forward", *told), ("backward", *told)] == fake_cudnn.CALLS
 
 
 @pytest.mark.parametrize("precision", ["default", "tensorfloat32", "highest"])
@@ -135,7 +138,7 @@ def test_layers_and_directions_are_a_call_each(gpu):
 def test_numbers_beyond_the_lengths_do_not_count(gpu):
     params, xs, _ = draw()
     lengths = jnp.asarray([0, 2, 5])
-    xs = jnp.where(jnp.arange(T)[:, None] < lengths[:, None, None], xs, jnp.nan)
+    xs = jnp.where(jnp.arange(T)[None, :, None] < lengths[:, None, None], xs, jnp.nan)
     slopes = jax.jit(jax.grad(lambda p, xs: lstm(p, xs, lengths=lengths, backend="cudnn")[1].sum(), (0, 1)))(params, xs)
     assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(slopes))
 
@@ -147,6 +150,12 @@ def loss(f, params, xs):
 
 def both(f):
     return jax.grad(partial(loss, f), (0, 1))
+
+
+def slopes(f, params, xs):
+    """A gradient, as a layer's outputs."""
+    d_params, d_xs = both(f)(params, xs)
+    return (d_params.b, jnp.cos(d_params.b)), d_xs
 
 
 def many(f, params, xs):
@@ -166,7 +175,7 @@ TRANSFORMS = {  # the calls that are made, by the shape of x
     "grad": (both, {("forward", (B, T, I)), ("backward", (B, T, I))}),
     "grad of xs": (lambda f: jax.grad(partial(loss, f), 1), {("forward", (B, T, I)), ("backward", (B, T, I))}),
     "grad of params": (lambda f: jax.grad(partial(loss, f)), {("forward", (B, T, I)), ("backward", (B, T, I))}),
-    "jvp": (lambda f: partial(along, f), set()),
+    "jvp": (lambda f: partial(along, f), {("forward", (B, T, I))}),
     "linearize": (lambda f: lambda p, xs: jax.linearize(f, p, xs)[1](p, xs), {("forward", (B, T, I))}),
     "vmap": (lambda f: partial(many, f), {("forward", BATCHED)}),
     "grad of vmap": (lambda f: both(partial(many, f)), {("forward", BATCHED), ("backward", BATCHED)}),
@@ -187,19 +196,167 @@ TRANSFORMS = {  # the calls that are made, by the shape of x
     "jacfwd": (lambda f: jax.jacfwd(partial(loss, f), 1), None),
     "jacrev": (lambda f: jax.jacrev(lambda p, xs: f(p, xs)[0]), None),
     "hessian": (lambda f: jax.hessian(partial(loss, f), 1), None),
-    "grad of grad": (lambda f: both(lambda p, xs: (jax.grad(partial(loss, f))(p, xs)[:2], xs)), None),
+    "grad of grad": (lambda f: both(lambda p, xs: slopes(f, p, xs)), None),
 }
 DEEP = {"vmap", "grad of vmap", "vmap of a grad of xs", "vmap of grad", "inside scan"}
 
 
-@pytest.mark.parametrize("lengths", [None, [0, 2, 5]], ids=["all", "lengths"])
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms(name, lengths, gpu):
+def test_transforms(name, gpu):
     make, calls = TRANSFORMS[name]
     params, xs, _ = draw(batch=(N, B) if name in DEEP else (B,))
-    lengths = None if lengths is None else jnp.asarray(lengths)
-    found, expected = (
-        jax.jit(make(partial(lstm, lengths=lengths, reverse=lengths is not None, backend=backend)))(params, xs)
-        for backend in ("cudnn", "scan")
-    )
+    layer = partial(lstm, lengths=jnp.asarray([0, 2, 5]), reverse=True)
+    found, expected = (jax.jit(make(partial(layer, backend=name)))(params, xs) for name in ("cudnn", "scan"))
     assert_close(found, expected, gradient=True)
+    assert calls is None or {call[:2] for call in fake_cudnn.CALLS} == calls
+
+
+def test_the_backward_pass_writes_into_a_copy():
+    """The compiler may not drop the copy, whatever it does to others."""
+    reserve, other = jax.ShapeDtypeStruct((7,), jnp.float32), jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    text = jax.jit(cudnn_call.own).lower(reserve, other).compile().as_text()
+    assert "select" in text
+    values, other = draw()[1].ravel(), jnp.asarray([jnp.inf, jnp.nan, 1.0])
+    for n in range(3):
+        assert_close(cudnn_call.own(values, other[n:]), values)
+
+
+def ask(**changes):
+    """What a layer on a GPU asks for, changed."""
+    params, xs, state = draw()
+    asked = {
+        "step": CellStep(VANILLA), "wrappers": (), "emit": "h", "keep": True, "valid": None, "hold": False,
+        "resets": False, "reverse": False, "checkpoint": None, "unroll": 1, "axis": 1, "params": params,
+        "xs": jnp.moveaxis(xs, 1, 0), "state": state, "platform": "gpu",
+    }  # fmt: skip
+    return request.Request(**asked | changes)
+
+
+def second(step):
+    return step
+
+
+def shaped(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+PARAMS = draw()[0]
+REFUSED = {
+    "cpu": ({"platform": "cpu"}, "it runs on NVIDIA GPUs, but the platform is cpu. Pass backend='scan'."),
+    "tpu": ({"platform": "tpu"}, "but the platform is tpu."),
+    "own step": ({"step": second}, "it computes its own LSTM, but step is a step of yours. Pass backend='scan'."),
+    "cell": ({"step": CellStep(find_cell("peephole"))}, "it knows the vanilla cell only, but the cell is 'peephole'."),
+    "projection": (
+        {"params": PARAMS._replace(w_p=shaped(H, H))},
+        "it runs without a projection here, but the parameters have w_p. Pass backend='scan'.",
+    ),
+    "wrappers": (
+        {"wrappers": (Zoneout(0.1), RecurrentDropout(0.5))},
+        "nothing can stand around its steps, but wrappers has Zoneout, RecurrentDropout. Pass backend='scan'.",
+    ),
+    "emit": ({"emit": "c"}, "it gives h only, but emit is 'c'. Pass emit='h', or backend='scan'."),
+    "emit a function": ({"emit": second}, "it gives h only, but emit is 'second'."),
+    "mask": ({"valid": "mask"}, "a mask may have holes, and it takes lengths only. Pass lengths without a mask, or"),
+    "resets": ({"resets": True}, "it knows no resets. Pass backend='scan', or each episode as a sequence of its own."),
+    "checkpoint": (
+        {"checkpoint": "sqrt"},
+        "it saves all that its backward pass needs, but checkpoint is 'sqrt'. Pass checkpoint=None, or",
+    ),
+    "dtype": (
+        {"xs": shaped(T, B, I, dtype=jnp.bfloat16), "state": (shaped(B, H, dtype=jnp.float16), shaped(B, H))},
+        "JAX calls it in float32 only, but there is bfloat16, float16. Pass dtype=jnp.float32, or backend='scan'.",
+    ),
+    "no steps": ({"xs": shaped(0, B, I)}, "it takes nothing empty, but xs has shape (0, 3, 2), time first."),
+    "no sequences": ({"xs": shaped(T, 0, I)}, "it takes nothing empty, but xs has shape (5, 0, 2), time first."),
+    "too large": (
+        {"xs": shaped(2**20, 17, I)},
+        "T·B·H is 71303168, beyond 67108864, where what it saves outgrows the numbers that JAX counts it in. Pass "
+        "chunks of time or of the batch, each with the state of the one before, or backend='scan'.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name, gpu):
+    changes, reason = REFUSED[name]
+    asked = ask(**changes)
+    assert reason in cudnn.refuses(asked)
+    assert backends.choose("auto", asked) != "cudnn"
+    with pytest.raises(ValueError, match=r"backend='cudnn' cannot run this: "):
+        backends.choose("cudnn", asked)
+
+
+def test_what_is_served(gpu):
+    assert cudnn.refuses(ask()) is None
+    assert cudnn.refuses(ask(valid="lengths", hold=True, reverse=True, keep=False, unroll=4, mode="training")) is None
+    assert backends.choose("auto", ask()) == "cudnn"
+
+
+def test_a_jax_without_cudnn():
+    assert cudnn.refuses(ask()) == (
+        "JAX has no cuDNN here: its CUDA plugin is not installed (AMD GPUs have none). Install jax[cuda12] or "
+        "jax[cuda13], or pass backend='scan'."
+    )
+    with pytest.raises(ValueError, match="it runs on NVIDIA GPUs, but the platform is cpu"):
+        lstm(*draw()[:2], backend="cudnn")
+
+
+def test_an_unknown_jax(gpu, monkeypatch):
+    monkeypatch.delattr(rnn, "lstm_bwd")
+    assert f"jax.experimental.rnn of JAX {jax.__version__} has no lstm_bwd." in cudnn.refuses(ask())
+
+
+def test_an_unknown_jax_that_takes_no_primitive(gpu, monkeypatch):
+    monkeypatch.setattr(linear, "available", lambda: "JAX 9 does not take our primitive.")
+    assert cudnn.refuses(ask()) == "JAX 9 does not take our primitive. Pass backend='scan', and tell us."
+
+
+def test_a_mesh_that_the_compiler_splits_over(gpu):
+    mesh = AbstractMesh((4, 1), ("batch", "one"), axis_types=(AxisType.Auto,) * 2)
+    with jax.sharding.use_abstract_mesh(mesh):
+        reason = cudnn.refuses(ask())
+    assert reason == (
+        "a call of cuDNN cannot be split over the mesh axes batch. Run it inside jax.shard_map, or pass backend='scan'."
+    )
+
+
+SCRIPT = """
+import jax, jax.numpy as jnp
+jax.config.update("jax_num_cpu_devices", 4)
+import fake_cudnn
+from functools import partial
+from jax.sharding import AxisType, PartitionSpec
+from test_cudnn import I, T, both, draw
+from tolerances import assert_close
+from lstmjax import lstm
+
+fake_cudnn.install(setattr)
+params, xs, state = draw(batch=(8,))
+lengths = jnp.arange(8) % (T + 1)
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+whole, split = PartitionSpec(), PartitionSpec("batch")
+
+def layer(lengths, params, xs, backend="auto"):
+    return lstm(params, xs, lengths=lengths, backend=backend)
+
+def outside(params, xs):
+    return jax.shard_map(layer, mesh=mesh, in_specs=(split, whole, split), out_specs=split)(lengths, params, xs)
+
+def inside(params, xs):
+    run = lambda lengths, params, xs: both(partial(layer, lengths))(params, xs)
+    return jax.shard_map(run, mesh=mesh, in_specs=(split, whole, split), out_specs=(whole, split))(lengths, params, xs)
+
+expected = jax.jit(both(partial(layer, lengths, backend="scan")))(params, xs)
+assert_close(jax.jit(both(outside))(params, xs), expected, gradient=True)
+assert_close(jax.jit(inside)(params, xs), expected, gradient=True)
+assert {call[:2] for call in fake_cudnn.CALLS} == {("forward", (2, T, I)), ("backward", (2, T, I))}
+print("equal on", len(jax.devices()), "devices")
+"""
+
+
+def test_shard_map():
+    """A process of its own, since the number of devices is fixed once JAX has started."""
+    folder = Path(__file__).parent
+    run = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "equal on 4 devices\n"
