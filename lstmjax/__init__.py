@@ -46,6 +46,7 @@ __all__ = [
     "stacked",
     "to_concatenated",
     "trace",
+    "truncated_gradient",
     "verify",
 ]
 

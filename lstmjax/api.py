@@ -11,5 +11,6 @@ from lstmjax.networks import Dense, NetworkParams, init_network, network
 from lstmjax.published import CELLS, clip_cell, clip_inputs, find_cell
 from lstmjax.stack import stacked
 from lstmjax.textbook import Concatenated, from_concatenated, to_concatenated
+from lstmjax.truncated import truncated_gradient
 from lstmjax.types import GATES, Bidirectional, GateParams, LSTMParams, Norms, Step
 from lstmjax.wrappers import RecurrentDropout, Zoneout

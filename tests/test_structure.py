@@ -25,6 +25,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"layer"},
     {"stack"},
     {"networks"},
+    {"truncated"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def in_segments(
     return state, jax.tree.map(lambda y: jnp.moveaxis(y, axis, 0), ys)
 
 
-def segment_length(checkpoint: int | str | None, steps: int) -> int:
+def segment_length(checkpoint: Any, steps: int) -> int:
     """Gives the steps of a segment; for "sqrt" between √T / 4 and √T, so that it divides T if anything there does.
 
     The steps that are left over are compiled by themselves.
@@ -66,8 +67,6 @@ def segment_length(checkpoint: int | str | None, steps: int) -> int:
     >>> [segment_length("sqrt", steps) for steps in (1, 10_000, 100_000, 99_991)], segment_length(1000, 64)
     ([1, 100, 250, 316], 64)
     """
-    if checkpoint is None:
-        return steps
     if checkpoint != "sqrt":
         return min(int(checkpoint), steps)
     root = math.isqrt(steps)
