@@ -206,6 +206,7 @@ def test_growth_says_slopes_and_where_it_bends():
     times = [{AUTO: [s] * 3, "Haiku": [2 * s] * 3, "lax.scan": [3 * s] * 3, "PyTorch": [s] * 3} for s in seconds]
     results = Results(MACHINE, tuple(made(t, point=p) for t, p in zip(times, points, strict=True)), "T")
     text = "\n".join(growth.lines(results))
+    assert "best peer on JAX: T10 Haiku, T100 Haiku" in text
     assert "lstmjax auto: in proportion from T = 100" in text
     assert growth.curve(results, "training")[growth.BEST][1].tolist() == pytest.approx([2 * s for s in seconds])
     assert "1100.000 (11000.00)  ^0.04" in text

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmjax.bench.competitors import AUTO, JAX_PEER
+from lstmjax.bench.competitors import AUTO
 from lstmjax.bench.points import Point
 from lstmjax.bench.results import Results
-from lstmjax.bench.verdict import ratio
+from lstmjax.bench.verdict import judge
 
 BEST = "best peer on JAX"
 COMPETITORS = "lstmjax auto,lax.scan,Flax OptimizedLSTMCell,Haiku,Keras on JAX,PyTorch"
@@ -61,16 +61,13 @@ def curve(results: Results, mode: str) -> dict[str, tuple[np.ndarray, np.ndarray
     for one in results.comparisons:
         if one.mode != mode:
             continue
-        timed = one.timed()
-        medians = {name: float(np.median(row.seconds)) for name, row in timed.items()}
-        named = {name: medians[name] for name in (AUTO, "PyTorch") if name in medians}
-        peers = [medians[name] for name, row in timed.items() if row.kind == JAX_PEER]
-        if AUTO in timed and peers:  # by the ratio within the rounds, as everywhere
-            named[BEST] = medians[AUTO] * min(
-                ratio(row, timed[AUTO]).median for row in timed.values() if row.kind == JAX_PEER
-            )
-        for name, seconds in named.items():
-            found.setdefault(name, []).append((getattr(one.point, field), seconds))
+        medians = {name: float(np.median(row.seconds)) for name, row in one.timed().items()}
+        verdict = judge(one, AUTO)
+        if verdict is not None and verdict.best is not None:  # by the ratio within the rounds, as everywhere
+            medians[BEST] = medians[AUTO] * verdict.best.median
+        for name in (AUTO, BEST, "PyTorch"):
+            if name in medians:
+                found.setdefault(name, []).append((getattr(one.point, field), medians[name]))
     return {name: tuple(map(np.array, zip(*pairs, strict=True))) for name, pairs in found.items()}  # type: ignore[misc]
 
 
@@ -110,6 +107,9 @@ def lines(results: Results) -> Iterator[str]:
         sizes = sorted({int(size) for pairs in found.values() for size in pairs[0]})
         for size in sizes:
             yield f"{size:>8}" + "".join(f"{_cell(size, *pairs):>36}" for pairs in found.values())
+        verdicts = ((one.point.name, judge(one, AUTO)) for one in results.comparisons if one.mode == mode)
+        best = [f"{name} {v.best.name}" for name, v in verdicts if v is not None and v.best is not None]
+        yield f"{BEST}: {', '.join(best) or 'none'}"
         for name, pairs in found.items():
             from_ = bend(pairs[0].tolist(), pairs[1].tolist()) if len(pairs[0]) > 1 else None
             yield f"{name}: " + ("nowhere in proportion" if from_ is None else f"in proportion from {letter} = {from_}")
