@@ -164,4 +164,9 @@ def _as(like: PyTree, state: PyTree) -> PyTree:
             f"state is {given}, but loss gives back {expected}; what it takes and "
             "what it gives must be alike. Return (value, state) with the state that the layers gave."
         )
-    return jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape).astype(b.dtype), state, like)
+
+    def alike(a: Array, b: Array) -> Array:  # a random key has a dtype that nothing is cast to
+        a = jnp.broadcast_to(a, b.shape)
+        return a if a.dtype == b.dtype else a.astype(b.dtype)
+
+    return jax.tree.map(alike, state, like)

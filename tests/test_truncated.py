@@ -7,7 +7,7 @@ import pytest
 from against import draw_params, draw_state
 from tolerances import assert_close
 
-from lstmjax import cell_step, init_network, lstm, network, stacked, truncated_gradient
+from lstmjax import Zoneout, cell_step, init_network, lstm, network, stacked, truncated_gradient
 
 T, B, I, H, O = 11, 3, 2, 4, 5
 
@@ -90,7 +90,7 @@ def test_one_segment_at_a_time_is_all_of_them():
 def of_network(params, state, inputs):
     xs, targets, valid = inputs
     state, ys = network(params, xs, state, mask=valid, return_sequences=True)
-    return (jnp.square(ys - targets) * valid[..., None]).sum(), state
+    return jnp.where(valid[..., None], jnp.square(ys - targets), 0).sum(), state
 
 
 def of_stack(layers, state, inputs):
@@ -124,6 +124,23 @@ def test_a_stack_with_time_first_and_a_state_without_batch():
     state = jax.tree.map(lambda a: a.astype(jnp.float32), draw_state(rng, layers, ()))
     value, _, end = jax.jit(lambda *a: truncated_gradient(of_stack, *a, segment=3, axis=0))(layers, state, inputs)
     assert_close((value, end), jax.jit(of_stack)(layers, state, inputs))
+
+
+def test_a_random_key_goes_along_in_the_state():
+    params, state, inputs = drawn(8)
+
+    def noisy(params, state, inputs):
+        key, now = jax.random.split(state[1])
+        state, ys = lstm(params, inputs[0], state[0], key=now, wrappers=(Zoneout(0.2, 0.1),))
+        return jnp.square(ys - inputs[1]).sum(), (state, key)
+
+    key = jax.random.key(0)
+    value, _, (_, end) = jax.jit(lambda *a: truncated_gradient(noisy, *a, segment=6))(params, (state, key), inputs)
+    parts = [jax.tree.map(lambda a, t=t: a[:, t : t + 6], inputs) for t in (0, 6)]
+    first, state = jax.jit(noisy)(params, (state, key), parts[0])
+    second, state = jax.jit(noisy)(params, state, parts[1])
+    assert_close(value, first + second)
+    assert jnp.array_equal(jax.random.key_data(end), jax.random.key_data(state[1]))
 
 
 def test_no_steps_are_no_loss():

@@ -70,4 +70,4 @@ def segment_length(checkpoint: Any, steps: int) -> int:
     if checkpoint != "sqrt":
         return min(int(checkpoint), steps)
     root = math.isqrt(steps)
-    return next((n for n in range(root, root // 4, -1) if steps % n == 0), root)
+    return next((n for n in range(root, max(root // 4, 1), -1) if steps % n == 0), root)
