@@ -129,7 +129,7 @@ def draw(records: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What does a long sequence cost, in time and in memory?")
     parser.add_argument("--picture", type=Path, help="a PNG file to draw into")
-    parser.add_argument("--seconds", type=float, default=60, help="for all that is run; 3600 is enough for T = 100,000")
+    parser.add_argument("--seconds", type=float, default=60, help="for all that is run")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program is timed")
     given = parser.parse_args()
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
