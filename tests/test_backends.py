@@ -4,6 +4,7 @@ That `scan` is the oracle is tested in test_layer, test_cells and test_stack; `p
 others with that backend as the first that "auto" tries.
 """
 
+import itertools
 import re
 from functools import cache, partial
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from lstmjax import (
     trace,
 )
 from lstmjax.backends import BACKENDS
+from lstmjax.backends.table import AUTO
 from lstmjax.inside import Ablate, Fix, Scale
 
 OTHERS = [name for name in BACKENDS if name != "scan"]
@@ -412,6 +414,15 @@ BY_NAME = {transform.__name__: transform for transform in (*FIRST, *MAPPED, *HIG
 ALONE = {"vmap_over_examples", "jitted_inside"}  # each sequence by itself has no flags of the others
 
 
+def pace(backend, name, which):
+    """Higher derivatives are slow tests of what "auto" does not try, as all are around more than the plain step."""
+    quick = which == "plain" and (backend in AUTO or BY_NAME[name] not in HIGHER)
+    return pytest.param(backend, name, which, marks=[] if quick else pytest.mark.slow)
+
+
+TRANSFORMED = [pace(*chosen) for chosen in itertools.product(OTHERS, BY_NAME, PROBLEMS)]
+
+
 def transformed(name, which, backend):
     arguments, one, other, weights = problem(which)
     options = {k: v for k, v in PROBLEMS[which].items() if name not in ALONE or k not in ("mask", "resets")}
@@ -432,9 +443,7 @@ def runs(backend, which):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("which", ["plain", pytest.param("everything", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", BY_NAME)
-@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize(("backend", "name", "which"), TRANSFORMED)
 def test_transforms_give_what_they_give_of_the_definition(backend, name, which):
     if runs(backend, which):
         assert_close(transformed(name, which, backend), definition_of(name, which), gradient=True)
