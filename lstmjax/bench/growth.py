@@ -74,7 +74,7 @@ def curve(results: Results, mode: str) -> dict[str, tuple[np.ndarray, np.ndarray
 def slopes(sizes: ArrayLike, seconds: ArrayLike) -> np.ndarray:
     """Gives the exponent of growth between neighbours: 1 in proportion, 0 not at all, 2 with the square.
 
-    >>> slopes([10, 100, 1000], [1.0, 10.0, 1000.0]).tolist()
+    >>> slopes([10, 100, 1000], [1.0, 10.0, 1000.0]).round(6).tolist()
     [1.0, 2.0]
     """
     return np.diff(np.log(seconds)) / np.diff(np.log(sizes))
