@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"README.md": 6, "docs/inside.md": 5, "docs/backends.md": 5, "docs/long-sequences.md": 3}  # at least so many examples
+PAGES = {  # at least so many examples
+    "README.md": 6,
+    "docs/inside.md": 5,
+    "docs/backends.md": 5,
+    "docs/long-sequences.md": 3,
+}
 
 
 def blocks(page):
