@@ -12,6 +12,7 @@ import numpy as np
 
 SAMPLE = 2e-3  # seconds: what is shorter is called several times for one number
 SHORT = 2e-2  # seconds: below that a turn begins with a call that is not timed, since threads of the one before linger
+LONG = 0.2  # seconds
 LEAST, MOST = 5, 200  # rounds
 
 
@@ -47,9 +48,9 @@ def take_turns(
 
 
 def _warm(call: Callable[[], Any]) -> float:
-    """Gives about how long a call takes that has run before."""
-    _elapsed(call, 1)
-    return _elapsed(call, 1)
+    """Gives about how long a call takes that has run before; a long one is not run again to know."""
+    first = _elapsed(call, 1)
+    return first if first > LONG else _elapsed(call, 1)
 
 
 def _elapsed(call: Callable[[], Any], repeats: int) -> float:
