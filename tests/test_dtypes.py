@@ -1,5 +1,7 @@
 """The types of what comes back, and how far half precision is from float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,3 +103,23 @@ def test_padding_stays_away_in_half_precision(dtype):
     clean, poisoned = both(params, xs), both(params, jnp.where(mask[..., None], xs, jnp.nan))
     for a, e in zip(jax.tree.leaves(poisoned), jax.tree.leaves(clean), strict=True):
         np.testing.assert_array_equal(np.asarray(a, np.float32), np.asarray(e, np.float32))
+
+
+def test_fused_rounds_a_weight_gradient_once_in_half_precision(x64):
+    params = init_params(jax.random.key(0), 3, 8)
+    xs, weights = (jax.random.normal(jax.random.key(k), (2, 150, n), jnp.float32) for k, n in ((1, 3), (2, 8)))
+
+    @partial(jax.jit, static_argnames=("backend", "dtype"))
+    def gradient(backend, dtype):
+        rounded = jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(dtype), (params, xs))
+
+        def loss(params):
+            return (lstm(params, rounded[1], backend=backend)[1].astype(jnp.float32) * (weights + 1)).sum()
+
+        return jax.grad(loss)(rounded[0]).w_h.astype(jnp.float64)
+
+    exact = gradient("scan", jnp.float64)
+    errors = {
+        name: jnp.abs(gradient(name, jnp.bfloat16) - exact).max() / jnp.abs(exact).max() for name in ("scan", "fused")
+    }
+    assert errors["fused"] < 2 * float(jnp.finfo(jnp.bfloat16).eps) < errors["scan"]
