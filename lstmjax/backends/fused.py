@@ -122,11 +122,16 @@ def over_time(body: Callable, state: PyTree, inputs: PyTree, asked: Request) -> 
 
 
 def plan(step: Callable, given: Given) -> Plan:
-    """Gives what a step multiplies, by tracing it once with a twin of each of its arguments for the sites to read."""
+    """Gives what a step multiplies, by tracing it once with a twin of each of its arguments for the sites to read.
+
+    A step that multiplies inside a transform of its own (a vmap, a cond) is differentiated as it stands: what is made in
+    there cannot be saved from outside.
+    """
     like = now(given, given.state, jax.tree.map(lambda a: a[0], (given.xs, given.stepped)))
     sites: list[Site | None] = []
+    zs: list[Array] = []
 
-    def probe(given: Given, twin: Given) -> tuple[PyTree, PyTree]:
+    def probe(given: Given, twin: Given) -> tuple[PyTree, list[Array]]:
         params, state, twins = (jax.tree.leaves(tree) for tree in (given.params, given.state, twin.params))
 
         def watched(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
@@ -139,11 +144,20 @@ def plan(step: Callable, given: Given) -> Plan:
             sites.append(Site(operands, tuple(weights), tuple(biases)))
             seen = [twin.xs if source == "x" else a for (a, _), source in zip(terms, operands, strict=True)]
             apart = zip(seen, (twins[k] for k in weights), strict=True)
-            return product(name, *apart, bias=tuple(twins[k] for k in biases))
+            zs.append(product(name, *apart, bias=tuple(twins[k] for k in biases)))
+            return zs[-1]
 
-        return one(step, given, product=watched)
+        return one(step, given, product=watched), zs
 
-    jaxpr = jax.make_jaxpr(probe)(like, like).jaxpr
+    try:
+        jaxpr = jax.make_jaxpr(probe)(like, like).jaxpr
+        made = {id(v) for eqn in jaxpr.eqns for v in eqn.outvars}
+        inside = any(id(v) not in made for v in jaxpr.outvars[len(jaxpr.outvars) - len(zs) :])
+    except jax.errors.UnexpectedTracerError:
+        inside = True
+    if inside:
+        sites = []
+        jaxpr = jax.make_jaxpr(lambda given, twin: one(step, given))(like, like).jaxpr
     read = {id(v) for eqn in jaxpr.eqns for v in eqn.invars} | {id(v) for v in jaxpr.outvars}
     mine = jaxpr.invars[: len(jaxpr.invars) // 2]  # the twins follow
     return Plan(tuple(sites), frozenset(k for k, v in enumerate(mine) if id(v) in read))
@@ -169,7 +183,7 @@ def save(step: Callable, asked: Request, sites: tuple[Site | None, ...], given: 
         calls, zs, made = iter(sites), [], []
 
         def kept(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
-            z, site = product(name, *terms, bias=bias), next(calls)
+            z, site = product(name, *terms, bias=bias), next(calls, None)
             if site is not None:
                 zs.append(z)
                 made.append(tuple(a for (a, _), source in zip(terms, site.operands, strict=True) if source is None))
@@ -251,8 +265,11 @@ def ahead(
 def every_step(operands: Array, weight: Array, dtype: jnp.dtype) -> Array:
     """Gives operands · weight for all steps in one product.
 
-    Of two axes each: with three, XLA's CPU compiler copies z's tangent turned around for the gradient of the weight.
+    Of two axes each: with three, XLA's CPU compiler copies z's tangent turned around for the gradient of the weight. But
+    axes that are sharded explicitly cannot be merged.
     """
+    if jax.sharding.get_abstract_mesh().explicit_axes:
+        return product("", (operands, weight)).astype(dtype)
     flat = operands.reshape(-1, operands.shape[-1])
     return product("", (flat, weight)).astype(dtype).reshape(*operands.shape[:-1], *weight.shape[1:])
 
@@ -262,7 +279,7 @@ def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...]) -> Callable[..
     calls, left = iter(sites), iter(zs)
 
     def replayed(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
-        site = next(calls)
+        site = next(calls, None)
         if site is None:
             return product(name, *terms, bias=bias)
         inner = tuple(term for term, source in zip(terms, site.operands, strict=True) if source != "x")

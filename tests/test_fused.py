@@ -1,0 +1,116 @@
+"""What `fused` must mind beyond what every backend is tested for: steps that multiply in ways of their own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from against import B, H, I, T, draw_params
+from tolerances import assert_close
+
+from lstmjax import lstm, product
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def gates(params, c, z):
+    i, f, g, o = (z[..., k, :] for k in range(4))
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def in_a_vmap(params, state, x, *, product=product):
+    """Multiplies inside a vmap of its own, one sequence at a time."""
+    h, c = state
+    z = jax.vmap(lambda x, h: product("z", (x, params.w_x), (h, params.w_h), bias=(params.b,)))(x, h)
+    h, c = gates(params, c, z)
+    return (h, c), h
+
+
+def in_a_cond(params, state, x, *, product=product):
+    h, c = state
+    z = product("x", (x, params.w_x), bias=(params.b,))
+    z = jax.lax.cond(x[0, 0] > 0, lambda: z + product("h", (h, params.w_h)), lambda: z - product("h", (h, params.w_h)))
+    h, c = gates(params, c, z)
+    return (h, c), h
+
+
+def tied(params, state, x, *, product=product):
+    """Uses one matrix at two sites, and beside them."""
+    h, c = state
+    z = product("z", (x, params.w_x), (h, params.w_h), bias=(params.b,))
+    z = z + product("more", (jnp.tanh(h) * x.sum(), params.w_h)) + (params.w_h.sum(0) + params.b**2)[None]
+    h, c = gates(params, c, z)
+    return (h, c), h
+
+
+def of_inputs_alone(params, state, x, *, product=product):
+    """Multiplies what it makes of x, so that no tangent comes through the product from the step before."""
+    h, c = state
+    z = product("z", (jnp.sin(x), params.w_x), bias=(params.b,)) + h[..., None, :]
+    h, c = gates(params, c, z)
+    return (h, c), h
+
+
+STEPS = (in_a_vmap, in_a_cond, tied, of_inputs_alone)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_a_step_may_multiply_as_it_likes(step):
+    rng = np.random.default_rng(0)
+    params = draw_params(rng, biases=1)
+    xs, weights = (jnp.asarray(rng.normal(size=(B, T, n))) for n in (I, H))
+    state = tuple(jnp.asarray(rng.normal(size=(B, H))) for _ in range(2))
+
+    def loss(backend, params, state, xs):
+        return (lstm(params, xs, state, step=step, backend=backend)[1] * weights).sum()
+
+    def everything(backend):
+        given = params, state, xs
+        slopes = jax.grad(loss, argnums=(1, 2, 3))
+        _, curved = jax.jvp(lambda *a: slopes(backend, *a), given, jax.tree.map(jnp.cos, given))
+        return slopes(backend, *given), curved
+
+    jax.tree.map(assert_close, *(jax.jit(everything, static_argnums=0)(name) for name in ("fused", "scan")))
+
+
+def multiplying_itself(params, state, x):
+    h, c = state
+    h, c = gates(params, c, jnp.einsum("bi,igh->bgh", x, params.w_x) + h[..., None, :])
+    return (h, c), h
+
+
+def test_a_step_that_multiplies_by_itself_is_refused_by_name_and_run_by_auto():
+    rng = np.random.default_rng(0)
+    params, xs = draw_params(rng, biases=1), jnp.asarray(rng.normal(size=(B, T, I)))
+    state = jnp.zeros((B, H)), jnp.zeros((B, H))
+    with pytest.raises(ValueError, match="the step multiplying_itself does not name the keyword product"):
+        lstm(params, xs, state, step=multiplying_itself, backend="fused")
+    automatic, plain = (lstm(params, xs, state, step=multiplying_itself, backend=name)[1] for name in ("auto", "scan"))
+    np.testing.assert_array_equal(automatic, plain)
+
+
+def shapes_in(jaxpr):
+    """All shapes of values in a jaxpr and in what it calls."""
+    for eqn in jaxpr.eqns:
+        yield from (v.aval.shape for v in eqn.outvars)
+        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from shapes_in(inner)
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+def test_the_gradient_of_a_vmap_forms_none_for_each_example(per_example):
+    rng = np.random.default_rng(0)
+    params, xs = draw_params(rng, biases=1), jnp.asarray(rng.normal(size=(B, T, I)))
+
+    def loss(params, x):
+        return (lstm(params, x, backend="fused")[1] ** 2).sum()
+
+    def total(params):
+        return jax.vmap(loss, (None, 0))(params, xs).sum()
+
+    mapped = jax.vmap(jax.grad(loss), (None, 0))
+    jaxpr = jax.make_jaxpr((lambda p: mapped(p, xs)) if per_example else jax.grad(total))(params).jaxpr
+    large = {shape for shape in shapes_in(jaxpr) if shape[:1] == (B,) and np.prod(shape) == B * params.w_h.size}
+    assert bool(large) == per_example
