@@ -2,9 +2,9 @@
 
     python benchmarks/compile_time.py
 
-Training (gradients of all parameters and of the inputs) at B = 32, I = 5, H = 256, float32, for each backend: seconds to
-trace and lower and to compile at T = 10 and T = 1,000, medians of several turns with JAX' caches cleared before each,
-and the first call of all in this process, which also starts JAX' compiler.
+Training (gradients of all parameters and of the inputs) at B = 32, I = 5, H = 256, float32, for each backend: seconds
+to trace and lower and to compile at T = 10 and T = 1,000, medians of several turns with JAX' caches cleared before
+each, and the first call of all in this process, which also starts JAX' compiler.
 """
 
 import time

@@ -2,8 +2,8 @@
 
     python benchmarks/vmapped.py
 
-Training (gradients of all parameters and of the inputs), float32. The batched call stands twice as a control of the noise.
-Prints medians in ms, the median of the ratios to the batched call of the same round, and MB of temporaries.
+Training (gradients of all parameters and of the inputs), float32. The batched call stands twice as a control of the
+noise. Prints medians in ms, the median of the ratios to the batched call of the same round, and MB of temporaries.
 """
 
 import jax
@@ -13,7 +13,8 @@ import numpy as np
 from lstmjax import init_params, lstm
 from lstmjax.bench import take_turns
 
-SHAPES = {"A": (32, 100, 5, 256), "B": (16, 1000, 8, 64), "C": (64, 128, 128, 512), "E": (32, 10, 64, 32)}  # B T I H
+SHAPES = {"A": (32, 100, 5, 256), "B": (16, 1000, 8, 64), "C": (64, 128, 128, 512), "E": (32, 10, 64, 32),
+          "wide": (16, 50, 64, 1024)}  # B T I H  # fmt: skip
 
 
 def main() -> None:

@@ -79,6 +79,12 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
     )
 
 
+def declines(request: Request) -> str:
+    """Gives the reason why "auto" does not take it yet."""
+    del request
+    return "it has been tested without a GPU only, so that auto leaves it alone. Pass backend='cudnn' to run it."
+
+
 def _name(r: Request) -> str:
     return r.step.cell.name  # type: ignore[attr-defined]
 

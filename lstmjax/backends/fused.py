@@ -13,6 +13,7 @@ Products are seen through the step's `product` hook. What a step multiplies by i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import scan
+from lstmjax.backends.columns import by_columns, by_columns_backwards, on_cpu, pays
+from lstmjax.backends.every_step import by_tangent_weight, of_tangent_input
 from lstmjax.backends.request import Request, hooks
 from lstmjax.backends.segments import in_segments
 from lstmjax.backends.settled import settled
@@ -95,6 +98,15 @@ def refuses(request: Request) -> str | None:
     )
 
 
+def forms(request: Request) -> str | None:
+    """Says how the step multiplies, where it is not as it stands."""
+    rows = math.prod(request.xs.shape[1:-1])
+    large = [w for w in jax.tree.leaves(request.params) if w.ndim > 1 and pays(rows, [w])]
+    if not large or not on_cpu(request):
+        return None
+    return "matrices on the left, which are large beside the batch"
+
+
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
     """Gives what one step makes of what it is given, leaves of one step."""
     params, state, x, fixed, own = given
@@ -108,9 +120,10 @@ def now(given: Given, state: PyTree, inputs: tuple[Array, tuple]) -> Given:
 
 def infer(step: Callable, asked: Request, given: Given) -> tuple[PyTree, PyTree]:
     """Gives the final state and the outputs, and saves nothing."""
+    multiply = by_columns(given.params, asked)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
-        state, y = one(step, now(given, state, inputs))
+        state, y = one(step, now(given, state, inputs), product=multiply)
         return state, y if asked.keep else None
 
     return settled(over_time(body, given.state, (given.xs, given.stepped), asked))
@@ -124,8 +137,8 @@ def over_time(body: Callable, state: PyTree, inputs: PyTree, asked: Request) -> 
 def plan(step: Callable, given: Given) -> Plan:
     """Gives what a step multiplies, by tracing it once with a twin of each of its arguments for the sites to read.
 
-    A step that multiplies inside a transform of its own (a vmap, a cond) is differentiated as it stands: what is made in
-    there cannot be saved from outside.
+    A step that multiplies inside a transform of its own (a vmap, a cond) is differentiated as it stands: what is made
+    in there cannot be saved from outside.
     """
     like = now(given, given.state, jax.tree.map(lambda a: a[0], (given.xs, given.stepped)))
     sites: list[Site | None] = []
@@ -178,12 +191,13 @@ class Saved(NamedTuple):
 
 def save(step: Callable, asked: Request, sites: tuple[Site | None, ...], given: Given) -> tuple[PyTree, PyTree, Saved]:
     """Gives the final state, the outputs, and what the derivative needs of every step."""
+    multiply = by_columns(given.params, asked)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, tuple[PyTree, Saved]]:
         calls, zs, made = iter(sites), [], []
 
         def kept(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
-            z, site = product(name, *terms, bias=bias), next(calls, None)
+            z, site = multiply(name, *terms, bias=bias), next(calls, None)
             if site is not None:
                 zs.append(z)
                 made.append(tuple(a for (a, _), source in zip(terms, site.operands, strict=True) if source is None))
@@ -217,7 +231,7 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
     def pushed(values: list[Array], zs: tuple, moves: dict[int, Array], es: tuple) -> tuple[list, list]:
         def local(moving: dict[int, Array], zs: tuple) -> tuple[list, list]:
             here = tree.unflatten([moving.get(k, value) for k, value in enumerate(values)])
-            new, y = one(step, here, product=replay(watched.sites, zs))
+            new, y = one(step, here, product=replay(watched.sites, zs, asked))
             return (
                 [a for a in jax.tree.leaves(new) if differentiable(a)],
                 [a for a in jax.tree.leaves(y) if differentiable(a)] if asked.keep else [],
@@ -252,8 +266,10 @@ def ahead(
         parts = []
         for source, k in zip(site.operands, site.weights, strict=True):
             operand = given.xs if source == "x" else next(made) if source is None else states[int(source)]
-            pairs = [(operand, moves[k])] + ([(moves[of_x], params[k])] if source == "x" else [])
-            parts += [every_step(a, w, z.dtype) for a, w in pairs if a is not None and w is not None]
+            moved, pushed = moves[k], moves[of_x] if source == "x" else None
+            parts += [] if moved is None else [by_tangent_weight(operand, moved)]
+            parts += [] if pushed is None else [of_tangent_input(pushed, params[k])]
+        parts = [part.astype(z.dtype) for part in parts]
         biases = [b for b in map(moves.get, site.biases) if b is not None]
         parts += [jnp.broadcast_to(b.astype(z.dtype), z.shape) for b in biases]
         return sum(parts[1:], parts[0]) if parts else None
@@ -262,34 +278,23 @@ def ahead(
     return tuple(of(site, z, iter(made)) for site, z, made in zip(ours, saved.zs, saved.made, strict=True))
 
 
-def every_step(operands: Array, weight: Array, dtype: jnp.dtype) -> Array:
-    """Gives operands · weight for all steps in one product.
-
-    Of two axes each: with three, XLA's CPU compiler copies z's tangent turned around for the gradient of the weight. But
-    axes that are sharded explicitly cannot be merged.
-    """
-    if jax.sharding.get_abstract_mesh().explicit_axes:
-        return product("", (operands, weight)).astype(dtype)
-    flat = operands.reshape(-1, operands.shape[-1])
-    return product("", (flat, weight)).astype(dtype).reshape(*operands.shape[:-1], *weight.shape[1:])
-
-
-def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...]) -> Callable[..., Array]:
+def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...], asked: Request) -> Callable[..., Array]:
     """Gives a product that returns what was saved; its tangent adds what comes through h, or what is made of it."""
     calls, left = iter(sites), iter(zs)
+    multiply = by_columns_backwards if on_cpu(asked) else partial(product, "")
 
     def replayed(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
         site = next(calls, None)
         if site is None:
             return product(name, *terms, bias=bias)
-        inner = tuple(term for term, source in zip(terms, site.operands, strict=True) if source != "x")
-        return as_saved(next(left), tuple(a for a, _ in inner), tuple(w for _, w in inner))
+        inner = [term for term, source in zip(terms, site.operands, strict=True) if source != "x"]
+        return as_saved(multiply, next(left), tuple(a for a, _ in inner), tuple(w for _, w in inner))
 
     return replayed
 
 
-@jax.custom_jvp
-def as_saved(z: Array, operands: tuple[Array, ...], weights: tuple[Array, ...]) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def as_saved(multiply: Callable, z: Array, operands: tuple[Array, ...], weights: tuple[Array, ...]) -> Array:
     """Gives z, whose tangent gets the share of the operands.
 
     z is to have a tangent in the inmost `jax.jvp`, zero perhaps, so that this rule is used up there: to transforms
@@ -299,10 +304,10 @@ def as_saved(z: Array, operands: tuple[Array, ...], weights: tuple[Array, ...]) 
 
 
 @as_saved.defjvp
-def _as_saved(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _as_saved(multiply: Callable, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (z, _, weights), (e, moved, _) = primals, tangents
     terms = tuple(zip(moved, weights, strict=True))
-    return z, e + product("", *terms) if terms else e
+    return z, e + multiply(*terms) if terms else e
 
 
 def differentiable(a: Array) -> bool:

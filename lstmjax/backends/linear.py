@@ -178,10 +178,17 @@ def _filled(way: Map, asked: tuple[int, ...], blank: tuple, residuals: Sequence,
 
 
 def _folds(axes: Axes, residuals: Sequence[int | None], vector: Sequence[int | None]) -> bool:
-    """Tells whether a mapped axis can become a batch axis: nothing that is shared is mapped or comes out."""
+    """Tells whether a mapped axis can become a batch axis: nothing that is shared is mapped or comes out.
+
+    Many vectors for one set of residuals are left to vmap, which does not repeat the residuals, unless all are shared.
+    """
     places = zip(axes.residuals + axes.vector, (*residuals, *vector), strict=True)
     apart = any(axis == SHARED and n is not None for axis, n in places)
-    return not apart and SHARED not in axes.outputs and any(n is not None for n in residuals)
+    return (
+        not apart
+        and SHARED not in axes.outputs
+        and (set(axes.residuals) == {SHARED} or any(n is not None for n in residuals))
+    )
 
 
 def _placed(size: int, a: Array, mapped: int | None, axis: int) -> Array:

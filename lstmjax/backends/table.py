@@ -14,9 +14,19 @@ BACKENDS = MappingProxyType(
         for row in (
             Backend("scan", scan.run, nothing, "the definition: jax.lax.scan of the step"),
             Backend(
-                "fused", fused.run, fused.refuses, "saves z and the state; weight gradients after the backward scan"
+                "fused",
+                fused.run,
+                fused.refuses,
+                "saves z and the state; weight gradients after the backward scan",
+                fused.forms,
             ),
-            Backend("cudnn", cudnn.run, cudnn.refuses, "cuDNN's LSTM, forward and backward, on NVIDIA GPUs in float32"),
+            Backend(
+                "cudnn",
+                cudnn.run,
+                cudnn.refuses,
+                "cuDNN's LSTM, forward and backward, on NVIDIA GPUs in float32",
+                declines=cudnn.declines,
+            ),
             Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
         )
     }

@@ -1,0 +1,55 @@
+"""Products for all steps at once, `[T, ..., N]` with a weight `[N, ...]`: what a derivative forms outside its scan.
+
+The gradient of the weight is one product over steps and batch. It takes two axes: with three, XLA's CPU compiler copies
+both sides turned around. A batch that `jax.vmap` makes cannot be merged with the steps from outside; so for a layer
+without batch axes the product is a linear map that takes the mapped axis among its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+
+from lstmjax.backends.linear import SHARED, Axes, Way, available, linear
+from lstmjax.cell import product
+from lstmjax.types import Array
+
+
+def by_tangent_weight(operands: Array, weight: Array) -> Array:
+    """Gives the product, which is to be differentiated by the weight."""
+    if _plain(operands):
+        return _product(operands, weight)
+
+    def pulled(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        rows = residuals[0].reshape(-1, weight.shape[0])
+        return [(rows.T @ cotangents[0].reshape(rows.shape[0], -1)).reshape(weight.shape).astype(weight.dtype)]
+
+    there, back = (lambda operands, weights: [_product(*operands, *weights)]), pulled
+    return linear(Way(there, there), Way(back, back), [operands], [weight], Axes((1,), (SHARED,), (1,)))[0]
+
+
+def of_tangent_input(operands: Array, weight: Array) -> Array:
+    """Gives the product, which is to be differentiated by the operands."""
+    if _plain(operands):
+        return _product(operands, weight)
+
+    def pulled(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        flat = residuals[0].reshape(weight.shape[0], -1)
+        moved = cotangents[0].reshape(-1, flat.shape[1]) @ flat.T
+        return [moved.reshape(*cotangents[0].shape[: -(weight.ndim - 1)], -1).astype(operands.dtype)]
+
+    there, back = (lambda weights, operands: [_product(*operands, *weights)]), pulled
+    return linear(Way(there, there), Way(back, back), [weight], [operands], Axes((SHARED,), (1,), (1,)))[0]
+
+
+def _plain(operands: Array) -> bool:
+    """Tells whether there is a batch in the layer already, or nothing but JAX's own rules to go by."""
+    return operands.ndim > 2 or available() is not None
+
+
+def _product(operands: Array, weight: Array) -> Array:
+    if jax.sharding.get_abstract_mesh().explicit_axes:  # axes that are sharded explicitly cannot be merged
+        return product("", (operands, weight))
+    z = product("", (operands.reshape(-1, operands.shape[-1]), weight))
+    return z.reshape(*operands.shape[:-1], *weight.shape[1:])

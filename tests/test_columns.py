@@ -1,0 +1,110 @@
+"""Products with the weights on the left: as right as the others, in every transform, and where they are taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_backends import BY_NAME, CASES, both, defined, definition_of, transformed
+from tolerances import assert_close
+
+from lstmjax import explain_backend, init_params, lstm
+from lstmjax.backends import columns
+
+
+FEW = (
+    "two biases, mask and lengths, hold",
+    "projection, zoneout, dropout",
+    "nig, no batch, emit",
+    "nfg, two batch axes, time first",
+    "fgr, the last Step, resets",
+    "layer_norm, expected zoneout",
+    "cifg, checkpoint",
+    "own step",
+)
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Turns every product, however small."""
+    monkeypatch.setattr(columns, "pays", lambda rows, weights: True)
+    jax.clear_caches()  # compiled programs are not kept by this
+    yield
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("x64", "always")
+@pytest.mark.parametrize("name", FEW)
+def test_values_and_gradients_are_those_of_the_definition(name):
+    (values, grads), (expected, slopes) = both(CASES[name], "fused"), defined(name)
+    assert_close(values, expected)
+    assert_close(grads, slopes, gradient=True)
+
+
+@pytest.mark.usefixtures("x64", "always")
+@pytest.mark.parametrize("name", BY_NAME)
+def test_transforms_give_what_they_give_of_the_definition(name):
+    assert_close(transformed(name, "plain", "fused"), definition_of(name, "plain"), gradient=True)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lower_precision_gives_what_it_gives_of_plain_products(dtype):
+    params = init_params(jax.random.key(0), 3, 4, dtype=dtype)
+    xs = jax.random.normal(jax.random.key(1), (2, 5, 3), dtype)
+    found, expected = (
+        jax.value_and_grad(lambda p, name=name: lstm(p, xs, backend=name)[1].astype(jnp.float32).sum())(params)
+        for name in ("fused", "scan")
+    )
+    assert jax.tree.map(lambda a: a.dtype, found) == jax.tree.map(lambda a: a.dtype, expected)
+    assert_close(found, expected, gradient=True, dtype=dtype)
+
+
+def turned(batch, hidden, *, each=False):
+    """Whether a program multiplies a matrix of weights on the left, forwards and backwards."""
+    params = init_params(jax.random.key(0), 4, hidden)
+    xs = jnp.zeros((*batch, 2, 4))
+
+    def layer(params, xs):
+        return lstm(params, xs, backend="fused")[1]
+
+    f = jax.vmap(layer, (None, 0)) if each else layer
+    pull = jax.grad(lambda params, xs: f(params, xs).sum())
+    forwards, backwards = (jax.jit(g).lower(params, xs).as_text() for g in (f, pull))
+    left = f"(tensor<{4 * hidden}x{hidden}xf32>, "
+    back = f"tensor<{hidden}x{max(batch, default=1)}xf32>"
+    return left in forwards, "optimization_barrier %" in backwards and back in backwards
+
+
+@pytest.mark.parametrize(
+    ("batch", "hidden", "each", "forwards", "backwards"),
+    [
+        ((4,), 512, False, True, True),
+        ((4,), 512, True, True, True),  # a batch that vmap makes
+        ((1,), 512, False, False, True),  # one row
+        ((), 512, False, False, None),
+        ((4,), 256, False, False, False),  # small matrices
+        ((65,), 512, False, False, False),  # many rows
+    ],
+)
+def test_large_matrices_beside_few_rows_are_turned(batch, hidden, each, forwards, backwards):
+    found = turned(batch, hidden, each=each)
+    assert found[0] == forwards
+    assert backwards in (None, found[1])
+
+
+def test_explained():
+    xs = jax.ShapeDtypeStruct((16, 10, 4), jnp.float32)
+    small, large = (explain_backend(init_params(jax.random.key(0), 4, n), xs).verdicts[0].reason for n in (64, 512))
+    assert large == f"{small}; matrices on the left, which are large beside the batch"
+
+
+def test_a_large_layer_gives_what_the_definition_gives():
+    rng = np.random.default_rng(0)
+    params = init_params(jax.random.key(0), 4, 512)
+    xs = jnp.asarray(rng.normal(size=(3, 4, 4)), jnp.float32)
+    found, expected = (
+        jax.value_and_grad(lambda p, name=name: (lstm(p, xs, backend=name)[1] ** 2).sum())(params)
+        for name in ("fused", "scan")
+    )
+    assert_close(found, expected, gradient=True)
