@@ -10,7 +10,6 @@ from tolerances import assert_close
 from lstmjax import explain_backend, init_params, lstm
 from lstmjax.backends import columns
 
-
 FEW = (
     "two biases, mask and lengths, hold",
     "projection, zoneout, dropout",
