@@ -18,7 +18,7 @@ from jax.experimental import rnn
 from jax.sharding import AbstractMesh, AxisType
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, RecurrentDropout, Zoneout, backends, lstm, stacked
+from lstmjax import Bidirectional, RecurrentDropout, Zoneout, backends, explain_backend, lstm, stacked
 from lstmjax.backends import cudnn, cudnn_call, linear, request
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA
@@ -127,7 +127,7 @@ def test_layers_and_directions_are_a_call_each(gpu):
         draw_params(rng, 2 * H, dtype=jnp.float32),
     )
     xs, lengths = draw()[1], jnp.asarray([0, 2, 5])
-    found, expected = (jax.jit(partial(stacked, lengths=lengths, backend=b))(layers, xs) for b in ("auto", "scan"))
+    found, expected = (jax.jit(partial(stacked, lengths=lengths, backend=b))(layers, xs) for b in ("cudnn", "scan"))
     assert_close(found, expected)
     assert {call[:2] for call in fake_cudnn.CALLS} == {("forward", (B, T, I)), ("forward", (B, T, 2 * H))}
 
@@ -286,7 +286,15 @@ def test_refusals(name, gpu):
 def test_what_is_served(gpu):
     assert cudnn.refuses(ask()) is None
     assert cudnn.refuses(ask(valid="lengths", hold=True, reverse=True, keep=False, unroll=4, mode="training")) is None
-    assert backends.choose("auto", ask()) == "cudnn"
+    assert backends.choose("cudnn", ask()) == "cudnn"
+
+
+def test_auto_leaves_it_alone_until_it_has_run_on_a_gpu(gpu):
+    assert backends.choose("auto", ask()) == "fused"
+    params, xs, _ = draw()
+    said = {verdict.backend: verdict for verdict in explain_backend(params, xs).verdicts}
+    assert said["cudnn"].word == "passed over"
+    assert said["cudnn"].reason.startswith("it has been tested without a GPU only")
 
 
 def test_a_jax_without_cudnn():
@@ -325,7 +333,7 @@ from functools import partial
 from jax.sharding import AxisType, PartitionSpec
 from test_cudnn import I, T, both, draw
 from tolerances import assert_close
-from lstmjax import lstm
+from lstmjax import explain_backend, lstm
 
 fake_cudnn.install(setattr)
 params, xs, state = draw(batch=(8,))
@@ -333,7 +341,7 @@ lengths = jnp.arange(8) % (T + 1)
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
 whole, split = PartitionSpec(), PartitionSpec("batch")
 
-def layer(lengths, params, xs, backend="auto"):
+def layer(lengths, params, xs, backend="cudnn"):
     return lstm(params, xs, lengths=lengths, backend=backend)
 
 def outside(params, xs):

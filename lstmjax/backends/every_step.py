@@ -8,6 +8,7 @@ without batch axes the product is a linear map that takes the mapped axis among 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 
@@ -20,12 +21,14 @@ def by_tangent_weight(operands: Array, weight: Array) -> Array:
     """Gives the product, which is to be differentiated by the weight."""
     if _plain(operands):
         return _product(operands, weight)
+    like = jax.ShapeDtypeStruct(weight.shape, weight.dtype)
 
-    def pulled(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        rows = residuals[0].reshape(-1, weight.shape[0])
-        return [(rows.T @ cotangents[0].reshape(rows.shape[0], -1)).reshape(weight.shape).astype(weight.dtype)]
+    def there(operands: Sequence[Array], weights: Sequence[Array]) -> list[Array]:
+        return [_product(*operands, *weights)]
 
-    there, back = (lambda operands, weights: [_product(*operands, *weights)]), pulled
+    def back(operands: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        return list(jax.linear_transpose(partial(_product, *operands), like)(*cotangents))
+
     return linear(Way(there, there), Way(back, back), [operands], [weight], Axes((1,), (SHARED,), (1,)))[0]
 
 
@@ -33,13 +36,15 @@ def of_tangent_input(operands: Array, weight: Array) -> Array:
     """Gives the product, which is to be differentiated by the operands."""
     if _plain(operands):
         return _product(operands, weight)
+    width, dtype, own = operands.shape[-1], operands.dtype, weight.ndim - 1
 
-    def pulled(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        flat = residuals[0].reshape(weight.shape[0], -1)
-        moved = cotangents[0].reshape(-1, flat.shape[1]) @ flat.T
-        return [moved.reshape(*cotangents[0].shape[: -(weight.ndim - 1)], -1).astype(operands.dtype)]
+    def there(weights: Sequence[Array], operands: Sequence[Array]) -> list[Array]:
+        return [_product(*operands, *weights)]
 
-    there, back = (lambda weights, operands: [_product(*operands, *weights)]), pulled
+    def back(weights: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        like = jax.ShapeDtypeStruct((*cotangents[0].shape[:-own], width), dtype)
+        return list(jax.linear_transpose(lambda a: _product(a, *weights), like)(*cotangents))
+
     return linear(Way(there, there), Way(back, back), [weight], [operands], Axes((SHARED,), (1,), (1,)))[0]
 
 
