@@ -333,7 +333,7 @@ from functools import partial
 from jax.sharding import AxisType, PartitionSpec
 from test_cudnn import I, T, both, draw
 from tolerances import assert_close
-from lstmjax import explain_backend, lstm
+from lstmjax import lstm
 
 fake_cudnn.install(setattr)
 params, xs, state = draw(batch=(8,))
