@@ -403,20 +403,33 @@ def shard_map(how, arguments, one, other, weights):
     return jax.jvp(f, arguments, one), jax.vjp(f, *arguments)[1](weights)
 
 
+def shard_map_of_vmap(how, arguments, one, other, weights):
+    """The same where the layer is written for one sequence."""
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("batch")
+    each = jax.vmap(partial(outputs, how), (None, 0, 0))
+    f = jax.shard_map(each, mesh=mesh, in_specs=(whole, split, split), out_specs=split)
+    return jax.vjp(f, *arguments)[1](weights)
+
+
 def jitted_inside(how, arguments, one, other, weights):
     return jax.vmap(jax.jit(jax.grad(jax.jit(partial(loss, how)), 1)), (None, 0, 0))(*arguments)
 
 
 FIRST = (jvp, jvp_of_some, vjp, grad_of_some, linearize, remat, inside_loops, shard_map)
-MAPPED = (vmap_over_examples, vmap_over_parameters, jitted_inside)
+MAPPED = (vmap_over_examples, vmap_over_parameters, jitted_inside, shard_map_of_vmap)
 HIGHER = (jacobians, hessian, grad_of_grad, jvp_of_grad, grad_of_jvp, jvp_of_jvp, third_order)
 BY_NAME = {transform.__name__: transform for transform in (*FIRST, *MAPPED, *HIGHER)}
-ALONE = {"vmap_over_examples", "jitted_inside"}  # each sequence by itself has no flags of the others
+ALONE = {
+    "vmap_over_examples",
+    "jitted_inside",
+    "shard_map_of_vmap",
+}  # each sequence by itself has no flags of the others
 
 
 def pace(backend, name, which):
-    """Higher derivatives are slow tests of what "auto" does not try, as all are around more than the plain step."""
-    quick = which == "plain" and (backend in AUTO or BY_NAME[name] not in HIGHER)
+    """All is slow around more than the plain step, and most of it where "auto" does not look."""
+    quick = which == "plain" and (backend in AUTO or BY_NAME[name] in (vjp, vmap_over_examples, shard_map))
     return pytest.param(backend, name, which, marks=[] if quick else pytest.mark.slow)
 
 

@@ -15,11 +15,9 @@ FEW = (
     "projection, zoneout, dropout",
     "nig, no batch, emit",
     "nfg, two batch axes, time first",
-    "fgr, the last Step, resets",
-    "layer_norm, expected zoneout",
     "cifg, checkpoint",
-    "own step",
 )
+QUICK = {"jvp", "vjp", "vmap_over_examples", "vmap_over_parameters", "hessian", "shard_map_of_vmap"}
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def test_values_and_gradients_are_those_of_the_definition(name):
 
 
 @pytest.mark.usefixtures("x64", "always")
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in BY_NAME])
 def test_transforms_give_what_they_give_of_the_definition(name):
     assert_close(transformed(name, "plain", "fused"), definition_of(name, "plain"), gradient=True)
 
@@ -107,3 +105,16 @@ def test_a_large_layer_gives_what_the_definition_gives():
         for name in ("fused", "scan")
     )
     assert_close(found, expected, gradient=True)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_symbolic_batch_is_exported(each):
+    params = init_params(jax.random.key(0), 4, 512)
+    (batch,) = jax.export.symbolic_shape("batch")
+
+    def layer(params, xs):
+        return lstm(params, xs, backend="fused")[1]
+
+    f = jax.vmap(layer, (None, 0)) if each else layer
+    exported = jax.export.export(jax.jit(f))(params, jax.ShapeDtypeStruct((batch, 2, 4), jnp.float32))
+    assert exported.out_avals[0].shape == (batch, 2, 512)

@@ -84,7 +84,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+RARE = {"no bias", "lengths", "lengths, hold", "reverse", "two batch axes"}  # the others have parts of each
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in RARE else ()) for n in OPTIONS])
 def test_values_and_all_gradients(name, gpu):
     options = {**OPTIONS[name]}
     drawn = {word: options.pop(word) for word in ("batch", "biases") if word in options}
@@ -194,7 +197,7 @@ TRANSFORMS = {  # the calls that are made, by the shape of x
     "hessian": (lambda f: jax.hessian(partial(loss, f), 1), None),
     "grad of grad": (lambda f: both(lambda p, xs: slopes(f, p, xs)), None),
 }
-SLOW = {"jacfwd", "grad of grad", "grad of xs"}
+SLOW = {"jacfwd", "grad of grad", "grad of xs", "grad of params", "linearize", "jacrev", "hessian", "checkpoint"}
 DEEP = {"grad of vmap", "vmap of a grad of xs", "vmap of grad", "inside scan"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from against import B, H, I, T, draw_params
 from tolerances import assert_close
 
-from lstmjax import lstm, product
+from lstmjax import init_params, lstm, product
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -151,3 +151,25 @@ def test_a_vmap_over_examples_costs_no_more_memory_than_the_batch():
         for f in (layer, jax.vmap(layer, (None, 0)))
     )
     assert mapped.temp_size_in_bytes <= 1.1 * batched.temp_size_in_bytes
+
+
+@pytest.mark.parametrize("hidden", [H, 512])
+def test_axes_that_are_sharded_explicitly_are_not_merged(hidden):
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    params = init_params(jax.random.key(0), I, hidden)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, I)), jnp.float32)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(xs, jax.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
+
+        def slopes(backend, mapped):
+            def layer(params, xs):
+                return lstm(params, xs, backend=backend)[1]
+
+            f = jax.vmap(layer, (None, 0)) if mapped else layer
+            return jax.tree.map(
+                np.asarray, jax.jit(jax.grad(lambda p, xs: (f(p, xs) ** 2).sum(), (0, 1)))(params, split)
+            )
+
+        expected = slopes("scan", False)
+        for mapped in (False, True):
+            assert_close(slopes("fused", mapped), expected, gradient=True)

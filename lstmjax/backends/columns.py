@@ -27,8 +27,14 @@ LARGE = 2**20
 
 
 def pays(rows: int, weights: Sequence[Array]) -> bool:
-    """Tells whether the matrices of a site `[N, ...]` are large, and rows few beside them: an eighth of the units."""
-    return sum(w.size for w in weights) >= LARGE and 32 * rows <= math.prod(weights[0].shape[1:])
+    """Tells whether the matrices of a site `[N, ...]` are large, and rows few beside them: an eighth of the units.
+
+    Of symbolic sizes, as in `jax.export`, it is not known.
+    """
+    sizes = rows, *(n for w in weights for n in w.shape)
+    if not all(isinstance(n, int) for n in sizes):
+        return False
+    return sum(math.prod(w.shape) for w in weights) >= LARGE and 32 * rows <= math.prod(weights[0].shape[1:])
 
 
 def on_cpu(asked: Request) -> bool:
@@ -42,7 +48,7 @@ def by_columns(params: PyTree, asked: Request) -> Product:
     To be made outside the scan, so that a matrix is turned once.
     """
     matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
-    if not on_cpu(asked) or not matrices or not pays(0, [max(matrices, key=jnp.size)]):
+    if not on_cpu(asked) or not any(pays(0, [w]) for w in matrices):
         return product
     turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices]  # those that no site uses vanish
 
@@ -52,9 +58,8 @@ def by_columns(params: PyTree, asked: Request) -> Product:
         rows = math.prod(operands[0].shape[:-1])
         if None in places or not pays(rows, weights) or operands[0].shape[:-1] == (1,):
             return product(site, *terms, bias=bias)
-        z = (one_row if operands[0].ndim == 1 else columns)(
-            operands, weights, [turned[k] for k in places if k is not None]
-        )
+        form = one_row if operands[0].ndim == 1 else columns
+        z = form(operands, weights, [turned[k] for k in places if k is not None])
         return reduce(jnp.add, (jnp.broadcast_to(b.astype(z.dtype), z.shape) for b in bias if b is not None), z)
 
     return multiply
@@ -96,7 +101,7 @@ def _one_row(operands: list[Array], weights: list[Array], turned: list[Array]) -
 def _rows(
     size: int, mapped: list, operands: list[Array], weights: list[Array], turned: list[Array]
 ) -> tuple[Array, bool]:
-    if all(mapped[0]) and not any(mapped[1]) and size > 1 and pays(size, weights):
+    if all(mapped[0]) and not any(mapped[1]) and pays(size, weights) and size > 1:
         return columns(operands, weights, turned), True
     axes = jax.tree.map(lambda m: 0 if m else None, mapped[:2])
     return jax.vmap(lambda a, w: product("", *zip(a, w, strict=True)), tuple(axes))(operands, weights), True
@@ -123,13 +128,19 @@ def _back(operand: Array, weight: Array) -> Array:
 
 def _back_of_one(operand: Array, weight: Array) -> Array:
     """Gives the product of one row; its transpose is that of many if `jax.vmap` makes it many."""
+    dtype, own = operand.dtype, weight.ndim - 1
 
     def there(weights: Sequence[Array], operands: Sequence[Array]) -> list[Array]:
         return [product("", *zip(operands, weights, strict=True))]
 
     def back(weights: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        batch = cotangents[0].shape[: 1 - weight.ndim]
-        like = jax.ShapeDtypeStruct((*batch, weight.shape[0]), operand.dtype)
-        return list(jax.linear_transpose(lambda a: _back(a, weights[0]), like)(cotangents[0]))
+        batch, matrix = cotangents[0].shape[:-own], flat(weights[0])
+        slopes = cotangents[0].reshape(*batch, -1)
+        dot = partial(jax.lax.dot_general, preferred_element_type=slopes.dtype)
+        along = len(batch)
+        if not pays(math.prod(batch), weights):
+            return [dot(slopes, matrix, (((along,), (1,)), ((), ()))).astype(dtype)]
+        moved = jax.lax.optimization_barrier(dot(matrix, slopes, (((1,), (along,)), ((), ()))))
+        return [jnp.moveaxis(moved, 0, -1).astype(dtype)]
 
     return linear(Way(there, there), Way(back, back), [weight], [operand], Axes((SHARED,), (0,), (0,)))[0]

@@ -8,7 +8,6 @@ without batch axes the product is a linear map that takes the mapped axis among 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 
@@ -21,13 +20,16 @@ def by_tangent_weight(operands: Array, weight: Array) -> Array:
     """Gives the product, which is to be differentiated by the weight."""
     if _plain(operands):
         return _product(operands, weight)
-    like = jax.ShapeDtypeStruct(weight.shape, weight.dtype)
+    shape, dtype = weight.shape, weight.dtype
 
     def there(operands: Sequence[Array], weights: Sequence[Array]) -> list[Array]:
         return [_product(*operands, *weights)]
 
     def back(operands: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        return list(jax.linear_transpose(partial(_product, *operands), like)(*cotangents))
+        rows = operands[0].reshape(-1, shape[0])
+        slopes = cotangents[0].reshape(rows.shape[0], -1)
+        moved = jax.lax.dot_general(rows, slopes, (((0,), (0,)), ((), ())), preferred_element_type=slopes.dtype)
+        return [moved.reshape(shape).astype(dtype)]
 
     return linear(Way(there, there), Way(back, back), [operands], [weight], Axes((1,), (SHARED,), (1,)))[0]
 
@@ -36,25 +38,32 @@ def of_tangent_input(operands: Array, weight: Array) -> Array:
     """Gives the product, which is to be differentiated by the operands."""
     if _plain(operands):
         return _product(operands, weight)
-    width, dtype, own = operands.shape[-1], operands.dtype, weight.ndim - 1
+    dtype, own = operands.dtype, weight.ndim - 1
 
     def there(weights: Sequence[Array], operands: Sequence[Array]) -> list[Array]:
         return [_product(*operands, *weights)]
 
     def back(weights: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        like = jax.ShapeDtypeStruct((*cotangents[0].shape[:-own], width), dtype)
-        return list(jax.linear_transpose(lambda a: _product(a, *weights), like)(*cotangents))
+        (slopes,), flat = cotangents, weights[0].reshape(weights[0].shape[0], -1)
+        rows = slopes.reshape(-1, flat.shape[1])
+        moved = jax.lax.dot_general(rows, flat, (((1,), (1,)), ((), ())), preferred_element_type=rows.dtype)
+        return [moved.reshape(*slopes.shape[:-own], -1).astype(dtype)]
 
     return linear(Way(there, there), Way(back, back), [weight], [operands], Axes((SHARED,), (1,), (1,)))[0]
 
 
 def _plain(operands: Array) -> bool:
-    """Tells whether there is a batch in the layer already, or nothing but JAX's own rules to go by."""
-    return operands.ndim > 2 or available() is not None
+    """Tells whether JAX's own rules do: there is a batch in the layer already, or there is nothing else to go by."""
+    return operands.ndim > 2 or available() is not None or _apart()
+
+
+def _apart() -> bool:
+    """Tells whether axes may be sharded explicitly, which cannot be merged then."""
+    return bool(jax.sharding.get_abstract_mesh().explicit_axes)
 
 
 def _product(operands: Array, weight: Array) -> Array:
-    if jax.sharding.get_abstract_mesh().explicit_axes:  # axes that are sharded explicitly cannot be merged
+    if _apart():
         return product("", (operands, weight))
     z = product("", (operands.reshape(-1, operands.shape[-1]), weight))
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])
