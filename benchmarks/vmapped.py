@@ -37,7 +37,7 @@ def main() -> None:
             name: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
             for name, run in programs.items()
         }
-        found = take_turns(calls, seconds=10)
+        found = take_turns(calls, seconds=6)
         for name, taken in found.items():
             memory = programs[name].memory_analysis().temp_size_in_bytes / 1e6
             ratio = np.median(taken / found["batched"])
