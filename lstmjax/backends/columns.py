@@ -27,14 +27,15 @@ LARGE = 2**20
 
 
 def pays(rows: int, weights: Sequence[Array]) -> bool:
-    """Tells whether the matrices of a site `[N, ...]` are large, and rows few beside them: an eighth of the units.
+    """Tells whether the matrices of a site `[N, ...]` are large, and rows few: 64, and an eighth of the units.
 
     Of symbolic sizes, as in `jax.export`, it is not known.
     """
     sizes = rows, *(n for w in weights for n in w.shape)
     if not all(isinstance(n, int) for n in sizes):
         return False
-    return sum(math.prod(w.shape) for w in weights) >= LARGE and 32 * rows <= math.prod(weights[0].shape[1:])
+    few = rows <= 64 and 32 * rows <= math.prod(weights[0].shape[1:])
+    return few and sum(math.prod(w.shape) for w in weights) >= LARGE
 
 
 def on_cpu(asked: Request) -> bool:
