@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.backends.columns import by_columns_backwards, columns, flat, pays
+from lstmjax.backends.columns import columns, columns_back, flat, pays
 from lstmjax.bench import take_turns
 from lstmjax.cell import product
 
@@ -56,14 +56,11 @@ def main() -> None:
             def as_it_stands(h, w):
                 return product("", (h, w))
 
-            def left_backwards(h, w):
-                return by_columns_backwards((h, w)) if pays(h.shape[0], [w]) else as_it_stands(h, w)
-
             programs = {
                 ("forwards", "stands"): partial(forwards, as_it_stands),
                 ("forwards", "turned"): partial(forwards, left),
                 ("backwards", "stands"): partial(backwards, as_it_stands),
-                ("backwards", "turned"): partial(backwards, left_backwards),
+                ("backwards", "turned"): partial(backwards, columns_back),
             }
             programs = {name: jax.jit(f).lower(h, w).compile() for name, f in programs.items()}
             calls = {name: lambda run=run, h=h, w=w: jax.block_until_ready(run(h, w)) for name, run in programs.items()}

@@ -111,16 +111,17 @@ def _rows(
 def by_columns_backwards(*terms: tuple[Array, Array]) -> Array:
     """Gives the sum of products; the transpose of this linear function multiplies by columns where that pays.
 
-    JAX transposes h·W to dz·Wᵀ, and `_back` to (W·dzᵀ)ᵀ.
+    JAX transposes h·W to dz·Wᵀ, and `columns_back` to (W·dzᵀ)ᵀ.
     """
     operands, weights = [a for a, _ in terms], [w for _, w in terms]
     if not pays(math.prod(operands[0].shape[:-1]), weights):
         return product("", *terms)
-    back = _back_of_one if operands[0].ndim == 1 and available() is None else _back
+    back = _back_of_one if operands[0].ndim == 1 and available() is None else columns_back
     return reduce(jnp.add, map(back, operands, weights))
 
 
-def _back(operand: Array, weight: Array) -> Array:
+def columns_back(operand: Array, weight: Array) -> Array:
+    """Gives operand · weight, whose transpose by the operand multiplies by columns."""
     dtype = checks.cell_dtype(operand.dtype)
     turned = jax.lax.optimization_barrier(jnp.moveaxis(operand, -1, 0))
     z = jax.lax.dot_general(turned, flat(weight), (((0,), (0,)), ((), ())), preferred_element_type=dtype)
