@@ -4,7 +4,7 @@
 
 The recurrent products of one step, [B, H]·[H, 4H] forwards and [B, 4H]·[4H, H] backwards, in a scan with a few
 operations element by element, float32: the time as they stand over that with the weights on the left, the way that
-`lstmjax.backends.columns` writes it. Above 1 turning is quicker; a star marks where `fused` turns. Medians of ratios.
+`lstmjax.backends.cpu` writes it. Above 1 turning is quicker; a star marks where `fused` turns. Medians of ratios.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.backends.columns import columns, columns_back, flat, pays
+from lstmjax.backends.cpu import columns, columns_back, flat, turns
 from lstmjax.bench import take_turns
 from lstmjax.cell import product
 
@@ -66,7 +66,7 @@ def main() -> None:
             calls = {name: lambda run=run, h=h, w=w: jax.block_until_ready(run(h, w)) for name, run in programs.items()}
             found = take_turns(calls, seconds=1.5)
             ratios = [np.median(found[way, "stands"] / found[way, "turned"]) for way in ("forwards", "backwards")]
-            cells.append("/".join(f"{ratio:.2f}" for ratio in ratios) + ("*" if pays(batch, [w]) else " "))
+            cells.append("/".join(f"{ratio:.2f}" for ratio in ratios) + ("*" if turns(batch, [w]) else " "))
         print(f"H {units:<10}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
 

@@ -416,12 +416,23 @@ def jitted_inside(how, arguments, one, other, weights):
     return jax.vmap(jax.jit(jax.grad(jax.jit(partial(loss, how)), 1)), (None, 0, 0))(*arguments)
 
 
+def vmap_of_higher(how, arguments, one, other, weights):
+    """Hessian-vector products of each sequence by itself, forward over reverse and reverse over reverse."""
+    axes, each = (None, 0, 0), partial(loss, how)
+    gradient = jax.grad(each, (0, 1, 2))
+    return (
+        jax.vmap(lambda *a: jax.jvp(gradient, a, (one[0], *a[1:]))[1], axes)(*arguments),
+        jax.vmap(jax.grad(lambda *a: inner(gradient(*a), a)), axes)(*arguments),
+    )
+
+
 FIRST = (jvp, jvp_of_some, vjp, grad_of_some, linearize, remat, inside_loops, shard_map)
-MAPPED = (vmap_over_examples, vmap_over_parameters, jitted_inside, shard_map_of_vmap)
+MAPPED = (vmap_over_examples, vmap_over_parameters, vmap_of_higher, jitted_inside, shard_map_of_vmap)
 HIGHER = (jacobians, hessian, grad_of_grad, jvp_of_grad, grad_of_jvp, jvp_of_jvp, third_order)
 BY_NAME = {transform.__name__: transform for transform in (*FIRST, *MAPPED, *HIGHER)}
 ALONE = {
     "vmap_over_examples",
+    "vmap_of_higher",
     "jitted_inside",
     "shard_map_of_vmap",
 }  # each sequence by itself has no flags of the others

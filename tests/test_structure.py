@@ -18,7 +18,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"init", "wrappers"},
     {"backends.request"},
     {"backends.segments", "backends.settled", "backends.linear"},
-    {"backends.scan", "backends.cudnn_call", "backends.columns", "backends.every_step"},
+    {"backends.scan", "backends.cudnn_call", "backends.cpu", "backends.every_step"},
     {"backends.inplace", "backends.fused", "backends.cudnn"},
     {"backends.table"},
     {"backends"},

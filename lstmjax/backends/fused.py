@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from lstmjax.backends import scan
-from lstmjax.backends.columns import by_columns, by_columns_backwards, on_cpu, pays
+from lstmjax.backends import cpu, scan
 from lstmjax.backends.every_step import by_tangent_weight, of_tangent_input
 from lstmjax.backends.request import Request, hooks
 from lstmjax.backends.segments import in_segments
@@ -100,11 +99,7 @@ def refuses(request: Request) -> str | None:
 
 def forms(request: Request) -> str | None:
     """Says how the step multiplies, where it is not as it stands."""
-    rows = math.prod(request.xs.shape[1:-1])
-    large = [w for w in jax.tree.leaves(request.params) if w.ndim > 1 and pays(rows, [w])]
-    if not large or not on_cpu(request):
-        return None
-    return "matrices on the left, which are large beside the batch"
+    return cpu.forms(request.params, math.prod(request.xs.shape[1:-1])) if cpu.on_cpu(request) else None
 
 
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
@@ -120,7 +115,7 @@ def now(given: Given, state: PyTree, inputs: tuple[Array, tuple]) -> Given:
 
 def infer(step: Callable, asked: Request, given: Given) -> tuple[PyTree, PyTree]:
     """Gives the final state and the outputs, and saves nothing."""
-    multiply = by_columns(given.params, asked)
+    multiply = cpu.forwards(given.params, asked)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
         state, y = one(step, now(given, state, inputs), product=multiply)
@@ -191,7 +186,7 @@ class Saved(NamedTuple):
 
 def save(step: Callable, asked: Request, sites: tuple[Site | None, ...], given: Given) -> tuple[PyTree, PyTree, Saved]:
     """Gives the final state, the outputs, and what the derivative needs of every step."""
-    multiply = by_columns(given.params, asked)
+    multiply = cpu.forwards(given.params, asked)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, tuple[PyTree, Saved]]:
         calls, zs, made = iter(sites), [], []
@@ -281,7 +276,7 @@ def ahead(
 def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...], asked: Request) -> Callable[..., Array]:
     """Gives a product that returns what was saved; its tangent adds what comes through h, or what is made of it."""
     calls, left = iter(sites), iter(zs)
-    multiply = by_columns_backwards if on_cpu(asked) else partial(product, "")
+    multiply = cpu.backwards if cpu.on_cpu(asked) else partial(product, "")
 
     def replayed(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
         site = next(calls, None)

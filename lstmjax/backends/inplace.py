@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from lstmjax.backends import scan
+from lstmjax.backends import cpu, scan
 from lstmjax.backends.request import Request
 from lstmjax.backends.settled import settled
 from lstmjax.types import Array, PyTree
@@ -60,10 +60,11 @@ def write(
 ) -> tuple[PyTree, PyTree]:
     """Gives the final state and all outputs, time on the first axis."""
     axis = xs.ndim - 2  # of time, behind the batch axes
+    multiply = cpu.forwards(params, asked)
 
     def one(state: PyTree, now: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
         x, own = now
-        return step(params, state, x, tuple(zip(fixed, own, strict=True)))
+        return step(params, state, x, tuple(zip(fixed, own, strict=True)), product=multiply)
 
     def body(carry: tuple[PyTree, PyTree, Array], now: tuple[Array, tuple]) -> tuple[tuple, None]:
         state, ys, t = carry

@@ -1,4 +1,4 @@
-"""Products with the weights on the left: as right as the others, in every transform, and where they are taken."""
+"""Products turned or folded: as right as the others, in every transform, and where they are taken."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from test_backends import BY_NAME, CASES, both, defined, definition_of, transfor
 from tolerances import assert_close
 
 from lstmjax import explain_backend, init_params, lstm
-from lstmjax.backends import columns
+from lstmjax.backends import cpu
 
 FEW = (
     "two biases, mask and lengths, hold",
@@ -17,20 +17,21 @@ FEW = (
     "nfg, two batch axes, time first",
     "cifg, checkpoint",
 )
-QUICK = {"jvp", "vjp", "vmap_over_examples", "vmap_over_parameters", "hessian", "shard_map_of_vmap"}
+QUICK = {"jvp", "vjp", "vmap_over_examples", "vmap_of_higher"}
 
 
-@pytest.fixture
-def always(monkeypatch):
-    """Turns every product, however small."""
-    monkeypatch.setattr(columns, "pays", lambda rows, weights: True)
+@pytest.fixture(params=["turned", "as they stand"])
+def form(request, monkeypatch):
+    """Turns every product, however small; or leaves all as they stand. Tests are small: elsewhere theirs are folded."""
+    monkeypatch.setattr(cpu, "turns", lambda rows, weights: request.param == "turned")
+    monkeypatch.setattr(cpu, "folds", lambda rows, weights: False)
     jax.clear_caches()  # compiled programs are not kept by this
     yield
     monkeypatch.undo()
     jax.clear_caches()
 
 
-@pytest.mark.usefixtures("x64", "always")
+@pytest.mark.usefixtures("x64", "form")
 @pytest.mark.parametrize("name", FEW)
 def test_values_and_gradients_are_those_of_the_definition(name):
     (values, grads), (expected, slopes) = both(CASES[name], "fused"), defined(name)
@@ -38,13 +39,13 @@ def test_values_and_gradients_are_those_of_the_definition(name):
     assert_close(grads, slopes, gradient=True)
 
 
-@pytest.mark.usefixtures("x64", "always")
+@pytest.mark.usefixtures("x64", "form")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in BY_NAME])
 def test_transforms_give_what_they_give_of_the_definition(name):
     assert_close(transformed(name, "plain", "fused"), definition_of(name, "plain"), gradient=True)
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_lower_precision_gives_what_it_gives_of_plain_products(dtype):
     params = init_params(jax.random.key(0), 3, 4, dtype=dtype)
@@ -90,10 +91,46 @@ def test_large_matrices_beside_few_rows_are_turned(batch, hidden, each, forwards
     assert backwards in (None, found[1])
 
 
+def folded(hidden, batch=(4,), backend="fused", *, each=False):
+    """Whether a program multiplies x and h in one product."""
+    params = init_params(jax.random.key(0), 4, hidden)
+    xs = jnp.zeros((*batch, 2, 4))
+
+    def layer(params, xs):
+        return lstm(params, xs, backend=backend)[1]
+
+    text = jax.jit(jax.vmap(layer, (None, 0)) if each else layer).lower(params, xs).as_text()
+    assert f", tensor<{hidden}x{4 * hidden}xf32>)" in text or f", tensor<{4 + hidden}x{4 * hidden}xf32>)" in text
+    return f", tensor<{4 + hidden}x{4 * hidden}xf32>)" in text
+
+
+@pytest.mark.parametrize("backend", ["fused", "inplace"])
+@pytest.mark.parametrize(
+    ("batch", "hidden", "each", "expected"),
+    [
+        ((4,), 64, False, True),
+        ((4,), 128, False, True),
+        ((4,), 256, False, False),  # no small matrices
+        ((), 32, False, True),
+        ((1,), 128, False, False),  # one row
+        ((4,), 64, True, True),  # a batch that vmap makes
+    ],
+)
+def test_small_matrices_are_folded(batch, hidden, each, expected, backend):
+    assert folded(hidden, batch, backend, each=each) == expected
+
+
+def test_the_definition_multiplies_as_it_is_written():
+    assert not folded(8, backend="scan")
+
+
 def test_explained():
     xs = jax.ShapeDtypeStruct((16, 10, 4), jnp.float32)
-    small, large = (explain_backend(init_params(jax.random.key(0), 4, n), xs).verdicts[0].reason for n in (64, 512))
-    assert large == f"{small}; matrices on the left, which are large beside the batch"
+    small, plain, large = (
+        explain_backend(init_params(jax.random.key(0), 4, n), xs).verdicts[0].reason for n in (64, 256, 512)
+    )
+    assert small == f"{plain}; small matrices folded into one product"
+    assert large == f"{plain}; matrices on the left, which are large beside the batch"
 
 
 def test_a_large_layer_gives_what_the_definition_gives():

@@ -1,0 +1,182 @@
+"""The products of a step on a CPU: few rows, the batch, by matrices of weights.
+
+Two forms that XLA runs quicker, the same numbers up to rounding:
+
+Columns. With large matrices the weights stand on the left: its products on CPUs run the faster the more rows the left
+side has. With 512 units and more, z = (Wᵀ·hᵀ)ᵀ takes 0.3 to 0.9 of the time of h·W (`benchmarks/columns.py`). The
+compiler would make h·W of it again; a barrier keeps it.
+
+Folded. With small ones each product costs more to begin than to compute. One [x, h]·[W_x; W_h] takes the place of
+x·W_x + h·W_h (`benchmarks/folded.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.backends.linear import SHARED, Axes, Way, available, linear
+from lstmjax.backends.request import Request
+from lstmjax.cell import Product, product
+from lstmjax.types import Array, PyTree
+
+Terms = tuple[tuple[Array, Array], ...]
+
+LARGE = 2**20
+"""Numbers in the matrices of a site from which turning them pays: 512 units."""
+SMALL = 2**17
+"""Numbers in the matrices of a site up to which folding them pays: 128 units and as many inputs."""
+ONE = 2**15
+"""The same for one row, which `jax.vmap` may make many."""
+
+
+def turns(rows: int, weights: Sequence[Array]) -> bool:
+    """Tells whether the matrices of a site `[N, ...]` are large, and rows few: 64, and an eighth of the units.
+
+    Of symbolic sizes, as in `jax.export`, it is not known.
+    """
+    if not _known(rows, weights):
+        return False
+    return rows <= 64 and 32 * rows <= math.prod(weights[0].shape[1:]) and _numbers(weights) >= LARGE
+
+
+def folds(rows: int, weights: Sequence[Array]) -> bool:
+    """Tells whether a site multiplies several matrices `[N, ...]`, small ones."""
+    if len(weights) < 2 or not _known(rows, weights):
+        return False
+    return _numbers(weights) <= (SMALL if rows > 1 else ONE)
+
+
+def _known(rows: int, weights: Sequence[Array]) -> bool:
+    return all(isinstance(n, int) for n in (rows, *(n for w in weights for n in w.shape)))
+
+
+def _numbers(weights: Sequence[Array]) -> int:
+    return sum(math.prod(w.shape) for w in weights)
+
+
+def _alike(operands: Sequence[Array], weights: Sequence[Array]) -> bool:
+    sides = {(a.shape[:-1], a.dtype) for a in operands}, {(w.shape[1:], w.dtype) for w in weights}
+    return all(len(side) == 1 for side in sides)
+
+
+def on_cpu(asked: Request) -> bool:
+    """Tells whether products may be rearranged: on CPUs, and where no axis is sharded explicitly."""
+    return asked.platform == "cpu" and not jax.sharding.get_abstract_mesh().explicit_axes
+
+
+def forwards(params: PyTree, asked: Request) -> Product:
+    """Gives what multiplies as `product` does, with the leaves of params, in the form that pays.
+
+    To be made outside the scan, so that a matrix is turned once.
+    """
+    if not on_cpu(asked):
+        return product
+    matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
+    large = any(turns(0, [w]) for w in matrices)
+    turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []
+
+    def multiply(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
+        operands, weights = [a for a, _ in terms], [w for _, w in terms]
+        places = [next((k for k, w in enumerate(matrices) if w is mine), None) for mine in weights]
+        if None in places or not _alike(operands, weights):  # made anew in each step, or broadcast, or cast
+            return product(site, *terms, bias=bias)
+        left = [turned[k] for k in places if k is not None] if large else []
+        single = large and operands[0].ndim == 1 and available() is None
+        z = (one_row if single else rows)(operands, weights, left)
+        return reduce(jnp.add, (jnp.broadcast_to(b.astype(z.dtype), z.shape) for b in bias if b is not None), z)
+
+    return multiply
+
+
+def forms(params: PyTree, batch: int) -> str | None:
+    """Says which form a layer's gates take, as far as shapes tell."""
+    gates = [w for w in jax.tree.leaves(params) if w.ndim > 2]
+    if any(turns(batch, [w]) for w in gates):
+        return "matrices on the left, which are large beside the batch"
+    return "small matrices folded into one product" if folds(batch, gates) else None
+
+
+def flat(weight: Array) -> Array:
+    """Gives a weight `[N, ...]` as a matrix."""
+    return weight.reshape(weight.shape[0], -1)
+
+
+def rows(operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
+    """Gives the sum of the products of operands `[..., N]` with weights `[N, ...]`, in the form that pays.
+
+    Args:
+        operands: what is multiplied.
+        weights: by what.
+        turned: the weights as `[..., N]`; none if they are small.
+    """
+    batch = operands[0].shape[:-1]
+    if turned and batch not in ((), (1,)) and turns(math.prod(batch), weights):
+        return columns(operands, weights, turned)
+    if folds(math.prod(batch), weights):
+        operands, weights = [jnp.concatenate(operands, axis=-1)], [jnp.concatenate(weights)]
+    return product("", *zip(operands, weights, strict=True))
+
+
+def columns(operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
+    """Gives the sum of the products of operands `[..., N]` with weights `[N, ...]`, or `[..., N]` when turned."""
+    dtype = checks.cell_dtype(operands[0].dtype)
+    dot = partial(jax.lax.dot_general, preferred_element_type=dtype)
+    parts = [dot(w, a, (((1,), (a.ndim - 1,)), ((), ()))) for a, w in zip(operands, turned, strict=True)]
+    z = jnp.moveaxis(jax.lax.optimization_barrier(reduce(jnp.add, parts)), 0, -1)
+    return z.reshape(*z.shape[:-1], *weights[0].shape[1:])
+
+
+def one_row(operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
+    """Gives what `rows` gives of operands `[N]`; it and its transpose take what `jax.vmap` makes of them as a batch."""
+    count, own = len(weights), weights[0].ndim - 1
+    dtypes = [a.dtype for a in operands]
+
+    def there(given: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+        return [rows(list(vector), list(given[:count]), list(given[count:]))]
+
+    def plain(given: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+        return [product("", *zip(vector, given[:count], strict=True))]
+
+    def back(given: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        batch = cotangents[0].shape[:-own]
+        slopes = cotangents[0].reshape(*batch, -1)
+        moved = [_back(slopes, weight) for weight in given[:count]]
+        return [a.astype(dtype) for a, dtype in zip(moved, dtypes, strict=True)]
+
+    axes = Axes((SHARED,) * (count + len(turned)), (0,) * count, (0,))
+    return linear(Way(there, plain), Way(back, back), [*weights, *turned], operands, axes)[0]
+
+
+def _back(slopes: Array, weight: Array) -> Array:
+    batch, matrix = slopes.shape[:-1], flat(weight)
+    dot = partial(jax.lax.dot_general, preferred_element_type=slopes.dtype)
+    if not turns(math.prod(batch), [weight]):
+        return dot(slopes, matrix, (((len(batch),), (1,)), ((), ())))
+    return jnp.moveaxis(jax.lax.optimization_barrier(dot(matrix, slopes, (((1,), (len(batch),)), ((), ())))), 0, -1)
+
+
+def backwards(*terms: tuple[Array, Array]) -> Array:
+    """Gives the sum of products; the transpose of this linear function multiplies by columns where that pays.
+
+    JAX transposes h·W to dz·Wᵀ, and `columns_back` to (W·dzᵀ)ᵀ.
+    """
+    operands, weights = [a for a, _ in terms], [w for _, w in terms]
+    if not turns(math.prod(operands[0].shape[:-1]), weights):
+        return product("", *terms)
+    if operands[0].ndim == 1 and available() is None:
+        return one_row(operands, weights, [])
+    return reduce(jnp.add, map(columns_back, operands, weights))
+
+
+def columns_back(operand: Array, weight: Array) -> Array:
+    """Gives operand · weight, whose transpose by the operand multiplies by columns."""
+    dtype = checks.cell_dtype(operand.dtype)
+    turned = jax.lax.optimization_barrier(jnp.moveaxis(operand, -1, 0))
+    z = jax.lax.dot_general(turned, flat(weight), (((0,), (0,)), ((), ())), preferred_element_type=dtype)
+    return z.reshape(*z.shape[:-1], *weight.shape[1:])
