@@ -24,7 +24,8 @@ QUICK = {"jvp", "vjp", "vmap_over_examples", "vmap_of_higher"}
 def form(request, monkeypatch):
     """Turns every product, however small; or leaves all as they stand. Tests are small: elsewhere theirs are folded."""
     monkeypatch.setattr(cpu, "turns", lambda rows, weights: request.param == "turned")
-    monkeypatch.setattr(cpu, "folds", lambda rows, weights: False)
+    monkeypatch.setattr(cpu, "folds", lambda *sizes: False)
+    monkeypatch.setattr(cpu, "BRIEF", 0)
     jax.clear_caches()  # compiled programs are not kept by this
     yield
     monkeypatch.undo()
@@ -91,10 +92,10 @@ def test_large_matrices_beside_few_rows_are_turned(batch, hidden, each, forwards
     assert backwards in (None, found[1])
 
 
-def folded(hidden, batch=(4,), backend="fused", *, each=False):
+def folded(hidden, batch=(4,), backend="fused", *, steps=50, each=False):
     """Whether a program multiplies x and h in one product."""
     params = init_params(jax.random.key(0), 4, hidden)
-    xs = jnp.zeros((*batch, 2, 4))
+    xs = jnp.zeros((*batch, steps, 4))
 
     def layer(params, xs):
         return lstm(params, xs, backend=backend)[1]
@@ -106,18 +107,19 @@ def folded(hidden, batch=(4,), backend="fused", *, each=False):
 
 @pytest.mark.parametrize("backend", ["fused", "inplace"])
 @pytest.mark.parametrize(
-    ("batch", "hidden", "each", "expected"),
+    ("hidden", "expected", "options"),
     [
-        ((4,), 64, False, True),
-        ((4,), 128, False, True),
-        ((4,), 256, False, False),  # no small matrices
-        ((), 32, False, True),
-        ((1,), 128, False, False),  # one row
-        ((4,), 64, True, True),  # a batch that vmap makes
+        (64, True, {}),
+        (128, True, {}),
+        (256, False, {}),  # no small matrices
+        (128, False, {"steps": 5}),  # few steps
+        (32, True, {"batch": ()}),
+        (128, False, {"batch": (1,)}),  # one row
+        (64, True, {"each": True}),  # a batch that vmap makes
     ],
 )
-def test_small_matrices_are_folded(batch, hidden, each, expected, backend):
-    assert folded(hidden, batch, backend, each=each) == expected
+def test_small_matrices_are_folded(hidden, expected, options, backend):
+    assert folded(hidden, backend=backend, **options) == expected
 
 
 def test_the_definition_multiplies_as_it_is_written():

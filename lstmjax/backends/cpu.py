@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.backends import every_step
 from lstmjax.backends.linear import SHARED, Axes, Way, available, linear
 from lstmjax.backends.request import Request
 from lstmjax.cell import Product, product
@@ -33,6 +34,10 @@ SMALL = 2**17
 """Numbers in the matrices of a site up to which folding them pays: 128 units and as many inputs."""
 ONE = 2**15
 """The same for one row, which `jax.vmap` may make many."""
+STEP = 2**12
+"""The same for each step that there is, since the matrices are copied once."""
+BRIEF = 512
+"""Rows of all steps together up to which the gradient of a weight is made of columns."""
 
 
 def turns(rows: int, weights: Sequence[Array]) -> bool:
@@ -45,11 +50,11 @@ def turns(rows: int, weights: Sequence[Array]) -> bool:
     return rows <= 64 and 32 * rows <= math.prod(weights[0].shape[1:]) and _numbers(weights) >= LARGE
 
 
-def folds(rows: int, weights: Sequence[Array]) -> bool:
-    """Tells whether a site multiplies several matrices `[N, ...]`, small ones."""
-    if len(weights) < 2 or not _known(rows, weights):
+def folds(steps: int, rows: int, weights: Sequence[Array]) -> bool:
+    """Tells whether a site multiplies several matrices `[N, ...]`, small ones, in so many steps."""
+    if len(weights) < 2 or not _known(rows, weights) or not isinstance(steps, int):
         return False
-    return _numbers(weights) <= (SMALL if rows > 1 else ONE)
+    return _numbers(weights) <= min(SMALL if rows > 1 else ONE, STEP * steps)
 
 
 def _known(rows: int, weights: Sequence[Array]) -> bool:
@@ -79,6 +84,7 @@ def forwards(params: PyTree, asked: Request) -> Product:
         return product
     matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
     large = any(turns(0, [w]) for w in matrices)
+    steps = asked.xs.shape[0]
     turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []
 
     def multiply(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
@@ -88,18 +94,18 @@ def forwards(params: PyTree, asked: Request) -> Product:
             return product(site, *terms, bias=bias)
         left = [turned[k] for k in places if k is not None] if large else []
         single = large and operands[0].ndim == 1 and available() is None
-        z = (one_row if single else rows)(operands, weights, left)
+        z = (one_row if single else rows)(steps, operands, weights, left)
         return reduce(jnp.add, (jnp.broadcast_to(b.astype(z.dtype), z.shape) for b in bias if b is not None), z)
 
     return multiply
 
 
-def forms(params: PyTree, batch: int) -> str | None:
+def forms(params: PyTree, steps: int, batch: int) -> str | None:
     """Says which form a layer's gates take, as far as shapes tell."""
     gates = [w for w in jax.tree.leaves(params) if w.ndim > 2]
     if any(turns(batch, [w]) for w in gates):
         return "matrices on the left, which are large beside the batch"
-    return "small matrices folded into one product" if folds(batch, gates) else None
+    return "small matrices folded into one product" if folds(steps, batch, gates) else None
 
 
 def flat(weight: Array) -> Array:
@@ -107,10 +113,11 @@ def flat(weight: Array) -> Array:
     return weight.reshape(weight.shape[0], -1)
 
 
-def rows(operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
+def rows(steps: int, operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
     """Gives the sum of the products of operands `[..., N]` with weights `[N, ...]`, in the form that pays.
 
     Args:
+        steps: how often.
         operands: what is multiplied.
         weights: by what.
         turned: the weights as `[..., N]`; none if they are small.
@@ -118,7 +125,7 @@ def rows(operands: list[Array], weights: list[Array], turned: list[Array]) -> Ar
     batch = operands[0].shape[:-1]
     if turned and batch not in ((), (1,)) and turns(math.prod(batch), weights):
         return columns(operands, weights, turned)
-    if folds(math.prod(batch), weights):
+    if folds(steps, math.prod(batch), weights):
         operands, weights = [jnp.concatenate(operands, axis=-1)], [jnp.concatenate(weights)]
     return product("", *zip(operands, weights, strict=True))
 
@@ -132,13 +139,13 @@ def columns(operands: list[Array], weights: list[Array], turned: list[Array]) ->
     return z.reshape(*z.shape[:-1], *weights[0].shape[1:])
 
 
-def one_row(operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
+def one_row(steps: int, operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
     """Gives what `rows` gives of operands `[N]`; it and its transpose take what `jax.vmap` makes of them as a batch."""
     count, own = len(weights), weights[0].ndim - 1
     dtypes = [a.dtype for a in operands]
 
     def there(given: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        return [rows(list(vector), list(given[:count]), list(given[count:]))]
+        return [rows(steps, list(vector), list(given[:count]), list(given[count:]))]
 
     def plain(given: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
         return [product("", *zip(vector, given[:count], strict=True))]
@@ -170,7 +177,7 @@ def backwards(*terms: tuple[Array, Array]) -> Array:
     if not turns(math.prod(operands[0].shape[:-1]), weights):
         return product("", *terms)
     if operands[0].ndim == 1 and available() is None:
-        return one_row(operands, weights, [])
+        return one_row(0, operands, weights, [])
     return reduce(jnp.add, map(columns_back, operands, weights))
 
 
@@ -180,3 +187,12 @@ def columns_back(operand: Array, weight: Array) -> Array:
     turned = jax.lax.optimization_barrier(jnp.moveaxis(operand, -1, 0))
     z = jax.lax.dot_general(turned, flat(weight), (((0,), (0,)), ((), ())), preferred_element_type=dtype)
     return z.reshape(*z.shape[:-1], *weight.shape[1:])
+
+
+def by_tangent_weight(operands: Array, weight: Array) -> Array:
+    """Gives the product for all steps at once that is to be differentiated by the weight; few rows lie as columns."""
+    rows = math.prod(operands.shape[:-1])
+    if operands.ndim < 3 or not isinstance(rows, int) or rows > BRIEF:
+        return every_step.by_tangent_weight(operands, weight)
+    z = columns_back(operands.reshape(rows, -1), weight)
+    return z.reshape(*operands.shape[:-1], *weight.shape[1:])

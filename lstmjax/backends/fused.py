@@ -99,7 +99,8 @@ def refuses(request: Request) -> str | None:
 
 def forms(request: Request) -> str | None:
     """Says how the step multiplies, where it is not as it stands."""
-    return cpu.forms(request.params, math.prod(request.xs.shape[1:-1])) if cpu.on_cpu(request) else None
+    steps, *batch, _ = request.xs.shape
+    return cpu.forms(request.params, steps, math.prod(batch)) if cpu.on_cpu(request) else None
 
 
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
@@ -214,7 +215,7 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
     first, of_state, of_x = places(given)
     watched = plan(step, given)
     state, ys, saved = save(step, asked, watched.sites, given)
-    es = ahead(watched, given, saved, {k: moves.get(k) for k in range(of_x + 1)}, of_x)
+    es = ahead(watched, given, saved, {k: moves.get(k) for k in range(of_x + 1)}, of_x, asked)
 
     carried = [k for k in of_state if differentiable(values[k])]
     start = [moves.get(k, jnp.zeros_like(values[k])) for k in carried]
@@ -252,17 +253,19 @@ def places(given: Given) -> tuple[int, range, int]:
 
 
 def ahead(
-    watched: Plan, given: Given, saved: Saved, moves: dict[int, Array | None], of_x: int
+    watched: Plan, given: Given, saved: Saved, moves: dict[int, Array | None], of_x: int, asked: Request
 ) -> tuple[Array | None, ...]:
     """Gives the part of each site's tangent that waits for no step, [T, ..., G, H], or None if there is none."""
     params, states = jax.tree.leaves(given.params), jax.tree.leaves(saved.states)
+
+    by_weight = cpu.by_tangent_weight if cpu.on_cpu(asked) else by_tangent_weight
 
     def of(site: Site, z: Array, made: Iterator[Array]) -> Array | None:
         parts = []
         for source, k in zip(site.operands, site.weights, strict=True):
             operand = given.xs if source == "x" else next(made) if source is None else states[int(source)]
             moved, pushed = moves[k], moves[of_x] if source == "x" else None
-            parts += [] if moved is None else [by_tangent_weight(operand, moved)]
+            parts += [] if moved is None else [by_weight(operand, moved)]
             parts += [] if pushed is None else [of_tangent_input(pushed, params[k])]
         parts = [part.astype(z.dtype) for part in parts]
         biases = [b for b in map(moves.get, site.biases) if b is not None]
