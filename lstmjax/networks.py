@@ -20,7 +20,7 @@ from lstmjax.init import init_stacked
 from lstmjax.layer import cast, lstm
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, drop, stacked
-from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.types import Array, LSTMParams, PyTree, exported
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class NetworkParams(NamedTuple):
 
     layers: Layers
     head: Dense
+
+
+exported(Dense, NetworkParams)
 
 
 def init_network(

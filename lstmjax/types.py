@@ -7,6 +7,7 @@ written `...`; there may be none, one or many.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -129,3 +130,13 @@ class Bidirectional(NamedTuple):
 
     forward: Any
     reverse: Any
+
+
+def exported(*trees: type) -> None:
+    """Makes named tuples known to `jax.export`, so that what takes or gives them can be written to files."""
+    for tree in trees:
+        with suppress(ValueError):  # a module that is loaded anew: the name stands for its first class
+            jax.export.register_namedtuple_serialization(tree, serialized_name=f"lstmjax.{tree.__name__}")
+
+
+exported(GateParams, Norms, LSTMParams, Step, Bidirectional)
