@@ -239,6 +239,22 @@ def test_the_command_measures_writes_and_reads(tmp_path, capsys):
     assert "a.json" in shown.splitlines()[-3]
 
 
+def test_a_backend_of_ours_that_differs_fails(tmp_path, capsys):
+    file, wrong = tmp_path / "a.json", tmp_path / "b.json"
+    words = ["--sizes", "1,2,1,2", "--competitors", "lstmjax fused", "--modes", "forward", "--rounds", "1"]
+    assert main(["bench", *words, "--json", str(file)]) == 0
+    tree = json.loads(file.read_text())
+    row = next(row for row in tree["comparisons"][0]["rows"] if row["name"] == "lstmjax fused")
+    row |= {"wrong": True, "seconds": [], "why": "ys by 1e9 eps"}
+    wrong.write_text(json.dumps(tree))
+    assert main(["bench", "--read", str(wrong)]) == 1
+    out, error = capsys.readouterr()
+    assert "DIFFERS: ys by 1e9 eps" in out
+    assert error.splitlines()[-1] == (
+        "lstmjax: lstmjax fused computes something else than lax.scan, see DIFFERS above; please report it"
+    )
+
+
 def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
     row = growth.LETTERS["T"]._replace(quick=(2, 4), base=replace(TINY, name="T"))
     monkeypatch.setattr(growth, "LETTERS", {"T": row})

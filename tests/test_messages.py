@@ -97,6 +97,12 @@ MESSAGES = {
         "w_x has shape (2, 16) and w_h (4, 4, 4), expected [I, G, H] and [P, G, H] with the gates on an axis of their "
         "own. from_concatenated reads the textbook form [4H, I + H].",
     ),
+    "no-inputs": (
+        lambda: lstm(LSTMParams(zeros(0, 4, H), zeros(H, 4, H)), zeros(B, T, 0)),
+        ValueError,
+        "w_x has shape (0, 4, 4), expected [I, G, H] with I and H at least 1. A layer without inputs is one of a "
+        "single feature that is 0.",
+    ),
     "gate-blocks": (
         lambda: lstm(LSTMParams(zeros(I, 3, H), zeros(H, 3, H)), XS),
         ValueError,

@@ -9,8 +9,8 @@ from typing import Any
 
 from lstmjax.bench import growth as over
 from lstmjax.bench import show
-from lstmjax.bench.competitors import find_competitors
-from lstmjax.bench.points import MODES, POINTS, BenchError, find_points
+from lstmjax.bench.competitors import OURS, find_competitors
+from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, find_points
 from lstmjax.bench.results import Results, read_json, write_json
 from lstmjax.bench.run import measure
 
@@ -50,6 +50,7 @@ def bench(
 
     Raises:
         BenchError: what is asked for is not there, or does not fit.
+        Differs: one of our backends was not timed because it computes something else; raised after the last line.
     """
     for name, path in (("json", json), ("plot", plot)):
         _check_out(name, path)
@@ -74,6 +75,10 @@ def bench(
     if len(found) > 1:
         yield from show.compared(found, [path.name for path in read])
     yield from _write(found, json, plot)
+    rows = (row for results in found for one in results.comparisons for row in one.rows)
+    wrong = sorted({row.name for row in rows if row.kind == OURS and row.wrong})
+    if wrong:
+        raise Differs(f"{', '.join(wrong)} computes something else than lax.scan, see DIFFERS above; please report it")
 
 
 def _write(found: Sequence[Results], json: Path | None, plot: Path | None) -> Iterator[str]:

@@ -21,6 +21,10 @@ class BenchError(UserError):
     """What cannot be measured as asked."""
 
 
+class Differs(UserError):
+    """A backend of ours computes something else than the definition."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One row: the sizes of a network and of its inputs."""
