@@ -4,7 +4,7 @@ Two forms that XLA runs quicker, the same numbers up to rounding:
 
 Columns. With large matrices the weights stand on the left: its products on CPUs run the faster the more rows the left
 side has. With 512 units and more, z = (Wᵀ·hᵀ)ᵀ takes 0.3 to 0.9 of the time of h·W (`benchmarks/columns.py`). The
-compiler would make h·W of it again; a barrier keeps it.
+compiler would make h·W of it again; a barrier keeps it. The gradient of a weight over a brief run is taken likewise.
 
 Folded. With small ones each product costs more to begin than to compute. One [x, h]·[W_x; W_h] takes the place of
 x·W_x + h·W_h (`benchmarks/folded.py`).
@@ -25,8 +25,6 @@ from lstmjax.backends.linear import SHARED, Axes, Way, available, linear
 from lstmjax.backends.request import Request
 from lstmjax.cell import Product, product
 from lstmjax.types import Array, PyTree
-
-Terms = tuple[tuple[Array, Array], ...]
 
 LARGE = 2**20
 """Numbers in the matrices of a site from which turning them pays: 512 units."""
@@ -72,7 +70,7 @@ def _alike(operands: Sequence[Array], weights: Sequence[Array]) -> bool:
 
 def on_cpu(asked: Request) -> bool:
     """Tells whether products may be rearranged: on CPUs, and where no axis is sharded explicitly."""
-    return asked.platform == "cpu" and not jax.sharding.get_abstract_mesh().explicit_axes
+    return asked.platform == "cpu" and not every_step.apart()
 
 
 def forwards(params: PyTree, asked: Request) -> Product:

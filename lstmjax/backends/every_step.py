@@ -54,16 +54,16 @@ def of_tangent_input(operands: Array, weight: Array) -> Array:
 
 def _plain(operands: Array) -> bool:
     """Tells whether JAX's own rules do: there is a batch in the layer already, or there is nothing else to go by."""
-    return operands.ndim > 2 or available() is not None or _apart()
+    return operands.ndim > 2 or available() is not None or apart()
 
 
-def _apart() -> bool:
+def apart() -> bool:
     """Tells whether axes may be sharded explicitly, which cannot be merged then."""
     return bool(jax.sharding.get_abstract_mesh().explicit_axes)
 
 
 def _product(operands: Array, weight: Array) -> Array:
-    if _apart():
+    if apart():
         return product("", (operands, weight))
     z = product("", (operands.reshape(-1, operands.shape[-1]), weight))
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])
