@@ -192,5 +192,5 @@ def by_tangent_weight(operands: Array, weight: Array) -> Array:
     rows = math.prod(operands.shape[:-1])
     if operands.ndim < 3 or not isinstance(rows, int) or rows > BRIEF:
         return every_step.by_tangent_weight(operands, weight)
-    z = columns_back(operands.reshape(rows, -1), weight)
+    z = columns_back(operands.reshape(rows, operands.shape[-1]), weight)
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])
