@@ -32,6 +32,12 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
+BOTH = {
+    "backends", "cell", "cells", "checkpoint", "cpu_products", "debugging", "exported", "fused", "gradients", "init",
+    "layer", "linear", "linen", "long", "nnx", "sharding", "stack", "structure", "trace", "truncated", "wrappers",
+}  # fmt: skip
+"""The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -42,6 +48,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     prefer(config.getoption("--backend"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are chosen by
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") not in BOTH:
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture

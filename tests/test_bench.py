@@ -282,6 +282,7 @@ def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
         (["--plot", "a.gif"], "--plot is a.gif; expected a name that ends in .png or .svg or .pdf"),
         (["--json", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
         (["--read", "nowhere.json"], "nowhere.json: no such file"),
+        (["--read", "."], ".: is a directory"),
         (["--read", "other.json"], "other.json: holds no results of lstmjax bench; write them by lstmjax bench --json"),
     ],
 )

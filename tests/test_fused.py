@@ -173,3 +173,40 @@ def test_axes_that_are_sharded_explicitly_are_not_merged(hidden):
         expected = slopes("scan", False)
         for mapped in (False, True):
             assert_close(slopes("fused", mapped), expected, gradient=True)
+
+
+@pytest.mark.parametrize("hidden", [4, 512])
+def test_no_examples_have_no_gradient(hidden):
+    """A batch of none, and a vmap over none."""
+    params, xs = init_params(jax.random.key(0), 3, hidden, dtype=jnp.float64), jnp.ones((0, 2, 3))
+
+    def layer(params, xs):
+        return lstm(params, xs, backend="fused")[1]
+
+    for f in (layer, jax.vmap(layer, (None, 0))):
+        of_params, of_xs = jax.grad(lambda params, xs, f=f: f(params, xs).sum(), (0, 1))(params, xs)
+        assert of_xs.shape == xs.shape
+        assert not any(leaf.any() for leaf in jax.tree.leaves(of_params))
+
+
+def test_a_step_may_multiply_by_a_vector():
+    rng = np.random.default_rng(0)
+    shapes = {"u": (3, 4), "w": (4, 4), "v": (3,)}
+    params = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
+
+    def step(params, state, x, *, product=product):
+        (h,) = state
+        scale = product("v", (x, params["v"]))
+        h = jnp.tanh(product("u", (x, params["u"]), (h, params["w"])) * scale[..., None])
+        return (h,), h
+
+    def layer(backend, params, xs):
+        return lstm(params, xs, (jnp.zeros((*xs.shape[:-2], 4)),), step=step, backend=backend)[1]
+
+    xs = jnp.asarray(rng.normal(size=(2, 5, 3)))
+    for f in (layer, lambda backend, *a: jax.vmap(lambda p, x: layer(backend, p, x), (None, 0))(*a)):
+        found, expected = (
+            jax.grad(lambda p, x, f=f, name=name: (f(name, p, x) ** 2).sum(), (0, 1))(params, xs)
+            for name in ("fused", "scan")
+        )
+        assert_close(found, expected, gradient=True)

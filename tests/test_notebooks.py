@@ -15,6 +15,7 @@ SHORT = {  # what is put behind the cell of parameters
     "replica": "STEPS = 3",
     "gates": "ORDER_STEPS, TEXT_STEPS = 2, 2",
 }
+LONG = ("gates", "gradients", "variants")  # minutes of compiling
 NEEDS = {"replica": ("torch", "keras")}
 PICTURE = 60_000  # bytes
 
@@ -53,8 +54,7 @@ def test_every_notebook_has_a_source():
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
 
 
-@pytest.mark.pages
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in NAMES])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook's own client
 def test_it_runs(name):
     run(name, SHORT.get(name))

@@ -11,7 +11,7 @@ from lstmjax import Bidirectional, init_network, init_params
 from lstmjax.inside import trace
 from lstmjax.report import report
 
-pytestmark = [pytest.mark.pages, pytest.mark.usefixtures("promotion")]
+pytestmark = pytest.mark.usefixtures("promotion")
 
 QUESTION = f"who <i>won</i>{' in the end' * 20}"  # a name as long as a label may be
 NASTY = ["</script><script>window.hit = 1</script>", "<img src=x onerror='window.hit = 2'>", "a \"b\" & 'c' `${d}`"]

@@ -139,7 +139,7 @@ def columns(operands: list[Array], weights: list[Array], turned: list[Array]) ->
 
 def one_row(steps: int, operands: list[Array], weights: list[Array], turned: list[Array]) -> Array:
     """Gives what `rows` gives of operands `[N]`; it and its transpose take what `jax.vmap` makes of them as a batch."""
-    count, own = len(weights), weights[0].ndim - 1
+    count, own = len(weights), weights[0].shape[1:]
     dtypes = [a.dtype for a in operands]
 
     def there(given: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
@@ -149,8 +149,8 @@ def one_row(steps: int, operands: list[Array], weights: list[Array], turned: lis
         return [product("", *zip(vector, given[:count], strict=True))]
 
     def back(given: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        batch = cotangents[0].shape[:-own]
-        slopes = cotangents[0].reshape(*batch, -1)
+        batch = cotangents[0].shape[: cotangents[0].ndim - len(own)]
+        slopes = cotangents[0].reshape(*batch, math.prod(own))
         moved = [_back(slopes, weight) for weight in given[:count]]
         return [a.astype(dtype) for a, dtype in zip(moved, dtypes, strict=True)]
 

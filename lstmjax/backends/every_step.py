@@ -7,6 +7,7 @@ without batch axes the product is a linear map that takes the mapped axis among 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -27,7 +28,7 @@ def by_tangent_weight(operands: Array, weight: Array) -> Array:
 
     def back(operands: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
         rows = operands[0].reshape(-1, shape[0])
-        slopes = cotangents[0].reshape(rows.shape[0], -1)
+        slopes = cotangents[0].reshape(rows.shape[0], math.prod(shape[1:]))
         moved = jax.lax.dot_general(rows, slopes, (((0,), (0,)), ((), ())), preferred_element_type=slopes.dtype)
         return [moved.reshape(shape).astype(dtype)]
 
@@ -38,16 +39,16 @@ def of_tangent_input(operands: Array, weight: Array) -> Array:
     """Gives the product, which is to be differentiated by the operands."""
     if _plain(operands):
         return _product(operands, weight)
-    dtype, own = operands.dtype, weight.ndim - 1
+    dtype, size, own = operands.dtype, weight.shape[0], weight.ndim - 1
 
     def there(weights: Sequence[Array], operands: Sequence[Array]) -> list[Array]:
         return [_product(*operands, *weights)]
 
     def back(weights: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        (slopes,), flat = cotangents, weights[0].reshape(weights[0].shape[0], -1)
+        (slopes,), flat = cotangents, weights[0].reshape(size, -1)
         rows = slopes.reshape(-1, flat.shape[1])
         moved = jax.lax.dot_general(rows, flat, (((1,), (1,)), ((), ())), preferred_element_type=rows.dtype)
-        return [moved.reshape(*slopes.shape[:-own], -1).astype(dtype)]
+        return [moved.reshape(*slopes.shape[: slopes.ndim - own], size).astype(dtype)]
 
     return linear(Way(there, there), Way(back, back), [weight], [operands], Axes((SHARED,), (1,), (1,)))[0]
 

@@ -73,6 +73,8 @@ def read_json(path: Path) -> Results:
         return Results(Machine(**tree.pop("machine")), comparisons, **tree)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file") from None
+    except OSError as error:
+        raise BenchError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise BenchError(
             f"{path}: holds no results of lstmjax bench; write them by lstmjax bench --json FILE"
