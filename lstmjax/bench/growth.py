@@ -106,7 +106,7 @@ def lines(results: Results) -> Iterator[str]:
         yield f"{letter:>8}" + "".join(f"{name:>36}" for name in found)
         sizes = sorted({int(size) for pairs in found.values() for size in pairs[0]})
         for size in sizes:
-            yield f"{size:>8}" + "".join(f"{_cell(size, *pairs):>36}" for pairs in found.values())
+            yield f"{size:>8}" + "".join(f"{_cell(size, *pairs):>36}" for pairs in found.values()).rstrip()
         verdicts = ((one.point.name, judge(one, AUTO)) for one in results.comparisons if one.mode == mode)
         best = [f"{name} {v.best.name}" for name, v in verdicts if v is not None and v.best is not None]
         yield f"{BEST}: {', '.join(best) or 'none'}"
