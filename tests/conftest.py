@@ -33,8 +33,8 @@ import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
 BOTH = {
-    "backends", "cell", "cells", "checkpoint", "cpu_products", "debugging", "exported", "fused", "gradients", "init",
-    "layer", "linear", "linen", "long", "nnx", "sharding", "stack", "structure", "trace", "truncated", "wrappers",
+    "backends", "cell", "cells", "checkpoint", "cpu_products", "debugging", "exported", "fused", "gradients", "layer",
+    "linear", "nnx", "sharding", "stack", "structure", "wrappers",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
 

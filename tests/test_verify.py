@@ -105,7 +105,9 @@ def row_of(words):
     return rows[0]
 
 
-@pytest.mark.parametrize("words", FAULTS)
+@pytest.mark.parametrize(
+    "words", [pytest.param(w, marks=pytest.mark.slow if k % 3 else ()) for k, w in enumerate(FAULTS)]
+)
 def test_a_planted_fault_is_named_with_layer_step_and_gate(words):
     params, theirs, (step, gate), options = FAULTS[words]
     verdict = verify(theirs(), XS, params=params, **options)
