@@ -127,7 +127,7 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
             "gates on an axis of their own. from_concatenated reads the textbook form [4H, I + H]."
         )
     inputs, gates, hidden = params.w_x.shape
-    if 0 in params.w_x.shape:
+    if 0 in (inputs, hidden):
         raise ValueError(
             f"w_x has shape {params.w_x.shape}, expected [I, G, H] with I and H at least 1. "
             "A layer without inputs is one of a single feature that is 0."

@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + 13  # as SIGPIPE would have it
     except UserError as error:
         print(f"lstmjax: {error}", file=sys.stderr)
-        return 1 if type(error).__name__ in ("Diverged", "Differs") else 2
+        return error.code
     except OSError as error:
         print(f"lstmjax: {error}", file=sys.stderr)
         return 1

@@ -3,3 +3,6 @@
 
 class UserError(ValueError):
     """What a user can put right; the command line prints its message and nothing else."""
+
+    code = 2
+    """What the command line exits with: 2 asked wrongly, 1 failed."""

@@ -17,7 +17,9 @@ FEW = (
     "nfg, two batch axes, time first",
     "cifg, checkpoint",
 )
-QUICK = {"jvp", "vjp", "vmap_over_examples", "vmap_of_higher"}
+QUICK = {
+    "jvp", "vjp", "vmap_over_examples", "vmap_over_parameters", "vmap_of_higher", "hessian", "shard_map_of_vmap"
+}  # fmt: skip
 
 
 @pytest.fixture(params=["turned", "as they stand"])
@@ -133,6 +135,8 @@ def test_explained():
     )
     assert small == f"{plain}; small matrices folded into one product"
     assert large == f"{plain}; matrices on the left, which are large beside the batch"
+    inplace = explain_backend(init_params(jax.random.key(0), 4, 64), xs, backend="inplace").verdicts[0].reason
+    assert inplace.endswith("; small matrices folded into one product")
 
 
 def test_a_large_layer_gives_what_the_definition_gives():

@@ -15,7 +15,7 @@ from lstmjax import Bidirectional, lstm, oracle
 pytestmark = pytest.mark.usefixtures("x64")
 
 # Each example compiles a program of its own, hence few of them; what they are is fixed (derandomize).
-few = settings(max_examples=5, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 sizes = st.integers(1, 4)
 
 

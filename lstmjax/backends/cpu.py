@@ -83,7 +83,7 @@ def forwards(params: PyTree, asked: Request) -> Product:
     matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
     large = any(turns(0, [w]) for w in matrices)
     steps = asked.xs.shape[0]
-    turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []
+    turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []  # unused ones vanish
 
     def multiply(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
         operands, weights = [a for a, _ in terms], [w for _, w in terms]
@@ -98,9 +98,12 @@ def forwards(params: PyTree, asked: Request) -> Product:
     return multiply
 
 
-def forms(params: PyTree, steps: int, batch: int) -> str | None:
-    """Says which form a layer's gates take, as far as shapes tell."""
-    gates = [w for w in jax.tree.leaves(params) if w.ndim > 2]
+def forms(asked: Request) -> str | None:
+    """Says which form a layer's gates take, as far as shapes tell; None: as they stand."""
+    if not on_cpu(asked):
+        return None
+    steps, batch = asked.xs.shape[0], math.prod(asked.xs.shape[1:-1])
+    gates = [w for w in jax.tree.leaves(asked.params) if w.ndim > 2]
     if any(turns(batch, [w]) for w in gates):
         return "matrices on the left, which are large beside the batch"
     return "small matrices folded into one product" if folds(steps, batch, gates) else None
@@ -189,8 +192,8 @@ def columns_back(operand: Array, weight: Array) -> Array:
 
 def by_tangent_weight(operands: Array, weight: Array) -> Array:
     """Gives the product for all steps at once that is to be differentiated by the weight; few rows lie as columns."""
-    rows = math.prod(operands.shape[:-1])
-    if operands.ndim < 3 or not isinstance(rows, int) or rows > BRIEF:
+    count = math.prod(operands.shape[:-1])
+    if operands.ndim < 3 or not isinstance(count, int) or count > BRIEF:
         return every_step.by_tangent_weight(operands, weight)
-    z = columns_back(operands.reshape(rows, operands.shape[-1]), weight)
+    z = columns_back(operands.reshape(count, operands.shape[-1]), weight)
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])

@@ -13,7 +13,6 @@ Products are seen through the step's `product` hook. What a step multiplies by i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -95,12 +94,6 @@ def refuses(request: Request) -> str | None:
         f"it moves products out of the scan, but the step {name} does not name the keyword product. Multiply by it as "
         "cell_step does, or pass backend='scan'."
     )
-
-
-def forms(request: Request) -> str | None:
-    """Says how the step multiplies, where it is not as it stands."""
-    steps, *batch, _ = request.xs.shape
-    return cpu.forms(request.params, steps, math.prod(batch)) if cpu.on_cpu(request) else None
 
 
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
@@ -257,7 +250,6 @@ def ahead(
 ) -> tuple[Array | None, ...]:
     """Gives the part of each site's tangent that waits for no step, [T, ..., G, H], or None if there is none."""
     params, states = jax.tree.leaves(given.params), jax.tree.leaves(saved.states)
-
     by_weight = cpu.by_tangent_weight if cpu.on_cpu(asked) else by_tangent_weight
 
     def of(site: Site, z: Array, made: Iterator[Array]) -> Array | None:

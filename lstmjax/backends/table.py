@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax import checks
-from lstmjax.backends import cudnn, fused, inplace, scan
+from lstmjax.backends import cpu, cudnn, fused, inplace, scan
 from lstmjax.backends.request import Backend, Chooser, Request, nothing
 
 BACKENDS = MappingProxyType(
@@ -18,7 +18,7 @@ BACKENDS = MappingProxyType(
                 fused.run,
                 fused.refuses,
                 "saves z and the state; weight gradients after the backward scan",
-                fused.forms,
+                cpu.forms,
             ),
             Backend(
                 "cudnn",
@@ -27,7 +27,13 @@ BACKENDS = MappingProxyType(
                 "cuDNN's LSTM, forward and backward, on NVIDIA GPUs in float32",
                 declines=cudnn.declines,
             ),
-            Backend("inplace", inplace.run, inplace.refuses, "outputs written where they belong; for looking at many"),
+            Backend(
+                "inplace",
+                inplace.run,
+                inplace.refuses,
+                "outputs written where they belong; for looking at many",
+                cpu.forms,
+            ),
         )
     }
 )

@@ -24,6 +24,8 @@ class BenchError(UserError):
 class Differs(UserError):
     """A backend of ours computes something else than the definition."""
 
+    code = 1
+
 
 @dataclass(frozen=True)
 class Point:

@@ -58,7 +58,7 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
         _check_sequence(path, name, rows, first, labels)
 
     lengths = np.array([len(rows) for rows in sequences.values()], np.int32)
-    x = np.zeros((len(sequences), lengths.max(), len(features)), np.float32)
+    x = np.zeros((len(sequences), np.max(lengths), len(features)), np.float32)
     for n, rows in enumerate(sequences.values()):
         x[n, : len(rows)] = _numbers(path, features, rows)
     y = np.array([rows[0].label for rows in sequences.values()]) if labels else None

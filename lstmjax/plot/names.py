@@ -127,7 +127,7 @@ def numbers(array: Any) -> str:
     finite = value[np.isfinite(value)]
     said = []
     if finite.size:
-        said.append(f"{finite.min():.3g} to {finite.max():.3g}, mean {finite.mean():.3g} ± {finite.std():.2g}")
+        said.append(f"{np.min(finite):.3g} to {np.max(finite):.3g}, mean {finite.mean():.3g} ± {finite.std():.2g}")
     if finite.size < value.size:
         said.append(f"{value.size - finite.size:,} not finite")
     return ("magnitudes " if complex_ else "") + ", ".join(said)

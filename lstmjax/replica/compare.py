@@ -44,7 +44,7 @@ def compare(a: Any, b: Any) -> Difference:
     apart = np.where(finite, np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)), np.inf)
     size = np.abs(np.where(finite, b, 0))
     _, exponent = np.frexp(np.maximum(size, float(kind.smallest_normal)))
-    at = tuple(int(n) for n in np.unravel_index(apart.argmax(), apart.shape))
+    at = tuple(int(n) for n in np.unravel_index(np.argmax(apart), apart.shape))
     absolute, largest = float(apart.max()), float(size.max())
     relative = absolute / largest if largest else (np.inf if absolute else 0.0)
     with np.errstate(over="ignore"):

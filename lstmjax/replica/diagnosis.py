@@ -154,12 +154,12 @@ def _place(layer: int | None, ours: Arrays, theirs: Arrays, limits: Mapping[str,
     pair = isinstance(own[0], Bidirectional) if own else False
     for direction in ("forward", "reverse") if pair else (None,):
         beyond = {name: _half(_beyond(ours[name], theirs[name], limits[name]), direction) for name in ours}
-        steps = np.logical_or.reduce([b.any(-1) for b in beyond.values()])  # [B, T]
+        steps = np.any([b.any(-1) for b in beyond.values()], axis=0)  # [B, T]
         if not steps.any():
             continue
         t = np.arange(steps.shape[1])
         when = np.where(t < longest[:, None], longest[:, None] - 1 - t, t) if direction == "reverse" else t + 0 * steps
-        at = np.unravel_index(np.where(steps, when, steps.size).argmin(), steps.shape)
+        at = np.unravel_index(np.argmin(np.where(steps, when, steps.size)), steps.shape)
         name = next(name for name in ORDER if name in beyond and beyond[name][at].any())
         step = None if steps.shape[1] < span.side.xs.shape[1] else int(at[1])
         found = Place(layer, direction, int(at[0]), step, 0, name, 0.0, 0.0)

@@ -18,7 +18,7 @@ def choose(kinds: np.ndarray, losses: np.ndarray, count: int, *, known: bool) ->
     >>> choose(np.array([0, 0, 0, 1, 2]), np.array([0.1, 0.2, 0.9, 0.1, 0.1]), 4, known=True)
     {0: '', 3: '', 4: '', 2: 'the largest loss'}
     """
-    worst = int(losses.argmax())
+    worst = int(np.argmax(losses))
     seen: dict[int, int] = {}
     turns = []  # how many of the same kind came before
     for kind in kinds.tolist():

@@ -43,7 +43,7 @@ def _class(said: Said) -> tuple[str, bool | None]:
             return f"{len(set(best.tolist()))} classes over {len(best)} steps", None
         right = int((best == said.label).sum())
         return f"{right} of {len(best)} steps right", True if right == len(best) else None
-    chance = f"{said.names[best]} ({100 * said.outputs[best]:.1f}%)"
+    chance = f"{said.names[int(best)]} ({100 * said.outputs[best]:.1f}%)"
     if said.label is None or best == said.label:
         return chance, None if said.label is None else True
     return f"{chance}, label {said.names[int(said.label)]}", False

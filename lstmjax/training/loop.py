@@ -82,6 +82,8 @@ class Interrupted(Exception):
 class Diverged(UserError):
     """The loss is no number any more."""
 
+    code = 1
+
 
 def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = False) -> Result:
     """Gives the network that a configuration describes, trained, with what it is worth.
