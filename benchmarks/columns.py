@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.backends.cpu import columns, columns_back, flat, turns
+from lstmjax.backends.cpu import columns, columns_back, flat, turns, turns_back
 from lstmjax.bench import take_turns
 from lstmjax.cell import product
 
-UNITS, BATCHES = (256, 512, 1024, 2048), (2, 4, 8, 16, 32, 64, 128, 256)
+UNITS, BATCHES = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def forwards(multiply, h, w):
@@ -65,8 +65,11 @@ def main() -> None:
             programs = {name: jax.jit(f).lower(h, w).compile() for name, f in programs.items()}
             calls = {name: lambda run=run, h=h, w=w: jax.block_until_ready(run(h, w)) for name, run in programs.items()}
             found = take_turns(calls, seconds=1.5)
-            ratios = [np.median(found[way, "stands"] / found[way, "turned"]) for way in ("forwards", "backwards")]
-            cells.append("/".join(f"{ratio:.2f}" for ratio in ratios) + ("*" if turns(batch, [w]) else " "))
+            cell = []
+            for way, taken in (("forwards", turns), ("backwards", turns_back)):
+                ratio = np.median(found[way, "stands"] / found[way, "turned"])
+                cell.append(f"{ratio:.2f}" + ("*" if taken(batch, [w]) else " "))
+            cells.append("/".join(cell))
         print(f"H {units:<10}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
 

@@ -25,7 +25,8 @@ QUICK = {
 @pytest.fixture(params=["turned", "as they stand"])
 def form(request, monkeypatch):
     """Turns every product, however small; or leaves all as they stand. Tests are small: elsewhere theirs are folded."""
-    monkeypatch.setattr(cpu, "turns", lambda rows, weights: request.param == "turned")
+    for way in ("turns", "turns_back"):
+        monkeypatch.setattr(cpu, way, lambda rows, weights: request.param == "turned")
     monkeypatch.setattr(cpu, "folds", lambda *sizes: False)
     monkeypatch.setattr(cpu, "BRIEF", 0)
     jax.clear_caches()  # compiled programs are not kept by this
@@ -84,8 +85,13 @@ def turned(batch, hidden, *, each=False):
         ((4,), 512, True, True, True),  # a batch that vmap makes
         ((1,), 512, False, False, True),  # one row
         ((), 512, False, False, None),
-        ((4,), 256, False, False, False),  # small matrices
-        ((65,), 512, False, False, False),  # many rows
+        ((4,), 256, False, False, True),  # smaller matrices
+        ((16,), 256, True, False, True),
+        ((4,), 64, False, False, False),  # small ones
+        ((17,), 256, False, False, False),  # many rows
+        ((65,), 512, False, False, False),
+        ((128,), 1024, False, False, True),
+        ((129,), 1024, False, False, False),
     ],
 )
 def test_large_matrices_beside_few_rows_are_turned(batch, hidden, each, forwards, backwards):
@@ -135,6 +141,8 @@ def test_explained():
     )
     assert small == f"{plain}; small matrices folded into one product"
     assert large == f"{plain}; matrices on the left, which are large beside the batch"
+    derived = explain_backend(init_params(jax.random.key(0), 4, 256), xs, mode="training").verdicts[0].reason
+    assert derived == f"{plain}; matrices on the left in the derivative"
     inplace = explain_backend(init_params(jax.random.key(0), 4, 64), xs, backend="inplace").verdicts[0].reason
     assert inplace.endswith("; small matrices folded into one product")
 

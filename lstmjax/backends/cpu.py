@@ -3,8 +3,9 @@
 Two forms that XLA runs quicker, the same numbers up to rounding:
 
 Columns. With large matrices the weights stand on the left: its products on CPUs run the faster the more rows the left
-side has. With 512 units and more, z = (Wᵀ·hᵀ)ᵀ takes 0.3 to 0.9 of the time of h·W (`benchmarks/columns.py`). The
-compiler would make h·W of it again; a barrier keeps it. The gradient of a weight over a brief run is taken likewise.
+side has. With 512 units and more, z = (Wᵀ·hᵀ)ᵀ takes 0.3 to 0.9 of the time of h·W, and dh = (W·dzᵀ)ᵀ pays from 128
+units on (`benchmarks/columns.py`). The compiler would make h·W of it again; a barrier keeps it. The gradient of a
+weight over a brief run is taken likewise.
 
 Folded. With small ones each product costs more to begin than to compute. One [x, h]·[W_x; W_h] takes the place of
 x·W_x + h·W_h (`benchmarks/folded.py`).
@@ -27,7 +28,9 @@ from lstmjax.cell import Product, product
 from lstmjax.types import Array, PyTree
 
 LARGE = 2**20
-"""Numbers in the matrices of a site from which turning them pays: 512 units."""
+"""Numbers in the matrices of a site from which turning them pays forwards: 512 units, and up to 64 rows."""
+EACH = 2**14
+"""The same backwards for each row: 16 of them with 256 units; up to 128 rows."""
 SMALL = 2**17
 """Numbers in the matrices of a site up to which folding them pays: 128 units and as many inputs."""
 ONE = 2**15
@@ -36,6 +39,8 @@ STEP = 2**12
 """The same for each step that there is, since the matrices are copied once."""
 BRIEF = 512
 """Rows of all steps together up to which the gradient of a weight is made of columns."""
+HUGE = 2**22 if jax.__version_info__ < (0, 11) else None
+"""Numbers in a weight from which its gradient is, however many the rows: 1,024 units, on JAX 0.10 alone."""
 
 
 def turns(rows: int, weights: Sequence[Array]) -> bool:
@@ -46,6 +51,11 @@ def turns(rows: int, weights: Sequence[Array]) -> bool:
     if not _known(rows, weights):
         return False
     return rows <= 64 and 32 * rows <= math.prod(weights[0].shape[1:]) and _numbers(weights) >= LARGE
+
+
+def turns_back(rows: int, weights: Sequence[Array]) -> bool:
+    """Tells whether it pays to turn the matrices of a site `[N, ...]` in the step backwards."""
+    return _known(rows, weights) and rows <= min(128, _numbers(weights) // EACH)
 
 
 def folds(steps: int, rows: int, weights: Sequence[Array]) -> bool:
@@ -104,9 +114,14 @@ def forms(asked: Request) -> str | None:
         return None
     steps, batch = asked.xs.shape[0], math.prod(asked.xs.shape[1:-1])
     gates = [w for w in jax.tree.leaves(asked.params) if w.ndim > 2]
+    found = []
     if any(turns(batch, [w]) for w in gates):
-        return "matrices on the left, which are large beside the batch"
-    return "small matrices folded into one product" if folds(steps, batch, gates) else None
+        found.append("matrices on the left, which are large beside the batch")
+    elif folds(steps, batch, gates):
+        found.append("small matrices folded into one product")
+    if asked.mode == "training" and any(turns_back(batch, [w]) for w in gates):
+        found.append("matrices on the left in the derivative")
+    return ", ".join(found) or None
 
 
 def flat(weight: Array) -> Array:
@@ -164,7 +179,7 @@ def one_row(steps: int, operands: list[Array], weights: list[Array], turned: lis
 def _back(slopes: Array, weight: Array) -> Array:
     batch, matrix = slopes.shape[:-1], flat(weight)
     dot = partial(jax.lax.dot_general, preferred_element_type=slopes.dtype)
-    if not turns(math.prod(batch), [weight]):
+    if not turns_back(math.prod(batch), [weight]):
         return dot(slopes, matrix, (((len(batch),), (1,)), ((), ())))
     return jnp.moveaxis(jax.lax.optimization_barrier(dot(matrix, slopes, (((1,), (len(batch),)), ((), ())))), 0, -1)
 
@@ -175,7 +190,7 @@ def backwards(*terms: tuple[Array, Array]) -> Array:
     JAX transposes h·W to dz·Wᵀ, and `columns_back` to (W·dzᵀ)ᵀ.
     """
     operands, weights = [a for a, _ in terms], [w for _, w in terms]
-    if not turns(math.prod(operands[0].shape[:-1]), weights):
+    if not turns_back(math.prod(operands[0].shape[:-1]), weights):
         return product("", *terms)
     if operands[0].ndim == 1 and available() is None:
         return one_row(0, operands, weights, [])
@@ -193,7 +208,8 @@ def columns_back(operand: Array, weight: Array) -> Array:
 def by_tangent_weight(operands: Array, weight: Array) -> Array:
     """Gives the product for all steps at once that is to be differentiated by the weight; few rows lie as columns."""
     count = math.prod(operands.shape[:-1])
-    if operands.ndim < 3 or not isinstance(count, int) or count > BRIEF:
+    huge = HUGE is not None and weight.size >= HUGE
+    if operands.ndim < 3 or not isinstance(count, int) or (count > BRIEF and not huge):
         return every_step.by_tangent_weight(operands, weight)
     z = columns_back(operands.reshape(count, operands.shape[-1]), weight)
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])
