@@ -28,7 +28,7 @@ def form(request, monkeypatch):
     for way in ("turns", "turns_back"):
         monkeypatch.setattr(cpu, way, lambda rows, weights: request.param == "turned")
     monkeypatch.setattr(cpu, "folds", lambda *sizes: False)
-    monkeypatch.setattr(cpu, "BRIEF", 0)
+    monkeypatch.setattr(cpu, "EARLY", request.param == "turned")
     jax.clear_caches()  # compiled programs are not kept by this
     yield
     monkeypatch.undo()

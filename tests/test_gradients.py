@@ -86,6 +86,7 @@ def test_second_order(problem):
     assert_close(twice(point, direction, other), other @ along, gradient=True)
 
 
+@pytest.mark.slow  # test_backends has one
 @everything
 def test_third_order(problem):
     loss, _, point, (direction, _) = problem

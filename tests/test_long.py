@@ -54,8 +54,14 @@ def check_segments(backend, params, steps, checkpoint, batch=(B,), **options):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("backend", KEEPING)
+@pytest.mark.parametrize(
+    ("backend", "case"),
+    [
+        pytest.param(backend, case, marks=pytest.mark.slow if backend == "scan" and not CASES[case][2] else ())
+        for backend in KEEPING
+        for case in CASES
+    ],
+)
 def test_segments_change_neither_values_nor_gradients(backend, case):
     steps, checkpoint, options = CASES[case]
     check_segments(backend, draw_params(np.random.default_rng(2)), steps, checkpoint, **options)

@@ -4,8 +4,8 @@ Two forms that XLA runs quicker, the same numbers up to rounding:
 
 Columns. With large matrices the weights stand on the left: its products on CPUs run the faster the more rows the left
 side has. With 512 units and more, z = (Wᵀ·hᵀ)ᵀ takes 0.3 to 0.9 of the time of h·W, and dh = (W·dzᵀ)ᵀ pays from 128
-units on (`benchmarks/columns.py`). The compiler would make h·W of it again; a barrier keeps it. The gradient of a
-weight over a brief run is taken likewise.
+units on (`benchmarks/columns.py`). The compiler would make h·W of it again; a barrier keeps it. On JAX 0.10 some
+gradients of weights are taken likewise.
 
 Folded. With small ones each product costs more to begin than to compute. One [x, h]·[W_x; W_h] takes the place of
 x·W_x + h·W_h (`benchmarks/folded.py`).
@@ -37,10 +37,12 @@ ONE = 2**15
 """The same for one row, which `jax.vmap` may make many."""
 STEP = 2**12
 """The same for each step that there is, since the matrices are copied once."""
+EARLY = jax.__version_info__ < (0, 11)
+"""Whether XLA is that of JAX 0.10, which makes the gradients of weights of brief runs and of huge ones so."""
 BRIEF = 512
-"""Rows of all steps together up to which the gradient of a weight is made of columns."""
-HUGE = 2**22 if jax.__version_info__ < (0, 11) else None
-"""Numbers in a weight from which its gradient is, however many the rows: 1,024 units, on JAX 0.10 alone."""
+"""Rows of all steps together up to which a run is brief."""
+HUGE = 2**22
+"""Numbers from which a weight is huge: 1,024 units."""
 
 
 def turns(rows: int, weights: Sequence[Array]) -> bool:
@@ -206,10 +208,10 @@ def columns_back(operand: Array, weight: Array) -> Array:
 
 
 def by_tangent_weight(operands: Array, weight: Array) -> Array:
-    """Gives the product for all steps at once that is to be differentiated by the weight; few rows lie as columns."""
+    """Gives the product for all steps at once that is to be differentiated by the weight, in the form that pays."""
     count = math.prod(operands.shape[:-1])
-    huge = HUGE is not None and weight.size >= HUGE
-    if operands.ndim < 3 or not isinstance(count, int) or (count > BRIEF and not huge):
+    quicker = EARLY and _known(count, [weight]) and (count <= BRIEF or weight.size >= HUGE)
+    if operands.ndim < 3 or not quicker:
         return every_step.by_tangent_weight(operands, weight)
     z = columns_back(operands.reshape(count, operands.shape[-1]), weight)
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])
