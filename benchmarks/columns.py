@@ -4,7 +4,9 @@
 
 The recurrent products of one step, [B, H]·[H, 4H] forwards and [B, 4H]·[4H, H] backwards, in a scan with a few
 operations element by element, float32: the time as they stand over that with the weights on the left, the way that
-`lstmjax.backends.cpu` writes it. Above 1 turning is quicker; a star marks where `fused` turns. Medians of ratios.
+`lstmjax.backends.cpu` writes it. Then whole layers on `backend="fused"` in training, all gradients: the time with the
+product backwards as it stands over that with it turned. Above 1 turning is quicker; a star marks where `fused` turns.
+Medians of ratios within a round.
 """
 
 from functools import partial
@@ -12,11 +14,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from folded import compiled
 
+from lstmjax import init_params
 from lstmjax.backends.cpu import columns, columns_back, flat, turns, turns_back
 from lstmjax.bench import take_turns
 from lstmjax.cell import product
 
+LAYERS = (
+    (2, 100, 8, 128), (4, 100, 8, 128), (16, 100, 8, 128), (4, 50, 64, 256), (16, 50, 64, 256), (32, 50, 64, 256),
+    (16, 50, 64, 384), (64, 20, 64, 512), (128, 20, 64, 512), (128, 20, 64, 1024),
+)  # fmt: skip
 UNITS, BATCHES = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -71,6 +79,22 @@ def main() -> None:
                 cell.append(f"{ratio:.2f}" + ("*" if taken(batch, [w]) else " "))
             cells.append("/".join(cell))
         print(f"H {units:<10}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+    print(f"\n{'B':>5}{'T':>5}{'I':>5}{'H':>5}{'training':>10}")
+    for batch, length, inputs, units in LAYERS:
+        params = init_params(jax.random.key(0), inputs, units)
+        xs = jax.random.normal(jax.random.key(1), (batch, length, inputs))
+        programs = {
+            turned: compiled(True, "turns_back", lambda *sizes, turned=turned: turned, params, xs)
+            for turned in (False, True)
+        }
+        calls = {
+            turned: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
+            for turned, run in programs.items()
+        }
+        found = take_turns(calls, seconds=3)
+        mark = " *" if turns_back(batch, [params.w_h]) else ""
+        print(f"{batch:5}{length:5}{inputs:5}{units:5}{np.median(found[False] / found[True]):10.2f}{mark}", flush=True)
 
 
 if __name__ == "__main__":

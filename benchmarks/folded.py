@@ -21,19 +21,20 @@ SHAPES = (
 )  # fmt: skip
 
 
-def compiled(training, folds, params, xs):
-    """The program of a layer that folds always or never."""
+def compiled(training, form, takes, params, xs):
+    """The program of a layer; `takes` of sizes decides in place of the function `form` of `backends.cpu`."""
 
     def layer(params, xs):
         return lstm(params, xs, backend="fused")[1]
 
     f = jax.grad(lambda params, xs: jnp.sum(layer(params, xs) ** 2), (0, 1)) if training else layer
-    mine, cpu.folds = cpu.folds, lambda *sizes: folds and len(sizes[-1]) > 1
+    mine = getattr(cpu, form)
+    setattr(cpu, form, takes)
     jax.clear_caches()
     try:
         return jax.jit(f).lower(params, xs).compile()
     finally:
-        cpu.folds = mine
+        setattr(cpu, form, mine)
 
 
 def main() -> None:
@@ -44,7 +45,10 @@ def main() -> None:
         xs = jax.random.normal(jax.random.key(1), (batch, steps, inputs))
         cells = []
         for training in (False, True):
-            programs = {folds: compiled(training, folds, params, xs) for folds in (False, True)}
+            programs = {
+                folds: compiled(training, "folds", lambda *sizes, folds=folds: folds and len(sizes[-1]) > 1, params, xs)
+                for folds in (False, True)
+            }
             calls = {
                 folds: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
                 for folds, run in programs.items()
