@@ -116,12 +116,13 @@ def forms(asked: Request) -> str | None:
         return None
     steps, batch = asked.xs.shape[0], math.prod(asked.xs.shape[1:-1])
     gates = [w for w in jax.tree.leaves(asked.params) if w.ndim > 2]
+    recurrent = getattr(asked.params, "w_h", None)
     found = []
-    if any(turns(batch, [w]) for w in gates):
+    if batch != 1 and any(turns(batch, [w]) for w in gates):
         found.append("matrices on the left, which are large beside the batch")
     elif folds(steps, batch, gates):
         found.append("small matrices folded into one product")
-    if asked.mode == "training" and any(turns_back(batch, [w]) for w in gates):
+    if asked.mode == "training" and recurrent is not None and turns_back(batch, [recurrent]):
         found.append("matrices on the left in the derivative")
     return ", ".join(found) or None
 
@@ -192,7 +193,7 @@ def backwards(*terms: tuple[Array, Array]) -> Array:
     JAX transposes h·W to dz·Wᵀ, and `columns_back` to (W·dzᵀ)ᵀ.
     """
     operands, weights = [a for a, _ in terms], [w for _, w in terms]
-    if not turns_back(math.prod(operands[0].shape[:-1]), weights):
+    if not _alike(operands, weights) or not turns_back(math.prod(operands[0].shape[:-1]), weights):
         return product("", *terms)
     if operands[0].ndim == 1 and available() is None:
         return one_row(0, operands, weights, [])

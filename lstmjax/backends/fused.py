@@ -259,13 +259,20 @@ def ahead(
             moved, pushed = moves[k], moves[of_x] if source == "x" else None
             parts += [] if moved is None else [by_weight(operand, moved)]
             parts += [] if pushed is None else [of_tangent_input(pushed, params[k])]
-        parts = [part.astype(z.dtype) for part in parts]
+        parts = [spread(part.astype(z.dtype), z) for part in parts]
         biases = [b for b in map(moves.get, site.biases) if b is not None]
         parts += [jnp.broadcast_to(b.astype(z.dtype), z.shape) for b in biases]
         return sum(parts[1:], parts[0]) if parts else None
 
     ours = [site for site in watched.sites if site is not None]
     return tuple(of(site, z, iter(made)) for site, z, made in zip(ours, saved.zs, saved.made, strict=True))
+
+
+def spread(part: Array, z: Array) -> Array:
+    """Gives an array of all steps the shape of z, by which the terms of a product are broadcast in a step."""
+    if part.shape == z.shape:
+        return part
+    return jnp.broadcast_to(jnp.expand_dims(part, range(1, 1 + z.ndim - part.ndim)), z.shape)
 
 
 def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...], asked: Request) -> Callable[..., Array]:
