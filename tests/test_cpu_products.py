@@ -27,6 +27,7 @@ def form(request, monkeypatch):
     """Turns every product, however small; or leaves all as they stand. Tests are small: elsewhere theirs are folded."""
     for way in ("turns", "turns_back"):
         monkeypatch.setattr(cpu, way, lambda rows, weights: request.param == "turned")
+    monkeypatch.setattr(cpu, "LARGE", 0)
     monkeypatch.setattr(cpu, "folds", lambda *sizes: False)
     monkeypatch.setattr(cpu, "EARLY", request.param == "turned")
     jax.clear_caches()  # compiled programs are not kept by this
@@ -81,8 +82,11 @@ def turned(batch, hidden, *, each=False):
 @pytest.mark.parametrize(
     ("batch", "hidden", "each", "forwards", "backwards"),
     [
-        ((4,), 512, False, True, True),
-        ((4,), 512, True, True, True),  # a batch that vmap makes
+        ((8,), 512, False, True, True),
+        ((8,), 512, True, True, True),  # a batch that vmap makes
+        ((7,), 512, False, False, True),  # fewer rows
+        ((4,), 1024, False, True, True),
+        ((3,), 1024, False, False, True),
         ((1,), 512, False, False, True),  # one row
         ((), 512, False, False, None),
         ((4,), 256, False, False, True),  # smaller matrices

@@ -28,7 +28,9 @@ from lstmjax.cell import Product, product
 from lstmjax.types import Array, PyTree
 
 LARGE = 2**20
-"""Numbers in the matrices of a site from which turning them pays forwards: 512 units, and up to 64 rows."""
+"""Numbers in the matrices of a site from which turning them pays forwards: 512 units."""
+WORK = 2**23
+"""The same times the rows: 8 of them with 512 units, 4 with more."""
 EACH = 2**14
 """The same backwards for each row: 16 of them with 256 units; up to 128 rows."""
 SMALL = 2**17
@@ -46,13 +48,14 @@ HUGE = 2**22
 
 
 def turns(rows: int, weights: Sequence[Array]) -> bool:
-    """Tells whether the matrices of a site `[N, ...]` are large, and rows few: 64, and an eighth of the units.
+    """Tells whether the matrices of a site `[N, ...]` are large, and rows few: 4 to 64, and an eighth of the units.
 
     Of symbolic sizes, as in `jax.export`, it is not known.
     """
     if not _known(rows, weights):
         return False
-    return rows <= 64 and 32 * rows <= math.prod(weights[0].shape[1:]) and _numbers(weights) >= LARGE
+    few = 4 <= rows <= min(64, math.prod(weights[0].shape[1:]) // 32)
+    return few and _numbers(weights) >= max(LARGE, WORK // rows)
 
 
 def turns_back(rows: int, weights: Sequence[Array]) -> bool:
@@ -93,7 +96,7 @@ def forwards(params: PyTree, asked: Request) -> Product:
     if not on_cpu(asked):
         return product
     matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
-    large = any(turns(0, [w]) for w in matrices)
+    large = any(_known(0, [w]) and w.size >= LARGE for w in matrices)
     steps = asked.xs.shape[0]
     turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []  # unused ones vanish
 
@@ -118,7 +121,7 @@ def forms(asked: Request) -> str | None:
     gates = [w for w in jax.tree.leaves(asked.params) if w.ndim > 2]
     recurrent = getattr(asked.params, "w_h", None)
     found = []
-    if batch != 1 and any(turns(batch, [w]) for w in gates):
+    if any(turns(batch, [w]) for w in gates):
         found.append("matrices on the left, which are large beside the batch")
     elif folds(steps, batch, gates):
         found.append("small matrices folded into one product")
@@ -142,7 +145,7 @@ def rows(steps: int, operands: list[Array], weights: list[Array], turned: list[A
         turned: the weights as `[..., N]`; none if they are small.
     """
     batch = operands[0].shape[:-1]
-    if turned and batch not in ((), (1,)) and turns(math.prod(batch), weights):
+    if turned and turns(math.prod(batch), weights):
         return columns(operands, weights, turned)
     if folds(steps, math.prod(batch), weights):
         operands, weights = [jnp.concatenate(operands, axis=-1)], [jnp.concatenate(weights)]
