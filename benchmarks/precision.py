@@ -4,8 +4,8 @@
 
 Training (gradients of all parameters and of the inputs) with float32 parameters and inputs; `dtype=` makes the products
 half and leaves pre-activations, gates and c in float32. Prints medians in ms, the median of the ratios to `fused` in
-float32 of the same round (below 1: quicker), MB of temporaries, and the largest error of the outputs and of any array of
-gradients, as a share of its largest number, against `scan` in float64.
+float32 of the same round (below 1: quicker), MB of temporaries, and the largest error of the outputs and of any array
+of gradients, as a share of its largest number, against `scan` in float64.
 """
 
 import jax
@@ -50,9 +50,7 @@ def main() -> None:
         jax.config.update("jax_enable_x64", True)
         exact = jax.device_get(program("float64", "scan")(*jax.tree.map(lambda a: a.astype("float64"), given)))
         jax.config.update("jax_enable_x64", False)
-        calls = {
-            way: lambda run=run, given=given: jax.block_until_ready(run(*given)) for way, run in programs.items()
-        }
+        calls = {way: lambda run=run, given=given: jax.block_until_ready(run(*given)) for way, run in programs.items()}
         times = take_turns(calls, seconds=10)
         for way, taken in times.items():
             ratio = np.median(taken / times["float32", "fused"])
