@@ -177,9 +177,9 @@ class Verify:
 class Bench:
     """Time lstmjax beside every peer that is installed: same weights, checked to compute the same, taking turns."""
 
-    points: str = "A,B,C,D,E,F,G,L3,Bi"
-    """Networks by name; see docs/benchmarks.md."""
-    sizes: tuple[str, ...] = ()
+    points: str | None = None
+    """Networks by name, of A,B,C,D,E,F,G,L3,Bi, see docs/benchmarks.md; None: all of them."""
+    sizes: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="B,T,I,H ...")] = None
     """Networks of your own instead, each B,T,I,H: batch, steps, inputs, units."""
     modes: str = "forward,training"
     """The outputs, or the gradients of all parameters and the inputs, or both."""

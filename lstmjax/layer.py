@@ -113,7 +113,9 @@ def lstm(
         params = cast(params, dtype)
     if isinstance(step, CellStep):
         checks.check_params(params, step.cell)
-    xs = jnp.asarray(xs) if dtype is None else cast(jnp.asarray(xs), dtype)
+    if not isinstance(xs, jax.Array):  # of one it would make a new one, and `jax_debug_nans` see NaN in padding
+        xs = jnp.asarray(xs)
+    xs = xs if dtype is None else cast(xs, dtype)
     checks.check_sequence(xs, params, time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
     flags = step_flags("resets", resets, xs, time_major)

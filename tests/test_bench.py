@@ -277,10 +277,25 @@ def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
         (["--sizes", "1,0,3,4"], "--sizes is '1,0,3,4'; expected B,T,I,H"),
         (["--competitors", "Torch"], "there is no competitor 'Torch'; expected some of lstmjax auto, lstmjax scan"),
         (["--modes", "backward"], "there is no mode 'backward'; expected forward, training or both"),
+        (["--sizes"], "no point is named; give --points A,C or --sizes 32,100,5,256"),
+        (["--quick"], "--quick is for a curve; give --growth T with it"),
+        (["--growth", "T", "--points", "A"], "--growth T has sizes of its own; give it without --points and --sizes"),
+        (["--growth", "T", "--competitors", "lax.scan"], "--growth T is the curve of lstmjax auto; name it among"),
+        (["--competitors", ""], "no competitor is named; expected some of lstmjax auto"),
+        (["--seconds", "nan"], "--rounds is None and --seconds nan; expected 1 or more, and 0 or more"),
+        (["--seconds", "inf"], "--rounds is None and --seconds inf; expected"),
+        (["--seed", "99999999999999999999"], "--seed is 99999999999999999999; expected a whole number from 0 to"),
         (["--rounds", "0"], "--rounds is 0 and --seconds 5.0; expected 1 or more, and 0 or more"),
         (["--json", "a.txt"], "--json is a.txt; expected a name that ends in .json"),
         (["--plot", "a.gif"], "--plot is a.gif; expected a name that ends in .png or .svg or .pdf"),
         (["--json", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
+        (["--json", "folder.json"], "--json is folder.json: is a directory; name a file that can be written"),
+        (["--plot", "folder.png"], "--plot is folder.png: is a directory; name a file that can be written"),
+        (
+            ["--read", "one.json", "two.json", "--json", "new.json"],
+            "--json and --plot take one run, but --read names 2 files; name one of them",
+        ),
+        (["--read", "empty.json"], "empty.json: holds no results of lstmjax bench"),
         (["--read", "nowhere.json"], "nowhere.json: no such file"),
         (["--read", "."], ".: is a directory"),
         (["--read", "other.json"], "other.json: holds no results of lstmjax bench; write them by lstmjax bench --json"),
@@ -289,8 +304,12 @@ def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_measured_is_said_before_anything_is(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("other.json").write_text(json.dumps({"format": "other"}))
+    bench.write_json(Results(MACHINE, ()), Path("empty.json"))
+    for name in ("folder.json", "folder.png"):
+        Path(name).mkdir()
     assert main(["bench", *words]) == 2
     assert f"lstmjax: {message}" in capsys.readouterr().err
+    assert not Path("new.json").exists()
 
 
 @pytest.mark.parametrize(

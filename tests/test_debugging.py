@@ -96,6 +96,17 @@ def test_debug_nans_names_the_line_when_nothing_is_compiled(backend):
     assert "dot_general" in ours[-1].line
 
 
+@every
+def test_debug_nans_does_not_mind_padding(backend):
+    padded = XS.at[0, 2:].set(jnp.nan)
+
+    def f(params, xs):
+        return (lstm(params, xs, lengths=jnp.array([2, T, T]), backend=backend)[1] ** 2).sum()
+
+    with jax.debug_nans(True):
+        jax.block_until_ready(jax.grad(f, (0, 1))(PARAMS, padded))
+
+
 POLICIES = {
     "dots_saveable": jax.checkpoint_policies.dots_saveable,
     "names": jax.checkpoint_policies.save_only_these_names("z"),
@@ -115,3 +126,17 @@ def test_policies_change_what_is_saved_and_no_gradient(backend, policy, capsys):
     assert of_steps
     if backend == "scan":
         assert len(of_steps) == {"dots_saveable": 2, "names": 1}[policy]
+
+
+@every
+@pytest.mark.parametrize("checkpoint", [None, "sqrt"])
+def test_no_tracer_is_left_behind(backend, checkpoint):
+    if explain_backend(PARAMS, XS, backend=backend, checkpoint=checkpoint).name != backend:
+        pytest.skip("keeps no segments")
+
+    def f(params, xs):
+        return (lstm(params, xs, backend=backend, checkpoint=checkpoint)[1] ** 2).sum()
+
+    with jax.checking_leaks():
+        for g in (f, jax.vmap(f, (None, 0)), jax.hessian(f, 1)):
+            jax.jit(jax.grad(lambda params, g=g: g(params, XS).sum()))(PARAMS)

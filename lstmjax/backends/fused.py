@@ -131,9 +131,9 @@ def plan(step: Callable, given: Given) -> Plan:
     """
     like = now(given, given.state, jax.tree.map(lambda a: a[0], (given.xs, given.stepped)))
     sites: list[Site | None] = []
-    zs: list[Array] = []
 
     def probe(given: Given, twin: Given) -> tuple[PyTree, list[Array]]:
+        zs: list[Array] = []  # no tracer is kept outside: jax.checking_leaks
         params, state, twins = (jax.tree.leaves(tree) for tree in (given.params, given.state, twin.params))
 
         def watched(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
@@ -152,7 +152,8 @@ def plan(step: Callable, given: Given) -> Plan:
         return one(step, given, product=watched), zs
 
     try:
-        jaxpr = jax.make_jaxpr(probe)(like, like).jaxpr
+        closed, (_, zs) = jax.make_jaxpr(probe, return_shape=True)(like, like)
+        jaxpr = closed.jaxpr
         made = {id(v) for eqn in jaxpr.eqns for v in eqn.outvars}
         inside = any(id(v) not in made for v in jaxpr.outvars[len(jaxpr.outvars) - len(zs) :])
     except jax.errors.UnexpectedTracerError:

@@ -29,15 +29,15 @@ def in_segments(
     length = segment_length(asked.checkpoint, steps)
     xs = jnp.moveaxis(xs, 0, axis)  # as it came: the compiler drops both moves
 
-    @partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-    def segment(state: PyTree, start: Array | int, length: int) -> tuple[PyTree, PyTree]:
+    def segment(length: int, state: PyTree, start: Array | int) -> tuple[PyTree, PyTree]:
         x = jnp.moveaxis(jax.lax.dynamic_slice_in_dim(xs, start, length, axis), axis, 0)
         own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), stepped)
         state, ys = scan(state, (x, own))
         return state, jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
 
     def write(carry: tuple[PyTree, PyTree], start: Array | int, length: int = length) -> tuple[tuple, None]:
-        state, ys = segment(carry[0], start, length)  # what is written stands outside: it need not be remembered
+        again = jax.checkpoint(partial(segment, length), prevent_cse=False)
+        state, ys = again(carry[0], start)  # what is written stands outside: it need not be remembered
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=axis)
         return (state, jax.tree.map(put, carry[1], ys)), None
 
@@ -49,7 +49,7 @@ def in_segments(
         return jnp.broadcast_to(zero.astype(y.dtype), shape, out_sharding=y.sharding)
 
     whole = steps // length * length
-    carry = state, jax.tree.map(room, jax.eval_shape(lambda state: segment(state, 0, length), state)[1])
+    carry = state, jax.tree.map(room, jax.eval_shape(partial(segment, length, start=0), state)[1])
     if whole < steps and asked.reverse:
         carry, _ = write(carry, whole, steps - whole)
     carry, _ = jax.lax.scan(write, carry, jnp.arange(0, whole, length), reverse=asked.reverse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from lstmjax.bench import growth as over
 from lstmjax.bench import show
-from lstmjax.bench.competitors import OURS, find_competitors
-from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, find_points
+from lstmjax.bench.competitors import AUTO, OURS, Competitor, find_competitors
+from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, Point, find_points
 from lstmjax.bench.results import Results, read_json, write_json
 from lstmjax.bench.run import measure
 
@@ -18,8 +19,8 @@ OUT = {"json": (".json",), "plot": (".png", ".svg", ".pdf")}
 
 
 def bench(
-    points: str = ",".join(POINTS),
-    sizes: tuple[str, ...] = (),
+    points: str | None = None,
+    sizes: tuple[str, ...] | None = None,
     *,
     modes: str = ",".join(MODES),
     competitors: str | None = None,
@@ -36,7 +37,7 @@ def bench(
     """Gives the tables of a benchmark, measured now or read from files, and writes what was asked for.
 
     Args:
-        points: names of points, separated by commas; not looked at if there are sizes.
+        points: names of points, separated by commas; None: all of them, or the sizes.
         sizes: each B,T,I,H.
         modes: "forward", "training" or both, separated by commas.
         competitors: names, separated by commas; None: all, or those of a curve.
@@ -54,6 +55,8 @@ def bench(
     """
     for name, path in (("json", json), ("plot", plot)):
         _check_out(name, path)
+    if len(read) > 1 and (json or plot):
+        raise BenchError(f"--json and --plot take one run, but --read names {len(read)} files; name one of them")
     if read:
         found = [read_json(path) for path in read]
     else:
@@ -61,12 +64,11 @@ def bench(
         unknown = [mode for mode in asked if mode not in MODES]
         if unknown:
             raise BenchError(f"there is no mode {unknown[0]!r}; expected forward, training or both")
-        if (rounds is not None and rounds < 1) or seconds < 0:
+        if (rounds is not None and rounds < 1) or not 0 <= seconds < math.inf:
             raise BenchError(f"--rounds is {rounds} and --seconds {seconds}; expected 1 or more, and 0 or more")
-        at = find_points("" if sizes else points, sizes) if growth is None else over.points(growth, quick)
-        if not at:
-            raise BenchError("no point is named; give --points A,C or --sizes 32,100,5,256")
-        who = find_competitors(competitors if growth is None else competitors or over.COMPETITORS)
+        if not 0 <= seed < 2**32:
+            raise BenchError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
+        at, who = _chosen(points, sizes, competitors, growth, quick)
         how: dict[str, Any] = {"dtype": dtype, "seconds": seconds, "rounds": rounds, "seed": seed, "growth": growth}
         found = [measure(at, who, modes=asked, tell=_tell, **how)]
     for one in found:
@@ -79,6 +81,26 @@ def bench(
     wrong = sorted({row.name for row in rows if row.kind == OURS and row.wrong})
     if wrong:
         raise Differs(f"{', '.join(wrong)} computes something else than lax.scan, see DIFFERS above; please report it")
+
+
+def _chosen(
+    points: str | None, sizes: Sequence[str] | None, competitors: str | None, growth: str | None, quick: bool
+) -> tuple[list[Point], list[Competitor]]:
+    """Gives where to measure, and whom."""
+    if growth is None:
+        if quick:
+            raise BenchError("--quick is for a curve; give --growth T with it, or --points E --seconds 1 for a look")
+        every = ",".join(POINTS) if sizes is None else ""
+        at = find_points(every if points is None else points, tuple(sizes or ()))
+        if not at:
+            raise BenchError("no point is named; give --points A,C or --sizes 32,100,5,256")
+        return at, find_competitors(competitors)
+    if points is not None or sizes is not None:
+        raise BenchError(f"--growth {growth} has sizes of its own; give it without --points and --sizes")
+    who = find_competitors(over.COMPETITORS if competitors is None else competitors)
+    if not any(one.name == AUTO for one in who):
+        raise BenchError(f"--growth {growth} is the curve of lstmjax auto; name it among --competitors")
+    return over.points(growth, quick), who
 
 
 def _write(found: Sequence[Results], json: Path | None, plot: Path | None) -> Iterator[str]:
@@ -100,6 +122,14 @@ def _check_out(name: str, path: Path | None) -> None:
         raise BenchError(f"--{name} is {path}; expected a name that ends in {' or '.join(OUT[name])}")
     if not path.parent.is_dir():
         raise BenchError(f"{path}: there is no folder {path.parent}")
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BenchError(f"--{name} is {path}: {reason}; name a file that can be written") from None
+    if not there:
+        path.unlink()
 
 
 def _tell(line: str) -> None:

@@ -85,9 +85,11 @@ def find_competitors(names: str | None) -> list[Competitor]:
     The reference, `REFERENCE`, takes part in any case, since all others are compared with it.
 
     Raises:
-        BenchError: an unknown name.
+        BenchError: an unknown name, or none.
     """
     asked = list(ALL) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not asked:
+        raise BenchError(f"no competitor is named; expected some of {', '.join(ALL)}")
     unknown = [name for name in asked if name not in ALL]
     if unknown:
         raise BenchError(f"there is no competitor {unknown[0]!r}; expected some of {', '.join(ALL)}")

@@ -70,6 +70,8 @@ def read_json(path: Path) -> Results:
         if tree.pop("format") != FORMAT:
             raise ValueError
         comparisons = tuple(_comparison(one) for one in tree.pop("comparisons"))
+        if not comparisons or tree.get("growth") not in (None, "T", "H", "B"):
+            raise ValueError
         return Results(Machine(**tree.pop("machine")), comparisons, **tree)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file") from None
