@@ -129,8 +129,18 @@ def test_policies_change_what_is_saved_and_no_gradient(backend, policy, capsys):
 
 
 @every
-@pytest.mark.parametrize("checkpoint", [None, "sqrt"])
-def test_no_tracer_is_left_behind(backend, checkpoint):
+@pytest.mark.parametrize(
+    ("checkpoint", "transform"),
+    [
+        (None, lambda f: f),
+        (None, lambda f: jax.vmap(f, (None, 0))),
+        ("sqrt", lambda f: f),
+        pytest.param(None, lambda f: jax.hessian(f, 1), marks=pytest.mark.slow),
+        pytest.param("sqrt", lambda f: jax.hessian(f, 1), marks=pytest.mark.slow),
+    ],
+    ids=["grad", "vmap", "segments", "higher", "higher_of_segments"],
+)
+def test_no_tracer_is_left_behind(backend, checkpoint, transform):
     if explain_backend(PARAMS, XS, backend=backend, checkpoint=checkpoint).name != backend:
         pytest.skip("keeps no segments")
 
@@ -138,5 +148,4 @@ def test_no_tracer_is_left_behind(backend, checkpoint):
         return (lstm(params, xs, backend=backend, checkpoint=checkpoint)[1] ** 2).sum()
 
     with jax.checking_leaks():
-        for g in (f, jax.vmap(f, (None, 0)), jax.hessian(f, 1)):
-            jax.jit(jax.grad(lambda params, g=g: g(params, XS).sum()))(PARAMS)
+        jax.jit(jax.grad(lambda params: transform(f)(params, XS).sum()))(PARAMS)

@@ -105,7 +105,7 @@ def test_what_it_says_of_each_backend(third):
     assert str(explain_backend(PARAMS, XS, mode="training")) == (
         "third runs: the third; in form training\n"
         "  scan could run: the definition: jax.lax.scan of the step\n"
-        "  inplace could run: outputs written where they belong; for looking at many"
+        "  inplace could run: outputs written where they belong; for emitting many values of a step"
     )
     assert str(explain_backend(PARAMS, XS[:, :3], checkpoint=2)) == (
         "scan runs: the definition: jax.lax.scan of the step\n"

@@ -17,7 +17,7 @@ BACKENDS = MappingProxyType(
                 "fused",
                 fused.run,
                 fused.refuses,
-                "saves z and the state; weight gradients after the backward scan",
+                "the plain scan; in training saves z and the state, weight gradients after the backward scan",
                 cpu.forms,
             ),
             Backend(
@@ -31,7 +31,7 @@ BACKENDS = MappingProxyType(
                 "inplace",
                 inplace.run,
                 inplace.refuses,
-                "outputs written where they belong; for looking at many",
+                "outputs written where they belong; for emitting many values of a step",
                 cpu.forms,
             ),
         )

@@ -69,10 +69,14 @@ def curves(results: Results) -> Picture:
         for n, (name, (sizes, seconds)) in enumerate(curve(results, mode).items()):
             for axes, values in zip(row, (seconds, seconds / sizes), strict=True):
                 axes.loglog(sizes, 1e3 * values, marker="o", markersize=3, label=name, color=LINES[n % len(LINES)])
+        field = LETTERS[letter].field
+        places = sorted({getattr(one.point, field) for one in results.comparisons})
         for axes, what in zip(row, ("call", f"call over {letter}"), strict=True):
             axes.set_title(f"{mode}, {what}", fontsize=9)
             axes.set_xlabel(f"{letter}, {LETTERS[letter].about}")
             axes.set_ylabel("ms")
+            axes.set_xticks(places, [f"{place:,}" for place in places], fontsize=6)
+            axes.set_xticks([], minor=True)
             plain(axes)
         row[0].legend(frameon=False, fontsize=8)
     return figure

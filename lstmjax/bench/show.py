@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,9 +62,11 @@ def said(verdict: Verdict) -> str:
     against = f"the best peer on JAX, {best.name} ({best.median:.2f}, quartiles {best.low:.2f} to {best.high:.2f})"
     if verdict.loss:
         return f"LOSS  {verdict.name} takes {1 / best.median:.2f} times as long as {against}"
+    allowed = max(TOLERATED, verdict.noise)
     if best.median < 1:
-        allowed = max(TOLERATED, verdict.noise)
         return f"even  {verdict.name} takes {1 / best.median:.2f} times as long as {against}, within {allowed:.0%}"
+    if best.median <= 1 + allowed:
+        return f"even  {verdict.name} is {best.median:.2f} times as fast as {against}, within {allowed:.0%}"
     return f"ahead {verdict.name} is {best.median:.2f} times as fast as {against}"
 
 
@@ -76,13 +79,14 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
     titles = [name.removeprefix("lstmjax ") for name in names]
     yield "time of the best peer on JAX over ours (above 1: we are ahead, !: a loss), and of PyTorch over auto"
     head = "".join(f"{title:>10}" for title in titles)
-    yield f"{'point':10}{'mode':10}{'best peer':{WIDTH}}{head}{'PyTorch':>10}{'noise':>8}"
+    width = max(10, *(len(one.point.name) + 2 for one in comparisons))
+    yield f"{'point':{width}}{'mode':10}{'best peer':{WIDTH}}{head}{'PyTorch':>10}{'noise':>8}"
     for one in comparisons:
-        yield _line(one, names)
+        yield _line(one, names, width)
     for mode in dict.fromkeys(one.mode for one in comparisons):
         grid = [one for one in comparisons if one.mode == mode and one.point.name in GRID]
         if grid:
-            yield _mean(grid, names, mode)
+            yield _mean(grid, names, mode, width)
     losses = sum(verdict.loss for one in comparisons if (verdict := judge(one, AUTO)) is not None)
     yield f"losses of {AUTO}: {losses} of {len(comparisons)}"
     loud = [f"{one.point.name} {one.mode}" for one in comparisons if noise(one) > LOUD]
@@ -90,7 +94,7 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield f"too noisy to tell (above {LOUD:.0%}; idle the machine, or give it more --seconds): {', '.join(loud)}"
 
 
-def _line(one: Comparison, names: Sequence[str]) -> str:
+def _line(one: Comparison, names: Sequence[str], width: int) -> str:
     timed = one.timed()
     verdicts = [judge(one, name) for name in names]
     cells = "".join(
@@ -98,10 +102,10 @@ def _line(one: Comparison, names: Sequence[str]) -> str:
     )
     best = next((v.best.name for v in verdicts if v is not None and v.best is not None), "none")
     torch = f"{ratio(timed['PyTorch'], timed[AUTO]).median:.2f}" if {"PyTorch", AUTO} <= set(timed) else "-"
-    return f"{one.point.name:10}{one.mode:10}{best:{WIDTH}}{cells}{torch:>10}{noise(one):>8.1%}"
+    return f"{one.point.name:{width}}{one.mode:10}{best:{WIDTH}}{cells}{torch:>10}{noise(one):>8.1%}"
 
 
-def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str) -> str:
+def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str, width: int) -> str:
     def mean(name: str) -> float:
         verdicts = (judge(one, name) for one in comparisons)
         return geometric_mean([v.best.median for v in verdicts if v is not None and v.best is not None])
@@ -111,15 +115,16 @@ def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str) ->
         return geometric_mean([ratio(timed["PyTorch"], timed[AUTO]).median for timed in pairs])
 
     points = ", ".join(one.point.name for one in comparisons)
-    cells = "".join(f"{value:>10.2f}" for value in (*map(mean, names), torch()))
-    return f"{'mean':10}{mode:10}{points:{WIDTH}}{cells}"
+    cells = "".join(f"{'-' if math.isnan(value) else f'{value:.2f}':>10}" for value in (*map(mean, names), torch()))
+    return f"{'mean':{width}}{mode:10}{points:{WIDTH}}{cells}"
 
 
 def compared(results: Sequence[Results], names: Sequence[str]) -> Iterator[str]:
     """Gives the ratios of several runs side by side: the best peer's time over that of auto."""
     yield "time of the best peer on JAX over that of lstmjax auto"
-    yield f"{'point':10}{'mode':10}{'dtype':10}" + "".join(f"{name:>36}" for name in names)
     keys = dict.fromkeys((c.point, c.mode, c.dtype) for one in results for c in one.comparisons)
+    width = max(10, *(len(point.name) + 2 for point, _, _ in keys))
+    yield f"{'point':{width}}{'mode':10}{'dtype':10}" + "".join(f"{name:>36}" for name in names)
     for point, mode, dtype in keys:
         cells = ""
         for one in results:
@@ -127,7 +132,7 @@ def compared(results: Sequence[Results], names: Sequence[str]) -> Iterator[str]:
             verdict = judge(found[0], AUTO) if found else None
             best = None if verdict is None else verdict.best
             cells += f"{'-' if best is None else f'{best.median:.2f} ({best.name})':>36}"
-        yield f"{point.name:10}{mode:10}{dtype:10}{cells}"
+        yield f"{point.name:{width}}{mode:10}{dtype:10}{cells}"
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:
