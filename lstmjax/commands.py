@@ -74,9 +74,10 @@ class Convert:
     """Carry weights from one file to another, bit by bit, and say what was carried."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
-    """.pt, .pth, .bin, .safetensors, .npz, .weights.h5, .h5, .keras, .msgpack, .onnx, or the folder of a run."""
+    """.pt, .pth, .bin, .ckpt, .tar, .safetensors, .npz, .weights.h5, .h5, .keras, .msgpack, .onnx, an .index.json of
+    several files, or the folder of a run."""
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """.pt, .pth, .bin, .safetensors, .npz, .weights.h5, .msgpack or .onnx."""
+    """.pt, .pth, .bin, .ckpt, .tar, .safetensors, .npz, .weights.h5, .msgpack or .onnx."""
     from_: Annotated[Form | None, tyro.conf.arg(name="from")] = None
     """Whose names the arrays in IN have; None: as they look."""
     to: Form | None = None

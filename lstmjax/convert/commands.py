@@ -97,6 +97,7 @@ def _changes(found: Found, form: str) -> Iterator[str]:
         parts = [part for layer in layers for part in directions(layer)]
         said += [words.format(written.name) for when, words in WRITTEN if any(when(written, part) for part in parts)]
     yield from (f"not bit by bit: {words}" for words in dict.fromkeys(said))
+    yield from (f"computed: {words}" for words in found.folded)
     yield from (f"left behind: {name}" for name in found.left)
     if found.state:
-        yield f"left behind, as no weights: {listed(found.state)}"
+        yield f"left behind, as no weights: {listed(found.state, 20)}"

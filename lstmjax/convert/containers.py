@@ -15,7 +15,9 @@ from lstmjax.convert.guard import archive, optional
 from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.names import Contents, Unread
-from lstmjax.convert.torch import read_torch, write_torch
+from lstmjax.convert.pickled import read_torch
+from lstmjax.convert.shards import check_whole, read_index
+from lstmjax.convert.torch import write_torch
 from lstmjax.errors import UserError
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import directions
@@ -124,9 +126,19 @@ def read_run(path: Path) -> Contents:
     return Contents({}, settings=tuple(words for words, true in said.items() if true), params=trained.params)
 
 
+def read_safetensors_index(path: Path) -> Contents:
+    """Read the arrays of all safetensors files that an index names."""
+    return read_index(path, read_safetensors)
+
+
+def read_torch_index(path: Path) -> Contents:
+    """Read the tensors of all files of PyTorch that an index names."""
+    return read_index(path, read_torch)
+
+
 FRAMEWORKS = ("lstmjax", "torch", "keras", "linen", "nnx", "haiku")
 CONTAINERS = (
-    Container((".pt", ".pth", ".bin"), "PyTorch file", read_torch, write_torch, ("torch",)),
+    Container((".pt", ".pth", ".bin", ".ckpt", ".tar"), "PyTorch file", read_torch, write_torch, ("torch",)),
     Container((".safetensors",), "safetensors file", read_safetensors, write_safetensors, FRAMEWORKS),
     Container((".npz",), "NPZ file", read_npz, write_npz, FRAMEWORKS),
     Container((".weights.h5",), "HDF5 file", read_hdf5, write_hdf5, ("keras",)),
@@ -134,6 +146,8 @@ CONTAINERS = (
     Container((".keras",), "Keras file", read_keras),
     Container((".msgpack",), "msgpack file", read_msgpack, write_msgpack, ("linen", "nnx")),
     Container((".onnx",), "ONNX file", read_onnx, write_onnx, ("onnx",)),
+    Container((".safetensors.index.json",), "index of safetensors files", read_safetensors_index),
+    Container((".bin.index.json",), "index of PyTorch files", read_torch_index),
 )
 """All kinds of files; of two ends that fit, the first counts."""
 RUN = Container((), "run folder", read_run)
@@ -165,6 +179,7 @@ def open_file(path: Path, container: Container) -> Contents:
     if container is not RUN and not path.is_file():
         raise ConvertError(f"{path}: is no file")
     try:
+        check_whole(path)
         return container.read(path)
     except UserError as error:
         named = str(error).startswith((str(path), str(path.absolute())))

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from lstmjax import checks
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.containers import Container, container_of, open_file
+from lstmjax.convert.folds import Folded, fold, names_in_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
-from lstmjax.convert.names import Contents, Leaf
+from lstmjax.convert.names import Beside, Contents, Leaf
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 
@@ -30,6 +31,7 @@ class Found(NamedTuple):
     heads: tuple[str, ...] = ()  # Dense layers, where none is the head for sure
     no_bias: bool = False  # the head had none, and has one of zeros
     architecture: Architecture = Architecture()  # how the source says that the weights are run
+    folded: tuple[str, ...] = ()  # weights that were computed from what the file keeps in their place
 
 
 def find(
@@ -69,8 +71,8 @@ def find(
 def _of_arrays(
     contents: Contents, form: str | None, prefix: str | None, names: Sequence[str] | None, head: str | None
 ) -> Found:
-    leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
-    within = {name: leaf for name, leaf in leaves.items() if name.startswith(prefix or "")}
+    leaves = fold({name: Leaf(name, value) for name, value in contents.arrays.items()})
+    within = _within(leaves, prefix or "")
     if prefix is not None and not within:
         raise ConvertError(f"prefix is {prefix!r}, but no name begins so; there are {listed(leaves)}")
     row = _recognised(within) if form is None else FORMS[form]
@@ -84,9 +86,21 @@ def _of_arrays(
         params = params if chosen is None else NetworkParams(params, dense(row, chosen))
     rest = [name for name, leaf in leaves.items() if not leaf.used]
     state = tuple(name for name in rest if re.search(row.state, name) or leaves[name].is_note)
-    left = *(name for name in rest if name not in set(state)), *contents.settings
+    weights = [leaves[name] for name in rest if name not in set(state)]
+    state = _by_folder(state, leaves)
+    left = *(name for leaf in weights for name in names_in_file(leaf)), *contents.settings
     no_bias = chosen is not None and chosen.b is None
-    return Found(to_jax(params), row.name, left, state, () if chosen else tuple(others), no_bias)
+    folded = tuple(leaf.words for leaf in leaves.values() if isinstance(leaf, Folded) and leaf.used)
+    return Found(to_jax(params), row.name, left, state, () if chosen else tuple(others), no_bias, folded=folded)
+
+
+def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
+    """Return the arrays whose names begin with a prefix, or else, if they all agree, begin so below one folder."""
+    within = {name: leaf for name, leaf in leaves.items() if name.startswith(prefix)}
+    if within:
+        return within
+    below = {name: leaf for name, leaf in leaves.items() if f".{prefix}" in name}
+    return below if len({name.partition(f".{prefix}")[0] for name in below}) == 1 else {}
 
 
 def _recognised(leaves: Mapping[str, Leaf]) -> Form:
@@ -95,10 +109,26 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
     if not rows:
         raise ConvertError(
             f"there is no LSTM in it by the names of {choice(FORMS)}; it holds {listed(leaves) or 'nothing'}"
+            f"{_objects(leaves)}"
         )
     if len(rows) > 1:
         raise ConvertError(f"there are names of {choice([row.name for row in rows])} in it; say which by form=")
     return rows[0]
+
+
+def _by_folder(names: Iterable[str], leaves: Mapping[str, Leaf]) -> tuple[str, ...]:
+    """Return names, those of one folder at the top as its name alone if nothing else stands in it."""
+    tops = [(name, re.split("[./]", name)[0]) for name in names]
+    others = {re.split("[./]", name)[0] for name in leaves.keys() - {name for name, _ in tops}}
+    return tuple(dict.fromkeys(name if top in others else top for name, top in tops))
+
+
+def _objects(leaves: Mapping[str, Leaf]) -> str:
+    """Name the objects in a file, in one of which the LSTM may be, and say what to do; empty if there are none."""
+    for name, leaf in leaves.items():
+        if isinstance(leaf.value, Beside) and leaf.value.remedy:
+            return f"; {name} is an object ({leaf.value.kind}), which is not unpickled. {leaf.value.remedy}"
+    return ""
 
 
 def _check_fit(params: Layers | NetworkParams, remedy: str) -> None:
@@ -123,10 +153,10 @@ def _naming(path: Path) -> Iterator[None]:
         raise ConvertError(f"{path}: {error}") from None
 
 
-def listed(words: Iterable[str]) -> str:
-    """Gives the first of these words, and how many more there are."""
+def listed(words: Iterable[str], most: int = 8) -> str:
+    """Return the first of these words, and how many more there are."""
     words = list(words)
-    return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def choice(words: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ def _read_own(leaves: Leaves, order: Order) -> Layers | NetworkParams:
 
 
 def _read_torch(leaves: Leaves, order: Order) -> Layers:
-    prefixes = [None] if order is None else [f"{name}." for name in order]
+    prefixes = [None] if order is None else [torch.prefix_of(leaves, name) for name in order]
     return tuple(layer for prefix in prefixes for layer in torch.from_torch(leaves, prefix=prefix))
 
 

@@ -16,6 +16,7 @@ from lstmjax.stack import Layers
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 DEPTH = 64  # folders within folders; a name can be made of thousands
+LEAVES = 2**20  # names; a small file can say that each folder holds the one before ten times
 
 
 class Contents(NamedTuple):
@@ -34,6 +35,13 @@ class Unread(NamedTuple):
     kind: str
 
 
+class Beside(NamedTuple):
+    """What stands in a file beside the weights and is not read; `kind` says what it is."""
+
+    kind: str
+    remedy: str = ""  # how to save what is in it, if it may hold weights
+
+
 class Leaf:
     """An array of a file by its name there, that remembers whether it was read."""
 
@@ -43,7 +51,7 @@ class Leaf:
     @property
     def is_note(self) -> bool:
         """Whether it is a number or a word beside the arrays, such as that of the epoch."""
-        return self.value is None or isinstance(self.value, int | float | str)
+        return self.value is None or isinstance(self.value, int | float | str | Beside)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -51,7 +59,7 @@ class Leaf:
         return tuple(self.value.shape) if hasattr(self.value, "dtype") and hasattr(self.value, "shape") else None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        kind = self.value.kind if isinstance(self.value, Unread) else type(self.value).__name__
+        kind = self.value.kind if isinstance(self.value, Unread | Beside) else type(self.value).__name__
         if self.shape is not None:
             kind = str(getattr(self.value.dtype, "name", self.value.dtype)).removeprefix("torch.")
         if kind not in DTYPES:
@@ -91,6 +99,8 @@ def flat(tree: Mapping[Any, Any], separator: str) -> dict[str, Any]:
         name, value, depth = rest.pop()
         if depth > DEPTH:
             raise ConvertError(f"{name[:60]!r}… has more than {DEPTH} folders")
+        if len(found) + len(rest) > LEAVES:
+            raise ConvertError(f"holds more than {LEAVES:,} names")
         if isinstance(value, Mapping):
             within = [(f"{name}{separator}{key}" if name else str(key), each, depth + 1) for key, each in value.items()]
             rest += reversed(within)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import pickletools
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.guard import archive, optional
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, numbers, read, to_jax, write
-from lstmjax.convert.names import Contents, flat
+from lstmjax.convert.folds import fold
+from lstmjax.convert.guard import optional
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, natural, read, to_jax, write
+from lstmjax.convert.names import Contents, Leaf
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
 
 LAYOUT = LAYOUTS["torch"]
 NAMES = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "b_h": "bias_hh", "w_p": "weight_hr"}
-# All that a pickled state_dict names: its dict, its tensors and the dtypes beside them. None of these runs code.
-HARMLESS = re.compile(
-    r"collections OrderedDict|torch \w+Storage|torch (Size|device|bool|(b?float|u?int|complex)\d+)|"
-    r"torch\._utils _rebuild_(tensor_v2|parameter)"
-)
 
 
 def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
@@ -49,6 +43,7 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
     arrays = source.state_dict() if hasattr(source, "state_dict") else source
     if not isinstance(arrays, Mapping):
         raise ConvertError(f"source is a {type(source).__name__}, expected a torch.nn.LSTM or its state_dict()")
+    arrays = fold({name: a if isinstance(a, Leaf) else Leaf(name, a) for name, a in arrays.items()})
     prefix = _prefix(arrays) if prefix is None else prefix
     layers: list[Any] = []
     used: set[str] = set()
@@ -60,7 +55,7 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
                 raise ConvertError(f"{names[field]!r} is missing; there are {', '.join(map(repr, list(arrays)[:20]))}")
         if (names["b"] in arrays) != (names["b_h"] in arrays):
             raise ConvertError(f"of {names['b']!r} and {names['b_h']!r} only one is there; PyTorch keeps both or none")
-        found = {field: numbers(arrays[name]) for field, name in names.items() if name in arrays}
+        found = {field: np.asarray(arrays[name]) for field, name in names.items() if name in arrays}
         used.update(names.values())
         return read(LAYOUT, Fused(**found), f"{prefix}{suffix.lstrip('_') or 'LSTMCell'}: ")
 
@@ -118,50 +113,38 @@ def tensor(torch: Any, a: np.ndarray) -> Any:
     return torch.from_numpy(a.copy())
 
 
-def _prefix(arrays: Mapping[str, Any]) -> str:
+def prefixes(arrays: Iterable[str]) -> list[str]:
+    """Return what stands before the names of each LSTM, sorted as people count.
+
+    >>> prefixes(["up.weight_ih_l0", "down.weight_ih", "head.weight"])
+    ['down.', 'up.']
+    """
     ends = ("weight_ih_l0", "weight_ih")
-    found = sorted({name[: -len(end)] for name in arrays for end in ends if name.endswith(end)})
-    if len(found) > 1:
-        raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, found))}")
-    return found[0] if found else ""
+    return sorted({name[: -len(end)] for name in arrays for end in ends if name.endswith(end)}, key=natural)
 
 
-def read_torch(path: Path) -> Contents:
-    """Gives the tensors of a file that `torch.save` wrote of a `state_dict`, or of a dict with one in it."""
-    torch = optional("torch")
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ConvertError("is no whole ZIP archive, as torch.save has written it since PyTorch 1.6")
-        with archive(file, path.stat().st_size) as parts:
-            pickles = [name for name in parts.namelist() if re.fullmatch(r"[^/]*/data\.pkl", name)]
-            if len(pickles) != 1:
-                raise ConvertError("is no file of torch.save, which has one data.pkl in it")
-            if damaged := parts.testzip():  # PyTorch does not look
-                raise ConvertError(f"{damaged} in it is not what was saved: its checksum is wrong")
-            _check_pickle(parts.read(pickles[0]))
-        file.seek(0)
-        tree = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(tree, Mapping):
-        raise ConvertError(f"holds a {type(tree).__name__}, expected a state_dict")
-    arrays = flat(tree, ".")
-    for name, a in arrays.items():
-        if isinstance(a, torch.Tensor) and a.numel() * a.element_size() > a.untyped_storage().nbytes():
-            raise ConvertError(f"{name!r} claims shape {tuple(a.shape)}, for which there are too few numbers")
-    return Contents(arrays)
+def prefix_of(arrays: Iterable[str], name: str) -> str:
+    """Return what stands before the names of the LSTM that is called `name`, or whose name ends in it.
+
+    Raises:
+        ConvertError: there is none, or there are several.
+    """
+    every = prefixes(arrays)
+    hits = [prefix for prefix in every if prefix == f"{name}."] or [p for p in every if p.endswith(f".{name}.")]
+    if len(hits) != 1:
+        some = f"{len(hits)} of them end" if hits else "none ends"
+        raise ConvertError(f"there are the LSTMs {', '.join(p.rstrip('.') for p in every)}, and {some} in {name!r}")
+    return hits[0]
+
+
+def _prefix(arrays: Mapping[str, Any]) -> str:
+    every = prefixes(arrays)
+    if len(every) > 1:
+        raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, every))}")
+    return every[0] if every else ""
 
 
 def write_torch(contents: Contents, path: Path) -> None:
     """Writes a `state_dict` as `torch.save` does."""
     torch = optional("torch")
     torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, path)
-
-
-def _check_pickle(data: bytes) -> None:
-    """Refuses a pickle that names more than tensors, before anything of it is run."""
-    for code, named, _ in pickletools.genops(data):
-        if code.name in ("INST", "STACK_GLOBAL") or (code.name == "GLOBAL" and not HARMLESS.fullmatch(str(named))):
-            what = str(named or "objects").replace(" ", ".")
-            raise ConvertError(
-                f"holds {what}, and to read that is to run code; only tensors are read. Save the module's state_dict: "
-                "torch.save(module.state_dict(), path)"
-            )

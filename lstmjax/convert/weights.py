@@ -32,8 +32,10 @@ def load_weights(
     """Gives the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
 
     Args:
-        path: `.pt`, `.pth` or `.bin` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or `.keras` (Keras),
-            `.msgpack` (Flax), `.onnx`, or the folder of a run. Nothing in it is unpickled but tensors.
+        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or `.keras` (Keras),
+            `.msgpack` (Flax), `.onnx`, or the folder of a run; of a model in several files its index, `.safetensors.index.json` or
+            `.bin.index.json`. Nothing in it is unpickled but tensors. Weights that PyTorch keeps as something else
+            (weight_norm, spectral_norm, WeightDrop) are computed as PyTorch does outside of training.
         form: whose names the arrays have: "torch", "keras", "linen", "nnx", "haiku" or "lstmjax", our own.
             None: as they look.
         prefix: what the names of the LSTM's arrays begin with, where there are several LSTMs.
@@ -69,7 +71,7 @@ def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_
 
     Args:
         params: `NetworkParams`, a tuple of layers, or one `LSTMParams`.
-        path: `.pt`, `.pth` or `.bin`: a `state_dict`, of a module with `self.lstm = torch.nn.LSTM(…)` and
+        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar`: a `state_dict`, of a module with `self.lstm = torch.nn.LSTM(…)` and
             `self.head = torch.nn.Linear(…)`, or without a head of the LSTM itself. `.weights.h5`: of a Keras
             `Sequential` of `LSTM`, `Bidirectional` and `Dense`. `.msgpack`: of a `flax.linen.Sequential` or
             `nnx.Sequential` of `RNN`, `Bidirectional` and `Dense` or `Linear`. `.safetensors` and `.npz`: any
