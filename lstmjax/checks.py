@@ -9,13 +9,14 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from lstmjax.types import Array, LSTMParams, Norms, PyTree
+from lstmjax.types import Array, LSTMParams, Norms, PyTree, leading_axes
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -108,6 +109,18 @@ def check_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, expected a probability of at least 0 and below 1.")
 
 
+def ensemble(params: PyTree) -> str:
+    """Return why parameters are more than one network and what to do, or nothing if they are one."""
+    axes = leading_axes(params)
+    if not axes:
+        return ""
+    member = "a[k]" if len(axes) == 1 else f"a[{', '.join('jkmn'[: len(axes)])}]"
+    return (
+        f"the parameters are an ensemble of {prod(axes)} networks: every array has the leading axes {axes}, as "
+        f"jax.vmap makes them. Take one, jax.tree.map(lambda a: {member}, params), or run all by jax.vmap over params."
+    )
+
+
 def check_params(params: LSTMParams, cell: Cell) -> None:
     """Refuses parameters whose arrays do not fit each other or the cell."""
     if not isinstance(params, LSTMParams):
@@ -121,6 +134,8 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
     for name, value in fields.items():
         if not hasattr(value, "shape") and (value is not None or name in ("w_x", "w_h")):
             raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
+    if params.w_x.ndim > 3 and params.w_h.ndim == params.w_x.ndim:
+        raise ValueError(ensemble(params))
     if params.w_x.ndim != 3 or params.w_h.ndim != 3:
         raise ValueError(
             f"w_x has shape {params.w_x.shape} and w_h {params.w_h.shape}, expected [I, G, H] and [P, G, H] with the "

@@ -6,16 +6,19 @@ against output size, and where the number of parameters comes from.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
+
+import jax
 
 from lstmjax import checks
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
-from lstmjax.types import Bidirectional, LSTMParams, Norms
+from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
 
 BIASES = {None: 0, "single": 1, "double": 2}
 NORMS = {
@@ -52,6 +55,7 @@ class Shapes:
     head: tuple[Row, ...]
     flow: tuple[Row, ...]
     notes: tuple[str, ...] = field(repr=False)
+    ensemble: tuple[int, ...] = ()  # leading axes of all parameters, as jax.vmap makes them; those of `flow` are of one
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -67,6 +71,8 @@ class Shapes:
         lines: list[str] = []
         for title, total, rows in self.layers:
             lines += ["", title, *_table(_HEAD, [_cells(row) for row in rows])]
+            if self.ensemble:
+                total = f"{'·'.join(_letters(self.ensemble))}·({total})"
             lines += [f"  {total} = {sum(row.parameters for row in rows):,} parameters, whatever T, B and O are"]
         if self.head:
             lines += ["", "Dense head: where H numbers become O", *_table(_HEAD, [_cells(row) for row in self.head])]
@@ -79,6 +85,21 @@ class Shapes:
 
 
 _HEAD = ("name", "formula", "letters", "shape", "parameters", "do not depend on")
+
+
+def _letters(ensemble: tuple[int, ...]) -> tuple[str, ...]:
+    return ("E",) if len(ensemble) == 1 else tuple(f"E{n}" for n, _ in enumerate(ensemble, start=1))
+
+
+def _of_ensemble(rows: tuple[Row, ...], ensemble: tuple[int, ...]) -> tuple[Row, ...]:
+    """Return the rows of parameters with the leading axes of an ensemble."""
+    letters = _letters(ensemble)
+    return tuple(
+        row._replace(
+            letters=(*letters, *row.letters), shape=(*ensemble, *row.shape), number="·".join((*letters, row.number))
+        )
+        for row in rows
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -173,7 +194,8 @@ def shapes(
 
     Args:
         params: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or `NetworkParams`; their own
-            sizes are shown, and of what stands below only time, batch, merge and cell are read.
+            sizes are shown, and of what stands below only time, batch, merge and cell are read. Of an ensemble, as
+            `jax.vmap` of `init_network` makes it, the leading axes stand before all others, with the letter E.
         input: I, features of one time step.
         hidden: H, units.
         output: O, classes or targets; None: no Dense head.
@@ -209,9 +231,28 @@ def shapes(
     if params is None:
         row = VANILLA if cell is None else find_cell(cell)
         stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, bias, row)
+        ensemble: tuple[int, ...] = ()
     else:
+        ensemble = leading_axes(params)
+        if ensemble:
+            params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[len(ensemble) :], a.dtype), params)
         stack, output = _read(params, None if cell is None else find_cell(cell))
-    return _tabulate(stack, output, time, batch, merge)
+    table = _tabulate(stack, output, time, batch, merge)
+    if not ensemble:
+        return table
+    letters, networks = ", ".join(_letters(ensemble)), prod(ensemble)
+    return dataclasses.replace(
+        table,
+        layers=tuple((title, total, _of_ensemble(rows, ensemble)) for title, total, rows in table.layers),
+        head=_of_ensemble(table.head, ensemble),
+        notes=(
+            f"An ensemble of {networks} networks: all parameters have the leading axes {letters} = {ensemble}, as "
+            f"jax.vmap makes them. One network has {table.parameters:,} of them; the lines of what flows through and "
+            "those below are of one.",
+            *table.notes,
+        ),
+        ensemble=ensemble,
+    )
 
 
 def _planned(

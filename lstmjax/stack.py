@@ -273,6 +273,8 @@ def as_layers(layers: Any) -> Layers:
         for part in directions(layer):
             if not isinstance(part, LSTMParams):
                 raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
+    if several := checks.ensemble(layers):
+        raise ValueError(several)
     return tuple(layers)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from lstmjax import checks
 from lstmjax.types import GATES, Array, LSTMParams
 
 
@@ -29,12 +30,14 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         projection is no part of W; hand `params.w_p` to `from_concatenated`.
 
     Raises:
-        ValueError: there are two biases and `sum_biases` is not set.
+        ValueError: there are two biases and `sum_biases` is not set, or the parameters are of several networks.
 
     >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
     >>> to_concatenated(params).w.shape
     (40, 15)
     """
+    if several := checks.ensemble(params):
+        raise ValueError(several)
     if params.b_h is not None and not sum_biases:
         raise ValueError(
             "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."

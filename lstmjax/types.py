@@ -8,6 +8,7 @@ written `...`; there may be none, one or many.
 from __future__ import annotations
 
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -102,6 +103,35 @@ class LSTMParams(NamedTuple):
         seeing = [block for block in blocks if block != "g"]
         peephole = None if self.w_c is None or name == "g" else self.w_c[seeing.index(name)]
         return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h, peephole)
+
+
+AXES: MappingProxyType[type, MappingProxyType[str, str]] = MappingProxyType(
+    {
+        LSTMParams: MappingProxyType(
+            {"w_x": "IGH", "w_h": "PGH", "b": "GH", "b_h": "GH", "w_p": "HP", "w_c": "KH", "w_r": "RSH"}
+        ),
+        Norms: MappingProxyType({"x": "GH", "h": "GH", "c": "H", "x_shift": "GH", "h_shift": "GH", "c_shift": "H"}),
+    }
+)
+"""The axes of each array of the parameters; a letter is one size, wherever it stands."""
+
+
+def leading_axes(params: PyTree) -> tuple[int, ...]:
+    """Return the axes that stand before those of one network, as `jax.vmap` makes them; () for one network.
+
+    Args:
+        params: `LSTMParams`, or a tree of them with or without a head.
+
+    >>> import jax.numpy as jnp
+    >>> one = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)))
+    >>> leading_axes(one), leading_axes(jax.vmap(lambda k: one)(jnp.arange(7)))
+    ((), (7,))
+    """
+    parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, LSTMParams))
+    for part in parts:
+        if isinstance(part, LSTMParams):
+            return tuple(getattr(part.w_x, "shape", ())[: -len(AXES[LSTMParams]["w_x"])])
+    return ()
 
 
 class Step(NamedTuple):

@@ -12,8 +12,8 @@ import lstmjax
 PACKAGE = Path(lstmjax.__file__).parent
 ORDER = [  # a module imports from rows above its own, never from its own row or below
     {"types"},
-    {"checks", "cells", "textbook"},
-    {"published"},
+    {"checks", "cells"},
+    {"published", "textbook"},
     {"cell"},
     {"init", "wrappers"},
     {"backends.request"},

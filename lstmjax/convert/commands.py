@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import jax
 
 from lstmjax.convert.find import Found, find, listed
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
+from lstmjax.convert.own import first_of
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import directions
-from lstmjax.types import Bidirectional, LSTMParams
+from lstmjax.types import Bidirectional, LSTMParams, leading_axes
 
 ADDED = "f's bias is rounded: {} adds 1 to it at run time, and does not store that"
 WRITTEN: tuple[tuple[Callable[[Layout, LSTMParams], Any], str], ...] = (
@@ -61,10 +63,13 @@ def convert_file(
     params = found.params
     layers = params.layers if isinstance(params, NetworkParams) else params
     yield f"{source}: {found.form}"
+    if axes := leading_axes(layers):
+        yield f"an ensemble of {prod(axes)} networks, each:"
+    layers, head = jax.tree.map(first_of(layers), (layers, getattr(params, "head", None)))
     for n, layer in enumerate(layers):
         yield f"layer {n}: {describe(layer)}"
-    if isinstance(params, NetworkParams):
-        yield f"head: {params.head.w.shape[0]} → {params.head.w.shape[1]}, {params.head.w.dtype}"
+    if head is not None:
+        yield f"head: {head.w.shape[0]} → {head.w.shape[1]}, {head.w.dtype}"
     yield f"parameters {sum(leaf.size for leaf in jax.tree.leaves(params))}"
     yield f"{target}: {target_form}"
     yield from _changes(found, target_form)

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from lstmjax import checks
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.containers import Container, container_of, open_file
@@ -17,6 +19,7 @@ from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.names import Beside, Contents, Leaf
+from lstmjax.convert.own import first_of
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 
@@ -134,6 +137,7 @@ def _objects(leaves: Mapping[str, Leaf]) -> str:
 def _check_fit(params: Layers | NetworkParams, remedy: str) -> None:
     """Refuses layers that cannot stand on top of each other, such as two LSTMs side by side."""
     layers = params.layers if isinstance(params, NetworkParams) else params
+    layers = jax.tree.map(first_of(layers), layers)
     for n, (below, layer) in enumerate(pairwise(layers), start=1):
         widths = [part.output_size for part in directions(below)]
         for part in directions(layer):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax import stack
+from lstmjax import checks, stack
 from lstmjax.errors import UserError
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
@@ -170,7 +170,13 @@ def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False,
 
 
 def as_layers(layers: Any) -> Layers:
-    """Gives a tuple of layers; one layer alone is taken too."""
+    """Return a tuple of layers; one layer alone is taken too.
+
+    Raises:
+        ConvertError: they are of an ensemble, which only our own names can say.
+    """
+    if several := checks.ensemble(layers):
+        raise ConvertError(several)
     return stack.as_layers((layers,) if isinstance(layers, LSTMParams | Bidirectional) else layers)
 
 

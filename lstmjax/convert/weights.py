@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax import checks
 from lstmjax.convert.containers import CONTAINERS, Container, container_of
 from lstmjax.convert.find import choice, find
 from lstmjax.convert.forms import FORMS
@@ -32,10 +33,11 @@ def load_weights(
     """Gives the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
 
     Args:
-        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or `.keras` (Keras),
-            `.msgpack` (Flax), `.onnx`, or the folder of a run; of a model in several files its index, `.safetensors.index.json` or
-            `.bin.index.json`. Nothing in it is unpickled but tensors. Weights that PyTorch keeps as something else
-            (weight_norm, spectral_norm, WeightDrop) are computed as PyTorch does outside of training.
+        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or
+            `.keras` (Keras), `.msgpack` (Flax), `.onnx`, or the folder of a run; of a model in several files its
+            index, `.safetensors.index.json` or `.bin.index.json`. Nothing in it is unpickled but tensors. Weights
+            that PyTorch keeps as something else (weight_norm, spectral_norm, WeightDrop) are computed as PyTorch
+            does outside of training.
         form: whose names the arrays have: "torch", "keras", "linen", "nnx", "haiku" or "lstmjax", our own.
             None: as they look.
         prefix: what the names of the LSTM's arrays begin with, where there are several LSTMs.
@@ -71,13 +73,15 @@ def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_
 
     Args:
         params: `NetworkParams`, a tuple of layers, or one `LSTMParams`.
-        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar`: a `state_dict`, of a module with `self.lstm = torch.nn.LSTM(…)` and
-            `self.head = torch.nn.Linear(…)`, or without a head of the LSTM itself. `.weights.h5`: of a Keras
-            `Sequential` of `LSTM`, `Bidirectional` and `Dense`. `.msgpack`: of a `flax.linen.Sequential` or
-            `nnx.Sequential` of `RNN`, `Bidirectional` and `Dense` or `Linear`. `.safetensors` and `.npz`: any
-            form. `.onnx`: a graph. What stood there is replaced once the new file is whole.
-        form: whose names to use, where the kind of file leaves it open: "torch", "keras", "linen", "nnx",
-            "haiku" or "lstmjax", our own, which keep any cell. None: the first that the kind of file has.
+        path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar`: a `state_dict`, of a module with
+            `self.lstm = torch.nn.LSTM(…)` and `self.head = torch.nn.Linear(…)`, or without a head of the LSTM
+            itself. `.weights.h5`: of a Keras `Sequential` of `LSTM`, `Bidirectional` and `Dense`. `.msgpack`: of a
+            `flax.linen.Sequential` or `nnx.Sequential` of `RNN`, `Bidirectional` and `Dense` or `Linear`.
+            `.safetensors` and `.npz`: any form. `.onnx`: a graph. What stood there is replaced once the new file is
+            whole.
+        form: whose names to use, where the kind of file leaves it open: "torch", "keras", "linen", "nnx", "haiku"
+            or "lstmjax", our own, which keep any cell, and the leading axes of an ensemble. None: the first that the
+            kind of file has.
         sum_biases: add two biases up where the form keeps one; without it they are refused.
 
     Raises:
@@ -125,9 +129,11 @@ def from_safetensors(path: str | Path) -> Layers | NetworkParams:
 def write_as(container: Container, form: str, params: Any, path: Path, *, sum_biases: bool = False) -> None:
     """Writes a file of this kind in this form; see `save_weights`."""
     layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
+    if form != "lstmjax" and (several := checks.ensemble(layers)):
+        raise ConvertError(f"{path}: {several} Our own names keep all of them: form='lstmjax'")
     contents = Contents({}, params=params)
     if form in FORMS:
-        contents = FORMS[form].write(as_layers(layers), head, sum_biases)
+        contents = FORMS[form].write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)
         contents = contents._replace(arrays={name: np.asarray(a) for name, a in contents.arrays.items()})
     assert container.write is not None
     with draft(path) as place:

@@ -95,6 +95,8 @@ def fixed_points(
     x = jnp.asarray(x)
     if x.ndim != 1:
         raise ValueError(f"x has shape {x.shape}, expected [I], one input that stays. For several inputs use jax.vmap.")
+    if several := checks.ensemble(params):
+        raise ValueError(several)
     checks.check_features("x", x, params, "[I]")
     xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
     how, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
