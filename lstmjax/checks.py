@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from lstmjax.errors import Either, Message, Option
 from lstmjax.types import Array, LSTMParams, Norms, PyTree, leading_axes
 
 if TYPE_CHECKING:
@@ -156,8 +157,12 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
         if (getattr(params, name) is None) == (name in cell.has):
             there, wanted = ("None", "has it") if name in cell.has else ("given", "has none")
             raise ValueError(
-                f"{name} is {there}, but the cell {cell.name!r} {wanted}. Were these parameters made for another cell? "
-                "Pass cell= to both init_params and the layer."
+                Message(
+                    f"{name} is {there}, but the cell {cell.name!r} {wanted}. Were these parameters made for another "
+                    "cell? Pass ",
+                    Option("cell"),
+                    Either(" to both init_params and the layer.", "."),
+                )
             )
     width = hidden if params.w_p is None else params.w_p.shape[-1]
     expected: dict[str, tuple[str, tuple[int, ...]]] = {

@@ -16,9 +16,23 @@ from typing import Any
 
 import tyro
 
-from lstmjax.commands import Bench, Convert, Evaluate, Export, Inspect, Options, Predict, Shapes, Train, Verify
+from lstmjax.commands import (
+    ARGUMENTS,
+    Bench,
+    Convert,
+    Evaluate,
+    Export,
+    Inspect,
+    Options,
+    Predict,
+    Reading,
+    Shapes,
+    Train,
+    Verify,
+    options_of,
+)
 from lstmjax.config import ConfigError, load_config, parse_config
-from lstmjax.errors import UserError
+from lstmjax.errors import UserError, message_of
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
@@ -91,14 +105,18 @@ def _inspect(command: Inspect) -> None:
         print(line)
 
 
+def _reading(command: Reading) -> dict[str, Any]:
+    """Return what a command says of a weights file, as functions take it."""
+    names = [field.name for field in dataclasses.fields(Reading)]
+    values = {ARGUMENTS.get(name, name): getattr(command, name) for name in names}
+    return values | {"names": command.names or None}
+
+
 def _convert(command: Convert) -> None:
     from lstmjax.convert.commands import convert_file
 
-    options = {name: getattr(command, name) for name in ("prefix", "head", "sum_biases", "extra", "cell", "merge")}
-    names = command.names or None
-    for line in convert_file(
-        command.source, command.target, form=command.from_, target_form=command.to, names=names, **options
-    ):
+    files: dict[str, Any] = {"target_form": command.to, "sum_biases": command.sum_biases}
+    for line in convert_file(command.source, command.target, **files, **_reading(command)):
         print(line)
 
 
@@ -108,18 +126,20 @@ def _shapes(command: Shapes) -> None:
     try:
         print(shapes(**vars(command) | {"bias": None if command.bias == "none" else command.bias}))
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(message_of(error)) from None
 
 
 def _verify(command: Verify) -> int:
     files = command.weights, command.input
     if command.grid == any(files) or (not command.grid and None in files):
         raise ConfigError("verify takes WEIGHTS and --input X.npy, or --grid: one of the two")
-    unused = ("lengths", "outputs", "cell", "merge") if command.grid else ("against", "cases", "seed", "dtypes")
+    reading = tuple(field.name for field in dataclasses.fields(Reading))
+    unused = ("lengths", "outputs", *reading) if command.grid else ("against", "cases", "seed", "dtypes")
+    options = options_of(Verify)
     for field in dataclasses.fields(command):
         if field.name in unused and getattr(command, field.name) != field.default:
             owner = "WEIGHTS and --input" if command.grid else "--grid"
-            raise ConfigError(f"--{field.name} is for {owner}; leave it out")
+            raise ConfigError(f"{options[ARGUMENTS.get(field.name, field.name)]} is for {owner}; leave it out")
     from lstmjax.replica.commands import verify_files, verify_grid
 
     if command.grid:
@@ -128,9 +148,7 @@ def _verify(command: Verify) -> int:
         return 0 if report.passed else 1
     assert command.weights is not None
     assert command.input is not None
-    verdict = verify_files(
-        command.weights, command.input, command.lengths, command.outputs, command.cell, command.merge
-    )
+    verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, **_reading(command))
     print(verdict)
     return 0 if verdict else 1
 
@@ -198,7 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # as SIGPIPE would have it
     except UserError as error:
-        print(f"lstmjax: {error}", file=sys.stderr)
+        kind = _kinds().get(words[0]) if words else None
+        told = message_of(error).for_command({} if kind is None else options_of(kind))
+        print(f"lstmjax: {told}", file=sys.stderr)
         return error.code
     except OSError as error:
         print(f"lstmjax: {error}", file=sys.stderr)
@@ -208,8 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+def _kinds() -> dict[str, type]:
+    return {kind.__name__.lower(): kind for kind in COMMANDS}
+
+
 def _run(words: list[str]) -> int:
-    names = {kind.__name__.lower(): kind for kind in COMMANDS}
+    names = _kinds()
     if not words or words[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if words else 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -69,33 +70,39 @@ class Predict:
 Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What to read of a weights file, and how it is run where it does not say so."""
+
+    from_: Annotated[Form | None, tyro.conf.arg(name="from")] = None
+    """Whose names the arrays in the file have; None: as they look."""
+    prefix: str | None = None
+    """What the names of the LSTM's arrays begin with, where the file holds several LSTMs."""
+    names: tuple[str, ...] = ()
+    """Names of the LSTM's layers from the bottom up, where the file does not keep their order."""
+    head: str | None = None
+    """Name of the Dense layer that is the head, where the file leaves it open."""
+    extra: Literal["refuse", "drop"] = "refuse"
+    """What to do with that in the file which is neither LSTM nor head."""
+    cell: CellName | None = None
+    """The cell that the weights are for; None: as the file states, else vanilla."""
+    merge: Literal["concat", "sum"] | None = None
+    """How the directions of a pair are joined; None: as the file states, or as the layers fit each other."""
+
+
 @dataclass(frozen=True)
-class Convert:
+class Convert(Reading):
     """Carry weights from one file to another, bit by bit, and say what was carried."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
-    """.pt, .pth, .bin, .ckpt, .tar, .safetensors, .npz, .weights.h5, .h5, .keras, .msgpack, .onnx, an .index.json of
+    """.pt, .pth, .bin, .ckpt, .tar, .safetensors, .npz, .weights.h5, .h5, .keras, .msgpack, .onnx, the .index.json of
     several files, or the folder of a run."""
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """.pt, .pth, .bin, .ckpt, .tar, .safetensors, .npz, .weights.h5, .msgpack or .onnx."""
-    from_: Annotated[Form | None, tyro.conf.arg(name="from")] = None
-    """Whose names the arrays in IN have; None: as they look."""
     to: Form | None = None
     """Whose names to use in OUT; None: the first that such files have."""
-    prefix: str | None = None
-    """What the names of the LSTM's arrays begin with, where IN holds several LSTMs."""
-    names: tuple[str, ...] = ()
-    """Names of the LSTM's layers from the bottom up, where IN does not keep their order."""
-    head: str | None = None
-    """Name of the Dense layer that is the head, where IN leaves it open."""
     sum_biases: bool = False
     """Add two biases up where OUT keeps one."""
-    extra: Literal["refuse", "drop"] = "refuse"
-    """What to do with that in IN which is neither LSTM nor head."""
-    cell: CellName | None = None
-    """The cell that the weights in IN are for; None: as IN states, else vanilla."""
-    merge: Literal["concat", "sum"] | None = None
-    """How IN joins the directions of a pair; None: as IN states, or as the layers fit each other."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ class Inspect:
 
 
 @dataclass(frozen=True)
-class Verify:
+class Verify(Reading):
     """Say whether a framework computes what we do with the same weights, and if not, where and why."""
 
     weights: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[WEIGHTS]")] = None
@@ -164,10 +171,6 @@ class Verify:
     """Valid steps of each sequence; None: all."""
     outputs: Annotated[Path | None, tyro.conf.arg(metavar="Y.npy")] = None
     """Recorded outputs to compare with; None: the framework itself runs."""
-    cell: CellName | None = None
-    """The cell that the weights are for; None: as the file states, else vanilla."""
-    merge: Literal["concat", "sum"] | None = None
-    """How the directions of a pair are joined; None: as the file states, or as the layers fit each other."""
     grid: bool = False
     """Random networks against every framework that is installed, values and gradients."""
     against: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
@@ -210,3 +213,17 @@ class Bench:
     """File for the picture, PNG, SVG or PDF."""
     read: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = ()
     """Files that --json has written: show them, and several side by side, and measure nothing."""
+
+
+ARGUMENTS = MappingProxyType({"from_": "form", "to": "target_form"})
+"""Options of the command line that functions call otherwise."""
+
+
+def options_of(command: type) -> dict[str, str]:
+    """Return how a command calls the arguments of functions that it passes on.
+
+    >>> options_of(Convert)["form"], options_of(Convert)["sum_biases"]
+    ('--from', '--sum-biases')
+    """
+    names = [field.name for field in dataclasses.fields(command)]
+    return {ARGUMENTS.get(name, name): f"--{name.rstrip('_').replace('_', '-')}" for name in names}

@@ -16,6 +16,7 @@ from lstmjax import checks
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
+from lstmjax.errors import Message, Option
 from lstmjax.init import init_stacked
 from lstmjax.layer import cast, lstm
 from lstmjax.published import find_cell
@@ -194,8 +195,11 @@ def network(
     )
     if hs.shape[-1] != head.w.shape[0]:
         raise ValueError(
-            f"the head's w has {head.w.shape[0]} rows, but the last layer gives {hs.shape[-1]} numbers with "
-            f"merge={merge!r}: the width of its h, twice that for a concatenated Bidirectional pair."
+            Message(
+                f"the head's w has {head.w.shape[0]} rows, but the last layer gives {hs.shape[-1]} numbers with ",
+                Option("merge", merge),
+                ": the width of its h, twice that for a concatenated Bidirectional pair.",
+            )
         )
     return state, product("head", (drop(drops, hs, dropout), head.w), bias=(head.b,))
 

@@ -14,6 +14,7 @@ from lstmjax import checks
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
+from lstmjax.errors import Message, Option
 from lstmjax.layer import cast, lstm, resolve, step_flags, valid_steps
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
@@ -320,8 +321,13 @@ def check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Any, merge: str) -
     widths = {part.output_size for part in directions(layer)}
     if merge == "sum" and len(widths) > 1:
         raise ValueError(
-            f"merge='sum' adds up the directions of layer {n}, which are {min(widths)} and {max(widths)} wide; they "
-            "must be equally wide. Pass merge='concat'."
+            Message(
+                Option("merge", "sum"),
+                f" adds up the directions of layer {n}, which are {min(widths)} and {max(widths)} wide; they must be "
+                "equally wide. Pass ",
+                Option("merge", "concat"),
+                ".",
+            )
         )
     for part in directions(layer):
         if part.w_x.dtype != xs.dtype and n:
@@ -331,6 +337,10 @@ def check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Any, merge: str) -
             )
         if n and part.input_size != xs.shape[-1]:
             raise ValueError(
-                f"layer {n} expects I = {part.input_size} features, but layer {n - 1} gives {xs.shape[-1]}: "
-                "the width of its h, twice that for a Bidirectional pair with merge='concat'."
+                Message(
+                    f"layer {n} expects I = {part.input_size} features, but layer {n - 1} gives {xs.shape[-1]}: the "
+                    "width of its h, twice that for a Bidirectional pair with ",
+                    Option("merge", "concat"),
+                    ".",
+                )
             )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
 
@@ -40,7 +41,11 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         raise ValueError(several)
     if params.b_h is not None and not sum_biases:
         raise ValueError(
-            "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."
+            Message(
+                "params has two biases, b and b_h, but W·[x, h] + b has one. Pass ",
+                Option("sum_biases", True),
+                " to add them up.",
+            )
         )
     rows = jnp.concatenate([params.w_x, params.w_h])  # [I + P, G, H]
     w = rows.reshape(rows.shape[0], -1).T

@@ -213,7 +213,10 @@ def test_what_keras_says_beside_weights_is_read_without_keras():
     assert said.settings == ("b/layer: go_backwards is True",)  # of the backward layer it is meant so
     ahead = of_keras("LSTM", "a", "in", return_sequences=True)
     for layers, said in (
-        ([of_keras("LSTM", "a", recurrent_activation="hard_sigmoid")], "a: recurrent_activation is 'hard_sigmoid', which"),
+        (
+            [of_keras("LSTM", "a", recurrent_activation="hard_sigmoid")],
+            "a: recurrent_activation is 'hard_sigmoid', which",
+        ),
         ([of_keras("Bidirectional", "a", layer=of_keras("LSTM", "l"), merge_mode="mul")], "a: merge_mode is 'mul'"),
         ([of_keras("LSTM", "l"), of_keras("Dense", "b", activation="glu")], "b: activation is 'glu'"),
         ([of_keras("Embedding", "a")], "a (Embedding)"),
@@ -565,7 +568,7 @@ def test_the_command_says_what_it_carried(tmp_path, capsys):
     assert main(["convert", str(source), str(target)]) == 2
     shown = capsys.readouterr()
     assert shown.err == (
-        f"lstmjax: {source}: holds more than LSTM layers and a head: norm.weight, norm.bias, epoch. Pass extra='drop' "
+        f"lstmjax: {source}: holds more than LSTM layers and a head: norm.weight, norm.bias, epoch. Pass --extra drop "
         "to leave it behind\n"
     )
     assert not target.exists()
@@ -580,7 +583,8 @@ def test_the_command_says_what_it_carried(tmp_path, capsys):
         "left behind: norm.weight",
         "left behind: norm.bias",
         "left behind: epoch",
-        "assumed, since the file holds weights alone: tanh and sigmoid, every layer forward, logits as the head's output",
+        "assumed, since the file holds weights alone: inputs [batch, time, features], whatever batch_first was, nothing "
+        "but dropout before, between and after the layers, logits as the head's output",
     ]
     assert load_weights(target).layers[0].b.shape == (4, 4)
     assert main(["convert", str(source), f"{tmp_path}/./in.npz"]) == 2

@@ -11,7 +11,7 @@ import lstmjax
 
 PACKAGE = Path(lstmjax.__file__).parent
 ORDER = [  # a module imports from rows above its own, never from its own row or below
-    {"types"},
+    {"types", "errors"},
     {"checks", "cells"},
     {"published", "textbook"},
     {"cell"},

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from lstmjax.cells import VANILLA, Activation, Cell, identity
+from lstmjax.errors import Either, Message, Named, Option
 from lstmjax.published import CELLS
 
 DIRECTIONS = ("forward", "reverse", "turned")
@@ -75,21 +76,23 @@ class Architecture:
         """Whether logits of `stacked` or `network` with `options` are all that the model gives."""
         return not any(self.beyond_options()) and self.readout is identity
 
-    def mismatch(self, cell: Cell | None, merge: str | None, pairs: bool) -> str | None:
+    def mismatch(self, cell: Cell | None, merge: str | None, pairs: bool) -> Message | None:
         """Return why layers that are run with this cell and merge are not this model, and what to pass, or None.
 
         Args:
             cell, merge: what the caller says; None: nothing.
             pairs: whether there is a layer of two directions, without which merge means nothing.
         """
-        remedy = "here and to stacked or network; or take load_model(path), which runs it as it is"
+        remedy = Either(
+            ", here and to stacked or network; or take load_model(path), which runs it as it is",
+            ", or leave it out: it is run as the file says",
+        )
         if cell is not None and not same_cell(self.cell, cell):
-            return f"it states the cell {self.cell.name!r}, but cell is {cell.name!r}. Pass {said(self.cell)}, {remedy}"
+            stated, said = f"it states the cell {self.cell.name!r}, but ", f" is {cell.name!r}. "
+            return Message(stated, Named("cell"), said, "Pass ", to_pass(self.cell), remedy)
         if merge is not None and pairs and self.merge != merge:
-            return (
-                f"it states that directions are joined by {self.merge!r}, but merge is {merge!r}. Pass "
-                f"merge={self.merge!r}, {remedy}"
-            )
+            stated, said = f"it states that directions are joined by {self.merge!r}, but ", f" is {merge!r}. "
+            return Message(stated, Named("merge"), said, "Pass ", Option("merge", self.merge), remedy)
         return None
 
 
@@ -98,11 +101,11 @@ def same_cell(a: Cell, b: Cell) -> bool:
     return replace(a, name="", paper="") == replace(b, name="", paper="")
 
 
-def said(cell: Cell) -> str:
+def to_pass(cell: Cell) -> Option | Either:
     """Return the argument that names a cell."""
     if cell.name in CELLS and same_cell(CELLS[cell.name], cell):
-        return f"cell={cell.name!r}"
-    return "cell=load_model(path).architecture.cell"
+        return Option("cell", cell.name)
+    return Either("cell=load_model(path).architecture.cell", "no --cell")
 
 
 def called(function: Callable[..., Any]) -> str:
@@ -111,14 +114,28 @@ def called(function: Callable[..., Any]) -> str:
     return "sigmoid" if name == "logistic" else name
 
 
-def assumptions(pairs: bool, head: bool, cell: Cell = VANILLA, merge: str = "concat") -> tuple[str, ...]:
+def assumptions(
+    pairs: bool, head: bool, cell: Cell = VANILLA, merge: str = "concat", *, form: str = "", several: bool = False
+) -> tuple[str, ...]:
     """Return what bare weights leave open, in words: how they are run here.
+
+    Args:
+        pairs: there is a layer of two directions.
+        head: there is a head.
+        cell, merge: how they are run.
+        form: whose names the weights have. A `torch.nn.LSTM` has one activation and one way to join directions.
+        several: they are of several LSTMs, on top of each other.
 
     >>> assumptions(pairs=True, head=False)
     ('tanh and sigmoid', 'every layer forward', 'the two directions side by side (concat)')
     """
-    words = ["tanh and sigmoid" if same_cell(cell, VANILLA) else f"the cell {cell.name!r}"]
-    words += ["every layer forward"]
-    if pairs:
+    fixed = form == "torch"
+    words = [] if same_cell(cell, VANILLA) else [f"the cell {cell.name!r}"]
+    words += ["tanh and sigmoid"] * (not words and not fixed)
+    words += ["every layer forward"] * (not fixed)
+    words += ["inputs [batch, time, features], whatever batch_first was"] * fixed
+    words += ["nothing but dropout before, between and after the layers"] * fixed
+    words += ["each LSTM on the outputs of the one before"] * several
+    if pairs and not (fixed and merge == "concat"):
         words += ["the two directions side by side (concat)" if merge == "concat" else "the two directions added (sum)"]
     return (*words, *["logits as the head's output"] * head)

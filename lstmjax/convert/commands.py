@@ -14,6 +14,7 @@ from lstmjax.convert.find import Found, find, has_pairs, listed
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
 from lstmjax.convert.own import first_of
 from lstmjax.convert.weights import place_for, write_as
+from lstmjax.errors import message_of
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import directions
 from lstmjax.types import Bidirectional, LSTMParams, leading_axes
@@ -69,7 +70,7 @@ def convert_file(
         try:
             check_runs(row, target_form, pairs)
         except ConvertError as error:
-            raise ConvertError(f"{target}: {error}") from None
+            raise ConvertError(message_of(error, f"{target}: ")) from None
         write_as(container, target_form, found.params, target, sum_biases=sum_biases, architecture=row)
     params = found.params
     layers = params.layers if isinstance(params, NetworkParams) else params

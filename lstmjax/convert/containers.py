@@ -21,7 +21,7 @@ from lstmjax.convert.names import Contents, Unread
 from lstmjax.convert.pickled import read_torch
 from lstmjax.convert.shards import check_whole, read_index
 from lstmjax.convert.torch import write_torch
-from lstmjax.errors import UserError
+from lstmjax.errors import Either, Message, UserError, message_of
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import directions
@@ -111,7 +111,12 @@ def write_onnx(contents: Contents, path: Path) -> None:
         for part in directions(layer):
             vanilla = part.w_x.shape[1] == len(GATES) and all(a is None for a in (part.w_c, part.w_r, part.norm))
             if row.cell == VANILLA and not vanilla:
-                raise ConvertError("the layers are not of the vanilla cell; say which by to_onnx(params, path, cell=…)")
+                raise ConvertError(
+                    Message(
+                        "the layers are not of the vanilla cell; say which by ",
+                        Either("to_onnx(params, path, cell=…)", "--cell"),
+                    )
+                )
     to_onnx(
         network,
         path,
@@ -195,7 +200,7 @@ def open_file(path: Path, container: Container) -> Contents:
         return container.read(path)
     except UserError as error:
         named = str(error).startswith((str(path), str(path.absolute())))
-        raise ConvertError(str(error) if named else f"{path}: {error}") from None
+        raise ConvertError(message_of(error, "" if named else f"{path}: ")) from None
     except Exception as error:  # over damaged bytes these libraries raise whatever their layers raise
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ConvertError(f"{path}: is no whole {container.words} ({why})") from None

@@ -23,6 +23,7 @@ from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.names import Beside, Contents, Leaf
 from lstmjax.convert.own import first_of
+from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
@@ -74,18 +75,23 @@ def find(
         else:
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
-                    raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
-            remedy = "In an ONNX model read_onnx gives each of them"
+                    beside = f" is said, but a {container.words} has no named arrays to choose from"
+                    raise ConvertError(Message(Named(name), beside))
+            remedy = Message("In an ONNX model read_onnx gives each of them")
             architecture = _architecture(contents, contents.params, remedy, row, merge)
             architecture = _assumed(architecture, contents.params)
             found = Found(
                 contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
             )
         if found.left and extra == "refuse":
-            could = f"; if one of {listed(found.heads)} is the head, pass head=" if found.heads else ""
+            could = (f"; if one of {listed(found.heads)} is the head, pass ", Option("head")) if found.heads else ()
             raise ConvertError(
-                f"holds more than LSTM layers and a head: {listed(found.left)}. Pass extra='drop' to leave it "
-                f"behind{could}"
+                Message(
+                    f"holds more than LSTM layers and a head: {listed(found.left)}. Pass ",
+                    Option("extra", "drop"),
+                    " to leave it behind",
+                    *could,
+                )
             )
     return found
 
@@ -102,10 +108,11 @@ def _of_arrays(
     leaves = fold({name: Leaf(name, value) for name, value in contents.arrays.items()})
     within = _within(leaves, prefix or "")
     if prefix is not None and not within:
-        raise ConvertError(f"prefix is {prefix!r}, but no name begins so; there are {listed(leaves)}")
+        beside = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
+        raise ConvertError(Message(Named("prefix"), beside))
     row = _recognised(within) if form is None else FORMS[form]
     params = _in_stated_order(row, within, contents, names)
-    remedy = "Say by prefix= which is meant, or the order by names="
+    remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
     others: Mapping[str, Any] = {}
     chosen = None
@@ -124,7 +131,8 @@ def _of_arrays(
     no_bias = chosen is not None and chosen.b is None
     folded = tuple(leaf.words for leaf in leaves.values() if isinstance(leaf, Folded) and leaf.used)
     heads = () if chosen else tuple(others)
-    stated = _assumed(architecture, params)
+    several = len(names or ()) > 1 and row.name == "torch"
+    stated = _assumed(architecture, params, row.name, several)
     return Found(to_jax(params), row.name, left, state, heads, no_bias, stated, folded)
 
 
@@ -150,14 +158,18 @@ def _in_stated_order(
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
-                f"names is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave "
-                "names out"
+                Message(
+                    Named("names"),
+                    f" is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave ",
+                    Named("names"),
+                    " out",
+                )
             )
     return params
 
 
 def _architecture(
-    contents: Contents, params: Layers | NetworkParams, remedy: str, cell: Cell | None, merge: str | None
+    contents: Contents, params: Layers | NetworkParams, remedy: Message, cell: Cell | None, merge: str | None
 ) -> Architecture:
     """Return how the file says that these layers are run; of bare weights what the caller says, or is assumed."""
     layers = params.layers if isinstance(params, NetworkParams) else params
@@ -176,12 +188,15 @@ def _architecture(
     return replace(stated, cell=cell or VANILLA, merge=fits)
 
 
-def _assumed(architecture: Architecture, params: Layers | NetworkParams) -> Architecture:
+def _assumed(
+    architecture: Architecture, params: Layers | NetworkParams, form: str = "", several: bool = False
+) -> Architecture:
     """Return the architecture of bare weights with what was assumed."""
     if architecture.stated:
         return architecture
     headed = isinstance(params, NetworkParams)
-    words = assumptions(has_pairs(params), headed, architecture.cell, architecture.merge)
+    cell, merge = architecture.cell, architecture.merge
+    words = assumptions(has_pairs(params), headed, cell, merge, form=form, several=several)
     return replace(architecture, assumed=words)
 
 
@@ -194,7 +209,8 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
             f"{_objects(leaves)}"
         )
     if len(rows) > 1:
-        raise ConvertError(f"there are names of {choice([row.name for row in rows])} in it; say which by form=")
+        several = f"there are names of {choice([row.name for row in rows])} in it; say which by "
+        raise ConvertError(Message(several, Option("form")))
     return rows[0]
 
 
@@ -213,7 +229,7 @@ def _objects(leaves: Mapping[str, Leaf]) -> str:
     return ""
 
 
-def _check_fit(layers: Layers, remedy: str, merges: Sequence[str]) -> str:
+def _check_fit(layers: Layers, remedy: Message, merges: Sequence[str]) -> str:
     """Return the first of these merges with which the layers can stand on top of each other, or refuse."""
     layers = jax.tree.map(first_of(layers), layers)
     faults = [_misfit(layers, merge) for merge in merges]
@@ -222,8 +238,8 @@ def _check_fit(layers: Layers, remedy: str, merges: Sequence[str]) -> str:
             return merge
     other = "sum" if merges[0] == "concat" else "concat"
     if len(merges) == 1 and has_pairs(layers) and _misfit(layers, other) is None:
-        remedy = f"With merge={other!r} they do: pass it, here and to stacked or network"
-    raise ConvertError(f"{faults[0]}, so they do not stand on top of each other. {remedy}")
+        remedy = Message("With ", Option("merge", other), " they do: pass it, here and to stacked or network")
+    raise ConvertError(Message(f"{faults[0]}, so they do not stand on top of each other. ", remedy))
 
 
 def _misfit(layers: Layers, merge: str) -> str | None:
@@ -259,7 +275,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ConvertError as error:
-        raise ConvertError(f"{path}: {error}") from None
+        raise ConvertError(message_of(error, f"{path}: ")) from None
 
 
 def listed(words: Iterable[str], most: int = 8) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from lstmjax.convert.forms import Form, Leaves
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Leaf
+from lstmjax.errors import Message, Named, Option
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 
@@ -64,11 +65,13 @@ def find_head(
         return fits[0] if len(fits) == 1 and not [one for one in behind if one is not fits[0]] else None
     hits = [one for name, one in found.items() if _is_called(name, said, within)]
     if len(hits) != 1:
-        raise ConvertError(f"head is {said!r}, but the Dense layers in it are {', '.join(found) or 'none'}")
+        beside = f" is {said!r}, but the Dense layers in it are {', '.join(found) or 'none'}"
+        raise ConvertError(Message(Named("head"), beside))
     if hits[0].inputs != width:
         other = "sum" if merge == "concat" else "concat"
-        remedy = f". With merge={other!r} it fits" if hits[0].inputs in (sum(widths), widths[0]) else ""
-        raise ConvertError(f"{said} takes {hits[0].inputs} numbers, but the last layer gives {width}{remedy}")
+        remedy = (". With ", Option("merge", other), " it fits") if hits[0].inputs in (sum(widths), widths[0]) else ()
+        words = f"{said} takes {hits[0].inputs} numbers, but the last layer gives {width}"
+        raise ConvertError(Message(words, *remedy))
     return hits[0]
 
 

@@ -13,6 +13,7 @@ from lstmjax import checks
 from lstmjax.cells import Cell
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
+from lstmjax.errors import Message, Option
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
@@ -87,12 +88,15 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
     row, where = said.architecture, f"{source.name}: "
     fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
     if fault is not None:
-        raise ConvertError(where + fault)
+        raise ConvertError(Message(where, fault))
     more = [*said.settings, *row.beyond_layers()]
     if more and extra == "refuse":
         raise ConvertError(
-            f"{where}does more than its LSTM layers: {', '.join(more)}. Pass extra='drop' to leave it behind, or save "
-            "it to a .keras file, which load_model runs as it is"
+            Message(
+                f"{where}does more than its LSTM layers: {', '.join(more)}. Pass ",
+                Option("extra", "drop"),
+                " to leave it behind, or save it to a .keras file, which load_model runs as it is",
+            )
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.layouts import ConvertError, natural, numbers
+from lstmjax.errors import Message, Option
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 
@@ -133,8 +134,11 @@ def in_order(paths: Iterable[str], names: Sequence[str] | None = None) -> list[s
         hits = [place for place in places if place[0] >= 0]
         if not hits:
             raise ConvertError(
-                f"the order is said for {', '.join(names)}, but there is {path} too; pass names= with all of them in "
-                "the order of the model"
+                Message(
+                    f"the order is said for {', '.join(names)}, but there is {path} too; pass ",
+                    Option("names"),
+                    " with all of them in the order of the model",
+                )
             )
         groups[min(hits)[-1]].append(path)
     for group in groups:
@@ -152,6 +156,9 @@ def _check_known(paths: list[str]) -> None:
             alike = (p.split("/") for p in paths)
             beside = dict.fromkeys(p[at] for p in alike if len(p) > at and p[:at] == parts[:at])
             raise ConvertError(
-                f"the file does not keep the order of {', '.join(beside)}; pass names= with these in the order of the "
-                "model"
+                Message(
+                    f"the file does not keep the order of {', '.join(beside)}; pass ",
+                    Option("names"),
+                    " with these in the order of the model",
+                )
             )

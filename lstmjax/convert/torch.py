@@ -13,6 +13,7 @@ from lstmjax.convert.folds import fold
 from lstmjax.convert.guard import optional
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, natural, read, to_jax, write
 from lstmjax.convert.names import Contents, Leaf
+from lstmjax.errors import Message, Named
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
 
@@ -140,7 +141,9 @@ def prefix_of(arrays: Iterable[str], name: str) -> str:
 def _prefix(arrays: Mapping[str, Any]) -> str:
     every = prefixes(arrays)
     if len(every) > 1:
-        raise ConvertError(f"there are several LSTMs: prefix can be {', '.join(map(repr, every))}")
+        raise ConvertError(
+            Message("there are several LSTMs: ", Named("prefix"), f" can be {', '.join(map(repr, every))}")
+        )
     return every[0] if every else ""
 
 

@@ -17,6 +17,7 @@ from lstmjax.convert.forms import FORMS
 from lstmjax.convert.guard import draft
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.names import Contents
+from lstmjax.errors import Message, Named, Option
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 
@@ -80,8 +81,12 @@ def load_weights(
     more = "; ".join(found.architecture.beyond_options())
     if more and extra == "refuse":
         raise ConvertError(
-            f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or pass "
-            "extra='drop' to take the weights alone"
+            Message(
+                f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or "
+                "pass ",
+                Option("extra", "drop"),
+                " to take the weights alone",
+            )
         )
     return found.params
 
@@ -121,7 +126,8 @@ def place_for(path: str | Path, form: str | None = None) -> tuple[Container, str
         ends = choice(end for row in CONTAINERS if row.write for end in row.ends)
         raise ConvertError(f"{path}: a {container.words} of this name is only read; what is written ends in {ends}")
     if form is not None and form not in container.forms:
-        raise ConvertError(f"{path}: form is {form!r}, expected {choice(container.forms)} for this kind of file")
+        beside = f" is {form!r}, expected {choice(container.forms)} for this kind of file"
+        raise ConvertError(Message(f"{path}: ", Named("target_form", argument="form"), beside))
     return container, form or container.forms[0]
 
 
@@ -156,7 +162,8 @@ def write_as(
     """Write a file of this kind in this form, see `save_weights`; one that can say how it is run does."""
     layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
     if form != "lstmjax" and (several := checks.ensemble(layers)):
-        raise ConvertError(f"{path}: {several} Our own names keep all of them: form='lstmjax'")
+        ours = Option("target_form", "lstmjax", argument="form")
+        raise ConvertError(Message(f"{path}: {several} Our own names keep all of them: ", ours))
     contents = Contents({}, params=params, architecture=architecture or Architecture())
     if form in FORMS:
         contents = FORMS[form].write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lstmjax.errors import UserError
+from lstmjax.errors import UserError, message_of
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
 from lstmjax.replica.report import Report
-from lstmjax.replica.theirs import model_of_file
+from lstmjax.replica.theirs import File, model_of_file
 from lstmjax.replica.verdict import Verdict, verify
 
 
@@ -26,8 +25,14 @@ def verify_files(
     xs: Path,
     lengths: Path | None = None,
     outputs: Path | None = None,
+    *,
     cell: str | None = None,
     merge: str | None = None,
+    form: str | None = None,
+    prefix: str | None = None,
+    names: Sequence[str] | None = None,
+    head: str | None = None,
+    extra: str = "refuse",
 ) -> Verdict:
     """Return the verdict on a weights file: run by its framework, or against outputs that were recorded.
 
@@ -38,24 +43,24 @@ def verify_files(
         outputs: an NPY file of recorded outputs.
         cell, merge: how the weights are run; None: as the file states, else the vanilla cell, and the merge with
             which the layers fit each other.
+        form, prefix, names, head, extra: what to read of the file, as for `load_weights`.
 
     Raises:
         UserError: a file cannot be read, or what is in it does not fit.
     """
     inputs = _array(xs)
+    file = File(weights, form=form, prefix=prefix, names=names, head=head, extra=extra)
     valid, recorded = (None if path is None else _array(path) for path in (lengths, outputs))
     try:
         if recorded is None:
-            return verify(weights, inputs, lengths=valid, cell=cell, merge=merge)
+            return verify(file, inputs, lengths=valid, cell=cell, merge=merge)
         row = None if cell is None else find_cell(cell)
-        model = model_of_file(weights, row, merge)[0]
+        model = model_of_file(file, row, merge).model
         return verify(recorded, inputs, params=model, lengths=valid)
     except ModuleNotFoundError as error:
         raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
     except (ValueError, TypeError) as error:
-        said = " ".join([str(error), *getattr(error, "__notes__", ())])
-        choices = "; lstmjax convert has options for that, and verify takes what it writes"
-        raise VerifyError(said + choices * bool(re.search(r"[Pp]ass (names|extra|prefix|head)=", said))) from None
+        raise VerifyError(message_of(error)) from None
 
 
 def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Report:
@@ -75,7 +80,7 @@ def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Repo
     try:
         return grid(chosen, cases=cases, seed=seed, dtypes=names(dtypes), tell=tell)
     except ValueError as error:
-        raise VerifyError(str(error)) from None
+        raise VerifyError(message_of(error)) from None
 
 
 def _array(path: Path) -> np.ndarray:

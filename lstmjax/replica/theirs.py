@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,9 +18,10 @@ from lstmjax.checks import kind
 from lstmjax.convert import from_haiku, from_linen, from_torch
 from lstmjax.convert.architecture import LOGITS, Architecture, called, same_cell
 from lstmjax.convert.find import find as find_weights
-from lstmjax.convert.find import has_pairs
+from lstmjax.convert.find import has_pairs, listed
 from lstmjax.convert.layouts import ConvertError, as_layers, numbers
 from lstmjax.convert.model import Model
+from lstmjax.errors import Either, Message
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
@@ -29,6 +30,7 @@ from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Step
 
 Array = np.ndarray
+RECORDED = Either("outputs of the other side, and params=.", "--outputs of the other side.")
 Call = Callable[[Array, Array | None], Any]
 """(xs `[B, T, I]`, lengths `[B]` or None) -> ys `[B, T, P]`."""
 
@@ -80,7 +82,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
             if isinstance(params, Model):
                 fault = params.architecture.mismatch(cell, merge, has_pairs(params.params))
                 if fault is not None:
-                    raise ValueError(f"params is a Model: {fault}")
+                    raise ValueError(Message("params is a Model: ", fault))
                 weights, row = params.params, params.architecture
             layers, head = _split(weights)
             name = getattr(theirs, "__name__", None) or f"a {kind(theirs)}"
@@ -88,7 +90,9 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
             whole = (lambda xs, lengths: theirs(xs)) if callable(theirs) else lambda xs, lengths: theirs
             return Theirs(who, layers, head, str(layers_dtype(layers)), whole=whole, architecture=row)
         if isinstance(theirs, str | Path):
-            return _of_file(Path(theirs), cell, merge)
+            theirs = File(Path(theirs))
+        if isinstance(theirs, File):
+            return _of_file(theirs, cell, merge)
         if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
             return _rebuilt(theirs, PEERS["oracle"], "", row)
         if isinstance(theirs, Mapping):
@@ -114,28 +118,59 @@ MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
 """Of a mapping of weights: what stands in its names, whose it is, and what reads it."""
 
 
-def model_of_file(path: Path, cell: Cell | None = None, merge: str | None = None) -> tuple[Model, str]:
-    """Return the model in a weights file, and the name of the peer that runs its layers.
+@dataclass(frozen=True)
+class File:
+    """A weights file, and what to read of it, as `load_weights` takes it."""
+
+    path: Path
+    form: str | None = None
+    prefix: str | None = None
+    names: Sequence[str] | None = None
+    head: str | None = None
+    extra: str = "refuse"
+
+
+class Read(NamedTuple):
+    """What a file holds."""
+
+    model: Model
+    runner: str  # the peer that runs its layers
+    left: tuple[str, ...]  # what else there is in it, and was dropped
+
+
+def model_of_file(file: File, cell: Cell | None = None, merge: str | None = None) -> Read:
+    """Return the model in a weights file, the peer that runs its layers, and what was dropped on request.
 
     Raises:
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        found = find_weights(path, cell=cell, merge=merge)
-    return Model(found.params, found.architecture), RUNS.get(found.form, "oracle")
+        found = find_weights(
+            file.path,
+            form=file.form,
+            prefix=file.prefix,
+            names=file.names,
+            head=file.head,
+            extra=file.extra,
+            cell=cell,
+            merge=merge,
+        )
+    return Read(Model(found.params, found.architecture), RUNS.get(found.form, "oracle"), found.left)
 
 
-def _of_file(path: Path, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_file(file: File, cell: Cell | None, merge: str | None) -> Theirs:
     """Return what a file is run by: by its framework as the file says, else layer by layer with its weights."""
-    model, name = model_of_file(path, cell, merge)
+    model, name, left = model_of_file(file, cell, merge)
+    path = file.path
     peer, row = PEERS[name], model.architecture
+    dropped = (f"left out on both sides: {listed(left)}",) if left else ()
     if not row.stated:
         words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
         words += f"Assumed on both sides: {', '.join(row.assumed)}"
-        return _rebuilt(model.params, peer, f" with the weights of {path}", row, (words,))
+        return _rebuilt(model.params, peer, f" with the weights of {path}", row, (words, *dropped))
     layers, head = _split(model.params)
     dtype = str(layers_dtype(layers))
-    why = peer.missing
+    why = "a part of it was dropped" if left else peer.missing
     if peer.load is not None and why is None:
         try:
             whole = peer.load(path)
@@ -147,7 +182,7 @@ def _of_file(path: Path, cell: Cell | None, merge: str | None) -> Theirs:
             return Theirs(who, layers, head, precision, whole=partial(_batched, whole), architecture=row)
     reason = f" ({why})" if why else ""
     words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
-    return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words,))
+    return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words, *dropped))
 
 
 def _batched(whole: Call, xs: Array, lengths: Array | None) -> Array:
@@ -224,9 +259,9 @@ def _rebuilt(
             f"{peer.title}{weights}", layers, head, dtype, calls, architecture=architecture, unchecked=unchecked
         )
     if cell.name not in STEPS:
-        raise ValueError(f"the oracle has no cell {cell.name!r}; pass outputs of the other side, and params=.")
+        raise ValueError(Message(f"the oracle has no cell {cell.name!r}; pass ", RECORDED))
     if architecture.mask_value is not None:
-        raise ValueError("the oracle computes no masks of its own; pass outputs of the other side, and params=.")
+        raise ValueError(Message("the oracle computes no masks of its own; pass ", RECORDED))
     if architecture.readout not in LOGITS:
         raise ValueError(f"the oracle has no head with {called(architecture.readout)}; pass outputs of the other side.")
     if architecture.readout is not identity:  # both sides are looked at before it

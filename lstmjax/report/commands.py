@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.data import About, Sequences, load, read
-from lstmjax.errors import UserError
+from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, How, compute_ends
 from lstmjax.report.page import report
@@ -116,7 +116,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             path=out,
         )
     except ValueError as error:
-        raise InspectError(f"{folder.path}: {error}") from None
+        raise InspectError(message_of(error, f"{folder.path}: ")) from None
     yield f"{len(reasons)} of {count} sequences of {part.says} shown"
     yield f"{len(text) / 1e6:.2f} MB written to {out}"
 

@@ -19,7 +19,7 @@ import optax
 
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
 from lstmjax.data import About, Parts, Sequences, batch, load, steps_per_epoch
-from lstmjax.errors import UserError
+from lstmjax.errors import UserError, message_of
 from lstmjax.networks import NetworkParams, init_network
 from lstmjax.runs import RunError, RunFolder, default_folder
 from lstmjax.training.checkpoint import Checkpoints
@@ -269,7 +269,7 @@ def _structure(recipe: Recipe, about: About) -> TrainState:
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"model: {error}") from None
+        raise ConfigError(message_of(error, "model: ")) from None
     return like
 
 

@@ -17,6 +17,7 @@ from lstmjax.convert.onnx.activations import activations
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.operator import COUPLED, PEEPHOLES
 from lstmjax.convert.onnx.rest import HEAD, has_head
+from lstmjax.errors import Message, Named, Option
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import CELLS, clip_inputs, find_cell, forget_from_input
@@ -133,8 +134,13 @@ def from_onnx(source: Any, *, cell: Cell | str = VANILLA) -> Layers | NetworkPar
         for other in node.cells:
             if replace(other, name="", paper="") != replace(row, name="", paper=""):
                 raise ConvertError(
-                    f"{where}is of the cell {other.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; "
-                    "or use read_onnx, whose nodes carry their cells"
+                    Message(
+                        f"{where}is of the cell {other.name!r}, but ",
+                        Named("cell"),
+                        f" is {row.name!r}. Say ",
+                        Option("cell"),
+                        ", here and to stacked; or use read_onnx, whose nodes carry their cells",
+                    )
                 )
         if node.direction == "reverse" or (node.state is not None and any(np.any(a) for a in node.state)):
             what = "runs in reverse only" if node.direction == "reverse" else "has an initial state"
