@@ -583,8 +583,8 @@ def test_the_command_says_what_it_carried(tmp_path, capsys):
         "left behind: norm.weight",
         "left behind: norm.bias",
         "left behind: epoch",
-        "assumed, since the file holds weights alone: inputs [batch, time, features], whatever batch_first was, nothing "
-        "but dropout before, between and after the layers, logits as the head's output",
+        "assumed, since the file holds weights alone: inputs [batch, time, features], whatever batch_first was, "
+        "nothing but dropout before, between and after the layers, logits as the head's output",
     ]
     assert load_weights(target).layers[0].b.shape == (4, 4)
     assert main(["convert", str(source), f"{tmp_path}/./in.npz"]) == 2

@@ -17,7 +17,7 @@ from exchange import layer, same
 
 from lstmjax import NetworkParams
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, load_weights, pickled, save_weights
+from lstmjax.convert import ConvertError, from_torch, guard, load_weights, pickled, save_weights
 
 torch = pytest.importorskip("torch")
 PREFIXES = ("", "model.", "module.", "_orig_mod.", "net.", "module._orig_mod.model.")
@@ -98,15 +98,18 @@ def bare(net, prefix):
     return weights(net, prefix)
 
 
+SCALER = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 3}
+
+
 def nested(net, prefix):
-    return {"state": {"net": weights(net, prefix), "amp": {"scale": 2.0}}, "steps": np.arange(3)}
+    return {"state": {"net": weights(net, prefix), "amp": SCALER}, "steps": [1, 2]}
 
 
 CHECKPOINTS = {
     "lightning": (lightning, ("loops", "callbacks", "optimizer_states", "hyper_parameters", "epoch")),
     "tutorial": (tutorial, ("optimizer_state_dict", "loss", "best_acc", "rng_state", "args", "epoch")),
     "bare": (bare, ()),
-    "nested": (nested, ("steps", "amp.scale")),
+    "nested": (nested, ("steps", "state.amp")),
 }
 
 
@@ -143,6 +146,11 @@ def test_weights_beside_the_model_are_not_passed_over(net, tmp_path):
         ({"ema": weights(net)}, r"there are several LSTMs: prefix can be 'ema\.lstm\.', 'model\.lstm\.'"),
         ({"decoder": {"conv.weight": torch.ones(2, 3, 4)}}, r"holds more than LSTM layers and a head: decoder\.conv"),
         ({"mean": torch.ones(I)}, "holds more than LSTM layers and a head: mean"),
+        ({"x_std": [0.5, 2.0]}, "holds more than LSTM layers and a head: x_std"),
+        ({"scale": 0.5}, "holds more than LSTM layers and a head: scale"),
+        ({"means": np.ones(I)}, "holds more than LSTM layers and a head: means"),
+        ({"scaler": Settings()}, "holds more than LSTM layers and a head: scaler"),
+        ({"table": np.ones(I)}, "holds more than LSTM layers and a head: table"),
         ({"extra": {"scale": torch.tensor(2.0)}}, r"holds more than LSTM layers and a head: extra\.scale"),
     ):
         torch.save({"model": weights(net)} | more, tmp_path / "a.pt")
@@ -224,6 +232,26 @@ def test_a_pickle_reserves_no_memory_and_grows_to_no_tree(tmp_path):
     archive(path, pickle.dumps(tree, 2))
     with pytest.raises(ConvertError, match="holds more than 1,048,576 names"):
         load_weights(path)
+
+
+def test_many_views_of_one_storage_are_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "FREE", 2**16)
+    w = torch.zeros(64, 64)
+    torch.save({f"weight{n}": w.T for n in range(4000)}, tmp_path / "a.pt")
+    with pytest.raises(ConvertError, match="claims to hold 65,536,000 bytes of arrays in"):
+        load_weights(tmp_path / "a.pt")
+
+
+def test_bytes_in_the_other_order_are_turned(tmp_path):
+    arrays = {name: torch.randn(16, n) for name, n in (("weight_ih_l0", 3), ("weight_hh_l0", 4))}
+    torch.save(arrays, tmp_path / "little.pt")
+    with zipfile.ZipFile(tmp_path / "little.pt") as little, zipfile.ZipFile(tmp_path / "big.pt", "w") as big:
+        for name in little.namelist():
+            data = little.read(name)
+            if "/data/" in name:
+                data = np.frombuffer(data, "<f4").byteswap().tobytes()
+            big.writestr(name, b"big" if name.endswith("byteorder") else data)
+    same(load_weights(tmp_path / "big.pt"), from_torch(arrays))
 
 
 def test_nothing_of_a_pickle_is_called(tmp_path):

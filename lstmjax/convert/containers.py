@@ -13,12 +13,12 @@ import numpy as np
 from lstmjax.cells import VANILLA
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.carry import READOUTS
+from lstmjax.convert.checkpoints import read_torch
 from lstmjax.convert.flax import read_msgpack, write_msgpack
 from lstmjax.convert.guard import archive, optional
 from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.names import Contents, Unread
-from lstmjax.convert.pickled import read_torch
 from lstmjax.convert.shards import check_whole, read_index
 from lstmjax.convert.torch import write_torch
 from lstmjax.errors import Either, Message, UserError, message_of

@@ -21,7 +21,7 @@ from lstmjax.convert.folds import Folded, fold, names_in_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
-from lstmjax.convert.names import Beside, Contents, Leaf
+from lstmjax.convert.names import Contents, Leaf, Object
 from lstmjax.convert.own import first_of
 from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.networks import NetworkParams
@@ -224,7 +224,7 @@ def _by_folder(names: Iterable[str], leaves: Mapping[str, Leaf]) -> tuple[str, .
 def _objects(leaves: Mapping[str, Leaf]) -> str:
     """Name the objects in a file, in one of which the LSTM may be, and say what to do; empty if there are none."""
     for name, leaf in leaves.items():
-        if isinstance(leaf.value, Beside) and leaf.value.remedy:
+        if isinstance(leaf.value, Object):
             return f"; {name} is an object ({leaf.value.kind}), which is not unpickled. {leaf.value.remedy}"
     return ""
 

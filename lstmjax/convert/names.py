@@ -38,10 +38,16 @@ class Unread(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """What stands in a file beside the weights and is not read; `kind` says what it is."""
+    """What stands in a file beside the weights, is no part of a model, and is not read; `kind` says what it is."""
 
     kind: str
-    remedy: str = ""  # how to save what is in it, if it may hold weights
+
+
+class Object(NamedTuple):
+    """An object that is not unpickled, and may be a part of a model; `kind` is its class, `remedy` how to save it."""
+
+    kind: str
+    remedy: str
 
 
 class Leaf:
@@ -61,7 +67,7 @@ class Leaf:
         return tuple(self.value.shape) if hasattr(self.value, "dtype") and hasattr(self.value, "shape") else None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        kind = self.value.kind if isinstance(self.value, Unread | Beside) else type(self.value).__name__
+        kind = self.value.kind if isinstance(self.value, Unread | Beside | Object) else type(self.value).__name__
         if self.shape is not None:
             kind = str(getattr(self.value.dtype, "name", self.value.dtype)).removeprefix("torch.")
         if kind not in DTYPES:

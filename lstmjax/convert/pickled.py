@@ -1,4 +1,4 @@
-"""Read what `torch.save` has written, without unpickling anything but numbers, words and tensors.
+"""Unpickle what `torch.save` has written: numbers, words and claims about tensors, and nothing else.
 
 PyTorch's reader, `torch.load(weights_only=True)`, is all or nothing: one path or one NumPy scalar among the
 hyperparameters of a checkpoint, and the weights beside it cannot be had. Here every other object becomes an
@@ -15,16 +15,15 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from lstmjax.convert.guard import archive
+from lstmjax.convert.guard import check_claim
 from lstmjax.convert.layouts import ConvertError
-from lstmjax.convert.names import DEPTH, LEAVES, Beside, Contents, Unread
+from lstmjax.convert.names import Unread
 
 DTYPES: MappingProxyType[str, Any] = MappingProxyType(
     {
@@ -40,7 +39,6 @@ STORAGES = MappingProxyType(
     }
 )  # fmt: skip
 """PyTorch's names of typed storages, and the dtypes of their numbers."""
-REMEDY = "Save the module's state_dict: torch.save(module.state_dict(), path)"
 
 
 class Storage(NamedTuple):
@@ -162,119 +160,44 @@ class Reader(pickle.Unpickler):
         return Storage(dtype if isinstance(dtype, str) else "bytes", str(key))
 
 
-def read_torch(path: Path) -> Contents:
-    """Read the tensors that `torch.save` wrote: a `state_dict`, or a checkpoint with one in it.
-
-    Of a checkpoint, everything that is no weight becomes `Beside`: what Lightning keeps beside its `state_dict`,
-    states of optimizers, numbers, words, lists of these, and objects, which are not unpickled.
-    """
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ConvertError(
-                "is no whole ZIP archive, as torch.save has written it since PyTorch 1.6; load an older file in "
-                "PyTorch, and torch.save its state_dict again"
-            )
-        with archive(file, path.stat().st_size) as parts:
-            names = parts.namelist()
-            pickles = [name for name in names if re.fullmatch(r"[^/]*/data\.pkl", name)]
-            if len(pickles) != 1:
-                raise ConvertError("is no file of torch.save, which has one data.pkl in it")
-            root = pickles[0].removesuffix("data.pkl")
-            if f"{root}constants.pkl" in names:
-                raise ConvertError(
-                    "is a program of TorchScript, which is not run. Save its weights: "
-                    "torch.save(torch.jit.load(path).state_dict(), path)"
-                )
-            if damaged := parts.testzip():
-                raise ConvertError(f"{damaged} in it is not what was saved: its checksum is wrong")
-            data = parts.read(pickles[0])
-            _check_memo(data)
-            reader = Reader(data)
-            tree = reader.load()
-            if not isinstance(tree, Mapping):
-                if isinstance(tree, StandIn):
-                    raise ConvertError(
-                        f"holds {tree}, and to read that is to run code; only tensors are read. {REMEDY}"
-                    )
-                kind = "tensor" if isinstance(tree, Tensor) else type(tree).__name__
-                raise ConvertError(f"holds a {kind}, expected a state_dict. {REMEDY}")
-            claims = _flat(tree)
-            if reader.others and not any(isinstance(claim, Tensor) for claim in claims.values()):
-                raise ConvertError(
-                    f"holds {reader.others[0]}, and to read that is to run code; only tensors are read. {REMEDY}"
-                )
-            order = parts.read(f"{root}byteorder") if f"{root}byteorder" in names else b"little"
-            return Contents({name: _array(parts, root, order, name, claim) for name, claim in claims.items()})
-
-
-def _check_memo(data: bytes) -> None:
+def check_memo(data: bytes) -> None:
     """Refuse places in the unpickler's memory far beyond what the file can fill: it would reserve all up to there."""
     for code, place, _ in pickletools.genops(data):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > len(data):
             raise ConvertError(f"claims to hold {place:,} objects in {len(data):,} bytes; it is damaged")
 
 
-def _flat(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return what a checkpoint holds by names such as model.lstm.bias_ih_l0; what is beside the weights as one name."""
-    tree = {str(key): value for key, value in tree.items()}
-    lightning = "pytorch-lightning_version" in tree and isinstance(tree.get("state_dict"), Mapping)
-    nested = any(isinstance(value, Mapping) for value in tree.values())
-    found: dict[str, Any] = {}
-    waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
-    while waiting:
-        name, value, depth = waiting.pop()
-        if depth > DEPTH:
-            raise ConvertError(f"{name[:60]!r}… has more than {DEPTH} folders")
-        if len(found) + len(waiting) > LEAVES:
-            raise ConvertError(f"holds more than {LEAVES:,} names")
-        top = depth == 1 and name in tree
-        if top and lightning and name != "state_dict":
-            found[name] = Beside("what Lightning keeps beside weights")
-        elif isinstance(value, Mapping):
-            if {"state", "param_groups"} <= value.keys():
-                found[name] = Beside("state of an optimizer")
-            else:
-                waiting += reversed([(_join(name, key), each, depth + 1) for key, each in value.items()])
-        elif isinstance(value, list | tuple) and not isinstance(value, Tensor | Storage) and _has_folders(value):
-            waiting += reversed([(_join(name, n), each, depth + 1) for n, each in enumerate(value)])
-        elif isinstance(value, Tensor):
-            number = value.shape == () or "float" not in value.dtype
-            found[name] = Beside("a number") if top and nested and number else value
-        else:
-            found[name] = _beside(value)
-    return found
+def read_arrays(parts: zipfile.ZipFile, root: str, claims: Mapping[str, Any], stored: int) -> dict[str, Any]:
+    """Return the arrays that claims are about, after a look at whether the archive has numbers for them.
+
+    Args:
+        parts: the archive.
+        root: the folder in it, with its slash.
+        claims: by name; what is no claim about a tensor stays as it is.
+        stored: bytes of the archive.
+    """
+    tensors = [claim for claim in claims.values() if isinstance(claim, Tensor) and claim.dtype in DTYPES]
+    big = f"{root}byteorder" in parts.namelist() and parts.read(f"{root}byteorder") == b"big"
+    data = {key: parts.read(f"{root}data/{key}") for key in {claim.storage.key for claim in tensors}}
+    arrays = {name: _array(name, claim, data, big) for name, claim in claims.items()}
+    # Views of one storage cost nothing here, but whoever reads them makes an array of each.
+    check_claim(sum(a.nbytes for a in arrays.values() if isinstance(a, np.ndarray)), stored)
+    return arrays
 
 
-def _join(name: str, key: Any) -> str:
-    return f"{name}.{key}" if name else str(key)
-
-
-def _has_folders(values: list[Any] | tuple[Any, ...]) -> bool:
-    return any(isinstance(value, Mapping | list | tuple) for value in values)
-
-
-def _beside(value: Any) -> Any:
-    """Return a number or a word as it is, and of anything else what it is."""
-    if isinstance(value, StandIn):
-        return Beside(value.name, REMEDY)
-    return value if value is None or isinstance(value, int | float | str) else Beside(type(value).__name__)
-
-
-def _array(parts: zipfile.ZipFile, root: str, order: bytes, name: str, claim: Any) -> Any:
-    """Return the array that a claim is about, after a look at whether the archive has numbers for it."""
+def _array(name: str, claim: Any, data: Mapping[str, bytes], big: bool) -> Any:
+    """Return the view of a storage that a tensor is; `big`: its bytes are in the other order."""
     if not isinstance(claim, Tensor):
         return claim
     if claim.dtype not in DTYPES:
         return Unread(claim.dtype)
-    data = parts.read(f"{root}data/{claim.storage.key}")
     dtype = np.dtype(DTYPES[claim.dtype])
+    stored = len(data[claim.storage.key]) // dtype.itemsize
     counts = (claim.offset, *claim.shape, *claim.strides)
     reach = claim.offset + sum((size - 1) * stride for size, stride in zip(claim.shape, claim.strides, strict=True))
-    stored = len(data) // dtype.itemsize
-    if min(counts, default=0) < 0 or math.prod(claim.shape) > stored or (0 not in claim.shape and reach >= stored):
+    if min(counts) < 0 or math.prod(claim.shape) > stored or (0 not in claim.shape and reach >= stored):
         raise ConvertError(f"{name!r} claims shape {claim.shape}, for which there are too few numbers")
-    flat = np.frombuffer(data, dtype, stored)[claim.offset :]
-    if order == b"big":
-        flat = flat.byteswap()
+    numbers = np.frombuffer(data[claim.storage.key], dtype, stored)[claim.offset :]
     strides = tuple(stride * dtype.itemsize for stride in claim.strides)
-    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, claim.shape, strides)).reshape(claim.shape)
+    view = np.lib.stride_tricks.as_strided(numbers, claim.shape, strides, writeable=False)
+    return view.byteswap() if big else view
