@@ -197,7 +197,7 @@ def test_flax_and_haiku_load_what_is_written(tmp_path):
 
 def of_keras(kind, name, *sources, **config):
     entering = [{"config": {"keras_history": [source, 0, 0]}} for source in sources]
-    nodes = [{"args": entering, "kwargs": {"mask": {"config": {"keras_history": ["any", 0, 0]}}}}] if sources else []
+    nodes = [{"args": entering, "kwargs": {"mask": None, "training": False}}] if sources else []
     return {"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes}
 
 

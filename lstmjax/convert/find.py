@@ -70,6 +70,9 @@ def find(
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
+        if contents.architecture.stated and contents.settings and extra == "refuse":
+            # Before the weights are read: a layer that is no LSTM is named, and not its shapes.
+            raise ConvertError(_more(contents.settings))
         if contents.params is None:
             found = _of_arrays(contents, form, prefix, names, head, row, merge)
         else:
@@ -84,16 +87,15 @@ def find(
                 contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
             )
         if found.left and extra == "refuse":
-            could = (f"; if one of {listed(found.heads)} is the head, pass ", Option("head")) if found.heads else ()
-            raise ConvertError(
-                Message(
-                    f"holds more than LSTM layers and a head: {listed(found.left)}. Pass ",
-                    Option("extra", "drop"),
-                    " to leave it behind",
-                    *could,
-                )
-            )
+            raise ConvertError(_more(found.left, found.heads))
     return found
+
+
+def _more(left: Sequence[str], heads: Sequence[str] = ()) -> Message:
+    """Return the refusal of what is neither LSTM nor head."""
+    could = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
+    words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
+    return Message(words, Option("extra", "drop"), " to leave it behind", *could)
 
 
 def _of_arrays(

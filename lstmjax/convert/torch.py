@@ -89,8 +89,9 @@ def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
         ConvertError: PyTorch's LSTM has no place for something, such as peepholes or layers of
             different sizes.
     """
+    arrays = named(layers, prefix)
     torch = optional("torch")
-    return {name: tensor(torch, a) for name, a in named(layers, prefix).items()}
+    return {name: tensor(torch, a) for name, a in arrays.items()}
 
 
 def named(layers: Any, prefix: str = "") -> dict[str, np.ndarray]:

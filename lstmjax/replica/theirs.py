@@ -21,7 +21,7 @@ from lstmjax.convert.find import find as find_weights
 from lstmjax.convert.find import has_pairs, listed
 from lstmjax.convert.layouts import ConvertError, as_layers, numbers
 from lstmjax.convert.model import Model
-from lstmjax.errors import Either, Message
+from lstmjax.errors import Either, Message, message_of
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
@@ -30,7 +30,7 @@ from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Step
 
 Array = np.ndarray
-RECORDED = Either("outputs of the other side, and params=.", "--outputs of the other side.")
+RECORDED = Either("outputs of the other side, and params=load_model(path).", "--outputs of the other side.")
 Call = Callable[[Array, Array | None], Any]
 """(xs `[B, T, I]`, lengths `[B]` or None) -> ys `[B, T, P]`."""
 
@@ -182,7 +182,10 @@ def _of_file(file: File, cell: Cell | None, merge: str | None) -> Theirs:
             return Theirs(who, layers, head, precision, whole=partial(_batched, whole), architecture=row)
     reason = f" ({why})" if why else ""
     words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
-    return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words, *dropped))
+    try:
+        return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words, *dropped))
+    except ValueError as error:
+        raise ValueError(message_of(error, f"{path} cannot be run by {peer.name}{reason}, and ")) from None
 
 
 def _batched(whole: Call, xs: Array, lengths: Array | None) -> Array:
@@ -265,7 +268,7 @@ def _rebuilt(
     if architecture.readout not in LOGITS:
         raise ValueError(f"the oracle has no head with {called(architecture.readout)}; pass outputs of the other side.")
     if architecture.readout is not identity:  # both sides are looked at before it
-        unchecked = (*unchecked, f"{called(architecture.readout)} after the head")
+        unchecked = (*unchecked, f"{called(architecture.readout)} after the head was not checked")
         architecture = replace(architecture, readout=identity)
     why = f" (in the place of {peer.name}: {cannot})" if cannot else ""
     ways = architecture.directions or ("forward",) * len(layers)

@@ -99,8 +99,12 @@ def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
     backend()
     import keras
 
-    with as_users_have_it():
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        with as_users_have_it():
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # whatever Keras raises over a file: its words are the reason
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConvertError(f"Keras {installed} does not build it: {words}") from None
 
     def outputs(xs: Any, lengths: Any) -> np.ndarray:
         with as_users_have_it():
