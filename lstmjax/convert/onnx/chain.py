@@ -18,6 +18,7 @@ from lstmjax.convert.onnx.values import (
     Source,
     Value,
     Zeros,
+    axis_of,
     features,
     level_of,
     sources_of,
@@ -205,20 +206,22 @@ def _outputs(
         elif any(source.kind not in ("h", "c") for source in value.sources):
             chain.complaints.append(f"{reader} takes {_origin(wiring, value)}, and a stack of layers does not give that")
             continue
-        if kind != "state":
-            wanted = {"time": wiring.time, "batch": wiring.batch, "features": features(value.sources)}
-            if level is not None and level.kind == "h":
-                del wanted["time"]
-            unknown = {n for n in _read_nodes(value.sources) if n not in below}
-            if unknown:
-                continue  # which axes its outputs have is not known, and it is complained of already
-            if level is None or sorted(name for name, axis in wanted.items() if axis) != sorted(
-                word for word in axes if word != "1"
-            ):
-                chain.complaints.append(f"{reader} has axes ({', '.join(axes)}), expected {', '.join(wanted)}")
-                continue
+        if any(n not in below for n in _read_nodes(value.sources)):
+            continue  # it is complained of already, and which axes it has is not known
+        if kind != "state" and (level is None or not _has_axes(wiring, value, axes, level.kind == "ys")):
+            expected = "time, batch and features" if level is not None and level.kind == "ys" else "batch and features"
+            chain.complaints.append(f"{reader} has axes ({', '.join(axes)}), expected {expected}")
+            continue
         result.append((Output(one.name, kind, axes, readout), level))
     return result
+
+
+def _has_axes(wiring: Wiring, value: Signal, words: tuple[str, ...], sequences: bool) -> bool:
+    """Return whether axes are those of a layer's outputs, in any order, directions on an axis of their own or not."""
+    axes = [wiring.batch, *([wiring.time] if sequences else [])]
+    joined, apart = [features(value.sources)], [axis_of(atom) for atom in features(value.sources)]
+    present = sorted(word for word in words if word != "1")
+    return any(present == sorted(_axis_words(wiring, value, a) for a in axes + end if a) for end in (joined, apart))
 
 
 def _axis_words(wiring: Wiring, value: Signal, axis: Axis) -> str:
