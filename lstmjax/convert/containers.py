@@ -96,8 +96,6 @@ def read_onnx(path: Path) -> Contents:
 
     stack = read_stack(path)
     more = ("residual connections around its layers",) if stack.residual else ()
-    if "reverse" in stack.chain.directions:
-        more += ("a layer that runs in reverse only",)
     return Contents({}, settings=stack.complaints + more, params=stack.params, architecture=stack.architecture)
 
 

@@ -46,7 +46,7 @@ class Chain:
     return_sequences: bool | None = None
     directions: tuple[str, ...] = ()  # of each layer; "forward" of a pair
     head: tuple[np.ndarray, np.ndarray | None] | None = None
-    readout: str | None = None
+    readout: str | None = None  # the operator after the head
     xs: str = ""  # the input
     xs_axes: tuple[str, ...] = ()
     lengths: str | None = None  # the input of valid steps
@@ -276,7 +276,8 @@ def _join(
     top = chain.layers[-1]
     ways = [wiring.entries[layer[0]].direction for layer in chain.layers]
     chain.directions = tuple("reverse" if way == "reverse" else "forward" for way in ways)
-    mains = [(one, level) for one, level in outputs if one.kind in ("head", "readout") and level is not None]
+    mains = [(one, level) for one, level in outputs if one.kind == "readout" and level is not None]
+    mains += [(one, level) for one, level in outputs if one.kind == "head" and level is not None]
     mains += [(one, level) for one, level in outputs if one.kind == "ys" and level is not None and level.nodes == top]
     mains += [(one, level) for one, level in outputs if one.kind == "h" and level is not None and level.nodes == top]
     for one, level in outputs:
@@ -291,6 +292,9 @@ def _join(
         chain.complaints.append("the directions are side by side in one layer, and added up in another")
     if len(residuals) > 1:
         chain.complaints.append("only some layers have a residual connection around them")
+    readouts = {one.readout for one, _ in mains if one.readout is not None}
+    if len(readouts) > 1:
+        chain.complaints.append(f"the head has several activations: {', '.join(sorted(readouts))}")
     heads = {head for one, _ in mains if one.kind in ("head", "readout") for head in [_head(wiring, one)]}
     if len(heads) > 1:
         chain.complaints.append(f"there are {len(heads)} heads: {', '.join(map(repr, sorted(heads)))}")
@@ -300,7 +304,7 @@ def _join(
         chain.return_sequences = mains[0][1].kind == "ys"
     if heads:
         chain.head = wiring.heads[min(heads)]
-    chain.readout = next((one.readout for one, _ in outputs if one.readout), None)
+    chain.readout = min(readouts, default=None)
     value = wiring.entries[chain.layers[0][0]].values["X"]
     assert isinstance(value, Signal)
     chain.xs = value.sources[0].name

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.cells import VANILLA, Cell
-from lstmjax.convert.architecture import Architecture
+from lstmjax.cells import VANILLA, Cell, identity
+from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.onnx.chain import Chain, chain_of
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.read import OnnxLSTM, flat_model, placed_lstms
-from lstmjax.convert.onnx.wiring import Wiring
+from lstmjax.convert.onnx.wiring import READOUTS, Wiring
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
@@ -61,6 +61,8 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
         merge=chain.merge,
         return_sequences=chain.return_sequences,
         stated=not complaints,
+        directions=chain.directions,
+        readout=identity if chain.readout is None else READOUTS[chain.readout],
     )
     params: Layers | NetworkParams = layers
     if chain.head is not None:
@@ -81,7 +83,7 @@ def from_onnx(
 
     What feeds each node LSTM and what reads it is followed through the graph: operators that move numbers and
     change none, directions side by side or added up, a product with a stored matrix after the last layer (the
-    head), and a softmax or sigmoid after that, which is the loss's to say. Anything else is refused by the name of
+    head), and a softmax or sigmoid after that, which stays behind: it is the loss's to say. Anything else is refused by the name of
     its node; so is what layers alone cannot say (a single reverse direction, an initial state). `read_onnx` gives
     each node for itself. Whether the model's output has every step or the last one is `return_sequences` of
     `stacked` and of `network`; initial states and lengths that are inputs of the model are their `state` and
@@ -102,11 +104,11 @@ def from_onnx(
     stack = read_stack(source, dequantize=dequantize)
     if stack.complaints:
         raise ConvertError(f"{'; '.join(stack.complaints)}. {REMEDY}")
-    for n, direction in enumerate(stack.chain.directions):
-        if direction != "forward":
-            raise ConvertError(f"layer {n} runs in reverse only, which layers do not say. {REMEDY}")
+    beyond = "; ".join(stack.architecture.beyond_options())
+    if beyond:
+        raise ConvertError(f"{beyond}, which parameters do not say. load_model runs the file as it is; {REMEDY}")
     file_cell = stack.architecture.cell
-    if replace(file_cell, name="", paper="") != replace(row, name="", paper=""):
+    if not same_cell(file_cell, row):
         raise ConvertError(
             f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; or "
             "use read_onnx, whose nodes carry their cells"

@@ -11,8 +11,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import numpy as np
 
+from lstmjax.cells import Activation
+from lstmjax.convert.activations import relu, softplus, softsign
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.shuffles import SHUFFLES, is_given, on_sizes, whole_numbers
 from lstmjax.convert.onnx.values import (
@@ -38,8 +41,18 @@ from lstmjax.convert.onnx.values import (
     sources_of,
 )
 
-READOUTS = MappingProxyType({"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"})
-"""What may follow a head and is no part of a network here: the loss says it."""
+READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
+    {
+        "LogSoftmax": jax.nn.log_softmax,
+        "Relu": relu,
+        "Sigmoid": jax.lax.logistic,
+        "Softmax": jax.nn.softmax,
+        "Softplus": softplus,
+        "Softsign": softsign,
+        "Tanh": jax.lax.tanh,
+    }
+)
+"""What may follow a head, by its operator."""
 QUANTISED = ("Quantize", "Integer", "QLinear", "QGemm", "QAttention", "QLSTM")
 """Parts of the names of operators that compute with quantised numbers."""
 
@@ -359,16 +372,16 @@ def _gemm(wiring: Wiring, step: Step, values: list[Value]) -> Value:
 
 
 def _readout(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return what the loss says, after a head."""
+    """Return what an activation makes of a head's outputs."""
     signal = values[0]
     if not isinstance(signal, Signal) or [source.kind for source in signal.sources] != ["head"]:
         return None
     rank = len(signal.axes)
     axis = step.said.get("axis", -1 if step.opset >= 13 else 1)
-    if signal.axes[-1] != features(signal.sources) or (step.op != "Sigmoid" and axis % rank != rank - 1):
+    if not rank or signal.axes[-1] != features(signal.sources) or ("Softmax" in step.op and axis % rank != rank - 1):
         return None
     head = signal.sources[0]
-    return replace(signal, sources=(Source("readout", head.width, name=READOUTS[step.op], of=(head,)),))
+    return replace(signal, sources=(Source("readout", head.width, name=step.op, of=(head,)),))
 
 
 def _greater(wiring: Wiring, step: Step, values: list[Value]) -> Value:
