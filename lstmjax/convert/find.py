@@ -72,19 +72,24 @@ def find(
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
                     raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
+            _check_left(contents.settings, (), extra)  # what a file says of its model explains sizes that do not fit
             remedy = "In an ONNX model read_onnx gives each of them"
             architecture = _architecture(contents, contents.params, remedy, row, merge)
             architecture = _assumed(architecture, contents.params)
             found = Found(
                 contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
             )
-        if found.left and extra == "refuse":
-            could = f"; if one of {listed(found.heads)} is the head, pass head=" if found.heads else ""
-            raise ConvertError(
-                f"holds more than LSTM layers and a head: {listed(found.left)}. Pass extra='drop' to leave it "
-                f"behind{could}"
-            )
+        _check_left(found.left, found.heads, extra)
     return found
+
+
+def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
+    """Refuse what would stay behind."""
+    if left and extra == "refuse":
+        could = f"; if one of {listed(heads)} is the head, pass head=" if heads else ""
+        raise ConvertError(
+            f"holds more than LSTM layers and a head: {listed(left)}. Pass extra='drop' to leave it behind{could}"
+        )
 
 
 def _of_arrays(

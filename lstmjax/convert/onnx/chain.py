@@ -65,10 +65,6 @@ def chain_of(model: Any, wiring: Wiring) -> Chain:
             chain.complaints.append(words)
     _states(chain, wiring)
     outputs = _outputs(chain, model, wiring, below)
-    for name, step in wiring.unread.items():
-        value = wiring.values[name]
-        if isinstance(value, Mixed | Opaque) and value.sources:
-            chain.complaints.append(_between(wiring, value, f"what {step} gives"))
     if chain.complaints:
         chain.layers = _in_order(wiring)
         return chain
@@ -101,8 +97,10 @@ def _source_words(wiring: Wiring, source: Source) -> str:
         return f"the input {source.name!r}"
     if source.kind in ("sum", "residual"):
         return _source_words(wiring, source.of[0])
-    if source.kind in ("head", "readout"):
-        return f"the {source.kind} {source.name!r}"
+    if source.kind == "readout":
+        return f"{source.name} of {_source_words(wiring, source.of[0])}"
+    if source.kind == "head":
+        return f"the head {source.name!r}"
     at = "" if source.step is None else f"the {source.step} step in time of "
     return f"{at}{OUTPUTS[source.kind]} of {wiring.entries[source.node].step}"
 
@@ -245,7 +243,7 @@ def _layers(
     while True:
         above = [layer for layer in layers if any(_nodes(below[n]) == at for n in layer)]
         if len(above) > 1:
-            nodes = " and ".join(str(wiring.entries[n].step) for layer in above for n in layer)
+            nodes = " and ".join(dict.fromkeys(str(wiring.entries[n].step) for layer in above for n in layer))
             what = f"the input {inputs[0]!r}" if at is None else str(wiring.entries[at[0]].step)
             chain.complaints.append(f"{nodes} stand side by side, and all take {what}")
         if len(above) != 1:

@@ -109,7 +109,10 @@ class Constants:
             [node], "one", [helper.make_empty_tensor_value_info(one) for one in feeds],
             [helper.make_empty_tensor_value_info(name)],
         )  # fmt: skip
-        made: Any = ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets)).run([name], feeds)
+        opsets = self._opsets
+        if node.op_type == "DequantizeLinear":  # the evaluator has it from 19 on only, which adds dtypes to 13
+            opsets = [helper.make_opsetid("", max(19, *(one.version for one in opsets)))]
+        made: Any = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run([name], feeds)
         return np.asarray(made[0])
 
     def _whole(self, tensor: Any) -> np.ndarray:

@@ -46,7 +46,7 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
     nodes = {one.place: one.lstm for one in placed if one.place is not None}
     constants = Constants(model)
     if within:
-        inside = f"{', '.join(within)}: a node LSTM within another node, a branch or a loop"
+        inside = f"{', '.join(within)}: within another node, in a branch or a loop"
         layers = tuple(one.lstm.params for one in placed)
         return Stack(layers, Architecture(), False, Chain(), (inside,))
     wiring = Wiring(model, constants, {n: _about(lstm) for n, lstm in nodes.items() if n is not None})

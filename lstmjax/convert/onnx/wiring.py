@@ -80,8 +80,6 @@ class Wiring:
         self.values: dict[str, Value] = {}
         self.entries: dict[int, Entry] = {}
         self.heads: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
-        self.steps: list[Step] = []
-        self.unread: dict[str, Step] = {}
         self.time: Axis | None = None
         self.batch: Axis | None = None
         opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
@@ -89,18 +87,13 @@ class Wiring:
         for one in model.graph.input:
             if one.name not in stored:
                 self.values[one.name] = _input(one, _rank(one, model))
-        reads = {name for node in model.graph.node for name in [*node.input, *read_within(node)]}
-        reads |= {one.name for one in model.graph.output}
         for n, node in enumerate(model.graph.node):
             step = step_of(node, opset)
-            self.steps.append(step)
             if n in lstms:
                 results = self._lstm(step, n, *lstms[n])
             else:
                 results = self._results(step, node)
             self.values |= {name: value for name, value in zip(step.outputs, results, strict=False) if name}
-            if n not in lstms:
-                self.unread |= {name: step for name in step.outputs if name and name not in reads}
 
     def value(self, name: str) -> Value:
         """Return a tensor, stored ones included."""
