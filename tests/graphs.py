@@ -1,9 +1,11 @@
-"""Random ONNX graphs around nodes LSTM: stacks as exporters write them, and graphs that compute something else."""
+"""ONNX graphs around nodes LSTM: random ones, as exporters write stacks, and some that compute something else."""
 
 import numpy as np
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 FLOAT = TensorProto.FLOAT
+H = 2  # of chain_of, whose inputs are as wide
 SIZES = ((3, 3, 2), (4, 3, 2), (3, 2, 2), (2, 2, 2))  # T, B, I, which are also sizes of what is computed
 CHANGING = ("Sigmoid", "Relu", "Tanh", "Neg", "Softmax", "Abs")
 
@@ -79,7 +81,9 @@ class Graph:
         if kind == 1:
             return self.slice(t, axis, -1, -(2**31), -1)
         if kind == 2:
-            return self.add("Gather", name, self.constant(self.rng.permutation(shape[axis]), np.int64), axis=axis), shape
+            return self.add(
+                "Gather", name, self.constant(self.rng.permutation(shape[axis]), np.int64), axis=axis
+            ), shape
         if kind == 3:
             order = [int(n) for n in self.rng.permutation(len(shape))]
             turned = self.transpose(t, order)
@@ -142,7 +146,11 @@ class Graph:
                 return self.squeeze(t, at)
             if kind == 1:
                 return self.gather(t, at, int(self.rng.choice([0, -1])))
-            return self.reshape(t, shape[:at] + shape[at + 1 :]) if kind == 2 else self.squeeze(self.slice(t, at, 0, 1), at)
+            return (
+                self.reshape(t, shape[:at] + shape[at + 1 :])
+                if kind == 2
+                else self.squeeze(self.slice(t, at, 0, 1), at)
+            )
         kind = self.rng.integers(6)
         if kind < 2:
             t = self.maybe(self.transpose(t, [*range(at), at + 1, at, at + 2]))
@@ -230,5 +238,39 @@ def random_model(seed):
         [helper.make_tensor_value_info(name, FLOAT, None) for name, _ in outputs], graph.stored,
     )  # fmt: skip
     if not graph.fixed:  # of any length: nothing may hang on those for which it was drawn
-        shape = tuple(n if symbol == inputs else n + 1 + (symbol == "b") for n, symbol in zip(shape, symbols, strict=True))
+        shape = tuple(
+            n if symbol == inputs else n + 1 + (symbol == "b") for n, symbol in zip(shape, symbols, strict=True)
+        )
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=8), shape
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def runtime(model, **feeds):
+    """What ONNX Runtime gives, in the order of the outputs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def chain_of(*between, after=(), inputs=("t", "b", H), output=("t", "b", H)):
+    """X → LSTM → Squeeze → between → LSTM → Squeeze → after, of one width."""
+    rng = np.random.default_rng(1)
+    stored = {f"{name}{n}": rng.normal(size=(1, 4 * H, H)).astype(np.float32) for n in (0, 1) for name in "WR"}
+    stored |= {"one": np.array([1]), "half": np.float32(0.5)}
+    nodes, at = [], "x"
+    for n, behind in enumerate((between, after)):
+        nodes.append(helper.make_node("LSTM", [at, f"W{n}", f"R{n}"], [f"y{n}"], f"lstm{n}", hidden_size=H))
+        nodes.append(helper.make_node("Squeeze", [f"y{n}", "one"], [f"s{n}"], f"squeeze{n}"))
+        at = f"s{n}"
+        for k, (op, *more) in enumerate(behind):
+            said = more.pop() if more and isinstance(more[-1], dict) else {}
+            nodes.append(helper.make_node(op, [at, *more], [f"z{n}{k}"], f"{op.lower()}{n}{k}", **said))
+            at = f"z{n}{k}"
+    graph = helper.make_graph(
+        nodes, "two", [helper.make_tensor_value_info("x", FLOAT, inputs)],
+        [helper.make_tensor_value_info(at, FLOAT, output)], [numpy_helper.from_array(a, k) for k, a in stored.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

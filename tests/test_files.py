@@ -213,7 +213,10 @@ def test_what_keras_says_beside_weights_is_read_without_keras():
     assert said.settings == ("b/layer: go_backwards is True",)  # of the backward layer it is meant so
     ahead = of_keras("LSTM", "a", "in", return_sequences=True)
     for layers, said in (
-        ([of_keras("LSTM", "a", recurrent_activation="hard_sigmoid")], "a: recurrent_activation is 'hard_sigmoid', which"),
+        (
+            [of_keras("LSTM", "a", recurrent_activation="hard_sigmoid")],
+            "a: recurrent_activation is 'hard_sigmoid', which",
+        ),
         ([of_keras("Bidirectional", "a", layer=of_keras("LSTM", "l"), merge_mode="mul")], "a: merge_mode is 'mul'"),
         ([of_keras("LSTM", "l"), of_keras("Dense", "b", activation="glu")], "b: activation is 'glu'"),
         ([of_keras("Embedding", "a")], "a (Embedding)"),
@@ -318,7 +321,9 @@ def test_what_an_onnx_file_computes_beside_layers_is_not_dropped_silently(tmp_pa
     other.CopyFrom(next(node for node in side.graph.node if node.op_type == "LSTM"))
     other.output[:] = ["y", "h", "c"]
     onnx.save_model(side, path)
-    with pytest.raises(ConvertError, match=r"node 'Y_3' \(LSTM\) and node 'y' \(LSTM\) stand side by side, and all take"):
+    with pytest.raises(
+        ConvertError, match=r"node 'Y_3' \(LSTM\) and node 'y' \(LSTM\) stand side by side, and all take"
+    ):
         load_weights(path)
 
 

@@ -445,7 +445,7 @@ def test_layers_of_a_model():
         if name != "vanilla":
             with pytest.raises(ConvertError, match=r"but cell is 'vanilla'\. Say cell=, here and to stacked"):
                 from_onnx(model)
-    with pytest.raises(ConvertError, match=r"layer 0 runs backwards and gives its outputs beside its inputs, which parameters do not say\. load_model runs the file as it is; read_onnx gives"):
+    with pytest.raises(ConvertError, match=r"layer 0 runs backwards and gives .* load_model runs the file as it is"):
         from_onnx(node_model(np.random.default_rng(0), direction="reverse"))
     with pytest.raises(ConvertError, match="has an initial state, which layers do not say"):
         from_onnx(node_model(np.random.default_rng(0), state=True))

@@ -10,7 +10,7 @@ from exchange import layer, pair
 from tolerances import assert_close
 
 from lstmjax import network, stacked
-from lstmjax.convert import ConvertError, from_onnx, load_model, read_onnx, to_onnx
+from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, to_onnx
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
 from lstmjax.replica.peers import oracle
@@ -20,24 +20,13 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.peers
 
-from graphs import FLOAT, random_model  # noqa: E402 it imports onnx
+from graphs import FLOAT, H, chain_of, numbers, random_model, runtime  # noqa: E402 it imports onnx
 
 from lstmjax.convert.onnx.model import read_stack  # noqa: E402
 
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-B, T, I, H = 3, 6, 2, 2
+B, T, I = 3, 6, 2
 HIDDEN = layer().hidden_size
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def runtime(model, **feeds):
-    """What ONNX Runtime gives, in the order of the outputs."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
 
 
 def in_order(a, words, *axes):
@@ -107,27 +96,6 @@ def test_many_random_graphs(start):
     assert max(taken) < 2e-6
 
 
-def chain_of(*between, after=(), inputs=("t", "b", H), output=("t", "b", H)):
-    """X → LSTM → Squeeze → between → LSTM → Squeeze → after, of one width."""
-    rng = np.random.default_rng(1)
-    stored = {f"{name}{n}": rng.normal(size=(1, 4 * H, H)).astype(np.float32) for n in (0, 1) for name in "WR"}
-    stored |= {"one": np.array([1]), "half": np.float32(0.5)}
-    nodes, at = [], "x"
-    for n, behind in enumerate((between, after)):
-        nodes.append(helper.make_node("LSTM", [at, f"W{n}", f"R{n}"], [f"y{n}"], f"lstm{n}", hidden_size=H))
-        nodes.append(helper.make_node("Squeeze", [f"y{n}", "one"], [f"s{n}"], f"squeeze{n}"))
-        at = f"s{n}"
-        for k, (op, *more) in enumerate(behind):
-            said = more.pop() if more and isinstance(more[-1], dict) else {}
-            nodes.append(helper.make_node(op, [at, *more], [f"z{n}{k}"], f"{op.lower()}{n}{k}", **said))
-            at = f"z{n}{k}"
-    graph = helper.make_graph(
-        nodes, "two", [helper.make_tensor_value_info("x", FLOAT, inputs)],
-        [helper.make_tensor_value_info(at, FLOAT, output)], [numpy_helper.from_array(a, k) for k, a in stored.items()],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
 def test_what_stands_between_two_layers(tmp_path):
     """X → LSTM → Squeeze → Sigmoid → LSTM → Squeeze was read as two layers, and was off by .37."""
     x = numbers(T, B, H)
@@ -142,7 +110,7 @@ def test_what_stands_between_two_layers(tmp_path):
     onnx.save(chain_of(("Sigmoid",)), path)
     with pytest.raises(ConvertError, match=r"model\.onnx: holds more than LSTM layers .* stands node 'sigmoid00'"):
         verify(path, x)
-    with pytest.raises(ConvertError, match="and the output 'z10' stands node 'mul10' .Mul."):
+    with pytest.raises(ConvertError, match=r"and the output 'z10' stands node 'mul10' \(Mul\)"):
         from_onnx(chain_of(after=[("Mul", "half")]))
     same = from_onnx(chain_of(("Identity",), ("Dropout",), ("Cast", {"to": FLOAT})))
     assert len(same) == 2
@@ -197,7 +165,10 @@ REFUSED = {
         "has residual connections around its layers, but residual is False",
     ),
     "two heads": (lambda m, x: (lambda y: (m.head(y), m.square(y)))(m.a(x)[0]), "there are 2 heads"),
-    "two dense layers": (lambda m, x: m.square(torch.relu(m.square(m.a(x)[0]))), "between Relu of the head .* stands node '/square_1/"),
+    "two dense layers": (
+        lambda m, x: m.square(torch.relu(m.square(m.a(x)[0]))),
+        "between Relu of the head .* stands node '/square_1/",
+    ),
     "layer norm": (lambda m, x: m.b(m.norm(m.a(x)[0]))[0], "X of node '/b/LSTM' .* stands node '/norm/LayerNorm"),
     "the mean": (lambda m, x: m.head(m.a(x)[0].mean(1)), "stands node '/ReduceMean' .ReduceMean."),
     "the first step": (lambda m, x: m.head(m.a(x)[0][:, 0]), "the first step in time of Y of node '/a/LSTM'"),
@@ -293,152 +264,80 @@ def test_what_our_own_graphs_say_comes_back(tmp_path):
     assert len(stack.chain.outputs) == 9
 
 
-def lstm_node(x, w, r, y, name="inner"):
-    return helper.make_node("LSTM", [x, w, r], [y], name, hidden_size=H)
-
-
-def within(op, name, nodes, output, **graphs):
-    """A graph of one output."""
-    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, FLOAT, None)], **graphs)
-
-
-def stored(seed):
-    w, r = numbers(1, 4 * H, I, seed=seed), numbers(1, 4 * H, H, seed=seed + 1)
-    return w, r
-
-
-def branching():
-    """Two rates, each a branch with an LSTM, one of them within another If; weights stand outside, inside and behind
-    an Identity."""
-    (w8, r8), (w16, r16), (w44, r44) = (stored(seed) for seed in (1, 3, 5))
-    tensors = {"w8": w8, "r8": r8, "w16": w16}
-    eight = within("If", "eight", [lstm_node("x", "w8", "r8", "y8")], "y8")
-    own = [numpy_helper.from_array(r16, "r")]
-    sixteen = within(
-        "If", "sixteen", [helper.make_node("Identity", ["w16"], ["w"]), lstm_node("x", "w", "r", "y16")], "y16",
-        initializer=own,
-    )  # fmt: skip
-    constants = [
-        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a))
-        for name, a in {"w": w44, "r": r44}.items()
-    ]
-    other = within("If", "other", [*constants, lstm_node("x", "w", "r", "y44", "")], "y44")
-    nested = helper.make_node("If", ["is16"], ["z"], "sixteen?", then_branch=sixteen, else_branch=other)
-    outer = within("If", "outer", [nested], "z")
-    rate = helper.make_node("If", ["is8"], ["y"], "rate", then_branch=eight, else_branch=outer)
-    inputs = [helper.make_tensor_value_info("x", FLOAT, ["t", "b", I])]
-    inputs += [helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, []) for name in ("is8", "is16")]
-    graph = helper.make_graph(
-        [rate], "rates", inputs, [helper.make_tensor_value_info("y", FLOAT, None)],
-        [numpy_helper.from_array(a, name) for name, a in tensors.items()],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def test_nodes_in_branches(tmp_path):
-    """A voice-activity model that ships 8 and 16 kHz branches: there was "no node LSTM in the model"."""
-    model = branching()
-    nodes = read_onnx(model)
-    assert [node.name for node in nodes] == [
-        "rate/else_branch/sixteen?/else_branch/LSTM 0", "rate/else_branch/sixteen?/then_branch/inner",
-        "rate/then_branch/inner",
-    ]  # fmt: skip
-    x = numbers(T, B, I)
-    for node, (is8, is16) in zip(nodes, ((False, False), (False, True), (True, True)), strict=True):
-        (expected,) = runtime(model, x=x, is8=np.array(is8), is16=np.array(is16))
-        assert_close(node(x)[0], jnp.asarray(expected))
-    words = r"rate/else_branch/.*, rate/then_branch/inner: within another node.*read_onnx gives each node"
-    with pytest.raises(ConvertError, match=words):
-        from_onnx(model)
-    onnx.save(model, tmp_path / "rates.onnx")
-    with pytest.raises(ConvertError, match="rate/then_branch/inner: within another node"):
-        load_model(tmp_path / "rates.onnx")
-
-
-def test_nodes_in_loops_and_functions():
-    w, r = stored(7)
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["on"]),
-            lstm_node("v", "w", "r", "y4"),
-            helper.make_node("Squeeze", ["y4", "one"], ["v2"]),
-        ],
-        "body",
-        [value("n", onnx.TensorProto.INT64, []), value("go", onnx.TensorProto.BOOL, []), value("v", FLOAT, None)],
-        [value("on", onnx.TensorProto.BOOL, []), value("v2", FLOAT, None)],
-    )
-    tensors = {"w": w, "r": r, "one": np.array([1]), "two": np.array(2)}
-    arrays = [numpy_helper.from_array(a, name) for name, a in tensors.items()]
-    loop = helper.make_node("Loop", ["two", "", "x"], ["y"], "twice", body=body)
-    graph = helper.make_graph(
-        [loop], "g", [value("x", FLOAT, ["t", "b", I])], [value("y", FLOAT, None)], arrays
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    (node,) = read_onnx(model)
-    assert node.name == "twice/body/inner"
-    x = numbers(T, B, I)
-    assert_close(node(node(x)[0][:, 0])[0][:, 0], jnp.asarray(runtime(model, x=x)[0]))
-    with pytest.raises(ConvertError, match="twice/body/inner: within another node"):
-        from_onnx(model)
-
-    function = helper.make_function(
-        "own", "Layer", ["a", "w", "r", "one"], ["b"],
-        [lstm_node("a", "w", "r", "y4"), helper.make_node("Squeeze", ["y4", "one"], ["b"])],
-        [helper.make_opsetid("", 18)],
-    )  # fmt: skip
-    calls = [helper.make_node("Layer", [a, "w", "r", "one"], [b], domain="own") for a, b in (("x", "m"), ("m", "y"))]
-    graph = helper.make_graph(calls, "g", [value("x", FLOAT, ["t", "b", I])], [value("y", FLOAT, None)], arrays)
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=9, functions=[function])
-    layers = from_onnx(model)
-    assert len(layers) == len(read_onnx(model)) == 2
-    assert_close(stacked(layers, x, time_major=True)[1], jnp.asarray(runtime(model, x=x)[0]))
-
-
-def quantised(model, folder, **how):
-    """What ONNX Runtime's own quantisation makes of a model."""
-    from onnxruntime.quantization import quantize_dynamic
-
-    onnx.save(model, folder / "plain.onnx")
-    quantize_dynamic(folder / "plain.onnx", folder / "quantised.onnx", **how)
-    return folder / "quantised.onnx"
-
-
-@pytest.mark.filterwarnings("ignore::Warning")
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_quantised_weights_come_in_on_request(per_channel, tmp_path):
-    """Within half a step of the 8-bit numbers of the weights before, and near what the file gives."""
-    layers = (pair(biases=2), layer(2 * HIDDEN, 2, biases=2))
-    path = quantised(to_onnx(layers), tmp_path, per_channel=per_channel)
-    for read in (read_onnx, from_onnx, load_model):
-        with pytest.raises(ConvertError, match=r"is a DynamicQuantizeLSTM: its weights are 8-bit numbers.*dequantize=True"):
-            read(path)
-    again = from_onnx(path, dequantize=True)
-    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(layers), strict=True):
-        assert np.abs(a - b).max() <= np.abs(b).max() / 254 * 1.01
-    xs = numbers(B, T, layers[0].forward.input_size)
-    (theirs,) = runtime(onnx.load(path), xs=xs)
-    assert 1e-6 < np.abs(stacked(again, xs)[1] - theirs).max() < 0.05
-    head = Dense(jnp.asarray(numbers(layers[1].output_size, 3)), jnp.asarray(numbers(3)))
-    path = quantised(to_onnx(NetworkParams(layers, head)), tmp_path)
-    with pytest.raises(ConvertError, match=r"stands node .* .DynamicQuantizeLinear., which computes with quantised numb"):
-        from_onnx(path, dequantize=True)
-
-
-def test_weights_behind_dequantize_linear_are_those_of_the_file():
-    """The model itself computes with these numbers, so that they are taken without asking."""
+def test_lengths_of_all_steps_are_no_lengths():
+    """As exporters of TensorFlow write them: the number of steps, once for each sequence."""
     model = chain_of()
-    rng = np.random.default_rng(3)
-    low = rng.integers(-100, 100, size=(1, 4 * H, H)).astype(np.int8)
-    del model.graph.initializer[0]
-    tensors = {"low": low, "scale": np.float32(0.01), "zero": np.int8(3)}
-    model.graph.initializer.extend([numpy_helper.from_array(np.asarray(a), k) for k, a in tensors.items()])
-    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["low", "scale", "zero"], ["W0"]))
+    tensors = {"zero": np.array(0), "from1": np.array([1]), "to2": np.array([2])}
+    model.graph.initializer.extend([numpy_helper.from_array(a, k) for k, a in tensors.items()])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["steps"]),
+        helper.make_node("Slice", ["shape", "from1", "to2"], ["batch"]),
+        helper.make_node("Expand", ["steps", "batch"], ["all"]),
+        helper.make_node("Cast", ["all"], ["lens"], to=onnx.TensorProto.INT32),
+    ]
+    for n, node in enumerate(nodes):
+        model.graph.node.insert(n, node)
+    lstms = [node for node in model.graph.node if node.op_type == "LSTM"]
+    for node in lstms:
+        node.input.extend(["", "lens"])
     x = numbers(T, B, H)
     assert_close(stacked(from_onnx(model), x, time_major=True)[1], jnp.asarray(runtime(model, x=x)[0]))
-    model.graph.node.insert(1, helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "to8"))
-    model.graph.node.insert(2, helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["x8"], "from8"))
-    model.graph.node[3].input[0] = "x8"
-    with pytest.raises(ConvertError, match=r"stands node 'to8' .QuantizeLinear., which computes with quantised numbers"):
+    model.graph.node[1].input[1] = "one"  # the size of the batch for the number of steps
+    with pytest.raises(ConvertError, match=r"node 'lstm0' .LSTM. has lengths of its own, which layers do not say"):
         from_onnx(model)
+    lstms[0].input[4] = ""
+    with pytest.raises(ConvertError, match=r"node 'lstm1' .LSTM. has lengths of its own"):
+        from_onnx(model)
+    ragged = to_onnx((layer(biases=2), layer(HIDDEN, 2, biases=2)), lengths=True)
+    next(node for node in ragged.graph.node if node.op_type == "LSTM").input[4] = ""
+    with pytest.raises(ConvertError, match="only some nodes take lengths"):
+        from_onnx(ragged)
+
+
+def test_verify_runs_the_file_itself(tmp_path):
+    """Not one that is built anew from what was read; and it says what of the file it did not compare."""
+    path, xs = tmp_path / "model.onnx", numbers(B, T, layer().input_size)
+    layers = (pair(biases=2), layer(2 * HIDDEN, 2, biases=2))
+    head = Dense(jnp.asarray(numbers(HIDDEN, 3)), jnp.asarray(numbers(3)))
+    lengths = np.array([T, 2, 4])
+    for how in ({"time_major": True, "return_sequences": True}, {"readout": "softmax"}):
+        to_onnx(NetworkParams(layers, head), path, **how)
+        verdict = verify(path, xs)
+        assert verdict, verdict
+        assert f"the model in {path}, as onnxruntime" in verdict.who
+    words = str(verdict)
+    assert "of the file's outputs only probabilities was compared, and not logits" in words
+    to_onnx(NetworkParams(layers, head), path, lengths=True, state=True)
+    words = str(verify(path, xs, lengths=lengths))
+    assert "only logits was compared, and not layers.1.h.last, layers.0.forward.h.last, " in words
+    assert "initial states, inputs of the file (layers.0.forward.h, " in words
+    to_onnx(layers, path)
+    with pytest.raises(ValueError, match="lengths are given, but the file has no input for them"):
+        verify(path, xs, lengths=lengths)
+    model = onnx.load(path)
+    with pytest.MonkeyPatch.context() as patch:  # a reading that is wrong is found out
+        patch.setattr("lstmjax.convert.onnx.read.LAYOUT", next(row for name, row in LAYOUTS.items() if name == "torch"))
+        assert not verify(path, xs)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    batch.dim_value = 1
+    onnx.save(model, path)
+    assert verify(path, xs)
+    batch.dim_value = 2
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"xs has shape \(3, 6, 2\), and ONNX Runtime says: .*Got: 3 Expected: 2"):
+        verify(path, xs)
+
+
+def test_verify_says_when_the_file_is_not_run(tmp_path, x64):
+    """ONNX Runtime has no LSTM in float64; a file whose outputs are states only gives nothing to compare."""
+    model = chain_of()
+    for tensor in model.graph.initializer:
+        if tensor.name[0] in "WR":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for one in (*model.graph.input, *model.graph.output):
+        one.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    words = str(verify(path, numbers(B, T, H)))
+    assert "nothing of the architecture was checked: both sides ran as lstmjax reads model.onnx (ONNX Run" in words

@@ -11,16 +11,20 @@ import numpy as np
 
 from lstmjax.convert.onnx.values import (
     Axis,
+    Filled,
     Level,
     Mixed,
     Opaque,
     Signal,
+    Size,
     Source,
+    Stored,
     Value,
     Zeros,
     axis_of,
     features,
     level_of,
+    size_of,
     sources_of,
 )
 from lstmjax.convert.onnx.wiring import Entry, Wiring, words_of
@@ -153,7 +157,7 @@ def _states(chain: Chain, wiring: Wiring) -> None:
             lengths[n] = value.sources[0].name
         elif isinstance(value, Signal | Mixed | Opaque):
             chain.complaints.append(_between(wiring, value, f"sequence_lens of {entry.step}"))
-        elif value is not None:
+        elif value is not None and not _is_all(value, wiring.time):
             chain.complaints.append(f"{entry.step} has lengths of its own, which layers do not say")
         for name in ("initial_h", "initial_c"):
             value = entry.values[name]
@@ -181,6 +185,15 @@ def _read_nodes(sources: tuple[Source, ...]) -> set[int]:
     return result
 
 
+def _is_all(value: Value, time: Axis | None) -> bool:
+    """Return whether lengths are those of sequences that have all steps."""
+    if time is None:
+        return False
+    if isinstance(value, Stored):
+        return all(Size(int(n)) == size_of(time) for n in value.array.reshape(-1))
+    return isinstance(value, Filled) and value.size == size_of(time)
+
+
 def _outputs(
     chain: Chain, model: Any, wiring: Wiring, below: Mapping[int, Level | str]
 ) -> list[tuple[Output, Level | None]]:
@@ -190,7 +203,9 @@ def _outputs(
         value, reader = wiring.value(one.name), f"the output {one.name!r}"
         if not isinstance(value, Signal):
             unclear = isinstance(value, Mixed | Opaque)
-            chain.complaints.append(_between(wiring, value, reader) if unclear else f"{reader} is a constant, or a shape")
+            chain.complaints.append(
+                _between(wiring, value, reader) if unclear else f"{reader} is a constant, or a shape"
+            )
             continue
         axes = tuple(_axis_words(wiring, value, axis) for axis in value.axes)
         first = value.sources[0]
@@ -202,7 +217,9 @@ def _outputs(
         elif level is not None:
             kind = level.kind
         elif any(source.kind not in ("h", "c") for source in value.sources):
-            chain.complaints.append(f"{reader} takes {_origin(wiring, value)}, and a stack of layers does not give that")
+            chain.complaints.append(
+                f"{reader} takes {_origin(wiring, value)}, and a stack of layers does not give that"
+            )
             continue
         if any(n not in below for n in _read_nodes(value.sources)):
             continue  # it is complained of already, and which axes it has is not known

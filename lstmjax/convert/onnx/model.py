@@ -67,27 +67,23 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
     params: Layers | NetworkParams = layers
     if chain.head is not None:
         w, b = chain.head
-        params = NetworkParams(layers, to_jax(Dense(w, np.zeros(w.shape[1], w.dtype) if b is None else b)))
+        head: Any = (w, np.zeros(w.shape[1], w.dtype) if b is None else b)
+        params = NetworkParams(layers, Dense(*to_jax(head)))
     return Stack(params, architecture, chain.residual, chain, tuple(complaints))
 
 
 def from_onnx(
-    source: Any,
-    *,
-    cell: Cell | str = VANILLA,
-    merge: str = "concat",
-    residual: bool = False,
-    dequantize: bool = False,
+    source: Any, *, cell: Cell | str = VANILLA, merge: str = "concat", residual: bool = False, dequantize: bool = False
 ) -> Layers | NetworkParams:
     """Return the layers of a model, bit by bit, for `stacked`, or with its head for `network`.
 
     What feeds each node LSTM and what reads it is followed through the graph: operators that move numbers and
     change none, directions side by side or added up, a product with a stored matrix after the last layer (the
-    head), and a softmax or sigmoid after that, which stays behind: it is the loss's to say. Anything else is refused by the name of
-    its node; so is what layers alone cannot say (a single reverse direction, an initial state). `read_onnx` gives
-    each node for itself. Whether the model's output has every step or the last one is `return_sequences` of
-    `stacked` and of `network`; initial states and lengths that are inputs of the model are their `state` and
-    `lengths`.
+    head), and a softmax or sigmoid after that, which stays behind: it is the loss's to say. Anything else is
+    refused by the name of its node; so is what layers alone cannot say (a single reverse direction, an initial
+    state). `read_onnx` gives each node for itself. Whether the model's output has every step or the last one is
+    `return_sequences` of `stacked` and of `network`; initial states and lengths that are inputs of the model are
+    their `state` and `lengths`.
 
     Args:
         source: the path of a file, or an `onnx.ModelProto`.
@@ -110,14 +106,14 @@ def from_onnx(
     file_cell = stack.architecture.cell
     if not same_cell(file_cell, row):
         raise ConvertError(
-            f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; or "
-            "use read_onnx, whose nodes carry their cells"
+            f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; "
+            "or use read_onnx, whose nodes carry their cells"
         )
     layers = stack.params.layers if isinstance(stack.params, NetworkParams) else stack.params
     if merge != stack.architecture.merge and any(len(directions(layer)) == 2 for layer in layers):
         raise ConvertError(
-            f"the model joins directions by merge={stack.architecture.merge!r}, but merge is {merge!r}. Say merge=, here "
-            "and to stacked"
+            f"the model joins directions by merge={stack.architecture.merge!r}, but merge is {merge!r}. Say merge=, "
+            "here and to stacked"
         )
     if residual != stack.residual and len(layers) > 1:
         words = "has residual connections around its layers" if stack.residual else "has no residual connections"

@@ -26,9 +26,7 @@ def is_lstm(node: Any) -> bool:
     return node.op_type == "LSTM" and node.domain in ("", "ai.onnx")
 
 
-def dequantised(
-    node: Any, arrays: Mapping[str, np.ndarray], constants: Constants, where: str
-) -> dict[str, np.ndarray]:
+def dequantised(node: Any, arrays: Mapping[str, np.ndarray], constants: Constants, where: str) -> dict[str, np.ndarray]:
     """Return W `[D, 4H, I]` and R `[D, 4H, H]` as float32: scale · (number − zero point).
 
     Raises:
@@ -45,8 +43,8 @@ def dequantised(
         fits = stored.ndim == 3 and scale.shape == zero.shape and scale.shape[:1] == stored.shape[:1]
         if not fits or scale.shape[1:] not in ((), stored.shape[2:]):
             raise ConvertError(
-                f"{where}{key} has shape {stored.shape}, its scale {scale.shape} and its zero point {zero.shape}; expected "
-                "[D, I or H, 4H], and [D] or [D, 4H]"
+                f"{where}{key} has shape {stored.shape}, its scale {scale.shape} and its zero point {zero.shape}; "
+                "expected [D, I or H, 4H], and [D] or [D, 4H]"
             )
         wide = (len(scale), 1, -1)
         numbers = (stored.astype(np.int32) - zero.astype(np.int32).reshape(wide)) * scale.reshape(wide)

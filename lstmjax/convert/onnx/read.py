@@ -194,9 +194,9 @@ def _node(node: Any, name: str, constants: Constants, dequantize: bool) -> OnnxL
     where = f"{name}: "
     if node.op_type == QUANTISED and not dequantize:
         raise ConvertError(
-            f"{where}is a {QUANTISED}: its weights are 8-bit numbers, and it rounds X and h to 8 bits at each step. Pass "
-            "dequantize=True to read_onnx or from_onnx for its weights as floating-point numbers, which do not give the "
-            "outputs of the file bit by bit; or convert the model as it was before it was quantised"
+            f"{where}is a {QUANTISED}: its weights are 8-bit numbers, and it rounds X and h to 8 bits at each step. "
+            "Pass dequantize=True to read_onnx or from_onnx for its weights as floating-point numbers, which do not "
+            "give the outputs of the file bit by bit; or convert the model as it was before it was quantised"
         )
     said = {a.name: _decimal(helper.get_attribute_value(a)) for a in node.attribute}
     given = {k: v for k, v in zip(INPUTS, node.input, strict=False) if v}

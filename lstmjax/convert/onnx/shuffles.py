@@ -245,7 +245,8 @@ def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged:
     if stride == 1 and start == 0 and to_end:
         return signal
     if size.symbols:
-        if stride != 1 or (start, end) not in ((0, Size(1)),) and not (start == -1 and to_end):
+        first, last = (start, end) == (0, ONE), start == -1 and to_end
+        if stride != 1 or not (first or last):
             return None
         return picked(signal, at, [start], ragged, time)
     if end.symbols:
@@ -287,6 +288,8 @@ def concat(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return signals side by side: along the features, or along an axis of directions."""
     signals = [value for value in values if isinstance(value, Signal)]
     if len(signals) < len(values) or any(source.kind == "input" for one in signals for source in one.sources):
+        return None
+    if len({len(one.axes) for one in signals}) > 1 or not signals[0].axes:
         return None
     at = step.said["axis"] % len(signals[0].axes)
     sources: tuple[Source, ...] = sum((one.sources for one in signals), ())
@@ -376,4 +379,3 @@ def _objects(value: object) -> np.ndarray:
     result = np.empty((), object)
     result[()] = value
     return result
-

@@ -121,13 +121,20 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """One length of an axis, repeated, as some exporters write the lengths of sequences that have all steps."""
+
+    size: Size
+
+
+@dataclass(frozen=True)
 class Positive:
     """Whether each number of an input is above 0, as of the lengths of sequences."""
 
     name: str
 
 
-Value = Signal | Mixed | Opaque | Zeros | Sizes | Stored | Positive | None
+Value = Signal | Mixed | Opaque | Zeros | Sizes | Stored | Filled | Positive | None
 """A tensor; None is an input that a node leaves out."""
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from lstmjax.cells import Activation
 from lstmjax.convert.activations import relu, softplus, softsign
 from lstmjax.convert.onnx.constants import Constants
-from lstmjax.convert.onnx.shuffles import SHUFFLES, is_given, on_sizes, whole_numbers
+from lstmjax.convert.onnx.shuffles import SHUFFLES, on_sizes, sizes_of, whole_numbers
 from lstmjax.convert.onnx.values import (
     Atom,
     Axis,
+    Filled,
     Mixed,
     Opaque,
     Positive,
@@ -53,6 +54,8 @@ READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
     }
 )
 """What may follow a head, by its operator."""
+SCALARS = ("Cast", "Dropout", "Identity", "Reshape", "Unsqueeze")
+"""Operators on an array without axes."""
 QUANTISED = ("Quantize", "Integer", "QLinear", "QGemm", "QAttention", "QLSTM")
 """Parts of the names of operators that compute with quantised numbers."""
 
@@ -89,10 +92,7 @@ class Wiring:
                 self.values[one.name] = _input(one, _rank(one, model))
         for n, node in enumerate(model.graph.node):
             step = step_of(node, opset)
-            if n in lstms:
-                results = self._lstm(step, n, *lstms[n])
-            else:
-                results = self._results(step, node)
+            results = self._lstm(step, n, *lstms[n]) if n in lstms else self._results(step, node)
             self.values |= {name: value for name, value in zip(step.outputs, results, strict=False) if name}
 
     def value(self, name: str) -> Value:
@@ -128,8 +128,10 @@ class Wiring:
         numbers = [value for value in values if value is not None]
         if numbers and all(isinstance(value, Sizes | Stored) for value in numbers):
             return on_sizes(step, values)
-        if step.op in SHUFFLES and isinstance(values[0], Signal | Stored):
-            return SHUFFLES[step.op](step, values, self.ragged, self.time) if sources_of(values[:1]) else None
+        if isinstance(values[0], Filled) and step.op in ("Cast", "Identity"):
+            return values[0]
+        if step.op in SHUFFLES and isinstance(values[0], Signal) and (values[0].axes or step.op in SCALARS):
+            return SHUFFLES[step.op](step, values, self.ragged, self.time)
         return None
 
     @property
@@ -152,9 +154,8 @@ class Wiring:
 
     def _lstm(self, step: Step, n: int, inputs: int, hidden: int, direction: str, batch_first: bool) -> tuple:
         names = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-        values = {name: None for name in names} | {
-            name: self.value(tensor) if tensor else None for name, tensor in zip(names, step.inputs, strict=False)
-        }
+        values: dict[str, Value] = dict.fromkeys(names)
+        values |= {name: self.value(tensor) for name, tensor in zip(names, step.inputs, strict=False) if tensor}
         entry = Entry(step, values, (inputs, hidden), direction)
         self.entries[n] = entry
         time, batch = (), ()
@@ -264,8 +265,12 @@ def _constant_of_shape(wiring: Wiring, step: Step, values: list[Value]) -> Value
 
 
 def _expand(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    if isinstance(values[0], Zeros):
-        return Zeros()
+    """Return one length of an axis repeated, or a signal that stays as it is."""
+    lengths = sizes_of(values[0])
+    if lengths is not None and lengths.size == 1:
+        return Filled(lengths.reshape(-1)[0])
+    if step.op != "Expand":
+        return None
     if isinstance(values[0], Signal):
         return SHUFFLES["Expand"](step, values, wiring.ragged, wiring.time)
     return None
@@ -413,7 +418,7 @@ def _unsqueeze(wiring: Wiring, step: Step, values: list[Value]) -> Value:
 def _reduce_sum(wiring: Wiring, step: Step, values: list[Value]) -> Value:
     """Return the sum of two directions that stand on an axis of their own."""
     signal, axes = values[0], whole_numbers(step, values, "axes", 1)
-    if not isinstance(signal, Signal) or axes is None or len(axes) != 1 or not is_given(step, values, "axes", 1):
+    if not isinstance(signal, Signal) or not signal.axes or axes is None or len(axes) != 1:
         return None
     at = axes[0] % len(signal.axes)
     level = level_of(signal.sources)
@@ -430,6 +435,7 @@ RULES: MappingProxyType[str, Callable] = MappingProxyType(
         "Sum": _add,
         "ConstantOfShape": _constant_of_shape,
         "Expand": _expand,
+        "Tile": _expand,
         "Gemm": _gemm,
         "Greater": _greater,
         "MatMul": _matmul,

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the exported graph, float32 by its LSTM operator, float64 as a Scan; no gradients. And files as they are."""
+"""ONNX Runtime: files as they are; exported graphs, float32 by its LSTM operator, float64 as a Scan; no gradients."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def load(path: Path) -> File:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes of errors, one for each status, have no other parent
         raise ConvertError(f"ONNX Runtime does not run it: {_line(error)}") from None
+    kinds = {one.type for one in session.get_inputs() if one.name == chain.xs}
+    if kinds - {"tensor(float)"}:
+        raise ConvertError(f"ONNX Runtime does not run it: its LSTM is float32, and the input is {kinds.pop()}")
     if not chain.outputs or chain.outputs[0].kind == "state":
         raise ConvertError("no output of the file is one of its last layer; its outputs are states")
     return File(session, chain, _unchecked(chain))
@@ -124,4 +127,4 @@ def _batch_first(ys: np.ndarray, words: tuple[str, ...], sequences: bool) -> np.
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
