@@ -14,7 +14,8 @@ from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.onnx.chain import Chain, chain_of
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.read import OnnxLSTM, flat_model, placed_lstms
-from lstmjax.convert.onnx.wiring import READOUTS, Wiring
+from lstmjax.convert.onnx.rules import READOUTS
+from lstmjax.convert.onnx.wiring import Wiring
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
