@@ -146,7 +146,9 @@ def test_networks(sequences):
     without = to_onnx(params, residual=True)
     assert kinds(without) == ["LSTM"] * 3
     assert_close(jnp.asarray(runtime(without, xs=xs)["logits"]), network(params, xs, residual=True)[1])
-    again = from_onnx(without)
+    with pytest.raises(ConvertError, match="has residual connections around its layers, but residual is False"):
+        from_onnx(without)
+    again = from_onnx(without, residual=True)
     np.testing.assert_array_equal(again.head.w, params.head.w)
     np.testing.assert_array_equal(again.layers[2].w_h, params.layers[2].w_h)
 
@@ -443,7 +445,7 @@ def test_layers_of_a_model():
         if name != "vanilla":
             with pytest.raises(ConvertError, match=r"but cell is 'vanilla'\. Say cell=, here and to stacked"):
                 from_onnx(model)
-    with pytest.raises(ConvertError, match="runs in reverse only, which layers do not say; use read_onnx"):
+    with pytest.raises(ConvertError, match=r"layer 0 runs backwards and gives .* load_model runs the file as it is"):
         from_onnx(node_model(np.random.default_rng(0), direction="reverse"))
     with pytest.raises(ConvertError, match="has an initial state, which layers do not say"):
         from_onnx(node_model(np.random.default_rng(0), state=True))

@@ -92,13 +92,13 @@ def write_npz(contents: Contents, path: Path) -> None:
 
 
 def read_onnx(path: Path) -> Contents:
-    """Gives the network of an ONNX file."""
+    """Return the network of an ONNX file."""
     optional("onnx")
-    from lstmjax.convert.onnx.read import from_onnx, load_model
-    from lstmjax.convert.onnx.rest import rest
+    from lstmjax.convert.onnx.model import read_stack
 
-    model = load_model(path)
-    return Contents({}, settings=rest(model), params=from_onnx(model))
+    stack = read_stack(path)
+    more = ("residual connections around its layers",) if stack.residual else ()
+    return Contents({}, settings=stack.complaints + more, params=stack.params, architecture=stack.architecture)
 
 
 def write_onnx(contents: Contents, path: Path) -> None:

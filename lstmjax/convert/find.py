@@ -70,9 +70,9 @@ def find(
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
-        if contents.architecture.stated and contents.settings and extra == "refuse":
+        if contents.architecture.stated or contents.params is not None:
             # Before the weights are read: a layer that is no LSTM is named, and not its shapes.
-            raise ConvertError(_more(contents.settings))
+            _check_left(contents.settings, (), extra)
         if contents.params is None:
             found = _of_arrays(contents, form, prefix, names, head, row, merge)
         else:
@@ -86,16 +86,16 @@ def find(
             found = Found(
                 contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
             )
-        if found.left and extra == "refuse":
-            raise ConvertError(_more(found.left, found.heads))
+        _check_left(found.left, found.heads, extra)
     return found
 
 
-def _more(left: Sequence[str], heads: Sequence[str] = ()) -> Message:
-    """Return the refusal of what is neither LSTM nor head."""
-    could = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
-    words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
-    return Message(words, Option("extra", "drop"), " to leave it behind", *could)
+def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
+    """Refuse what would stay behind."""
+    if left and extra == "refuse":
+        could = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
+        words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
+        raise ConvertError(Message(words, Option("extra", "drop"), " to leave it behind", *could))
 
 
 def _of_arrays(

@@ -179,7 +179,10 @@ def _of_file(file: File, cell: Cell | None, merge: str | None) -> Theirs:
         else:
             precision = "float32" if dtype in dict(peer.narrow) else dtype
             who = f"the model in {path}, as {peer.title} builds it"
-            return Theirs(who, layers, head, precision, whole=partial(_batched, whole), architecture=row)
+            left = getattr(whole, "unchecked", ())
+            return Theirs(
+                who, layers, head, precision, whole=partial(_batched, whole), architecture=row, unchecked=left
+            )
     reason = f" ({why})" if why else ""
     words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
     try:

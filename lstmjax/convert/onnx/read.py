@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,10 @@ from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
 from lstmjax.convert.onnx.activations import activations
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.operator import COUPLED, PEEPHOLES
-from lstmjax.convert.onnx.rest import HEAD, has_head
-from lstmjax.errors import Message, Named, Option
+from lstmjax.convert.onnx.quantised import QUANTISED, dequantised, is_lstm
 from lstmjax.layer import lstm
-from lstmjax.networks import Dense, NetworkParams
-from lstmjax.published import CELLS, clip_inputs, find_cell, forget_from_input
-from lstmjax.stack import Layers, directions
+from lstmjax.published import CELLS, clip_inputs, forget_from_input
+from lstmjax.stack import directions
 from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["onnx"]
@@ -94,62 +92,58 @@ class OnnxLSTM:
         return jnp.stack(ys, axis=2 if self.batch_first else 1), h, c
 
 
-def read_onnx(source: Any, inputs: Mapping[str, Any] | None = None) -> tuple[OnnxLSTM, ...]:
-    """Gives all nodes LSTM of a model, in its order.
+def read_onnx(
+    source: Any, inputs: Mapping[str, Any] | None = None, *, dequantize: bool = False
+) -> tuple[OnnxLSTM, ...]:
+    """Return all nodes LSTM of a model, in its order, those within branches, loops and local functions included.
+
+    A node within another is named by its path, such as "rate/then_branch/lstm".
 
     Args:
         source: the path of a file, or an `onnx.ModelProto`.
         inputs: arrays by name, for a model that takes weights as inputs.
+        dequantize: take nodes `DynamicQuantizeLSTM` of ONNX Runtime, too, their weights as the numbers that the
+            8 bits stand for. Such a node rounds X and h to 8 bits at each step as well, which is then not done:
+            the outputs are nearer to those of the model before it was quantised, and not those of the file.
 
     Raises:
-        ConvertError: no whole model, no LSTM in it, weights that the model computes from its inputs, or
-            what our table of activations does not have; the message names it.
+        ConvertError: no whole model, no LSTM in it, weights that the model computes from its inputs or that are
+            quantised, or what our table of activations does not have; the message names it.
     """
-    model = load_model(source)
-    constants = Constants(model, inputs)
-    nodes = [node for node in model.graph.node if node.op_type == "LSTM" and node.domain in ("", "ai.onnx")]
-    if not nodes:
-        kinds = sorted({node.op_type for node in model.graph.node})
-        raise ConvertError(f"there is no node LSTM in the model; it holds {', '.join(kinds) or 'nothing'}")
-    return tuple(_node(node, n, constants) for n, node in enumerate(nodes))
+    return tuple(placed.lstm for placed in placed_lstms(flat_model(source), inputs, dequantize))
 
 
-def from_onnx(source: Any, *, cell: Cell | str = VANILLA) -> Layers | NetworkParams:
-    """Gives the layers of a model, bit by bit, for `stacked`; of a network that `to_onnx` wrote with its head.
+class Placed(NamedTuple):
+    """A node LSTM, and its place among the nodes of the model's graph; None: in a graph within one."""
 
-    How the nodes are wired is not looked at: they are taken in the order of the model. What layers alone
-    cannot say (a single reverse direction, an initial state) is refused; `read_onnx` gives it.
+    place: int | None
+    lstm: OnnxLSTM
 
-    Args:
-        source: the path of a file, or an `onnx.ModelProto`.
-        cell: the cell that the layers will run with, a row of `CELLS` or its name.
 
-    Raises:
-        ConvertError: see `read_onnx`; or the nodes are of another cell.
-    """
-    row, layers = find_cell(cell), []
-    model = load_model(source)
-    for node in read_onnx(model):
-        where = f"{node.name}: "
-        for other in node.cells:
-            if replace(other, name="", paper="") != replace(row, name="", paper=""):
-                raise ConvertError(
-                    Message(
-                        f"{where}is of the cell {other.name!r}, but ",
-                        Named("cell"),
-                        f" is {row.name!r}. Say ",
-                        Option("cell"),
-                        ", here and to stacked; or use read_onnx, whose nodes carry their cells",
-                    )
-                )
-        if node.direction == "reverse" or (node.state is not None and any(np.any(a) for a in node.state)):
-            what = "runs in reverse only" if node.direction == "reverse" else "has an initial state"
-            raise ConvertError(f"{where}{what}, which layers do not say; use read_onnx")
-        layers.append(node.params)
-    if has_head(model):
-        stored = Constants(model)
-        return NetworkParams(tuple(layers), Dense(*(to_jax(stored.get(name)) for name in HEAD)))
-    return tuple(layers)
+def placed_lstms(model: Any, inputs: Mapping[str, Any] | None = None, dequantize: bool = False) -> list[Placed]:
+    """Return the nodes LSTM of a model without local functions; see `read_onnx`."""
+    within: list[tuple[int | None, str, Any, Constants]] = []
+    kinds: set[str] = set()
+    _walk(model.graph, Constants(model, inputs), "", within, kinds)
+    if not within:
+        raise ConvertError(f"there is no node LSTM in the model; it holds {', '.join(sorted(kinds)) or 'nothing'}")
+    result = []
+    for n, (place, path, node, constants) in enumerate(within):
+        name = path + (node.name or f"LSTM {n}")
+        result.append(Placed(place, _node(node, name, constants, dequantize)))
+    return result
+
+
+def _walk(graph: Any, constants: Constants, path: str, within: list, kinds: set[str]) -> None:
+    """Note the nodes LSTM of a graph and of the graphs in its nodes, and what other operators there are."""
+    for n, node in enumerate(graph.node):
+        kinds.add(node.op_type)
+        if is_lstm(node):
+            within.append((None if path else n, path, node, constants))
+        for attribute in node.attribute:
+            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                folder = f"{path}{node.name or f'{node.op_type} {n}'}/{attribute.name}/"
+                _walk(inner, constants.within(inner), folder, within, kinds)
 
 
 def load_model(source: Any) -> Any:
@@ -176,11 +170,34 @@ def load_model(source: Any) -> Any:
     return model
 
 
-def _node(node: Any, n: int, constants: Constants) -> OnnxLSTM:
+def flat_model(source: Any) -> Any:
+    """Return a model whose local functions stand where they are called.
+
+    Raises:
+        ConvertError: see `load_model`; or a function cannot be put there.
+    """
+    model = load_model(source)
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise ConvertError(f"the local functions of the model cannot be put where they are called ({why})") from None
+
+
+def _node(node: Any, name: str, constants: Constants, dequantize: bool) -> OnnxLSTM:
     from onnx import helper
 
-    name = node.name or f"LSTM {n}"
     where = f"{name}: "
+    if node.op_type == QUANTISED and not dequantize:
+        raise ConvertError(
+            f"{where}is a {QUANTISED}: its weights are 8-bit numbers, and it rounds X and h to 8 bits at each step. "
+            "Pass dequantize=True to read_onnx or from_onnx for its weights as floating-point numbers, which do not "
+            "give the outputs of the file bit by bit; or convert the model as it was before it was quantised"
+        )
     said = {a.name: _decimal(helper.get_attribute_value(a)) for a in node.attribute}
     given = {k: v for k, v in zip(INPUTS, node.input, strict=False) if v}
     arrays: dict[str, Any] = {}
@@ -192,6 +209,8 @@ def _node(node: Any, n: int, constants: Constants) -> OnnxLSTM:
                     f"{where}{key} ({given[key]}) comes from the model's inputs and is not stored in it; give it by "
                     "inputs="
                 )
+    if node.op_type == QUANTISED:
+        arrays |= dequantised(node, arrays, constants, where)
     direction = said.get("direction", b"forward").decode().lower()
     count = 2 if direction == "bidirectional" else 1
     _check(arrays, count, where)

@@ -26,8 +26,8 @@ class Peer:
     `biases`: how many it keeps. `narrow`: dtypes that it cannot compute in, and why. `parts(source)` takes one
     of the framework's own objects apart, layer by layer; None: it has none that hold weights. `load(path)` builds
     the model in a file that describes it, as the framework does, and gives a function of (xs `[B, T, I]`, lengths
-    `[B]` or None); it raises `ConvertError` where the framework would run another model or code. None: it has no
-    such files.
+    `[B]` or None); it raises `ConvertError` where the framework would run another model or code. Its attribute
+    `unchecked`, if it has one, says in words what of the file it does not give. None: it has no such files.
     """
 
     name: str
@@ -77,6 +77,7 @@ PEERS = MappingProxyType(
                 onnxruntime.run,
                 (("bfloat16", GRAPH), ("float16", GRAPH)),
                 biases=2,
+                load=onnxruntime.load,
                 also=("onnx",),
             ),
             Peer("oracle", "numpy", "numpy", oracle.run, biases=2),
