@@ -85,15 +85,15 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
         return
     said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
     row, where = said.architecture, f"{source.name}: "
-    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
-    if fault is not None:
-        raise ConvertError(where + fault)
     more = [*said.settings, *row.beyond_layers()]
     if more and extra == "refuse":
         raise ConvertError(
             f"{where}does more than its LSTM layers: {', '.join(more)}. Pass extra='drop' to leave it behind, or save "
             "it to a .keras file, which load_model runs as it is"
         )
+    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
+    if fault is not None:
+        raise ConvertError(where + fault)
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:
