@@ -98,7 +98,8 @@ class Message(str):
 
 
 def message_of(error: BaseException, before: str = "") -> Message:
-    """Return the message of an error, with notes that were added to it, behind some words."""
+    """Return the message of an error, with the notes of one line that were added to it, behind some words."""
     first = error.args[0] if error.args and isinstance(error.args[0], Message) else str(error)
-    notes = [f" {note}" for note in getattr(error, "__notes__", ())]
+    # JAX adds notes of several lines, about its tracebacks; ours say which layer it was.
+    notes = [f" {note}" for note in getattr(error, "__notes__", ()) if "\n" not in note]
     return Message(before, first, *notes)

@@ -49,7 +49,7 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
 
     kept = tmp_path / "kept.npz"
     assert main(["convert", str(run), str(kept)]) == 2
-    said = f"lstmjax: {run}: holds more than LSTM layers and a head: the scale of its inputs. Pass extra='drop'"
+    said = f"lstmjax: {run}: holds more than LSTM layers and a head: the scale of its inputs. Pass --extra drop"
     assert capsys.readouterr().err.startswith(said)
     assert main(["convert", str(run), str(kept), "--extra", "drop"]) == 0
     assert f"{run}: run folder" in capsys.readouterr().out.splitlines()

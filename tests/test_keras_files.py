@@ -1,6 +1,7 @@
 """Whole models of Keras: what their files say is done, or refused by name. Files made by hand, and by Keras itself."""
 
 import json
+import re
 import struct
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
-from lstmjax.convert.hdf5_words import words_of
+from lstmjax.convert.hdf5_words import check_words, words_of
 from lstmjax.replica.commands import verify_files
 
 pytest.importorskip("h5py")
@@ -291,6 +292,16 @@ def test_words_of_variable_length_are_read_from_the_bytes(tmp_path):
     path = write(tmp_path / "model.h5", sequential(lstm()), {"lstm": ONE})
     with h5py.File(path) as file:
         assert words_of(path, "model_config") == file.attrs["model_config"]
+    check_words(path)
+    with h5py.File(path, "a") as file:
+        file["model_weights"].attrs["layer_names"] = np.array([b"lstm", b"x" * 777], object)
+    check_words(path)
+    listed = path.read_bytes()
+    said = re.escape(struct.pack("<I", 777)) + b"(?!\0\0\0\0)"  # in the attribute, and not where it is stored
+    path.write_bytes(re.sub(said, struct.pack("<I", 999), listed))
+    with pytest.raises(ConvertError, match="its layer_names claims 999 bytes, but 777 are stored"):
+        check_words(path)
+    path.write_bytes(listed)
     for libver in ("earliest", "latest"):
         with h5py.File(tmp_path / "other.h5", "w", libver=libver) as file:
             file.attrs["model_config"] = "wörter" * 20_000
@@ -408,7 +419,7 @@ def of_keras(made):
             [
                 made.LSTM(H, activation="relu", recurrent_activation="hard_sigmoid", return_sequences=True),
                 made.Dropout(0.5),
-                made.LSTM(3, activation="relu", recurrent_activation="hard_sigmoid", use_bias=False, unroll=True),
+                made.LSTM(3, activation="relu", recurrent_activation="hard_sigmoid", use_bias=False),
                 made.Dense(2, activation="softmax"),
             ],
             None,
@@ -463,4 +474,20 @@ def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_pat
             assert f"as keras {keras.__version__} builds it" in verdict.who
             assert not verdict.unchecked
     with pytest.raises(ConvertError, match=refusal or "Pass "):
-        from_keras(model, cell="vanilla" if what in ("settings", "cells", "mask", "backwards") else "peephole")
+        from_keras(
+            model, cell="vanilla" if refusal or what in ("settings", "cells", "mask", "backwards") else "peephole"
+        )
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
+    made = keras.layers
+    both = (made.Bidirectional(made.LSTM(H, return_sequences=True), merge_mode="sum") for _ in range(2))
+    model = built(keras, made.Rescaling(2.0, name="scale"), *both, made.Dense(2, name="last"))
+    verdict = verify(model, XS)
+    assert verdict, str(verdict)
+    assert "its recurrent layers alone were compared, not scale (Rescaling), its head last" in str(verdict)
+    with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
+        from_keras(model)
+    assert len(from_keras(model, extra="drop", merge="sum")) == 2

@@ -180,6 +180,7 @@ def test_a_message_is_rendered_for_each_reader():
     inner = Message("say ", Named("names"), " or ", Option("names"), Either(" here", " there"))
     error = ValueError(Message("a.npz: ", inner, "; ", Option("sum_biases", True)))
     error.add_note("In layer 1.")
+    error.add_note("---\nAs JAX adds them.")
     assert str(error) == "a.npz: say names or names= here; sum_biases=True"
     assert message_of(error, "b: ") == f"b: {error} In layer 1."
     told = message_of(error, "b: ").for_command(options_of(Convert))

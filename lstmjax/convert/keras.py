@@ -86,9 +86,6 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
         return
     said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
     row, where = said.architecture, f"{source.name}: "
-    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
-    if fault is not None:
-        raise ConvertError(Message(where, fault))
     more = [*said.settings, *row.beyond_layers()]
     if more and extra == "refuse":
         raise ConvertError(
@@ -98,6 +95,9 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
                 " to leave it behind, or save it to a .keras file, which load_model runs as it is",
             )
         )
+    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
+    if fault is not None:
+        raise ConvertError(Message(where, fault))
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:

@@ -103,7 +103,10 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                return _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
+                own = _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
+                more = () if peer.beyond is None else peer.beyond(theirs)
+                words = f"its recurrent layers alone were compared, not {', '.join(more)}"
+                return replace(own, unchecked=(words,)) if more else own
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
