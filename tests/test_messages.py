@@ -438,6 +438,18 @@ MESSAGES = {
         ValueError,
         "state has 4 entries, but there are 2 layers; expected a tuple with an (h, c) for each layer.",
     ),
+    "states-of-one": (
+        lambda: stacked((PARAMS,), XS, (STATE, STATE)),
+        ValueError,
+        "state has 2 entries, but there is 1 layer; expected a tuple with an (h, c) for each layer. For one layer: "
+        "(h, c), or ((h, c),).",
+    ),
+    "states-of-a-pair": (
+        lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE, STATE)),
+        ValueError,
+        "state has 2 entries, but there is 1 layer; expected a tuple with an (h, c) for each layer. For one pair: "
+        "Bidirectional((h, c), (h, c)), or that in a tuple.",
+    ),
     "fit": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS), ABOVE), XS),
         ValueError,
@@ -559,7 +571,7 @@ MESSAGES = {
     "state-type": (
         lambda: stacked((PARAMS,), XS, zeros(B, H)),
         TypeError,
-        "state is an array, expected a tuple with an (h, c) for each layer.",
+        "state is an array, expected a tuple with an (h, c) for each layer. For one layer: (h, c), or ((h, c),).",
     ),
     "state-pair": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE,)),
