@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstmjax import checks
+from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.containers import Container, container_of, open_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
@@ -28,6 +29,7 @@ class Found(NamedTuple):
     state: tuple[str, ...] = ()  # of optimizers and of random numbers, and notes such as the epoch
     heads: tuple[str, ...] = ()  # Dense layers, where none is the head for sure
     no_bias: bool = False  # the head had none, and has one of zeros
+    architecture: Architecture = Architecture()  # how the source says that the weights are run
 
 
 def find(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.layouts import ConvertError, natural, numbers
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
@@ -24,6 +25,7 @@ class Contents(NamedTuple):
     order: tuple[str, ...] | None = None  # the layers from the bottom up, where the file says
     settings: tuple[str, ...] = ()  # what it says of the model that weights do not
     params: Layers | NetworkParams | None = None  # of a file that holds a network, and no names
+    architecture: Architecture = Architecture()  # how the file says that its weights are run
 
 
 class Unread(NamedTuple):
