@@ -43,7 +43,9 @@ class PerGate:
         values = [jnp.asarray(self.unbox(box)) for box in boxes]
         for value in values:
             if value.shape != one:
-                raise ValueError(f"{self.name} gives an array of shape {value.shape}, expected {one}, as it was called.")
+                raise ValueError(
+                    f"{self.name} gives an array of shape {value.shape}, expected {one}, as it was called."
+                )
         return jnp.stack([value.astype(dtype) for value in values], axis=-2)
 
 

@@ -177,7 +177,10 @@ def with_activations(
     """
     row = find_cell(cell)
     name, changes = row.name, {}
-    usual = {"gate_fn": (jax.lax.logistic, "σ", ("i", "f", "o")), "activation_fn": (jax.lax.tanh, "tanh", ("g", "squash"))}
+    usual = {
+        "gate_fn": (jax.lax.logistic, "σ", ("i", "f", "o")),
+        "activation_fn": (jax.lax.tanh, "tanh", ("g", "squash")),
+    }
     for argument, function in (("gate_fn", gate_fn), ("activation_fn", activation_fn)):
         default, word, places = usual[argument]
         if function is None:

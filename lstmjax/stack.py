@@ -14,7 +14,7 @@ from lstmjax import checks
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
-from lstmjax.layer import cast, lstm, resolve, step_flags, valid_steps
+from lstmjax.layer import cast, cast_inputs, lstm, resolve, step_flags, valid_steps
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -100,7 +100,7 @@ def stacked(
     layers, xs = jax.tree.map(jnp.asarray, layers), jnp.asarray(xs)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
-        layers, xs = cast(layers, dtype), cast(xs, dtype)
+        layers, xs = cast(layers, dtype), cast_inputs(xs, dtype)
     if isinstance(step, CellStep):
         for n, layer in enumerate(layers):
             with naming(n):
