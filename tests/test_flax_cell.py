@@ -372,9 +372,6 @@ def make_nnx(**options):
 
 REFUSED = {
     "gate_fn is 'hard'": {"gate_fn": "hard"},
-    "activation_fn is given, but the cell 'niaf' has a function of its own for g, identity": {
-        "cell": "niaf", "activation_fn": jax.nn.relu,
-    },
     "kernel_init is 'zeros'": {"kernel_init": "zeros"},
     "bias is None, so there is no bias for bias_init": {"bias": None, "bias_init": nnx.initializers.ones},
     r"bias_init gives an array of shape \(2,\), expected \(4,\)": {"bias_init": lambda key, shape, dtype: jnp.ones(2)},
@@ -386,19 +383,6 @@ REFUSED = {
 def test_refusals_name_the_argument(build, words):
     with pytest.raises((ValueError, TypeError), match=words):
         build(**REFUSED[words])
-
-
-def test_refusals_of_a_step():
-    cell = make_nnx()
-    carry = cell.initialize_carry((B, I))
-    with pytest.raises(ValueError, match="promote to complex64, but the gates of an LSTM need real numbers"):
-        cell(carry, jnp.ones((B, I), jnp.complex64))
-    with pytest.raises(ValueError, match=r"inputs has shape \(2, 2\) and the parts of the carry \(3, 4\), \(3, 4\)"):
-        cell(carry, jnp.ones((2, I)))
-    with pytest.raises(ValueError, match="inputs is a single number"):
-        cell(carry, 1.0)
-    with pytest.raises(ValueError, match="x has 3 features"):
-        cell(carry, jnp.ones((B, I + 1)))
 
 
 def test_strict_promotion_is_respected():
