@@ -94,7 +94,7 @@ def _inspect(command: Inspect) -> None:
 def _convert(command: Convert) -> None:
     from lstmjax.convert.commands import convert_file
 
-    options = {name: getattr(command, name) for name in ("prefix", "head", "sum_biases", "extra")}
+    options = {name: getattr(command, name) for name in ("prefix", "head", "sum_biases", "extra", "cell", "merge")}
     names = command.names or None
     for line in convert_file(
         command.source, command.target, form=command.from_, target_form=command.to, names=names, **options
@@ -115,7 +115,7 @@ def _verify(command: Verify) -> int:
     files = command.weights, command.input
     if command.grid == any(files) or (not command.grid and None in files):
         raise ConfigError("verify takes WEIGHTS and --input X.npy, or --grid: one of the two")
-    unused = ("lengths", "outputs", "cell") if command.grid else ("against", "cases", "seed", "dtypes")
+    unused = ("lengths", "outputs", "cell", "merge") if command.grid else ("against", "cases", "seed", "dtypes")
     for field in dataclasses.fields(command):
         if field.name in unused and getattr(command, field.name) != field.default:
             owner = "WEIGHTS and --input" if command.grid else "--grid"
@@ -128,7 +128,9 @@ def _verify(command: Verify) -> int:
         return 0 if report.passed else 1
     assert command.weights is not None
     assert command.input is not None
-    verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, command.cell)
+    verdict = verify_files(
+        command.weights, command.input, command.lengths, command.outputs, command.cell, command.merge
+    )
     print(verdict)
     return 0 if verdict else 1
 

@@ -91,6 +91,10 @@ class Convert:
     """Add two biases up where OUT keeps one."""
     extra: Literal["refuse", "drop"] = "refuse"
     """What to do with that in IN which is neither LSTM nor head."""
+    cell: CellName | None = None
+    """The cell that the weights in IN are for; None: as IN states, else vanilla."""
+    merge: Literal["concat", "sum"] | None = None
+    """How IN joins the directions of a pair; None: as IN states, or as the layers fit each other."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,10 @@ class Verify:
     """Valid steps of each sequence; None: all."""
     outputs: Annotated[Path | None, tyro.conf.arg(metavar="Y.npy")] = None
     """Recorded outputs to compare with; None: the framework itself runs."""
-    cell: CellName = "vanilla"
-    """The cell that the weights are for."""
+    cell: CellName | None = None
+    """The cell that the weights are for; None: as the file states, else vanilla."""
+    merge: Literal["concat", "sum"] | None = None
+    """How the directions of a pair are joined; None: as the file states, or as the layers fit each other."""
     grid: bool = False
     """Random networks against every framework that is installed, values and gradients."""
     against: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None

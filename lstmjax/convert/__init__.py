@@ -1,10 +1,10 @@
 """Exchange of weights with other frameworks: `from_…` gives layers for `stacked`, `to_…` what the other one loads.
 
-`load_weights` and `save_weights` read and write files: PyTorch's, Keras', Flax', ONNX, safetensors, NPZ. For what
-is in memory there are `from_torch`, `from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`,
-`from_cudnn`, `from_onnx`, `from_safetensors`, and `to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`,
-read by one engine. What would be lost is refused by name (`ConvertError`). A framework is imported only where it
-is needed.
+`load_weights` and `save_weights` read and write files: PyTorch's, Keras', Flax', ONNX, safetensors, NPZ;
+`load_model` reads also how a file says that its weights are run. For what is in memory there are `from_torch`,
+`from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`, `from_onnx`, `from_safetensors`, and
+`to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`, read by one engine. What would be lost is refused by
+name (`ConvertError`). A framework is imported only where it is needed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from lstmjax.convert.guard import optional
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
+from lstmjax.convert.model import Model, load_model
 from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.convert.torch import from_torch, to_torch
 from lstmjax.convert.weights import from_safetensors, load_weights, save_weights, to_safetensors
@@ -27,6 +28,7 @@ __all__ = [
     "LAYOUTS",
     "ConvertError",
     "Layout",
+    "Model",
     "OnnxLSTM",
     "from_cudnn",
     "from_equinox",
@@ -37,6 +39,7 @@ __all__ = [
     "from_onnx",
     "from_safetensors",
     "from_torch",
+    "load_model",
     "load_weights",
     "read_onnx",
     "save_weights",

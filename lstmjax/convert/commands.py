@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from lstmjax.convert.find import Found, find, listed
+from lstmjax.convert.carry import check_runs, notes
+from lstmjax.convert.find import Found, find, has_pairs, listed
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.networks import NetworkParams
@@ -41,23 +42,33 @@ def convert_file(
     head: str | None = None,
     sum_biases: bool = False,
     extra: str = "refuse",
+    cell: str | None = None,
+    merge: str | None = None,
 ) -> Iterator[str]:
-    """Gives, line by line, what was carried from one file to another: layers, head, and what is not bit by bit.
+    """Yield, line by line, what was carried from one file to another: layers, head, and what is not bit by bit.
+
+    An ONNX file computes what the source describes: its cell, its merge, an output per step or the last one. Other
+    files hold weights alone: what their reader must say is a line, and what it cannot say is refused.
 
     Args:
-        source, form, prefix, names, head, extra: as for `load_weights`.
+        source, form, prefix, names, head, extra, cell, merge: as for `load_model`.
         target, target_form, sum_biases: as for `save_weights`.
 
     Raises:
-        ConvertError: what cannot be read, or would be lost.
+        ConvertError: what cannot be read, would be lost, or cannot be run where it is written for.
     """
     source, target = Path(source), Path(target)
     container, target_form = place_for(target, target_form)
     if target.exists() and source.exists() and target.samefile(source):
         raise ConvertError(f"{target}: is the file that is read; give another one")
     with jax.enable_x64(True):  # float64 stays what it is
-        found = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra)
-        write_as(container, target_form, found.params, target, sum_biases=sum_biases)
+        found = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+        pairs, row = has_pairs(found.params), found.architecture
+        try:
+            check_runs(row, target_form, pairs)
+        except ConvertError as error:
+            raise ConvertError(f"{target}: {error}") from None
+        write_as(container, target_form, found.params, target, sum_biases=sum_biases, architecture=row)
     params = found.params
     layers = params.layers if isinstance(params, NetworkParams) else params
     yield f"{source}: {found.form}"
@@ -68,6 +79,7 @@ def convert_file(
     yield f"parameters {sum(leaf.size for leaf in jax.tree.leaves(params))}"
     yield f"{target}: {target_form}"
     yield from _changes(found, target_form)
+    yield from notes(row, target_form, pairs)
 
 
 def describe(layer: LSTMParams | Bidirectional) -> str:

@@ -10,6 +10,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from lstmjax.cells import VANILLA
+from lstmjax.convert.architecture import Architecture
+from lstmjax.convert.carry import READOUTS
 from lstmjax.convert.flax import read_msgpack, write_msgpack
 from lstmjax.convert.guard import archive, optional
 from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
@@ -18,6 +21,7 @@ from lstmjax.convert.names import Contents, Unread
 from lstmjax.convert.torch import read_torch, write_torch
 from lstmjax.errors import UserError
 from lstmjax.networks import NetworkParams
+from lstmjax.published import find_cell
 from lstmjax.stack import directions
 from lstmjax.types import GATES
 
@@ -96,16 +100,24 @@ def read_onnx(path: Path) -> Contents:
 
 
 def write_onnx(contents: Contents, path: Path) -> None:
-    """Writes a network of the vanilla cell to an ONNX file."""
+    """Write a network to an ONNX file, with its cell, its merge and its readout, of every step or the last one."""
     optional("onnx")
     from lstmjax.convert.onnx import to_onnx
 
-    network = contents.params
+    network, row = contents.params, contents.architecture
     for layer in as_layers(network.layers if isinstance(network, NetworkParams) else network):
         for part in directions(layer):
-            if part.w_x.shape[1] != len(GATES) or any(a is not None for a in (part.w_c, part.w_r, part.norm)):
+            vanilla = part.w_x.shape[1] == len(GATES) and all(a is None for a in (part.w_c, part.w_r, part.norm))
+            if row.cell == VANILLA and not vanilla:
                 raise ConvertError("the layers are not of the vanilla cell; say which by to_onnx(params, path, cell=…)")
-    to_onnx(contents.params, path)
+    to_onnx(
+        network,
+        path,
+        return_sequences=row.return_sequences,
+        merge=row.merge,
+        cell=row.cell,
+        readout=READOUTS[row.readout] if isinstance(network, NetworkParams) else None,
+    )
 
 
 def read_run(path: Path) -> Contents:
@@ -115,13 +127,13 @@ def read_run(path: Path) -> Contents:
     trained = load_run(path)
     model, about = trained.config.model, trained.about
     said = {
-        f"model.cell is {model.cell}": model.cell != "vanilla",
-        "model.merge is sum": model.merge != "concat",
         "model.residual is true": model.residual,
         f"model.zoneout is {model.zoneout}": model.zoneout,
         "the scale of its inputs": any(about.offset) or set(about.scale) != {1.0},
     }
-    return Contents({}, settings=tuple(words for words, true in said.items() if true), params=trained.params)
+    row = Architecture(find_cell(model.cell), model.merge, about.per_step, stated=True)
+    settings = tuple(words for words, true in said.items() if true)
+    return Contents({}, settings=settings, params=trained.params, architecture=row)
 
 
 FRAMEWORKS = ("lstmjax", "torch", "keras", "linen", "nnx", "haiku")

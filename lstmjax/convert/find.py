@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from lstmjax import checks
-from lstmjax.convert.architecture import Architecture
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.convert.architecture import Architecture, assumptions
 from lstmjax.convert.containers import Container, container_of, open_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.names import Contents, Leaf
 from lstmjax.networks import NetworkParams
+from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
+from lstmjax.types import Bidirectional
 
 
 class Found(NamedTuple):
@@ -41,22 +48,36 @@ def find(
     names: Sequence[str] | None = None,
     head: str | None = None,
     extra: str = "refuse",
+    cell: Cell | str | None = None,
+    merge: str | None = None,
 ) -> Found:
-    """Gives what `load_weights` gives, and what stayed behind; `container`: as that kind of file, whatever its name."""
+    """Read what `load_weights` gives, what stayed behind, and how the file says that it is run.
+
+    Args:
+        container: read it as that kind of file, whatever its name.
+        cell, merge: how bare weights are run, which do not say; None: by the vanilla cell, and by the merge with which
+            the layers fit each other. A file that states another one is refused.
+    """
     path = Path(path)
     checks.one_of("extra", extra, ("refuse", "drop"))
+    checks.one_of("merge", merge, (None, "concat", "sum"))
+    row = None if cell is None else find_cell(cell)
     checks.one_of("form", form, (None, *FORMS))
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
         if contents.params is None:
-            found = _of_arrays(contents, form, prefix, names, head)
+            found = _of_arrays(contents, form, prefix, names, head, row, merge)
         else:
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
                     raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
-            _check_fit(contents.params, "In an ONNX model read_onnx gives each of them")
-            found = Found(contents.params, (*container.forms, container.words)[0], contents.settings)
+            remedy = "In an ONNX model read_onnx gives each of them"
+            architecture = _architecture(contents, contents.params, remedy, row, merge)
+            architecture = _assumed(architecture, contents.params)
+            found = Found(
+                contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
+            )
         if found.left and extra == "refuse":
             could = f"; if one of {listed(found.heads)} is the head, pass head=" if found.heads else ""
             raise ConvertError(
@@ -67,26 +88,86 @@ def find(
 
 
 def _of_arrays(
-    contents: Contents, form: str | None, prefix: str | None, names: Sequence[str] | None, head: str | None
+    contents: Contents,
+    form: str | None,
+    prefix: str | None,
+    names: Sequence[str] | None,
+    head: str | None,
+    cell: Cell | None,
+    merge: str | None,
 ) -> Found:
     leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
     within = {name: leaf for name, leaf in leaves.items() if name.startswith(prefix or "")}
     if prefix is not None and not within:
         raise ConvertError(f"prefix is {prefix!r}, but no name begins so; there are {listed(leaves)}")
     row = _recognised(within) if form is None else FORMS[form]
-    params = row.read(row.normal(within), names or contents.order)
-    _check_fit(params, "Say by prefix= which is meant, or the order by names=")
+    params = _in_stated_order(row, within, contents, names)
+    remedy = "Say by prefix= which is meant, or the order by names="
+    architecture = _architecture(contents, params, remedy, cell, merge)
     others: Mapping[str, Any] = {}
     chosen = None
     if not isinstance(params, NetworkParams):
         others = candidates(row, row.normal(leaves))
-        chosen = find_head(others, params, head)
+        stated = architecture.stated
+        if head is not None or contents.head is not None or not stated:
+            name = contents.head if head is None else head
+            chosen = find_head(others, params, name, architecture.merge, within=stated and head is None)
         params = params if chosen is None else NetworkParams(params, dense(row, chosen))
     rest = [name for name, leaf in leaves.items() if not leaf.used]
     state = tuple(name for name in rest if re.search(row.state, name) or leaves[name].is_note)
     left = *(name for name in rest if name not in set(state)), *contents.settings
     no_bias = chosen is not None and chosen.b is None
-    return Found(to_jax(params), row.name, left, state, () if chosen else tuple(others), no_bias)
+    return Found(
+        to_jax(params), row.name, left, state, () if chosen else tuple(others), no_bias, _assumed(architecture, params)
+    )
+
+
+def _in_stated_order(
+    row: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
+) -> Layers | NetworkParams:
+    """Read the layers, in the order that the file states; of one that states none as `names` says."""
+    named = row.normal(leaves)
+    if not contents.architecture.stated or contents.order is None:
+        return row.read(named, names or contents.order)
+    params = row.read(named, contents.order)
+    if names is not None:
+        other = row.read(named, names)
+        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
+        if not all(np.array_equal(a, b) for a, b in pairs):
+            raise ConvertError(
+                f"names is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave "
+                "names out"
+            )
+    return params
+
+
+def _architecture(
+    contents: Contents, params: Layers | NetworkParams, remedy: str, cell: Cell | None, merge: str | None
+) -> Architecture:
+    """Return how the file says that these layers are run; of bare weights what the caller says, or is assumed."""
+    layers = params.layers if isinstance(params, NetworkParams) else params
+    stated = contents.architecture
+    if stated.stated:
+        fault = stated.mismatch(cell, merge, has_pairs(layers))
+        if fault is not None:
+            raise ConvertError(fault)
+        if len(stated.directions) not in (0, len(layers)):
+            raise ConvertError(
+                f"its description has {len(stated.directions)} recurrent layers, but its weights are of {len(layers)}"
+            )
+        _check_fit(layers, remedy, (stated.merge,))
+        return stated
+    fits = _check_fit(layers, remedy, ("concat", "sum") if merge is None else (merge,))
+    return replace(stated, cell=cell or VANILLA, merge=fits)
+
+
+def _assumed(architecture: Architecture, params: Layers | NetworkParams) -> Architecture:
+    """Return the architecture of bare weights with what was assumed."""
+    if architecture.stated:
+        return architecture
+    headed = isinstance(params, NetworkParams)
+    words = assumptions(has_pairs(params), headed, architecture.cell, architecture.merge)
+    return replace(architecture, assumed=words)
 
 
 def _recognised(leaves: Mapping[str, Leaf]) -> Form:
@@ -101,17 +182,43 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
     return rows[0]
 
 
-def _check_fit(params: Layers | NetworkParams, remedy: str) -> None:
-    """Refuses layers that cannot stand on top of each other, such as two LSTMs side by side."""
-    layers = params.layers if isinstance(params, NetworkParams) else params
+def _check_fit(layers: Layers, remedy: str, merges: Sequence[str]) -> str:
+    """Return the first of these merges with which the layers can stand on top of each other, or refuse."""
+    faults = [_misfit(layers, merge) for merge in merges]
+    for merge, fault in zip(merges, faults, strict=True):
+        if fault is None:
+            return merge
+    other = "sum" if merges[0] == "concat" else "concat"
+    if len(merges) == 1 and has_pairs(layers) and _misfit(layers, other) is None:
+        remedy = f"With merge={other!r} they do: pass it, here and to stacked or network"
+    raise ConvertError(f"{faults[0]}, so they do not stand on top of each other. {remedy}")
+
+
+def _misfit(layers: Layers, merge: str) -> str | None:
+    """Return which layer does not fit the one below it, or None."""
     for n, (below, layer) in enumerate(pairwise(layers), start=1):
-        widths = [part.output_size for part in directions(below)]
+        widths = {part.output_size for part in directions(below)}
+        if merge == "sum" and len(widths) > 1:
+            return (
+                f"merge is 'sum', but the directions of layer {n - 1} give {listed(map(str, sorted(widths)))} numbers"
+            )
+        gives = width_of(below, merge)
         for part in directions(layer):
-            if part.input_size not in (sum(widths), widths[0]):
-                raise ConvertError(
-                    f"layer {n} takes {part.input_size} numbers, but layer {n - 1} gives {sum(widths)}, so they do not "
-                    f"stand on top of each other. {remedy}"
-                )
+            if part.input_size != gives:
+                return f"layer {n} takes {part.input_size} numbers, but layer {n - 1} gives {gives}"
+    return None
+
+
+def width_of(layer: Any, merge: str) -> int:
+    """Return how many numbers a layer gives."""
+    widths = [part.output_size for part in directions(layer)]
+    return sum(widths) if merge == "concat" else widths[0]
+
+
+def has_pairs(params: Layers | NetworkParams) -> bool:
+    """Return whether there is a layer of two directions."""
+    layers = params.layers if isinstance(params, NetworkParams) else params
+    return any(isinstance(layer, Bidirectional) for layer in layers)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """HDF5 files of Keras: `.weights.h5`, `.keras`, and whole models in `.h5`; neither Keras nor another file is opened.
 
-The HDF5 library takes memory for what a file claims before it looks whether that is there. Hence nothing is
-read whose size it does not say beforehand: no compressed array, no word of variable length.
+The HDF5 library takes memory for what a file claims before it looks whether that is there. Hence the library reads
+nothing whose size it does not say beforehand: no compressed array, no word of variable length. The words with which
+Keras describes a model are of that kind, and `hdf5_words` reads them from the bytes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from lstmjax.convert.guard import archive, check_claim, optional
+from lstmjax.convert.hdf5_words import words_of
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Contents, Unread
 
+CONFIG, VERSION = "model_config", "keras_version"
 ORDER = "layer_names"  # as older files of Keras keep the order of their layers; it passes over ours
 
 
@@ -30,18 +33,60 @@ def read_hdf5(source: Path | io.BytesIO) -> Contents:
         datasets = _datasets(h5py, file)
         check_claim(sum(map(_claimed, datasets.values())), stored)
         arrays = {name: _array(name, item) for name, item in datasets.items()}
-        return Contents(arrays, _order(h5py, file, stored))
+        order = _order(h5py, file, stored)
+        described = {name for name in (CONFIG, VERSION) if name in file.attrs}
+    if CONFIG not in described or not isinstance(source, Path):
+        return Contents(arrays, order)
+    said = describe(*description(source), by_name=True)
+    return Contents(arrays, said.order, said.settings, architecture=said.architecture, head=said.head)
 
 
 def read_keras(path: Path) -> Contents:
-    """Gives the arrays of a `.keras` file, and the order and the settings that its config.json says."""
+    """Read the arrays of a `.keras` file, and the order and the settings that its config.json says."""
     with archive(path, path.stat().st_size) as parts:
-        there = parts.namelist()
-        if not {"config.json", "model.weights.h5"} <= set(there):
-            raise ConvertError(f"holds {', '.join(there[:6])}, expected config.json and model.weights.h5")
-        order, settings = describe(json.loads(parts.read("config.json")))
+        present = parts.namelist()
+        if not {"config.json", "model.weights.h5"} <= set(present):
+            raise ConvertError(f"holds {', '.join(present[:6])}, expected config.json and model.weights.h5")
         weights = io.BytesIO(parts.read("model.weights.h5"))
-    return Contents(read_hdf5(weights).arrays, order, settings)
+    said = describe(*description(path))
+    return Contents(
+        read_hdf5(weights).arrays, said.order, said.settings, architecture=said.architecture, head=said.head
+    )
+
+
+def description(path: Path) -> tuple[Any, str | None]:
+    """Return what a `.keras` or whole `.h5` file says of its model, and the version of Keras that wrote it.
+
+    Raises:
+        ConvertError: it says nothing, or it cannot be read.
+    """
+    if path.name.lower().endswith(".keras"):
+        with archive(path, path.stat().st_size) as parts:
+            metadata = json.loads(parts.read("metadata.json")) if "metadata.json" in parts.namelist() else {}
+            version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+            return json.loads(parts.read("config.json")), _version(version)
+    h5py = optional("h5py")
+    with h5py.File(path, "r") as file:
+        config, version = (_words(file, name, path) for name in (CONFIG, VERSION))
+    if config is None:
+        raise ConvertError("holds no description of a model")
+    return json.loads(config), _version(version)
+
+
+def _version(words: Any) -> str | None:
+    """Return a version if it begins with a number."""
+    return words if isinstance(words, str) and words.split(".")[0].isdecimal() and len(words) < 40 else None
+
+
+def _words(file: Any, name: str, path: Path) -> str | None:
+    """Return the words of an attribute of a file, or None if it has none of that name."""
+    if name not in file.attrs:
+        return None
+    words = file.attrs.get_id(name)
+    if words.dtype.kind == "S":
+        check_claim(words.get_storage_size(), path.stat().st_size)
+        return bytes(file.attrs[name]).decode()
+    return words_of(path, name)
 
 
 def write_hdf5(contents: Contents, path: Path) -> None:

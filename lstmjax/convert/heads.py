@@ -38,31 +38,45 @@ def candidates(form: Form, leaves: Leaves) -> dict[str, Candidate]:
     return found
 
 
-def find_head(found: dict[str, Candidate], layers: Layers, said: str | None) -> Candidate | None:
-    """Gives the Dense layer that is the head, or None if that is not sure.
+def find_head(
+    found: dict[str, Candidate], layers: Layers, said: str | None, merge: str = "concat", within: bool = False
+) -> Candidate | None:
+    """Return the Dense layer that is the head, or None if that is not sure.
 
     Args:
         found: all Dense layers.
         layers: the LSTM's.
         said: the head's name, or the end of it; None: the only one with a bias that takes what the last
             layer gives, and that no other one can follow.
+        merge: how the directions of the last layer are joined, which says how many numbers it gives.
+        within: `said` is a part of the head's name, or its beginning, as a file that describes its model has it.
 
     Raises:
         ConvertError: there is no such Dense layer, or it takes something else.
     """
     last, first = directions(layers[-1]), directions(layers[0])[0].input_size
-    width = sum(part.output_size for part in last)
+    widths = [part.output_size for part in last]
+    width = sum(widths) if merge == "concat" else widths[0]
     if said is None:
         fits = [one for one in found.values() if one.inputs == width and one.b is not None]
         # One that gives what the LSTM takes may stand before it; another one after the first makes that no head.
         behind = [one for one in found.values() if fits and one.inputs == fits[0].outputs and one.outputs != first]
         return fits[0] if len(fits) == 1 and not [one for one in behind if one is not fits[0]] else None
-    hits = [one for name, one in found.items() if f"/{name}".endswith((f"/{said}", f".{said}"))]
+    hits = [one for name, one in found.items() if _is_called(name, said, within)]
     if len(hits) != 1:
         raise ConvertError(f"head is {said!r}, but the Dense layers in it are {', '.join(found) or 'none'}")
-    if hits[0].inputs not in (width, last[0].output_size):
-        raise ConvertError(f"{said} takes {hits[0].inputs} numbers, but the last layer gives {width}")
+    if hits[0].inputs != width:
+        other = "sum" if merge == "concat" else "concat"
+        remedy = f". With merge={other!r} it fits" if hits[0].inputs in (sum(widths), widths[0]) else ""
+        raise ConvertError(f"{said} takes {hits[0].inputs} numbers, but the last layer gives {width}{remedy}")
     return hits[0]
+
+
+def _is_called(name: str, said: str, within: bool) -> bool:
+    """Return whether a Dense layer is the one that is meant."""
+    if within:
+        return f"/{name}/".startswith(f"/{said}/") if "/" in said else f"/{said}/" in f"/{name}/"
+    return f"/{name}".endswith((f"/{said}", f".{said}"))
 
 
 def dense(form: Form, head: Candidate) -> Dense:

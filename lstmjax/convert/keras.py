@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax import checks
+from lstmjax.cells import Cell
+from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
 from lstmjax.networks import NetworkParams
+from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -18,27 +22,42 @@ LAYOUT = LAYOUTS["keras"]
 FIELDS = ("kernel", "recurrent_kernel", "bias")
 
 
-def from_keras(source: Any, *, names: Sequence[str] | None = None) -> Layers:
-    """Gives the LSTM layers of a Keras model, in its order, bit by bit.
+def from_keras(
+    source: Any,
+    *,
+    names: Sequence[str] | None = None,
+    extra: str = "refuse",
+    cell: Cell | str = "vanilla",
+    merge: str = "concat",
+) -> Layers:
+    """Read the LSTM layers of a Keras model, in its order, bit by bit; a Dense head behind them is left out.
 
-    Keras stores its forget bias of 1, so nothing is added here.
+    Keras stores its forget bias of 1, so nothing is added here. The layers are given only if `stacked`, called with
+    this cell and this merge, runs them as the model does; `load_model` of a saved file gives all of it.
 
     Args:
         source: a model or a layer; the list that `get_weights()` of an LSTM or a Bidirectional LSTM gives;
-            or the path of a `.weights.h5` file.
+            or the path of a file, `.weights.h5`, `.h5` or `.keras`.
         names: of a file: the names of its recurrent layers, in the order of the model. Needed where
-            layers of several kinds are mixed, since the file does not keep their order.
+            layers of several kinds are mixed, since a `.weights.h5` file does not keep their order.
+        extra: "refuse" what else the model does (other layers, steps run backwards, masks), or "drop" it.
+        cell: the cell that the layers will run with: another one for other activations than tanh and sigmoid.
+        merge: how the directions of a pair will be joined, "concat" or "sum".
 
     Raises:
-        ConvertError: there is no LSTM, weights are missing or do not fit, or the order is unknown.
+        ConvertError: there is no LSTM, weights are missing or do not fit, the order is unknown, or the model does
+            what these layers do not.
     """
     if isinstance(source, str | Path):
         from lstmjax.convert.weights import load_weights
 
-        params = load_weights(source, form="keras", names=names, extra="drop")
+        params = load_weights(source, form="keras", names=names, extra=extra, cell=cell, merge=merge)
         return params.layers if isinstance(params, NetworkParams) else params
+    checks.one_of("extra", extra, ("refuse", "drop"))
     if hasattr(source, "weights"):
-        return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
+        layers = weights_of(source)
+        _check_stated(source, layers, find_cell(cell), merge, extra)
+        return layers
     arrays = [np.asarray(a) for a in source]
     parts, matrices = [], [n for n, a in enumerate(arrays) if a.ndim == 2]
     for at in matrices[::2]:
@@ -51,6 +70,30 @@ def from_keras(source: Any, *, names: Sequence[str] | None = None) -> Layers:
     if len(parts) != 1:
         raise ConvertError(f"source has {len(arrays)} arrays, expected those of one LSTM, or of one Bidirectional LSTM")
     return to_jax(tuple(parts))
+
+
+def weights_of(source: Any) -> Layers:
+    """Return the LSTM layers of a Keras model or layer, whatever else it says."""
+    return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
+
+
+def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: str) -> None:
+    """Refuse a model or a layer of which these layers, run with this cell and merge, are not all."""
+    import keras
+
+    if not isinstance(source, keras.layers.Layer):
+        return
+    said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
+    row, where = said.architecture, f"{source.name}: "
+    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
+    if fault is not None:
+        raise ConvertError(where + fault)
+    more = [*said.settings, *row.beyond_layers()]
+    if more and extra == "refuse":
+        raise ConvertError(
+            f"{where}does more than its LSTM layers: {', '.join(more)}. Pass extra='drop' to leave it behind, or save "
+            "it to a .keras file, which load_model runs as it is"
+        )
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:

@@ -1,109 +1,397 @@
-"""What a Keras model says of itself beside its weights: the order of its layers, and what weights do not say."""
+"""What a Keras model says of itself beside its weights: the order of its layers, and how they are run."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-LSTM = {"activation": ("tanh",), "recurrent_activation": ("sigmoid",), "go_backwards": (False,)}
-SETTINGS: MappingProxyType[str, dict[str, tuple[Any, ...]]] = MappingProxyType(
+from lstmjax.cells import VANILLA, Activation, Cell, identity
+from lstmjax.convert.activations import KERAS, READOUTS
+from lstmjax.convert.architecture import Architecture, same_cell
+from lstmjax.convert.keras_graph import MASKS, MODELS, get, in_call_order, layers_of, name_of
+from lstmjax.published import CELLS, hard_sigmoid_fifth, hard_sigmoid_sixth
+
+HARMLESS = (
+    "InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
+    "ActivityRegularization", "Identity",
+)  # fmt: skip
+"""Layers that do nothing when a model is used."""
+COMMON = {
+    "name", "trainable", "dtype", "units", "use_bias", "seed", "activity_regularizer", "batch_input_shape",
+    "batch_shape", "input_shape", "input_dim", "input_length", "kernel_initializer", "bias_initializer",
+    "kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint",
+}  # fmt: skip
+CELL = COMMON | {
+    "activation", "recurrent_activation", "unit_forget_bias", "recurrent_initializer", "recurrent_regularizer",
+    "recurrent_constraint", "dropout", "recurrent_dropout", "implementation",
+}  # fmt: skip
+OVER_TIME = {"return_sequences", "go_backwards", "unroll", "zero_output_for_mask", "use_cudnn"}
+READ = MappingProxyType(
     {
-        "LSTM": LSTM,
-        "LSTMCell": LSTM,
-        "RNN": {"go_backwards": (False,)},
-        "Bidirectional": {"merge_mode": ("concat",)},
-        # Logits are what a head gives here, and the loss says what they mean.
-        "Dense": {"activation": ("linear", "softmax", "sigmoid", None)},
+        "LSTM": CELL | OVER_TIME,
+        "CuDNNLSTM": CELL - {"activation", "recurrent_activation"} | OVER_TIME,
+        "LSTMCell": CELL,
+        "RNN": COMMON | OVER_TIME | {"cell", "cells"},
+        "StackedRNNCells": COMMON | {"cells"},
+        "Bidirectional": COMMON | {"layer", "backward_layer", "merge_mode"},
+        "TimeDistributed": COMMON | {"layer"},
+        "Dense": COMMON | {"activation"},
+        "Activation": COMMON | {"activation"},
+        "Softmax": COMMON,
+        "Masking": COMMON | {"mask_value"},
     }
 )
-"""Layers whose settings count, and the values that these may have."""
-# Models, what does nothing when a model is used, and what says which steps are there, as `lengths` does.
-PLAIN = (
-    "Sequential", "Functional", "Model", "InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise",
-    "GaussianDropout", "Masking", "NotEqual", "Any", "StackedRNNCells", "TimeDistributed",
-)  # fmt: skip
-WITHIN = ("layer", "backward_layer", "cell", "cells")  # where a layer keeps others
-PASSED = ("training", "mask")  # what a call may be handed beside its input
+"""The settings of each layer that are read below, or change nothing when a model is used; others must be off."""
+OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+SAFE = ("keras", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.layers", "builtins")
+OPERATIONS = "keras.src.ops.numpy"  # of the masks in a functional model
 
 
-def describe(model: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Gives the paths of a model's layers in its order, as its file calls them, and the settings that weights lack.
+class Described(NamedTuple):
+    """What a model says: the places of its layers in its order, its head's, what we cannot do, and what we can."""
+
+    order: tuple[str, ...] | None
+    settings: tuple[str, ...]
+    architecture: Architecture
+    head: str | None = None
+
+
+def describe(model: Any, version: str | None = None, *, by_name: bool = False) -> Described:
+    """Read what a model says of how it is run.
 
     Args:
-        model: what config.json holds, of a `Sequential` or a functional model; of others the order is None.
+        model: what config.json or `model_config` holds, of a `Sequential` or a functional model, or of one layer.
+        version: of Keras, which wrote it; hard_sigmoid is another function in Keras 2 than in Keras 3.
+        by_name: layers are called by their own names, as `.h5` files do, not by their classes, as `.keras` files do.
     """
-    layers = list(_walk(model, ""))
-    settings = [setting for _, layer in layers for setting in _settings(layer, _name(layer))]
-    settings += _branches(model)
-    return tuple(path for path, _ in layers) or None, tuple(dict.fromkeys(settings))
+    reader = Reader(version, by_name)
+    reader.walk(model, "", [])
+    names = [place for place, _ in reader.places]
+    if by_name and len(set(names)) < len(names):
+        doubled = [name for name, count in Counter(names).items() if count > 1]
+        reader.refuse(f"several layers are called {', '.join(doubled)}")
+    return Described(tuple(names) or None, tuple(dict.fromkeys(reader.settings)), reader.architecture(), reader.head)
 
 
-def _get(tree: Any, name: str, kind: type = dict) -> Any:
-    """Gives what stands there if it is of this kind, else an empty one: the file is a stranger's."""
-    value = tree.get(name) if isinstance(tree, dict) else None
-    return value if isinstance(value, kind) else kind()
+@dataclass
+class Reader:
+    """Goes through the layers of a model from the input on, and keeps what they say."""
+
+    version: str | None
+    by_name: bool
+    settings: list[str] = field(default_factory=list)
+    places: list[tuple[str, str]] = field(default_factory=list)
+    cells: list[tuple[str, Cell]] = field(default_factory=list)
+    merges: list[tuple[str, str]] = field(default_factory=list)
+    directions: list[str] = field(default_factory=list)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    sequences: bool = True
+    padding: str = "zero"
+    mask_value: float | None = None
+    head: str | None = None
+    readout: Activation = identity
+    activated: bool = False
+
+    def refuse(self, words: str) -> None:
+        """Keep what cannot be carried over."""
+        self.settings.append(words)
+
+    def architecture(self) -> Architecture:
+        """Return how the layers are run."""
+        cell = self.cells[0][1] if self.cells else VANILLA
+        for name, other in self.cells:
+            if not same_cell(cell, other):
+                self.refuse(f"{name}: its cell is {other.name!r}, but {self.cells[0][0]} has {cell.name!r}")
+        merge = self.merges[0][1] if self.merges else "concat"
+        for name, way in self.merges:
+            if way != merge:
+                self.refuse(f"{name}: merge_mode is {way!r}, but {self.merges[0][0]} has {merge!r}")
+        for name, dtype in self.dtypes.items():
+            first = next(iter(self.dtypes.items()))
+            if dtype != first[1]:
+                self.refuse(f"{name}: dtype is {dtype}, but {first[0]} has {first[1]}")
+        if self.mask_value is not None and self.sequences and "turned" in self.directions:
+            self.refuse("a mask over a layer with go_backwards, which Keras does not turn with it")
+        if self.mask_value is not None and "turned" in self.directions[:-1]:
+            self.refuse("a mask over a layer with go_backwards below another one, which Keras does not turn with it")
+        return Architecture(
+            cell, merge, self.sequences, True, (), tuple(self.directions), self.readout, self.mask_value, self.padding
+        )
+
+    def walk(self, model: Any, path: str, within: list[str]) -> None:
+        """Read a model, or a layer that is not in one."""
+        kind = get(model, "class_name", str)
+        layers = layers_of(model)
+        if layers is None:
+            self.layer(model, f"{path}{place_of(kind)}" if not self.by_name else name_of(model))
+            return
+        if kind and (kind not in MODELS or strange(model)):
+            self.refuse(f"{name_of(model)} ({strange(model) or kind})")
+        counts: Counter[str] = Counter()
+        places = {}
+        for n, layer in enumerate(layers):
+            place = place_of(get(layer, "class_name", str))
+            number = counts[place]
+            counts[place] += 1
+            places[n] = f"{path}layers/{place}" + (f"_{number}" if number else "")
+        order, faults = in_call_order(model)
+        self.settings += faults
+        for n in order:
+            if layers_of(layers[n]) is not None:
+                if self.mask_value is not None:
+                    self.refuse(f"a mask into the model {name_of(layers[n])}")
+                self.walk(layers[n], f"{places[n]}/", [])
+            elif get(layers[n], "class_name", str) not in MASKS:
+                self.layer(layers[n], name_of(layers[n]) if self.by_name else places[n])
+
+    def layer(self, layer: Any, place: str) -> None:
+        """Read one layer."""
+        kind, config, name = get(layer, "class_name", str), get(layer, "config"), name_of(layer)
+        self.places.append((place, name))
+        read = LAYERS.get(kind)
+        if kind in HARMLESS and not strange(layer):
+            return
+        if read is None or strange(layer):
+            self.refuse(f"{name} ({strange(layer) or kind})")
+            return
+        self.check(kind, config, name)
+        read(self, config, name, place)
+
+    def check(self, kind: str, config: dict[str, Any], name: str) -> None:
+        """Refuse settings that are not read, and computing in another dtype than that of the weights."""
+        for key, value in config.items():
+            if key not in READ[kind] and value not in OFF:
+                self.refuse(f"{name}: {key} is {value!r}")
+        dtype = config.get("dtype")
+        if isinstance(dtype, dict):
+            policy = get(get(dtype, "config"), "name", str)
+            dtype = policy if get(dtype, "class_name", str) == "DTypePolicy" else get(dtype, "class_name", str)
+        if dtype is None:
+            return
+        if dtype not in DTYPES:
+            self.refuse(f"{name}: dtype is {dtype}")
+        else:
+            self.dtypes[name] = dtype
+
+    def recurrent(self, config: dict[str, Any], name: str) -> bool:
+        """Read what all recurrent layers have in common; return whether it runs backwards."""
+        if self.head is not None or self.activated:
+            self.refuse(f"{name} stands behind the head")
+        if self.cells and not self.sequences:
+            self.refuse(f"{name} stands behind the last step alone")
+        self.sequences = bool(config.get("return_sequences", False))
+        self.padding = "zero" if self.mask_value is None or config.get("zero_output_for_mask") else "hold"
+        return bool(config.get("go_backwards", False))
+
+    def lstm(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read an LSTM of one direction."""
+        back = self.recurrent(config, name)
+        self.cells.append((name, self.cell(config, name)))
+        self.directions.append("turned" if back else "forward")
+
+    def rnn(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read an RNN over cells: of several, the first one gets its steps backwards, and the others as they come."""
+        back = self.recurrent(config, name)
+        cells = self.inner_cells(config, name)
+        self.cells += cells
+        self.directions += ["turned" if back and not n else "forward" for n in range(len(cells))]
+
+    def inner_cells(self, config: dict[str, Any], name: str) -> list[tuple[str, Cell]]:
+        """Return the cells of an RNN."""
+        cell: Any = config.get("cell")
+        listed: Any = config.get("cells") if cell is None else [cell]
+        if get(cell, "class_name", str) == "StackedRNNCells" and not strange(cell):
+            self.check("StackedRNNCells", get(cell, "config"), name)
+            listed = get(cell, "config").get("cells")
+        found = []
+        for one in listed if isinstance(listed, list) else []:
+            kind = get(one, "class_name", str)
+            if kind != "LSTMCell" or strange(one):
+                self.refuse(f"{name}/cell ({strange(one) or kind})")
+                continue
+            where = f"{name}/{name_of(one)}"
+            self.check("LSTMCell", get(one, "config"), where)
+            found.append((where, self.cell(get(one, "config"), where)))
+        numbers = [[int(n) for n in re.findall(r"\d+", where.rpartition("/")[2])] for where, _ in found]
+        if self.by_name and numbers != sorted(numbers):
+            self.refuse(f"{name}: its cells are called in another order than they stand")
+        return found
+
+    def bidirectional(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a layer of two directions."""
+        merge = config.get("merge_mode", "concat")
+        if merge in ("concat", "sum"):
+            self.merges.append((name, merge))
+        else:
+            self.refuse(f"{name}: merge_mode is {merge!r}")
+        first = True
+        for side, back in (("layer", False), ("backward_layer", True)):
+            layer = config.get(side)
+            if layer is None and side == "backward_layer":
+                continue
+            kind, inner, where = get(layer, "class_name", str), get(layer, "config"), f"{name}/{side}"
+            if kind not in ("LSTM", "CuDNNLSTM", "RNN") or strange(layer):
+                self.refuse(f"{where} ({strange(layer) or kind})")
+                continue
+            self.check(kind, inner, where)
+            turned = bool(inner.get("go_backwards", False))
+            if turned != back:
+                self.refuse(f"{where}: go_backwards is {turned}")
+            if first:
+                self.recurrent(inner, name)
+                first = False
+            elif bool(inner.get("return_sequences", False)) != self.sequences:
+                self.refuse(f"{where}: return_sequences is {not self.sequences}")
+            self.cells += [(where, self.cell(inner, where))] if kind != "RNN" else self.inner_cells(inner, where)
+        self.padding = "zero"  # which Bidirectional sets whatever its layers say
+        self.directions.append("forward")
+
+    def cell(self, config: dict[str, Any], name: str) -> Cell:
+        """Return the cell with the activations that a layer says."""
+        functions = []
+        for key, default in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
+            value = config.get(key, default)
+            function = self.activation(value, KERAS)
+            if function is None:
+                self.refuse(f"{name}: {key} is {spelled(value)}{self.doubt(value)}")
+            functions.append(function or KERAS[default])
+        squash, gate = functions
+        row = Cell(f"{config.get('activation')}, {config.get('recurrent_activation')}", "Keras", i=gate, f=gate, o=gate)
+        row = Cell(row.name, row.paper, i=gate, f=gate, g=squash, o=gate, squash=squash)
+        return next((known for known in CELLS.values() if same_cell(known, row)), row)
+
+    def activation(self, value: Any, known: MappingProxyType[str, Activation]) -> Activation | None:
+        """Return the function that a setting names, or None."""
+        if value is None:
+            return identity
+        if value == "hard_sigmoid" and self.version is not None:
+            return hard_sigmoid_fifth if int(self.version.split(".")[0]) < 3 else hard_sigmoid_sixth
+        return known.get(value) if isinstance(value, str) else None
+
+    def doubt(self, value: Any) -> str:
+        """Return why an activation that is known is not taken."""
+        return ", which is another function in Keras 2 than in Keras 3, and the version is not said" * (
+            value == "hard_sigmoid"
+        )
+
+    def dense(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a Dense layer, which is the head if it is the first one behind the LSTM."""
+        if self.head is not None or self.activated or not self.cells:
+            self.refuse(f"{name} (Dense) stands {'behind the head' if self.cells else 'before the LSTM'}")
+            return
+        self.head = place
+        self.follow(config.get("activation"), name)
+
+    def time_distributed(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a Dense layer that is said to work on every step, as it does anyway."""
+        layer = config.get("layer")
+        if get(layer, "class_name", str) != "Dense" or strange(layer):
+            self.refuse(f"{name}/layer ({strange(layer) or get(layer, 'class_name', str)})")
+            return
+        if not self.sequences:
+            self.refuse(f"{name} (TimeDistributed) stands behind the last step alone")
+        self.check("Dense", get(layer, "config"), f"{name}/layer")
+        self.dense(get(layer, "config"), name, place)
+
+    def follow(self, value: Any, name: str) -> None:
+        """Read what follows the head."""
+        function = self.activation(value, READOUTS)
+        if function is None:
+            self.refuse(f"{name}: activation is {spelled(value)}{self.doubt(value)}")
+        elif function is not identity:
+            self.readout, self.activated = function, True
+
+    def activate(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a layer that is an activation, which is taken behind the head alone."""
+        value = config.get("activation")
+        if value in (None, "linear"):
+            return
+        if self.head is None or self.activated:
+            self.refuse(f"{name}: activation is {spelled(value)}, and it does not stand behind a linear head")
+            return
+        self.follow(value, name)
+
+    def softmax(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a softmax layer."""
+        axis = config.get("axis", -1)
+        if axis != -1 and axis != [-1]:
+            self.refuse(f"{name}: axis is {axis!r}")
+        self.activate({"activation": "softmax"}, name, place)
+
+    def mask(self, config: dict[str, Any], name: str, place: str) -> None:
+        """Read a mask, which is taken at the input alone."""
+        value = config.get("mask_value", 0.0)
+        if self.cells or self.mask_value is not None or isinstance(value, bool) or not isinstance(value, int | float):
+            self.refuse(f"{name} (Masking) with mask_value {value!r}")
+            return
+        self.mask_value = float(value)
 
 
-def _name(layer: Any) -> str:
-    return _get(_get(layer, "config"), "name", str) or _get(layer, "class_name", str)
+LAYERS: MappingProxyType[str, Any] = MappingProxyType(
+    {
+        "LSTM": Reader.lstm,
+        "CuDNNLSTM": Reader.lstm,
+        "RNN": Reader.rnn,
+        "Bidirectional": Reader.bidirectional,
+        "Dense": Reader.dense,
+        "TimeDistributed": Reader.time_distributed,
+        "Activation": Reader.activate,
+        "Softmax": Reader.softmax,
+        "Masking": Reader.mask,
+    }
+)
+"""What reads a layer of a class; those of other classes are refused by name."""
 
 
-def _walk(model: Any, path: str) -> Iterator[tuple[str, Any]]:
-    counts: Counter[str] = Counter()
-    for layer in _get(_get(model, "config"), "layers", list):
-        kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", _get(layer, "class_name", str)))
-        number = counts[kind.lower()]
-        counts[kind.lower()] += 1
-        here = f"{path}layers/{kind.lower()}" + (f"_{number}" if number else "")
-        within = list(_walk(layer, f"{here}/"))
-        yield from within or [(here, layer)]
+def place_of(kind: str) -> str:
+    """Return what a `.keras` file calls a layer of a class.
+
+    >>> place_of("TimeDistributed"), place_of("LSTM")
+    ('time_distributed', 'lstm')
+    """
+    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)).lower()
 
 
-def _settings(layer: Any, where: str, passed: tuple[str, ...] = ()) -> Iterator[str]:
-    """Gives what a layer does that its weights do not say."""
-    kind, config = _get(layer, "class_name", str), _get(layer, "config")
-    if kind not in SETTINGS and kind not in PLAIN:
-        yield f"{where} ({kind})"
-        return
-    for name, allowed in SETTINGS.get(kind, {}).items():
-        if name not in passed and (value := config.get(name, allowed[0])) not in allowed:
-            yield f"{where}: {name} is {value!r}"
-    for name in WITHIN:
-        inner = config.get(name)
-        for one in inner if isinstance(inner, list) else [inner]:
-            if isinstance(one, dict):
-                yield from _settings(one, f"{where}/{name}", ("go_backwards",) if name == "backward_layer" else ())
+def spelled(value: Any) -> str:
+    """Return a setting in words; of an object that Keras writes as a tree the name of its class."""
+    if isinstance(value, dict):
+        return str(value.get("registered_name") or value.get("class_name"))[:60]
+    return repr(value)[:60]
 
 
-def _branches(model: Any) -> Iterator[str]:
-    """Gives where a functional model is no chain of layers."""
-    readers: dict[str, list[str]] = {}
-    for layer in _get(_get(model, "config"), "layers", list):
-        yield from _branches(layer)
-        if _get(layer, "class_name", str) in ("NotEqual", "Any"):
-            continue
-        sources = [source for node in _get(layer, "inbound_nodes", list) for source in _sources(node)]
-        if len(sources) > 1:
-            yield f"{_name(layer)} reads {', '.join(map(str, sources))}"
-        for source in sources:
-            readers.setdefault(source, []).append(_name(layer))
-    for source, names in readers.items():
-        if len(names) > 1:
-            yield f"{source} is read by {', '.join(names)}"
+def strange(layer: Any) -> str | None:
+    """Return the name of a layer's class if it is not one of Keras, or None."""
+    kind, module = get(layer, "class_name", str), get(layer, "module", str)
+    registered = get(layer, "registered_name", str)
+    if registered and registered != kind:
+        return registered[:60]
+    if module and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
+        return f"{module}.{kind}"[:60]
+    return None
 
 
-def _sources(node: Any) -> list[str]:
-    """Gives the names of the layers whose outputs enter a call."""
-    if isinstance(node, list):  # Keras 2: [name, node, tensor, keywords] for each input
-        return [str(one[0]) for one in node if isinstance(one, list) and one]
-    entering = [_get(node, "args", list), *(v for k, v in _get(node, "kwargs").items() if k not in PASSED)]
-    found, rest = [], entering
+def foreign(tree: Any) -> Iterator[str]:
+    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built."""
+    rest: list[Any] = [tree]
     while rest:
         one = rest.pop()
-        rest += one if isinstance(one, list) else []
-        if history := _get(_get(one, "config"), "keras_history", list):
-            found.append(str(history[0]))
-    return found
+        if isinstance(one, dict):
+            kind, module = get(one, "class_name", str), get(one, "module", str)
+            known = kind in LAYERS or kind in HARMLESS or kind in MODELS or kind in READ
+            plain = module in SAFE or (not module and known) or (module == OPERATIONS and kind in MASKS)
+            if module.startswith("keras.src.models") and kind in MODELS:
+                plain = True
+            if kind and kind != "__keras_tensor__" and (not plain or kind in ("function", "__lambda__", "Lambda")):
+                yield f"{module}.{kind}".lstrip(".")[:60]
+            elif strange(one) and module != OPERATIONS:
+                yield strange(one) or ""
+        rest += _within(one)
+
+
+def _within(one: Any) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()

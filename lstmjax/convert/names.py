@@ -26,6 +26,7 @@ class Contents(NamedTuple):
     settings: tuple[str, ...] = ()  # what it says of the model that weights do not
     params: Layers | NetworkParams | None = None  # of a file that holds a network, and no names
     architecture: Architecture = Architecture()  # how the file says that its weights are run
+    head: str | None = None  # the name of the head, where the file describes its model; None: it has none
 
 
 class Unread(NamedTuple):

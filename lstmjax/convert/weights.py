@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.cells import Cell
+from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.containers import CONTAINERS, Container, container_of
 from lstmjax.convert.find import choice, find
 from lstmjax.convert.forms import FORMS
@@ -28,8 +30,14 @@ def load_weights(
     names: Sequence[str] | None = None,
     head: str | None = None,
     extra: str = "refuse",
+    cell: Cell | str = "vanilla",
+    merge: str = "concat",
 ) -> Layers | NetworkParams:
-    """Gives the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
+    """Read the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
+
+    Weights alone do not say how they are run. Those of a file that describes its model (`.keras`, a whole model in
+    `.h5`, the folder of a run) are given only if `stacked` or `network`, called with this cell and this merge, run
+    them as the file says; else the refusal says what to pass. `load_model` gives all that a file says.
 
     Args:
         path: `.pt`, `.pth` or `.bin` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or `.keras` (Keras),
@@ -41,16 +49,19 @@ def load_weights(
             PyTorch those of several `torch.nn.LSTM` on top of each other.
         head: name of the Dense layer that is the head; None: the only one that takes what the last layer gives,
             and that no other Dense layer follows.
-        extra: "refuse" what is neither LSTM nor head, or "drop" it. State of optimizers and of random numbers,
-            where it is told by its name, always stays behind.
+        extra: "refuse" what is neither LSTM nor head, or "drop" it, with all of the model's description that no
+            argument says. State of optimizers and of random numbers, where it is told by its name, always stays
+            behind.
+        cell: the cell that the layers will run with, a row of `CELLS`, its name, or a `Cell` of your own.
+        merge: how the directions of a pair will be joined, "concat" or "sum".
 
     Returns:
-        A tuple of layers, for `stacked`, or `NetworkParams`, for `network`. A softmax after the head is the
-        loss's to say.
+        A tuple of layers, for `stacked`, or `NetworkParams`, for `network`. A softmax or sigmoid after the head is
+        the loss's to say, and whether every step is output or the last one is the caller's (`return_sequences`).
 
     Raises:
         ConvertError: the file is not there, not whole or of no known kind; there is no LSTM in it, or something
-            of it would be lost.
+            of it would be lost; or it describes another network than these weights with this cell and merge.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -61,7 +72,14 @@ def load_weights(
         >>> layer.w_x.shape, layer.b
         ((3, 4, 2), None)
     """
-    return find(path, form=form, prefix=prefix, names=names, head=head, extra=extra).params
+    found = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    more = "; ".join(found.architecture.beyond_options())
+    if more and extra == "refuse":
+        raise ConvertError(
+            f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or pass "
+            "extra='drop' to take the weights alone"
+        )
+    return found.params
 
 
 def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_biases: bool = False) -> None:
@@ -120,10 +138,18 @@ def from_safetensors(path: str | Path) -> Layers | NetworkParams:
     return find(path, container=_SAFETENSORS, form="lstmjax").params
 
 
-def write_as(container: Container, form: str, params: Any, path: Path, *, sum_biases: bool = False) -> None:
-    """Writes a file of this kind in this form; see `save_weights`."""
+def write_as(
+    container: Container,
+    form: str,
+    params: Any,
+    path: Path,
+    *,
+    sum_biases: bool = False,
+    architecture: Architecture | None = None,
+) -> None:
+    """Write a file of this kind in this form, see `save_weights`; one that can say how it is run does."""
     layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
-    contents = Contents({}, params=params)
+    contents = Contents({}, params=params, architecture=architecture or Architecture())
     if form in FORMS:
         contents = FORMS[form].write(as_layers(layers), head, sum_biases)
         contents = contents._replace(arrays={name: np.asarray(a) for name, a in contents.arrays.items()})

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lstmjax.errors import UserError
+from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
 from lstmjax.replica.report import Report
-from lstmjax.replica.theirs import weights_of_file
+from lstmjax.replica.theirs import model_of_file
 from lstmjax.replica.verdict import Verdict, verify
 
 
@@ -21,16 +22,22 @@ class VerifyError(UserError):
 
 
 def verify_files(
-    weights: Path, xs: Path, lengths: Path | None = None, outputs: Path | None = None, cell: str = "vanilla"
+    weights: Path,
+    xs: Path,
+    lengths: Path | None = None,
+    outputs: Path | None = None,
+    cell: str | None = None,
+    merge: str | None = None,
 ) -> Verdict:
-    """Gives the verdict on a weights file: run by its framework, or against outputs that were recorded.
+    """Return the verdict on a weights file: run by its framework, or against outputs that were recorded.
 
     Args:
         weights: the weights, of a framework or ours.
         xs: an NPY file of inputs, `[B, T, I]` or `[T, I]`.
         lengths: an NPY file of valid steps, `[B]`.
         outputs: an NPY file of recorded outputs.
-        cell: the cell that the weights are for.
+        cell, merge: how the weights are run; None: as the file states, else the vanilla cell, and the merge with
+            which the layers fit each other.
 
     Raises:
         UserError: a file cannot be read, or what is in it does not fit.
@@ -39,8 +46,10 @@ def verify_files(
     valid, recorded = (None if path is None else _array(path) for path in (lengths, outputs))
     try:
         if recorded is None:
-            return verify(weights, inputs, lengths=valid, cell=cell)
-        return verify(recorded, inputs, params=weights_of_file(weights)[0], lengths=valid, cell=cell)
+            return verify(weights, inputs, lengths=valid, cell=cell, merge=merge)
+        row = None if cell is None else find_cell(cell)
+        model = model_of_file(weights, row, merge)[0]
+        return verify(recorded, inputs, params=model, lengths=valid)
     except ModuleNotFoundError as error:
         raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
     except (ValueError, TypeError) as error:

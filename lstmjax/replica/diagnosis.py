@@ -135,7 +135,7 @@ def _changed_place(span: Span, ours: list[Arrays], exact: list[Arrays], changed:
         end = "h" if "h" in a else "y"
         top = n == len(ours) - 1
         mine, other = (
-            {name: span.side.shown(name, x) if top else valid(x, span.side.longest) for name, x in side.items()}
+            {name: span.side.shown(name, x) if top else _below(span.side, n, name, x) for name, x in side.items()}
             for side in (a, b)
         )
         if compare(mine[end], other[end]).relative > limits[end]:
@@ -147,11 +147,17 @@ def _changed_place(span: Span, ours: list[Arrays], exact: list[Arrays], changed:
     raise AssertionError("a cause that changes nothing explained a difference")
 
 
+def _below(side: Side, n: int, name: str, a: Array) -> Array:
+    """Return an array of a layer below the last one as it is compared."""
+    a = valid(a, side.longest)
+    return side.joined(n, a) if name == "h" else a
+
+
 def _place(layer: int | None, ours: Arrays, theirs: Arrays, limits: Mapping[str, float], span: Span) -> Place:
     """Gives the earliest step of any array beyond its bound, and the array computed first; forward before reverse."""
     longest = span.side.longest
     own = () if layer is None else span.side.layers[layer - span.first :][:1]  # none: it is the head
-    pair = isinstance(own[0], Bidirectional) if own else False
+    pair = isinstance(own[0], Bidirectional) and span.side.merge == "concat" if own else False
     for direction in ("forward", "reverse") if pair else (None,):
         beyond = {name: _half(_beyond(ours[name], theirs[name], limits[name]), direction) for name in ours}
         steps = np.any([b.any(-1) for b in beyond.values()], axis=0)  # [B, T]

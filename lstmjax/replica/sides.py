@@ -33,7 +33,7 @@ class Side:
 
     `before` changes what enters each layer, and `after` all that it gives: functions of an array `[B, T, ...]`
     and the lengths `[B]`. `step` is another step than that of the cell. `last`: only the last step that was run
-    is looked at, and is all that the head gets.
+    is looked at, and is all that the head gets. `merge`: how the directions of a pair are joined.
     """
 
     layers: Layers
@@ -46,6 +46,7 @@ class Side:
     step: Callable[..., Any] | None = None
     before: Callable[[Array, Array], Array] = unchanged
     after: Callable[[Array, Array], Array] = unchanged
+    merge: str = "concat"
 
     @property
     def dtype(self) -> str:
@@ -58,10 +59,19 @@ class Side:
         return np.full(len(self.xs), self.xs.shape[1]) if self.lengths is None else np.asarray(self.lengths)
 
     def shown(self, name: str, a: Array) -> Array:
-        """Gives what is looked at of an array of the last layer, or of the head: the valid steps, or the last one."""
-        if not self.last:
-            return valid(a, self.longest)
-        return a if name == "y" else self.ending(a)
+        """Return what is looked at of an array of the last layer, or of the head: the valid steps, or the last one."""
+        if name != "y" and self.last:
+            a = self.ending(a)
+        elif not self.last:
+            a = valid(a, self.longest)
+        return self.joined(-1, a) if name == "h" else a
+
+    def joined(self, n: int, a: Array) -> Array:
+        """Return h of layer n as the layer gives it: of a pair whose directions are added up, their sum."""
+        if self.merge == "concat" or not isinstance(self.layers[n], Bidirectional):
+            return a
+        half = a.shape[-1] // 2
+        return a[..., :half] + a[..., half:]
 
     def ending(self, a: Array) -> Array:
         """Gives the last step that was run of each sequence, `[B, 1, ...]`: of a reverse direction the first one."""
@@ -87,10 +97,10 @@ class Side:
                 steps = run_layer(cast(layer), xs, state, self.lengths, self.cell, self.step)
                 shown = {name: np.asarray(a) for name, a in steps._asdict().items() if a is not None}
                 found.append({name: self.after(a, self.longest) for name, a in shown.items()})
-                xs = found[-1]["h"]
+                below, xs = found[-1]["h"], self.joined(n, found[-1]["h"])
             if self.head is not None:
                 w, b = cast(self.head)
-                xs = self.ending(xs) if self.last else xs
+                xs = self.joined(-1, self.ending(below)) if self.last else xs
                 y = product("head", (jnp.asarray(xs), jnp.asarray(w)), bias=(jnp.asarray(b),))
                 found.append({"y": np.asarray(y)})
         return found

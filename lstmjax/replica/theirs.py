@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,11 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from lstmjax.cells import Cell
+from lstmjax.cells import VANILLA, Cell, identity
 from lstmjax.checks import kind
 from lstmjax.convert import from_haiku, from_linen, from_torch
+from lstmjax.convert.architecture import LOGITS, Architecture, called, same_cell
 from lstmjax.convert.find import find as find_weights
-from lstmjax.convert.layouts import as_layers, numbers
+from lstmjax.convert.find import has_pairs
+from lstmjax.convert.layouts import ConvertError, as_layers, numbers
+from lstmjax.convert.model import Model
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
@@ -30,12 +33,16 @@ Call = Callable[[Array, Array | None], Any]
 """(xs `[B, T, I]`, lengths `[B]` or None) -> ys `[B, T, P]`."""
 
 
+PLAIN = Architecture()
+
+
 @dataclass(frozen=True)
 class Theirs:
     """The other side before it has run.
 
     `calls` are its layers, each run on what the one below gave; or there is `whole`, which gives what was
-    recorded. `precision` is the dtype that its numbers are good to.
+    recorded, or what a model computes as its file describes it. `precision` is the dtype that its numbers are good
+    to. `architecture` is how our side is run, and `unchecked` says what a verdict does not cover.
     """
 
     who: str
@@ -43,42 +50,56 @@ class Theirs:
     head: Dense | None
     precision: str
     calls: tuple[Call, ...] = ()
-    whole: Callable[[Array], Any] | None = None
+    whole: Callable[[Array, Array | None], Any] | None = None
+    architecture: Architecture = PLAIN
+    unchecked: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
         """That of the weights."""
         return str(jax.tree.leaves(self.layers)[0].dtype)
 
+    @property
+    def model(self) -> Model:
+        """Our side as the source describes it."""
+        params = self.layers if self.head is None else NetworkParams(self.layers, self.head)
+        return Model(params, self.architecture)
 
-def find(theirs: Any, params: Any, cell: Cell) -> Theirs:
-    """Gives the other side as it was given, its weights carried over; see `verify`.
+
+def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Theirs:
+    """Return the other side as it was given, its weights carried over; see `verify`.
 
     Raises:
         ConvertError: the weights cannot be carried over.
         TypeError: it is nothing that can be verified.
     """
+    row = Architecture(cell or VANILLA, merge or "concat")
     with jax.enable_x64(True):  # float64 weights stay float64
         if params is not None:
-            layers, head = _split(params)
+            weights = params
+            if isinstance(params, Model):
+                fault = params.architecture.mismatch(cell, merge, has_pairs(params.params))
+                if fault is not None:
+                    raise ValueError(f"params is a Model: {fault}")
+                weights, row = params.params, params.architecture
+            layers, head = _split(weights)
             name = getattr(theirs, "__name__", None) or f"a {kind(theirs)}"
             who = f"the function {name}" if callable(theirs) else "the recorded outputs"
-            whole = theirs if callable(theirs) else lambda xs: theirs
-            return Theirs(who, layers, head, str(layers_dtype(layers)), whole=whole)
+            whole = (lambda xs, lengths: theirs(xs)) if callable(theirs) else lambda xs, lengths: theirs
+            return Theirs(who, layers, head, str(layers_dtype(layers)), whole=whole, architecture=row)
         if isinstance(theirs, str | Path):
-            carried, name = weights_of_file(Path(theirs))
-            return _rebuilt(carried, PEERS[name], f" with the weights of {theirs}", cell)
+            return _of_file(Path(theirs), cell, merge)
         if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
-            return _rebuilt(theirs, PEERS["oracle"], "", cell)
+            return _rebuilt(theirs, PEERS["oracle"], "", row)
         if isinstance(theirs, Mapping):
             name, reader = next(
                 (n, r) for pattern, n, r in MAPPINGS if any(re.search(pattern, str(k)) for k in theirs or [""])
             )
-            return _rebuilt(reader(theirs), PEERS[name], " with these weights", cell)
+            return _rebuilt(reader(theirs), PEERS[name], " with these weights", row)
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                return _own(peer, peer.parts(theirs), type(first).__name__)
+                return _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -93,15 +114,45 @@ MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
 """Of a mapping of weights: what stands in its names, whose it is, and what reads it."""
 
 
-def weights_of_file(path: Path) -> tuple[Layers | NetworkParams, str]:
-    """Gives the parameters in a weights file, and the name of the peer that runs them.
+def model_of_file(path: Path, cell: Cell | None = None, merge: str | None = None) -> tuple[Model, str]:
+    """Return the model in a weights file, and the name of the peer that runs its layers.
 
     Raises:
-        ConvertError: it cannot be read, or says more than the parameters, so that another model would be verified.
+        ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        found = find_weights(path)
-    return found.params, RUNS.get(found.form, "oracle")
+        found = find_weights(path, cell=cell, merge=merge)
+    return Model(found.params, found.architecture), RUNS.get(found.form, "oracle")
+
+
+def _of_file(path: Path, cell: Cell | None, merge: str | None) -> Theirs:
+    """Return what a file is run by: by its framework as the file says, else layer by layer with its weights."""
+    model, name = model_of_file(path, cell, merge)
+    peer, row = PEERS[name], model.architecture
+    if not row.stated:
+        words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
+        words += f"Assumed on both sides: {', '.join(row.assumed)}"
+        return _rebuilt(model.params, peer, f" with the weights of {path}", row, (words,))
+    layers, head = _split(model.params)
+    dtype = str(layers_dtype(layers))
+    why = peer.missing
+    if peer.load is not None and why is None:
+        try:
+            whole = peer.load(path)
+        except ConvertError as error:
+            why = str(error)
+        else:
+            precision = "float32" if dtype in dict(peer.narrow) else dtype
+            who = f"the model in {path}, as {peer.title} builds it"
+            return Theirs(who, layers, head, precision, whole=partial(_batched, whole), architecture=row)
+    reason = f" ({why})" if why else ""
+    words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
+    return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words,))
+
+
+def _batched(whole: Call, xs: Array, lengths: Array | None) -> Array:
+    """Return what a model that takes batches gives of xs, `[B, T, I]` or `[T, I]`."""
+    return whole(xs, lengths) if xs.ndim == 3 else whole(xs[None], lengths)[0]
 
 
 RUNS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
@@ -121,7 +172,7 @@ def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> 
         (arrays, last): `[B, T, ...]`, or `[B, 1, ...]` and last=True if only the last step is known.
     """
     if theirs.whole is not None:
-        return _recorded(theirs, xs, batched)
+        return _recorded(theirs, xs, lengths, batched)
     found: list[Arrays | None] = []
     for call in theirs.calls:
         ys = np.asarray(call(xs, lengths))
@@ -153,36 +204,69 @@ def _is_layers(theirs: Any) -> bool:
     return isinstance(theirs, tuple | list) and bool(theirs) and isinstance(theirs[0], LSTMParams | Bidirectional)
 
 
-def _rebuilt(params: Any, peer: Peer, weights: str, cell: Cell) -> Theirs:
-    """Gives the layers of a file or of a mapping, each run by the framework they are from, or else by the oracle."""
+def _rebuilt(
+    params: Any, peer: Peer, weights: str, architecture: Architecture, unchecked: tuple[str, ...] = ()
+) -> Theirs:
+    """Return the layers of a file or of a mapping, each run by the framework they are from, or else by the oracle."""
     layers, head = _split(params)
-    dtype = str(layers_dtype(layers))
+    dtype, cell, merge = str(layers_dtype(layers)), architecture.cell, architecture.merge
     cannot = peer.missing or dict(peer.narrow).get(dtype)
+    if peer.run is not oracle.run and not same_cell(cell, VANILLA):
+        cannot = cannot or "it is asked for plain layers only"
     if cannot is None and peer.run is not oracle.run:
-        lengths = peer.lengths  # without them a framework has no reverse direction that they would matter to
+        knows = peer.lengths  # without them a framework has no reverse direction that they would matter to
 
-        def call(layer: Any, xs: Array, of: Array | None) -> Array:
-            return peer.run((layer,), xs, of if lengths else None).ys
+        def call(layer: Any, xs: Array, lengths: Array | None) -> Array:
+            return joined(peer.run((layer,), xs, lengths if knows else None).ys, layer, merge)
 
         calls = tuple(partial(call, layer) for layer in layers)
-        return Theirs(f"{peer.title}{weights}", layers, head, dtype, calls)
+        return Theirs(
+            f"{peer.title}{weights}", layers, head, dtype, calls, architecture=architecture, unchecked=unchecked
+        )
     if cell.name not in STEPS:
         raise ValueError(f"the oracle has no cell {cell.name!r}; pass outputs of the other side, and params=.")
+    if architecture.mask_value is not None:
+        raise ValueError("the oracle computes no masks of its own; pass outputs of the other side, and params=.")
+    if architecture.readout not in LOGITS:
+        raise ValueError(f"the oracle has no head with {called(architecture.readout)}; pass outputs of the other side.")
+    if architecture.readout is not identity:  # both sides are looked at before it
+        unchecked = (*unchecked, f"{called(architecture.readout)} after the head")
+        architecture = replace(architecture, readout=identity)
     why = f" (in the place of {peer.name}: {cannot})" if cannot else ""
-    calls = tuple(partial(oracle.run_cell, layer, cell.name) for layer in layers)
-    return Theirs(f"the NumPy oracle{why}{weights}", layers, head, dtype, calls)
+    ways = architecture.directions or ("forward",) * len(layers)
+    calls = tuple(
+        partial(oracle.run_layer, layer, cell.name, merge, way) for layer, way in zip(layers, ways, strict=True)
+    )
+    who = f"the NumPy oracle{why}{weights}"
+    return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
-def _own(peer: Peer, parts: list[Part], name: str) -> Theirs:
+def joined(ys: Array, layer: Any, merge: str) -> Array:
+    """Return what a layer gives of its directions side by side."""
+    if merge == "concat" or not isinstance(layer, Bidirectional):
+        return ys
+    half = ys.shape[-1] // 2
+    return ys[..., :half] + ys[..., half:]
+
+
+def _own(peer: Peer, parts: list[Part], name: str, architecture: Architecture, merge: str | None) -> Theirs:
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
     precision = "float32" if dtype in dict(peer.narrow) else dtype
-    return Theirs(f"the {name} of {peer.title}", layers, None, precision, tuple(part.call for part in parts))
+    if merge is None:
+        merges = {part.merge for part in parts if isinstance(part.layer, Bidirectional)} or {"concat"}
+        if len(merges) > 1:
+            raise ValueError(
+                "theirs joins directions by 'concat' in one layer and by 'sum' in another; pass one layer."
+            )
+        architecture = replace(architecture, merge=merges.pop())
+    calls = tuple(part.call for part in parts)
+    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=architecture)
 
 
-def _recorded(theirs: Theirs, xs: Array, batched: bool) -> tuple[list[Arrays | None], bool]:
+def _recorded(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
     assert theirs.whole is not None
-    given = theirs.whole(xs if batched else xs[0])
+    given = theirs.whole(xs if batched else xs[0], lengths)
     count = len(theirs.layers) + (theirs.head is not None)
     each = list(given) if isinstance(given, list) else [None] * (count - 1) + [given]
     if len(each) != count:

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.cells import VANILLA, Cell
+from lstmjax.cells import Cell
 from lstmjax.published import find_cell
-from lstmjax.replica import diagnosis
+from lstmjax.replica import bounds, diagnosis
+from lstmjax.replica.compare import compare
 from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span
-from lstmjax.replica.sides import Arrays, Side
-from lstmjax.replica.theirs import find, outputs
+from lstmjax.replica.sides import Arrays, Side, valid
+from lstmjax.replica.theirs import Theirs, find, outputs
 from lstmjax.stack import as_states, directions
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Verdict:
     compared: tuple[Compared, ...]
     place: Place | None = None
     search: Search | None = None
+    unchecked: tuple[str, ...] = ()
+    """What the verdict does not cover, in words."""
 
     @property
     def cause(self) -> Finding | None:
@@ -41,6 +44,9 @@ class Verdict:
         return self.agree
 
     def __str__(self) -> str:
+        return "\n".join([self._found(), *(f"not checked: {words}" for words in self.unchecked)])
+
+    def _found(self) -> str:
         one = diagnosis.worst(list(self.compared))
         lines = [
             f"{'agree' if self.agree else 'differ'}: lstmjax and {self.who}, {self.sizes}",
@@ -88,7 +94,8 @@ def verify(
     params: Any = None,
     lengths: ArrayLike | None = None,
     state: tuple | None = None,
-    cell: Cell | str = VANILLA,
+    cell: Cell | str | None = None,
+    merge: str | None = None,
 ) -> Verdict:
     """Gives the verdict on whether another LSTM computes what ours does: the same, or where and why not.
 
@@ -98,22 +105,24 @@ def verify(
     that gives their numbers is what they do.
 
     Args:
-        theirs: a module of PyTorch, Keras, NNX or Equinox, which runs itself; the path of a weights file, or
-            a mapping of weights (a state_dict of PyTorch, variables of linen, parameters of Haiku), run by that
-            framework; or our own parameters, run by the NumPy oracle, which also stands in for a framework
+        theirs: a module of PyTorch, Keras, NNX or Equinox, which runs itself; the path of a file that describes its
+            model (`.keras`, whole `.h5`), which its framework builds and runs as the file says; the path of a weights
+            file, or a mapping of weights (a state_dict of PyTorch, variables of linen, parameters of Haiku), run by
+            that framework; or our own parameters, run by the NumPy oracle, which also stands in for a framework
             that is not installed. With `params`: outputs that were recorded, `[B, T, P]` or those of the last
             step `[B, P]`; or a mapping or `Step` of recorded gates and states, by the names of `Step`; or a
             list of these, one for each layer from the bottom up (None: not recorded); or a function of xs that
             gives one of these.
         xs: inputs `[B, T, I]` or `[T, I]`, cast to the dtype of the weights.
-        params: `NetworkParams`, layers or `LSTMParams` that theirs is said to have. Outputs of a network are
-            those of its head.
+        params: `NetworkParams`, layers, `LSTMParams`, or a `Model` of `load_model` that theirs is said to have.
+            Outputs of a network are those of its head.
         lengths: valid steps of each sequence `[B]`; padding is not compared.
         state: the state that theirs began with, as `stacked` takes it; with `params` only.
-        cell: the cell of our side.
+        cell, merge: how our side runs; None: as the file states, else the vanilla cell and "concat".
 
     Returns:
-        A `Verdict`: true if both agree; it prints as a few lines.
+        A `Verdict`: true if both agree; it prints as a few lines, which say what was not checked: of bare weights
+        nothing of the architecture is, and both sides are run as it was assumed.
 
     Raises:
         ValueError: weights cannot be carried over (`ConvertError`), or arguments do not fit each other.
@@ -127,10 +136,12 @@ def verify(
         >>> verdict.agree, verdict.cause.name, verdict.place.layer, verdict.place.step, verdict.place.what
         (False, 'forget bias added twice', 0, 1, 'f')
     """
-    cell = find_cell(cell)
+    row = None if cell is None else find_cell(cell)
+    checks.one_of("merge", merge, (None, "concat", "sum"))
     if state is not None and params is None:
         raise ValueError("state is given, but without params= theirs runs itself, and begins with zeros. Leave it out.")
-    other = find(theirs, params, cell)
+    other = find(theirs, params, row, merge)
+    cell, merge = other.architecture.cell, other.architecture.merge
     for layer in other.layers:
         for part in directions(layer):
             checks.check_params(part, cell)
@@ -152,8 +163,46 @@ def verify(
         state = jax.tree.map(lambda a: np.asarray(a)[None], state)
     with jax.enable_x64(other.dtype == "float64"):
         found, last = outputs(other, arrays, lengths, batched)
-    side = Side(other.layers, cell, arrays, lengths, state, other.head, last)
-    return _judge(side, found, other.who, other.precision)
+    if other.architecture.is_plain:
+        side = Side(other.layers, cell, arrays, lengths, state, other.head, last, merge=merge)
+        return replace(_judge(side, found, other.who, other.precision), unchecked=other.unchecked)
+    if state is not None:
+        raise ValueError("state is given, but a model that its file describes begins with zeros. Leave it out.")
+    return _judge_model(other, arrays, lengths, found[-1] or {}, last)
+
+
+def _judge_model(other: Theirs, xs: Any, lengths: Any, theirs: Arrays, last: bool) -> Verdict:
+    """Compare the outputs of a model that no plain stack of layers is, as a whole."""
+    if any(way == "turned" for way in other.architecture.directions) and lengths is not None:
+        raise ValueError(
+            "lengths are given, but the model runs backwards, which frameworks do over padding. Leave it out."
+        )
+    (name,) = theirs
+    ours, exact = (_outputs(other, xs, lengths, dtype, not last) for dtype in (other.dtype, "float64"))
+    b = theirs[name][:, 0] if last else theirs[name]
+    if ours.shape != b.shape:
+        raise ValueError(f"theirs has {name} of shape {b.shape}, expected {ours.shape}.")
+    if lengths is not None and not last:
+        ours, exact, b = (valid(a, lengths) for a in (ours, exact, b))
+    bound = bounds.of_a_pair(other.precision, compare(ours, exact).relative)
+    one = Compared(name, compare(ours, b), bound)
+    sizes = f"{_kinds(other.layers, other.head)}, xs {xs.shape}, {other.dtype}"
+    return Verdict(one.agrees, other.who, sizes, (one,), unchecked=other.unchecked)
+
+
+def _outputs(other: Theirs, xs: Any, lengths: Any, dtype: str, sequences: bool) -> np.ndarray:
+    """Return what our side computes of a model in a dtype."""
+
+    def cast(tree: Any) -> Any:
+        return jax.tree.map(lambda a: np.asarray(a).astype(dtype), tree)
+
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        model = replace(other.model, params=cast(other.model.params))
+        return np.asarray(model(cast(xs), lengths=lengths, return_sequences=sequences))
+
+
+def _kinds(layers: Any, head: Any) -> str:
+    return f"{len(layers)} layer{'s' * (len(layers) > 1)}{' and a head' * (head is not None)}"
 
 
 def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> Verdict:
@@ -163,8 +212,7 @@ def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> 
     for n in known:
         whole = Span(0, _layers(side, 0, n), found[n] or {}, precision)
         compared += whole.compared(ours[: n + 1], exact[: n + 1])
-    kinds = f"{len(side.layers)} layer{'s' * (len(side.layers) > 1)}{' and a head' * (side.head is not None)}"
-    sizes = f"{kinds}, xs {side.xs.shape}, {side.dtype}"
+    sizes = f"{_kinds(side.layers, side.head)}, xs {side.xs.shape}, {side.dtype}"
     if all(one.agrees for one in compared):
         return Verdict(True, who, sizes, tuple(compared))
     start = 0

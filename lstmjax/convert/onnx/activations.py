@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.cells import Activation, identity
+from lstmjax.convert.activations import Elu, LeakyRelu, relu, softplus, softsign
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.published import hard_sigmoid_fifth, hard_sigmoid_sixth
 from lstmjax.types import Array
@@ -54,16 +55,6 @@ class ScaledTanh:
 
 
 @dataclass(frozen=True)
-class LeakyRelu:
-    """Gives z, or α·z below 0."""
-
-    alpha: float
-
-    def __call__(self, z: Array) -> Array:
-        return jnp.where(z >= 0, z, self.alpha * z)
-
-
-@dataclass(frozen=True)
 class ThresholdedRelu:
     """Gives z from α on, and 0 below."""
 
@@ -71,31 +62,6 @@ class ThresholdedRelu:
 
     def __call__(self, z: Array) -> Array:
         return jnp.where(z >= self.alpha, z, 0.0)
-
-
-@dataclass(frozen=True)
-class Elu:
-    """Gives z, or α·(exp(z) − 1) below 0."""
-
-    alpha: float
-
-    def __call__(self, z: Array) -> Array:
-        return jnp.where(z >= 0, z, self.alpha * jnp.expm1(jnp.minimum(z, 0.0)))
-
-
-def relu(z: Array) -> Array:
-    """Gives max(0, z)."""
-    return jnp.maximum(z, 0.0)
-
-
-def softsign(z: Array) -> Array:
-    """Gives z / (1 + |z|)."""
-    return z / (1.0 + jnp.abs(z))
-
-
-def softplus(z: Array) -> Array:
-    """Gives log(1 + exp(z))."""
-    return jax.nn.softplus(z)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +24,10 @@ class Peer:
     own module with these weights and runs it; with cotangents d_ys also the framework's own gradient.
     `package` is the module that must be there, `also` what it needs beside, `distribution` what pip calls it.
     `biases`: how many it keeps. `narrow`: dtypes that it cannot compute in, and why. `parts(source)` takes one
-    of the framework's own objects apart, layer by layer; None: it has none that hold weights.
+    of the framework's own objects apart, layer by layer; None: it has none that hold weights. `load(path)` builds
+    the model in a file that describes it, as the framework does, and gives a function of (xs `[B, T, I]`, lengths
+    `[B]` or None); it raises `ConvertError` where the framework would run another model or code. None: it has no
+    such files.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Peer:
     lengths: bool = True
     biases: int = 1
     parts: Callable[[Any], list[Part]] | None = None
+    load: Callable[[Path], Callable[[Any, Any], Any]] | None = None
     also: tuple[str, ...] = ()
 
     @property
@@ -60,7 +65,7 @@ PEERS = MappingProxyType(
         row.name: row
         for row in (
             Peer("torch", "torch", "torch", torch.run, biases=2, parts=torch.parts),
-            Peer("keras", "keras", "keras", keras.run, (("float64", TANH),), parts=keras.parts),
+            Peer("keras", "keras", "keras", keras.run, (("float64", TANH),), parts=keras.parts, load=keras.load),
             Peer("linen", "flax", "flax", flax.run_linen),
             Peer("nnx", "flax", "flax", flax.run_nnx, parts=flax.parts),
             Peer("haiku", "haiku", "dm-haiku", haiku.run, pairs=False, lengths=False),

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lstmjax.convert import from_keras, to_keras
+from lstmjax.convert.hdf5 import description
+from lstmjax.convert.keras import weights_of
+from lstmjax.convert.keras_config import foreign
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.stack import Layers, directions
@@ -65,9 +72,42 @@ def parts(source: Any) -> list[Part]:
     if not layers:
         raise ConvertError(f"there is no LSTM in theirs, a {type(source).__name__}")
     for layer in layers:
-        if getattr(layer, "merge_mode", "concat") != "concat":
-            raise ConvertError(f"{layer.name}: merge_mode is {layer.merge_mode!r}; only 'concat' can be verified")
-    return [Part(from_keras(layer)[0], partial(_whole, layer)) for layer in layers]
+        if getattr(layer, "merge_mode", "concat") not in ("concat", "sum"):
+            raise ConvertError(f"{layer.name}: merge_mode is {layer.merge_mode!r}; 'concat' and 'sum' can be verified")
+    return [
+        Part(weights_of(layer)[0], partial(_whole, layer), getattr(layer, "merge_mode", "concat")) for layer in layers
+    ]
+
+
+def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
+    """Build the model in a `.keras` or whole `.h5` file as Keras itself does; see `Peer.load`.
+
+    The file has been read by `lstmjax.convert` before, which refuses layers that it does not know.
+
+    Raises:
+        ConvertError: the description names what is not of Keras, or this Keras would run another model.
+    """
+    config, version = description(path)
+    strange = list(foreign(config))
+    if strange:
+        raise ConvertError(f"Keras is not asked to build {', '.join(strange)}, which may run code")
+    installed = importlib.metadata.version("keras")
+    if version and version.split(".")[0] != installed.split(".")[0] and "hard_sigmoid" in json.dumps(config):
+        raise ConvertError(
+            f"it is of Keras {version}, and the hard_sigmoid of the installed Keras {installed} is another"
+        )
+    backend()
+    import keras
+
+    with as_users_have_it():
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+
+    def outputs(xs: Any, lengths: Any) -> np.ndarray:
+        with as_users_have_it():
+            options = {} if lengths is None else {"mask": _mask(xs, lengths)}
+            return keras.ops.convert_to_numpy(model(xs, **options))
+
+    return outputs
 
 
 def build(layers: Layers, dtype: str) -> list[Any]:

@@ -45,3 +45,20 @@ def run_cell(layer: Any, cell: str, xs: Any, lengths: Any = None) -> np.ndarray:
                 ys[n, : len(valid)] = oracle_cells.run(cell, p, valid[order], zeros)[0].h[order]
         outputs.append(ys)
     return np.concatenate(outputs, axis=-1)
+
+
+def run_layer(layer: Any, cell: str, merge: str, way: str, xs: Any, lengths: Any = None) -> np.ndarray:
+    """Return what `run_cell` does of a layer that runs in any of `architecture.DIRECTIONS`, its directions joined."""
+    xs = np.asarray(xs)
+    steps = np.full(len(xs), xs.shape[1]) if lengths is None else np.asarray(lengths)
+    ys = run_cell(layer, cell, xs if way == "forward" else _turned(xs, steps), lengths)
+    if way == "reverse":
+        ys = _turned(ys, steps)
+    if merge == "sum" and len(directions(layer)) == 2:
+        half = ys.shape[-1] // 2
+        ys = ys[..., :half] + ys[..., half:]
+    return ys
+
+
+def _turned(a: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.stack([np.concatenate([one[:n][::-1], one[n:]]) for one, n in zip(a, steps, strict=True)])

@@ -26,6 +26,7 @@ class Part(NamedTuple):
 
     layer: Any  # LSTMParams or Bidirectional
     call: Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # (xs [B, T, I], lengths [B]) -> ys [B, T, P]
+    merge: str = "concat"  # how a pair joins its directions
 
 
 @contextmanager
