@@ -144,7 +144,7 @@ def find_cell(cell: Cell | str) -> Cell:
     return CELLS[cell]
 
 
-SAME = MappingProxyType(
+SAME: MappingProxyType[Any, Activation] = MappingProxyType(
     {
         jax.nn.sigmoid: jax.lax.logistic,
         jax.nn.tanh: jax.lax.tanh,
@@ -176,7 +176,7 @@ def with_activations(
     'vanilla, tanh by relu'
     """
     row = find_cell(cell)
-    name, changes = row.name, {}
+    name, changes = row.name, dict[str, Any]()
     usual = {
         "gate_fn": (jax.lax.logistic, "σ", ("i", "f", "o")),
         "activation_fn": (jax.lax.tanh, "tanh", ("g", "squash")),

@@ -204,20 +204,24 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         """The number of axes of one step's features: 1."""
         return 1
 
+    def _w_x(self) -> Array:
+        module: Any = self  # the fields are set by name
+        return module.w_x.get_value()
+
     @property
     def in_features(self) -> int:
         """I, features of one step."""
-        return self.w_x.get_value().shape[-3]
+        return self._w_x().shape[-3]
 
     @property
     def hidden_features(self) -> int:
         """H, units."""
-        return self.w_x.get_value().shape[-1]
+        return self._w_x().shape[-1]
 
     @property
     def param_dtype(self) -> jnp.dtype:
         """The dtype of the stored parameters."""
-        return self.w_x.get_value().dtype
+        return self._w_x().dtype
 
     @property
     def gate_fn(self) -> Activation:
