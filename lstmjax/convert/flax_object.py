@@ -132,8 +132,8 @@ def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major:
     remedy = f"or take the model, which runs as it says (model_from_nnx, model_from_linen), or {bare}"
     if not same_cell(found.cell, row):
         raise ConvertError(
-            f"{layers[0].where}gate_fn and activation_fn make it the cell {found.cell.name!r}, but cell is {row.name!r}."
-            f" Pass {_argument(found.cell)}, here and to stacked, {remedy}"
+            f"{layers[0].where}gate_fn and activation_fn make it the cell {found.cell.name!r}, but cell is "
+            f"{row.name!r}. Pass {_argument(found.cell)}, here and to stacked, {remedy}"
         )
     if any(len(layer.cells) == 2 for layer in layers) and found.merge != merge:
         raise ConvertError(
