@@ -48,6 +48,7 @@ __all__ = [
     "trace",
     "truncated_gradient",
     "verify",
+    "with_activations",
 ]
 
 

@@ -125,7 +125,7 @@ def init_params(
     cell: Cell | str = VANILLA,
     projection_size: int | None = None,
     bias: str | None = "preset",
-    init: str = "default",
+    init: str | Preset = "default",
     forget_bias: float | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> LSTMParams:
@@ -141,7 +141,7 @@ def init_params(
         projection_size: P, width of h if it is a projection of m; None: h is m, P = H.
         bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
             two for `init="torch"`, one for all others.
-        init: a row of `PRESETS`.
+        init: the name of a row of `PRESETS`, or a `Preset` of your own.
         forget_bias: f's total bias: b's f is set to it and b_h's f to 0. None: as the preset has it.
         dtype: floating-point dtype of all fields.
 
@@ -160,13 +160,14 @@ def init_params(
     checks.check_positive("hidden_size", hidden_size)
     if projection_size is not None:
         checks.check_positive("projection_size", projection_size)
-    checks.one_of("init", init, tuple(PRESETS))
+    if not isinstance(init, Preset):
+        checks.one_of("init", init, tuple(PRESETS))
     checks.one_of("bias", bias, ("preset", "single", "double", None))
     checks.check_key("key", key)
     checks.check_floating("dtype", dtype)
     if bias is None and forget_bias is not None:
         raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")
-    preset = PRESETS[init]
+    preset = init if isinstance(init, Preset) else PRESETS[init]
     sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
     row = find_cell(cell)
     blocks, gates = row.blocks, len(row.blocks)
@@ -210,7 +211,7 @@ def init_stacked(
     cell: Cell | str = VANILLA,
     projection_size: int | None = None,
     bias: str | None = "preset",
-    init: str = "default",
+    init: str | Preset = "default",
     forget_bias: float | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> tuple[LSTMParams | Bidirectional, ...]:

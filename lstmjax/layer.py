@@ -80,8 +80,8 @@ def lstm(
             hashable (a module-level function, a frozen dataclass): compiled code is kept by it. What
             it emits, if no `Step`, is ys as it stands and begins with the batch axes. With params of
             its own it needs a `state`, whose dtypes are left as they are.
-        dtype: dtype of the computation; params, xs and h are cast to it. None: that of params. c
-            stays in float32 when it is bfloat16 or float16.
+        dtype: dtype of the computation; params, xs (also whole numbers) and h are cast to it. None: that of
+            params. c stays in float32 when it is bfloat16 or float16.
         checkpoint: None, "sqrt" or a segment length: save memory in the backward pass by computing
             segments again.
         unroll: steps per iteration of the compiled loop.
@@ -115,7 +115,7 @@ def lstm(
         checks.check_params(params, step.cell)
     if not isinstance(xs, jax.Array):  # of one it would make a new one, and `jax_debug_nans` see NaN in padding
         xs = jnp.asarray(xs)
-    xs = xs if dtype is None else cast(xs, dtype)
+    xs = xs if dtype is None else cast_inputs(xs, dtype)
     checks.check_sequence(xs, params, time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
     flags = step_flags("resets", resets, xs, time_major)
@@ -242,6 +242,12 @@ def is_ours(step: Callable) -> bool:
 def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """Gives the tree with all its floating-point leaves in `dtype`."""
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def cast_inputs(xs: Array, dtype: DTypeLike) -> Array:
+    """Return inputs in `dtype`: real numbers, whole ones included; others are left for the checks to refuse."""
+    whole = jnp.issubdtype(xs.dtype, jnp.integer) or xs.dtype == jnp.bool_
+    return xs.astype(dtype) if whole or jnp.issubdtype(xs.dtype, jnp.floating) else xs
 
 
 def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:

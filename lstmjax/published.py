@@ -144,6 +144,72 @@ def find_cell(cell: Cell | str) -> Cell:
     return CELLS[cell]
 
 
+SAME: MappingProxyType[Any, Activation] = MappingProxyType(
+    {
+        jax.nn.sigmoid: jax.lax.logistic,
+        jax.nn.tanh: jax.lax.tanh,
+        jnp.tanh: jax.lax.tanh,
+        jax.nn.hard_sigmoid: hard_sigmoid_sixth,
+        jax.nn.identity: identity,
+    }
+)
+"""Functions of JAX, by which Flax names its own, and the function that the rows have for the same numbers."""
+
+
+def with_activations(
+    cell: Cell | str, gate_fn: Activation | None = None, activation_fn: Activation | None = None
+) -> Cell:
+    """Return a cell with other functions in the place of σ and of tanh; a row of `CELLS` if there is one that has them.
+
+    Args:
+        cell: the cell to change, a row or its name, whose functions are σ and tanh as in "vanilla".
+        gate_fn: in place of σ in the gates i, f and o; None: as the cell has it.
+        activation_fn: in place of tanh, of the candidate and of c inside h; None: as the cell has it.
+
+    Raises:
+        TypeError: it is no function, or none that compiled code can be kept by.
+        ValueError: the cell has another function there, which would be lost.
+
+    >>> with_activations("vanilla", gate_fn=jax.nn.hard_sigmoid).name
+    'hard_sigmoid_sixth'
+    >>> with_activations("vanilla", activation_fn=jax.nn.relu).name
+    'vanilla, tanh by relu'
+    """
+    row = find_cell(cell)
+    name, changes = row.name, dict[str, Any]()
+    usual = {
+        "gate_fn": (jax.lax.logistic, "σ", ("i", "f", "o")),
+        "activation_fn": (jax.lax.tanh, "tanh", ("g", "squash")),
+    }
+    for argument, function in (("gate_fn", gate_fn), ("activation_fn", activation_fn)):
+        default, word, places = usual[argument]
+        if function is None:
+            continue
+        if not callable(function):
+            raise TypeError(f"{argument} is {function!r}, expected a function of one array, such as jax.nn.relu.")
+        checks.check_hashable(argument, function)
+        function = SAME.get(function, function)
+        for place in places:
+            if getattr(row, place) not in (default, function):
+                raise ValueError(
+                    f"{argument} is given, but the cell {row.name!r} has a function of its own for {place}, "
+                    f"{_called(getattr(row, place))}. Pass a cell that says it all: dataclasses.replace(cell, ...)."
+                )
+            if getattr(row, place) is not function:
+                changes[place] = function
+        if any(place in changes for place in places):
+            name += f", {word} by {_called(function)}"
+    if not changes:
+        return row
+    changed = replace(row, name=name, **changes)
+    same = (other for other in CELLS.values() if replace(changed, name=other.name, paper=other.paper) == other)
+    return next(same, changed)
+
+
+def _called(function: Any) -> str:
+    return getattr(function, "__name__", None) or repr(function)
+
+
 @dataclass(frozen=True)
 class Clip:
     """Limits every number to [−limit, limit]; beyond it no gradient passes."""

@@ -15,7 +15,7 @@ from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.errors import Message, Option
-from lstmjax.layer import cast, lstm, resolve, step_flags, valid_steps
+from lstmjax.layer import cast, cast_inputs, lstm, resolve, step_flags, valid_steps
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -57,7 +57,8 @@ def stacked(
         layers: from the bottom up, each `LSTMParams` or a `Bidirectional(forward, reverse)` pair of
             them, of any sizes that fit each other: a layer's I is the width of what is below it.
         xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
-        state: a tuple with an (h, c) for each layer (a `Bidirectional` of two for a pair), or None.
+        state: a tuple with an (h, c) for each layer (a `Bidirectional` of two for a pair), or None. A single
+            layer takes its (h, c) without the tuple around it, too; what comes back has the tuple.
         lengths, mask, padding: as for `lstm`; every layer sees the same valid steps.
         resets: bool `[..., T]`, True at the first step of each episode; a reverse direction runs each
             episode backwards, so that for it the state returns before the episode's last step.
@@ -92,7 +93,7 @@ def stacked(
     """
     step = resolve(step, cell)
     layers = as_layers(layers)
-    _check_states(layers, state=state, reset_state=reset_state)
+    state, reset_state = as_states(layers, "state", state), as_states(layers, "reset_state", reset_state)
     checks.one_of("merge", merge, ("concat", "sum"))
     checks.check_rate("dropout", dropout)
     if key is not None:
@@ -100,7 +101,7 @@ def stacked(
     layers, xs = jax.tree.map(jnp.asarray, layers), jnp.asarray(xs)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
-        layers, xs = cast(layers, dtype), cast(xs, dtype)
+        layers, xs = cast(layers, dtype), cast_inputs(xs, dtype)
     if isinstance(step, CellStep):
         for n, layer in enumerate(layers):
             with naming(n):
@@ -284,26 +285,42 @@ def directions(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
     return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
 
 
-def _check_states(layers: Layers, **states: Any) -> None:
-    for name, state in states.items():
-        if state is None:
-            continue
-        if not isinstance(state, tuple | list):
-            raise TypeError(f"{name} is {checks.kind(state)}, expected a tuple with an (h, c) for each layer.")
-        if len(state) != len(layers):
-            raise ValueError(
-                f"{name} has {len(state)} entries, but there are {len(layers)} layers; expected a tuple with an (h, c) "
-                "for each layer."
+def as_states(layers: Layers, name: str, state: Any) -> Any:
+    """Return a state as a tuple with an entry for each layer, or None; that of a single layer may come without it.
+
+    Raises:
+        ValueError, TypeError: it is not built as the layers are; the message begins with `name`.
+    """
+    if state is None:
+        return None
+    single, pair = len(layers) == 1, isinstance(layers[0], Bidirectional)
+    one = " For one layer: (h, c), or ((h, c),)." if single and not pair else ""
+    if single and (isinstance(state, Bidirectional) if pair else _is_of_one(state)):
+        state = (state,)
+    if not isinstance(state, tuple | list):
+        raise TypeError(f"{name} is {checks.kind(state)}, expected a tuple with an (h, c) for each layer.{one}")
+    if len(state) != len(layers):
+        are = "is 1 layer" if single else f"are {len(layers)} layers"
+        of_pair = " For one pair: Bidirectional((h, c), (h, c)), or that in a tuple." if single and pair else ""
+        raise ValueError(
+            f"{name} has {len(state)} entries, but there {are}; expected a tuple with an (h, c) for each layer."
+            f"{one}{of_pair}"
+        )
+    for n, (layer, entry) in enumerate(zip(layers, state, strict=True)):
+        if isinstance(layer, Bidirectional) and not _is_pair(entry):
+            raise TypeError(
+                f"{name}[{n}] is {checks.kind(entry)}, but layer {n} is a pair; expected "
+                "Bidirectional(forward, reverse) of two (h, c)."
             )
-        for n, (layer, own) in enumerate(zip(layers, state, strict=True)):
-            pair = isinstance(layer, Bidirectional)
-            if pair and not _is_pair(own):
-                raise TypeError(
-                    f"{name}[{n}] is {checks.kind(own)}, but layer {n} is a pair; expected "
-                    "Bidirectional(forward, reverse) of two (h, c)."
-                )
-            if not pair and isinstance(own, Bidirectional):
-                raise TypeError(f"{name}[{n}] is a Bidirectional, but layer {n} has one direction; expected (h, c).")
+        if not isinstance(layer, Bidirectional) and isinstance(entry, Bidirectional):
+            raise TypeError(f"{name}[{n}] is a Bidirectional, but layer {n} has one direction; expected (h, c).")
+    return state
+
+
+def _is_of_one(state: Any) -> bool:
+    """Tell whether a state is the (h, c, ...) of one layer: several arrays, and no tuples."""
+    several = isinstance(state, tuple | list) and not isinstance(state, Bidirectional) and len(state) > 1
+    return several and all(part is not None and not isinstance(part, tuple | list) for part in state)
 
 
 def _is_pair(state: Any) -> bool:

@@ -34,6 +34,17 @@ def test_h_has_the_dtype_of_the_parameters_and_c_at_least_float32(dtype):
     assert dtypes((c, steps._replace(h=None))) == {"float32"}
 
 
+@pytest.mark.parametrize("whole", ["int32", "uint8", "bool"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_whole_numbers_are_cast_to_a_dtype_that_is_given(dtype, whole):
+    params, _ = drawn("float32")
+    xs = jnp.asarray(np.random.default_rng(1).integers(0, 2, size=(B, T, I)), whole)
+    for run in (lambda xs: lstm(params, xs, dtype=dtype), lambda xs: stacked((params,), xs, dtype=dtype)):
+        actual, expected = run(xs), run(xs.astype(dtype))
+        assert dtypes(actual[1]) == {dtype}
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
 @pytest.mark.usefixtures("x64")
 def test_float64_is_float64_throughout():
     params, xs = drawn("float64")

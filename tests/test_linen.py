@@ -83,6 +83,17 @@ def test_call_passes_everything_on(xs):
     assert_equal(actual, lstmjax.network(net, xs, start, **options)[1])
 
 
+def test_a_single_layer_takes_its_state_alone(xs):
+    model, head = LSTM(H), LSTMNetwork(H, O)
+    variables, heads = (m.init(jax.random.key(0), xs) for m in (model, head))
+    state = model.apply(variables, xs)[0]
+    ((h, c),) = state
+    options = {"resets": jax.random.bernoulli(jax.random.key(2), 0.3, (B, T))}
+    expected = model.apply(variables, xs, state, reset_state=state, **options)
+    assert_equal(model.apply(variables, xs, (h, c), reset_state=(h, c), **options), expected)
+    assert_equal(head.apply(heads, xs, (h, c)), head.apply(heads, xs, state))
+
+
 @sizes
 def test_initial_values_and_gradients_are_the_functions(xs, size):
     model = LSTMNetwork(H, O, **size)

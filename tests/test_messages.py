@@ -29,6 +29,7 @@ from lstmjax import (
     stacked,
     to_concatenated,
 )  # fmt: skip
+from lstmjax.published import with_activations
 
 T, B, I, H, P = 5, 3, 2, 4, 6
 
@@ -81,6 +82,10 @@ def scalar(step):
 
 def first_unit(step):
     return step.c[..., 0]
+
+
+def to_complex(arrays, *, dtype):
+    return tuple(None if a is None else jnp.asarray(a, jnp.complex64) for a in arrays)
 
 
 MESSAGES = {
@@ -228,6 +233,33 @@ MESSAGES = {
         lambda: nnx.LSTMCell(I, H, projection_size=P, rngs=Rngs(0))((zeros(B, P), zeros(B, H)), XS[:, 0]),
         ValueError,
         "carry c has shape (3, 6), expected (3, 4). Is the carry (c, h), as Flax has it, and not (h, c)?",
+    ),
+    "carry-number": (
+        lambda: nnx.LSTMCell(I, H, rngs=Rngs(0))(STATE[::-1], 1.0),
+        ValueError,
+        "inputs is a single number, expected [..., I], the features of one step.",
+    ),
+    "carry-batch": (
+        lambda: nnx.LSTMCell(I, H, rngs=Rngs(0))(STATE[::-1], XS[:2, 0]),
+        ValueError,
+        "inputs has shape (2, 2) and the parts of the carry (3, 4), (3, 4): their batch axes, all but the last, do not "
+        "fit. Is the carry from initialize_carry(..., inputs.shape)?",
+    ),
+    "carry-dtype": (
+        lambda: nnx.LSTMCell(I, H, promote_dtype=to_complex, rngs=Rngs(0))(STATE[::-1], XS[:, 0]),
+        ValueError,
+        "inputs, carry and parameters promote to complex64, but the gates of an LSTM need real numbers.",
+    ),
+    "activation-type": (
+        lambda: with_activations("vanilla", gate_fn="hard"),
+        TypeError,
+        "gate_fn is 'hard', expected a function of one array, such as jax.nn.relu.",
+    ),
+    "activation-own": (
+        lambda: with_activations("niaf", activation_fn=jax.nn.relu),
+        ValueError,
+        "activation_fn is given, but the cell 'niaf' has a function of its own for g, identity. Pass a cell that says "
+        "it all: dataclasses.replace(cell, ...).",
     ),
     # the state of a layer
     "state": (lambda: lstm(PARAMS, XS, [*STATE]), ValueError, "state is a list, expected the tuple (h, c)."),
@@ -438,6 +470,18 @@ MESSAGES = {
         ValueError,
         "state has 4 entries, but there are 2 layers; expected a tuple with an (h, c) for each layer.",
     ),
+    "states-of-one": (
+        lambda: stacked((PARAMS,), XS, (STATE, STATE)),
+        ValueError,
+        "state has 2 entries, but there is 1 layer; expected a tuple with an (h, c) for each layer. For one layer: "
+        "(h, c), or ((h, c),).",
+    ),
+    "states-of-a-pair": (
+        lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE, STATE)),
+        ValueError,
+        "state has 2 entries, but there is 1 layer; expected a tuple with an (h, c) for each layer. For one pair: "
+        "Bidirectional((h, c), (h, c)), or that in a tuple.",
+    ),
     "fit": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS), ABOVE), XS),
         ValueError,
@@ -559,7 +603,7 @@ MESSAGES = {
     "state-type": (
         lambda: stacked((PARAMS,), XS, zeros(B, H)),
         TypeError,
-        "state is an array, expected a tuple with an (h, c) for each layer.",
+        "state is an array, expected a tuple with an (h, c) for each layer. For one layer: (h, c), or ((h, c),).",
     ),
     "state-pair": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE,)),

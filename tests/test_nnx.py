@@ -67,6 +67,20 @@ def test_call_passes_everything_on(xs):
     assert_equal(head(xs, start, **options), lstmjax.network(head.to_params(), xs, start, **options)[1])
 
 
+def test_a_single_layer_takes_its_state_alone(xs):
+    model = LSTM(I, H, rngs=nnx.Rngs(0))
+    state = model(xs)[0]
+    ((h, c),) = state
+    options = {"resets": jax.random.bernoulli(jax.random.key(2), 0.3, (B, T))}
+    expected = model(xs, state, reset_state=state, **options)
+    assert_equal(model(xs, (h, c), reset_state=(h, c), **options), expected)
+    pair = LSTM(I, H, bidirectional=True, rngs=nnx.Rngs(0))
+    both = pair(xs)[0]
+    assert_equal(pair(xs, both[0]), pair(xs, both))
+    head = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0))
+    assert_equal(head(xs, (h, c)), head(xs, state))
+
+
 @sizes
 def test_gradients_are_the_functions(xs, size):
     model = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0), **size)

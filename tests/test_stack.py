@@ -7,7 +7,8 @@ import pytest
 from against import B, H, I, T, check_stack, draw_params, draw_state
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, lstm, stacked
+from lstmjax import Bidirectional, Dense, NetworkParams, init_stacked, lstm, network, stacked, verify
+from lstmjax.inside import gate_statistics, gradient_flow, trace
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -55,6 +56,38 @@ def test_one_layer_is_lstm():
     (layer, *_), xs, (state, *_), _ = drawn("sizes")
     end, ys = jax.jit(lambda *a: lstm(*a, mask=MASK))(layer, xs, state)
     assert_close(run((layer,), xs, (state,), mask=MASK), ((end,), ys))
+
+
+@pytest.mark.parametrize("kind", ["one", "pair", "fed back"])
+def test_a_single_layer_takes_its_state_alone(kind):
+    """What has one layer takes (h, c) as it takes ((h, c),), wherever a state goes in."""
+    cell = "fgr" if kind == "fed back" else "vanilla"
+    layers = init_stacked(jax.random.key(3), I, H, bidirectional=kind == "pair", cell=cell, dtype=jnp.float64)
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(B, T, I)))
+    once = jax.tree.map(lambda a: a + 0.5, stacked(layers, xs, cell=cell)[0])
+    head = NetworkParams(layers, Dense(jnp.ones((H * (1 + (kind == "pair")), 2)), jnp.zeros(2)))
+    runs = {
+        "stacked": lambda state: stacked(layers, xs, state, cell=cell, resets=RESETS, reset_state=state),
+        "network": lambda state: network(head, xs, state, cell=cell),
+        "trace": lambda state: trace(layers, xs, state, cell=cell, fields="c"),
+        "gate_statistics": lambda state: gate_statistics(head, xs, state, cell=cell),
+        "gradient_flow": lambda state: gradient_flow(head, xs, jnp.sum, state, cell=cell, fields="h"),
+    }
+    for name, call in runs.items():
+        alone, within = (jax.jit(call)(state) for state in (once[0], once))
+        assert jax.tree.structure(alone) == jax.tree.structure(within), name
+        jax.tree.map(np.testing.assert_array_equal, alone, within)
+
+
+def test_verify_takes_the_state_of_a_single_layer_alone():
+    (layer,), xs = (
+        init_stacked(jax.random.key(3), I, H, dtype=jnp.float64),
+        np.random.default_rng(1).normal(size=(B, T, I)),
+    )
+    state = (np.full((B, H), 0.3), np.full((B, H), -0.7))
+    for params in (layer, (layer,)):
+        assert verify(lstm(layer, xs, state)[1], xs, params=params, state=state)
+    assert not verify(lstm(layer, xs, state)[1], xs, params=layer, state=state[::-1])
 
 
 def test_lists_are_taken_for_tuples():

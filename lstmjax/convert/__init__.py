@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmjax.convert.cudnn import from_cudnn, to_cudnn
 from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
+from lstmjax.convert.flax_model import model_from_linen, model_from_nnx
 from lstmjax.convert.guard import optional
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
@@ -41,6 +42,8 @@ __all__ = [
     "from_torch",
     "load_model",
     "load_weights",
+    "model_from_linen",
+    "model_from_nnx",
     "read_onnx",
     "save_weights",
     "to_cudnn",

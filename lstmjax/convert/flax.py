@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.cells import Cell
+from lstmjax.checks import kind
+from lstmjax.convert.flax_object import Recurrent, check_run, described, in_sequence, is_recurrent
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.convert.names import Contents, flat, nested
 from lstmjax.stack import Layers, directions
@@ -16,31 +19,155 @@ from lstmjax.types import GATES, Bidirectional, LSTMParams
 DIRECTIONS = ("forward_rnn", "backward_rnn")
 
 
-def from_linen(variables: Any) -> Layers:
-    """Gives the LSTM layers of linen variables, bit by bit.
+def from_linen(
+    variables: Any, module: Any = None, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False
+) -> Layers:
+    """Read the LSTM layers of linen variables, bit by bit.
+
+    Variables are weights alone. How they are run, the module says: with it, the layers are given only if `stacked`,
+    called with this cell, merge and time_major, runs them as the module does. Without it they are taken for those of
+    Flax's cells with sigmoid and tanh, run forward, pairs side by side.
 
     Args:
         variables: what `init` of a cell, an `RNN`, a `Bidirectional` or a module with several of them
             gives, or the "params" in it. Several are taken in the order of their names (RNN_2 before
             RNN_10). A cell that a compact method hands to an RNN stands beside it, as LSTMCell_0, and
-            nothing tells which two of them are a pair: say so with `Bidirectional(*layers[:2])`.
+            nothing tells which two of them are a pair: say so with `Bidirectional(*layers[:2])`. Or a bound module.
+        module: what the variables are of: a cell, an `RNN`, a `Bidirectional`, or a `Sequential` of them; a head
+            behind them is left out.
+        cell: the cell that the layers will run with; `with_activations` makes one of gate_fn and activation_fn.
+        merge: how the directions of a pair will be joined, "concat" or "sum".
+        time_major: whether time will be the first axis.
 
     Returns:
         A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
 
     Raises:
-        ConvertError: there is no LSTM cell, or its arrays do not fit.
+        ConvertError: there is no LSTM cell, its arrays do not fit, or the module says that it is run in another way.
     """
+    variables, module = with_module(variables, module)
+    if module is None:
+        return _of_variables(variables)
+    layers, said = linen_layers(variables, module)
+    check_run(said, cell, merge, time_major, "leave module out, for the weights alone")
+    return layers
+
+
+def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False) -> Layers:
+    """Read the LSTM layers of an NNX module or state, bit by bit.
+
+    The layers of a module are given only if `stacked`, called with this cell, merge and time_major, runs them as the
+    module says; `model_from_nnx` runs them in any way that it can say. What a module of your own does between its
+    layers, it does not say.
+
+    Args:
+        source: a cell, an `nnx.RNN`, an `nnx.Bidirectional`, or a module with several of them, which are taken in the
+            order of their names; a head behind them is left out. Or a state, the weights alone, which are
+            taken for those of Flax's cells with sigmoid and tanh.
+        cell, merge, time_major: how the layers will be run; see `from_linen`.
+
+    Returns:
+        A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
+
+    Raises:
+        ConvertError: there is no LSTM cell, its arrays do not fit, or the module says that it is run in another way.
+    """
+    from flax import nnx
+
+    if isinstance(source, nnx.Module):
+        layers, said = nnx_layers(source)
+        check_run(said, cell, merge, time_major, "pass nnx.state(module, nnx.Param), the weights alone")
+        return layers
+    tree = nnx.to_pure_dict(source) if isinstance(source, nnx.State) else source
+    return to_jax(tuple(cells(LAYOUTS["nnx"], tree).values()))
+
+
+def nnx_layers(module: Any) -> tuple[Layers, list[Recurrent]]:
+    """Return the LSTM layers of an NNX module, and what it says of each.
+
+    Raises:
+        ConvertError: there is none, its arrays do not fit, or it says something that no stack of ours does.
+    """
+    from flax import nnx
+
+    said = [described(nnx, one, where) for where, one in nnx_modules(module)]
+    layers: list[LSTMParams | Bidirectional] = []
+    for one in said:
+        parts = [_cell(LAYOUTS["nnx"], nnx.to_pure_dict(nnx.state(part, nnx.Param)), one.where) for part in one.cells]
+        layers.append(Bidirectional(*parts) if len(parts) == 2 else parts[0])
+    return to_jax(tuple(layers)), said
+
+
+def nnx_modules(module: Any) -> list[tuple[str, Any]]:
+    """Return the outermost recurrent modules of an NNX module with what to call them, in the order of their names.
+
+    Raises:
+        ConvertError: there is none, or a `Sequential` has something else between them.
+    """
+    from flax import nnx
+
+    if isinstance(module, nnx.Sequential):
+        found = list(in_sequence(nnx, module))
+    else:
+        every = {path: one for path, one in nnx.iter_modules(module) if is_recurrent(nnx, one)}
+        outer = [path for path in every if not any(path[:n] in every for n in range(len(path)))]
+        outer.sort(key=lambda path: [natural(name) for name in path])
+        for path, one in nnx.iter_modules(module):
+            if isinstance(one, nnx.Sequential):
+                list(in_sequence(nnx, one, f"{'/'.join(map(str, path))}: "))  # refuses what stands between
+        found = [(f"{'/'.join(map(str, path))}: " if path else "", every[path]) for path in outer]
+    if not found:
+        held = ", ".join(map(str, nnx.to_pure_dict(nnx.state(module, nnx.Param))))
+        raise ConvertError(f"there is no LSTM cell in it, {kind(module)}; it holds {held or 'nothing'}")
+    return found
+
+
+def _of_variables(variables: Any) -> Layers:
     return to_jax(tuple(cells(LAYOUTS["linen"], variables.get("params", variables)).values()))
 
 
-def from_nnx(source: Any) -> Layers:
-    """Gives the LSTM layers of an NNX module or state, bit by bit; see `from_linen`."""
-    from flax import nnx
+def with_module(variables: Any, module: Any) -> tuple[Any, Any]:
+    """Return variables and module; a bound module, in the place of variables, has both."""
+    if isinstance(variables, Mapping):
+        return variables, module
+    from flax import linen
 
-    state = nnx.state(source, nnx.Param) if isinstance(source, nnx.Module) else source
-    tree = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
-    return to_jax(tuple(cells(LAYOUTS["nnx"], tree).values()))
+    if not isinstance(variables, linen.Module):
+        raise ConvertError(f"variables is {kind(variables)}, expected a mapping, as init gives it")
+    if variables.scope is None:
+        raise ConvertError(
+            f"variables is {kind(variables)} that is not bound and holds no weights. Pass its variables, and the "
+            "module behind them"
+        )
+    unbound, variables = variables.unbind()
+    return variables, unbound
+
+
+def linen_layers(variables: Any, module: Any) -> tuple[Layers, list[Recurrent]]:
+    """Return the LSTM layers of variables, and what the module that they are of says of each.
+
+    Raises:
+        ConvertError: the two do not fit, or the module says something that no stack of ours does.
+    """
+    from flax import linen
+
+    if not isinstance(module, linen.Sequential) and not is_recurrent(linen, module):
+        raise ConvertError(
+            f"module is {kind(module)}, expected a cell, an RNN, a Bidirectional or a Sequential of linen. A module of "
+            "your own says what it does only while it runs: pass those in it, or leave it out, for the weights alone"
+        )
+    said = [described(linen, one, where) for where, one in in_sequence(linen, module)]
+    layers = _of_variables(variables)
+    if [len(one.cells) for one in said] != [len(directions(layer)) for layer in layers]:
+        raise ConvertError(
+            f"module has {len(said)} recurrent layers of {_counts(one.cells for one in said)} directions, but the "
+            f"variables {len(layers)} of {_counts(map(directions, layers))}. Are they the variables of this module?"
+        )
+    return layers, said
+
+
+def _counts(each: Any) -> str:
+    return ", ".join(str(len(one)) for one in each) or "no"
 
 
 def to_linen(layers: Any, *, sum_biases: bool = False) -> tuple[dict[str, Any], ...]:

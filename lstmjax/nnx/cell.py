@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote
+from jax.sharding import PartitionSpec
 
 from lstmjax import checks
-from lstmjax.carry import Carry, carry_like, carry_step
-from lstmjax.cells import Cell
-from lstmjax.init import init_params
+from lstmjax.carry import Carry, Promote, carry_like, carry_step
+from lstmjax.cells import Activation, Cell
+from lstmjax.init import PRESETS, init_params
 from lstmjax.nnx.held import Held, Rngs, check_sizes, holding
-from lstmjax.published import find_cell
+from lstmjax.per_gate import with_initializers
+from lstmjax.published import find_cell, with_activations
 from lstmjax.types import Array, LSTMParams
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-    Initializer = Callable[[Array, tuple[int, ...], DTypeLike], Array]
+    from lstmjax.per_gate import Initializer
+
+Metadata = Mapping[str, Any]
+NOTHING: Metadata = MappingProxyType({})
 
 
 class LSTMCell(Held, flax_nnx.RNNCellBase):
-    """Gives Flax's `nnx.RNN` and `nnx.Bidirectional` one step of our LSTM: a drop-in for `nnx.LSTMCell`.
+    """One step of our LSTM as a cell of Flax's `nnx.RNN` and `nnx.Bidirectional`, in the place of `nnx.LSTMCell`.
 
-    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). A cell that
-    feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and resets use `LSTM`.
+    It takes the arguments, inputs and carries that `nnx.LSTMCell` takes, and computes the same with the same
+    weights (`lstmjax.convert` carries them over). The carry is (c, h), as Flax has it; everywhere else in this
+    library the state is (h, c). A cell that feeds gates back has them behind: (c, h, i, f, o). For dropout,
+    zoneout, masks and resets use `LSTM`.
+
+    What differs from `nnx.LSTMCell`:
+
+    - The parameters: w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]` in the place of eight Linear layers. Names in
+      `out_sharding` get a None for the axis of gates.
+    - Initial values: `init="default"` has a forget bias of 1; `init="flax"` has the distributions of Flax's cell.
+      An initialiser is called for each gate with the shape that Flax gives it. Random numbers are others than
+      Flax's from the same seed: the keys are split in another way.
+    - Half precision: gates and c are float32, and c begins as float32. h, and with it the output, is in the dtype
+      of the computation, where Flax begins with both in `param_dtype`. A carry of your own comes back as it came.
+    - Zeros to start from need no `rngs`, and nothing warns of `carry_init` or `keep_rngs`.
 
     Args:
         in_features, hidden_features, cell, projection_size, init, bias, forget_bias, dtype, param_dtype,
-            rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
+            rngs: see `LSTM`. With dtype=None inputs, carry and parameters are promoted as Flax promotes them.
+        gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
+        activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
+        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,
+            `[P, H]` and `[H]`; None: as `init` has it. With `bias_init` the forget bias is what it gives.
+        carry_init: `carry_init(key, shape, dtype)` for each part of the carry; None: zeros.
+        promote_dtype: how inputs, kernel and bias get one dtype; Flax's.
+        keep_rngs: keep a fork of the stream "carry", for a `carry_init` without rngs.
+        kernel_metadata, recurrent_kernel_metadata, bias_metadata: of the `nnx.Param` w_x, w_h and b, as Flax's
+            cell gives them to its kernels and biases.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit; the message names it.
 
     Example:
         >>> from flax import nnx
@@ -51,65 +84,115 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         init: str = "default",
         bias: str | None = "preset",
         forget_bias: float | None = None,
+        gate_fn: Activation | None = None,
+        activation_fn: Activation | None = None,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
+        carry_init: Initializer | None = None,
+        promote_dtype: Promote = flax_promote,
+        keep_rngs: bool = False,
         rngs: flax_nnx.Rngs,
+        kernel_metadata: Metadata = NOTHING,
+        recurrent_kernel_metadata: Metadata = NOTHING,
+        bias_metadata: Metadata = NOTHING,
     ) -> None:
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
+        checks.one_of("init", init, tuple(PRESETS))
+        if bias is None and (bias_init is not None or bias_metadata):
+            raise ValueError("bias is None, so there is no bias for bias_init or bias_metadata. Leave bias out.")
+        preset, draws = with_initializers(init, _open, kernel_init, recurrent_kernel_init, bias_init)
         params = init_params(
             rngs.params(), in_features, hidden_features,
-            cell=cell, projection_size=projection_size, bias=bias, init=init,
+            cell=cell, projection_size=projection_size, bias=bias, init=preset,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
-        self._configure(cell, dtype)
+        metadata = {"w_x": kernel_metadata, "w_h": recurrent_kernel_metadata, "b": bias_metadata}
+        for field, given in metadata.items():
+            box = draws[field].box if field in draws else None
+            if given or isinstance(box, flax_nnx.VariableMetadata):
+                setattr(self, field, _param(getattr(params, field), box, given))
+        self._configure(cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype, rngs if keep_rngs else None)
 
-    def _configure(self, cell: Cell | str, dtype: DTypeLike | None) -> None:
-        find_cell(cell)
+    def _configure(
+        self,
+        cell: Cell | str,
+        gate_fn: Activation | None,
+        activation_fn: Activation | None,
+        dtype: DTypeLike | None,
+        carry_init: Initializer | None,
+        promote_dtype: Promote,
+        rngs: flax_nnx.Rngs | None,
+    ) -> None:
+        row = with_activations(cell, gate_fn, activation_fn)
         if dtype is not None:
             checks.check_floating("dtype", dtype)
-        self.cell = cell
+        self.cell = cell if row == find_cell(cell) else row
         self.dtype = dtype
+        self.carry_init = carry_init
+        self.promote_dtype = promote_dtype
+        self.rngs = flax_nnx.data(None if rngs is None else rngs.carry.fork())
 
     @classmethod
-    def from_params(cls, params: LSTMParams, *, cell: Cell | str = "vanilla", dtype: DTypeLike | None = None) -> Self:
-        """Gives a cell that holds given parameters; nothing is drawn. `cell` is the one that they were made for."""
+    def from_params(
+        cls,
+        params: LSTMParams,
+        *,
+        cell: Cell | str = "vanilla",
+        gate_fn: Activation | None = None,
+        activation_fn: Activation | None = None,
+        dtype: DTypeLike | None = None,
+        carry_init: Initializer | None = None,
+        promote_dtype: Promote = flax_promote,
+    ) -> Self:
+        """Return a cell that holds these parameters; nothing is drawn.
+
+        Args:
+            params: those of one layer, made for `cell`. The arrays are held as they are.
+            cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype: see the class.
+        """
         if not isinstance(params, LSTMParams):
             raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
         module = holding(cls, params)
-        module._configure(cell, dtype)
+        module._configure(cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype, None)
         return module
 
     def to_params(self) -> LSTMParams:
-        """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
+        """Return the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
         return self.held()
 
     def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        """Gives ((c', h'), h') after one step.
+        """Return ((c', h'), h') after one step.
 
         Args:
-            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
-            inputs: x, `[..., I]`.
+            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them; also
+                without the batch axes of the inputs.
+            inputs: x, `[..., I]`, of real numbers; whole ones are promoted to floating-point.
         """
-        return carry_step(self.to_params(), carry, inputs, self.dtype, self.cell)
+        return carry_step(self.to_params(), carry, inputs, self.dtype, self.cell, self.promote_dtype)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
     ) -> Carry:
-        """Gives the carry (c, h) to start from: zeros, or what `carry_init` draws.
+        """Return the carry (c, h) to start from: zeros, or what `carry_init` draws.
 
         c, and the gates that the cell feeds back, are float32 where the computation is half precision.
 
         Args:
             input_shape: shape of the input of one step, `[..., I]`.
             rngs: keys for `carry_init` (stream "carry"); zeros need none.
-            carry_init: `carry_init(key, shape, dtype)`.
+            carry_init: `carry_init(key, shape, dtype)`; None: that of the constructor.
         """
         params = self.to_params()
         dtype = jnp.dtype(self.dtype or params.w_x.dtype)
         like = carry_like(self.cell, input_shape[:-1], params.hidden_size, params.output_size, dtype)
+        carry_init = self.carry_init if carry_init is None else carry_init
         if carry_init is None:
             return tuple(jnp.zeros(part.shape, part.dtype) for part in like)
+        rngs = self.rngs if rngs is None else rngs
         if rngs is None:
             raise ValueError("rngs is None, but carry_init draws. Pass rngs=nnx.Rngs(...).")
         stream: Any = rngs.carry if isinstance(rngs, flax_nnx.Rngs) else rngs
@@ -120,3 +203,58 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
     def num_feature_axes(self) -> int:
         """The number of axes of one step's features: 1."""
         return 1
+
+    def _w_x(self) -> Array:
+        module: Any = self  # the fields are set by name
+        return module.w_x.get_value()
+
+    @property
+    def in_features(self) -> int:
+        """I, features of one step."""
+        return self._w_x().shape[-3]
+
+    @property
+    def hidden_features(self) -> int:
+        """H, units."""
+        return self._w_x().shape[-1]
+
+    @property
+    def param_dtype(self) -> jnp.dtype:
+        """The dtype of the stored parameters."""
+        return self._w_x().dtype
+
+    @property
+    def gate_fn(self) -> Activation:
+        """The function of the output gate; of a cell such as `nnx.LSTMCell`, that of all gates."""
+        return find_cell(self.cell).o
+
+    @property
+    def activation_fn(self) -> Activation:
+        """The function of c inside h; of a cell such as `nnx.LSTMCell`, that of the candidate, too."""
+        return find_cell(self.cell).squash
+
+
+def _open(value: Any) -> Any:
+    """Return what an initialiser drew, without the box of `nnx.with_partitioning` and `nnx.with_metadata`."""
+    return value.raw_value if isinstance(value, flax_nnx.VariableMetadata) else value
+
+
+def _param(value: Array, box: Any, metadata: Metadata) -> flax_nnx.Param:
+    """Return a Param with the metadata that Flax's cell has, for an array with an axis of gates more."""
+    with_gates = {name: _with_gates(name, entry) for name, entry in metadata.items()}
+    if not isinstance(box, flax_nnx.VariableMetadata):
+        return flax_nnx.Param(value, **with_gates)
+    boxed = {name: _with_gates(name, entry) for name, entry in box.metadata.items()}
+    return flax_nnx.Param(replace(box, raw_value=value, metadata=boxed), **with_gates)
+
+
+AXES = ("out_sharding", "sharding", "sharding_names")
+"""The entries of Flax's metadata that name the axes of an array."""
+
+
+def _with_gates(name: str, entry: Any) -> Any:
+    """Return an entry of the metadata of one gate's array, for all gates: the axis before the last gets no name."""
+    if name not in AXES or not isinstance(entry, tuple | list | PartitionSpec) or not entry:
+        return entry
+    names = (*entry[:-1], None, entry[-1])
+    return PartitionSpec(*names) if isinstance(entry, PartitionSpec) else names

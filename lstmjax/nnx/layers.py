@@ -125,7 +125,8 @@ class LSTM(OverTime):
 
         Args:
             xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
-            state: the state to start from, as it comes back; None: zeros.
+            state: the state to start from, as it comes back; of a single layer (h, c) alone is taken, too. None:
+                zeros.
             lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
             deterministic: overrides the module's own for this call.
             rngs: overrides the module's own: `nnx.Rngs`, a stream, or a key, with which the call

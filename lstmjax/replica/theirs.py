@@ -16,7 +16,7 @@ import numpy as np
 from lstmjax.cells import VANILLA, Cell, identity
 from lstmjax.checks import kind
 from lstmjax.convert import from_haiku, from_linen, from_torch
-from lstmjax.convert.architecture import LOGITS, Architecture, called, same_cell
+from lstmjax.convert.architecture import LOGITS, Architecture, assumptions, called, same_cell
 from lstmjax.convert.find import find as find_weights
 from lstmjax.convert.find import has_pairs, listed
 from lstmjax.convert.layouts import ConvertError, as_layers, numbers
@@ -99,14 +99,19 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
             name, reader = next(
                 (n, r) for pattern, n, r in MAPPINGS if any(re.search(pattern, str(k)) for k in theirs or [""])
             )
-            return _rebuilt(reader(theirs), PEERS[name], " with these weights", row)
+            layers = reader(theirs)
+            assumed = ", ".join(assumptions(has_pairs(layers), False, row.cell, row.merge))
+            words = (
+                "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
+            )
+            return _rebuilt(layers, PEERS[name], " with these weights", row, (words,))
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                own = _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
+                side = _own(peer, peer.parts(theirs), type(first).__name__, cell, merge)
                 more = () if peer.beyond is None else peer.beyond(theirs)
                 words = f"its recurrent layers alone were compared, not {', '.join(more)}"
-                return replace(own, unchecked=(words,)) if more else own
+                return replace(side, unchecked=(*side.unchecked, words)) if more else side
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -293,7 +298,8 @@ def joined(ys: Array, layer: Any, merge: str) -> Array:
     return ys[..., :half] + ys[..., half:]
 
 
-def _own(peer: Peer, parts: list[Part], name: str, architecture: Architecture, merge: str | None) -> Theirs:
+def _own(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
+    """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
     precision = "float32" if dtype in dict(peer.narrow) else dtype
@@ -303,9 +309,17 @@ def _own(peer: Peer, parts: list[Part], name: str, architecture: Architecture, m
             raise ValueError(
                 "theirs joins directions by 'concat' in one layer and by 'sum' in another; pass one layer."
             )
-        architecture = replace(architecture, merge=merges.pop())
+        merge = merges.pop()
+    if cell is None:
+        cell = parts[0].cell
+        other = next((part.cell for part in parts if not same_cell(part.cell, cell)), None)
+        if other is not None:
+            raise ValueError(f"theirs has layers of the cells {cell.name!r} and {other.name!r}; pass one layer.")
+    ways = tuple(part.direction for part in parts)
+    row = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
     calls = tuple(part.call for part in parts)
-    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=architecture)
+    unchecked = tuple(dict.fromkeys(words for part in parts for words in part.unchecked))
+    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=row, unchecked=unchecked)
 
 
 def _recorded(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:

@@ -16,7 +16,7 @@ from lstmjax.replica.compare import compare
 from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span
 from lstmjax.replica.sides import Arrays, Side, valid
 from lstmjax.replica.theirs import Theirs, find, outputs
-from lstmjax.stack import directions
+from lstmjax.stack import as_states, directions
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -163,6 +163,7 @@ def verify(
         checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
     if not (arrays.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
+    state = as_states(other.layers, "state", state)
     if state is not None and not batched:
         state = jax.tree.map(lambda a: np.asarray(a)[None], state)
     with jax.enable_x64(other.dtype == "float64"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.convert import from_linen, from_nnx, to_linen, to_nnx
-from lstmjax.convert.layouts import ConvertError, natural
+from lstmjax.convert.flax import nnx_layers, nnx_modules
+from lstmjax.convert.flax_object import flattened
+from lstmjax.convert.layouts import ConvertError
 from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, on_jax, sizes
 from lstmjax.stack import Layers
 
@@ -74,29 +77,48 @@ def build_nnx(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: boo
 
 
 def parts(source: Any) -> list[Part]:
-    """Gives the layers of an `nnx.RNN`, of an `nnx.Bidirectional`, or of a module of them; see `Peer.parts`."""
+    """Return the layers of an `nnx.RNN`, of an `nnx.Bidirectional`, or of a module of them; see `Peer.parts`.
+
+    Each is the object itself, run as it says: its functions, direction, order of outputs, merge_fn and layout.
+    """
     from flax import nnx
 
     if not isinstance(source, nnx.Module):
+        if getattr(source, "scope", None) is not None:
+            raise ConvertError(
+                f"theirs is a bound {type(source).__name__} of linen; pass the function lambda xs: module(xs), "
+                "together with params=model_from_linen(module)"
+            )
         raise ConvertError(
             f"theirs is a {type(source).__name__} of linen, which holds no weights; pass its variables, or a function "
             "of xs together with params="
         )
-    kinds = nnx.RNN, nnx.Bidirectional
-    found = {path: module for path, module in nnx.iter_modules(source) if isinstance(module, kinds)}
-    if not found:
+    layers, said = nnx_layers(source)
+    modules = [module for _, module in nnx_modules(source)]
+    if any(isinstance(module, nnx.RNNCellBase) for module in modules):
         raise ConvertError(f"there is no RNN in theirs, a {type(source).__name__} of nnx; pass nnx.RNN(cell)")
-    outer = {path: m for path, m in found.items() if not any(path[:n] in found for n in range(len(path)))}
+    items = [one for _, one in flattened(nnx, source) if not isinstance(one, nnx.Dropout)]
+    beside = [one for one in items if not any(one is module for module in modules)]
+    words = f"what a {type(source).__name__} does beside its recurrent layers, each run on what the one below gives"
+    unchecked = (words,) if beside else ()
+    return [
+        Part(layer, partial(_run, module, one.time_major), one.merge, one.row, one.direction, unchecked)
+        for layer, one, module in zip(layers, said, modules, strict=True)
+    ]
 
-    def part(module: Any) -> Part:
-        graph, state = nnx.split(module)
 
-        def call(xs: Any, lengths: Any) -> np.ndarray:
-            return on_jax(lambda s, xs: nnx.merge(graph, s)(xs, seq_lengths=_lengths(lengths)), state, xs, None)[0]
+def _run(module: Any, time_major: bool, xs: Any, lengths: Any) -> np.ndarray:
+    """Return the outputs `[B, T, P]` of an `nnx.RNN` or an `nnx.Bidirectional` for xs `[B, T, I]`."""
+    from flax import nnx
 
-        return Part(from_nnx(module)[0], call)
+    graph, state = nnx.split(module)
 
-    return [part(outer[path]) for path in sorted(outer, key=lambda path: [natural(name) for name in path])]
+    def forward(state: Any, xs: Any) -> Any:
+        xs = jnp.swapaxes(xs, 0, 1) if time_major else xs
+        ys = nnx.merge(graph, state)(xs, seq_lengths=_lengths(lengths), return_carry=False)
+        return jnp.swapaxes(ys, 0, 1) if time_major else ys
+
+    return on_jax(forward, state, xs, None)[0]
 
 
 def _lengths(lengths: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lstmjax.cells import VANILLA, Cell
 from lstmjax.stack import Layers
 
 
@@ -27,6 +28,9 @@ class Part(NamedTuple):
     layer: Any  # LSTMParams or Bidirectional
     call: Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # (xs [B, T, I], lengths [B]) -> ys [B, T, P]
     merge: str = "concat"  # how a pair joins its directions
+    cell: Cell = VANILLA  # that computes what the object says
+    direction: str = "forward"  # as in `Architecture.directions`
+    unchecked: tuple[str, ...] = ()  # what of the object is not run
 
 
 @contextmanager

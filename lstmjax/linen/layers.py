@@ -1,29 +1,17 @@
-"""The LSTM as Flax linen modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
-
-The variables hold the functional parameters as they are, under one name: "layers", "network" or
-"cell". `to_params(variables)` takes them out and `from_params(params)` makes variables of them, also
-under jit and grad; a module calls the function and adds no equation.
-
-    from lstmjax import linen as lstmlinen    # or: import lstmjax.linen
-
-Sizes carry Flax's names: features or hidden_features is H, out_features O; I is read off the first
-input. What the functions call `init` is `preset` here, since `init` is a method of every linen module.
-"""
+"""`LSTM` and `LSTMNetwork`: layers over time as Flax linen modules."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lstmjax import checks
-from lstmjax.carry import Carry, carry_like, carry_step
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
-from lstmjax.init import PRESETS, init_params, init_stacked
+from lstmjax.init import init_stacked
+from lstmjax.linen.held import held
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
@@ -32,11 +20,9 @@ from lstmjax.wrappers import Wrapper
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-__all__ = ["LSTM", "LSTMCell", "LSTMNetwork"]
-
 
 class _Initial(nn.Module):
-    """What all three share: the fields that say how the parameters begin, and how they are held."""
+    """What both share: the fields that say how the parameters begin, and how they are held."""
 
     _: KW_ONLY
     cell: Cell | str = "vanilla"
@@ -48,47 +34,15 @@ class _Initial(nn.Module):
     param_dtype: Any = jnp.float32
 
     def _held(self, name: str, inputs: Any, draw: Any, *sizes: Any, **options: Any) -> Any:
-        """Gives the parameters held under `name`; at init, those that `draw` gives for these inputs.
+        """Return the parameters held under `name`; at init, those that `draw` gives for these inputs."""
 
-        Once they exist, their own I stands for that of the inputs, which the functions then check
-        in their own words.
-        """
-        for field in ("features", "hidden_features", "out_features"):
-            if hasattr(self, field):
-                checks.check_positive(field, getattr(self, field))
-        checks.one_of("preset", self.preset, tuple(PRESETS))
-        checks.check_floating("param_dtype", self.param_dtype)
-        if self.dtype is not None:
-            checks.check_floating("dtype", self.dtype)
-        size = jnp.shape(inputs)[-1]
-        if self.has_variable("params", name):
-            size = _first(self.get_variable("params", name)).input_size
-        expected: list[Any] = []
-
-        def initial(key: Array) -> Any:  # Flax calls it at init to draw, at apply to compare shapes
-            params = draw(
+        def initial(key: Array, size: int) -> Any:
+            return draw(
                 key, size, *sizes, cell=self.cell, projection_size=self.projection_size, init=self.preset,
                 bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype, **options,
             )  # fmt: skip
-            expected.append(jax.tree.structure(params))
-            return params
 
-        params = self.param(name, initial)
-        actual: Any = jax.tree.structure(params)
-        if actual != expected[-1]:  # Flax compares shapes only as far as both trees go
-            raise ValueError(
-                f"{name} in the variables is not built as this {type(self).__name__} says. It holds\n"
-                f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, cell, bias "
-                "and projection_size say what the parameters were made with?"
-            )
-        return params
-
-
-def _first(params: Any) -> LSTMParams:
-    """Gives the parameters that see the input: those of the lowest layer, in one direction."""
-    while not isinstance(params, LSTMParams):
-        params = params[0]
-    return params
+        return held(self, name, inputs, initial)
 
 
 class _OverTime(_Initial):
@@ -179,7 +133,8 @@ class LSTM(_OverTime):
 
         Args:
             xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
-            state: the state to start from, as it comes back; None: zeros.
+            state: the state to start from, as it comes back; of a single layer (h, c) alone is taken, too. None:
+                zeros.
             lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
             deterministic: True: evaluation, nothing is drawn.
         """
@@ -313,73 +268,3 @@ class LSTMNetwork(_OverTime):
                 "a head: LSTM.from_params."
             )
         return {"params": {"network": params}}
-
-
-class LSTMCell(_Initial, nn.RNNCellBase):
-    """Gives Flax's `nn.RNN` and `nn.Bidirectional` one step of our LSTM: a drop-in for `nn.LSTMCell`.
-
-    The carry is (c, h), as Flax has it; everywhere else in this library the state is (h, c). A cell that
-    feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and resets use `LSTM`.
-
-    Attributes:
-        features: H, units.
-        carry_init: `carry_init(key, shape, dtype)`, how each part of the carry begins.
-        cell, projection_size, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`. `preset="flax"`
-            draws as Flax's own cell does.
-
-    Example:
-        >>> import jax
-        >>> rnn = nn.RNN(LSTMCell(8), return_carry=True)
-        >>> xs = jnp.ones((2, 7, 5))
-        >>> (c, h), ys = rnn.apply(rnn.init(jax.random.key(0), xs), xs)
-        >>> ys.shape, bool((ys[:, -1] == h).all())
-        ((2, 7, 8), True)
-    """
-
-    features: int
-    _: KW_ONLY
-    carry_init: Any = nn.initializers.zeros
-
-    @nn.compact
-    def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
-        """Gives ((c', h'), h') after one step.
-
-        Args:
-            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them.
-            inputs: x, `[..., I]`.
-        """
-        params = self._held("cell", inputs, init_params, self.features)
-        return carry_step(params, carry, inputs, self.dtype, self.cell)
-
-    @nn.nowrap
-    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
-        """Gives the carry (c, h) to start from, zeros unless `carry_init` draws.
-
-        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
-
-        Args:
-            rng: key for `carry_init`.
-            input_shape: shape of the input of one step, `[..., I]`.
-        """
-        dtype = jnp.dtype(self.dtype or self.param_dtype)
-        width = self.features if self.projection_size is None else self.projection_size
-        like = carry_like(self.cell, input_shape[:-1], self.features, width, dtype)
-        keys = jax.random.split(rng, len(like))
-        return tuple(self.carry_init(key, part.shape, part.dtype) for key, part in zip(keys, like, strict=True))
-
-    @property
-    def num_feature_axes(self) -> int:
-        """The number of axes of one step's features: 1."""
-        return 1
-
-    @staticmethod
-    def to_params(variables: Any) -> LSTMParams:
-        """Gives the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take."""
-        return variables["params"]["cell"]
-
-    @staticmethod
-    def from_params(params: LSTMParams) -> dict[str, Any]:
-        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
-        if not isinstance(params, LSTMParams):
-            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
-        return {"params": {"cell": params}}

@@ -1,0 +1,206 @@
+"""What an object of Flax says of how its LSTM layers are run: cells, `RNN`, `Bidirectional`, `Sequential`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.cells import Cell
+from lstmjax.checks import kind
+from lstmjax.convert.architecture import Architecture, same_cell
+from lstmjax.convert.layouts import ConvertError
+from lstmjax.published import CELLS, find_cell, with_activations
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """One LSTM layer of an object, as the object says that it is run.
+
+    `cells` are Flax's cells, one for each direction. `direction` is that of `Architecture.directions`. `time_major`
+    says how the object has its inputs.
+    """
+
+    where: str
+    cells: tuple[Any, ...]
+    row: Cell
+    merge: str = "concat"
+    direction: str = "forward"
+    time_major: bool = False
+
+
+def described(flax: Any, module: Any, where: str = "") -> Recurrent:
+    """Return what a cell, an `RNN` or a `Bidirectional` says.
+
+    Args:
+        flax: the namespace that the module is of, `flax.linen` or `flax.nnx`.
+        module: the object.
+        where: what to begin messages with.
+
+    Raises:
+        ConvertError: it says something that no stack of our layers does.
+    """
+    if isinstance(module, flax.Bidirectional):
+        _check_call(module, flax.Bidirectional, where)
+        # Bidirectional overrides time_major, reverse and keep_order of its two, so that only their cells count.
+        both = (_of_rnn(flax, rnn, f"{where}{name}: ") for name, rnn in _pair(module))
+        (cell, row), (back, other) = both
+        if not same_cell(row, other):
+            raise ConvertError(
+                f"{where}the cells of the two directions have other functions: {row.name!r} and {other.name!r}. They "
+                "can be taken one by one: from forward_rnn.cell and backward_rnn.cell"
+            )
+        return Recurrent(where, (cell, back), row, _merge(module, cell, where), time_major=bool(module.time_major))
+    if isinstance(module, flax.RNN):
+        cell, row = _of_rnn(flax, module, where)
+        direction = "forward"
+        if module.reverse:
+            direction = "reverse" if module.keep_order else "turned"
+        return Recurrent(where, (cell,), row, direction=direction, time_major=bool(module.time_major))
+    return Recurrent(where, (module,), _row(flax, module, where))
+
+
+def is_recurrent(flax: Any, module: Any) -> bool:
+    """Tell whether a module is what `described` takes, or a cell of another kind in its place."""
+    return isinstance(module, flax.RNN | flax.Bidirectional | flax.RNNCellBase)
+
+
+def flattened(flax: Any, module: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the modules and functions of a `Sequential`, those within others included; else the module itself."""
+    if not isinstance(module, flax.Sequential):
+        yield where, module
+        return
+    for n, one in enumerate(module.layers):
+        yield from flattened(flax, one, f"{where}layers[{n}]: ")
+
+
+def in_sequence(flax: Any, modules: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the recurrent modules of a `Sequential`, with what to call them.
+
+    What stands behind the last one, such as a head, is left out.
+
+    Raises:
+        ConvertError: something that changes numbers stands before the last recurrent module.
+    """
+    flat = list(flattened(flax, modules, where))
+    last = max((n for n, (_, module) in enumerate(flat) if is_recurrent(flax, module)), default=-1)
+    for name, module in flat[: last + 1]:
+        if is_recurrent(flax, module):
+            yield name, module
+        elif not isinstance(module, flax.Dropout):  # does nothing at evaluation
+            what = getattr(module, "__name__", type(module).__name__)
+            raise ConvertError(
+                f"{name}{what} stands before an LSTM layer, and layers alone would leave it out. Take the layers one "
+                "by one, and put it between them yourself"
+            )
+
+
+def architecture_of(layers: list[Recurrent]) -> Architecture:
+    """Return how the layers are run, all as one network.
+
+    Raises:
+        ConvertError: they differ in what is one for all.
+    """
+    row, merges = layers[0].row, {layer.merge for layer in layers if len(layer.cells) == 2}
+    for layer in layers[1:]:
+        if not same_cell(layer.row, row):
+            raise ConvertError(
+                f"{layers[0].where}has the functions of {row.name!r}, and {layer.where}those of {layer.row.name!r}; a "
+                "stack has one cell for all. Take the layers one by one"
+            )
+    if len(merges) > 1:
+        raise ConvertError(
+            "merge_fn is concatenation in one Bidirectional and a sum in another; a stack has one for all. Take the "
+            "layers one by one"
+        )
+    merge = merges.pop() if merges else "concat"
+    return Architecture(row, merge, stated=True, directions=tuple(layer.direction for layer in layers))
+
+
+def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major: bool, bare: str) -> None:
+    """Refuse layers that `stacked` with these options would not run as their object does.
+
+    Args:
+        layers: what the object says.
+        cell, merge, time_major: the options of `stacked`.
+        bare: how the weights are had without what the object says, in words.
+    """
+    row, found = find_cell(cell), architecture_of(layers)
+    remedy = f"or take the model, which runs as it says (model_from_nnx, model_from_linen), or {bare}"
+    if not same_cell(found.cell, row):
+        raise ConvertError(
+            f"{layers[0].where}gate_fn and activation_fn make it the cell {found.cell.name!r}, but cell is "
+            f"{row.name!r}. Pass {_argument(found.cell)}, here and to stacked, {remedy}"
+        )
+    if any(len(layer.cells) == 2 for layer in layers) and found.merge != merge:
+        raise ConvertError(
+            f"merge_fn joins the directions by {found.merge!r}, but merge is {merge!r}. Pass merge={found.merge!r}, "
+            f"here and to stacked, {remedy}"
+        )
+    for layer in layers:
+        if layer.direction != "forward":
+            order = "keep_order=True" if layer.direction == "reverse" else "keep_order=False"
+            turned = "" if layer.direction == "reverse" else ", and turn its outputs"
+            raise ConvertError(
+                f"{layer.where}it runs with reverse=True and {order}, which a stack of layers cannot say. Run it with "
+                f"lstm(params, xs, reverse=True){turned}, {remedy}"
+            )
+        if layer.time_major != time_major:
+            raise ConvertError(
+                f"{layer.where}time_major is {layer.time_major}, but time_major is {time_major} here. Pass "
+                f"time_major={layer.time_major}, here and to stacked, {remedy}"
+            )
+
+
+def _argument(row: Cell) -> str:
+    known = CELLS.get(row.name)
+    return f"cell={row.name!r}" if known == row else "cell=with_activations('vanilla', gate_fn, activation_fn)"
+
+
+def _of_rnn(flax: Any, module: Any, where: str) -> tuple[Any, Cell]:
+    """Return the cell of an RNN, and what it computes."""
+    if not isinstance(module, flax.RNN):
+        raise ConvertError(f"{where}it is {kind(module)}, expected an RNN of an LSTM cell")
+    _check_call(module, flax.RNN, where)
+    return module.cell, _row(flax, module.cell, f"{where}cell: ")
+
+
+def _row(flax: Any, cell: Any, where: str) -> Cell:
+    known = (flax.LSTMCell, flax.OptimizedLSTMCell)
+    if not isinstance(cell, known):
+        place = type(cell).__module__
+        ours = "; ours gives its weights itself, cell.to_params()" if place.startswith("lstmjax.") else ""
+        raise ConvertError(f"{where}it is {kind(cell)} of {place}, expected Flax's LSTMCell or OptimizedLSTMCell{ours}")
+    _check_call(cell, flax.LSTMCell if isinstance(cell, flax.LSTMCell) else flax.OptimizedLSTMCell, where)
+    return with_activations("vanilla", cell.gate_fn, cell.activation_fn)
+
+
+def _check_call(module: Any, base: type, where: str) -> None:
+    """Refuse a class of one's own whose step or loop is not Flax's."""
+    if type(module).__call__ is not base.__call__:
+        raise ConvertError(
+            f"{where}{type(module).__name__} has a __call__ of its own, so that what it computes with the weights of "
+            f"{base.__name__} is not known. Pass the weights alone: nnx.state(module, nnx.Param), or the variables"
+        )
+
+
+def _pair(module: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    return ("forward_rnn", module.forward_rnn), ("backward_rnn", module.backward_rnn)
+
+
+def _merge(module: Any, cell: Any, where: str) -> str:
+    """Return by what a Bidirectional joins its directions: its function is tried on random numbers."""
+    hidden = getattr(cell, "hidden_features", None) or cell.features
+    a, b = (jnp.asarray(np.random.default_rng(n).normal(size=(2, 3, hidden)), jnp.float32) for n in range(2))
+    joined = np.asarray(module.merge_fn(a, b))
+    for name, expected in (("concat", np.concatenate([a, b], axis=-1)), ("sum", np.add(a, b))):
+        if joined.shape == expected.shape and np.allclose(joined, expected, rtol=1e-6, atol=1e-6):
+            return name
+    called = getattr(module.merge_fn, "__name__", repr(module.merge_fn))
+    raise ConvertError(
+        f"{where}merge_fn is {called}, which neither puts the directions side by side nor adds them up. Take them as "
+        "layers of one direction, from forward_rnn.cell and backward_rnn.cell, and join what they give yourself"
+    )

@@ -1,0 +1,169 @@
+"""`LSTMCell`: one step as a cell of Flax's own `linen.RNN`."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import meta
+from flax.linen.dtypes import promote_dtype
+
+from lstmjax import checks
+from lstmjax.carry import Carry, carry_like, carry_step, check_parts
+from lstmjax.cells import Activation, Cell
+from lstmjax.init import PRESETS, init_params
+from lstmjax.linen.held import existing_params, held
+from lstmjax.per_gate import with_initializers
+from lstmjax.published import with_activations
+from lstmjax.types import Array, LSTMParams
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
+
+class LSTMCell(nn.RNNCellBase):
+    """One step of our LSTM as a cell of Flax's `nn.RNN` and `nn.Bidirectional`, in the place of `nn.LSTMCell`.
+
+    It takes the arguments, inputs and carries that `nn.LSTMCell` takes, and computes the same with the same weights
+    (`lstmjax.convert` carries them over). The carry is (c, h), as Flax has it; everywhere else in this library the
+    state is (h, c). A cell that feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and
+    resets use `LSTM`.
+
+    What differs from `nn.LSTMCell`:
+
+    - The variables: one `LSTMParams` under "cell", w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]`, in the place of
+      eight Dense layers. The names of `nn.with_partitioning` get a None for the axis of gates.
+    - Initial values: `preset="default"` has a forget bias of 1; `preset="flax"` has the distributions of Flax's cell.
+      An initialiser is called for each gate with the shape that Flax gives it. Random numbers are others than
+      Flax's from the same key, which is split in another way.
+    - Half precision: gates and c are float32, and c begins as float32. h, and with it the output, is in the dtype of
+      the computation, where Flax begins with both in `param_dtype`. A carry of your own comes back as it came.
+
+    Attributes:
+        features: H of the carry that `initialize_carry` gives. Parameters get their H from the carry of the first
+            call, as in Flax; with `projection_size` from here.
+        gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
+        activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
+        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,
+            `[P, H]` and `[H]`; None: as `preset` has it. With `bias_init` the forget bias is what it gives.
+        dtype: of the computation; None: that to which Flax promotes inputs, carry and parameters.
+        param_dtype: of the stored parameters.
+        carry_init: `carry_init(key, shape, dtype)`, how each part of the carry begins.
+        cell, projection_size, preset, bias, forget_bias: see `LSTM`. `preset="flax"` draws as Flax's own cell does.
+
+    Raises:
+        ValueError, TypeError: at `init` or `apply`: an argument does not fit; the message names it.
+
+    Example:
+        >>> import jax
+        >>> rnn = nn.RNN(LSTMCell(8), return_carry=True)
+        >>> xs = jnp.ones((2, 7, 5))
+        >>> (c, h), ys = rnn.apply(rnn.init(jax.random.key(0), xs), xs)
+        >>> ys.shape, bool((ys[:, -1] == h).all())
+        ((2, 7, 8), True)
+    """
+
+    features: int
+    gate_fn: Activation | None = None
+    activation_fn: Activation | None = None
+    kernel_init: Any = None
+    recurrent_kernel_init: Any = None
+    bias_init: Any = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    carry_init: Any = nn.initializers.zeros
+    _: KW_ONLY
+    cell: Cell | str = "vanilla"
+    projection_size: int | None = None
+    preset: str = "default"
+    bias: str | None = "preset"
+    forget_bias: float | None = None
+
+    @nn.compact
+    def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
+        """Return ((c', h'), h') after one step.
+
+        Args:
+            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them; also
+                without the batch axes of the inputs.
+            inputs: x, `[..., I]`, of real numbers; whole ones are promoted to floating-point.
+        """
+        row = self._row()
+        check_parts(carry, row)
+        params = held(self, "cell", inputs, lambda key, size: self._draw(key, size, self._hidden(carry)))
+        return carry_step(params, carry, inputs, self.dtype, row, _promote)
+
+    @nn.nowrap
+    def _row(self) -> Cell:
+        return with_activations(self.cell, self.gate_fn, self.activation_fn)
+
+    def _hidden(self, carry: Carry) -> int:
+        """Return H: that of the parameters, else that of the carry, which says it unless h is a projection."""
+        existing = existing_params(self, "cell")
+        if existing is not None:
+            return existing.hidden_size
+        return self.features if self.projection_size is not None else jnp.shape(carry[1])[-1]
+
+    @nn.nowrap
+    def _draw(self, key: Array, inputs: int, hidden: int) -> LSTMParams:
+        """Return initial parameters, those in boxes for which an initialiser gave boxes."""
+        checks.one_of("preset", self.preset, tuple(PRESETS))
+        if self.bias is None and self.bias_init is not None:
+            raise ValueError("bias is None, so there is no bias for bias_init. Leave bias out.")
+        initializers = (self.kernel_init, self.recurrent_kernel_init, self.bias_init)
+        preset, draws = with_initializers(self.preset, meta.unbox, *initializers)
+        params = init_params(
+            key, inputs, hidden,
+            cell=self.cell, projection_size=self.projection_size, init=preset,
+            bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype,
+        )  # fmt: skip
+        boxes = {field: _boxed(draw.box, getattr(params, field)) for field, draw in draws.items()}
+        return params._replace(**boxes)
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return the carry (c, h) to start from, zeros unless `carry_init` draws.
+
+        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
+
+        Args:
+            rng: key for `carry_init`.
+            input_shape: shape of the input of one step, `[..., I]`.
+        """
+        dtype = jnp.dtype(self.dtype or self.param_dtype)
+        width = self.features if self.projection_size is None else self.projection_size
+        like = carry_like(self.cell, input_shape[:-1], self.features, width, dtype)
+        keys = jax.random.split(rng, len(like))
+        return tuple(self.carry_init(key, part.shape, part.dtype) for key, part in zip(keys, like, strict=True))
+
+    @property
+    def num_feature_axes(self) -> int:
+        """The number of axes of one step's features: 1."""
+        return 1
+
+    @staticmethod
+    def to_params(variables: Any) -> LSTMParams:
+        """Return the parameters that `lstmjax.cell_step` and `lstmjax.lstm` take, without boxes of metadata."""
+        params = variables["params"]["cell"]
+        return meta.unbox(params) if any(map(meta.is_axis_metadata, params)) else params
+
+    @staticmethod
+    def from_params(params: LSTMParams) -> dict[str, Any]:
+        """Return the variables for `apply`; the module's sizes must be those of the parameters."""
+        if not isinstance(params, LSTMParams):
+            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
+        return {"params": {"cell": params}}
+
+
+def _promote(arrays: tuple[Any, ...], *, dtype: DTypeLike | None) -> Any:
+    """Promote as linen's Dense does."""
+    return promote_dtype(*arrays, dtype=dtype)
+
+
+def _boxed(box: Any, value: Array) -> Any:
+    """Return the values of all gates in the box of the first one's, which gets a nameless axis of gates."""
+    index = value.ndim - 2
+    return meta.add_axis(meta.replace_boxed(box, value), index, {nn.PARTITION_NAME: None})

@@ -1,0 +1,59 @@
+"""How a linen module holds the functional parameters: as one variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import meta
+
+from lstmjax import checks
+from lstmjax.init import PRESETS
+from lstmjax.types import Array, LSTMParams
+
+
+def held(module: Any, name: str, inputs: Any, draw: Callable[[Array, int], Any]) -> Any:
+    """Return the parameters that a module holds under `name`; at init, those that `draw(key, I)` gives.
+
+    Once they exist, their own I stands for that of the inputs, which the functions then check in their own words.
+    """
+    for field in ("features", "hidden_features", "out_features"):
+        if hasattr(module, field):
+            checks.check_positive(field, getattr(module, field))
+    checks.one_of("preset", module.preset, tuple(PRESETS))
+    checks.check_floating("param_dtype", module.param_dtype)
+    if module.dtype is not None:
+        checks.check_floating("dtype", module.dtype)
+    existing = existing_params(module, name)
+    size = jnp.shape(inputs)[-1] if existing is None else _first(existing).input_size
+    expected: list[Any] = []
+
+    def initial(key: Array) -> Any:  # Flax calls it at init to draw, at apply to compare shapes
+        params = draw(key, size)
+        expected.append(jax.tree.structure(meta.unbox(params)))
+        return params
+
+    params = module.param(name, initial)
+    actual: Any = jax.tree.structure(params)
+    if actual != expected[-1]:  # Flax compares shapes only as far as both trees go
+        raise ValueError(
+            f"{name} in the variables is not built as this {type(module).__name__} says. It holds\n"
+            f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, cell, bias "
+            "and projection_size say what the parameters were made with?"
+        )
+    return params
+
+
+def existing_params(module: nn.Module, name: str) -> Any:
+    """Return the parameters that the variables hold under `name`, without boxes of metadata, or None."""
+    return meta.unbox(module.get_variable("params", name)) if module.has_variable("params", name) else None
+
+
+def _first(params: Any) -> LSTMParams:
+    """Return the parameters that see the input: those of the lowest layer, in one direction."""
+    while not isinstance(params, LSTMParams):
+        params = params[0]
+    return params
