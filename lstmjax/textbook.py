@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from lstmjax import checks
 from lstmjax.types import GATES, Array, LSTMParams
 
 
@@ -29,7 +30,8 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         projection is no part of W; hand `params.w_p` to `from_concatenated`.
 
     Raises:
-        ValueError: there are two biases and `sum_biases` is not set.
+        ValueError: there are two biases and `sum_biases` is not set, or the parameters have what W·[x, h] + b
+            cannot say: peepholes, gates fed back, layer normalisation, a bias of the projection, other gates.
 
     >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
     >>> to_concatenated(params).w.shape
@@ -39,6 +41,13 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         raise ValueError(
             "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."
         )
+    for name in (*checks.BY_CELL, "b_p"):
+        if getattr(params, name) is not None:
+            raise ValueError(
+                f"params has {name}, but W·[x, h] + b has no place for it: it is the form of the vanilla cell."
+            )
+    if params.w_x.shape[1] != len(GATES):
+        raise ValueError(f"params has {params.w_x.shape[1]} gate blocks, but W·[x, h] + b is of i, f, g and o.")
     rows = jnp.concatenate([params.w_x, params.w_h])  # [I + P, G, H]
     w = rows.reshape(rows.shape[0], -1).T
     biases = [b for b in (params.b, params.b_h) if b is not None]

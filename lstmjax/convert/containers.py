@@ -103,7 +103,9 @@ def write_onnx(contents: Contents, path: Path) -> None:
     network = contents.params
     for layer in as_layers(network.layers if isinstance(network, NetworkParams) else network):
         for part in directions(layer):
-            if part.w_x.shape[1] != len(GATES) or any(a is not None for a in (part.w_c, part.w_r, part.norm)):
+            if part.w_x.shape[1] != len(GATES) or any(
+                a is not None for a in (part.w_c, part.w_r, part.norm, part.gain)
+            ):
                 raise ConvertError("the layers are not of the vanilla cell; say which by to_onnx(params, path, cell=…)")
     to_onnx(contents.params, path)
 

@@ -19,6 +19,7 @@ AXES: MappingProxyType[Any, dict[str, str]] = MappingProxyType(
     {
         LSTMParams: {
             "w_x": "IGH", "w_h": "PGH", "b": "GH", "b_h": "GH", "w_p": "HP", "w_c": "KH", "w_r": "RSH",
+            "gain": "GH", "b_p": "P",
         },
         Norms: {"x": "GH", "h": "GH", "c": "H", "x_shift": "GH", "h_shift": "GH", "c_shift": "H"},
         Dense: {"w": "PO", "b": "O"},
@@ -67,6 +68,8 @@ def _layer(tree: Any, where: str) -> LSTMParams | Bidirectional:
         raise ConvertError(
             f"{where}: w_h has {params.output_size} rows for {params.hidden_size} units, and there is no w_p"
         )
+    if params.w_p is None and params.b_p is not None:
+        raise ConvertError(f"{where}: there is b_p, but no w_p for it to be the bias of")
     return params
 
 
