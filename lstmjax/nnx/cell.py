@@ -30,8 +30,8 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
     feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and resets use `LSTM`.
 
     Args:
-        in_features, hidden_features, cell, projection_size, init, bias, forget_bias, dtype, param_dtype,
-            rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
+        in_features, hidden_features, cell, projection_size, projection_bias, init, bias, forget_bias, dtype,
+            param_dtype, rngs: see `LSTM`. `init="flax"` draws as Flax's own cell does.
 
     Example:
         >>> from flax import nnx
@@ -48,6 +48,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         *,
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
+        projection_bias: bool = False,
         init: str = "default",
         bias: str | None = "preset",
         forget_bias: float | None = None,
@@ -59,6 +60,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         params = init_params(
             rngs.params(), in_features, hidden_features,
             cell=cell, projection_size=projection_size, bias=bias, init=init,
+            projection_bias=projection_bias,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
