@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from lstmjax.cell import gate_sums, peep, peepholes, product, project
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
+from lstmjax.inside.layered import in_form_of, of_one_layer
 from lstmjax.inside.recorder import NONE
 from lstmjax.inside.trace import trace
 from lstmjax.layer import lstm, valid_steps
@@ -66,7 +67,7 @@ class _Run(NamedTuple):
 
 
 def gradient_paths(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     loss: Callable[[Array], Array],
     state: PyTree | None = None,
@@ -82,7 +83,7 @@ def gradient_paths(
     """Gives ∂L/∂c_t at every step, split by the paths on which it comes; see the head of `inside/paths.py`.
 
     Args:
-        params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
+        params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`.
         loss: `loss(outputs)` -> one number, as for `gradient_flow`.
         return_sequences: as for `gradient_flow`.
@@ -106,12 +107,14 @@ def gradient_paths(
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
     row, xs = find_cell(cell), jnp.asarray(xs)
-    runs = _runs(params, xs, loss, state, return_sequences, how)
-    return _layered(params, [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs])
+    layers, state = of_one_layer(params, state)
+    runs = _runs(layers, xs, loss, state, return_sequences, how)
+    parts = [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs]
+    return in_form_of(params, _layered(layers, parts))
 
 
 def gradient_spans(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     loss: Callable[[Array], Array],
     state: PyTree | None = None,
@@ -155,11 +158,12 @@ def gradient_spans(
     if at is not None:
         at = jnp.asarray(at)
         _check_at(at, xs)
+    layers, state = of_one_layer(params, state)
     found = []
-    for run, backwards in _runs(params, xs, loss, state, return_sequences, how):
+    for run, backwards in _runs(layers, xs, loss, state, return_sequences, how):
         s = at if at is None or not backwards else xs.shape[-2] - 1 - at
         found.append(_beside_xs(_spans(run, s, row), xs, backwards))
-    return _layered(params, found)
+    return in_form_of(params, _layered(layers, found))
 
 
 def _runs(
