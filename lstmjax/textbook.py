@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from lstmjax import checks
 from lstmjax.types import GATES, Array, LSTMParams
+
+VANILLA_FIELDS = ("w_x", "w_h", "b", "b_h", "w_p")
+"""The fields of `LSTMParams` that the textbook form has a place for, or leaves where they are."""
 
 
 class Concatenated(NamedTuple):
@@ -41,8 +43,8 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         raise ValueError(
             "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up."
         )
-    for name in (*checks.BY_CELL, "b_p"):
-        if getattr(params, name) is not None:
+    for name, value in params._asdict().items():
+        if value is not None and name not in VANILLA_FIELDS:
             raise ValueError(
                 f"params has {name}, but W·[x, h] + b has no place for it: it is the form of the vanilla cell."
             )
