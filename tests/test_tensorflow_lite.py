@@ -11,6 +11,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,8 @@ from test_flow import MASK, weighted
 from test_paths import check_whole
 from tolerances import VALUE, assert_close
 
+import lstmjax.linen
+import lstmjax.nnx
 from lstmjax import (
     CELLS,
     LSTMParams,
@@ -34,6 +37,7 @@ from lstmjax import (
     lstm,
     oracle_cells,
     shapes,
+    stacked,
     tensorflow_lite_cell,
 )
 from lstmjax.convert import load_weights, save_weights
@@ -273,3 +277,27 @@ REFUSED = {  # those of the core stand in test_messages.py
 def test_what_does_not_fit_is_refused_by_name(words):
     with pytest.raises(ValueError, match=words):
         REFUSED[words]()
+
+
+HOW = {"cell": "layer_norm_per_gate", "projection_size": P, "projection_bias": True}
+
+
+def test_modules_of_nnx_hold_them():
+    module = lstmjax.nnx.LSTM(I, H, **HOW, rngs=flax.nnx.Rngs(0))
+    params = jax.tree.map(lambda a: a + 0.1, module.to_params())
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, I)), jnp.float32)
+    assert params[0].b_p.shape == (P,)
+    again = lstmjax.nnx.LSTM.from_params(params, cell=HOW["cell"])
+    np.testing.assert_array_equal(again(xs)[1], stacked(params, xs, cell=HOW["cell"])[1])
+    assert lstmjax.nnx.LSTMCell(I, H, **HOW, rngs=flax.nnx.Rngs(0)).to_params().gain.shape == (4, H)
+
+
+def test_modules_of_linen_hold_them():
+    module, xs = lstmjax.linen.LSTM(H, **HOW), jnp.ones((B, T, I))
+    variables = jax.tree.map(lambda a: a + 0.1, module.init(jax.random.key(0), xs))
+    (params,) = module.to_params(variables)
+    assert params.b_p.shape == (P,)
+    np.testing.assert_array_equal(module.apply(variables, xs)[1], stacked((params,), xs, cell=HOW["cell"])[1])
+    without = lstmjax.linen.LSTM(H, **HOW | {"projection_bias": False})
+    with pytest.raises(ValueError, match="is not built as this LSTM says"):
+        without.apply(variables, xs)
