@@ -8,7 +8,15 @@ from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params, init_stacked
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams, init_network, network
-from lstmjax.published import CELLS, clip_cell, clip_inputs, find_cell, with_activations
+from lstmjax.published import (
+    CELLS,
+    clip_cell,
+    clip_inputs,
+    clip_projection,
+    find_cell,
+    tensorflow_lite_cell,
+    with_activations,
+)
 from lstmjax.stack import stacked
 from lstmjax.textbook import Concatenated, from_concatenated, to_concatenated
 from lstmjax.truncated import truncated_gradient

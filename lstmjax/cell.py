@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
@@ -80,7 +80,7 @@ def cell_step(
         o = σ(x·W_xo + h·W_ho + b_o)        output gate
         c' = f ⊙ c + i ⊙ g                  a sum, not a concatenation
         m = o ⊙ tanh(c')
-        h' = m, or m·W_p with a projection
+        h' = m, or m·W_p + b_p with a projection
 
     Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000,
     eq. 5); the projection is that of Sak, Senior & Beaufays (2014). It scans as it stands:
@@ -117,14 +117,11 @@ def cell_step(
     x, cell = jnp.asarray(x), find_cell(cell)
     checks.check_cell_inputs(params, state, x, cell)
     h, c, *fed = state
-    z = cell.join(params, x, h, product)  # [..., G, H]
-    # Split along one flat axis: XLA's backward pass is a quarter faster than with a gate axis unstacked.
-    parts = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
-    z_i, z_f, z_g, z_o = map(dict(zip(cell.blocks, parts, strict=True)).get, GATES)  # None: no such block
-    if params.w_r is not None:
-        r = product("r", (jnp.concatenate(fed, axis=-1).astype(h.dtype), params.w_r))  # [..., 3, H]
-        z_i, z_f, z_o = (None if z is None else z + r[..., k, :] for k, z in enumerate((z_i, z_f, z_o)))
-    w_c = {} if params.w_c is None else dict(zip(cell.peepholes, params.w_c, strict=True))
+    z = gate_sums(params, cell, x, h, fed, product)
+    w_c = peepholes(params, cell)
+
+    def sees(name: str, c: Array) -> Array | None:
+        return cell.pre_activation(params, name, peep(z[name], w_c.get(name), c))
 
     def made(**values: Array | None) -> Iterator[Any]:
         values = {name: None if value is None else tap(name, value) for name, value in values.items()}
@@ -132,15 +129,14 @@ def cell_step(
         return iter(values.values())
 
     one = jnp.ones_like(c)  # a gate without a block is 1
-    z_i, z_f, z_g = made(z_i=peep(z_i, w_c.get("i"), c), z_f=peep(z_f, w_c.get("f"), c), z_g=z_g)
+    z_i, z_f, z_g = made(z_i=sees("i", c), z_f=sees("f", c), z_g=sees("g", c))
     i, f = cell.couple(cell.gate("i", z_i, one), cell.gate("f", z_f, one))
     i, f, g = made(i=i, f=f, g=cell.gate("g", z_g, one))
     (c,) = made(c=cell.carry(params, f * c + i * g))
-    (z_o,) = made(z_o=peep(z_o, w_c.get("o"), c))  # the output gate sees the new c
+    (z_o,) = made(z_o=sees("o", c))  # the output gate sees the new c
     (o,) = made(o=cell.gate("o", z_o, one))
     (m,) = made(m=o * cell.squash(cell.inside(params, c)))
-    h = m.astype(h.dtype)
-    (h,) = made(h=h if params.w_p is None else product("p", (h, params.w_p)).astype(h.dtype))  # [..., P]
+    (h,) = made(h=project(params, cell, m.astype(h.dtype), product))  # [..., P]
     step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
     return (h, c, *(getattr(step, name) for name in cell.feeds)), emitted(emit, step)
 
@@ -155,6 +151,32 @@ class CellStep:
         self, params: LSTMParams, state: tuple[Array, ...], x: Array, aux: tuple = (), **hooks: Any
     ) -> tuple[tuple[Array, ...], PyTree]:
         return cell_step(params, state, x, aux, cell=self.cell, **hooks)
+
+
+def gate_sums(
+    params: LSTMParams, cell: Cell, x: Array, h: Array, fed: Sequence[Array], product: Product
+) -> dict[str, Array | None]:
+    """Return what each of `GATES` gets of x, of h and of the gates fed back, `[..., H]`; None: no such block."""
+    z = cell.join(params, x, h, product)  # [..., G, H]
+    # Split along one flat axis: XLA's backward pass is a quarter faster than with a gate axis unstacked.
+    parts = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
+    blocks = dict(zip(cell.blocks, parts, strict=True))
+    if params.w_r is not None:
+        r = product("r", (jnp.concatenate(fed, axis=-1).astype(h.dtype), params.w_r))  # [..., 3, H]
+        blocks |= {name: blocks[name] + r[..., k, :] for k, name in enumerate(("i", "f", "o")) if name in blocks}
+    return {name: blocks.get(name) for name in GATES}
+
+
+def peepholes(params: LSTMParams, cell: Cell) -> dict[str, Array]:
+    """Return the peephole `[H]` of each gate that has one."""
+    return {} if params.w_c is None else dict(zip(cell.peepholes, params.w_c, strict=True))
+
+
+def project(params: LSTMParams, cell: Cell, m: Array, product: Product) -> Array:
+    """Return h `[..., P]`: m, or its projection m·W_p + b_p, which some cells limit."""
+    if params.w_p is None:
+        return m
+    return cell.limit_h(product("p", (m, params.w_p), bias=(params.b_p,))).astype(m.dtype)
 
 
 def peep(z: Array | None, w_c: Array | None, c: Array) -> Array | None:

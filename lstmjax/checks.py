@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 EMITS = ("h", "c", "step")
 PADDINGS = ("zero", "hold")
+REQUIRED = ("w_x", "w_h", "norm.x", "norm.h", "norm.c")
+"""Arrays of the parameters that are never None; the norm's where there is one."""
+BY_CELL = ("w_c", "w_r", "norm", "gain")
+"""Optional fields of the parameters that the cell says; biases and a projection go with every cell."""
 
 
 def cell_dtype(dtype: Any) -> jnp.dtype:
@@ -133,7 +137,7 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
     if isinstance(params.norm, Norms):
         fields |= {f"norm.{name}": value for name, value in fields.pop("norm")._asdict().items()}
     for name, value in fields.items():
-        if not hasattr(value, "shape") and (value is not None or name in ("w_x", "w_h")):
+        if not hasattr(value, "shape") and (value is not None or name in REQUIRED):
             raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
     if params.w_x.ndim > 3 and params.w_h.ndim == params.w_x.ndim:
         raise ValueError(ensemble(params))
@@ -153,7 +157,7 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
             f"w_x has {gates} gate blocks, but the cell {cell.name!r} has {len(cell.blocks)}: "
             f"{', '.join(cell.blocks)}. Were these parameters made for another cell?"
         )
-    for name in ("w_c", "w_r", "norm"):
+    for name in BY_CELL:
         if (getattr(params, name) is None) == (name in cell.has):
             there, wanted = ("None", "has it") if name in cell.has else ("given", "has none")
             raise ValueError(
@@ -164,10 +168,20 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
                     Either(" to both init_params and the layer.", "."),
                 )
             )
+    if params.w_p is None and params.b_p is not None:
+        raise ValueError(
+            "b_p is given, but there is no projection w_p for it to be the bias of. Pass b_p=None, or w_p [H, P]."
+        )
+    if params.w_p is None and cell.needs_projection:
+        raise ValueError(
+            f"w_p is None, but the cell {cell.name!r} limits a projected h. Pass projection_size= to init_params, or "
+            "the cell without that limit."
+        )
     width = hidden if params.w_p is None else params.w_p.shape[-1]
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "w_h": ("[P, G, H]", (width, gates, hidden)),
         "w_p": ("[H, P]", (hidden, width)),
+        "b_p": ("[P]", (width,)),
         "w_c": ("[K, H]", (len(cell.peepholes), hidden)),
         "w_r": ("[3H, 3, H]", (3 * hidden, 3, hidden)),
         "norm.c": ("[H]", (hidden,)),

@@ -139,6 +139,8 @@ class Shapes:
     """The equations of a step, a row of `lstmjax.CELLS`."""
     projection: int | None = None
     """P, width of h if it is a projection."""
+    projection_bias: bool = False
+    """The projection has a bias."""
     bias: Literal["single", "double", "none"] = "single"
     """Biases of each gate."""
     merge: Literal["concat", "sum"] = "concat"

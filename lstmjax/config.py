@@ -32,7 +32,8 @@ AtLeast0 = Annotated[float, Field(ge=0.0)]
 
 CellName = Literal[
     "vanilla", "peephole", "nig", "nfg", "nog", "niaf", "noaf", "cifg", "cifg_mirror", "fgr", "no_forget_gate",
-    "projection", "layer_norm", "layer_norm_carried", "hard_sigmoid_fifth", "hard_sigmoid_sixth", "np",
+    "projection", "layer_norm", "layer_norm_carried", "layer_norm_per_gate",
+    "hard_sigmoid_fifth", "hard_sigmoid_sixth", "np",
 ]  # fmt: skip
 """The names of `lstmjax.CELLS`, without loading JAX; a test compares the two."""
 

@@ -137,13 +137,19 @@ class Direction(NamedTuple):
     peepholes: int  # K
     fed: bool  # whether gates are fed back
     norm: tuple[str, ...]  # gains and shifts, by the names of `Norms`
+    gain: bool  # whether each gate has a gain of its own
+    projection_bias: bool
     cell: Cell | None  # None: the parameters are not the vanilla cell's, and no other was named
 
     @classmethod
-    def of_cell(cls, row: Cell, inputs: int, hidden: int, width: int | None, biases: int) -> Direction:
+    def of_cell(
+        cls, row: Cell, inputs: int, hidden: int, width: int | None, biases: int, projection_bias: bool
+    ) -> Direction:
         """Gives the direction that `init_params` makes for a cell."""
         norm = Norms._fields if "norm" in row.has else ()
-        return cls(inputs, hidden, width, biases, len(row.blocks), len(row.peepholes), "w_r" in row.has, norm, row)
+        gates, peepholes = len(row.blocks), len(row.peepholes)
+        fed, gain = "w_r" in row.has, "gain" in row.has
+        return cls(inputs, hidden, width, biases, gates, peepholes, fed, norm, gain, projection_bias, row)
 
     @classmethod
     def of_params(cls, part: LSTMParams, row: Cell | None) -> Direction:
@@ -157,7 +163,7 @@ class Direction(NamedTuple):
         peepholes = 0 if part.w_c is None else part.w_c.shape[0]
         norm = () if part.norm is None else tuple(name for name, a in part.norm._asdict().items() if a is not None)
         sizes = (part.input_size, part.hidden_size, width, biases, part.w_x.shape[1])
-        return cls(*sizes, peepholes, part.w_r is not None, norm, row)
+        return cls(*sizes, peepholes, part.w_r is not None, norm, part.gain is not None, part.b_p is not None, row)
 
     @property
     def out(self) -> int:
@@ -167,11 +173,12 @@ class Direction(NamedTuple):
     @property
     def vectors(self) -> int:
         """The number of peepholes, gains and shifts, each H numbers."""
-        return self.peepholes + sum(1 if name in ("c", "c_shift") else self.gates for name in self.norm)
+        norms = sum(1 if name in ("c", "c_shift") else self.gates for name in self.norm)
+        return self.peepholes + norms + (self.gates if self.gain else 0)
 
 
 def _fits(row: Cell, part: LSTMParams) -> bool:
-    has = all((getattr(part, name) is not None) == (name in row.has) for name in ("w_c", "w_r", "norm"))
+    has = all((getattr(part, name) is not None) == (name in row.has) for name in checks.BY_CELL)
     return has and part.w_x.shape[1] == len(row.blocks)
 
 
@@ -188,6 +195,7 @@ def shapes(
     merge: str = "concat",
     cell: Cell | str | None = None,
     projection: int | None = None,
+    projection_bias: bool = False,
     bias: str | None = "single",
 ) -> Shapes:
     """Gives a table of every array of a network, for given sizes or given parameters.
@@ -207,13 +215,15 @@ def shapes(
         cell: a row of `CELLS`, its name, or a `Cell` of your own. None: the vanilla cell; for parameters
             that are not its own, the gates are left out, since only the cell says what they are.
         projection: P, the width of h if it is projected.
+        projection_bias: the projection has a bias b_p.
         bias: "single" (Keras, Flax), "double" (PyTorch, cuDNN) or None.
 
     Returns:
         `Shapes`; `print` it for the tables, or read its `rows` and `parameters`.
 
     Raises:
-        ValueError: a size is missing or below 1, there is no such cell, or the parameters are not its own.
+        ValueError: a size is missing or below 1, there is no such cell, or the parameters are not its own; a
+            bias of a projection that is not there, a cell that needs a projection.
 
     >>> shapes(input=5, hidden=10).parameters, shapes(input=5, hidden=10, bias="double").parameters
     (640, 680)
@@ -230,7 +240,7 @@ def shapes(
             checks.check_positive(name, size)
     if params is None:
         row = VANILLA if cell is None else find_cell(cell)
-        stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, bias, row)
+        stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, projection_bias, bias, row)
         ensemble: tuple[int, ...] = ()
     else:
         ensemble = leading_axes(params)
@@ -263,6 +273,7 @@ def _planned(
     bidirectional: bool,
     merge: str,
     projection: int | None,
+    projection_bias: bool,
     bias: str | None,
     row: Cell,
 ) -> list[tuple[Direction, ...]]:
@@ -274,9 +285,12 @@ def _planned(
         if size is not None:
             checks.check_positive(name, size)
     checks.one_of("bias", bias, tuple(BIASES))
+    if projection is None and (projection_bias or row.needs_projection):
+        reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
+        raise ValueError(f"{reason}, but projection is None. Pass projection=P.")
     stack: list[tuple[Direction, ...]] = []
     for _ in range(layers):
-        one = Direction.of_cell(row, input, hidden, projection, BIASES[bias])
+        one = Direction.of_cell(row, input, hidden, projection, BIASES[bias], projection_bias)
         stack.append((one, one) if bidirectional else (one,))
         input = one.out * (2 if bidirectional and merge == "concat" else 1)
     return stack
@@ -327,12 +341,17 @@ def _total(part: Direction) -> str:
     """The formula of the number of parameters, in its well-known form: 4·(I·H + H·H + H)."""
     out = "H" if part.width is None else "P"
     bias = {0: "", 1: " + H", 2: " + 2·H"}[part.biases]
-    more = {"H·P": part.width is not None, "9·H·H": part.fed, f"{part.vectors}·H": part.vectors > 0}
+    more = {
+        "H·P": part.width is not None,
+        "P": part.projection_bias,
+        "9·H·H": part.fed,
+        f"{part.vectors}·H": part.vectors > 0,
+    }
     return " + ".join([f"{part.gates}·(I·H + {out}·H{bias})", *(term for term, there in more.items() if there)])
 
 
 def _arrays(part: Direction) -> tuple[Row, ...]:
-    gates, hidden, out = part.gates, part.hidden, "H" if part.width is None else "P"
+    gates, hidden, out, out_size = part.gates, part.hidden, "H" if part.width is None else "P", part.out
     g = str(gates)
     rows = [
         Row("w_x", "x · w_x", ("I", g, "H"), (part.inputs, gates, hidden), f"{g}·I·H"),
@@ -342,6 +361,8 @@ def _arrays(part: Direction) -> tuple[Row, ...]:
     ][: 2 + part.biases]
     if part.width is not None:
         rows.append(Row("w_p", "m · w_p", ("H", "P"), (hidden, part.width), "H·P"))
+    if part.projection_bias:
+        rows.append(Row("b_p", "+ b_p", ("P",), (out_size,), "P"))
     if part.peepholes:
         k = str(part.peepholes)
         rows.append(Row("w_c", "+ w_c ⊙ c, peepholes", (k, "H"), (part.peepholes, hidden), f"{k}·H"))
@@ -352,19 +373,28 @@ def _arrays(part: Direction) -> tuple[Row, ...]:
         letters, shape = ((), ()) if name in ("c", "c_shift") else ((g,), (gates,))
         number = "·".join((*letters, "H"))
         rows.append(Row(f"norm.{name}", NORMS[name], (*letters, "H"), (*shape, hidden), number))
+    if part.gain:
+        rows.append(Row("gain", "⊙ gain, after LN of each gate", (g, "H"), (gates, hidden), f"{g}·H"))
     return tuple(rows)
 
 
 def _flow(first: Direction, letter: str, width: int, output: int | None, b: int | str, t: int | str) -> tuple[Row, ...]:
     hidden, out = first.hidden, "H" if first.width is None else "P"
     bias = ("", " + b", " + b + b_h")[first.biases]
-    said = UNSAID if first.cell is None else formulas(first.cell, bias)
+    projection_bias = " + b_p" if first.projection_bias else ""
+    said = UNSAID | {"projected": f"m · w_p{projection_bias}"}
+    if first.cell is not None:
+        said = formulas(first.cell, bias, projection_bias)
     rows = [
         Row("xs", "the input: (batch, time, features)", ("B", "T", "I"), (b, t, first.inputs)),
         Row("x", "one time step of it", ("B", "I"), (b, first.inputs)),
         Row("z", said["z"], ("B", str(first.gates), "H"), (b, first.gates, hidden)),
-        *(Row(name, formula, ("B", "H"), (b, hidden)) for name, formula in said.items() if name != "z"),
-        Row("h", "m" if first.width is None else "m · w_p", ("B", out), (b, first.out)),
+        *(
+            Row(name, formula, ("B", "H"), (b, hidden))
+            for name, formula in said.items()
+            if name not in ("z", "projected")
+        ),
+        Row("h", "m" if first.width is None else said["projected"], ("B", out), (b, first.out)),
         Row("ys", "h of all steps (return_sequences=True)", ("B", "T", letter), (b, t, width)),
         Row("h_T", "h of the last step (return_sequences=False)", ("B", letter), (b, width)),
     ]
@@ -387,6 +417,10 @@ def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     ]
     if first.cell is None:
         notes.append(f"The parameters do not say what their {first.gates} gate blocks compute. Pass cell= to see it.")
+    if first.gain:
+        notes.append(
+            "LN: mean 0 and variance 1 over the H numbers of one gate, its peephole included, before its bias."
+        )
     if first.norm:
         notes.append("LN: mean 0 and variance 1 over all numbers it is given, all gates together; then gain and shift.")
     if output is not None:

@@ -7,16 +7,18 @@ from types import MappingProxyType
 
 import jax
 
-from lstmjax.cells import Cell, as_it_is, identity, summed, uncoupled
+from lstmjax.cells import Cell, as_it_is, as_seen, identity, summed, uncoupled
 from lstmjax.published import (
     Clip,
     ClipCell,
+    GateNorm,
     Normed,
     NormedCell,
     forget_from_input,
     hard_sigmoid_fifth,
     hard_sigmoid_sixth,
     input_from_forget,
+    unbiased,
 )
 from lstmjax.types import GATES
 
@@ -34,6 +36,9 @@ FORMS: MappingProxyType[object, str] = MappingProxyType(
         Clip: "max(−{f.limit}, min({f.limit}, {z}))",
         ClipCell: "max(−{f.limit}, min({f.limit}, {z}))",
         summed: "x · w_x + h · w_h{bias}",
+        unbiased: "x · w_x + h · w_h",
+        as_seen: "{z}",
+        GateNorm: "LN({z}) ⊙ gain{bias}",
         Normed: "LN(x · w_x) + LN(h · w_h){bias}",
     }
 )
@@ -44,12 +49,15 @@ COUPLED: MappingProxyType[object, dict[str, str]] = MappingProxyType(
 )
 
 
-def formulas(cell: Cell, bias: str) -> dict[str, str]:
-    """Gives the formula of each array that a step computes, in the order in which they are shown: z, i, f, g, o, c, m.
+def formulas(cell: Cell, bias: str, projection_bias: str = "") -> dict[str, str]:
+    """Return the formula of each array that a step computes, in the order in which they are shown.
+
+    They are z, i, f, g, o, c, m and projected, which is what h is if the parameters have a projection.
 
     Args:
         cell: the row.
         bias: what is added to the products: "", " + b" or " + b + b_h".
+        projection_bias: what is added to a projection: "" or " + b_p".
 
     >>> from lstmjax import CELLS
     >>> formulas(CELLS["cifg"], " + b")["f"]
@@ -62,11 +70,13 @@ def formulas(cell: Cell, bias: str) -> dict[str, str]:
         coupled = {"i": f"{pair}[0]", "f": f"{pair}[1]"}
     said = {name: f"{text}, {WORDS[name]}" for name, text in (gates | coupled).items() if text != "1"}
     a_sum = ": a sum" if cell.carry is as_it_is else ""
+    each = f"; then each gate {_form(cell.normalise, 'z', bias)}" if cell.normalise is not as_seen else ""
     return {
-        "z": _form(cell.join, "x, h", bias) + _seen(cell),
+        "z": _form(cell.join, "x, h", bias) + _seen(cell) + each,
         **{name: said.get(name, f"1, there is no {WORDS[name]}") for name in GATES},
         "c": f"{_form(cell.carry, 'f ⊙ c + i ⊙ g')}, cell state{a_sum}",
         "m": f"o ⊙ {_form(cell.squash, _form(cell.inside, 'c'))}",
+        "projected": _form(cell.limit_h, f"m · w_p{projection_bias}"),
     }
 
 
@@ -84,6 +94,8 @@ def _seen(cell: Cell) -> str:
 
 
 def _form(f: Callable, z: str, bias: str = "") -> str:
+    before = getattr(f, "before", None)  # what a limit is put on
+    z = z if before is None else _form(before, z, bias)
     form = FORMS.get(f) or FORMS.get(type(f))
     return f"{_name(f)}({z})" if form is None else form.format(f=f, z=z, bias=bias)
 

@@ -124,6 +124,7 @@ def init_params(
     *,
     cell: Cell | str = VANILLA,
     projection_size: int | None = None,
+    projection_bias: bool = False,
     bias: str | None = "preset",
     init: str | Preset = "default",
     forget_bias: float | None = None,
@@ -136,9 +137,10 @@ def init_params(
         input_size: I, features of one step.
         hidden_size: H, units.
         cell: the cell that the parameters are for, a row of `CELLS` or its name. Peepholes begin at
-            0, so that an untrained peephole cell is the vanilla one; gains at 1 and shifts at 0;
+            0, so that an untrained peephole cell is the vanilla one; gains at 1, and shifts at 0;
             what feeds gates back LeCun normal.
         projection_size: P, width of h if it is a projection of m; None: h is m, P = H.
+        projection_bias: whether the projection has a bias b_p, zeros at first, as TensorFlow Lite's may have.
         bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
             two for `init="torch"`, one for all others.
         init: the name of a row of `PRESETS`, or a `Preset` of your own.
@@ -146,11 +148,11 @@ def init_params(
         dtype: floating-point dtype of all fields.
 
     Returns:
-        `LSTMParams`: w_x `[I, 4, H]`, w_h `[P, 4, H]`, b and b_h `[4, H]`, w_p `[H, P]`.
+        `LSTMParams`: w_x `[I, 4, H]`, w_h `[P, 4, H]`, b and b_h `[4, H]`, w_p `[H, P]`, b_p `[P]`.
 
     Raises:
         ValueError: an unknown cell, preset or bias, a size below 1, a forget bias without a bias or
-            a forget gate.
+            a forget gate, a bias of a projection that is not there, a cell that needs a projection.
 
     >>> params = init_params(jax.random.key(0), 5, 10)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -176,6 +178,9 @@ def init_params(
             f"forget_bias is {forget_bias}, but the cell {row.name!r} has no forget gate of its own: its blocks are "
             f"{', '.join(blocks)}. Leave forget_bias out."
         )
+    if projection_size is None and (projection_bias or row.needs_projection):
+        reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
+        raise ValueError(f"{reason}, but projection_size is None: there is no projection. Pass projection_size=P.")
     biases = preset.bias if bias == "preset" else bias
     forget = preset.forget_bias if forget_bias is None else forget_bias
     keys = jax.random.split(key, 5)
@@ -197,6 +202,8 @@ def init_params(
         w_c=jnp.zeros((len(row.peepholes), hidden_size), dtype) if "w_c" in row.has else None,
         w_r=lecun_normal(jax.random.fold_in(key, 5), back, sizes, dtype) if "w_r" in row.has else None,
         norm=norm,
+        gain=gain if "gain" in row.has else None,
+        b_p=jnp.zeros(projection_size, dtype) if projection_size is not None and projection_bias else None,
     )
 
 
@@ -210,6 +217,7 @@ def init_stacked(
     merge: str = "concat",
     cell: Cell | str = VANILLA,
     projection_size: int | None = None,
+    projection_bias: bool = False,
     bias: str | None = "preset",
     init: str | Preset = "default",
     forget_bias: float | None = None,
@@ -221,7 +229,7 @@ def init_stacked(
         layers: L, number of layers.
         bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
         merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
-        key, input_size, hidden_size, cell, projection_size, bias, init, forget_bias, dtype: see
+        key, input_size, hidden_size, cell, projection_size, projection_bias, bias, init, forget_bias, dtype: see
             `init_params`.
 
     >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
@@ -236,6 +244,7 @@ def init_stacked(
         hidden_size=hidden_size,
         cell=cell,
         projection_size=projection_size,
+        projection_bias=projection_bias,
         bias=bias,
         init=init,
         forget_bias=forget_bias,

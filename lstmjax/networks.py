@@ -56,6 +56,7 @@ def init_network(
     merge: str = "concat",
     cell: Cell | str = VANILLA,
     projection_size: int | None = None,
+    projection_bias: bool = False,
     bias: str | None = "preset",
     init: str = "default",
     forget_bias: float | None = None,
@@ -71,8 +72,8 @@ def init_network(
         input_bias_step: by how much that of each further unit differs from the one before. Below 0, units
             are taken into use one after the other, as they are needed (Hochreiter & Schmidhuber 1997,
             section 4: -2, -4, -6 in experiment 6).
-        key, input_size, hidden_size, layers, bidirectional, merge, cell, projection_size, bias, init,
-            forget_bias, dtype: see `init_stacked`.
+        key, input_size, hidden_size, layers, bidirectional, merge, cell, projection_size, projection_bias, bias,
+            init, forget_bias, dtype: see `init_stacked`.
 
     >>> params = init_network(jax.random.key(0), 5, 256, 10)
     >>> [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params]
@@ -90,6 +91,7 @@ def init_network(
         merge=merge,
         cell=cell,
         projection_size=projection_size,
+        projection_bias=projection_bias,
         bias=bias,
         init=init,
         forget_bias=forget_bias,

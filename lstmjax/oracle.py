@@ -8,7 +8,7 @@ and `stacked` give, as `jax.vjp` does, what they computed and a `pull` from cota
     i, f, o = σ(z_i), σ(z_f), σ(z_o)    g = tanh(z_g)
     c' = f ⊙ c + i ⊙ g                  (Gers, Schmidhuber & Cummins 2000)
     m  = o ⊙ tanh(c')
-    h' = m, or W_p m                    (Sak, Senior & Beaufays 2014)
+    h' = m, or W_p m + b_p              (Sak, Senior & Beaufays 2014)
 
 Around a step: h may be dropped out before the product (Gal & Ghahramani 2016), and zoneout may keep
 a part of the old h and c (Krueger et al. 2017).
@@ -72,7 +72,10 @@ def step(p: Any, x: Array, h: Array, c: Array) -> Steps:
     i, f, g, o = sigmoid(z[0]), sigmoid(z[1]), np.tanh(z[2]), sigmoid(z[3])
     c = f * c + i * g
     m = o * np.tanh(c)
-    return Steps(i, f, g, o, z[0], z[1], z[2], z[3], c, m, m if p.w_p is None else m @ p.w_p)
+    h = m if p.w_p is None else m @ p.w_p
+    if p.b_p is not None:
+        h = h + p.b_p
+    return Steps(i, f, g, o, z[0], z[1], z[2], z[3], c, m, h)
 
 
 def step_back(p: Any, x: Array, h: Array, c: Array, s: Steps, d: Steps) -> tuple[dict, Array, Array, Array]:
@@ -90,6 +93,7 @@ def step_back(p: Any, x: Array, h: Array, c: Array, s: Steps, d: Steps) -> tuple
     )  # [G, H]
     d_params = {"w_x": np.multiply.outer(x, d_z), "w_h": np.multiply.outer(h, d_z), "b": d_z, "b_h": d_z}
     d_params["w_p"] = np.multiply.outer(s.m, d.h)
+    d_params["b_p"] = d.h
     return d_params, np.tensordot(p.w_x, d_z), np.tensordot(p.w_h, d_z), d_c * s.f
 
 

@@ -32,8 +32,10 @@ def inner(p: Any, x: Array, h: Array, names: str) -> dict[str, Array]:
 
 
 def project(p: Any, m: Array) -> Array:
-    """Gives h: m, or its projection."""
-    return m if p.w_p is None else m @ p.w_p
+    """Return h: m, or its projection."""
+    if p.w_p is None:
+        return m
+    return m @ p.w_p if p.b_p is None else m @ p.w_p + p.b_p
 
 
 def plain(p: Any, x: Array, state: tuple, gate: Callable = sigmoid) -> tuple[Steps, tuple]:
@@ -120,6 +122,48 @@ def layer_norm(carried: bool, epsilon: float) -> Callable:
     return step
 
 
+def clipped(a: Array, limit: float) -> Array:
+    """Return a limited to [−limit, limit]; 0: as it is, as TensorFlow Lite reads it."""
+    if limit == 0:
+        return a
+    return np.where(a.real > limit, limit, np.where(a.real < -limit, -limit, a))
+
+
+def tensorflow_lite(
+    *, cifg: bool, peephole: bool, layer_norm: bool, cell_clip: float = 0.0, proj_clip: float = 0.0
+) -> Callable:
+    """Return the cell of TensorFlow Lite (lstm_eval.cc, LstmStepWithAuxInput), gate after gate as it goes on there."""
+    names = [k for k in "ifgo" if not (cifg and k == "i")]
+
+    def step(p: Any, x: Array, state: tuple) -> tuple[Steps, tuple]:
+        h, c = state
+        z: dict[str, Any] = {"i": None}
+
+        def gate(name: str, c: Array) -> Array:
+            k = names.index(name)
+            raw = x @ p.w_x[:, k] + h @ p.w_h[:, k]
+            bias = sum(b[k] for b in (p.b, p.b_h) if b is not None)
+            if not layer_norm:
+                raw = raw + bias
+            if peephole and name != "g":
+                raw = raw + p.w_c[[n for n in names if n != "g"].index(name)] * c
+            if layer_norm:
+                raw = normal(raw, p.gain[k], bias, 1e-8)
+            z[name] = raw
+            return np.tanh(raw) if name == "g" else sigmoid(raw)
+
+        i = None if cifg else gate("i", c)
+        f, g = gate("f", c), gate("g", c)
+        i = 1 - f if i is None else i
+        c = clipped(f * c + g * i, cell_clip)
+        o = gate("o", c)
+        m = o * np.tanh(c)
+        h = m if p.w_p is None else clipped(project(p, m), proj_clip)
+        return Steps(i, f, g, o, z["i"], z["f"], z["g"], z["o"], c, m, h), (h, c)
+
+    return step
+
+
 def hard(slope: float) -> Callable:
     """Gives the vanilla cell with the hard sigmoid of a slope."""
 
@@ -146,16 +190,17 @@ STEPS: dict[str, Callable] = {
     "no_forget_gate": no_forget_gate,
     "layer_norm": layer_norm(False, 1e-5),
     "layer_norm_carried": layer_norm(True, 1e-3),
+    "layer_norm_per_gate": tensorflow_lite(cifg=False, peephole=True, layer_norm=True),
     "hard_sigmoid_fifth": hard(1 / 5),
     "hard_sigmoid_sixth": hard(1 / 6),
 }
 
 
-def run(name: str, params: Any, xs: Array, state: tuple) -> tuple[Steps, tuple]:
+def run(name: str | Callable, params: Any, xs: Array, state: tuple) -> tuple[Steps, tuple]:
     """Gives everything that a cell computes over one sequence, and the state after it.
 
     Args:
-        name: a row of `lstmjax.CELLS`.
+        name: a row of `lstmjax.CELLS`; or a step of this module.
         params: anything with the fields of `LSTMParams`, of NumPy arrays, real or complex.
         xs: inputs `[T, I]`.
         state: what the cell carries: (h `[P]`, c `[H]`), for "fgr" with i, f and o `[H]` behind them.
@@ -163,8 +208,9 @@ def run(name: str, params: Any, xs: Array, state: tuple) -> tuple[Steps, tuple]:
     Returns:
         (steps, state): `Steps` of arrays `[T, H]`, h `[T, P]`; what a cell does not have is None.
     """
+    step = STEPS[name] if isinstance(name, str) else name
     rows = []
     for x in xs:
-        shown, state = STEPS[name](params, x, state)
+        shown, state = step(params, x, state)
         rows.append(shown)
     return Steps(*(None if column[0] is None else np.stack(column) for column in zip(*rows, strict=True))), state

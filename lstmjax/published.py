@@ -25,15 +25,19 @@ The rows of `CELLS` differ from it in this:
                           LN over all it is given, with gain and shift (Ba, Kiros & Hinton 2016, eq. 20 to 22)
     layer_norm_carried    the same z, but c' = LN(f ⊙ c + i ⊙ g) is carried on, m = o ⊙ tanh(c'), ε = 1e-3, as
                           TensorFlow Addons has it (rnn/layer_norm_lstm_cell.py)
+    layer_norm_per_gate   peephole, and z_k = LN(x·W_xk + h·W_hk + w_ck ⊙ c) ⊙ gain_k + b_k: each gate by itself, its
+                          peephole included, the bias after the LN, ε = 1e-8 (TensorFlow Lite, lstm_eval.cc)
     hard_sigmoid_fifth    vanilla with max(0, min(1, z/5 + 1/2)) for σ: Keras 2, and the default of ONNX
     hard_sigmoid_sixth    vanilla with max(0, min(1, z/6 + 1/2)) for σ: Keras 3, `jax.nn.hard_sigmoid`, PyTorch
 
-A cell of your own is a `Cell` of your own; see the README. `clip_cell` and `clip_inputs` make a row
-with limits of another one.
+A cell of your own is a `Cell` of your own; see the README. `clip_cell`, `clip_inputs` and `clip_projection` make
+a row with limits of another one; `tensorflow_lite_cell` says every cell that TensorFlow Lite has.
 """
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -42,7 +46,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.cells import VANILLA, Activation, Cell, identity
+from lstmjax.cells import VANILLA, Activation, Cell, as_it_is, identity
 from lstmjax.types import Array, LSTMParams
 
 
@@ -91,6 +95,24 @@ class NormedCell:
         return normalised(c, norm.c, norm.c_shift, 1, self.epsilon)
 
 
+@dataclass(frozen=True)
+class GateNorm:
+    """Return LN(z) ⊙ gain + b of one gate block z `[..., H]`, which has no bias yet."""
+
+    epsilon: float
+
+    def __call__(self, params: LSTMParams, block: int, z: Array) -> Array:
+        gain: Any = params.gain  # there is one: the row says so, and it was checked
+        z = normalised(z, gain[block], None, 1, self.epsilon)
+        biases = (b[block].astype(z.dtype) for b in (params.b, params.b_h) if b is not None)
+        return sum((jnp.broadcast_to(b, z.shape) for b in biases), z)
+
+
+def unbiased(params: LSTMParams, x: Array, h: Array, product: Any) -> Array:
+    """Return x·W_x + h·W_h without a bias, one site: z `[..., G, H]`."""
+    return product("z", (x, params.w_x), (h, params.w_h))
+
+
 def normalised(z: Array, gain: Array, shift: Array | None, axes: int, epsilon: float) -> Array:
     """Gives (z − mean) / √(variance + ε) · gain + shift over the last axes (Ba et al. 2016, eq. 3 and 4)."""
     over = tuple(range(-axes, 0))
@@ -104,6 +126,7 @@ GREFF = "Greff, Srivastava, Koutník, Steunebrink & Schmidhuber (2017)"
 BA = "Ba, Kiros & Hinton (2016)"
 PEEPHOLE = Cell("peephole", "Gers & Schmidhuber (2000)", has=("w_c",))
 EPSILON = 1e-5
+EPSILON_LITE = 1e-8
 
 
 def _hard(name: str, paper: str, sigma: Activation) -> Cell:
@@ -125,6 +148,14 @@ _ROWS = (
     replace(PEEPHOLE, name="projection", paper="Sak, Senior & Beaufays (2014)"),
     Cell("layer_norm", BA, has=("norm",), join=Normed(EPSILON), inside=NormedCell(EPSILON)),
     Cell("layer_norm_carried", "TensorFlow Addons", has=("norm",), join=Normed(1e-3), carry=NormedCell(1e-3)),
+    replace(
+        PEEPHOLE,
+        name="layer_norm_per_gate",
+        paper="TensorFlow Lite",
+        has=("w_c", "gain"),
+        join=unbiased,
+        normalise=GateNorm(EPSILON_LITE),
+    ),
     _hard("hard_sigmoid_fifth", "Keras 2, ONNX", hard_sigmoid_fifth),
     _hard("hard_sigmoid_sixth", "Keras 3", hard_sigmoid_sixth),
 )
@@ -212,31 +243,118 @@ def _called(function: Any) -> str:
 
 @dataclass(frozen=True)
 class Clip:
-    """Limits every number to [−limit, limit]; beyond it no gradient passes."""
+    """Limits every number to [−limit, limit]; beyond it no gradient passes. `before` is what the cell did before."""
 
     limit: float
+    before: Activation = identity
 
     def __call__(self, z: Array) -> Array:
-        return jnp.clip(z, -self.limit, self.limit)
+        return jnp.clip(self.before(z), -self.limit, self.limit)
 
 
 @dataclass(frozen=True)
 class ClipCell:
-    """Limits c before it is carried on and shown (TensorFlow's `cell_clip`)."""
+    """Limits c before it is carried on and shown (TensorFlow's `cell_clip`). `before` is what the cell did before."""
 
     limit: float
+    before: Callable[[LSTMParams, Array], Array] = as_it_is
 
     def __call__(self, params: LSTMParams, c: Array) -> Array:
-        return jnp.clip(c, -self.limit, self.limit)
+        return jnp.clip(self.before(params, c), -self.limit, self.limit)
 
 
 def clip_cell(cell: Cell | str, limit: float) -> Cell:
-    """Gives a cell with c limited to [−limit, limit] at every step, as TensorFlow's `cell_clip` does."""
+    """Return a cell with c limited to [−limit, limit] at every step, as TensorFlow's `cell_clip` does.
+
+    c is limited once it is made: the output gate's peephole, m and the next step see the limited one.
+
+    Raises:
+        ValueError: limit is no number above 0; TensorFlow's 0 means that there is no limit.
+    """
     row = find_cell(cell)
-    return replace(row, name=f"{row.name}, c clipped at {limit}", carry=ClipCell(limit))
+    _check_limit(limit)
+    return replace(row, name=f"{row.name}, c clipped at {limit}", carry=ClipCell(limit, row.carry))
 
 
 def clip_inputs(cell: Cell | str, limit: float) -> Cell:
-    """Gives a cell with its pre-activations limited to [−limit, limit], as the attribute `clip` of ONNX does."""
+    """Return a cell with its pre-activations limited to [−limit, limit], as the attribute `clip` of ONNX does.
+
+    Raises:
+        ValueError: limit is no number above 0.
+    """
     row = find_cell(cell)
-    return replace(row, name=f"{row.name}, inputs clipped at {limit}", limit=Clip(limit))
+    _check_limit(limit)
+    return replace(row, name=f"{row.name}, inputs clipped at {limit}", limit=Clip(limit, row.limit))
+
+
+def clip_projection(cell: Cell | str, limit: float) -> Cell:
+    """Return a cell with a projected h limited to [−limit, limit] at every step, as TensorFlow's `proj_clip` does.
+
+    The parameters are to have a projection: without w_p there is nothing to limit, and they are refused.
+
+    Raises:
+        ValueError: limit is no number above 0; TensorFlow's 0 means that there is no limit.
+    """
+    row = find_cell(cell)
+    _check_limit(limit)
+    return replace(row, name=f"{row.name}, h clipped at {limit}", limit_h=Clip(limit, row.limit_h))
+
+
+def _check_limit(limit: Any) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, numbers.Real) or not float(limit) > 0:
+        raise ValueError(f"limit is {limit!r}, expected a number above 0. For no limit leave the cell as it is.")
+
+
+def tensorflow_lite_cell(
+    *,
+    cifg: bool = False,
+    peephole: bool = False,
+    layer_norm: bool = False,
+    cell_clip: float = 0.0,
+    proj_clip: float = 0.0,
+) -> Cell:
+    """Return the cell that TensorFlow Lite's LSTM computes (tensorflow/lite/kernels/lstm_eval.cc, float).
+
+        z_k = x·W_xk + h·W_hk + b_k + w_ck ⊙ c            the output gate's peephole sees c'
+        z_k = LN(x·W_xk + h·W_hk + w_ck ⊙ c) ⊙ gain_k + b_k    with layer_norm; ε = 1e-8
+        c' = clip(f ⊙ c + i ⊙ g, cell_clip)
+        h' = clip(m·W_p + b_p, proj_clip)                 m without a projection
+
+    Args:
+        cifg: there is no input gate, i = 1 − f.
+        peephole, layer_norm: the parameters have w_c, or gain.
+        cell_clip, proj_clip: limits of c and of a projected h; 0: none.
+
+    Returns:
+        A `Cell`; a row of `CELLS` where the table has it. A projection w_p and its bias b_p are parameters.
+
+    Raises:
+        ValueError: a limit is below 0 or no number.
+
+    >>> tensorflow_lite_cell(peephole=True).name, tensorflow_lite_cell(cifg=True, peephole=True).name
+    ('peephole', 'cifg_mirror')
+    >>> tensorflow_lite_cell(cifg=True, layer_norm=True, cell_clip=3.0).has
+    ('gain',)
+    """
+    options = {"cifg": cifg, "peephole": peephole, "layer norm": layer_norm}
+    words = [word for word, chosen in options.items() if chosen]
+    fields = {"w_c": peephole, "gain": layer_norm}
+    has = tuple(field for field, chosen in fields.items() if chosen)
+    row = Cell(f"TensorFlow Lite: {', '.join(words)}", "TensorFlow Lite", has=has)
+    if cifg:
+        row = replace(row, blocks=("f", "g", "o"), couple=input_from_forget)
+    if layer_norm:
+        row = replace(row, join=unbiased, normalise=GateNorm(EPSILON_LITE))
+    row = known_row(row)
+    for limit, clipped in ((cell_clip, clip_cell), (proj_clip, clip_projection)):
+        if limit != 0:
+            row = clipped(row, limit)
+    return row
+
+
+def known_row(cell: Cell) -> Cell:
+    """Return the row of `CELLS` that computes as a cell does, or the cell itself."""
+    for row in CELLS.values():
+        if replace(cell, name=row.name, paper=row.paper) == row:
+            return row
+    return cell

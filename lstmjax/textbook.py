@@ -10,6 +10,9 @@ from lstmjax import checks
 from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
+VANILLA_FIELDS = ("w_x", "w_h", "b", "b_h", "w_p")
+"""The fields of `LSTMParams` that the textbook form has a place for, or leaves where they are."""
+
 
 class Concatenated(NamedTuple):
     """The textbook form W·[x, h] + b of the same parameters; see `to_concatenated`."""
@@ -31,7 +34,9 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
         projection is no part of W; hand `params.w_p` to `from_concatenated`.
 
     Raises:
-        ValueError: there are two biases and `sum_biases` is not set, or the parameters are of several networks.
+        ValueError: there are two biases and `sum_biases` is not set, the parameters are of several networks, or they
+            have what W·[x, h] + b cannot say: peepholes, gates fed back, layer normalisation, a bias of the
+            projection, other gates.
 
     >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)), jnp.ones((4, 10)))
     >>> to_concatenated(params).w.shape
@@ -47,6 +52,13 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
                 " to add them up.",
             )
         )
+    for name, value in params._asdict().items():
+        if value is not None and name not in VANILLA_FIELDS:
+            raise ValueError(
+                f"params has {name}, but W·[x, h] + b has no place for it: it is the form of the vanilla cell."
+            )
+    if params.w_x.shape[1] != len(GATES):
+        raise ValueError(f"params has {params.w_x.shape[1]} gate blocks, but W·[x, h] + b is of i, f, g and o.")
     rows = jnp.concatenate([params.w_x, params.w_h])  # [I + P, G, H]
     w = rows.reshape(rows.shape[0], -1).T
     biases = [b for b in (params.b, params.b_h) if b is not None]

@@ -28,6 +28,7 @@ class GateParams(NamedTuple):
     b: Array | None  # [H]
     b_h: Array | None  # [H]
     w_c: Array | None = None  # [H]
+    gain: Array | None = None  # [H]
 
 
 class Norms(NamedTuple):
@@ -57,7 +58,9 @@ class LSTMParams(NamedTuple):
     w_p: Array | None = None  # [H, P]  projection h = m · w_p (Sak et al. 2014)
     w_c: Array | None = None  # [K, H]  peepholes of i, f and o, those that the cell has
     w_r: Array | None = None  # [3H, 3, H]  from the previous i, f and o to i, f and o
-    norm: Norms | None = None  # layer normalisation
+    norm: Norms | None = None  # layer normalisation of the products and of c
+    gain: Array | None = None  # [G, H]  layer normalisation of each gate by itself, as TensorFlow Lite has it
+    b_p: Array | None = None  # [P]  bias of the projection
 
     @property
     def input_size(self) -> int:
@@ -82,7 +85,7 @@ class LSTMParams(NamedTuple):
             blocks: the names along the gate axis; a cell with other blocks brings its own.
 
         Returns:
-            `GateParams`: w_x `[I, H]`, w_h `[P, H]`, b, b_h and the peephole w_c `[H]` or None.
+            `GateParams`: w_x `[I, H]`, w_h `[P, H]`, b, b_h, the peephole w_c and the gain `[H]` or None.
 
         Raises:
             ValueError: there is no such gate, or the gate axis is not as long as `blocks`.
@@ -99,20 +102,23 @@ class LSTMParams(NamedTuple):
                 f"w_x has {self.w_x.shape[1]} gate blocks, but {len(blocks)} names were given: {', '.join(blocks)}."
             )
         k = blocks.index(name)
-        bias, bias_h = (None if b is None else b[k] for b in (self.b, self.b_h))
+        bias, bias_h, gain = (None if a is None else a[k] for a in (self.b, self.b_h, self.gain))
         seeing = [block for block in blocks if block != "g"]
         peephole = None if self.w_c is None or name == "g" else self.w_c[seeing.index(name)]
-        return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h, peephole)
+        return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h, peephole, gain)
 
 
 AXES: MappingProxyType[type, MappingProxyType[str, str]] = MappingProxyType(
     {
         LSTMParams: MappingProxyType(
-            {"w_x": "IGH", "w_h": "PGH", "b": "GH", "b_h": "GH", "w_p": "HP", "w_c": "KH", "w_r": "RSH"}
+            {
+                "w_x": "IGH", "w_h": "PGH", "b": "GH", "b_h": "GH", "w_p": "HP", "w_c": "KH", "w_r": "RSH",
+                "gain": "GH", "b_p": "P",
+            }
         ),
         Norms: MappingProxyType({"x": "GH", "h": "GH", "c": "H", "x_shift": "GH", "h_shift": "GH", "c_shift": "H"}),
     }
-)
+)  # fmt: skip
 """The axes of each array of the parameters; a letter is one size, wherever it stands."""
 
 

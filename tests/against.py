@@ -16,6 +16,7 @@ LAYERS = {  # what exists in the parameters
     "double": {"biases": 2},
     "projection": {"width": P},
     "double-projection": {"biases": 2, "width": P},
+    "projection-bias": {"width": P, "projection_bias": True},
 }
 
 
@@ -26,7 +27,7 @@ def prefer(backend):
         table.AUTO = (backend, *table.AUTO)
 
 
-def draw_params(rng, inputs=I, hidden=H, *, width=None, biases=1, dtype=None):
+def draw_params(rng, inputs=I, hidden=H, *, width=None, biases=1, projection_bias=False, dtype=None):
     """Random LSTMParams; every number is far from 0 and 1 often enough."""
 
     def normal(*shape):
@@ -34,7 +35,8 @@ def draw_params(rng, inputs=I, hidden=H, *, width=None, biases=1, dtype=None):
 
     b = [normal(4, hidden) if n < biases else None for n in range(2)]
     w_p = None if width is None else normal(hidden, width)
-    return LSTMParams(normal(inputs, 4, hidden), normal(width or hidden, 4, hidden), *b, w_p)
+    w = normal(inputs, 4, hidden), normal(width or hidden, 4, hidden)
+    return LSTMParams(*w, *b, w_p, b_p=normal(width) if projection_bias else None)
 
 
 def draw_state(rng, layer, batch=(B,)):

@@ -61,6 +61,7 @@ class Case(NamedTuple):
     cell: str = "vanilla"
     bias: str | None = "single"
     width: int | None = None
+    projection_bias: bool = False
     batch: tuple = (B,)
     steps: int = T
     begin: Any = (B,)
@@ -94,6 +95,9 @@ CASES = {
     ),
     "layer_norm, expected zoneout": Case("layer_norm", options={"wrappers": (Zoneout(0.2, 0.3),), "emit": "step"}),
     "layer_norm_carried, resets": Case("layer_norm_carried", options={"resets": RESETS, "lengths": LENGTHS}),
+    "layer_norm_per_gate, projection with a bias": Case(
+        "layer_norm_per_gate", "double", width=P, projection_bias=True, options={"mask": MASK, "emit": "step"}
+    ),
     "hard_sigmoid_fifth, interventions": Case(
         "hard_sigmoid_fifth",
         options={"wrappers": (Fix("f", 0.9, units=(1,)), Scale("z_i", 2.0), Ablate("c", (3,), steps=(1, 3)))},
@@ -110,7 +114,8 @@ def drawn(case, dtype=jnp.float64, seed=0):
     """The layer's params, xs, state and reset_state: random numbers."""
     rng = np.random.default_rng(seed)
     make = partial(init_params, input_size=I, hidden_size=H, cell=case.cell, projection_size=case.width, dtype=dtype)
-    params = random_like(rng, jax.eval_shape(lambda: make(jax.random.key(0), bias=case.bias)))
+    make = partial(make, bias=case.bias, projection_bias=case.projection_bias)
+    params = random_like(rng, jax.eval_shape(lambda: make(jax.random.key(0))))
     first, last = ((case.steps, *case.batch) if case.options.get("time_major") else (*case.batch, case.steps)), I
     sizes = (case.width or H, H, *(H for _ in CELLS[case.cell].feeds))
     state, again = (tuple(jnp.asarray(rng.normal(size=(*case.begin, n)) * 0.5, dtype) for n in sizes) for _ in range(2))

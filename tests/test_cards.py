@@ -11,7 +11,17 @@ import pytest
 from recipes import B, H, I, P, T, all_notes, cook, note_of
 from tolerances import assert_close
 
-from lstmjax import CELLS, PRESETS, RecurrentDropout, Zoneout, cell_step, init_params, lstm, stacked
+from lstmjax import (
+    CELLS,
+    PRESETS,
+    RecurrentDropout,
+    Zoneout,
+    cell_step,
+    init_params,
+    lstm,
+    stacked,
+    tensorflow_lite_cell,
+)
 from lstmjax.convert import LAYOUTS
 from lstmjax.published import GREFF
 from lstmjax.replica import CARDS, cards_as_markdown
@@ -271,6 +281,54 @@ def epsilon_stands_under_the_root():
 def every_ln_has_a_shift_beside_b():
     params, _, _ = steps_of("layer_norm")
     assert all(a is not None for a in (*params.norm, params.b))
+
+
+@note("tensorflow_lite", "by gate")
+def a_gate_does_not_change_the_others_and_b_is_added_after():
+    params, xs, steps = steps_of("layer_norm_per_gate")
+    louder = params._replace(w_x=params.w_x.at[:, 1].set(params.w_x[:, 2]), b=params.b.at[0].add(2.0))
+    changed = lstm(louder, xs[:, :1], cell="layer_norm_per_gate", emit="step")[1]
+    first = jax.tree.map(lambda a: a[:, :1], steps)
+    assert jnp.abs(changed.z_f - first.z_f).max() > 0.01
+    assert_close(changed.z_g, first.z_g)
+    assert_close(changed.z_i, first.z_i + 2.0)
+
+
+@note("tensorflow_lite", "epsilon")
+def the_epsilon_of_tensorflow_lite_stands_under_the_root():
+    row = CELLS["layer_norm_per_gate"]
+    assert row.normalise.epsilon == 1e-8
+    params = init_params(jax.random.key(0), I, 2, cell=row)
+    small = jnp.array([1e-4, -1e-4])
+    assert_close(row.normalise(params, 0, small), small / jnp.sqrt(1e-8 + 1e-8))
+
+
+@note("tensorflow_lite", "other forms")
+def every_form_is_a_cell():
+    for peephole, layer_norm in ((False, False), (True, False), (False, True), (True, True)):
+        row = tensorflow_lite_cell(cifg=True, peephole=peephole, layer_norm=layer_norm, cell_clip=3.0, proj_clip=2.0)
+        assert ("w_c" in row.has, "gain" in row.has) == (peephole, layer_norm)
+        assert (row.carry.limit, row.limit_h.limit) == (3.0, 2.0)
+
+
+@note("tensorflow_lite", "coupled")
+def i_is_1_minus_f():
+    params, xs, _ = steps_of("cifg_mirror")
+    steps = lstm(params, xs, cell=tensorflow_lite_cell(cifg=True, peephole=True), emit="step")[1]
+    assert_close(steps.i, 1 - steps.f)
+
+
+@note("tensorflow_lite", "limits")
+def o_sees_the_limited_c_and_h_is_limited_with_its_bias():
+    params = init_params(jax.random.key(0), I, H, cell="peephole", projection_size=P, projection_bias=True)
+    params = params._replace(w_c=params.w_c + 1.0, b_p=params.b_p + 0.5)
+    xs = 5 * jax.random.normal(jax.random.key(1), (B, T, I))
+    limited, free = (
+        lstm(params, xs[:, :1], cell=tensorflow_lite_cell(peephole=True, **limits), emit="step")[1]
+        for limits in ({"cell_clip": 0.1, "proj_clip": 0.5}, {})
+    )
+    assert_close(limited.z_o, free.z_o - free.c + jnp.clip(free.c, -0.1, 0.1))
+    assert_close(limited.h, jnp.clip(limited.m @ params.w_p + 0.5, -0.5, 0.5))
 
 
 @note("gal_2016", "between layers")

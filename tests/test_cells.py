@@ -19,6 +19,7 @@ from lstmjax import (
     cell_step,
     clip_cell,
     clip_inputs,
+    find_cell,
     init_params,
     lstm,
     stacked,
@@ -28,16 +29,17 @@ from lstmjax.oracle_cells import STEPS, run
 TINY = 1e-30
 
 
-def drawn(name, seed=0, *, inputs=I, width=None, bias="single"):
+def drawn(name, seed=0, *, inputs=I, width=None, bias="single", projection_bias=False):
     """Parameters of a cell with every number random, xs `[B, T, I]`, and a state."""
     rng = np.random.default_rng(seed)
     width = P if name == "projection" else width
-    shape = partial(init_params, jax.random.key(0), inputs, H, cell=name, projection_size=width, bias=bias)
+    how = {"cell": name, "projection_size": width, "projection_bias": projection_bias, "bias": bias}
+    shape = partial(init_params, jax.random.key(0), inputs, H, **how)
     dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
     params = random_like(rng, jax.eval_shape(partial(shape, dtype=dtype)))
     params = jax.tree.map(lambda a: 0.6 * a, params)
     xs = jnp.asarray(rng.normal(size=(B, T, inputs)))
-    sizes = [width or H, H, *(H for _ in CELLS[name].feeds)]
+    sizes = [width or H, H, *(H for _ in find_cell(name).feeds)]
     return params, xs, tuple(jnp.asarray(rng.normal(size=(B, n)) * 0.5) for n in sizes)
 
 
@@ -82,7 +84,11 @@ def test_values_are_the_oracles(name, bias):
 @pytest.mark.usefixtures("x64")
 def test_values_and_gradients_are_the_oracles(name):
     """The gradient of a random sum of everything, along each coordinate axis of everything that goes in."""
-    arguments, f = drawn(name, 1), partial(lstm, cell=name, emit="step")
+    compare_with_oracle(name, drawn(name, 1), partial(lstm, cell=name, emit="step"))
+
+
+def compare_with_oracle(name, arguments, f):
+    """Values and gradients of f(params, xs, state) with those of a step of the oracle, by its name or itself."""
     weights = random_like(np.random.default_rng(2), jax.eval_shape(f, *arguments))
     values, grads = values_and_pull(f, arguments, weights)
     compare_values(name, arguments, values)

@@ -19,6 +19,8 @@ from lstmjax import (
     RecurrentDropout,
     Zoneout,
     cell_step,
+    clip_cell,
+    clip_projection,
     from_concatenated,
     init_network,
     init_params,
@@ -40,6 +42,7 @@ def zeros(*shape, dtype=jnp.float32):
 
 PARAMS = LSTMParams(zeros(I, 4, H), zeros(H, 4, H), zeros(4, H))
 PROJECTED = LSTMParams(zeros(I, 4, H), zeros(P, 4, H), zeros(4, H), None, zeros(H, P))
+NORMED = init_params(jax.random.key(0), I, H, cell="layer_norm")
 ABOVE = LSTMParams(zeros(H, 4, H), zeros(H, 4, H), zeros(4, H))
 XS = zeros(B, T, I)
 STATE = zeros(B, H), zeros(B, H)
@@ -140,6 +143,38 @@ MESSAGES = {
         "w_c is given, but the cell 'vanilla' has none. Were these parameters made for another cell? Pass cell= to "
         "both init_params and the layer.",
     ),
+    "norm-gain-missing": (
+        lambda: lstm(NORMED._replace(norm=NORMED.norm._replace(x=None)), XS, cell="layer_norm"),
+        TypeError,
+        "norm.x is a NoneType, expected an array: jnp.asarray(norm.x).",
+    ),
+    "gate-gain-missing": (
+        lambda: lstm(PARAMS._replace(w_c=zeros(3, H)), XS, cell="layer_norm_per_gate"),
+        ValueError,
+        "gain is None, but the cell 'layer_norm_per_gate' has it. Were these parameters made for another cell? Pass "
+        "cell= to both init_params and the layer.",
+    ),
+    "projection-bias-shape": (
+        lambda: lstm(PROJECTED._replace(b_p=zeros(H)), XS),
+        ValueError,
+        "b_p has shape (4,), expected [P] = (6,), since w_x (2, 4, 4) has I = 2, G = 4, H = 4.",
+    ),
+    "projection-bias-alone": (
+        lambda: lstm(PARAMS._replace(b_p=zeros(H)), XS),
+        ValueError,
+        "b_p is given, but there is no projection w_p for it to be the bias of. Pass b_p=None, or w_p [H, P].",
+    ),
+    "projection-limit-alone": (
+        lambda: lstm(PARAMS, XS, cell=clip_projection("vanilla", 0.5)),
+        ValueError,
+        "w_p is None, but the cell 'vanilla, h clipped at 0.5' limits a projected h. Pass projection_size= to "
+        "init_params, or the cell without that limit.",
+    ),
+    "no-limit": (
+        lambda: clip_cell("vanilla", 0),
+        ValueError,
+        "limit is 0, expected a number above 0. For no limit leave the cell as it is.",
+    ),
     "state-lists": (
         lambda: lstm(PARAMS, XS, ([0.0] * H, [0.0] * H)),
         TypeError,
@@ -161,7 +196,7 @@ MESSAGES = {
         ValueError,
         "cell is 'gru', expected one of 'vanilla', 'peephole', 'nig', 'nfg', 'nog', 'niaf', 'noaf', 'cifg', "
         "'cifg_mirror', 'fgr', 'no_forget_gate', 'projection', 'layer_norm', 'layer_norm_carried', "
-        "'hard_sigmoid_fifth', 'hard_sigmoid_sixth', 'np'.",
+        "'layer_norm_per_gate', 'hard_sigmoid_fifth', 'hard_sigmoid_sixth', 'np'.",
     ),
     "forget-bias-without-forget-gate": (
         lambda: init_params(KEY, 5, 10, cell="cifg", forget_bias=1.0),
@@ -394,6 +429,21 @@ MESSAGES = {
         ValueError,
         "params has two biases, b and b_h, but W·[x, h] + b has one. Pass sum_biases=True to add them up.",
     ),
+    "textbook-peepholes": (
+        lambda: to_concatenated(PARAMS._replace(w_c=zeros(3, H))),
+        ValueError,
+        "params has w_c, but W·[x, h] + b has no place for it: it is the form of the vanilla cell.",
+    ),
+    "textbook-projection-bias": (
+        lambda: to_concatenated(PROJECTED._replace(b_p=zeros(P))),
+        ValueError,
+        "params has b_p, but W·[x, h] + b has no place for it: it is the form of the vanilla cell.",
+    ),
+    "textbook-blocks": (
+        lambda: to_concatenated(LSTMParams(zeros(I, 3, H), zeros(H, 3, H))),
+        ValueError,
+        "params has 3 gate blocks, but W·[x, h] + b is of i, f, g and o.",
+    ),
     "rows": (
         lambda: from_concatenated(zeros(14, 6)),
         ValueError,
@@ -446,6 +496,17 @@ MESSAGES = {
         lambda: init_params(KEY, 5, 10, bias=None, forget_bias=2.0),
         ValueError,
         "forget_bias is 2.0, but bias=None leaves no bias to set. Pass bias='single'.",
+    ),
+    "projection-bias": (
+        lambda: init_params(KEY, 5, 10, projection_bias=True),
+        ValueError,
+        "projection_bias is True, but projection_size is None: there is no projection. Pass projection_size=P.",
+    ),
+    "cell-of-a-projection": (
+        lambda: init_params(KEY, 5, 10, cell=clip_projection("vanilla", 0.5)),
+        ValueError,
+        "the cell 'vanilla, h clipped at 0.5' limits a projected h, but projection_size is None: there is no "
+        "projection. Pass projection_size=P.",
     ),
     # stacks
     "one-layer": (

@@ -73,6 +73,7 @@ BY_OPERATOR = {
 BY_SCAN = {n: c for n, c in CELLS.items() if n not in BY_OPERATOR and n not in ("np", "projection")}
 BY_SCAN |= {"own": OWN}
 BY_SCAN["c clipped"] = clip_cell("vanilla", 0.2)
+BY_SCAN["inputs clipped twice"] = clip_inputs(clip_inputs("peephole", 0.2), 0.3)
 
 
 @pytest.mark.parametrize("name", [*BY_OPERATOR, *BY_SCAN])
@@ -93,6 +94,7 @@ OPTIONS = {
     "two biases": {"bias": "double"},
     "projection": {"layers": 2, "projection_size": P},
     "projected pairs": {"layers": 2, "bidirectional": True, "projection_size": P},
+    "projection with a bias": {"layers": 2, "projection_size": P, "projection_bias": True},
     "summed": {"layers": 2, "bidirectional": True, "merge": "sum"},
 }
 

@@ -20,6 +20,7 @@ class Params(NamedTuple):
     b: np.ndarray | None = None
     b_h: np.ndarray | None = None
     w_p: np.ndarray | None = None
+    b_p: np.ndarray | None = None
 
 
 class Pair(NamedTuple):
@@ -27,10 +28,11 @@ class Pair(NamedTuple):
     reverse: object
 
 
-def draw(rng, inputs, hidden, width=None, biases=1):
+def draw(rng, inputs, hidden, width=None, biases=1, projection_bias=False):
     fields = [rng.normal(size=s) * 0.7 for s in ((inputs, 4, hidden), (width or hidden, 4, hidden))]
     fields += [rng.normal(size=(4, hidden)) if n < biases else None for n in range(2)]
-    return Params(*fields, None if width is None else rng.normal(size=(hidden, width)))
+    w_p = None if width is None else rng.normal(size=(hidden, width))
+    return Params(*fields, w_p, rng.normal(size=width) if projection_bias else None)
 
 
 def leaves(tree):
@@ -81,6 +83,7 @@ LAYERS = {
     "projection": {"width": P},
     "no-bias": {"biases": 0},
     "two-biases-projection": {"biases": 2, "width": P},
+    "projection-bias": {"width": P, "projection_bias": True},
 }
 OPTIONS = {
     "plain": {},

@@ -33,7 +33,13 @@ def after(a):
 
 
 # The others are of the form of these.
-CELLS = ["cifg", "fgr", "layer_norm_carried", *(pytest.param(name, marks=pytest.mark.slow) for name in SIMILAR)]
+CELLS = [
+    "cifg",
+    "fgr",
+    "layer_norm_carried",
+    "layer_norm_per_gate",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SIMILAR),
+]
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -30,7 +30,13 @@ WRITTEN: tuple[tuple[Callable[[Layout, LSTMParams], Any], str], ...] = (
     (lambda row, part: row.added, ADDED),
 )
 """What writing changes: when, and in which words."""
-FIELDS = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation"}
+FIELDS = {
+    "w_c": "peepholes",
+    "w_r": "gates fed back",
+    "norm": "layer normalisation",
+    "gain": "layer normalisation of each gate",
+    "b_p": "bias of the projection",
+}
 BIASES = ("no bias", "one bias", "two biases")
 
 

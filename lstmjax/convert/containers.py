@@ -109,7 +109,8 @@ def write_onnx(contents: Contents, path: Path) -> None:
     network, row = contents.params, contents.architecture
     for layer in as_layers(network.layers if isinstance(network, NetworkParams) else network):
         for part in directions(layer):
-            vanilla = part.w_x.shape[1] == len(GATES) and all(a is None for a in (part.w_c, part.w_r, part.norm))
+            others = part.w_c, part.w_r, part.norm, part.gain
+            vanilla = part.w_x.shape[1] == len(GATES) and all(a is None for a in others)
             if row.cell == VANILLA and not vanilla:
                 raise ConvertError(
                     Message(

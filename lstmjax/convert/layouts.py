@@ -151,10 +151,12 @@ def _hidden(layout: Layout, fused: Fused, where: str) -> int:
 
 def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False, where: str = "") -> None:
     """Refuses parameters that the framework has no place for."""
-    words = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation"}
+    words = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation", "gain": "layer normalisation"}
     for name, word in words.items():
         if getattr(params, name) is not None:
             raise ConvertError(f"{where}{layout.name} has no place for {name} ({word}): its LSTM is the vanilla cell")
+    if params.b_p is not None:
+        raise ConvertError(f"{where}{layout.name} has no place for b_p: its LSTM has no bias of a projection")
     if params.w_x.shape[1] != len(GATES):
         raise ConvertError(
             f"{where}the parameters have {params.w_x.shape[1]} gate blocks, but {layout.name} has an LSTM of four "

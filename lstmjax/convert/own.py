@@ -78,6 +78,8 @@ def _layer(tree: Any, where: str, lead: tuple[int, ...]) -> LSTMParams | Bidirec
     params = _make(LSTMParams, tree, where, sizes, lead)
     if params.w_p is None and sizes["P"] != sizes["H"]:
         raise ConvertError(f"{where}: w_h has {sizes['P']} rows for {sizes['H']} units, and there is no w_p")
+    if params.w_p is None and params.b_p is not None:
+        raise ConvertError(f"{where}: there is b_p, but no w_p for it to be the bias of")
     return params
 
 

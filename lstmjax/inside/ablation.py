@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.inside.interventions import Intervention
+from lstmjax.inside.layered import in_form_of, of_one_layer
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import as_layers
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
@@ -39,7 +40,7 @@ class Ablation(NamedTuple):
 
 def ablation(
     measure: Callable[[tuple], Array],
-    params: LSTMParams | tuple | NetworkParams,
+    params: LSTMParams | Bidirectional | tuple | NetworkParams,
     *,
     gate: str = "c",
     value: PyTree = 0.0,
@@ -56,7 +57,8 @@ def ablation(
     Args:
         measure: `measure(wrappers)` runs the network with these wrappers and gives what is looked at: a loss, an
             accuracy, predictions. It is compiled once for each layer and direction.
-        params: what is run: `LSTMParams`, a tuple of layers, or `NetworkParams`. Only their sizes are read.
+        params: what is run: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or `NetworkParams`. Only their
+            sizes are read.
         gate: what is taken out of the unit: a field of `Step`.
         value: what stands in its place: one number, or for each unit an array `[H]`, built as what comes
             back is (the mean over the data, perhaps).
@@ -64,7 +66,7 @@ def ablation(
 
     Returns:
         `Ablation`: for `LSTMParams` one, else a tuple with one for each layer from the bottom up, a
-        `Bidirectional` of two for a pair.
+        `Bidirectional` of two for a pair; of a pair alone that `Bidirectional`.
 
     Raises:
         ValueError: gate is no field of `Step`, or value is not built as the layers are.
@@ -91,6 +93,8 @@ def ablation(
 
     if isinstance(params, LSTMParams):
         return one(params, value)
+    form = params
+    params, value = of_one_layer(params, value)
     layers = as_layers(params.layers if isinstance(params, NetworkParams) else params)
     values = value if isinstance(value, tuple) else (value,) * len(layers)
     if len(values) != len(layers):
@@ -104,7 +108,7 @@ def ablation(
             )
         else:
             result.append(one(layer, own, n))
-    return tuple(result)
+    return in_form_of(form, tuple(result))
 
 
 @dataclass(frozen=True)

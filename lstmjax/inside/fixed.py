@@ -18,7 +18,16 @@ import jax.numpy as jnp
 from lstmjax import checks
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
-from lstmjax.inside.motion import Move, motion, parts, prepare, pushed, side_by_side, unit_directions
+from lstmjax.inside.motion import (
+    Move,
+    check_one_direction,
+    motion,
+    parts,
+    prepare,
+    pushed,
+    side_by_side,
+    unit_directions,
+)
 from lstmjax.types import Array, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -91,6 +100,7 @@ def fixed_points(
         >>> print(points.distinct, round(float(points.c[0, 0]), 3), round(float(points.radius[0]), 3))
         [ True False] 2.07 0.731
     """
+    check_one_direction(params)
     checks.check_positive("iterations", iterations)
     x = jnp.asarray(x)
     if x.ndim != 1:

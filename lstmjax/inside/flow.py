@@ -16,13 +16,13 @@ from lstmjax import checks
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
-from lstmjax.inside.layered import each_part
+from lstmjax.inside.layered import each_part, in_form_of, of_one_layer
 from lstmjax.inside.recorder import Perturb, time_first
 from lstmjax.inside.trace import chosen, trace
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams, network
 from lstmjax.stack import Layers, stacked
-from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -31,7 +31,7 @@ FLOW = ("h", "c", "z_i", "z_f", "z_g", "z_o")
 
 
 def gradient_flow(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     loss: Callable[[Array], Array],
     state: PyTree | None = None,
@@ -59,7 +59,7 @@ def gradient_flow(
     """Gives ∂L/∂h_t, ∂L/∂c_t and ∂L/∂(gate pre-activation) at every step, of every layer and direction.
 
     Args:
-        params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
+        params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
         loss: `loss(outputs)` -> one number, of the ys that `lstm` or `stacked` give, or the logits of `network`.
         state: where to start, as for `lstm`, `stacked` or `network`.
@@ -89,7 +89,8 @@ def gradient_flow(
         >>> gradient_flow(deep, jnp.ones((32, 100, 5)), lambda logits: logits[:, 0].mean())[1].reverse.h.shape
         (32, 100, 8)
     """
-    single = isinstance(params, LSTMParams)
+    form, single = params, isinstance(params, LSTMParams)
+    params, state, reset_state = of_one_layer(params, state, reset_state)
     options: dict[str, Any] = {
         "lengths": lengths,
         "mask": mask,
@@ -119,7 +120,7 @@ def gradient_flow(
         return runs(params, xs, state, return_sequences=kept, wrappers=wrappers, run=run, **several, **options)[1]
 
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-    return jax.grad(lambda added: one_number(loss(outputs(added))))(zeros)
+    return in_form_of(form, jax.grad(lambda added: one_number(loss(outputs(added))))(zeros))
 
 
 def norms(flow: PyTree) -> PyTree:

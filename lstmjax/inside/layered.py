@@ -5,7 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lstmjax import checks
 from lstmjax.types import Bidirectional
+
+
+def of_one_layer(params: Any, *trees: Any) -> tuple[Any, ...]:
+    """Return params, and what belongs to them in their form, as `stacked` takes them.
+
+    A `Bidirectional` pair alone is a layer: it becomes a tuple of one, and so does what belongs to it, such as a state,
+    if it is not such a tuple already. Everything else stays as it is.
+
+    Raises:
+        TypeError: params are no parameters.
+
+    >>> of_one_layer(Bidirectional("a", "b"), Bidirectional("state of a", "state of b"), None)[1:]
+    ((Bidirectional(forward='state of a', reverse='state of b'),), None)
+    """
+    if not isinstance(params, tuple | list) or not params:
+        what = "empty" if isinstance(params, tuple | list) else checks.kind(params)
+        raise TypeError(
+            f"params is {what}, expected LSTMParams, a Bidirectional pair, a tuple of these from the bottom up, or "
+            "NetworkParams."
+        )
+    if not isinstance(params, Bidirectional):
+        return (params, *trees)
+    wrapped = [tree if tree is None or (type(tree) is tuple and len(tree) == 1) else (tree,) for tree in trees]
+    return ((params,), *wrapped)
+
+
+def in_form_of(params: Any, layered: Any) -> Any:
+    """Return what there is of each layer in the form of params: of a `Bidirectional` pair alone, the pair's entry."""
+    return layered[0] if isinstance(params, Bidirectional) else layered
 
 
 def each_part(layered: Any) -> Iterator[tuple[int, str, Any]]:

@@ -16,8 +16,9 @@ from lstmjax import checks
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
 from lstmjax.layer import cast, compose, initial_state, valid_steps
+from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
-from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Hold, Wrapper
 
 if TYPE_CHECKING:
@@ -41,11 +42,7 @@ def prepare(
     `name` is what messages call the state. Half precision is taken in float32: a derivative of what rounding
     leaves says nothing.
     """
-    if not isinstance(params, LSTMParams):
-        raise TypeError(
-            f"params is {checks.kind(params)}, expected LSTMParams: the state of one layer in one direction. For layer "
-            "n of a stack pass layers[n], and for xs what enters it: stacked(layers[:n], xs)[1]."
-        )
+    check_one_direction(params)
     step = CellStep(find_cell(cell))
     around, given = checks.check_running(step, wrappers, None, 1)
     params = jax.tree.map(jnp.asarray, params)
@@ -60,6 +57,20 @@ def prepare(
     xs = jnp.moveaxis(xs, -2, 0)
     state = initial_state(params, xs, name, state, step=step, force=True)
     return {"step": step, "wrappers": around}, (params, xs, state, valid, given)
+
+
+def check_one_direction(params: object) -> None:
+    """Refuse all parameters but those of one layer in one direction, and say how to come to them."""
+    if isinstance(params, LSTMParams):
+        return
+    remedy = "For layer n of a stack pass layers[n], and for xs what enters it: stacked(layers[:n], xs)[1]."
+    if isinstance(params, Bidirectional):
+        remedy = "Pass params.forward; or params.reverse, and reverse=True where there is such an argument."
+    if isinstance(params, NetworkParams):
+        remedy = "For layer n pass params.layers[n], and for xs what enters it: stacked(params.layers[:n], xs)[1]."
+    raise TypeError(
+        f"params is {checks.kind(params)}, expected LSTMParams: the state of one layer in one direction. {remedy}"
+    )
 
 
 def motion(

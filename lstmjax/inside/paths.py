@@ -8,8 +8,9 @@ Of a cell with c_{t+1} = f_{t+1} ⊙ c_t + i_{t+1} ⊙ g_{t+1} and m_t = o_t ⊙
             + w_ci ⊙ ∂L/∂z_i,t+1 + w_cf ⊙ ∂L/∂z_f,t+1 + w_co ⊙ ∂L/∂z_o,t      peepholes
 
 exactly (Hochreiter & Schmidhuber 1997, who cut all but the first and the output; Gers & Schmidhuber 2000). Over a span
-the cell alone multiplies by the product of f. Where a cell squashes otherwise than by tanh, or normalises or clips what
-it carries, the derivative of that stands in its place, so that the parts of every row of `CELLS` add up.
+the cell alone multiplies by the product of f. Where a cell squashes otherwise than by tanh, normalises or clips what it
+carries, normalises what a gate sees or limits h, the derivative of that stands in its place, so that the parts of every
+cell add up.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.cell import product
+from lstmjax.cell import gate_sums, peep, peepholes, product, project
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
+from lstmjax.inside.layered import in_form_of, of_one_layer
 from lstmjax.inside.recorder import NONE
 from lstmjax.inside.trace import trace
 from lstmjax.layer import lstm, valid_steps
@@ -65,7 +67,7 @@ class _Run(NamedTuple):
 
 
 def gradient_paths(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     loss: Callable[[Array], Array],
     state: PyTree | None = None,
@@ -81,7 +83,7 @@ def gradient_paths(
     """Gives ∂L/∂c_t at every step, split by the paths on which it comes; see the head of `inside/paths.py`.
 
     Args:
-        params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
+        params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`.
         loss: `loss(outputs)` -> one number, as for `gradient_flow`.
         return_sequences: as for `gradient_flow`.
@@ -105,12 +107,14 @@ def gradient_paths(
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
     row, xs = find_cell(cell), jnp.asarray(xs)
-    runs = _runs(params, xs, loss, state, return_sequences, how)
-    return _layered(params, [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs])
+    layers, state = of_one_layer(params, state)
+    runs = _runs(layers, xs, loss, state, return_sequences, how)
+    parts = [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs]
+    return in_form_of(params, _layered(layers, parts))
 
 
 def gradient_spans(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     loss: Callable[[Array], Array],
     state: PyTree | None = None,
@@ -154,11 +158,12 @@ def gradient_spans(
     if at is not None:
         at = jnp.asarray(at)
         _check_at(at, xs)
+    layers, state = of_one_layer(params, state)
     found = []
-    for run, backwards in _runs(params, xs, loss, state, return_sequences, how):
+    for run, backwards in _runs(layers, xs, loss, state, return_sequences, how):
         s = at if at is None or not backwards else xs.shape[-2] - 1 - at
         found.append(_beside_xs(_spans(run, s, row), xs, backwards))
-    return _layered(params, found)
+    return in_form_of(params, _layered(layers, found))
 
 
 def _runs(
@@ -213,25 +218,30 @@ def _beside_xs(tree: PyTree, xs: Array, reverse: bool) -> PyTree:
 def _split(run: _Run, cell: Cell) -> GradientPaths:
     """Gives the parts of ∂L/∂c_t."""
     params, steps, flow = run.params, run.steps, run.flow
-    z = [getattr(flow, f"z_{name}") for name in cell.blocks]
-    before = _held(steps.h, run.valid)  # of the first step any: what comes to it is not asked for
-    _, back = jax.vjp(lambda h: cell.join(params, run.xs, h, product), before)
-    into_h = back(jnp.stack(z, axis=-2))[0]  # of h_{t−1}, by the gates of t
-    if params.w_p is not None:
-        into_h = product("p", (into_h, params.w_p.T))
-    recurrent = _into_c(run, cell, _from_next(run, into_h.astype(flow.m.dtype)))
+    beginning = (None, None, *(None for _ in cell.feeds)) if run.state is None else run.state
+    h, *fed = (
+        _held(getattr(steps, name), run.valid, None if first is None else first.astype(getattr(steps, name).dtype))
+        for name, first in zip(("h", *cell.feeds), (beginning[0], *beginning[2:]), strict=True)
+    )
+
+    def pre_activations(h: Array, c: Array, new: Array) -> dict[str, Array | None]:
+        z, w_c = gate_sums(params, cell, run.xs, h, fed, product), peepholes(params, cell)
+        seen = {name: new if name == "o" else c for name in cell.blocks}  # o sees the new c
+        return {name: cell.pre_activation(params, name, peep(z[name], w_c.get(name), c)) for name, c in seen.items()}
+
+    before = _c_before(run)
+    _, back = jax.vjp(pre_activations, h, before, steps.c)
+    into_h, into_old, into_new = back({name: getattr(flow, f"z_{name}") for name in cell.blocks})
+
+    def projected(m: Array) -> Array:
+        return project(params, cell, m, product)
+
+    into_m = jax.vjp(projected, steps.m.astype(h.dtype))[1](_from_next(run, into_h))[0]  # of m_t, by the gates of t + 1
+    recurrent = _into_c(run, cell, into_m.astype(flow.m.dtype))
     both = _into_c(run, cell, flow.m)
-    carried = _from_next(run, _cell_back(run.params, cell, steps, _c_before(run))(flow.c))
-    peepholes = None
-    if params.w_c is not None:
-        w_c = {
-            name: jnp.broadcast_to(w.astype(flow.c.dtype), flow.c.shape)
-            for name, w in zip(cell.peepholes, params.w_c, strict=True)
-        }
-        seen = {name: w * getattr(flow, f"z_{name}") for name, w in w_c.items()}
-        later = sum((seen[name] for name in ("i", "f") if name in seen), jnp.zeros_like(flow.c))
-        peepholes = _from_next(run, later) + seen.get("o", jnp.zeros_like(flow.c))  # o sees the new c
-    return GradientPaths(flow.c, carried, recurrent, both - recurrent, peepholes)
+    carried = _from_next(run, _cell_back(params, cell, steps, before)(flow.c))
+    seen_by_gates = None if params.w_c is None else _from_next(run, into_old) + into_new
+    return GradientPaths(flow.c, carried, recurrent, both - recurrent, seen_by_gates)
 
 
 def _into_c(run: _Run, cell: Cell, into_m: Array) -> Array:

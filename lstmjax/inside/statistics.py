@@ -18,7 +18,7 @@ from lstmjax.inside.trace import trace
 from lstmjax.layer import valid_steps
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
-from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
+from lstmjax.types import GATES, Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -101,7 +101,7 @@ def saturation(
 
 
 def gate_statistics(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     state: PyTree | None = None,
     *,

@@ -10,18 +10,19 @@ import jax
 from lstmjax import checks
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
+from lstmjax.inside.layered import in_form_of, of_one_layer
 from lstmjax.inside.recorder import Recorder
 from lstmjax.inside.reduce import Reduce
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, stacked
-from lstmjax.types import Array, LSTMParams, PyTree, Step
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
 
 def trace(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     state: PyTree | None = None,
     *,
@@ -53,9 +54,9 @@ def trace(
     `reduce` closed over), vmap it, differentiate it.
 
     Args:
-        params: `LSTMParams`; or layers, as `stacked` takes them; or `NetworkParams`.
+        params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
-        state: where to start, as for `lstm`, `stacked` or `network`.
+        state: where to start, as for `lstm`, `stacked` or `network`; of a pair alone a pair.
         fields: names of the fields of `Step` that are wanted, one or several; the others are None. None: all.
         reduce: stream a statistic instead of giving T arrays: a function of a `Step` whose mean over the valid steps of
             each sequence is wanted, or a `Reduce`. The function is handed steps with any leading axes and keeps them.
@@ -70,8 +71,9 @@ def trace(
 
     Returns:
         For `LSTMParams` a `Step` of arrays `[..., T, H]` (h `[..., T, P]`), or `[T, ..., H]` with `time_major`; a
-        reverse direction's too stand beside the x that they are of. For layers and networks a tuple with a `Step`
-        for each layer, a `Bidirectional` of two for a pair. With `reduce`: what it gives in place of each `Step`.
+        reverse direction's too stand beside the x that they are of. For a pair alone a `Bidirectional` of two. For
+        layers and networks a tuple with a `Step` for each layer, a `Bidirectional` of two for a pair. With `reduce`:
+        what it gives in place of each `Step`.
 
     Raises:
         ValueError: an argument does not fit the others; the message says which.
@@ -90,6 +92,8 @@ def trace(
         >>> mean.shape
         (32, 256)
     """
+    form = params
+    params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
     recorder = Recorder(chosen(fields), reduce, perturb, params)
     options: dict[str, Any] = {
         "lengths": lengths,
@@ -116,7 +120,7 @@ def trace(
     if isinstance(params, NetworkParams):
         layers, options["key"] = params.layers, None if key is None else jax.random.split(key)[0]  # as network has it
     stacked(layers, xs, state, merge=merge, residual=residual, dropout=dropout, run=recorder, **options)
-    return recorder.layered()
+    return in_form_of(form, recorder.layered())
 
 
 def chosen(fields: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ class LSTMCell(nn.RNNCellBase):
         dtype: of the computation; None: that to which Flax promotes inputs, carry and parameters.
         param_dtype: of the stored parameters.
         carry_init: `carry_init(key, shape, dtype)`, how each part of the carry begins.
-        cell, projection_size, preset, bias, forget_bias: see `LSTM`. `preset="flax"` draws as Flax's own cell does.
+        cell, projection_size, projection_bias, preset, bias, forget_bias: see `LSTM`. `preset="flax"` draws as Flax's
+            own cell does.
 
     Raises:
         ValueError, TypeError: at `init` or `apply`: an argument does not fit; the message names it.
@@ -78,6 +79,7 @@ class LSTMCell(nn.RNNCellBase):
     _: KW_ONLY
     cell: Cell | str = "vanilla"
     projection_size: int | None = None
+    projection_bias: bool = False
     preset: str = "default"
     bias: str | None = "preset"
     forget_bias: float | None = None
@@ -117,8 +119,8 @@ class LSTMCell(nn.RNNCellBase):
         preset, draws = with_initializers(self.preset, meta.unbox, *initializers)
         params = init_params(
             key, inputs, hidden,
-            cell=self.cell, projection_size=self.projection_size, init=preset,
-            bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype,
+            cell=self.cell, projection_size=self.projection_size, projection_bias=self.projection_bias,
+            init=preset, bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype,
         )  # fmt: skip
         boxes = {field: _boxed(draw.box, getattr(params, field)) for field, draw in draws.items()}
         return params._replace(**boxes)

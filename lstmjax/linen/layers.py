@@ -27,6 +27,7 @@ class _Initial(nn.Module):
     _: KW_ONLY
     cell: Cell | str = "vanilla"
     projection_size: int | None = None
+    projection_bias: bool = False
     preset: str = "default"
     bias: str | None = "preset"
     forget_bias: float | None = None
@@ -39,7 +40,8 @@ class _Initial(nn.Module):
         def initial(key: Array, size: int) -> Any:
             return draw(
                 key, size, *sizes, cell=self.cell, projection_size=self.projection_size, init=self.preset,
-                bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype, **options,
+                projection_bias=self.projection_bias, bias=self.bias, forget_bias=self.forget_bias,
+                dtype=self.param_dtype, **options,
             )  # fmt: skip
 
         return held(self, name, inputs, initial)
@@ -83,6 +85,7 @@ class LSTM(_OverTime):
         merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
         cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
         projection_size: P, width of h if it is a projection; None: H.
+        projection_bias: whether the projection has a bias.
         residual: add what enters a layer to what it gives, from the second layer on.
         dropout: rate of dropout between layers, while training.
         wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
@@ -181,7 +184,7 @@ class LSTMNetwork(_OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        layers, bidirectional, merge, cell, projection_size, residual, wrappers, time_major, preset,
+        layers, bidirectional, merge, cell, projection_size, projection_bias, residual, wrappers, time_major, preset,
             bias, forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
 
     Raises:

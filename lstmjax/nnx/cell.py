@@ -51,8 +51,9 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
     - Zeros to start from need no `rngs`, and nothing warns of `carry_init` or `keep_rngs`.
 
     Args:
-        in_features, hidden_features, cell, projection_size, init, bias, forget_bias, dtype, param_dtype,
-            rngs: see `LSTM`. With dtype=None inputs, carry and parameters are promoted as Flax promotes them.
+        in_features, hidden_features, cell, projection_size, projection_bias, init, bias, forget_bias, dtype,
+            param_dtype, rngs: see `LSTM`. With dtype=None inputs, carry and parameters are promoted as Flax
+            promotes them.
         gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
         activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
         kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,
@@ -81,6 +82,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         *,
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
+        projection_bias: bool = False,
         init: str = "default",
         bias: str | None = "preset",
         forget_bias: float | None = None,
@@ -106,7 +108,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         preset, draws = with_initializers(init, _open, kernel_init, recurrent_kernel_init, bias_init)
         params = init_params(
             rngs.params(), in_features, hidden_features,
-            cell=cell, projection_size=projection_size, bias=bias, init=preset,
+            cell=cell, projection_size=projection_size, projection_bias=projection_bias, bias=bias, init=preset,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)

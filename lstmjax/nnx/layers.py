@@ -38,6 +38,7 @@ class LSTM(OverTime):
         merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
         cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
         projection_size: P, width of h if it is a projection; None: H.
+        projection_bias: whether the projection has a bias.
         residual: add what enters a layer to what it gives, from the second layer on.
         dropout: rate of dropout between layers, while training.
         wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
@@ -78,6 +79,7 @@ class LSTM(OverTime):
         merge: str = "concat",
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
+        projection_bias: bool = False,
         residual: bool = False,
         dropout: float = 0.0,
         wrappers: tuple[Wrapper, ...] = (),
@@ -98,6 +100,7 @@ class LSTM(OverTime):
         params = init_stacked(
             rngs.params(), in_features, hidden_features, layers,
             bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
+            projection_bias=projection_bias,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, Stack(params))
@@ -169,7 +172,7 @@ class LSTMNetwork(OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size, residual,
+        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size, projection_bias, residual,
             wrappers, time_major, init, bias, forget_bias, dtype, param_dtype, checkpoint, unroll,
             backend, deterministic, rngs: see `LSTM`.
 
@@ -210,6 +213,7 @@ class LSTMNetwork(OverTime):
         merge: str = "concat",
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
+        projection_bias: bool = False,
         residual: bool = False,
         dropout: float = 0.0,
         wrappers: tuple[Wrapper, ...] = (),
@@ -230,6 +234,7 @@ class LSTMNetwork(OverTime):
         params = init_network(
             rngs.params(), in_features, hidden_features, out_features, layers,
             bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
+            projection_bias=projection_bias,
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)

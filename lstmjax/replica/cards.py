@@ -355,6 +355,24 @@ PAPERS = (
             Note("evaluation", "without a key the state is the expected one, rate · old + (1 − rate) · new."),
         ),
     ),
+    Card(
+        "tensorflow_lite",
+        "TensorFlow Lite (LiteRT), LSTM and UNIDIRECTIONAL_SEQUENCE_LSTM with layer normalisation",
+        "tensorflow/lite/kernels/lstm_eval.cc, now google-ai-edge/LiteRT, tflite/kernels",
+        (
+            'params = init_params(key, I, H, cell="layer_norm_per_gate")',
+            'ys = lstm(params, xs, cell="layer_norm_per_gate")[1]',
+        ),
+        cell="layer_norm_per_gate",
+        notes=(
+            Note("by gate", "each gate has an LN of its own, over its sum with the peephole; b is added after it."),
+            Note("epsilon", "1e-8, under the root."),
+            Note("other forms", "tensorflow_lite_cell(cifg=, peephole=, layer_norm=, cell_clip=, proj_clip=) has all."),
+            Note("coupled", "CIFG is i = 1 − f there."),
+            Note("limits", "c is limited before o's peephole sees it, a projected h after its bias b_p; 0 is none."),
+        ),
+        read=("This is the float kernel; hybrid and integer ones round what they multiply.",),
+    ),
 )
 
 CARDS = MappingProxyType({card.name: card for card in FRAMEWORKS + PAPERS})

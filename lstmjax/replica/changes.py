@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import Activation, Cell
-from lstmjax.published import CELLS, Normed, NormedCell
+from lstmjax.published import CELLS, GateNorm, Normed, NormedCell
 from lstmjax.replica.sides import Array, Side, turned
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
@@ -78,6 +78,8 @@ def activated(
 def other_epsilon(side: Side, epsilon: float) -> Side | None:
     """Gives the side with another ε in every layer normalisation, if there are any."""
     cell = side.cell
+    if isinstance(cell.normalise, GateNorm):
+        return replace(side, cell=replace(cell, normalise=GateNorm(epsilon)))
     if not isinstance(cell.join, Normed):
         return None
     carry, inside = (NormedCell(epsilon) if isinstance(f, NormedCell) else f for f in (cell.carry, cell.inside))
@@ -206,13 +208,14 @@ class OldPeephole:
     cell: Cell
 
     def __call__(self, params: LSTMParams, state: tuple, x: Any, *, emit: Any = "h") -> Any:
-        (h, c), step = cell_step(params, state, x, cell=self.cell, emit="step")
         assert params.w_c is not None
-        w_c = params.w_c[self.cell.peepholes.index("o")].astype(c.dtype)
-        z_o = step.z_o + jax.numpy.broadcast_to(w_c, c.shape) * (state[1] - c)
-        o = self.cell.gate("o", z_o, z_o)
-        m = o * self.cell.squash(self.cell.inside(params, c))
-        h = m.astype(h.dtype)
-        if params.w_p is not None:
-            h = product("p", (h, params.w_p)).astype(h.dtype)
-        return (h, c), step._replace(o=o, z_o=z_o, m=m, h=h)
+        at, block, old = self.cell.peepholes.index("o"), self.cell.blocks.index("o"), state[1]
+        w_c = params.w_c[at].astype(old.dtype)
+
+        def seeing_old(params: LSTMParams, number: int, z: Any) -> Any:
+            if number == block:
+                z = z + jax.numpy.broadcast_to(w_c, old.shape) * old
+            return self.cell.normalise(params, number, z)
+
+        unseeing = params._replace(w_c=params.w_c.at[at].set(0))
+        return cell_step(unseeing, state, x, cell=replace(self.cell, normalise=seeing_old), emit=emit)

@@ -33,10 +33,10 @@ def unsaid(shared: Shared, params: LSTMParams) -> Iterator[str]:
         yield "wrappers around the step"
     if params.w_p is not None:
         yield "a projection"
-    for field in ("w_r", "norm"):
+    for field in ("w_r", "norm", "gain"):
         if field in row.has:
             yield f"{field} of the cell {row.name!r}"
-    for field in ("join", "carry", "inside"):
+    for field in ("join", "normalise", "carry", "inside"):
         if getattr(row, field) != getattr(VANILLA, field):
             yield f"{field} of the cell {row.name!r}"
     if (row.blocks, row.couple) not in ((GATES, VANILLA.couple), (COUPLED, forget_from_input)):
@@ -47,7 +47,7 @@ def unsaid(shared: Shared, params: LSTMParams) -> Iterator[str]:
     for activation in (*sigmas, row.g, row.squash):
         if written(activation) is None:
             yield f"the activation {getattr(activation, '__name__', activation)} of the cell {row.name!r}"
-    if row.limit is not VANILLA.limit and not isinstance(row.limit, Clip):
+    if row.limit is not VANILLA.limit and not (isinstance(row.limit, Clip) and row.limit.before is VANILLA.limit):
         yield f"limit of the cell {row.name!r}"
 
 

@@ -18,7 +18,7 @@ from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.operator import COUPLED, PEEPHOLES
 from lstmjax.convert.onnx.quantised import QUANTISED, dequantised, is_lstm
 from lstmjax.layer import lstm
-from lstmjax.published import CELLS, clip_inputs, forget_from_input
+from lstmjax.published import clip_inputs, forget_from_input, known_row
 from lstmjax.stack import directions
 from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
 
@@ -271,14 +271,6 @@ def _cells(said: dict[str, Any], count: int, coupled: bool, peepholes: bool, whe
         cell = replace(VANILLA, i=sigma, f=sigma, o=sigma, g=g, squash=squash, has=("w_c",) if peepholes else ())
         if coupled:
             cell = replace(cell, blocks=COUPLED, couple=forget_from_input, f=VANILLA.f)
-        cell = _known(replace(cell, name=f"{where}{', '.join(names)}", paper="ONNX"))
+        cell = known_row(replace(cell, name=f"{where}{', '.join(names)}", paper="ONNX"))
         cells.append(clip_inputs(cell, said["clip"]) if said.get("clip") else cell)
     return tuple(cells)
-
-
-def _known(cell: Cell) -> Cell:
-    """Gives the row of the table that a cell is, or the cell itself."""
-    for row in CELLS.values():
-        if replace(cell, name=row.name, paper=row.paper) == row:
-            return row
-    return cell
