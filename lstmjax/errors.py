@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     code = 2
     """What the command line exits with: 2 asked wrongly, 1 failed."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or does not make sense."""

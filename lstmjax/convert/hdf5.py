@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.guard import archive, check_claim, optional
+from lstmjax.claims import archive, check_claim
+from lstmjax.convert.guard import optional
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Contents, Unread

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.guard import archive, optional
+from lstmjax.claims import archive
+from lstmjax.convert.guard import optional
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, check_uniform, numbers, read, to_jax, write
 from lstmjax.convert.names import Contents, flat
 from lstmjax.stack import Layers, directions
