@@ -76,6 +76,8 @@ class RecurrentDropout:
         h = state[0]
         if key is None or self.rate == 0.0:
             return None, None
+        if self.rate == 1.0:  # nothing stays, and nothing can be divided by 1 − rate
+            return jnp.zeros(h.shape, h.dtype), None
         keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
         return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
 
