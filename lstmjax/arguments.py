@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from typing import Any
 
 import jax
@@ -73,6 +74,14 @@ def check_number(name: str, value: Any) -> None:
     real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
     if isinstance(value, bool) or not real or not math.isfinite(value):
         raise ValueError(f"{name} is {_described(value)}, expected a finite number.")
+
+
+def as_whole(name: str, value: Any) -> int:
+    """Return a whole number, or refuse what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:  # also of an array of several numbers
+        raise TypeError(f"{name} is {_described(value)}, expected a whole number.") from None
 
 
 def counted(value: object) -> str:

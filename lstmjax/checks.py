@@ -316,11 +316,11 @@ def check_stepped(pair: object, step: object) -> None:
         raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
 
 
-def check_alike(name: str, reset_state: PyTree, state: PyTree) -> None:
+def check_alike(name: str, reset_state: PyTree, state: PyTree, other: str = "state") -> None:
     """Refuses a state to return to that is not built as the state is."""
     there, wanted = (str(jax.tree.structure(s)) for s in (reset_state, state))
     if there != wanted:
-        raise ValueError(f"{name} has the structure {there}, but state has {wanted}. Pass one that is built alike.")
+        raise ValueError(f"{name} has the structure {there}, but {other} has {wanted}. Pass one that is built alike.")
 
 
 def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arguments import as_array
 from lstmjax.cell import product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
@@ -104,7 +105,7 @@ def gradient_paths(
         ((2, 100, 8), True)
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array("xs", xs)
     runs = _runs(params, xs, loss, state, return_sequences, how)
     return _layered(params, [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs])
 
@@ -150,9 +151,9 @@ def gradient_spans(
         ((2, 100, 8), (2, 100, 8))
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array("xs", xs)
     if at is not None:
-        at = jnp.asarray(at)
+        at = as_array("at", at)
         _check_at(at, xs)
     found = []
     for run, backwards in _runs(params, xs, loss, state, return_sequences, how):
