@@ -50,7 +50,10 @@ def write_safetensors(contents: Contents, path: Path) -> None:
     optional("safetensors")
     from safetensors.numpy import save_file
 
+    path.touch()
+    mode = path.stat().st_mode  # as for any other file; safetensors lets nobody but the owner read its files
     save_file({name: np.ascontiguousarray(a) for name, a in contents.arrays.items()}, path, {"format": "lstmjax"})
+    path.chmod(mode)
 
 
 def read_npz(path: Path) -> Contents:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lstmjax import checks
 from lstmjax.convert.containers import Container, container_of, open_file
@@ -15,6 +18,7 @@ from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.names import Contents, Leaf
+from lstmjax.convert.own import named
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 
@@ -27,6 +31,7 @@ class Found(NamedTuple):
     left: tuple[str, ...]  # what is neither LSTM nor head
     state: tuple[str, ...] = ()  # of optimizers and of random numbers, and notes such as the epoch
     heads: tuple[str, ...] = ()  # Dense layers, where none is the head for sure
+    not_finite: tuple[str, ...] = ()  # arrays with NaN or infinity
     no_bias: bool = False  # the head had none, and has one of zeros
 
 
@@ -54,14 +59,30 @@ def find(
                 if value is not None:
                     raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
             _check_fit(contents.params, "In an ONNX model read_onnx gives each of them")
-            found = Found(contents.params, (*container.forms, container.words)[0], contents.settings)
+            name = (*container.forms, container.words)[0]
+            bad = tuple(_not_finite(named(contents.params)))
+            found = Found(contents.params, name, contents.settings, not_finite=bad)
         if found.left and extra == "refuse":
             could = f"; if one of {listed(found.heads)} is the head, pass head=" if found.heads else ""
             raise ConvertError(
                 f"holds more than LSTM layers and a head: {listed(found.left)}. Pass extra='drop' to leave it "
                 f"behind{could}"
             )
+    if found.not_finite:
+        warnings.warn(
+            f"{path}: NaN or infinity in {listed(found.not_finite)}; is the file damaged, or did training diverge?",
+            stacklevel=2,
+        )
     return found
+
+
+def _not_finite(arrays: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of arrays with NaN or infinity, and how many numbers are."""
+    for name, array in arrays.items():
+        values = np.asarray(array)
+        count = int((~np.isfinite(values.astype(np.float32) if values.dtype.itemsize < 4 else values)).sum())
+        if count:
+            yield f"{name} ({count} of {values.size} numbers)"
 
 
 def _of_arrays(
@@ -84,7 +105,8 @@ def _of_arrays(
     state = tuple(name for name in rest if re.search(row.state, name) or leaves[name].is_note)
     left = *(name for name in rest if name not in set(state)), *contents.settings
     no_bias = chosen is not None and chosen.b is None
-    return Found(to_jax(params), row.name, left, state, () if chosen else tuple(others), no_bias)
+    bad = tuple(_not_finite({name: leaf for name, leaf in leaves.items() if leaf.used}))
+    return Found(to_jax(params), row.name, left, state, () if chosen else tuple(others), bad, no_bias)
 
 
 def _recognised(leaves: Mapping[str, Leaf]) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
 from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span
 from lstmjax.replica.sides import Arrays, Side
-from lstmjax.replica.theirs import find, outputs
+from lstmjax.replica.theirs import Theirs, find, outputs
 from lstmjax.stack import directions
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Verdict:
     compared: tuple[Compared, ...]
     place: Place | None = None
     search: Search | None = None
+    not_finite: str = ""  # the arrays with NaN or infinity among the weights
 
     @property
     def cause(self) -> Finding | None:
@@ -56,6 +58,9 @@ class Verdict:
             where = f", in {self.cause.where}" if self.cause.where else ""
             lines.append(f"cause: {self.cause.name}{where}: {self.cause.sentence}")
             lines.append(f"with that, both sides agree to {self.cause.difference}")
+            return "\n".join(lines)
+        if self.not_finite:
+            lines.append(f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing")
             return "\n".join(lines)
         lines.append(f"cause: not found; tried {', '.join(self.search.tried)}")
         if self.search.finding is not None:
@@ -145,6 +150,7 @@ def verify(
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
         checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
+    _check_finite("xs", arrays, lengths)
     if not (arrays.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
     if state is not None and not batched:
@@ -152,7 +158,33 @@ def verify(
     with jax.enable_x64(other.dtype == "float64"):
         found, last = outputs(other, arrays, lengths, batched)
     side = Side(other.layers, cell, arrays, lengths, state, other.head, last)
-    return _judge(side, found, other.who, other.precision)
+    return replace(_judge(side, found, other.who, other.precision), not_finite=", ".join(_not_finite(other)))
+
+
+def _not_finite(other: Theirs) -> Iterator[str]:
+    """Yield the names of weights with NaN or infinity."""
+    for at, a in jax.tree.leaves_with_path({"layers": other.layers, "head": other.head}):
+        if not np.isfinite(np.asarray(a, np.float64)).all():
+            yield jax.tree_util.keystr(at, simple=True, separator=".")
+
+
+def _check_finite(name: str, values: np.ndarray, lengths: np.ndarray | None) -> None:
+    """Refuse NaN and infinity at valid steps: NaN agrees with nothing, so that no cause would be found.
+
+    Args:
+        name: of the argument.
+        values: `[B, T, I]`.
+        lengths: valid steps `[B]`; None: all.
+    """
+    finite = np.isfinite(np.asarray(values, np.float64)).all(-1)
+    if lengths is not None:
+        finite |= np.arange(values.shape[1]) >= lengths[:, None]
+    if not finite.all():
+        n, t = np.argwhere(~finite)[0].tolist()
+        raise ValueError(
+            f"{name} holds NaN or infinity at {int((~finite).sum())} of {finite.size} steps, first at step {t} of "
+            f"sequence {n}. NaN agrees with nothing: fill such values, or pass lengths= that end before them."
+        )
 
 
 def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> Verdict:

@@ -98,6 +98,10 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
         UserError: the configuration, the data or the folder cannot be used; the message says why.
         Interrupted: a signal came; the state is saved.
     """
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"config is a {type(config).__name__}, expected a Config, as load_config(path) and parse_config(tree) give it."
+        )
     with jax.enable_x64(config.model.needs_x64):
         parts, about = load(config.data, config.loss.name)
         check_network(config, about.input_size, about.output_size, _room())
