@@ -105,7 +105,7 @@ class Zoneout:
         if key is None:
             return None, (None, None)
         masks = tuple(
-            jax.random.bernoulli(k, rate, (steps, *old.shape)) if rate else None
+            jax.random.bernoulli(k, float(rate), (steps, *old.shape)) if rate else None
             for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state[:2], strict=True)
         )
         return None, masks

@@ -65,7 +65,8 @@ CALLS = {
     inside.ablation: {"measure": total, "params": PARAMS},
 }
 ARRAYS = (
-    "x", "xs", "lengths", "mask", "resets", "w", "b", "w_p", "f", "start", "stop", "values", "jacobians", "speeds", "at",
+    "x", "xs", "lengths", "mask", "resets", "w", "b", "w_p", "f", "start", "stop", "values", "jacobians", "speeds",
+    "at",
 )  # fmt: skip
 FLAGS = ("reverse", "time_major", "residual", "bidirectional", "sum_biases")
 FUNCTIONS = ("loss", "measure", "step", "product", "tap", "run")
