@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_function
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
@@ -114,7 +115,9 @@ def cell_step(
         ((3,), (3,), 0.7537)
     """
     del aux
-    x, cell = jnp.asarray(x), find_cell(cell)
+    x, cell = as_array("x", x), find_cell(cell)
+    check_function("product", product, "product(site, *terms, bias=())")
+    check_function("tap", tap, "tap(name, value) -> value")
     checks.check_cell_inputs(params, state, x, cell)
     h, c, *fed = state
     z = gate_sums(params, cell, x, h, fed, product)
@@ -187,6 +190,8 @@ def peep(z: Array | None, w_c: Array | None, c: Array) -> Array | None:
 def emitted(emit: Emit, step: Step) -> PyTree:
     """Gives what `emit` asks for of a `Step`; for steps of your own that follow our signature."""
     checks.check_emit(emit)
+    if not isinstance(step, Step):
+        raise TypeError(f"step is {checks.kind(step)}, expected a Step of everything that the step computed.")
     if callable(emit):
         return emit(step)
     return step if emit == "step" else getattr(step, emit)

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arguments import counted
 from lstmjax.errors import Either, Message, Option
 from lstmjax.types import Array, LSTMParams, Norms, PyTree, leading_axes
 
@@ -52,13 +53,13 @@ def kind(value: object) -> str:
 
 def one_of(name: str, value: object, options: Sequence[object]) -> None:
     """Refuses a value that is not one of the options."""
-    if not any(value is option or value == option for option in options):
+    if not any(value is option or (isinstance(value, type(option)) and value == option) for option in options):
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, options))}.")
 
 
 def check_emit(emit: object) -> None:
     """Refuses an `emit` that is neither a known word nor a function."""
-    if not callable(emit) and emit not in EMITS:
+    if not callable(emit) and not (isinstance(emit, str) and emit in EMITS):
         raise ValueError(f"emit is {emit!r}, expected 'h', 'c', 'step' or a function of the Step.")
     check_hashable("emit", emit)
 
@@ -73,9 +74,13 @@ def check_emitted(ys: PyTree, batch: tuple[int, ...]) -> None:
             )
 
 
-def check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: Any) -> None:
     """Refuses a size that is not a whole number of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
+    try:
+        whole = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # also of an array of several numbers
+        whole = 0
+    if whole < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
 
 
@@ -109,9 +114,9 @@ def check_hashable(name: str, value: object) -> None:
 
 
 def check_rate(name: str, value: Any) -> None:
-    """Refuses a probability outside [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) < 1.0:
-        raise ValueError(f"{name} is {value!r}, expected a probability of at least 0 and below 1.")
+    """Refuse what is no probability; 1 is one, which leaves zeros (PyTorch, Keras and Flax take it, too)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
+        raise ValueError(f"{name} is {value!r}, expected a probability from 0 to 1.")
 
 
 def ensemble(params: PyTree) -> str:
@@ -126,19 +131,31 @@ def ensemble(params: PyTree) -> str:
     )
 
 
-def check_params(params: LSTMParams, cell: Cell) -> None:
-    """Refuses parameters whose arrays do not fit each other or the cell."""
+def check_params_type(params: object) -> None:
+    """Refuse what is no `LSTMParams`."""
     if not isinstance(params, LSTMParams):
         raise TypeError(
             f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
             "for a tuple of layers use stacked."
         )
+
+
+def check_params(params: LSTMParams, cell: Cell) -> None:
+    """Refuses parameters whose arrays do not fit each other or the cell."""
+    check_params_type(params)
     fields = params._asdict()
     if isinstance(params.norm, Norms):
         fields |= {f"norm.{name}": value for name, value in fields.pop("norm")._asdict().items()}
     for name, value in fields.items():
         if not hasattr(value, "shape") and (value is not None or name in REQUIRED):
             raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
+        if value is not None and not jnp.issubdtype(value.dtype, jnp.floating):
+            remedy = (
+                "Pass their real parts; gates are not defined for complex numbers"
+                if jnp.issubdtype(value.dtype, jnp.complexfloating)
+                else "Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), params)"
+            )
+            raise ValueError(f"{name} is {value.dtype}, expected floating-point numbers. {remedy}.")
     if params.w_x.ndim > 3 and params.w_h.ndim == params.w_x.ndim:
         raise ValueError(ensemble(params))
     if params.w_x.ndim != 3 or params.w_h.ndim != 3:
@@ -225,9 +242,11 @@ def check_cell_inputs(params: LSTMParams, state: tuple[Array, ...], x: Array, ce
 def check_features(name: str, xs: Array, params: PyTree, layout: str = "[..., I]") -> None:
     """Refuses inputs whose last axis or dtype is not that of the parameters."""
     if xs.ndim < 1 or not jnp.issubdtype(xs.dtype, jnp.floating):
+        hint = "Symbols and class numbers go through jax.nn.one_hot or an embedding first."
+        if jnp.issubdtype(xs.dtype, jnp.complexfloating):
+            hint = f"A complex number goes in as two features: jnp.concatenate([{name}.real, {name}.imag], -1)."
         raise ValueError(
-            f"{name} has shape {xs.shape} and dtype {xs.dtype}, expected {layout} of floating-point numbers. "
-            "Symbols and class numbers go through jax.nn.one_hot or an embedding first."
+            f"{name} has shape {xs.shape} and dtype {xs.dtype}, expected {layout} of floating-point numbers. {hint}"
         )
     if not isinstance(params, LSTMParams):
         return
@@ -297,7 +316,7 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
 def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> tuple[tuple, tuple]:
     """Refuses a step, wrappers, checkpoint or unroll that a scan cannot use; gives wrappers and what they bring."""
     check_positive("unroll", unroll)
-    if checkpoint is not None and checkpoint != "sqrt":
+    if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
         if isinstance(checkpoint, str):
             raise ValueError(f"checkpoint is {checkpoint!r}, expected None, 'sqrt' or a segment length.")
         check_positive("checkpoint", checkpoint)
@@ -331,11 +350,11 @@ def check_stepped(pair: object, step: object) -> None:
         raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
 
 
-def check_alike(name: str, reset_state: PyTree, state: PyTree) -> None:
+def check_alike(name: str, reset_state: PyTree, state: PyTree, other: str = "state") -> None:
     """Refuses a state to return to that is not built as the state is."""
     there, wanted = (str(jax.tree.structure(s)) for s in (reset_state, state))
     if there != wanted:
-        raise ValueError(f"{name} has the structure {there}, but state has {wanted}. Pass one that is built alike.")
+        raise ValueError(f"{name} has the structure {there}, but {other} has {wanted}. Pass one that is built alike.")
 
 
 def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
@@ -351,7 +370,7 @@ def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
 def check_state_tuple(name: str, state: PyTree, feeds: tuple[str, ...]) -> None:
     """Refuses a state that is no tuple (h, c), with the gates behind it that the cell feeds back."""
     if not isinstance(state, tuple) or len(state) != 2 + len(feeds):
-        raise ValueError(f"{name} is {kind(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
+        raise ValueError(f"{name} is {counted(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
 
 
 def check_state(

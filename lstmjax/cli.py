@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -207,7 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
-        code = _run(words)
+        with _plain_warnings():
+            code = _run(words)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a reader that went away can be told from a failure
         return code
@@ -223,6 +225,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"lstmjax: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # of JAX
+            raise
+        print(
+            "lstmjax: there is not enough memory; give less data, smaller batches or a smaller model", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print("lstmjax: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -230,6 +239,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _kinds() -> dict[str, type]:
     return {kind.__name__.lower(): kind for kind in COMMANDS}
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings as a line each, without the place in our source."""
+
+    def show(message: Warning | str, *place: Any, **more: Any) -> None:
+        if sys.stderr is not None:
+            print(f"lstmjax: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _run(words: list[str]) -> int:

@@ -7,27 +7,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lstmjax.errors import UserError
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be read or does not make sense."""
+from lstmjax.errors import ConfigError
+from lstmjax.yaml_file import read_yaml
 
 
+def _in_float32(value: float) -> float:
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value} is infinite in float32; it should be at most {LARGEST} in size")
+    if 0 < abs(value) < SMALLEST:
+        raise ValueError(f"{value} is 0 in float32; it should be at least {SMALLEST} in size")
+    return value
+
+
+SMALLEST, LARGEST = 1.1754944e-38, 3.4028235e38  # of float32: below it numbers are 0, above it infinite
 Size = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]  # a square matrix of that many rows takes 4 TB
+Depth = Annotated[int, Field(ge=1, le=1_000)]  # each layer is compiled for itself
+Batch = Annotated[int, Field(ge=1, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]  # steps are int32
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-Above0 = Annotated[float, Field(gt=0.0)]
-AtLeast0 = Annotated[float, Field(ge=0.0)]
+Steps = Annotated[int, Field(ge=0, lt=2**31)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
+Number = Annotated[float, AfterValidator(_in_float32)]
+Above0 = Annotated[float, Field(gt=0.0), AfterValidator(_in_float32)]
+AtLeast0 = Annotated[float, Field(ge=0.0), AfterValidator(_in_float32)]
 
 
 CellName = Literal[
@@ -51,31 +62,31 @@ class Model(Section):
 
     cell: CellName = "vanilla"
     """The equations of a step, a row of `lstmjax.CELLS`."""
-    hidden_size: Size = 128
+    hidden_size: Width = 128
     """H, units of each layer in each direction."""
-    layers: Size = 1
+    layers: Depth = 1
     """L, layers on top of each other."""
     bidirectional: bool = False
     """Read the sequence in both directions."""
     merge: Literal["concat", "sum"] = "concat"
     """How the two directions' outputs are joined."""
     dropout: Rate = 0.0
-    """Rate of dropout between layers and before the head."""
+    """Rate of dropout between layers and before the head; 1 leaves zeros."""
     recurrent_dropout: Rate = 0.0
     """Rate of dropout on h before the recurrent product, one mask a sequence."""
     zoneout: Rate = 0.0
     """Probability that a unit keeps its h and its c."""
-    projection_size: Size | None = None
+    projection_size: Width | None = None
     """P, width of h if it is a projection; None: P = H."""
     bias: Literal["preset", "single", "double"] | None = "preset"
     """Biases of each gate: "preset" has as many as the preset's framework."""
     init: Literal["default", "torch", "keras", "flax", "flax_optimized_nnx", "haiku", "equinox"] = "default"
     """Preset of initial values."""
-    forget_bias: float | None = None
+    forget_bias: Number | None = None
     """Initial bias of the forget gate; None: as the preset has it."""
-    input_bias: float | None = None
+    input_bias: Number | None = None
     """Initial bias of the input gate of each layer's first unit; None: as the preset has it."""
-    input_bias_step: float = 0.0
+    input_bias_step: Number = 0.0
     """How much the input gate's initial bias differs from one unit to the next."""
     residual: bool = False
     """Add what enters a layer to what it gives, from the second layer on."""
@@ -89,6 +100,16 @@ class Model(Section):
         if self.cell == "projection" and self.projection_size is None:
             raise ValueError(
                 "cell projection without projection_size is cell peephole; set model.projection_size, the width of h"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _biases_are_finite(self) -> Self:
+        highest = abs((self.input_bias or 0.0) + self.input_bias_step * (self.hidden_size - 1))
+        if highest > LARGEST:
+            raise ValueError(
+                f"input_bias + input_bias_step · (hidden_size − 1) is {highest:g} in size, which is infinite in "
+                "float32; set model.input_bias_step nearer to 0"
             )
         return self
 
@@ -138,7 +159,7 @@ class Data(Section):
     """"standardize": mean 0 and deviation 1 of each feature, by the training part; kept with the run."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Pixels by which each image is shifted at random while training; for images given row by row."""
-    length: Annotated[int, Field(ge=20)] | None = None
+    length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None
     """T of the temporal-order task: sequences of T to 1.1 T steps; None: 100, as in the paper."""
 
     @model_validator(mode="after")
@@ -164,13 +185,13 @@ class Optimizer(Section):
     """Step size, at its highest."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the step size falls after the warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Steps = 0
     """Steps over which the step size rises from zero."""
     final_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """What the schedule ends at, as a part of the learning rate."""
     weight_decay: AtLeast0 = 0.0
     """Decoupled decay of all parameters (Loshchilov & Hutter 2019)."""
-    momentum: Rate = 0.9
+    momentum: Below1 = 0.9
     """Momentum of sgd; the others have their own."""
     clip_norm: Above0 | None = None
     """Largest norm of a gradient; None: no clipping."""
@@ -187,7 +208,7 @@ class Loss(Section):
 
     name: Literal["softmax", "sigmoid", "linear"] = "softmax"
     """"softmax": one class; "sigmoid": labels that may hold together; "linear": numbers (squared error)."""
-    label_smoothing: Rate = 0.0
+    label_smoothing: Below1 = 0.0
     """Part of the target that is spread over all classes."""
 
     @model_validator(mode="after")
@@ -204,7 +225,7 @@ class Config(Section):
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
-    batch_size: Size = 64
+    batch_size: Batch = 64
     """B, sequences in one step."""
     epochs: Count | None = None
     """Passes over the training part; give this or steps. Generated data have none."""
@@ -252,7 +273,7 @@ SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.an
 
 
 def load_config(path: str | Path) -> Config:
-    """Gives the configuration in a YAML file.
+    """Read the configuration in a YAML file.
 
     Paths in `data` are read from the folder in which the command runs, and made absolute.
 
@@ -260,28 +281,7 @@ def load_config(path: str | Path) -> Config:
         ConfigError: no such file, no YAML, an unknown key, a wrong type or value; the message names
             the file, the key and the nearest valid one.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_similar_file(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    try:
-        tree = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        raise ConfigError(f"{line}: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: cannot be read as YAML (too deeply nested)") from None
-    except (TypeError, ValueError) as error:  # a date that is none, a number of thousands of digits
-        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
-    if not isinstance(tree, dict | None):
-        raise ConfigError(f"{path}: holds a {type(tree).__name__}, expected keys and values such as 'epochs: 60'")
-    return parse_config(tree or {}, str(path))
+    return parse_config(read_yaml(path), str(path))
 
 
 def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
@@ -293,7 +293,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
     >>> parse_config({"epochs": 3, "model": {"hiden_size": 8}})
     Traceback (most recent call last):
     ...
-    lstmjax.config.ConfigError: config: unknown key model.hiden_size; did you mean model.hidden_size?
+    lstmjax.errors.ConfigError: config: unknown key model.hiden_size; did you mean model.hidden_size?
     """
     try:
         text = json.dumps(tree, default=str)
@@ -303,14 +303,30 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
         return with_absolute_paths(Config.model_validate_json(text))
     except ValidationError as error:
         raise ConfigError(explain(error, name)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Gives the configuration with the paths of its data made absolute."""
-    data = config.data
-    paths = {k: v for k in ("source", "validation", "test") if (v := getattr(data, k)) and v not in BUILT_IN}
-    update = {k: str(Path(v).expanduser().absolute()) for k, v in paths.items()}
-    return config.model_copy(update={"data": data.model_copy(update=update)}) if update else config
+    """Make the paths of the configuration's data absolute; ~ is the home folder.
+
+    Raises:
+        ConfigError: a path begins with ~ and the name of a user who has no home folder.
+    """
+    update = {}
+    for key in ("source", "validation", "test"):
+        path = getattr(config.data, key)
+        if not path or path in BUILT_IN:
+            continue
+        try:
+            update[key] = str(Path(path).expanduser().absolute())
+        except RuntimeError:
+            user = Path(path).parts[0]
+            raise ConfigError(
+                f"data.{key} is {path!r}, but {user} is nobody's home folder; write ~/ for your home folder, or "
+                f"./{user} for a folder of this name"
+            ) from None
+    return config.model_copy(update={"data": config.data.model_copy(update=update)}) if update else config
 
 
 def dump_config(config: Config) -> str:
@@ -366,35 +382,3 @@ def _nearest(key: str) -> str:
     near = get_close_matches(key, beside, 1, 0.75) or [by_word[w] for w in get_close_matches(word, by_word, 1, 0.75)]
     near = near or get_close_matches(key, beside, 1)
     return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(beside or keys())}"
-
-
-def _similar_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f", nor is there a folder {path.parent}"
-    near = get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with 3e-4 as a number, words as keys, and no key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a {key.id} stands as a key; keys are words", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value} is given twice; remove one of them", key.start_mark
-                )
-            seen.add(key.value)
-        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
+from lstmjax.arguments import check_flags, counted
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -235,6 +236,15 @@ def shapes(
     True
     """
     checks.one_of("merge", merge, ("concat", "sum"))
+    check_flags(bidirectional=bidirectional)
+    checks.check_positive("layers", layers)
+    if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
+        if not isinstance(params, tuple | list) or not params:
+            what = "empty" if isinstance(params, tuple | list) else counted(params)
+            raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
+        for n, layer in enumerate(params):
+            if not isinstance(layer, LSTMParams | Bidirectional):
+                raise TypeError(f"params[{n}] is {counted(layer)}, expected LSTMParams or Bidirectional.")
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
             checks.check_positive(name, size)

@@ -103,3 +103,7 @@ def message_of(error: BaseException, before: str = "") -> Message:
     # JAX adds notes of several lines, about its tracebacks; ours say which layer it was.
     notes = [f" {note}" for note in getattr(error, "__notes__", ()) if "\n" not in note]
     return Message(before, first, *notes)
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or does not make sense."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import numpy as np
 
 from lstmjax import backends, checks
+from lstmjax.arguments import as_array, check_arrays
 from lstmjax.cell import Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.layer import lstm
@@ -122,6 +122,10 @@ def explain_backend(
         scan runs: the definition: jax.lax.scan of the step
     """
     checks.one_of("mode", mode, MODES)
+    for name, tree in (("params", params), ("state", state), ("reset_state", reset_state)):
+        check_arrays(name, tree)
+    if key is not None and not isinstance(key, jax.ShapeDtypeStruct):
+        checks.check_key("key", key)
     call = _call(params)
     options = {
         "reverse": reverse, "time_major": time_major, "return_sequences": return_sequences, "emit": emit,
@@ -138,8 +142,13 @@ def explain_backend(
     def traced(params: PyTree, xs: Array, state: PyTree, key: Array | None, arrays: dict[str, Any]) -> Any:
         return call(params, xs, state, key=key, backend=note, **arrays, **options)
 
-    arrays = {"lengths": _array(lengths), "mask": _array(mask), "resets": _array(resets), "reset_state": reset_state}
-    jax.eval_shape(traced, params, _array(xs), state, key, arrays)
+    arrays = {
+        "lengths": None if lengths is None else _array("lengths", lengths),
+        "mask": None if mask is None else _array("mask", mask),
+        "resets": None if resets is None else _array("resets", resets),
+        "reset_state": reset_state,
+    }
+    jax.eval_shape(traced, params, _array("xs", xs), state, key, arrays)
     found = iter([chosen(backend, request) for request in requests])
     if call is lstm:
         return next(found)
@@ -183,7 +192,8 @@ def _options(call: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any
     """Gives the options that a function has, or refuses one that is given and that it does not have."""
     defaults, has = inspect.signature(explain_backend).parameters, inspect.signature(call).parameters
     for name, value in options.items():
-        given = value != defaults[name].default
+        default = defaults[name].default
+        given = value is not default and not (isinstance(value, type(default)) and value == default)
         if given and name not in has:
             raise ValueError(
                 f"{name} is {value!r}, but {call.__name__}, which these params are for, has no {name}. Leave it out."
@@ -192,9 +202,9 @@ def _options(call: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any
             yield name, value
 
 
-def _array(value: Any) -> Any:
-    """Gives what has a shape and a dtype: the value itself, or an array of a list."""
-    return value if value is None or hasattr(value, "shape") else np.asarray(value)
+def _array(name: str, value: Any) -> Any:
+    """Return what has a shape and a dtype: the value itself, or an array of a list."""
+    return value if isinstance(value, jax.ShapeDtypeStruct) else as_array(name, value)
 
 
 def _parts(layer: Choice | Bidirectional) -> tuple[tuple, tuple[str, ...]]:

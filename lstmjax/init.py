@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import check_flags, check_number
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, Bidirectional, LSTMParams, Norms
@@ -167,6 +168,8 @@ def init_params(
     checks.one_of("bias", bias, ("preset", "single", "double", None))
     checks.check_key("key", key)
     checks.check_floating("dtype", dtype)
+    if forget_bias is not None:
+        check_number("forget_bias", forget_bias)
     if bias is None and forget_bias is not None:
         raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")
     preset = init if isinstance(init, Preset) else PRESETS[init]
@@ -238,6 +241,11 @@ def init_stacked(
     """
     checks.check_positive("layers", layers)
     checks.one_of("merge", merge, ("concat", "sum"))
+    checks.check_key("key", key)
+    checks.check_positive("hidden_size", hidden_size)
+    if projection_size is not None:
+        checks.check_positive("projection_size", projection_size)
+    check_flags(bidirectional=bidirectional)
     width = hidden_size if projection_size is None else projection_size
     one = partial(
         init_params,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
+from lstmjax.arguments import as_array, as_arrays, check_flags
 from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
@@ -103,18 +104,20 @@ def lstm(
     """
     checks.check_emit(emit)
     checks.one_of("padding", padding, checks.PADDINGS)
+    check_flags(reverse=reverse, time_major=time_major, return_sequences=return_sequences)
     wrappers, given = checks.check_running(step, wrappers, checkpoint, unroll)
     step = resolve(step, cell)
     if key is not None:
         checks.check_key("key", key)
-    params = jax.tree.map(jnp.asarray, params)
+    if isinstance(step, CellStep):
+        checks.check_params_type(params)
+    params = as_arrays("params", params)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
         params = cast(params, dtype)
     if isinstance(step, CellStep):
         checks.check_params(params, step.cell)
-    if not isinstance(xs, jax.Array):  # of one it would make a new one, and `jax_debug_nans` see NaN in padding
-        xs = jnp.asarray(xs)
+    xs = as_array("xs", xs)
     xs = xs if dtype is None else cast_inputs(xs, dtype)
     checks.check_sequence(xs, params, time_major)
     valid = valid_steps(xs, lengths, mask, time_major)
@@ -256,7 +259,7 @@ def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, ti
     valid = step_flags("mask", mask, xs, time_major)
     if lengths is None:
         return valid
-    lengths = jnp.asarray(lengths)
+    lengths = as_array("lengths", lengths)
     checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
     steps = jax.lax.broadcasted_iota(jnp.int32, xs.shape[:-1], axis)
     within = steps < jnp.expand_dims(lengths.astype(jnp.int32), axis)
@@ -267,7 +270,7 @@ def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) 
     """Gives booleans for the steps of xs, checked under their name."""
     if value is None:
         return None
-    value = jnp.asarray(value)
+    value = as_array(name, value)
     checks.check_steps(name, value, xs.shape[:-1], time_major)
     return value
 
@@ -305,7 +308,7 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
                 f"{name} is None, but params is {checks.kind(params)} and no LSTMParams, so that the sizes of the "
                 "state are not known. Pass the initial state of your step, with the batch axes of xs."
             )
-        return jax.tree.map(jnp.asarray, state)
+        return as_arrays(name, state)
     batch, dtype = xs.shape[1:-1], params.w_x.dtype
     feeds = step.cell.feeds if isinstance(step, CellStep) else ()
     zero = zero_of_each(xs)
@@ -315,7 +318,7 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     )
     if state is None:
         return like
-    state = jax.tree.map(jnp.asarray, state)
+    state = as_arrays(name, state)
     ours = is_ours(step)
     if not ours and not checks.is_state(state, like, batch):
         return state  # wider than (h, c): the step's own affair

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_arrays, check_number
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
@@ -97,6 +98,9 @@ def init_network(
         forget_bias=forget_bias,
         dtype=dtype,
     )
+    for name, number in (("input_bias", input_bias), ("input_bias_step", input_bias_step)):
+        if number is not None:
+            check_number(name, number)
     if input_bias is None and input_bias_step:
         raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
     if input_bias is not None:
@@ -165,7 +169,7 @@ def network(
     (32, 10)
     """
     _check_network(params)
-    head = jax.tree.map(jnp.asarray, params.head)
+    head = as_arrays("params.head", params.head)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
         head = cast(head, dtype)

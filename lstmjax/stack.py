@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, as_arrays, check_flags, check_function
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
@@ -94,11 +95,13 @@ def stacked(
     step = resolve(step, cell)
     layers = as_layers(layers)
     state, reset_state = as_states(layers, "state", state), as_states(layers, "reset_state", reset_state)
+    check_function("run", run, "that is called as lstm is")
     checks.one_of("merge", merge, ("concat", "sum"))
     checks.check_rate("dropout", dropout)
+    check_flags(time_major=time_major, return_sequences=return_sequences, residual=residual)
     if key is not None:
         checks.check_key("key", key)
-    layers, xs = jax.tree.map(jnp.asarray, layers), jnp.asarray(xs)
+    layers, xs = as_arrays("layers", layers), as_array("xs", xs)
     if dtype is not None:
         checks.check_floating("dtype", dtype)
         layers, xs = cast(layers, dtype), cast_inputs(xs, dtype)
@@ -183,6 +186,8 @@ def drop(key: Array | None, xs: Array, rate: float) -> Array:
     """Gives xs with dropout: zeros at `rate`, the rest divided by 1 − rate; xs itself without a key."""
     if key is None or rate == 0.0:
         return xs
+    if rate == 1.0:  # what is divided by 1 − rate has no finite gradient
+        return jnp.zeros_like(xs)
     return jnp.where(jax.random.bernoulli(key, 1.0 - rate, xs.shape), xs / (1.0 - rate), 0.0)
 
 

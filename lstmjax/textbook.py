@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, as_arrays, check_flags, counted
 from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
@@ -42,6 +43,10 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
     >>> to_concatenated(params).w.shape
     (40, 15)
     """
+    if not isinstance(params, LSTMParams):
+        raise TypeError(f"params is {counted(params)}, expected LSTMParams, as init_params gives them.")
+    params = as_arrays("params", params)
+    check_flags(sum_biases=sum_biases)
     if several := checks.ensemble(params):
         raise ValueError(several)
     if params.b_h is not None and not sum_biases:
@@ -80,12 +85,13 @@ def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = N
     >>> params.w_x.shape, params.w_h.shape, params.b.shape
     ((5, 4, 10), (10, 4, 10), (4, 10))
     """
-    w = jnp.asarray(w)
+    w = as_array("w", w)
     if w.ndim != 2 or w.shape[0] % len(GATES):
         raise ValueError(f"w has shape {w.shape}, expected [4H, I + P]: four gates of H rows each.")
     hidden = w.shape[0] // len(GATES)
-    w_p = None if w_p is None else jnp.asarray(w_p)
-    width = hidden if w_p is None else w_p.shape[-1]
+    w_p = None if w_p is None else as_array("w_p", w_p)
+    b = None if b is None else as_array("b", b)
+    width = hidden if w_p is None or w_p.ndim != 2 else w_p.shape[-1]
     if w_p is not None and w_p.shape != (hidden, width):
         raise ValueError(
             f"w_p has shape {w_p.shape}, expected [H, P] with H = {hidden} from the {w.shape[0]} rows of w."
@@ -98,5 +104,5 @@ def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = N
         raise ValueError(f"b has shape {jnp.shape(b)}, expected [4H] = ({w.shape[0]},), one number for a row of w.")
     columns = w.T.reshape(-1, len(GATES), hidden)  # [I + P, G, H]
     split = columns.shape[0] - width
-    bias = None if b is None else jnp.asarray(b).reshape(len(GATES), hidden)
+    bias = None if b is None else b.reshape(len(GATES), hidden)
     return LSTMParams(columns[:split], columns[split:], bias, None, w_p)

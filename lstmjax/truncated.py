@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_arrays, check_arrays, check_function
 from lstmjax.types import Array, PyTree
 
 Loss = Callable[[PyTree, PyTree, PyTree], tuple[Array, PyTree]]
@@ -66,7 +67,11 @@ def truncated_gradient(
         >>> value.shape, gradient.head.w.shape, state[0][0].shape
         ((), (16, 3), (2, 16))
     """
-    params, inputs = jax.tree.map(jnp.asarray, (params, inputs))
+    check_function("loss", loss, "loss(params, state, inputs) -> (value, state)")
+    if isinstance(axis, bool) or not hasattr(axis, "__index__") or jnp.shape(axis):
+        raise ValueError(f"axis is {axis!r}, expected a whole number: where time stands in inputs.")
+    params, inputs = as_arrays("params", params), as_arrays("inputs", inputs)
+    check_arrays("state", state)
     steps = _steps(inputs, axis)
     segment = _whole(segment, "segment", steps)
     further = _further(segment, reach)

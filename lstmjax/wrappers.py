@@ -76,6 +76,8 @@ class RecurrentDropout:
         h = state[0]
         if key is None or self.rate == 0.0:
             return None, None
+        if self.rate == 1.0:  # nothing stays, and nothing can be divided by 1 − rate
+            return jnp.zeros(h.shape, h.dtype), None
         keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
         return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
 
@@ -103,7 +105,7 @@ class Zoneout:
         if key is None:
             return None, (None, None)
         masks = tuple(
-            jax.random.bernoulli(k, rate, (steps, *old.shape)) if rate else None
+            jax.random.bernoulli(k, float(rate), (steps, *old.shape)) if rate else None
             for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state[:2], strict=True)
         )
         return None, masks

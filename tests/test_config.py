@@ -1,11 +1,15 @@
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from lstmjax.config import BUILT_IN, CellName, ConfigError, dump_config, keys, load_config, parse_config
+from lstmjax import limits
+from lstmjax.config import BUILT_IN, CellName, ConfigError, Model, dump_config, keys, load_config, parse_config
+from lstmjax.data import load
+from lstmjax.limits import check_network, check_order, parameters
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
 
@@ -20,7 +24,26 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ({"model": {"hidden_size": True}}, "model.hidden_size is True; it should be a valid integer"),
         ({"model": {"hidden_size": "big"}}, "model.hidden_size is 'big'; it should be a valid integer"),
         ({"model": {"hidden_size": -2}}, "model.hidden_size is -2; it should be greater than or equal to 1"),
-        ({"model": {"dropout": 1.0}}, "model.dropout is 1.0; it should be less than 1"),
+        ({"model": {"dropout": 1.5}}, "model.dropout is 1.5; it should be less than or equal to 1"),
+        ({"optimizer": {"momentum": 1.0}}, "optimizer.momentum is 1.0; it should be less than 1"),
+        ({"loss": {"label_smoothing": 1.0}}, "loss.label_smoothing is 1.0; it should be less than 1"),
+        ({"model": {"hidden_size": 10**9}}, "model.hidden_size is 1000000000; it should be less than or equal to 1"),
+        ({"model": {"projection_size": 99999999999999999}}, "model.projection_size is 99999999999999999; it should be"),
+        ({"model": {"layers": 10**8}}, "model.layers is 100000000; it should be less than or equal to 1000"),
+        ({"batch_size": 2**31}, "batch_size is 2147483648; it should be less than 2147483648"),
+        ({"optimizer": {"warmup_steps": 2**31}}, "optimizer.warmup_steps is 2147483648; it should be less than"),
+        ({"data": {"source": "order", "length": 2 * 10**9}}, "data.length is 2000000000; it should be less than"),
+        ({"data": {"source": "~nouser/x.csv"}}, "data.source is '~nouser/x.csv', but ~nouser is nobody's home"),
+        ({"data": {"source": "a.npz", "test": "~nouser"}}, "data.test is '~nouser', but ~nouser is nobody's home"),
+        ({"model": {"input_bias": 1e300}}, "model.input_bias: 1e+300 is infinite in float32; it should be at most 3.4"),
+        ({"model": {"forget_bias": -1e39}}, "model.forget_bias: -1e+39 is infinite in float32; it should be at most"),
+        (
+            {"model": {"input_bias": 1.0, "input_bias_step": 3e37}},
+            "input_bias + input_bias_step · (hidden_size − 1) is 3.81e+39 in size, which is infinite in float32; set "
+            "model.input_bias_step nearer to 0",
+        ),
+        ({"optimizer": {"learning_rate": 1e-300}}, "optimizer.learning_rate: 1e-300 is 0 in float32; it should be at"),
+        ({"optimizer": {"weight_decay": 1e39}}, "optimizer.weight_decay: 1e+39 is infinite in float32"),
         ({"model": {"cell": "lstm"}}, "model.cell is 'lstm'; it should be 'vanilla', 'peephole', 'nig'"),
         ({"model": {"cell": "projection"}}, "model: cell projection without projection_size is cell peephole; set"),
         ({"model": 3}, "model is 3; it should be a section with keys of its own"),
@@ -55,6 +78,17 @@ def test_a_mistake_is_told_with_its_key_and_the_remedy(tree, message):
     assert "\n" not in str(error.value)
 
 
+def bomb(last, *, begin):
+    """Values that stand for nine times those of the line before, line by line: a few hundred bytes for 9^9 values."""
+    lines = [f"a: &a {begin}"]
+    for above, name in pairwise("abcdefghi"):
+        lines.append(f"{name}: &{name} {last.format(', '.join([f'*{above}'] * 9))}")
+    return "\n".join(lines)
+
+
+BOMB, MERGED = bomb("[{}]", begin="[x, x, x]"), bomb("{{<<: [{}]}}", begin="{x: 1}")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -63,6 +97,16 @@ def test_a_mistake_is_told_with_its_key_and_the_remedy(tree, message):
         ("- 1\n", "a.yaml: holds a list, expected keys and values such as 'epochs: 60'"),
         ("", "a.yaml: give exactly one of epochs and steps; neither is given"),
         ("seed: \x00", "a.yaml: unacceptable character"),
+        ("epochs: 2\nseed: 1:30\n", "a.yaml:2: 1:30 is a number of base 60 in YAML, 90; write 90, or '1:30' in quotes"),
+        ("epochs: 2\nseed: 1:30.5\n", "a.yaml:2: 1:30.5 is a number of base 60 in YAML, 90.5; write 90.5, or"),
+        ("seed: 017\nepochs: 2\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15"),
+        ("epochs: !!int 017\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15"),
+        (
+            "data: " + "x" * 2**20,
+            "a.yaml: is larger than 1,048,576 bytes, which no configuration is; is it another file?",
+        ),
+        (BOMB, "a.yaml:1: aliases (*) stand for more than 10,000 values; write the values out"),
+        (MERGED, "a.yaml:1: aliases (*) stand for more than 10,000 values; write the values out"),
         ("epochs: 2\n? [1]\n: 3\n", "a.yaml:2: a sequence stands as a key; keys are words"),
         ("epochs: 2\n{a: 1}: 3\n", "a.yaml:2: a mapping stands as a key; keys are words"),
         ("steps: &x [*x]\n", "a.yaml: holds what is no tree of keys and values (Circular reference detected)"),
@@ -104,6 +148,52 @@ def test_numbers_are_read_as_numbers(tmp_path, written, value):
     path = tmp_path / "a.yaml"
     path.write_text(f"epochs: 2\noptimizer:\n  learning_rate: {written}\n", encoding="utf-8")
     assert load_config(path).optimizer.learning_rate == value
+
+
+def test_aliases_are_read_where_they_stand_for_little(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("epochs: 2\nmodel: {dropout: &rate 0.25, zoneout: *rate}\n", encoding="utf-8")
+    model = load_config(path).model
+    assert (model.dropout, model.zoneout) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("width", [None, 5])
+def test_the_parameters_that_are_counted_are_the_least_that_there_are(bidirectional, width):
+    jax = pytest.importorskip("jax")
+    from lstmjax import init_network
+
+    sizes = {"hidden_size": 7, "layers": 3, "bidirectional": bidirectional, "projection_size": width}
+    for cell in ("vanilla", "cifg"):
+        network = init_network(jax.random.key(0), 2, output_size=4, bias=None, cell=cell, **sizes)
+        layers = jax.tree.map(
+            lambda part: part._replace(w_p=None, w_c=None), network.layers, is_leaf=lambda part: hasattr(part, "w_p")
+        )
+        made = sum(leaf.size for leaf in jax.tree.leaves((layers, network.head.w)))
+        counted = parameters(Model(**sizes), 2, 4)
+        assert counted == made if cell == "cifg" else counted < made
+
+
+def test_a_network_that_does_not_fit_the_memory_is_told(monkeypatch):
+    config = parse_config({"epochs": 2, "model": {"hidden_size": 1000}})
+    check_network(config, 8, 10)
+    with pytest.raises(ConfigError) as error:
+        check_network(config, 8, 10, room=10**6)
+    assert str(error.value) == (
+        "model.hidden_size 1,000 and model.layers 1 make 3,034,000 parameters at least, which with gradients and adamw "
+        "take 48.5 MB of memory, and 1 MB are available; set them lower"
+    )
+    monkeypatch.setattr(limits, "available", lambda: 10**6)
+    with pytest.raises(ConfigError, match=r"take 48.5 MB of memory, and 1 MB are available"):
+        check_network(config, 8, 10)
+    task = parse_config({"steps": 2, "batch_size": 640, "model": {"hidden_size": 8}, "data": {"source": "order"}})
+    with pytest.raises(ConfigError, match=r"640 sequences of data.length 100 take 2.82 MB of memory, and 1 MB are"):
+        check_network(task, 8, 4)
+    with pytest.raises(ConfigError, match=r"set data.length to 247 at most"):
+        check_order(parse_config({"steps": 2, "data": {"source": "order", "length": 1000}}).data, "data.length", 92, 8)
+    monkeypatch.setattr(limits, "available", lambda: 10**4)
+    with pytest.raises(ConfigError, match=r"4,608 sequences of data.length 100 take 20.3 MB of memory"):
+        load(task.data)
 
 
 def test_paths_become_absolute(tmp_path, monkeypatch):

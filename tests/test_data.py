@@ -1,9 +1,11 @@
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 from training import write_sequences
 
+from lstmjax import claims
 from lstmjax.config import Data
 from lstmjax.data import (
     About,
@@ -13,6 +15,7 @@ from lstmjax.data import (
     batch_rows,
     digits,
     fables,
+    files,
     labelled,
     load,
     read,
@@ -106,6 +109,48 @@ def test_a_mistake_in_a_csv_is_told_with_line_and_column(tmp_path, text, message
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("v,1,7,1_000,no\n", "a.csv:5: column 'b' is '1_000', expected a finite number; write 1000, in digits 0 to 9"),
+        ("v,1,１2,8,no\n", "a.csv:5: column 'a' is '１2', expected a finite number; write 12, in digits 0 to 9"),
+        ("v,1,7,٣.٥,no\n", "a.csv:5: column 'b' is '٣.٥', expected a finite number; write 3.5, in digits 0 to 9"),
+        ("v,1_0,7,8,no\n", "a.csv:5: column 'step' is '1_0', expected a whole number in digits 0 to 9"),
+        ("v,１,7,8,no\n", "a.csv:5: column 'step' is '１', expected a whole number in digits 0 to 9"),
+        (f"v,{'1' * 5000},7,8,no\n", "a.csv:5: column 'step' is '1111"),
+    ],
+)
+def test_a_csv_takes_decimal_digits_only(tmp_path, row, message):
+    (tmp_path / "a.csv").write_text(GOOD + row, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.csv")
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_targets_of_words_take_decimal_digits_only(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=np.array(["1", "2", "1_000", "3", "4"]))
+    with pytest.raises(DataError, match=r"y holds no numbers .could not convert string to float: '1_000'"):
+        load(Data(source=str(tmp_path / "a.npz")), "linear")
+
+
+def test_whole_numbers_that_lose_digits_are_told(tmp_path):
+    (tmp_path / "a.csv").write_text(GOOD.replace(",3,", ",1.700000001e9,"), encoding="utf-8")
+    with pytest.warns(UserWarning, match="a.csv:3: column 'a' is 1.700000001e9, which float32 keeps as 17"):
+        assert read(tmp_path / "a.csv").x[0, 1, 0] == 1.7e9
+    for kind in (np.int64, np.float64):
+        x = X.astype(kind)
+        x[2, 1, 0] = 1_700_000_001
+        np.savez(tmp_path / "a.npz", x=x, y=Y)
+        with pytest.warns(
+            UserWarning, match=r"a.npz: x\[2, 1, 0\] is 1700000001(.0)?, which float32 keeps as 1700000000 "
+        ):
+            read(tmp_path / "a.npz")
+    for value in (16_777_216, 0.1, 3.3e20, 1.7e9):  # whole and kept, or no whole number that counts something
+        np.savez(tmp_path / "a.npz", x=np.where(X[2, 1, 0] == X, value, 0.0), y=Y)
+        assert read(tmp_path / "a.npz").x[2, 1, 0] == np.float32(value)
+
+
 X = np.random.default_rng(1).normal(size=(5, 4, 3)).astype(np.float32)
 Y = np.arange(5) % 2
 
@@ -168,6 +213,105 @@ def test_a_file_that_is_none_is_told(tmp_path):
     with pytest.raises(DataError, match="an NPY file has no labels"):
         read(tmp_path / "a.npy")
     assert read(tmp_path / "a.npy", labels=False).x.shape == (5, 4, 3)
+
+
+def header(shape, dtype="<f4", version=1):
+    """The beginning of an NPY file with this header, whatever it claims."""
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}".encode()
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text
+
+
+CLAIMS = {
+    "many": (header("(1000000000000, 5, 2)"), "claims to have 40,000,000,000,000 bytes in 82"),
+    "very many": (header(f"({10**30}, 5, 2)"), "claims to have 40,000,000,000,000,000,"),
+    "a little more": (header("(3, 5, 2)") + bytes(119), "claims to have 120 bytes, and ends before"),
+    "no number": (header("(True, 5, 2)") + bytes(40), "claims to have the shape (True, 5, 2), which is none"),
+    "below 0": (header("(-1, 5, 2)") + bytes(40), "claims to have the shape (-1, 5, 2), which is none"),
+    "no bytes": (header("(1000000000000,)", "<U0"), "claims to have 1,000,000,000,000 bytes in"),
+    "cut off": (header("(3,5"), "cannot be read as"),
+    "deep": (header("(" * 3000), "cannot be read as"),
+    "version": (header("(3, 5, 2)", version=7), "is of version (7, 0) of the NPY format"),
+    "objects": (header("(3, 5, 2)", "|O"), "Object arrays cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("end", [".npy", ".npz"])
+@pytest.mark.parametrize("name", CLAIMS)
+def test_what_a_header_claims_is_checked_against_bytes(tmp_path, name, end):
+    content, message = CLAIMS[name]
+    path = tmp_path / f"a{end}"
+    if end == ".npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x.npy", content)
+    with pytest.raises(DataError) as error:
+        read(path, labels=False)
+    assert message in str(error.value)
+    assert str(error.value).startswith(f"{path}: cannot be read as {end[1:].upper()} (")
+    assert "write it by np.save" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "pickle" not in str(error.value)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FREE", 2**16)  # so that the bomb can be small
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 50, 7), np.float32), y=np.arange(1000) % 2)
+    with pytest.raises(
+        DataError, match=r"claims to hold 1,4.* bytes of arrays in .*; write it by np.savez, uncompressed"
+    ):
+        read(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=np.zeros((1000, 50, 7), np.float32), y=np.arange(1000) % 2)
+    assert read(tmp_path / "a.npz").x.shape == (1000, 50, 7)
+    np.savez_compressed(tmp_path / "b.npz", x=np.zeros((200, 100, 3), np.uint8), y=np.arange(200) % 2)
+    with pytest.raises(DataError, match="claims to hold 240,000 bytes of arrays"):  # four bytes each as float32
+        read(tmp_path / "b.npz")
+
+
+def test_what_is_larger_than_the_memory_is_one_line(tmp_path, monkeypatch):
+    write_sequences(tmp_path / "a.npz")
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
+    monkeypatch.setattr(claims, "available", lambda: 10)
+    for name in ("a.npz", "a.npy", "a.csv"):
+        with pytest.raises(DataError, match="of memory") as error:
+            read(tmp_path / name, labels=name != "a.npy")
+        assert str(error.value).startswith(str(tmp_path / name))
+
+    def full(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(files, "READERS", dict.fromkeys(files.READERS, full))
+    for name in ("a.npz", "a.npy", "a.csv"):
+        with pytest.raises(DataError, match="there is not enough memory for it; give less of it, or use a computer"):
+            read(tmp_path / name)
+
+
+def test_unequal_sequences_of_a_csv_are_not_padded_without_bound(tmp_path):
+    count = 20_000  # one sequence of so many steps, and so many of one: 0.4 MB that are padded to 3 GB
+    long = [f"long,{t},1,2,a" for t in range(count)]
+    short = [f"s{n},0,1,2,b" for n in range(count)]
+    (tmp_path / "a.csv").write_text("\n".join(["sequence,step,p,q,label", *long, *short]), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.csv")
+    assert str(error.value) == (
+        f"{tmp_path / 'a.csv'}: 20,001 sequences, padded to the 20,000 steps of sequence 'long', take 3.2 GB of "
+        "memory; cut long sequences into pieces of similar length, or leave them out"
+    )
+
+
+def test_a_long_label_takes_the_memory_of_one(tmp_path):
+    long = "a" * 100_000
+    rows = [f"s{n},0,1,{long if n == 7 else 'b'}" for n in range(1000)]
+    (tmp_path / "a.csv").write_text("\n".join(["sequence,step,p,label", *rows]), encoding="utf-8")
+    tracemalloc.start()
+    parts, about = load(Data(source=str(tmp_path / "a.csv"), validation=str(tmp_path / "a.csv")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24  # 400 kB for each of the thousand would be 400 MB
+    assert about.classes == (long, "b")
+    assert np.flatnonzero(parts.train.y == 0).tolist() == [7]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from against import B, H, I, T
 from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
-from lstmjax import Dense, NetworkParams, network
+from lstmjax import Dense, NetworkParams, claims, network
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, guard, load_weights, save_weights
+from lstmjax.convert import ConvertError, from_torch, load_weights, save_weights
 from lstmjax.convert.containers import CONTAINERS
 from lstmjax.convert.keras_config import describe
 
@@ -407,7 +407,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_claims_too_much_is_refused_before_memory_is_taken(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(guard, "FREE", 2**16)  # so that the bombs of the tests can be small
+    monkeypatch.setattr(claims, "FREE", 2**16)  # so that the bombs of the tests can be small
     end, data, words = HOSTILE[name]
     needed(end)
     path = tmp_path / f"hostile{end}"

@@ -396,16 +396,8 @@ MESSAGES = {
         "step holds a Unhashable that is not hashable, so that compiled code cannot be kept by it. Use a module-level "
         "function or a frozen dataclass without arrays; arrays go through params.",
     ),
-    "rate": (
-        lambda: RecurrentDropout(1.0),
-        ValueError,
-        "rate is 1.0, expected a probability of at least 0 and below 1.",
-    ),
-    "zoneout-rate": (
-        lambda: Zoneout(h=0.1, c=-0.5),
-        ValueError,
-        "c is -0.5, expected a probability of at least 0 and below 1.",
-    ),
+    "rate": (lambda: RecurrentDropout(1.5), ValueError, "rate is 1.5, expected a probability from 0 to 1."),
+    "zoneout-rate": (lambda: Zoneout(h=0.1, c=-0.5), ValueError, "c is -0.5, expected a probability from 0 to 1."),
     "zoneout-of-own-step": (
         lambda: lstm(PARAMS, XS, STATE, step=plain, wrappers=(Zoneout(0.1),)),
         TypeError,
@@ -557,7 +549,7 @@ MESSAGES = {
     "dropout": (
         lambda: stacked((PARAMS,), XS, dropout=50),
         ValueError,
-        "dropout is 50, expected a probability of at least 0 and below 1.",
+        "dropout is 50, expected a probability from 0 to 1.",
     ),
     "residual-width": (
         lambda: stacked((PARAMS, LSTMParams(zeros(H, 4, 3), zeros(3, 4, 3))), XS, residual=True),
@@ -626,7 +618,7 @@ MESSAGES = {
         "wrappers holds <class 'lstmjax.wrappers.Zoneout'>, expected wrappers with their rates, such as "
         "Zoneout(0.1, 0.1), or objects with the methods draw and __call__.",
     ),
-    "rate-type": (lambda: Zoneout("0.1"), ValueError, "h is '0.1', expected a probability of at least 0 and below 1."),
+    "rate-type": (lambda: Zoneout("0.1"), ValueError, "h is '0.1', expected a probability from 0 to 1."),
     "step-type": (
         lambda: lstm(PARAMS, XS, step="cell_step"),
         TypeError,
@@ -725,6 +717,117 @@ MESSAGES = {
         TypeError,
         "a wrapper taps what plain computes, but plain does not name the keyword tap. Hand it on.",
     ),
+    "xs-none": (lambda: lstm(PARAMS, None), TypeError, "xs is None, expected an array of numbers."),
+    "xs-word": (lambda: lstm(PARAMS, "abc"), TypeError, "xs is 'abc', expected an array of numbers."),
+    "xs-words": (
+        lambda: stacked((PARAMS,), np.array(["a", "b"])),
+        TypeError,
+        "xs is an array of shape (2,) and dtype <U1, expected an array of numbers.",
+    ),
+    "xs-ragged": (
+        lambda: lstm(PARAMS, [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]),
+        ValueError,
+        "xs is a list whose parts differ in length, expected an array. Pad them to one length, and say by lengths= how "
+        "many steps each has.",
+    ),
+    "xs-ragged-arrays": (
+        lambda: lstm(PARAMS, (np.ones((4, I)), np.ones((3, I)))),
+        ValueError,
+        "xs is a tuple of 2 whose parts differ in length, expected an array. Pad them to one length, and say by "
+        "lengths= how many steps each has.",
+    ),
+    "xs-large": (
+        lambda: lstm(PARAMS, [[10**30, 1]]),
+        ValueError,
+        "xs holds a whole number that is too large for an array. Pass it as float.",
+    ),
+    "xs-complex": (
+        lambda: lstm(PARAMS, np.ones((B, T, I), complex)),
+        ValueError,
+        "xs has shape (3, 5, 2) and dtype complex64, expected [..., T, I] of floating-point numbers. A complex number "
+        "goes in as two features: jnp.concatenate([xs.real, xs.imag], -1).",
+    ),
+    "step-x-none": (lambda: cell_step(PARAMS, STATE, None), TypeError, "x is None, expected an array of numbers."),
+    "lengths-none": (
+        lambda: lstm(PARAMS, XS, lengths=[1, None, 3]),
+        TypeError,
+        "lengths is a list that holds None, expected an array of numbers.",
+    ),
+    "mask-word": (lambda: lstm(PARAMS, XS, mask="all"), TypeError, "mask is 'all', expected an array of numbers."),
+    "resets-function": (
+        lambda: lstm(PARAMS, XS, resets=plain),
+        TypeError,
+        "resets is a function, expected an array of numbers.",
+    ),
+    "state-three": (
+        lambda: lstm(PARAMS, XS, (*STATE, STATE[1])),
+        ValueError,
+        "state is a tuple of 3, expected the tuple (h, c).",
+    ),
+    "state-word": (
+        lambda: lstm(PARAMS, XS, (STATE[0], "c")),
+        TypeError,
+        "state[1] is 'c', expected an array of numbers.",
+    ),
+    "params-whole": (
+        lambda: lstm(jax.tree.map(lambda a: a.astype(int), PARAMS), XS),
+        ValueError,
+        "w_x is int32, expected floating-point numbers. Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), "
+        "params).",
+    ),
+    "params-complex": (
+        lambda: lstm(PARAMS._replace(b=np.ones((4, H), np.complex64)), XS),
+        ValueError,
+        "b is complex64, expected floating-point numbers. Pass their real parts; gates are not defined for complex "
+        "numbers.",
+    ),
+    "params-word": (
+        lambda: lstm(PARAMS._replace(w_h="w"), XS),
+        TypeError,
+        "params.w_h is 'w', expected an array of numbers.",
+    ),
+    "flag-word": (lambda: lstm(PARAMS, XS, reverse="no"), TypeError, "reverse is 'no', expected True or False."),
+    "flag-array": (
+        lambda: stacked((PARAMS,), XS, residual=np.ones(2, bool)),
+        TypeError,
+        "residual is an array of shape (2,) and dtype bool, expected True or False.",
+    ),
+    "product": (
+        lambda: cell_step(PARAMS, STATE, XS[:, 0], product=None),
+        TypeError,
+        "product is None, expected a function product(site, *terms, bias=()).",
+    ),
+    "emitted-step": (
+        lambda: lstmjax.emitted("h", None),
+        TypeError,
+        "step is a NoneType, expected a Step of everything that the step computed.",
+    ),
+    "forget-bias-nan": (
+        lambda: init_params(KEY, I, H, forget_bias=float("nan")),
+        ValueError,
+        "forget_bias is nan, expected a finite number.",
+    ),
+    "input-bias-word": (
+        lambda: init_network(KEY, I, H, 3, input_bias="-1"),
+        ValueError,
+        "input_bias is '-1', expected a finite number.",
+    ),
+    "input-bias-step-infinite": (
+        lambda: init_network(KEY, I, H, 3, input_bias=1.0, input_bias_step=np.inf),
+        ValueError,
+        "input_bias_step is inf, expected a finite number.",
+    ),
+    "to-concatenated": (
+        lambda: to_concatenated(None),
+        TypeError,
+        "params is None, expected LSTMParams, as init_params gives them.",
+    ),
+    "from-concatenated": (lambda: from_concatenated(None), TypeError, "w is None, expected an array of numbers."),
+    "padding-array": (
+        lambda: lstm(PARAMS, XS, padding=np.ones(2)),
+        ValueError,
+        "padding is array([1., 1.]), expected one of 'zero', 'hold'.",
+    ),
     "stack-xs": (
         lambda: stacked(XS, (PARAMS,)),
         TypeError,
@@ -751,6 +854,7 @@ def test_a_backend_that_is_not_there_is_refused():
 
 CORE = [
     "types",
+    "arguments",
     "textbook",
     "checks",
     "carry",

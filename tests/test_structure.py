@@ -12,6 +12,7 @@ import lstmjax
 PACKAGE = Path(lstmjax.__file__).parent
 ORDER = [  # a module imports from rows above its own, never from its own row or below
     {"types", "errors"},
+    {"arguments"},
     {"checks", "cells"},
     {"published", "textbook"},
     {"cell"},

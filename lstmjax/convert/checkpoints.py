@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lstmjax.convert.guard import archive
+from lstmjax.claims import archive
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import DEPTH, LEAVES, Beside, Contents, Object, Unread
 from lstmjax.convert.pickled import Reader, StandIn, Storage, Tensor, check_memo, read_arrays

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from lstmjax import claims
 from lstmjax.cells import VANILLA
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.carry import READOUTS
 from lstmjax.convert.checkpoints import read_torch
 from lstmjax.convert.flax import read_msgpack, write_msgpack
-from lstmjax.convert.guard import archive, optional
+from lstmjax.convert.guard import optional
 from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.names import Contents, Unread
@@ -56,29 +56,16 @@ def write_safetensors(contents: Contents, path: Path) -> None:
     optional("safetensors")
     from safetensors.numpy import save_file
 
+    path.touch()
+    mode = path.stat().st_mode  # as for any other file; safetensors lets nobody but the owner read its files
     save_file({name: np.ascontiguousarray(a) for name, a in contents.arrays.items()}, path, {"format": "lstmjax"})
+    path.chmod(mode)
 
 
 def read_npz(path: Path) -> Contents:
-    """Gives the arrays of an NPZ file; what only unpickling reads is not read."""
-    with archive(path, path.stat().st_size) as parts:
-        members = {member.filename.removesuffix(".npy"): member for member in parts.infolist()}
-        arrays: dict[str, Any] = {}
-        for name, member in members.items():
-            with parts.open(member) as file:
-                held = _claimed(file)
-            if isinstance(held, int) and held > member.file_size:
-                raise ConvertError(f"{name!r} claims to have {held:,} bytes in {member.file_size:,}")
-            with parts.open(member) as file:
-                arrays[name] = held if isinstance(held, Unread) else np.lib.format.read_array(file, allow_pickle=False)
-    return Contents(arrays)
-
-
-def _claimed(file: IO[bytes]) -> int | Unread:
-    """Gives how many bytes the array of an NPY file claims to have, or what it is if only unpickling reads it."""
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = headers[np.lib.format.read_magic(file)](file)
-    return Unread(str(dtype)) if dtype.hasobject else math.prod(shape) * dtype.itemsize
+    """Read the arrays of an NPZ file; what only unpickling reads is not read."""
+    arrays = claims.read_npz(path)
+    return Contents({name: Unread(a.kind) if isinstance(a, claims.NotAnArray) else a for name, a in arrays.items()})
 
 
 def write_npz(contents: Contents, path: Path) -> None:
@@ -202,6 +189,8 @@ def open_file(path: Path, container: Container) -> Contents:
     except UserError as error:
         named = str(error).startswith((str(path), str(path.absolute())))
         raise ConvertError(message_of(error, "" if named else f"{path}: ")) from None
+    except MemoryError:
+        raise ConvertError(f"{path}: {claims.NO_MEMORY}") from None
     except Exception as error:  # over damaged bytes these libraries raise whatever their layers raise
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ConvertError(f"{path}: is no whole {container.words} ({why})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.convert.layouts import ConvertError, to_jax
 from lstmjax.convert.names import Contents, Leaf, Object
-from lstmjax.convert.own import first_of
+from lstmjax.convert.own import first_of, named
 from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     left: tuple[str, ...]  # what is neither LSTM nor head
     state: tuple[str, ...] = ()  # of optimizers and of random numbers, and notes such as the epoch
     heads: tuple[str, ...] = ()  # Dense layers, where none is the head for sure
+    not_finite: tuple[str, ...] = ()  # arrays with NaN or infinity
     no_bias: bool = False  # the head had none, and has one of zeros
     architecture: Architecture = Architecture()  # how the source says that the weights are run
     folded: tuple[str, ...] = ()  # weights that were computed from what the file keeps in their place
@@ -83,11 +85,25 @@ def find(
             remedy = Message("In an ONNX model read_onnx gives each of them")
             architecture = _architecture(contents, contents.params, remedy, row, merge)
             architecture = _assumed(architecture, contents.params)
-            found = Found(
-                contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
-            )
+            name = (*container.forms, container.words)[0]
+            bad = tuple(_not_finite(named(contents.params)))
+            found = Found(contents.params, name, contents.settings, not_finite=bad, architecture=architecture)
         _check_left(found.left, found.heads, extra)
+    if found.not_finite:
+        warnings.warn(
+            f"{path}: NaN or infinity in {listed(found.not_finite)}; is the file damaged, or did training diverge?",
+            stacklevel=2,
+        )
     return found
+
+
+def _not_finite(arrays: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of arrays with NaN or infinity, and how many numbers are."""
+    for name, array in arrays.items():
+        values = np.asarray(array)
+        count = int((~np.isfinite(values.astype(np.float32) if values.dtype.itemsize < 4 else values)).sum())
+        if count:
+            yield f"{name} ({count} of {values.size} numbers)"
 
 
 def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
@@ -135,7 +151,8 @@ def _of_arrays(
     heads = () if chosen else tuple(others)
     several = len(names or ()) > 1 and row.name == "torch"
     stated = _assumed(architecture, params, row.name, several)
-    return Found(to_jax(params), row.name, left, state, heads, no_bias, stated, folded)
+    bad = tuple(_not_finite({name: leaf for name, leaf in leaves.items() if leaf.used}))
+    return Found(to_jax(params), row.name, left, state, heads, bad, no_bias, stated, folded)
 
 
 def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:

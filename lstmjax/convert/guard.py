@@ -1,20 +1,17 @@
-"""What keeps reading a stranger's file safe, and writing one whole: claims, archives, drafts, optional packages."""
+"""Writing a file in one go, and optional packages; what keeps reading a stranger's file safe is in `lstmjax.claims`."""
 
 from __future__ import annotations
 
 import importlib
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import Any
 
 from lstmjax.convert.layouts import ConvertError
 
-FREE, RATIO = 2**26, 50  # weights hardly compress: to a half where many are zero, never to a fiftieth
 REMEDIES = MappingProxyType({"torch": "pip install torch"})
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy, Keras and PyTorch write; the others expand more
 
 
 def optional(module: str) -> Any:
@@ -29,30 +26,6 @@ def optional(module: str) -> Any:
     except ImportError:
         remedy = REMEDIES.get(package, "pip install 'lstmjax[convert]'")
         raise ConvertError(f"such files need {package}, which is not installed: {remedy}") from None
-
-
-def check_claim(claimed: int, stored: int) -> None:
-    """Refuses what claims to be far larger than the bytes that are there, before memory is taken for it.
-
-    Args:
-        claimed: bytes that the arrays would take.
-        stored: bytes of the file.
-    """
-    if claimed > FREE + RATIO * stored:
-        raise ConvertError(
-            f"claims to hold {claimed:,} bytes of arrays in {stored:,}; it is damaged, or made to exhaust the memory"
-        )
-
-
-@contextmanager
-def archive(file: Path | IO[bytes], stored: int) -> Iterator[zipfile.ZipFile]:
-    """Gives a ZIP archive whose parts, unpacked, are no larger than they may be; see `check_claim`."""
-    with zipfile.ZipFile(file) as found:
-        members = found.infolist()
-        if any(member.compress_type not in PACKED for member in members):
-            raise ConvertError("is packed by other means than deflate, which is not read")
-        check_claim(sum(member.file_size for member in members), stored)
-        yield found
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.convert.guard import archive, check_claim, optional
+from lstmjax.claims import archive, check_claim
+from lstmjax.convert.guard import optional
 from lstmjax.convert.hdf5_words import words_of
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import ConvertError

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from lstmjax.convert.guard import check_claim
+from lstmjax.claims import check_claim
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Unread
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from lstmjax.data.sequences import DataError, Sequences
+from lstmjax import claims
+from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, plain_number, warn_lost
 from lstmjax.data.table import read_csv
 
 KEYS = ("x", "y", "lengths")
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+PICKLED = "Object arrays cannot be loaded"
 
 
 def read_npz(path: Path, *, labels: bool = True) -> Sequences:
-    """Gives the sequences of an NPZ file with x `[N, T, I]`, y `[N, ...]` and, if ragged, lengths `[N]`.
+    """Read the sequences of an NPZ file with x `[N, T, I]`, y `[N, ...]` and, if ragged, lengths `[N]`.
 
     Args:
+        path: the file.
         labels: whether y must be there; without, it is not looked at.
 
     Raises:
@@ -31,41 +33,60 @@ def read_npz(path: Path, *, labels: bool = True) -> Sequences:
     if (kind := _kind(path)) != ".npz":
         hint = "one array, as np.save writes it; name it .npy, or" if kind else "no archive of arrays;"
         raise DataError(f"{path}: cannot be read as NPZ (it is {hint} write it by np.savez)")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as NPZ ({_first_line(error)}); write it by np.savez") from None
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray):
+    with _reading(path, "NPZ", "np.savez"):
+        members = claims.read_npz(path, free=FREE)
+    arrays: dict[str, np.ndarray] = {}
+    for key, array in members.items():
+        if isinstance(array, claims.NotAnArray) and array.kind == claims.NO_ARRAY:
             raise DataError(f"{path}: {key!r} in it is no array; write it by np.savez, with x, y and lengths only")
+        if isinstance(array, claims.NotAnArray):
+            raise DataError(f"{path}: cannot be read as NPZ ({PICKLED}); write it by np.savez")
         if key not in KEYS:
             near = get_close_matches(key, KEYS, 1)
             raise DataError(
                 f"{path}: unknown array {key!r}; "
                 + (f"did you mean {near[0]!r}?" if near else "expected x, y and, for ragged data, lengths")
             )
+        arrays[key] = array
     for key in ("x", "y") if labels else ("x",):
         if key not in arrays:
             raise DataError(
                 f"{path}: no array {key!r}; expected x [sequences, steps, features], y [sequences] and, for ragged "
                 "data, lengths [sequences]"
             )
+    with _reading(path, "NPZ", "np.savez"):
+        claims.check_claim(4 * arrays["x"].size, path.stat().st_size, free=FREE)  # as float32
     return check(Sequences(arrays["x"], arrays.get("y") if labels else None, arrays.get("lengths")), path)
 
 
 def read_npy(path: Path, *, labels: bool = True) -> Sequences:
-    """Gives the sequences of an NPY file, x `[N, T, I]` or one sequence `[T, I]`; for prediction only."""
+    """Read the sequences of an NPY file, x `[N, T, I]` or one sequence `[T, I]`; for prediction only."""
     if labels:
         raise DataError(f"{path}: an NPY file has no labels; write an NPZ file by np.savez(path, x=x, y=y)")
     if (kind := _kind(path)) != ".npy":
         hint = "an archive, as np.savez writes it; name it .npz, or" if kind else "no array;"
         raise DataError(f"{path}: cannot be read as NPY (it is {hint} write it by np.save)")
-    try:
-        x = np.load(path, allow_pickle=False)
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as NPY ({_first_line(error)}); write it by np.save") from None
+    with _reading(path, "NPY", "np.save"), path.open("rb") as file:
+        x = claims.read_npy(file, path.stat().st_size)
+    if isinstance(x, claims.NotAnArray):
+        raise DataError(f"{path}: cannot be read as NPY ({PICKLED}); write it by np.save")
     return check(Sequences(x[None] if x.ndim == 2 else x), path)
+
+
+@contextmanager
+def _reading(path: Path, kind: str, writer: str) -> Iterator[None]:
+    """Say which file it is, and how it is written, where it cannot be read."""
+    try:
+        yield
+    except claims.ClaimError as error:
+        raise DataError(
+            f"{path}: cannot be read as {kind} ({error}); write it by {writer}, uncompressed, and not larger than the "
+            "memory"
+        ) from None
+    except MemoryError:
+        raise DataError(f"{path}: {claims.NO_MEMORY}") from None
+    except Exception as error:  # over damaged bytes NumPy and zlib raise whatever their layers raise
+        raise DataError(f"{path}: cannot be read as {kind} ({_first_line(error)}); write it by {writer}") from None
 
 
 READERS: MappingProxyType[str, Callable[..., Sequences]] = MappingProxyType(
@@ -83,9 +104,16 @@ def read(path: str | Path, *, labels: bool = True) -> Sequences:
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise DataError(f"{path}: unknown kind of file; expected a name that ends in {', '.join(READERS)}")
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long
+        raise DataError(f"{str(path)[:80]}…: cannot be read ({error.strerror})") from None
+    if not is_file:
         raise DataError(f"{path}: no such file; relative paths are read from the folder in which the command runs")
-    return READERS[path.suffix.lower()](path, labels=labels)
+    try:
+        return READERS[path.suffix.lower()](path, labels=labels)
+    except MemoryError:
+        raise DataError(f"{path}: {claims.NO_MEMORY}") from None
 
 
 def check(data: Sequences, name: str | Path) -> Sequences:
@@ -101,6 +129,7 @@ def check(data: Sequences, name: str | Path) -> Sequences:
         raise DataError(f"{name}: x has shape {x.shape}, so there is nothing in it")
     if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
         raise DataError(f"{name}: x is {x.dtype}, expected numbers")
+    _check_size(x.size, name)
     if y is not None and (y.ndim == 0 or len(y) != len(x)):
         raise DataError(f"{name}: y has shape {y.shape}, but x has {len(x)} sequences; give one label for each")
     if lengths is not None:
@@ -130,10 +159,15 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         DataError: there is one, and where.
         ValueError: words that are no numbers.
     """
+    if values.dtype.kind in "UO":
+        strange = [word for word in values.ravel().tolist() if not plain_number(word)]
+        if strange:
+            raise ValueError(f"could not convert string to float: {strange[0]!r}")
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = values.astype(np.float32)
     wrong = ~np.isfinite(numbers)
-    if values.shape[:2] == data.x.shape[:2] and values.ndim == 3:
+    valid = values.shape[:2] == data.x.shape[:2] and values.ndim == 3
+    if valid:
         wrong &= data.valid()[..., None]
     if wrong.any():
         at = tuple(np.argwhere(wrong)[0].tolist())
@@ -141,7 +175,20 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         large = math.isfinite(float(values[at]))
         what = "too large for float32; give it in other units" if large else "fill or remove missing values"
         raise DataError(f"{name}: {key}[{place}] is {values[at]}; {what} ({wrong.sum()} in all)")
+    if values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32:
+        lost = lost_digits(values, numbers) & (data.valid()[..., None] if valid else True)
+        if lost.any():
+            at = tuple(np.argwhere(lost)[0].tolist())
+            warn_lost(f"{name}: {key}[{', '.join(map(str, at))}]", values[at], numbers[at], int(lost.sum()))
     return numbers
+
+
+def _check_size(numbers: int, name: str | Path) -> None:
+    """Refuse what does not fit into the memory as float32."""
+    try:
+        claims.check_memory(4 * numbers, "x as float32", "give fewer or shorter sequences")
+    except claims.ClaimError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def _kind(path: Path) -> str:
@@ -156,5 +203,6 @@ def _kind(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Gives what went wrong without NumPy's advice to load pickles, which can run any code."""
-    return str(error).split("\n")[0].replace(" when allow_pickle=False", "") or type(error).__name__
+    """Return what went wrong without NumPy's advice to load pickles, which can run any code."""
+    line = str(error).split("\n")[0].replace(" when allow_pickle=False", "")
+    return line.partition(" max_header_size")[0] if "pickle" in line else line or type(error).__name__

@@ -11,8 +11,9 @@ import numpy as np
 from lstmjax.config import Data
 from lstmjax.data.digits import INK, digits
 from lstmjax.data.files import finite, read
-from lstmjax.data.order import order
+from lstmjax.data.order import SAMPLE, SYMBOLS, TESTED, VALIDATED, order
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
+from lstmjax.limits import check_order
 
 SPLIT_SEED = 20260101  # the same split for all seeds, so that they can be compared
 
@@ -24,8 +25,13 @@ class Maker(NamedTuple):
     scale: float  # what every feature is divided by
 
 
+def _order(data: Data) -> Parts:
+    check_order(data, "data.length", SAMPLE + VALIDATED + TESTED, len(SYMBOLS))
+    return order(data.length or 100)
+
+
 MAKERS: MappingProxyType[str, Maker] = MappingProxyType(
-    {"digits": Maker(lambda data: digits(), INK), "order": Maker(lambda data: order(data.length or 100), 1.0)}
+    {"digits": Maker(lambda data: digits(), INK), "order": Maker(_order, 1.0)}
 )
 """The sources in the package, by `data.source`: the names of `lstmjax.config.BUILT_IN`."""
 
@@ -145,7 +151,7 @@ def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[flo
 def _classes(parts: Parts, names: tuple[str, ...]) -> tuple[str, ...]:
     """Gives the names of the classes in training and validation: whole numbers in their order, words in theirs."""
     train, validation = (
-        set(np.unique(_class_labels(part, name)).astype(str).tolist())
+        set(map(str, np.unique(_class_labels(part, name)).tolist()))
         for part, name in zip((parts.train, parts.validation), names, strict=False)
     )
     if names[1] != names[0] and {_is_number(w) for w in train}.isdisjoint(_is_number(w) for w in validation):
@@ -169,7 +175,7 @@ def _class_labels(part: Sequences, name: str) -> np.ndarray:
             f"{name}: y is {_letters(y)}; classes are [sequences], or [sequences, steps] with "
             f"{part.x.shape[1]} steps. For several labels at once say loss.name: sigmoid, for numbers linear"
         )
-    if not (np.issubdtype(y.dtype, np.integer) or y.dtype.kind in "Ub"):
+    if not (np.issubdtype(y.dtype, np.integer) or y.dtype.kind in "UOb"):
         raise DataError(
             f"{name}: y is {y.dtype}; classes are whole numbers or words. For numbers say loss.name: linear"
         )
@@ -179,19 +185,20 @@ def _class_labels(part: Sequences, name: str) -> np.ndarray:
 def _as_classes(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
     assert classes is not None
     assert part.y is not None
-    words = np.array(classes)
-    known = set(np.unique(_class_labels(part, name)).astype(str).tolist())
+    known = set(map(str, np.unique(_class_labels(part, name)).tolist()))
     if strange := sorted(known - set(classes)):
         raise DataError(f"{name}: label {strange[0]!r} is none of the {len(classes)} classes in training")
-    order = np.argsort(words)
-    found = order[np.minimum(np.searchsorted(words, part.y.astype(str), sorter=order), len(words) - 1)]
-    return found.astype(np.int32)  # behind the end of a sequence: some class, with no weight
+    place = {word: n for n, word in enumerate(classes)}
+    labels, which = np.unique(part.y, return_inverse=True)
+    # Behind the end of a sequence stands any label, known or not, and has no weight.
+    places = np.array([place.get(str(label), 0) for label in labels.tolist()], np.int32)
+    return places[which.reshape(part.y.shape)]
 
 
 def _as_numbers(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
     y = part.y
     assert y is not None
-    if y.dtype.kind not in "biufU":
+    if y.dtype.kind not in "biufUO":
         raise DataError(f"{name}: y is {y.dtype}, expected real numbers")
     if y.ndim not in (1, 2, 3) or (y.ndim == 3 and y.shape[1] != part.x.shape[1]):
         raise DataError(f"{name}: y is {_letters(y)}, expected [sequences, O] or [sequences, steps, O]")

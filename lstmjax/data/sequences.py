@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 import zlib
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +11,10 @@ import numpy as np
 
 from lstmjax.config import Section
 from lstmjax.errors import UserError
+
+FREE = 2**30  # bytes that any file of data may claim: what is mostly padding or zeros compresses to a hundredth
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+WHOLE, SUMMED = 2.0**24, 2.0**53  # up to these float32 and float64 have every whole number
 
 
 class DataError(UserError):
@@ -19,7 +25,9 @@ class Sequences(NamedTuple):
     """N sequences, padded to the longest one."""
 
     x: np.ndarray  # [N, T, I]
-    y: np.ndarray | None = None  # [N] or [N, T] classes, or [N, O] or [N, T, O] numbers
+    y: np.ndarray | None = (
+        None  # [N] or [N, T] classes (words of CSV as objects, each once), or [N, O] or [N, T, O] numbers
+    )
     lengths: np.ndarray | None = None  # [N] valid steps; None: all T
     names: tuple[str, ...] | None = None  # N of them, as the file calls the sequences
     features: tuple[str, ...] | None = None  # I of them, as the file calls the features
@@ -100,3 +108,30 @@ def fingerprint(*parts: Sequences) -> int:
                 crc = zlib.crc32(f"{array.shape}{array.dtype}".encode(), crc)
                 crc = zlib.crc32(array.tobytes(), crc)
     return crc
+
+
+def plain_number(word: str) -> bool:
+    """Tell whether a word is a decimal number in ASCII, which Python's 1_000 and full-width digits are not."""
+    return NUMBER.fullmatch(word.strip()) is not None
+
+
+def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Tell which values are whole numbers that float32 cannot keep, such as times in seconds since 1970.
+
+    Other numbers are rounded to 7 digits without a word, as everywhere.
+
+    Args:
+        values: whole numbers, or float64.
+        numbers: the same as float32.
+    """
+    exact = values.astype(np.float64)
+    return (np.abs(exact) > WHOLE) & (np.abs(exact) < SUMMED) & (exact == np.rint(exact)) & (exact != numbers)
+
+
+def warn_lost(place: str, value: Any, number: Any, count: int) -> None:
+    """Warn of whole numbers that lose digits in float32."""
+    warnings.warn(
+        f"{place} is {value}, which float32 keeps as {number:.0f} ({count} such numbers in all); subtract a constant, "
+        "or give it in other units",
+        stacklevel=2,
+    )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lstmjax.data.sequences import DataError, Sequences
+from lstmjax import claims
+from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, plain_number, warn_lost
 
+WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
 FORMAT = "expected the columns sequence, step, one or more features, label"
 
 
@@ -58,10 +62,14 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
         _check_sequence(path, name, rows, first, labels)
 
     lengths = np.array([len(rows) for rows in sequences.values()], np.int32)
+    _check_padded(path, sequences, int(lengths.max()), len(features))
     x = np.zeros((len(sequences), np.max(lengths), len(features)), np.float32)
+    lost: list[tuple[str, str, float]] = []
     for n, rows in enumerate(sequences.values()):
-        x[n, : len(rows)] = _numbers(path, features, rows)
-    y = np.array([rows[0].label for rows in sequences.values()]) if labels else None
+        x[n, : len(rows)] = _numbers(path, features, rows, lost)
+    if lost:
+        warn_lost(*lost[0], len(lost))
+    y = np.array([rows[0].label for rows in sequences.values()], object) if labels else None  # `<U` pads to the longest
     ragged = None if (lengths == lengths[0]).all() else lengths
     return Sequences(x, y, ragged, tuple(sequences), features)
 
@@ -100,10 +108,14 @@ def _row(
         if not cell and (labels or column != "label"):
             raise DataError(f"{path}:{line}: column {column!r} is empty; fill the cell or remove the sequence")
     try:
+        if not WHOLE_NUMBER.fullmatch(named["step"]):
+            raise ValueError
         step = int(named["step"])
-    except ValueError:
-        raise DataError(f"{path}:{line}: column 'step' is {named['step']!r}, expected a whole number") from None
-    return named["sequence"], Row(line, step, [named[f] for f in features], named.get("label", ""))
+    except ValueError:  # also thousands of digits
+        raise DataError(
+            f"{path}:{line}: column 'step' is {named['step'][:40]!r}, expected a whole number in digits 0 to 9"
+        ) from None
+    return named["sequence"], Row(line, step, [named[f] for f in features], sys.intern(named.get("label", "")))
 
 
 def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: bool) -> None:
@@ -131,26 +143,50 @@ def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: 
         expected += 1
 
 
-def _numbers(path: Path, features: tuple[str, ...], rows: list[Row]) -> np.ndarray:
-    """Gives the features of a sequence, `[T, I]`."""
+def _check_padded(path: Path, sequences: dict[str, list[Row]], steps: int, features: int) -> None:
+    """Refuse sequences so unequal that padding them to the longest would exhaust the memory."""
+    wanted = len(sequences) * steps * features * 4
     try:
-        with np.errstate(over="ignore"):
-            numbers = np.array([row.cells for row in rows], dtype=np.float32)
-        if np.isfinite(numbers).all():
-            return numbers
+        claims.check_claim(wanted, path.stat().st_size, free=FREE)
+        claims.check_memory(wanted, "x", "give less")
+    except claims.ClaimError:
+        longest = max(sequences, key=lambda name: len(sequences[name]))
+        raise DataError(
+            f"{path}: {len(sequences):,} sequences, padded to the {steps:,} steps of sequence {longest!r}, take "
+            f"{claims.words(wanted)} of memory; cut long sequences into pieces of similar length, or leave them out"
+        ) from None
+
+
+def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[tuple[str, str, float]]) -> np.ndarray:
+    """Read the features of a sequence, `[T, I]`; `lost` collects the cells whose digits float32 cannot keep."""
+    try:
+        exact = np.array([row.cells for row in rows], np.float64)
     except ValueError:
-        pass  # the loop below says which cell it was
-    for row in rows:
-        for feature, cell in zip(features, row.cells, strict=True):
-            try:
-                number = float(cell)
-            except ValueError:
-                number = float("nan")
-            if not abs(number) <= float(np.finfo(np.float32).max):
-                large = np.isfinite(number)
-                remedy = "give it in other units" if large else "fill the cell or remove the sequence"
-                raise DataError(
-                    f"{path}:{row.line}: column {feature!r} is {cell!r}, expected a finite number"
-                    f"{' that float32 holds' if large else ''}; {remedy}"
-                )
-    raise AssertionError("a number that NumPy refuses as a whole and takes one by one")
+        exact = np.array([[_number(cell) for cell in row.cells] for row in rows])  # NaN where there is none
+    with np.errstate(over="ignore"):
+        numbers = exact.astype(np.float32)
+    wrong = ~np.isfinite(numbers)
+    suspect = any("_" in cell or not cell.isascii() for row in rows for cell in row.cells)
+    if suspect:
+        wrong |= np.array([[not plain_number(cell) for cell in row.cells] for row in rows])
+    if wrong.any():
+        t, i = np.argwhere(wrong)[0]
+        row, cell = rows[t], rows[t].cells[i]
+        large = plain_number(cell) and np.isfinite(exact[t, i])
+        remedy = "give it in other units" if large else "fill the cell or remove the sequence"
+        if not plain_number(cell) and np.isfinite(exact[t, i]):
+            remedy = f"write {exact[t, i]:.17g}, in digits 0 to 9"
+        raise DataError(
+            f"{path}:{row.line}: column {features[i]!r} is {cell!r}, expected a finite number"
+            f"{' that float32 holds' if large else ''}; {remedy}"
+        )
+    for t, i in np.argwhere(lost_digits(exact, numbers)):
+        lost.append((f"{path}:{rows[t].line}: column {features[i]!r}", rows[t].cells[i], numbers[t, i]))
+    return numbers
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

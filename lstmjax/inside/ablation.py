@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_function
 from lstmjax.inside.interventions import Intervention
-from lstmjax.inside.layered import in_form_of, of_one_layer
+from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import as_layers
-from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 
 class Ablation(NamedTuple):
@@ -78,11 +79,14 @@ def ablation(
         >>> found.without.shape, found.ranking.shape
         ((3,), (3,))
     """
+    check_model(params)
+    check_function("measure", measure, "measure(wrappers) -> one number")
+    checks.one_of("gate", gate, Step._fields)
     checks.check_positive("at_once", at_once)
 
     def one(part: LSTMParams, own: PyTree, layer: int | None = None, direction: str | None = None) -> Ablation:
         size = part.output_size if gate == "h" else part.hidden_size
-        instead = jnp.broadcast_to(jnp.asarray(own), (size,))
+        instead = _for_each(as_array("value", own), size)
         wrapper = _Out(gate, layer=layer, direction=direction)
 
         def without(unit: Array) -> Array:
@@ -118,3 +122,13 @@ class _Out(Intervention):
     def put(self, value: Array, own: Any) -> Array:
         out, instead = (jnp.broadcast_to(a, value.shape) for a in own[0])
         return jnp.where(out, instead.astype(value.dtype), value)
+
+
+def _for_each(value: Array, size: int) -> Array:
+    """Return one number, or one for each unit, as `[H]`."""
+    if value.shape not in ((), (size,)) or not jnp.issubdtype(value.dtype, jnp.number):
+        raise ValueError(
+            f"value has shape {value.shape} and dtype {value.dtype}, expected one number, or {(size,)}, one for each "
+            "unit."
+        )
+    return jnp.broadcast_to(value, (size,))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_number
 from lstmjax.cell import cell_step
 from lstmjax.types import Array, LSTMParams
 
@@ -51,7 +52,7 @@ def derivatives(z: ArrayLike | None = None) -> Derivatives:
     >>> [round(float(slope), 3) for slope in (*at.d_sigma, *at.d_tanh)]
     [0.105, 0.25, 0.105, 0.071, 1.0, 0.071]
     """
-    z = jnp.linspace(-6.0, 6.0, 241) if z is None else jnp.asarray(z)
+    z = jnp.linspace(-6.0, 6.0, 241) if z is None else as_array("z", z)
     checks.check_floating("z", z.dtype)
     slope = {of: jax.grad(lambda z, of=of: of(z).sum())(z) for of in (jax.lax.logistic, jax.lax.tanh)}
     return Derivatives(z, jax.lax.logistic(z), slope[jax.lax.logistic], jax.lax.tanh(z), slope[jax.lax.tanh])
@@ -88,7 +89,8 @@ def gradient_survival(
     ([0.0, 0.0, 0.366, 1.0], True)
     """
     checks.check_positive("steps", steps)
-    f, weight = (jnp.asarray(a, dtype=jnp.result_type(float)) for a in (f, weight))
+    check_number("x", x)
+    f, weight = (as_array(n, a).astype(jnp.result_type(float)) for n, a in (("f", f), ("weight", weight)))
     for name, value in (("f", f), ("weight", weight)):
         if value.ndim != 1:
             raise ValueError(f"{name} has shape {value.shape}, expected [K]: a list of numbers.")

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, as_arrays, check_number, counted
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import (
@@ -102,7 +103,11 @@ def fixed_points(
     """
     check_one_direction(params)
     checks.check_positive("iterations", iterations)
-    x = jnp.asarray(x)
+    checks.check_params_type(params)
+    x = as_array("x", x)
+    for name, number in (("tolerance", tolerance), ("same", same)):
+        if number is not None:
+            check_number(name, number)
     if x.ndim != 1:
         raise ValueError(f"x has shape {x.shape}, expected [I], one input that stays. For several inputs use jax.vmap.")
     if several := checks.ensemble(params):
@@ -129,7 +134,16 @@ def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1
     >>> print(distinct_points((points, points), jnp.array([1e-9, 0.0, 0.0])))
     [False  True  True]
     """
-    s = side_by_side(state)
+    if not isinstance(state, tuple) or not state:
+        raise TypeError(f"state is {counted(state)}, expected the tuple (h, c), as FixedPoints has it.")
+    s = side_by_side(as_arrays("state", state))
+    speeds, same = as_array("speeds", speeds), as_array("same", same)
+    if speeds.shape != s.shape[:1]:
+        raise ValueError(
+            f"speeds has shape {speeds.shape}, expected {s.shape[:1]}, one number for each point of state."
+        )
+    if same.shape != ():
+        raise ValueError(f"same has shape {same.shape}, expected one number.")
     slowest_first = jnp.argsort(speeds)
 
     def body(found: Array, n: Array) -> tuple[Array, None]:

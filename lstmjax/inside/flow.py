@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, as_arrays, check_arrays, check_flags, check_function
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
-from lstmjax.inside.layered import each_part, in_form_of, of_one_layer
+from lstmjax.inside.layered import check_model, each_part, in_form_of, of_one_layer
 from lstmjax.inside.recorder import Perturb, time_first
 from lstmjax.inside.trace import chosen, trace
 from lstmjax.layer import lstm
@@ -89,6 +90,11 @@ def gradient_flow(
         >>> gradient_flow(deep, jnp.ones((32, 100, 5)), lambda logits: logits[:, 0].mean())[1].reverse.h.shape
         (32, 100, 8)
     """
+    check_model(params)
+    check_function("loss", loss, "loss(outputs) -> one number")
+    check_flags(reverse=reverse, time_major=time_major, residual=residual, return_sequences=return_sequences)
+    check_arrays("state", state)
+    check_arrays("reset_state", reset_state)
     form, single = params, isinstance(params, LSTMParams)
     params, state, reset_state = of_one_layer(params, state, reset_state)
     options: dict[str, Any] = {
@@ -106,7 +112,8 @@ def gradient_flow(
         "backend": backend,
     }
     several: dict[str, Any] = {"merge": merge, "residual": residual, "dropout": dropout}
-    names, wrappers, xs = chosen(fields), tuple(wrappers), jnp.asarray(xs)
+    names, xs = chosen(fields), as_array("xs", xs)
+    wrappers = tuple(wrappers) if isinstance(wrappers, tuple | list) else wrappers
     like = jax.eval_shape(
         lambda: trace(params, xs, state, fields=names, reverse=reverse, wrappers=wrappers, **several, **options)
     )
@@ -132,6 +139,7 @@ def norms(flow: PyTree) -> PyTree:
     >>> print(norms(jnp.array([[3.0, 4.0], [0.0, 0.5]])))
     [5.  0.5]
     """
+    flow = as_arrays("flow", flow)
 
     def norm(a: Array) -> Array:
         a = a.astype(checks.cell_dtype(a.dtype))

@@ -11,7 +11,6 @@ networks and their gradients, Engelken, Wolf & Abbott 2023).
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_arrays, as_whole, check_flags, check_function
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import motion, prepare, pushed, unit_directions
@@ -61,6 +61,7 @@ def step_jacobians(
         >>> step_jacobians(params, jnp.ones((2, 7, 5))).shape
         (2, 7, 6, 6)
     """
+    check_flags(reverse=reverse)
     how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     return jnp.moveaxis(_each(*arrays, **how, reverse=bool(reverse)), 0, -3)
 
@@ -111,8 +112,9 @@ def state_jacobian(
         >>> state_jacobian(params, jnp.ones((2, 7, 5)), 0, 7).shape
         (2, 6, 6)
     """
+    check_flags(reverse=reverse)
     how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
-    span = operator.index(start), operator.index(stop)
+    span = as_whole("start", start), as_whole("stop", stop)
     steps = arrays[1].shape[0]
     if not 0 <= span[0] <= span[1] <= steps:
         raise ValueError(
@@ -185,6 +187,7 @@ def lyapunov_spectrum(
         >>> [round(float(value), 4) for value in exponents]  # log f = log σ(1)
         [-0.3133, -0.3133, -0.3133]
     """
+    check_flags(reverse=reverse)
     how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
     if count is not None:
@@ -194,7 +197,7 @@ def lyapunov_spectrum(
     if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < max(steps, 1):
         raise ValueError(f"warmup is {warmup!r}, expected a whole number of at least 0 and below T = {steps}.")
     return _exponents(
-        *arrays, **how, reverse=bool(reverse), count=size if count is None else operator.index(count), warmup=warmup
+        *arrays, **how, reverse=bool(reverse), count=size if count is None else as_whole("count", count), warmup=warmup
     )
 
 
@@ -245,8 +248,9 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, dire
         >>> print(hessian_vector_product(lambda x: (x**3).sum(), jnp.array([1.0, 2.0]), jnp.array([1.0, 10.0])))
         [  6. 120.]
     """
-    params, direction = (jax.tree.map(jnp.asarray, tree) for tree in (params, direction))
-    checks.check_alike("direction", direction, params)
+    check_function("loss", loss, "loss(params) -> one number")
+    params, direction = as_arrays("params", params), as_arrays("direction", direction)
+    checks.check_alike("direction", direction, params, "params")
     for (path, a), b in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(direction), strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lstmjax import checks
-from lstmjax.types import Bidirectional
+from lstmjax.arguments import counted
+from lstmjax.networks import NetworkParams
+from lstmjax.types import Bidirectional, LSTMParams
 
 
 def of_one_layer(params: Any, *trees: Any) -> tuple[Any, ...]:
@@ -51,3 +53,15 @@ def each_part(layered: Any) -> Iterator[tuple[int, str, Any]]:
     for n, layer in enumerate(layered if type(layered) in (tuple, list) else (layered,)):
         pair = layer if isinstance(layer, Bidirectional) else (layer,)
         yield from ((n, direction, part) for direction, part in zip(Bidirectional._fields, pair, strict=False))
+
+
+def check_model(params: object) -> None:
+    """Refuse what is no parameters of one layer, of several or of a network, by the name params."""
+    several = type(params) in (tuple, list) and len(params) > 0  # type: ignore[arg-type]
+    if not several and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
+        what = "empty" if type(params) in (tuple, list) else counted(params)
+        raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
+    layers: Any = params if several else ()
+    for n, layer in enumerate(layers):
+        if not isinstance(layer, LSTMParams | Bidirectional):
+            raise TypeError(f"params[{n}] is {counted(layer)}, expected LSTMParams or Bidirectional.")

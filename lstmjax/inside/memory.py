@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_flags
 from lstmjax.layer import valid_steps
 from lstmjax.types import Array
 
@@ -139,7 +140,8 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
     0.72
     """
     f = forget_gates(f)
-    start, stop = (jnp.asarray(at) for at in (start, stop))
+    check_flags(reverse=reverse)
+    start, stop = as_array("start", start), as_array("stop", stop)
     for name, at in (("start", start), ("stop", stop)):
         if not jnp.issubdtype(at.dtype, jnp.integer) or at.shape not in ((), f.shape[:-2]):
             raise ValueError(
@@ -166,7 +168,7 @@ def forget_gates(f: object) -> Array:
             f"f is {checks.kind(f)}, expected an array [..., T, H]: the f of one layer in one direction, such as "
             "trace(params, xs, fields='f').f."
         )
-    f = jnp.asarray(f)
+    f = as_array("f", f)
     checks.check_floating("f", f.dtype)
     if f.ndim < 2:
         raise ValueError(f"f has shape {f.shape}, expected [..., T, H]. For one unit f[:, None], for one step f[None].")

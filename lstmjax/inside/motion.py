@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, as_arrays
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
 from lstmjax.layer import cast, compose, initial_state, valid_steps
@@ -45,10 +46,10 @@ def prepare(
     check_one_direction(params)
     step = CellStep(find_cell(cell))
     around, given = checks.check_running(step, wrappers, None, 1)
-    params = jax.tree.map(jnp.asarray, params)
+    params = as_arrays("params", params)
     checks.check_params(params, step.cell)
     dtype = checks.cell_dtype(params.w_x.dtype)
-    xs = jnp.asarray(xs)
+    xs = as_array("xs", xs)
     checks.check_sequence(xs, params, False)
     params, xs = cast(params, dtype), cast(xs, dtype)
     valid = valid_steps(xs, lengths, None, False)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arguments import as_array
 from lstmjax.cell import gate_sums, peep, peepholes, product, project
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
@@ -106,7 +107,7 @@ def gradient_paths(
         ((2, 100, 8), True)
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array("xs", xs)
     layers, state = of_one_layer(params, state)
     runs = _runs(layers, xs, loss, state, return_sequences, how)
     parts = [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs]
@@ -154,9 +155,9 @@ def gradient_spans(
         ((2, 100, 8), (2, 100, 8))
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array("xs", xs)
     if at is not None:
-        at = jnp.asarray(at)
+        at = as_array("at", at)
         _check_at(at, xs)
     layers, state = of_one_layer(params, state)
     found = []

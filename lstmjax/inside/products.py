@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.arguments import as_array, check_flags
 from lstmjax.types import Array
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def singular_values(jacobians: ArrayLike, *, log: bool = False) -> Array:
         >>> [round(float(value), 2) for value in singular_values(halves, log=True)]  # 1000 log 0.9, 1000 log 0.5
         [-105.36, -693.15]
     """
-    jacobians = jnp.asarray(jacobians)
+    jacobians = as_array("jacobians", jacobians)
+    check_flags(log=log)
     if jacobians.ndim < 3 or jacobians.shape[-1] != jacobians.shape[-2]:
         raise ValueError(
             f"jacobians has shape {jacobians.shape}, expected [..., T, S, S], a square matrix for each step. For one "

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_function
 from lstmjax.layer import lstm, step_flags, valid_steps
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Wrapper
@@ -54,6 +55,7 @@ class Reduce:
     how: str = "mean"
 
     def __post_init__(self) -> None:
+        check_function("of, in Reduce or reduce=,", self.of, "of the Step")
         checks.one_of("how", self.how, tuple(RULES))
         checks.check_hashable("reduce", self.of)
 
@@ -120,7 +122,7 @@ def stream(
         raise ValueError(
             "reduce runs a sequence in segments, in each of which wrappers would draw anew; leave key out."
         )
-    xs = jnp.asarray(xs)
+    xs = as_array("xs", xs)
     checks.check_sequence(xs, None, time_major)
     axis = 0 if time_major else xs.ndim - 2
     valid = valid_steps(xs, lengths, mask, time_major)

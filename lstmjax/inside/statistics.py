@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
+from lstmjax import backends, checks
+from lstmjax.arguments import as_array, check_arrays, check_flags, check_number
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
+from lstmjax.inside.layered import check_model
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.trace import trace
 from lstmjax.layer import valid_steps
 from lstmjax.networks import NetworkParams
+from lstmjax.published import find_cell
 from lstmjax.stack import Layers
 from lstmjax.types import GATES, Array, Bidirectional, LSTMParams, PyTree, Step
 
@@ -145,6 +148,17 @@ def gate_statistics(
         >>> found.mean.f.shape, int(found.count)
         ((256,), 3200)
     """
+    check_model(params)
+    xs = as_array("xs", xs)
+    check_flags(reverse=reverse, time_major=time_major, residual=residual)
+    check_arrays("state", state)
+    check_arrays("reset_state", reset_state)
+    if cell is not None:
+        cell = find_cell(cell)
+    if dtype is not None:
+        checks.check_floating("dtype", dtype)
+    if not callable(backend):
+        checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
     check_limits(low, high)
     sums = trace(
         params,
@@ -166,7 +180,6 @@ def gate_statistics(
         unroll=unroll,
         backend=backend,
     )
-    xs = jnp.asarray(xs)
     valid = valid_steps(xs, lengths, mask, time_major)
     number = jnp.asarray(xs.size // xs.shape[-1] if valid is None else valid.sum(), jnp.int32)
 
@@ -216,6 +229,8 @@ def limit(name: str, part: float) -> float:
 
 def check_limits(low: float, high: float) -> None:
     """Refuses limits of saturation that are none."""
+    check_number("low", low)
+    check_number("high", high)
     if not 0.0 <= low < high <= 1.0:
         raise ValueError(f"low is {low} and high is {high}, expected 0 <= low < high <= 1, as 0.1 and 0.9 are.")
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from lstmjax import checks
+from lstmjax.arguments import as_array, check_flags
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
-from lstmjax.inside.layered import in_form_of, of_one_layer
+from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
 from lstmjax.inside.recorder import Recorder
 from lstmjax.inside.reduce import Reduce
 from lstmjax.networks import NetworkParams
@@ -92,9 +93,13 @@ def trace(
         >>> mean.shape
         (32, 256)
     """
+    check_model(params)
+    xs = as_array("xs", xs)
+    check_flags(reverse=reverse, time_major=time_major, residual=residual)
     form = params
     params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
     recorder = Recorder(chosen(fields), reduce, perturb, params)
+    automatic = isinstance(backend, str) and backend == "auto"
     options: dict[str, Any] = {
         "lengths": lengths,
         "mask": mask,
@@ -109,7 +114,7 @@ def trace(
         "checkpoint": checkpoint,
         "unroll": unroll,
         # Where nothing is turned or computed again, many outputs are written in place: benchmarks/trace.py.
-        "backend": "inplace" if backend == "auto" and checkpoint is None and not time_major else backend,
+        "backend": "inplace" if automatic and checkpoint is None and not time_major else backend,
     }
     if isinstance(params, LSTMParams):
         recorder(params, xs, state, reverse=reverse, **options)
@@ -127,6 +132,8 @@ def chosen(fields: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """Gives the names of the fields that are wanted, in the order of `Step`, or refuses them."""
     if fields is None:
         return Step._fields
+    if not isinstance(fields, str | tuple | list):
+        raise TypeError(f"fields is {checks.kind(fields)}, expected names of Step: 'c', or ('i', 'f').")
     names = (fields,) if isinstance(fields, str) else tuple(fields)
     for name in names:
         checks.one_of("fields", name, Step._fields)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checks
+from lstmjax.arguments import as_array
 from lstmjax.inside.layered import each_part
-from lstmjax.types import Array
+from lstmjax.types import Array, Step
 
 PLACES = 32  # of a span; an AUC is computed at each
 
@@ -123,8 +124,8 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     >>> separation(c, Question("kind", labels, np.array([[0, 2]] * 3))).auc  # lost at the second step
     Array([0.25], dtype=float32)
     """
-    labels = jnp.asarray(question.labels)
     held = _at_places(values, question, places)
+    labels = jnp.asarray(question.labels)
     over = auc(held, labels)
     up, down = over.min(axis=0), 1 - over.max(axis=0)
     sign = jnp.where(up >= down, 1, -1)
@@ -149,6 +150,7 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
     Raises:
         ValueError: labels or spans do not fit, or the traces do not hold the field.
     """
+    checks.one_of("field", field, Step._fields)
     units = []
     for layer, direction, step in each_part(traces):
         values = getattr(step, field, None)
@@ -175,7 +177,7 @@ def _at_places(values: Any, question: Question, places: int) -> Array:
 
 def _wide(values: Any) -> Array:
     """Gives numbers in which ranks and their sums can be told apart: at least single precision."""
-    values = jnp.asarray(values)
+    values = as_array("values", values)
     floating = jnp.issubdtype(values.dtype, jnp.floating)
     return values.astype(checks.cell_dtype(values.dtype) if floating else jnp.float32)
 
@@ -193,6 +195,8 @@ def check(question: Question, shape: tuple[int, ...]) -> None:
     Raises:
         ValueError: which part of it does not fit.
     """
+    if not isinstance(question, Question):
+        raise TypeError(f"question is {checks.kind(question)}, expected a Question(name, labels, spans).")
     name, labels, spans = question.name, np.asarray(question.labels), np.asarray(question.spans)
     if len(shape) != 3:
         raise ValueError(f"values are {shape}, expected [N, T, H]; for one sequence there is nothing to tell apart.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lstmjax import claims
 from lstmjax.errors import UserError, message_of
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
@@ -85,13 +86,15 @@ def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Repo
 
 def _array(path: Path) -> np.ndarray:
     try:
-        a = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            a = claims.read_npy(file, path.stat().st_size)
     except FileNotFoundError:
         raise VerifyError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise VerifyError(
-            f"{path}: cannot be read as NPY ({str(error).splitlines()[0]}); write it by np.save"
-        ) from None
+    except MemoryError:
+        raise VerifyError(f"{path}: {claims.NO_MEMORY}") from None
+    except Exception as error:  # over damaged bytes NumPy raises whatever its layers raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VerifyError(f"{path}: cannot be read as NPY ({reason}); write it by np.save") from None
     if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub":
         raise VerifyError(f"{path}: holds no array of numbers; write one by np.save")
     return a

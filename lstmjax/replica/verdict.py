@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Verdict:
     """What the verdict does not cover, in sentences."""
     whole: bool = False
     """Whether the outputs alone were compared, of a model that is more than a stack of layers."""
+    not_finite: str = ""
+    """The arrays with NaN or infinity among the weights."""
 
     @property
     def cause(self) -> Finding | None:
@@ -67,6 +70,9 @@ class Verdict:
             where = f", in {self.cause.where}" if self.cause.where else ""
             lines.append(f"cause: {self.cause.name}{where}: {self.cause.sentence}")
             lines.append(f"with that, both sides agree to {self.cause.difference}")
+            return "\n".join(lines)
+        if self.not_finite:
+            lines.append(f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing")
             return "\n".join(lines)
         lines.append(f"cause: not found; tried {', '.join(self.search.tried)}")
         if self.search.finding is not None:
@@ -161,6 +167,7 @@ def verify(
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
         checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
+    _check_finite("xs", arrays, lengths)
     if not (arrays.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
     state = as_states(other.layers, "state", state)
@@ -170,10 +177,12 @@ def verify(
         found, last = outputs(other, arrays, lengths, batched)
     if other.architecture.is_plain:
         side = Side(other.layers, cell, arrays, lengths, state, other.head, last, merge=merge)
-        return replace(_judge(side, found, other.who, other.precision), unchecked=other.unchecked)
+        verdict = replace(_judge(side, found, other.who, other.precision), unchecked=other.unchecked)
+        return replace(verdict, not_finite=", ".join(_not_finite(other)))
     if state is not None:
         raise ValueError("state is given, but a model that its file describes begins with zeros. Leave it out.")
-    return _judge_model(other, arrays, lengths, found[-1] or {}, last)
+    verdict = _judge_model(other, arrays, lengths, found[-1] or {}, last)
+    return replace(verdict, not_finite=", ".join(_not_finite(other)))
 
 
 def _judge_model(other: Theirs, xs: Any, lengths: Any, theirs: Arrays, last: bool) -> Verdict:
@@ -208,6 +217,32 @@ def _outputs(other: Theirs, xs: Any, lengths: Any, dtype: str, sequences: bool) 
 
 def _kinds(layers: Any, head: Any) -> str:
     return f"{len(layers)} layer{'s' * (len(layers) > 1)}{' and a head' * (head is not None)}"
+
+
+def _not_finite(other: Theirs) -> Iterator[str]:
+    """Yield the names of weights with NaN or infinity."""
+    for at, a in jax.tree.leaves_with_path({"layers": other.layers, "head": other.head}):
+        if not np.isfinite(np.asarray(a, np.float64)).all():
+            yield jax.tree_util.keystr(at, simple=True, separator=".")
+
+
+def _check_finite(name: str, values: np.ndarray, lengths: np.ndarray | None) -> None:
+    """Refuse NaN and infinity at valid steps: NaN agrees with nothing, so that no cause would be found.
+
+    Args:
+        name: of the argument.
+        values: `[B, T, I]`.
+        lengths: valid steps `[B]`; None: all.
+    """
+    finite = np.isfinite(np.asarray(values, np.float64)).all(-1)
+    if lengths is not None:
+        finite |= np.arange(values.shape[1]) >= lengths[:, None]
+    if not finite.all():
+        n, t = np.argwhere(~finite)[0].tolist()
+        raise ValueError(
+            f"{name} holds NaN or infinity at {int((~finite).sum())} of {finite.size} steps, first at step {t} of "
+            f"sequence {n}. NaN agrees with nothing: fill such values, or pass lengths= that end before them."
+        )
 
 
 def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> Verdict:

@@ -70,7 +70,8 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     draft = Path(f"{out}.new")  # a kill leaves the old file or the new one
     try:
         if Path(out).suffix.lower() == ".npz":
-            arrays = {"outputs": prediction.outputs, "classes": prediction.classes, "lengths": data.lengths}
+            words = None if prediction.classes is None else prediction.classes.astype(str)
+            arrays = {"outputs": prediction.outputs, "classes": words, "lengths": data.lengths}
             with draft.open("wb") as file:
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:

@@ -163,7 +163,9 @@ def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -
             for c, _ in _chunks(data)
         ]
     outputs = np.concatenate(parts)[: len(data.x)]
-    return Prediction(outputs, None if about.classes is None else np.array(about.classes)[outputs.argmax(axis=-1)])
+    return Prediction(
+        outputs, None if about.classes is None else np.array(about.classes, object)[outputs.argmax(axis=-1)]
+    )
 
 
 def _chunks(data: Sequences) -> Iterator[tuple[Sequences, np.ndarray]]:

@@ -20,6 +20,7 @@ import optax
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
 from lstmjax.data import About, Parts, Sequences, batch, load, steps_per_epoch
 from lstmjax.errors import UserError, message_of
+from lstmjax.limits import check_network
 from lstmjax.networks import NetworkParams, init_network
 from lstmjax.runs import RunError, RunFolder, default_folder
 from lstmjax.training.checkpoint import Checkpoints
@@ -97,8 +98,13 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
         UserError: the configuration, the data or the folder cannot be used; the message says why.
         Interrupted: a signal came; the state is saved.
     """
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"config is a {type(config).__name__}, expected a Config, as load_config(path) and parse_config(tree) give it."
+        )
     with jax.enable_x64(config.model.needs_x64):
         parts, about = load(config.data, config.loss.name)
+        check_network(config, about.input_size, about.output_size, _room())
         recipe = make_recipe(config, about, parts)
         like = _structure(recipe, about)
         run = RunFolder.create(default_folder("train") if run_dir is None else run_dir, config)
@@ -107,6 +113,12 @@ def train(config: Config, run_dir: str | Path | None = None, *, quiet: bool = Fa
             with Checkpoints(run.checkpoints, config.fingerprint, keep_every=config.keep_every) as saved:
                 begin = partial(_first_state, jax.random.key(config.seed), recipe=recipe, about=about)
                 return _fit(run, saved, recipe, parts, about, begin, like, quiet)
+
+
+def _room() -> int | None:
+    """Return the bytes of memory of the accelerator, or None where the machine's own memory counts."""
+    room: int | None = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return room
 
 
 def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
@@ -127,6 +139,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
         if (run.path / "data.json").exists() and run.read_about() != about:
             raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
         run.write_about(about)
+        check_network(config, about.input_size, about.output_size, _room())
         recipe = make_recipe(config, about, parts)
         like = _structure(recipe, about)
         with Checkpoints(run.checkpoints, config.fingerprint, keep_every=config.keep_every) as saved:

@@ -1,0 +1,137 @@
+"""Arguments at the public boundary: read as arrays, flags, functions and numbers, or refused by their name."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.types import Array, PyTree
+
+SHOWN = 40  # letters of a value that a message shows
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Return the value as an array; an array of JAX as it is.
+
+    Raises:
+        TypeError: it is none: None, a word, a list that holds something else than numbers.
+        ValueError: lists within it differ in length, or a number is too large.
+
+    >>> as_array("xs", [1.0, None])
+    Traceback (most recent call last):
+    ...
+    TypeError: xs is a list that holds None, expected an array of numbers.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except OverflowError:
+        raise ValueError(f"{name} holds a whole number that is too large for an array. Pass it as float.") from None
+    except (TypeError, ValueError):
+        if _is_ragged(value):
+            raise ValueError(
+                f"{name} is {_described(value)} whose parts differ in length, expected an array. Pad them to one "
+                "length, and say by lengths= how many steps each has."
+            ) from None
+        raise TypeError(f"{name} is {_described(value)}, expected an array of numbers.") from None
+
+
+def as_arrays(name: str, tree: PyTree) -> PyTree:
+    """Return a tree with each leaf as an array; a leaf that is none is refused as in `as_array`, with its place."""
+    return jax.tree_util.tree_map_with_path(lambda at, leaf: as_array(name + jax.tree_util.keystr(at), leaf), tree)
+
+
+def check_arrays(name: str, tree: PyTree) -> None:
+    """Refuse a tree with a leaf that is no array, nor a `jax.ShapeDtypeStruct` that stands for one."""
+    for at, leaf in jax.tree.leaves_with_path(tree):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            as_array(name + jax.tree_util.keystr(at), leaf)
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither True nor False: words such as "no" would count as True."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | int | None) and getattr(value, "shape", None) != ():
+            raise TypeError(f"{name} is {_described(value)}, expected True or False.")
+
+
+def check_function(name: str, value: object, signature: str) -> None:
+    """Refuse what cannot be called; `signature` is how it will be."""
+    if not callable(value):
+        raise TypeError(f"{name} is {_described(value)}, expected a function {signature}.")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no finite number; one that is traced is not known yet."""
+    if isinstance(value, jax.core.Tracer) and value.shape == ():
+        return
+    real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
+    if isinstance(value, bool) or not real or not math.isfinite(value):
+        raise ValueError(f"{name} is {_described(value)}, expected a finite number.")
+
+
+def as_whole(name: str, value: Any) -> int:
+    """Return a whole number, or refuse what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:  # also of an array of several numbers
+        raise TypeError(f"{name} is {_described(value)}, expected a whole number.") from None
+
+
+def counted(value: object) -> str:
+    """Return what a value is; of a tuple, how much it holds.
+
+    >>> counted((1, 2, 3)), counted(None), counted(2.5)
+    ('a tuple of 3', 'None', 'a float')
+    """
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
+    if value is None:
+        return "None"
+    return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
+
+
+def _is_array(value: object) -> bool:
+    """Tell whether a value is an array, of JAX or of NumPy."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _described(value: Any) -> str:
+    """Return what a value is, in words; of a list, what does not belong in it."""
+    if value is None or isinstance(value, str | numbers.Number):
+        shown = repr(value)
+        return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+    if _is_array(value):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    strange = [leaf for leaf in _leaves(value) if not isinstance(leaf, numbers.Number) and not _is_array(leaf)]
+    if not isinstance(value, list | tuple) or not strange:
+        return counted(value)
+    return f"a {type(value).__name__} that holds {_described(strange[0])}"
+
+
+def _leaves(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value]
+    return [leaf for part in value for leaf in _leaves(part)]
+
+
+def _is_ragged(value: Any) -> bool:
+    """Tell whether a list of numbers has lists in it that differ in length."""
+    if not isinstance(value, list | tuple):
+        return False
+    return all(isinstance(leaf, numbers.Number) or _is_array(leaf) for leaf in _leaves(value)) and _size(value) is None
+
+
+def _size(value: Any) -> tuple[int, ...] | None:
+    """Return the sizes of lists within lists, or None where they differ."""
+    if not isinstance(value, list | tuple):
+        return tuple(value.shape) if _is_array(value) else ()
+    sizes = {_size(part) for part in value}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return None if size is None and value else (len(value), *(size or ()))
