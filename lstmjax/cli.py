@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +19,8 @@ import tyro
 from lstmjax.commands import Bench, Convert, Evaluate, Export, Inspect, Options, Predict, Shapes, Train, Verify
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
+from lstmjax.signals import interruptible, quitting
+from lstmjax.writing import named, unwritten
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
@@ -30,8 +32,16 @@ def _with_values(options: Any, values: dict[str, Any]) -> Any:
     )
 
 
+def _print(lines: Iterable[str], flush: bool = False) -> None:
+    """Print lines as they come: here the work of a command is done, after everything that it imports is loaded."""
+    with interruptible():
+        for line in lines:
+            with named("standard output"):
+                print(line, flush=flush)
+
+
 def _train(command: Train) -> None:
-    from lstmjax.runs import RunFolder, default_folder
+    from lstmjax.runs import RunFolder
 
     if command.resume is not None:
         RunFolder.open(command.resume)  # what is wrong with it is said before JAX is loaded
@@ -43,12 +53,16 @@ def _train(command: Train) -> None:
         config = parse_config(dataclasses.asdict(command.values), "command line")
         from lstmjax.training import train
 
-        result = train(config, command.run_dir or default_folder(command.config_file.stem))
+        result = train(config, command.run_dir, name=command.config_file.stem)
     metric = next(name for name in result.validation if name != "loss")
-    print(f"run folder {result.run_dir}")
-    print(f"parameters {result.parameters}")
-    print(f"best step {result.step}, validation {metric} {result.validation[metric]:.4f}")
-    print(result.last_line)
+    _print(
+        [
+            f"run folder {result.run_dir}",
+            f"parameters {result.parameters}",
+            f"best step {result.step}, validation {metric} {result.validation[metric]:.4f}",
+            result.last_line,
+        ]
+    )
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -57,8 +71,7 @@ def _evaluate(command: Evaluate) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import evaluate_run
 
-    for line in evaluate_run(command.run, command.part, command.data):
-        print(line)
+    _print(evaluate_run(command.run, command.part, command.data))
 
 
 def _predict(command: Predict) -> None:
@@ -67,8 +80,7 @@ def _predict(command: Predict) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import predict_file
 
-    for line in predict_file(command.run, command.input, command.out):
-        print(line)
+    _print(predict_file(command.run, command.input, command.out))
 
 
 def _export(command: Export) -> None:
@@ -77,8 +89,7 @@ def _export(command: Export) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import export_run
 
-    for line in export_run(command.run, command.out, command.lengths):
-        print(line)
+    _print(export_run(command.run, command.out, command.lengths))
 
 
 def _inspect(command: Inspect) -> None:
@@ -87,8 +98,7 @@ def _inspect(command: Inspect) -> None:
     RunFolder.open(command.run)
     from lstmjax.report.commands import inspect_run
 
-    for line in inspect_run(command.run, command.input, command.out, command.examples):
-        print(line)
+    _print(inspect_run(command.run, command.input, command.out, command.examples))
 
 
 def _convert(command: Convert) -> None:
@@ -96,10 +106,9 @@ def _convert(command: Convert) -> None:
 
     options = {name: getattr(command, name) for name in ("prefix", "head", "sum_biases", "extra")}
     names = command.names or None
-    for line in convert_file(
-        command.source, command.target, form=command.from_, target_form=command.to, names=names, **options
-    ):
-        print(line)
+    _print(
+        convert_file(command.source, command.target, form=command.from_, target_form=command.to, names=names, **options)
+    )
 
 
 def _shapes(command: Shapes) -> None:
@@ -123,12 +132,14 @@ def _verify(command: Verify) -> int:
     from lstmjax.replica.commands import verify_files, verify_grid
 
     if command.grid:
-        report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
+        with interruptible():
+            report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
         print(report)
         return 0 if report.passed else 1
     assert command.weights is not None
     assert command.input is not None
-    verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, command.cell)
+    with interruptible():
+        verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, command.cell)
     print(verdict)
     return 0 if verdict else 1
 
@@ -136,8 +147,7 @@ def _verify(command: Verify) -> int:
 def _bench(command: Bench) -> None:
     from lstmjax.bench.commands import bench
 
-    for line in bench(**vars(command)):
-        print(line, flush=True)
+    _print(bench(**vars(command)), flush=True)
 
 
 COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
@@ -179,31 +189,58 @@ options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal, 141 nobody reads."""
+    """Return the exit code: 0 done, 1 failed, 2 asked wrongly, 128 + N stopped by signal N, 141 nobody reads."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # None if closed; a terminal without umlauts is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    try:
-        code = _run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+    with quitting():
+        code = _guarded(words)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+        except BrokenPipeError:
+            return _drop_output(128 + 13)  # as SIGPIPE would have it
+        except OSError as error:
+            if not code:
+                _say(unwritten("standard output", error))
+            return _drop_output(code or 1)
         return code
+
+
+def _guarded(words: list[str]) -> int:
+    """Run a command; what a user can put right is a line, and no traceback."""
+    try:
+        return _run(words)
     except BrokenPipeError:
-        with suppress(OSError, AttributeError):  # what is in the buffer still would fail once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # as SIGPIPE would have it
+        return 128 + 13
     except UserError as error:
-        print(f"lstmjax: {error}", file=sys.stderr)
+        _say(f"{error}")
         return error.code
     except OSError as error:
-        print(f"lstmjax: {error}", file=sys.stderr)
+        _say(f"{error}")
+        return 1
+    except MemoryError as error:
+        reason = str(error).strip() or "by one array"
+        _say(f"the memory is exhausted ({reason}); give less data at once, or a smaller network")
         return 1
     except KeyboardInterrupt:
-        print("lstmjax: stopped", file=sys.stderr)
+        _say("stopped")
         return 128 + signal.SIGINT
+
+
+def _say(message: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or the stream closed
+        print(f"lstmjax: {message}", file=sys.stderr, flush=True)
+
+
+def _drop_output(code: int) -> int:
+    """Send what is in the buffer of stdout nowhere, as it would fail once more at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _run(words: list[str]) -> int:
@@ -227,7 +264,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise
-        print(f"lstmjax: {error}", file=sys.stderr)
+        _say(f"{error}")
         return 128 + error.signum  # type: ignore[attr-defined]
 
 
