@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import tyro
@@ -20,7 +20,7 @@ from lstmjax.commands import Bench, Convert, Evaluate, Export, Inspect, Options,
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError
 from lstmjax.signals import interruptible, quitting
-from lstmjax.writing import named, unwritten
+from lstmjax.writing import WriteError, named, reason_of
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
@@ -196,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    sys.excepthook = _without_late_callbacks
     with quitting():
         code = _guarded(words)
         try:
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _drop_output(128 + 13)  # as SIGPIPE would have it
         except OSError as error:
             if not code:
-                _say(unwritten("standard output", error))
+                _say(str(WriteError("standard output", reason_of(error))))
             return _drop_output(code or 1)
         return code
 
@@ -220,6 +221,8 @@ def _guarded(words: list[str]) -> int:
         _say(f"{error}")
         return error.code
     except OSError as error:
+        if error.errno is not None and error.filename is None:  # files are named where they are written: it is print
+            error = WriteError("standard output", reason_of(error))
         _say(f"{error}")
         return 1
     except MemoryError as error:
@@ -229,6 +232,12 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt:
         _say("stopped")
         return 128 + signal.SIGINT
+
+
+def _without_late_callbacks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that nobody caught, but not what threads of orbax print behind a save that has failed."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _say(message: str) -> None:

@@ -28,6 +28,7 @@ except ImportError:  # not on Windows: nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("lstmjax")
+SPEED = "steps_per_second"
 LEFT = {".lock", "config.yaml.new"}
 """What a process that was killed may leave in a folder that holds no run yet."""
 
@@ -83,11 +84,15 @@ class RunFolder:
         if not path.is_dir():
             raise RunError(f"{path}: no such run folder; lstmjax train makes one and says where")
         if not (path / "config.yaml").is_file():
+            if _is_locked(path):
+                raise RunError(f"{path}: the run has only begun, and its config.yaml is not written yet; wait for it")
             if not {entry.name for entry in path.iterdir()} - LEFT:
                 raise RunError(
                     f"{path}: is empty, as the run stopped before it wrote its configuration; start it anew: lstmjax "
                     f"train CONFIG --run-dir {path}"
                 )
+            if (path / "checkpoints").is_dir():
+                raise RunError(f"{path}: its config.yaml is missing; put it back, all values as they were")
             raise RunError(
                 f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where"
             )
@@ -105,11 +110,7 @@ class RunFolder:
 
     def is_trained(self) -> bool:
         """Return whether a process trains in the folder just now."""
-        try:
-            with _lock(self.path, shared=True):
-                return False
-        except RunError:
-            return True
+        return _is_locked(self.path)
 
     def write_about(self, about: About) -> None:
         """Write what predicting needs to know of the data."""
@@ -125,7 +126,9 @@ class RunFolder:
         try:
             return About.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            reason = "is not written yet; the run has only begun" if self.is_trained() else "is missing"
+            if self.is_trained():
+                raise RunError(f"{path}: is not written yet, as the run has only begun; wait for it") from None
+            reason = "is missing"
         except OSError as error:
             reason = f"cannot be read ({error.strerror or error})"
         except (ValidationError, UnicodeDecodeError):
@@ -140,7 +143,7 @@ class RunFolder:
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, on the disk before this returns."""
         with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
 
@@ -167,7 +170,7 @@ class RunFolder:
                 record = json.loads(line)
             if not _is_record(record, metric):
                 raise RunError(f"{self.metrics}:{n}: is no line that training wrote; remove it")
-            records.append(record)
+            records.append({key: value for key, value in record.items() if key != "check"})
         return records
 
     def forget_after(self, step: int, metric: str) -> list[int]:
@@ -177,7 +180,7 @@ class RunFolder:
             The steps of the lines that are left.
         """
         kept = [record for record in self.records(metric) if record["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics, "".join(map(_line, kept)))
         return [record["step"] for record in kept]
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -212,11 +215,16 @@ def about_sum(about: About) -> int:
     return zlib.crc32(about.model_dump_json(exclude_defaults=True).encode())
 
 
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(sealed(record, free=SPEED), allow_nan=False) + "\n"
+
+
 def _is_record(record: Any, metric: str) -> bool:
     return (
         isinstance(record, dict)
+        and not broken_seal(record, free=SPEED)
         and _is_step(record.get("step"))
-        and _is_number(record.get("steps_per_second"))
+        and _is_number(record.get(SPEED))
         and all(_is_measured(record.get(part), metric) for part in ("train", "validation"))
     )
 
@@ -292,6 +300,14 @@ def _lock(folder: Path, shared: bool = False) -> Iterator[None]:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with _lock(folder, shared=True):
+            return False
+    except RunError:
+        return True
 
 
 def _flock(descriptor: int, kind: int) -> None:

@@ -29,20 +29,24 @@ def file_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, int
     return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
-def sealed(tree: dict[str, Any]) -> dict[str, Any]:
+def sealed(tree: dict[str, Any], free: str = "") -> dict[str, Any]:
     """Return a JSON object with the checksum of its content under "check".
+
+    Args:
+        tree: the object.
+        free: a key that the checksum leaves out, as it differs between runs that are the same.
 
     >>> broken_seal(sealed({"step": 3})), broken_seal(sealed({"step": 3}) | {"step": 4}), broken_seal({"step": 3})
     (False, True, False)
     """
-    return tree | {"check": _content_sum(tree)}
+    return tree | {"check": _content_sum(tree, free)}
 
 
-def broken_seal(tree: dict[str, Any]) -> bool:
+def broken_seal(tree: dict[str, Any], free: str = "") -> bool:
     """Return whether the content of an object is not what it was sealed with; without a seal it cannot be told."""
-    return "check" in tree and tree["check"] != _content_sum(tree)
+    return "check" in tree and tree["check"] != _content_sum(tree, free)
 
 
-def _content_sum(tree: dict[str, Any]) -> int:
-    content = {key: value for key, value in tree.items() if key != "check"}
+def _content_sum(tree: dict[str, Any], free: str) -> int:
+    content = {key: value for key, value in tree.items() if key not in ("check", free)}
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())

@@ -11,9 +11,13 @@ from lstmjax.errors import UserError
 
 
 class WriteError(UserError):
-    """A file that cannot be written."""
+    """A file, or what else is written to, that cannot be written, and why."""
 
     code = 1
+
+    def __init__(self, path: str | Path, reason: str):
+        super().__init__(f"{path}: cannot be written ({reason}); make room there, or write to another place")
+        self.reason = reason
 
 
 @contextmanager
@@ -28,17 +32,18 @@ def named(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, BrokenPipeError):
+    except WriteError as error:  # of a draft inside of a draft
+        raise WriteError(path, error.reason) from None
+    except BrokenPipeError:
         raise
     except OSError as error:
-        raise WriteError(unwritten(path, error)) from None
+        raise WriteError(path, reason_of(error)) from None
 
 
-def unwritten(path: str | Path, error: BaseException) -> str:
-    """Return the line on a file that could not be written."""
+def reason_of(error: BaseException) -> str:
+    """Return why something could not be written, in a few words."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    reason = getattr(error, "strerror", None) or lines[0][:200]
-    return f"{path}: cannot be written ({reason}); make room there, or write to another place"
+    return getattr(error, "strerror", None) or lines[0][:200]
 
 
 @contextmanager
@@ -59,7 +64,7 @@ def draft(path: Path) -> Iterator[Path]:
     except (ValueError, TypeError, MemoryError, BrokenPipeError):  # UserError is a ValueError
         raise
     except Exception as error:  # of HDF5, PyTorch or safetensors
-        raise WriteError(unwritten(path, error)) from None
+        raise WriteError(path, reason_of(error)) from None
     finally:
         with suppress(OSError):
             place.unlink(missing_ok=True)

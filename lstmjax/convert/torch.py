@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import zipfile
@@ -153,7 +154,9 @@ def read_torch(path: Path) -> Contents:
 def write_torch(contents: Contents, path: Path) -> None:
     """Writes a `state_dict` as `torch.save` does."""
     torch = optional("torch")
-    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, path)
+    image = io.BytesIO()  # PyTorch does not say why it could not write a file
+    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, image)
+    path.write_bytes(image.getbuffer())
 
 
 def _check_pickle(data: bytes) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +23,7 @@ from lstmjax.types import PyTree
 
 log = logging.getLogger("lstmjax")
 TRASH, SUMS, DRAFT = ".trash", ".sums", ".orbax-checkpoint-tmp"
+TRIES = 10  # to read the best one while others are saved
 NEEDED = re.compile(r"state/(_METADATA|manifest\.ocdbt|d/.*)|metrics/metrics|about/metadata")
 """The files of a checkpoint that reading depends on; orbax writes others that only writing uses."""
 
@@ -54,6 +56,7 @@ class Checkpoints:
         data: checksum of what the run knows of its data, which is saved along; None: unknown.
         keep_every: keep those of the steps that this divides, too; None: no others.
         read_only: change nothing, create nothing.
+        growing: another process saves in the folder meanwhile, and deletes what it does not keep.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Checkpoints:
         data: int | None = None,
         keep_every: int | None = None,
         read_only: bool = False,
+        growing: bool = False,
     ):
         self.folder = Path(folder).absolute()
         self.fingerprint, self._data, self._keep_every, self._read_only = fingerprint, data, keep_every, read_only
+        self._growing = growing
         self._abouts: dict[int, dict[str, Any]] = {}
         self._warned: set[str] = set()
         if read_only and not self.folder.is_dir():
@@ -98,7 +103,7 @@ class Checkpoints:
         """
         if self.steps()[-1:] >= [step]:
             raise OSError(f"{self.folder}: step {step} was not saved, a later one is there: {self.steps()}")
-        leaves, best = _leaves(tree), self.chosen()
+        leaves, best = _leaves(tree), self._chosen(self.steps())
         if score is not None and (best is None or Best(score, step) > best):
             best = Best(score, step)
         about = {
@@ -117,9 +122,10 @@ class Checkpoints:
             self._write_sums(step)
         except Exception as error:  # tensorstore raises ValueError for a full disk, with pages of text
             self._clean_up()
+            before = "the steps before are whole: " if self.steps() else ""
             raise OSError(
-                f"{self.folder}: step {step} could not be saved ({_short(error)}); the steps before are whole: put it "
-                f"right, then lstmjax train --resume {self.folder.parent}"
+                f"{self.folder}: step {step} could not be saved ({_short(error)}); {before}put it right, then lstmjax "
+                f"train --resume {self.folder.parent}"
             ) from None
         self._remove(set(self.steps()) - self._to_keep())
 
@@ -143,10 +149,14 @@ class Checkpoints:
             like: a tree with the structure, shapes and dtypes that are expected.
             chosen: which step the result of the run names; None: as the checkpoints say.
         """
-        step, tree = self._first_whole(lambda steps: self._best_first(steps, chosen), like)
-        expected = self._expected(chosen)
+        for _ in range(TRIES):
+            steps = self.steps()
+            expected = self._expected(steps, chosen)
+            step, tree = self._first_whole(lambda steps: self._best_first(steps, chosen), like)
+            if step == expected or self.steps() == steps:
+                break
         if expected not in (None, step):
-            reason = "cannot be used" if expected in self.steps() else "is gone"
+            reason = "cannot be used" if expected in steps else "is gone"
             self._warn(
                 f"{self.folder}: the checkpoint of step {expected}, which validation chose, {reason}; step {step} is "
                 "used instead, the best one that is left"
@@ -160,10 +170,10 @@ class Checkpoints:
             if tree is not None:
                 yield step, tree
 
-    def chosen(self) -> Best | None:
-        """Return which step is the best so far, by what the checkpoints say of themselves; None: none says it."""
+    def _chosen(self, steps: Iterable[int]) -> Best | None:
+        """Return which step is the best so far, by what checkpoints say of themselves; None: none says it."""
         found = []
-        for step in self.steps():
+        for step in steps:
             score = self._score_of(step)
             found += [] if score is None else [Best(score, step)]
             recorded = self._about_or_empty(step).get("best")
@@ -175,14 +185,14 @@ class Checkpoints:
         sums = (self._about_or_empty(step).get("data") for step in reversed(self.steps()))
         return next((found for found in sums if found is not None), None)
 
-    def _expected(self, chosen: int | None) -> int | None:
-        best = self.chosen()
+    def _expected(self, steps: list[int], chosen: int | None) -> int | None:
+        best = self._chosen(steps)
         return chosen if best is None or chosen is not None else best.step
 
     def _best_first(self, steps: list[int], chosen: int | None) -> list[int]:
         scores = {step: score for step in steps if (score := self._score_of(step)) is not None}
         order = sorted(scores or steps, key=lambda step: (scores.get(step, 0.0), step), reverse=True)
-        expected = self._expected(chosen)
+        expected = self._expected(steps, chosen)
         return [expected, *order] if expected in steps else order
 
     def _to_keep(self) -> set[int]:
@@ -229,10 +239,8 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: step {step} was saved by another version (differs in {missing})")
         self._check_files(step, "state/")  # before orbax sees them: its readers leave pages of text behind
         try:
-            with _silent():
-                restored = self._arrays.restore(
-                    self.folder / str(step) / "state", args=ocp.args.StandardRestore(target)
-                )
+            with _silent(), self._still(self.folder / str(step) / "state") as place:
+                restored = self._arrays.restore(place, args=ocp.args.StandardRestore(target))
             leaves = {name: np.asarray(leaf) for name, leaf in restored.items()}
         except Exception as error:  # orbax raises whatever its layers raise
             raise Damaged(_short(error)) from None
@@ -240,6 +248,15 @@ class Checkpoints:
             if array_sum(leaves[name]) != crc:
                 raise Damaged(f"the checksum of {name} is wrong")
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in target])
+
+    @contextmanager
+    def _still(self, folder: Path) -> Iterator[Path]:
+        """Give a folder that stays while it is read: where files may vanish, readers of orbax go on in threads."""
+        if not self._growing:
+            yield folder
+            return
+        with TemporaryDirectory() as place:
+            yield Path(shutil.copytree(folder, Path(place) / "state", ignore=shutil.ignore_patterns("ocdbt.process_*")))
 
     def _about(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint says of itself, once it is known to be what was saved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,17 +173,17 @@ def _mend_about(run: RunFolder, saved: Checkpoints, about: About) -> None:
     Raises:
         RunError: the data have changed.
     """
-    try:
-        found, reason = run.read_about(), "is not what was saved"
-    except RunError as error:
-        found, reason = None, str(error).partition("; ")[0].removeprefix(f"{run.path / 'data.json'}: ")
+    path, found = run.path / "data.json", None
+    with suppress(RunError):
+        found = run.read_about()
     recorded = saved.data_sum()
     changed = found not in (None, about) if recorded is None else recorded != about_sum(about)
     if changed:
         raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
     if found != about:
         if saved.steps():  # before the first checkpoint a kill is the likely cause
-            log.warning("%s: %s; it is written anew from the data", run.path / "data.json", reason)
+            reason = "is not what was saved" if path.exists() else "is missing"
+            log.warning("%s: %s; it is written anew from the data", path, reason)
         run.write_about(about)
 
 
@@ -238,7 +238,7 @@ def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
         raise _no_checkpoint(run)
     with (
         jax.enable_x64(config.model.needs_x64),
-        Checkpoints(run.checkpoints, config.fingerprint, read_only=True) as saved,
+        Checkpoints(run.checkpoints, config.fingerprint, read_only=True, growing=run.is_trained()) as saved,
     ):
         if not saved.steps():
             raise _no_checkpoint(run)
