@@ -20,6 +20,9 @@ SAVING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP",
 """The signals after which training saves; a terminal that closes sends SIGHUP, Ctrl-\\ sends SIGQUIT."""
 
 
+AGAIN = 0.02  # seconds until an interrupt that went nowhere comes again
+
+
 class Stop:
     """Which signal came while `noted` was on, or None."""
 
@@ -83,7 +86,7 @@ def interruptible() -> Iterator[None]:
 
     def again(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            _thread.interrupt_main()
+            threading.Timer(AGAIN, _interrupt).start()  # behind the callback: here it would land in this one
         else:
             hook(unraisable)
 
@@ -95,6 +98,13 @@ def interruptible() -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         _restore(before)
+
+
+def _interrupt() -> None:
+    if hasattr(signal, "pthread_kill"):  # a signal proper also ends a wait
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _quit(signum: int, frame: FrameType | None) -> None:

@@ -112,8 +112,11 @@ def test_the_same_seed_gives_the_same_run(whole, tmp_path):
     assert lines(tmp_path / "run") == lines(whole.run_dir)
 
 
-@pytest.mark.parametrize(("step", "signum"), [(1, signal.SIGINT), (4, signal.SIGTERM), (7, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("step", "signum"), [(1, "SIGINT"), (4, "SIGTERM"), (7, "SIGINT"), (6, "SIGHUP"), (8, "SIGQUIT")]
+)
 def test_a_run_that_was_stopped_goes_on_exactly(whole, tmp_path, monkeypatch, step, signum):
+    signum = getattr(signal, signum)
     with monkeypatch.context() as patch:
         stop_at(patch, step, signum)
         with pytest.raises(Interrupted) as stopped:
