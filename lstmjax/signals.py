@@ -29,11 +29,6 @@ class Stop:
     def __init__(self) -> None:
         self.signum: int | None = None
 
-    def act(self) -> None:
-        """Let the signal that was noted, if any, act as it would have without `noted`: there is nothing to save."""
-        if self.signum is not None:
-            signal.raise_signal(self.signum)
-
 
 @contextmanager
 def noted() -> Iterator[Stop]:

@@ -11,8 +11,8 @@ import pytest
 from training import damage, flip
 
 from lstmjax import init_network
-from lstmjax.training.checkpoint import CheckpointError, Checkpoints
 from lstmjax.sums import sealed
+from lstmjax.training.checkpoint import CheckpointError, Checkpoints
 
 pytestmark = pytest.mark.usefixtures("promotion")
 

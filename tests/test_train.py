@@ -21,8 +21,8 @@ from lstmjax.data import digits, labelled
 from lstmjax.networks import network
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import loop, progress
-from lstmjax.training.inference import evaluate, logits_of, predict
 from lstmjax.training.finite import Diverged
+from lstmjax.training.inference import evaluate, logits_of, predict
 from lstmjax.training.loop import Interrupted, load_run, resume, train
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from lstmjax.errors import UserError
 from lstmjax.sums import array_sum, broken_seal, file_sums, sealed
 from lstmjax.types import PyTree
+from lstmjax.writing import named
 
 log = logging.getLogger("lstmjax")
 TRASH, SUMS, DRAFT = ".trash", ".sums", ".orbax-checkpoint-tmp"
@@ -77,7 +78,8 @@ class Checkpoints:
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder}: no such folder, so there are no checkpoints to read")
         if not read_only:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with named(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._clean_up()
         self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
         self._arrays = ocp.Checkpointer(ocp.StandardCheckpointHandler())

@@ -100,12 +100,12 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         Diverged: the loss is no number any more.
         Interrupted: a signal came (SIGINT, SIGTERM, SIGHUP, SIGQUIT); the state is saved.
     """
-    with noted() as stop, jax.enable_x64(config.model.needs_x64):
+    with jax.enable_x64(config.model.needs_x64):
         parts, about = load(config.data, config.loss.name)
         recipe = make_recipe(config, about, parts)
         like = structure(recipe, about)
-        stop.act()
-        with RunFolder.create(run_dir, config, name) as run:
+        # From here on there is something to save; before, a signal acts at once.
+        with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(about)
             with _saving(run, about) as saved:
                 begin = partial(first_state, jax.random.key(config.seed), recipe=recipe, about=about)
@@ -126,12 +126,11 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
     """
     run = RunFolder.open(run_dir)
     config = run.config
-    with noted() as stop, jax.enable_x64(config.model.needs_x64), run.locked():
+    with jax.enable_x64(config.model.needs_x64), run.locked():
         parts, about = load(config.data, config.loss.name)
         recipe = make_recipe(config, about, parts)
         like = structure(recipe, about)
-        stop.act()
-        with _saving(run, about) as saved:
+        with noted() as stop, _saving(run, about) as saved:
             _mend_about(run, saved, about)
             job = _job(run, saved, recipe, parts, about, like, stop, quiet)
             step, state = 0, None
