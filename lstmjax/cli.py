@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import tyro
@@ -34,6 +34,8 @@ from lstmjax.commands import (
 )
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError, message_of
+from lstmjax.signals import interruptible, quitting
+from lstmjax.writing import WriteError, named, reason_of
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
@@ -45,8 +47,16 @@ def _with_values(options: Any, values: dict[str, Any]) -> Any:
     )
 
 
+def _print(lines: Iterable[str], flush: bool = False) -> None:
+    """Print lines as they come: here the work of a command is done, after everything that it imports is loaded."""
+    with interruptible():
+        for line in lines:
+            with named("standard output"):
+                print(line, flush=flush)
+
+
 def _train(command: Train) -> None:
-    from lstmjax.runs import RunFolder, default_folder
+    from lstmjax.runs import RunFolder
 
     if command.resume is not None:
         RunFolder.open(command.resume)  # what is wrong with it is said before JAX is loaded
@@ -58,12 +68,16 @@ def _train(command: Train) -> None:
         config = parse_config(dataclasses.asdict(command.values), "command line")
         from lstmjax.training import train
 
-        result = train(config, command.run_dir or default_folder(command.config_file.stem))
+        result = train(config, command.run_dir, name=command.config_file.stem)
     metric = next(name for name in result.validation if name != "loss")
-    print(f"run folder {result.run_dir}")
-    print(f"parameters {result.parameters}")
-    print(f"best step {result.step}, validation {metric} {result.validation[metric]:.4f}")
-    print(result.last_line)
+    _print(
+        [
+            f"run folder {result.run_dir}",
+            f"parameters {result.parameters}",
+            f"best step {result.step}, validation {metric} {result.validation[metric]:.4f}",
+            result.last_line,
+        ]
+    )
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -72,8 +86,7 @@ def _evaluate(command: Evaluate) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import evaluate_run
 
-    for line in evaluate_run(command.run, command.part, command.data):
-        print(line)
+    _print(evaluate_run(command.run, command.part, command.data))
 
 
 def _predict(command: Predict) -> None:
@@ -82,8 +95,7 @@ def _predict(command: Predict) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import predict_file
 
-    for line in predict_file(command.run, command.input, command.out):
-        print(line)
+    _print(predict_file(command.run, command.input, command.out))
 
 
 def _export(command: Export) -> None:
@@ -92,8 +104,7 @@ def _export(command: Export) -> None:
     RunFolder.open(command.run)
     from lstmjax.training import export_run
 
-    for line in export_run(command.run, command.out, command.lengths):
-        print(line)
+    _print(export_run(command.run, command.out, command.lengths))
 
 
 def _inspect(command: Inspect) -> None:
@@ -102,8 +113,7 @@ def _inspect(command: Inspect) -> None:
     RunFolder.open(command.run)
     from lstmjax.report.commands import inspect_run
 
-    for line in inspect_run(command.run, command.input, command.out, command.examples):
-        print(line)
+    _print(inspect_run(command.run, command.input, command.out, command.examples))
 
 
 def _reading(command: Reading) -> dict[str, Any]:
@@ -117,8 +127,7 @@ def _convert(command: Convert) -> None:
     from lstmjax.convert.commands import convert_file
 
     files: dict[str, Any] = {"target_form": command.to, "sum_biases": command.sum_biases}
-    for line in convert_file(command.source, command.target, **files, **_reading(command)):
-        print(line)
+    _print(convert_file(command.source, command.target, **files, **_reading(command)))
 
 
 def _shapes(command: Shapes) -> None:
@@ -144,12 +153,14 @@ def _verify(command: Verify) -> int:
     from lstmjax.replica.commands import verify_files, verify_grid
 
     if command.grid:
-        report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
+        with interruptible():
+            report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
         print(report)
         return 0 if report.passed else 1
     assert command.weights is not None
     assert command.input is not None
-    verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, **_reading(command))
+    with interruptible():
+        verdict = verify_files(command.weights, command.input, command.lengths, command.outputs, **_reading(command))
     print(verdict)
     return 0 if verdict else 1
 
@@ -157,8 +168,7 @@ def _verify(command: Verify) -> int:
 def _bench(command: Bench) -> None:
     from lstmjax.bench.commands import bench
 
-    for line in bench(**vars(command)):
-        print(line, flush=True)
+    _print(bench(**vars(command)), flush=True)
 
 
 COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
@@ -200,40 +210,51 @@ options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gives the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 stopped by a signal, 141 nobody reads."""
+    """Return the exit code: 0 done, 1 failed, 2 asked wrongly, 128 + N stopped by signal N, 141 nobody reads."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # None if closed; a terminal without umlauts is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    try:
+    sys.excepthook = _without_late_callbacks
+    with quitting():
         with _plain_warnings():
-            code = _run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+            code = _guarded(words)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+        except BrokenPipeError:
+            return _drop_output(128 + 13)  # as SIGPIPE would have it
+        except OSError as error:
+            if not code:
+                _say(str(WriteError("standard output", reason_of(error))))
+            return _drop_output(code or 1)
         return code
+
+
+def _guarded(words: list[str]) -> int:
+    """Run a command; what a user can put right is a line, and no traceback."""
+    try:
+        return _run(words)
     except BrokenPipeError:
-        with suppress(OSError, AttributeError):  # what is in the buffer still would fail once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # as SIGPIPE would have it
+        return 128 + 13
     except UserError as error:
         kind = _kinds().get(words[0]) if words else None
-        told = message_of(error).for_command({} if kind is None else options_of(kind))
-        print(f"lstmjax: {told}", file=sys.stderr)
+        _say(message_of(error).for_command({} if kind is None else options_of(kind)))
         return error.code
     except OSError as error:
-        print(f"lstmjax: {error}", file=sys.stderr)
+        if error.errno is not None and error.filename is None:  # files are named where they are written: it is print
+            error = WriteError("standard output", reason_of(error))
+        _say(f"{error}")
         return 1
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # of JAX
             raise
-        print(
-            "lstmjax: there is not enough memory; give less data, smaller batches or a smaller model", file=sys.stderr
-        )
+        _say("there is not enough memory; give less data, smaller batches or a smaller model")
         return 1
     except KeyboardInterrupt:
-        print("lstmjax: stopped", file=sys.stderr)
+        _say("stopped")
         return 128 + signal.SIGINT
 
 
@@ -246,12 +267,29 @@ def _plain_warnings() -> Iterator[None]:
     """Print warnings as a line each, without the place in our source."""
 
     def show(message: Warning | str, *place: Any, **more: Any) -> None:
-        if sys.stderr is not None:
-            print(f"lstmjax: warning: {message}", file=sys.stderr)
+        _say(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+def _without_late_callbacks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that nobody caught, but not what threads of orbax print behind a save that has failed."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or the stream closed
+        print(f"lstmjax: {message}", file=sys.stderr, flush=True)
+
+
+def _drop_output(code: int) -> int:
+    """Send what is in the buffer of stdout nowhere, as it would fail once more at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _run(words: list[str]) -> int:
@@ -275,7 +313,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise
-        print(f"lstmjax: {error}", file=sys.stderr)
+        _say(f"{error}")
         return 128 + error.signum  # type: ignore[attr-defined]
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,18 @@ from pydantic import ValidationError
 from lstmjax.config import Config, dump_config, load_config
 from lstmjax.data import About
 from lstmjax.errors import UserError
+from lstmjax.sums import broken_seal, sealed
+from lstmjax.writing import named, write_text
 
 try:
     import fcntl
 except ImportError:  # not on Windows: nothing is locked there
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("lstmjax")
+SPEED = "steps_per_second"
+LEFT = {".lock", "config.yaml.new"}
+"""What a process that was killed may leave in a folder that holds no run yet."""
 
 
 class RunError(UserError):
@@ -35,64 +46,78 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     @classmethod
-    def create(cls, path: str | Path, config: Config) -> RunFolder:
-        """Gives a new run folder with its config.yaml.
+    @contextmanager
+    def create(cls, path: str | Path | None, config: Config, name: str = "train") -> Iterator[RunFolder]:
+        """Make a new run folder with its config.yaml, and hold it until the block or the process ends.
+
+        Args:
+            path: a folder that is new or empty; None: a new one under runs/, by name and time.
+            config: the whole run.
+            name: what the folder under runs/ begins with.
 
         Raises:
-            RunError: the folder is there already and not empty, or cannot be made.
+            RunError: the folder is there already and not empty, cannot be made, or another process holds it.
         """
-        path = Path(path)
+        path = _new_folder(name) if path is None else Path(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                ours = (path / "config.yaml").is_file()
-                hint = f"continue it by --resume {path}, or " if ours else ""
-                raise RunError(f"{path}: is there already and not empty; {hint}give another --run-dir")
-            _replace(path / "config.yaml", dump_config(config))
         except FileExistsError:
             raise RunError(f"{path}: is a file; give another --run-dir") from None
         except OSError as error:
             raise RunError(f"{path}: cannot be made ({error.strerror or error}); give another --run-dir") from None
-        return cls(path, config)
+        with _lock(path):  # before the test for emptiness, so that of two processes only one finds it empty
+            if {entry.name for entry in path.iterdir()} - LEFT:
+                ours = (path / "config.yaml").is_file()
+                hint = f"continue it by --resume {path}, or " if ours else ""
+                raise RunError(f"{path}: is there already and not empty; {hint}give another --run-dir")
+            write_text(path / "config.yaml", dump_config(config))
+            yield cls(path, config)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Gives the run folder that is there.
+        """Return the run folder that is there.
 
         Raises:
             RunError: it is none.
         """
         path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"{path}: no such run folder; lstmjax train makes one and says where")
         if not (path / "config.yaml").is_file():
-            what = "has no config.yaml, so it is no run folder" if path.is_dir() else "no such run folder"
-            raise RunError(f"{path}: {what}; lstmjax train makes one and says where")
+            if _is_locked(path):
+                raise RunError(f"{path}: the run has only begun, and its config.yaml is not written yet; wait for it")
+            if not {entry.name for entry in path.iterdir()} - LEFT:
+                raise RunError(
+                    f"{path}: is empty, as the run stopped before it wrote its configuration; start it anew: lstmjax "
+                    f"train CONFIG --run-dir {path}"
+                )
+            if (path / "checkpoints").is_dir():
+                raise RunError(f"{path}: its config.yaml is missing; put it back, all values as they were")
+            raise RunError(
+                f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where"
+            )
         return cls(path, load_config(path / "config.yaml"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for the one process that trains in it, until the block or the process ends.
+        """Hold the folder for the one process that trains in it, until the block or the process ends.
 
         Raises:
             RunError: another process holds it.
         """
-        with (self.path / "config.yaml").open("r+b") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"{self.path}: another process is training in this folder; wait for it, or stop it first"
-                ) from None
-            except OSError:
-                pass  # a file system without locks
+        with _lock(self.path):
             yield
 
+    def is_trained(self) -> bool:
+        """Return whether a process trains in the folder just now."""
+        return _is_locked(self.path)
+
     def write_about(self, about: About) -> None:
-        """Keeps what predicting needs to know of the data."""
-        _replace(self.path / "data.json", about.model_dump_json(indent=1) + "\n")
+        """Write what predicting needs to know of the data."""
+        write_text(self.path / "data.json", about.model_dump_json(indent=1) + "\n")
 
     def read_about(self) -> About:
-        """Gives what `write_about` kept.
+        """Return what `write_about` wrote.
 
         Raises:
             RunError: it is missing or damaged.
@@ -100,66 +125,198 @@ class RunFolder:
         path = self.path / "data.json"
         try:
             return About.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            reason = "missing" if isinstance(error, OSError) else "damaged"
-            raise RunError(f"{path}: is {reason}; the run stopped before its first step, or was changed") from None
+        except FileNotFoundError:
+            if self.is_trained():
+                raise RunError(f"{path}: is not written yet, as the run has only begun; wait for it") from None
+            reason = "is missing"
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
+        except (ValidationError, UnicodeDecodeError):
+            reason = "is damaged"
+        raise RunError(f"{path}: {reason}; put it back, or write it anew from the data: {self.remedy}")
+
+    @property
+    def remedy(self) -> str:
+        """The command that goes on with the run, and writes what can be computed again."""
+        return f"lstmjax train --resume {self.path}"
 
     def append(self, record: dict[str, Any]) -> None:
-        """Adds a line to metrics.jsonl, on the disk before this returns."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        """Add a line to metrics.jsonl, on the disk before this returns."""
+        with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
 
-    def records(self) -> list[dict[str, Any]]:
-        """Gives the whole lines of metrics.jsonl; a line cut off by a kill is none.
+    def records(self, metric: str) -> list[dict[str, Any]]:
+        """Return the whole lines of metrics.jsonl; a line cut off by a kill is none.
+
+        Args:
+            metric: name of what is reported beside the loss.
 
         Raises:
             RunError: a line is something else.
         """
-        if not self.metrics.exists():
+        try:
+            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
             return []
-        *lines, _cut = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")
-        records = []
+        except OSError as error:
+            raise RunError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
+        *lines, _cut = text.split("\n")
+        records: list[dict[str, Any]] = []
         for n, line in enumerate(lines, 1):
-            try:
-                records.append(json.loads(line))
-                int(records[-1]["step"])
-            except (ValueError, TypeError, KeyError, RecursionError):
-                raise RunError(f"{self.metrics}:{n}: is no line that training wrote; remove it") from None
+            record: Any = None
+            with suppress(ValueError, RecursionError):
+                record = json.loads(line)
+            if not _is_record(record, metric):
+                raise RunError(f"{self.metrics}:{n}: is no line that training wrote; remove it")
+            records.append({key: value for key, value in record.items() if key != "check"})
         return records
 
-    def forget_after(self, step: int) -> None:
-        """Removes the lines of metrics.jsonl behind a step, as training goes on from there."""
-        kept = [record for record in self.records() if record["step"] <= step]
-        _replace(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+    def forget_after(self, step: int, metric: str) -> list[int]:
+        """Remove the lines of metrics.jsonl behind a step, as training goes on from there.
+
+        Returns:
+            The steps of the lines that are left.
+        """
+        kept = [record for record in self.records(metric) if record["step"] <= step]
+        write_text(self.metrics, "".join(map(_line, kept)))
+        return [record["step"] for record in kept]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Keeps how the run ended."""
-        _replace(self.path / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+        """Write how the run ended, with a checksum."""
+        json.dumps(result, allow_nan=False)
+        write_text(self.path / "result.json", json.dumps(sealed(result), indent=1) + "\n")
 
-    def read_result(self) -> dict[str, Any] | None:
-        """Gives how the run ended, or None if it has not, or if the file is damaged: it can be computed again."""
+    def read_result(self, metric: str) -> dict[str, Any] | None:
+        """Return how the run ended, or None if it has not, or if the file is damaged: it can be computed again.
+
+        Args:
+            metric: name of what is reported beside the loss.
+        """
+        path = self.path / "result.json"
         try:
-            result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-            whole = isinstance(result["validation"], dict) and isinstance(result["test"], dict | None)
-        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        return result if whole and "step" in result else None
+        except (OSError, ValueError, RecursionError):
+            result = None
+        if not _is_result(result, metric):
+            log.warning("%s: is damaged, and left out; it is computed again by %s", path, self.remedy)
+            return None
+        return result
 
 
-def default_folder(name: str) -> Path:
-    """Gives a folder under runs/ that is not there yet, by name and time."""
+def about_sum(about: About) -> int:
+    """Return the checksum of what a run knows of its data.
+
+    What is at its default is left out, so that a field that runs could not yet have changes no checksum.
+    """
+    return zlib.crc32(about.model_dump_json(exclude_defaults=True).encode())
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(sealed(record, free=SPEED), allow_nan=False) + "\n"
+
+
+def _is_record(record: Any, metric: str) -> bool:
+    return (
+        isinstance(record, dict)
+        and not broken_seal(record, free=SPEED)
+        and _is_step(record.get("step"))
+        and _is_number(record.get(SPEED))
+        and all(_is_measured(record.get(part), metric) for part in ("train", "validation"))
+    )
+
+
+def _is_result(result: Any, metric: str) -> bool:
+    return (
+        isinstance(result, dict)
+        and not broken_seal(result)
+        and _is_step(result.get("step"))
+        and _is_step(result.get("parameters"))
+        and _is_measured(result.get("validation"), metric)
+        and "test" in result
+        and (result["test"] is None or _is_measured(result["test"], metric))
+    )
+
+
+def _is_measured(values: Any, metric: str) -> bool:
+    return isinstance(values, dict) and values.keys() == {"loss", metric} and all(map(_is_number, values.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _new_folder(name: str) -> Path:
+    """Make a folder under runs/ that was not there, by name and time; of two processes each gets one of its own."""
     stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     path, n = stem, 1
-    while path.exists():
-        n += 1
-        path = stem.with_name(f"{stem.name}-{n}")
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise RunError(f"{path.parent}: is a file; give a folder by --run-dir") from None
+            n += 1
+            path = stem.with_name(f"{stem.name}-{n}")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be made ({error.strerror or error}); give a --run-dir") from None
 
 
-def _replace(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one."""
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+@contextmanager
+def _lock(folder: Path, shared: bool = False) -> Iterator[None]:
+    """Lock a folder until the block or the process ends.
+
+    The folder itself is locked, since its files are replaced by others of the same name; where folders cannot be
+    locked, as on NFS, a file in it.
+
+    Args:
+        folder: what to lock.
+        shared: only ask whether another process holds it.
+    """
+    descriptors: list[int] = []
+    try:
+        for path, flags in ((folder, os.O_RDONLY), (folder / ".lock", os.O_RDWR | os.O_CREAT)):
+            if fcntl is None or (shared and path != folder and not path.exists()):
+                break
+            try:
+                descriptors.append(os.open(path, flags, 0o666))
+                _flock(descriptors[-1], fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                break
+            except BlockingIOError:
+                raise RunError(
+                    f"{folder.absolute()}: another process is training in this folder; wait for it, or stop it first"
+                ) from None
+            except OSError:
+                continue  # a file system without locks of this kind
+        yield
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with _lock(folder, shared=True):
+            return False
+    except RunError:
+        return True
+
+
+def _flock(descriptor: int, kind: int) -> None:
+    """Lock at once, or after those that only ask whether it is locked, which takes them no time."""
+    for left in reversed(range(5)):
+        try:
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left or kind == fcntl.LOCK_SH:
+                raise
+            time.sleep(0.02)
+    return None

@@ -11,6 +11,7 @@ import pytest
 from training import damage, flip
 
 from lstmjax import init_network
+from lstmjax.sums import sealed
 from lstmjax.training.checkpoint import CheckpointError, Checkpoints
 
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -104,7 +105,7 @@ def test_wrong_values_in_whole_files_are_told(tmp_path, caplog):
     about = tmp_path / "c" / "2" / "about" / "metadata"
     text = json.loads(about.read_text("utf-8"))
     text["crc"]["params.head.w"] += 1
-    about.write_text(json.dumps(text), "utf-8")
+    about.write_text(json.dumps(sealed(text | {"check": None})), "utf-8")
     (tmp_path / "c" / ".sums" / "2.json").unlink()  # as a kill right after saving leaves it
     with Checkpoints(tmp_path / "c", "f", read_only=True) as saved:
         assert saved.latest(abstract(make()))[0] == 1

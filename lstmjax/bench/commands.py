@@ -14,6 +14,7 @@ from lstmjax.bench.competitors import AUTO, OURS, Competitor, find_competitors
 from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, Point, find_points
 from lstmjax.bench.results import Results, read_json, write_json
 from lstmjax.bench.run import measure
+from lstmjax.writing import draft
 
 OUT = {"json": (".json",), "plot": (".png", ".svg", ".pdf")}
 
@@ -110,7 +111,8 @@ def _write(found: Sequence[Results], json: Path | None, plot: Path | None) -> It
     if plot is not None:
         from lstmjax.bench.picture import picture
 
-        picture(found[0]).savefig(plot)
+        with draft(plot) as place:
+            picture(found[0]).savefig(place, format=plot.suffix[1:].lower())
         yield f"picture written to {plot}"
 
 

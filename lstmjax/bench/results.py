@@ -11,6 +11,7 @@ from typing import Any
 
 from lstmjax.bench.machine import Machine
 from lstmjax.bench.points import BenchError, Point
+from lstmjax.writing import write_text
 
 FORMAT = "lstmjax bench 1"
 
@@ -56,7 +57,7 @@ class Results:
 def write_json(results: Results, path: Path) -> None:
     """Writes everything, raw times included."""
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(results)}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Results:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lstmjax import writing
 from lstmjax.convert.layouts import ConvertError
 
 REMEDIES = MappingProxyType({"torch": "pip install torch"})
@@ -34,12 +35,9 @@ def draft(path: Path) -> Iterator[Path]:
 
     Raises:
         ConvertError: there is no folder for it, or a folder in its place.
+        WriteError: it cannot be written, as the disk is full.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConvertError(f"{path}: is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
-    place = path.with_name(path.name + ".new")
-    try:
+    with writing.draft(path) as place:
         yield place
-        place.replace(path)
-    finally:
-        place.unlink(missing_ok=True)

@@ -93,13 +93,15 @@ def _words(file: Any, name: str, path: Path) -> str | None:
 def write_hdf5(contents: Contents, path: Path) -> None:
     """Writes arrays as Keras' `save_weights` does."""
     h5py = optional("h5py")
-    with h5py.File(path, "w") as file:
+    image = io.BytesIO()  # on a full disk the HDF5 library ends the process
+    with h5py.File(image, "w") as file:
         for name, a in contents.arrays.items():
             made = file.create_dataset(name, data=a)
             if a.dtype.name == "bfloat16":
                 made.attrs["dtype"] = "bfloat16"  # HDF5 has no such dtype; Keras looks here
         if contents.order is not None:
             file.attrs[ORDER] = np.array(contents.order, "S")
+    path.write_bytes(image.getbuffer())
 
 
 def _datasets(h5py: Any, file: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -151,4 +152,6 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
 def write_torch(contents: Contents, path: Path) -> None:
     """Writes a `state_dict` as `torch.save` does."""
     torch = optional("torch")
-    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, path)
+    image = io.BytesIO()  # PyTorch does not say why it could not write a file
+    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, image)
+    path.write_bytes(image.getbuffer())

@@ -19,6 +19,7 @@ from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training.inference import Trained, wrappers_of
 from lstmjax.training.loop import load_run
+from lstmjax.training.losses import LOSSES
 
 MOST = 512  # sequences that are looked at; gates over more of them tell the same
 
@@ -103,7 +104,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             names=data.names or [f"{part.name} {n}" for n in range(len(data.x))],
             reasons=reasons,
             shown=part.shown[:MOST],
-            records=folder.records(),
+            records=folder.records(LOSSES[loss].metric),
             remembers=remembered(Known(params, data, ends, how), about.classes, config.data.source),
             merge=model.merge,
             residual=model.residual,
@@ -111,10 +112,12 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             cell=model.cell,
             dtype=how.dtype,
             title=folder.path.name,
-            facts=_facts(folder, part),
+            facts=_facts(folder, part, LOSSES[loss].metric),
             notes=[f"Looked at: {len(data.x)} of {count} sequences of {part.says}."],
             path=out,
         )
+    except UserError:  # it names its file
+        raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
     yield f"{len(reasons)} of {count} sequences of {part.says} shown"
@@ -128,10 +131,9 @@ def _choose(data: Sequences, ends: Ends, how: How, count: int) -> dict[int, str]
     return choose(classes, np.asarray(ends.losses), count, known=data.y is not None)
 
 
-def _facts(folder: RunFolder, part: Part) -> list[str]:
-    result, found = folder.read_result(), [f"looked at: {part.says}"]
+def _facts(folder: RunFolder, part: Part, metric: str) -> list[str]:
+    result, found = folder.read_result(metric), [f"looked at: {part.says}"]
     if result is not None:
-        metric = next(name for name in result["validation"] if name != "loss")
         found.append(f"best step {result['step']}, validation {metric} {result['validation'][metric]:.4f}")
         found += [f"test {metric} {result['test'][metric]:.4f}"] if result["test"] else []
     return found

@@ -24,6 +24,7 @@ from lstmjax.stack import Layers
 from lstmjax.training.losses import LOSSES
 from lstmjax.types import Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
+from lstmjax.writing import write_text
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -117,12 +118,7 @@ def report(
     tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}
     text = assemble(tree, max_bytes)
     if path is not None:
-        draft = Path(f"{os.fspath(path)}.new")  # a kill leaves the old file or the new one
-        try:
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_text(Path(path), text)
     return text
 
 

@@ -9,9 +9,10 @@ print(result.test["accuracy"], result.trained.params)
 
 from lstmjax.training.commands import evaluate_run, predict_file
 from lstmjax.training.export import export_run
+from lstmjax.training.finite import Diverged
 from lstmjax.training.inference import Prediction, Trained, evaluate, predict
 from lstmjax.training.learning import Learning, learning
-from lstmjax.training.loop import Diverged, Interrupted, Result, load_checkpoints, load_run, resume, train
+from lstmjax.training.loop import Interrupted, Result, load_checkpoints, load_run, resume, train
 
 __all__ = [
     "Diverged",

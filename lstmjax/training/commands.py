@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, evaluate, predict
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.writing import draft
+
+log = logging.getLogger("lstmjax")
 
 
 def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:
@@ -40,6 +44,8 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         if sequences is None:
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
     values = evaluate(trained, sequences)
+    if not all(map(math.isfinite, values.values())):
+        log.warning("%s: the loss over %s is no number: the network overflows there", run, name)
     metric = LOSSES[config.loss.name].metric
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
     yield f"{name} {metric} {values[metric]:.4f}"
@@ -64,22 +70,32 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     data = read(path, labels=False)
     trained.about.scaled(data, str(path))  # says what does not fit, by the file's name
     prediction = predict(trained, data.x, data.lengths)
+    _warn_of_outputs(prediction.outputs, data, path)
     if out is None:
         yield from table(prediction, data, trained.about.classes).splitlines()
         return
-    draft = Path(f"{out}.new")  # a kill leaves the old file or the new one
-    try:
+    with draft(Path(out)) as place:
         if Path(out).suffix.lower() == ".npz":
             words = None if prediction.classes is None else prediction.classes.astype(str)
             arrays = {"outputs": prediction.outputs, "classes": words, "lengths": data.lengths}
-            with draft.open("wb") as file:
+            with place.open("wb") as file:
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:
-            draft.write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
+            place.write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
     yield f"{len(data.x)} predictions written to {out}"
+
+
+def _warn_of_outputs(outputs: np.ndarray, data: Sequences, path: str | Path) -> None:
+    """Say which sequences have outputs that are no numbers."""
+    bad = ~np.isfinite(outputs)
+    if bad.ndim == 3:
+        bad &= data.valid()[..., None]
+    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    if len(rows):
+        name = data.names[rows[0]] if data.names else rows[0]
+        log.warning(
+            "%s: the outputs of %d of %d sequences are no numbers, first of %s", path, len(rows), len(bad), name
+        )
 
 
 def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lstmjax.plot import curves
+from lstmjax.writing import draft
 
 
 def draw_curves(records: Sequence[dict[str, Any]], metric: str, path: str | Path, title: str = "") -> None:
-    """Writes a PNG with the loss and the metric over the steps, of training and of validation; see `plot.curves`."""
-    curves(records, metric, title=title).savefig(path, dpi=120)
+    """Write a PNG with the loss and the metric over the steps, of training and of validation; see `plot.curves`."""
+    with draft(Path(path)) as place:
+        curves(records, metric, title=title).savefig(place, dpi=120, format="png")

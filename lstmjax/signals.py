@@ -1,0 +1,117 @@
+"""What signals do: end the process at once, or be noted until what is under way is saved.
+
+No JAX here: the handlers stand before anything large is imported. A KeyboardInterrupt that is raised while
+modules load, or in a callback of JAX, is lost or ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+SAVING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
+"""The signals after which training saves; a terminal that closes sends SIGHUP, Ctrl-\\ sends SIGQUIT."""
+
+
+AGAIN = 0.02  # seconds until an interrupt that went nowhere comes again
+
+
+class Stop:
+    """Which signal came while `noted` was on, or None."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+
+@contextmanager
+def noted() -> Iterator[Stop]:
+    """Note the first of `SAVING` instead of letting it act; the second one acts at once.
+
+    In a thread other than the main one nothing is noted, as Python delivers signals to the main thread.
+    """
+    stop = Stop()
+    if not _in_main_thread():
+        yield stop
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        stop.signum = signum
+        _restore(before)
+
+    # Under nohup SIGHUP is ignored, and is to stay so.
+    hangup = getattr(signal, "SIGHUP", None)
+    taken = [n for n in SAVING if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in taken}
+    try:
+        yield stop
+    finally:
+        _restore(before)
+
+
+def quit_on_interrupt() -> dict[int, Any]:
+    """End the process by one line at SIGINT from here on, and return the handler that was there before."""
+    if not _in_main_thread():
+        return {}
+    return {signal.SIGINT: signal.signal(signal.SIGINT, _quit)}
+
+
+@contextmanager
+def quitting() -> Iterator[None]:
+    """End the process by one line at SIGINT: for the time in which nothing is written that could be lost."""
+    before = quit_on_interrupt()
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGINT, again if it lands in a callback whose exceptions go nowhere."""
+    if not _in_main_thread():
+        yield
+        return
+
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(AGAIN, _interrupt).start()  # behind the callback: here it would land in this one
+        else:
+            hook(unraisable)
+
+    hook = sys.unraisablehook
+    before: dict[int, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        _restore(before)
+
+
+def _interrupt() -> None:
+    if hasattr(signal, "pthread_kill"):  # a signal proper also ends a wait
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def _quit(signum: int, frame: FrameType | None) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, b"lstmjax: stopped\n")
+    os._exit(128 + signum)
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
