@@ -103,7 +103,8 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
     """
     if not isinstance(config, Config):
         raise TypeError(
-            f"config is a {type(config).__name__}, expected a Config, as load_config(path) and parse_config(tree) give it."
+            f"config is a {type(config).__name__}, expected a Config, as load_config(path) and parse_config(tree) "
+            "give it."
         )
     with jax.enable_x64(config.model.needs_x64):
         parts, about = load(config.data, config.loss.name)
