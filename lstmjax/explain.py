@@ -94,8 +94,8 @@ def explain_backend(
     """Gives which backend `lstm`, `stacked` or `network` would run with these arguments, and what the others say.
 
     Nothing is computed: the call itself is traced for its shapes, and what it asks of the backends is noted. Of arrays,
-    here as there, shapes and dtypes count, so that each may be a `jax.ShapeDtypeStruct`. All other arguments are passed as the call
-    has them.
+    here as there, shapes and dtypes count, so that each may be a `jax.ShapeDtypeStruct`. All other arguments are
+    those of the call.
 
     Args:
         params: what `lstm`, `stacked` or `network` is called with.
