@@ -94,7 +94,8 @@ def explain_backend(
     """Gives which backend `lstm`, `stacked` or `network` would run with these arguments, and what the others say.
 
     Nothing is computed: the call itself is traced for its shapes, and what it asks of the backends is noted. Of arrays,
-    here as there, shapes and dtypes count, so that each may be a `jax.ShapeDtypeStruct`.
+    here as there, shapes and dtypes count, so that each may be a `jax.ShapeDtypeStruct`. All other arguments are
+    those of the call.
 
     Args:
         params: what `lstm`, `stacked` or `network` is called with.
@@ -102,8 +103,6 @@ def explain_backend(
         mode: what is explained, the forward pass ("inference") or the one whose gradient is wanted ("training"). The
             call itself need not say it: it finds out when it is differentiated.
         return_sequences: None: as the call has it, all steps of layers and the last one of a network.
-        state, lengths, mask, resets, reset_state, reverse, time_major, emit, padding, merge, residual, dropout, key,
-            wrappers, cell, step, dtype, checkpoint, unroll, backend: as the call has them.
 
     Returns:
         A `Choice` for one layer; `Choices` of several. Each prints as text, a line for each backend. A backend that is

@@ -67,14 +67,14 @@ def init_network(
 ) -> NetworkParams:
     """Gives initial parameters for `network`: `init_stacked`, and a head of LeCun normal w and zero b.
 
+    All other arguments are those of `init_stacked`.
+
     Args:
         output_size: O, classes or targets.
         input_bias: total bias of the input gate of each layer's first unit; None: as the preset has it.
         input_bias_step: by how much that of each further unit differs from the one before. Below 0, units
             are taken into use one after the other, as they are needed (Hochreiter & Schmidhuber 1997,
             section 4: -2, -4, -6 in experiment 6).
-        key, input_size, hidden_size, layers, bidirectional, merge, cell, projection_size, projection_bias, bias,
-            init, forget_bias, dtype: see `init_stacked`.
 
     >>> params = init_network(jax.random.key(0), 5, 256, 10)
     >>> [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params]
@@ -152,13 +152,13 @@ def network(
     What the logits mean is the loss's to say: softmax for classes, sigmoid for labels that may
     hold together, or the numbers themselves for a regression.
 
+    All other arguments are those of `stacked`.
+
     Args:
+        params: `NetworkParams`.
         return_sequences: logits of the last valid step `[..., O]` (False), or of every step
             `[..., T, O]`.
         dropout: rate of dropout between layers and before the head; needs `key`.
-        params: `NetworkParams`.
-        xs, state, lengths, mask, resets, reset_state, time_major, merge, residual, key, wrappers,
-            cell, step, dtype, checkpoint, unroll, backend, run: see `stacked`.
 
     Returns:
         (state, logits); logits are float32 where the computation is half precision.

@@ -7,7 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = {  # at least so many examples
-    "README.md": 6,
+    "README.md": 3,
+    "docs/tutorial.md": 5,
+    "docs/layers.md": 4,
+    "docs/cells.md": 1,
+    "docs/flax.md": 2,
+    "docs/weights.md": 2,
+    "docs/verify.md": 1,
     "docs/inside.md": 5,
     "docs/backends.md": 5,
     "docs/long-sequences.md": 3,

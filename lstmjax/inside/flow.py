@@ -59,6 +59,8 @@ def gradient_flow(
 ) -> Any:
     """Gives ∂L/∂h_t, ∂L/∂c_t and ∂L/∂(gate pre-activation) at every step, of every layer and direction.
 
+    All other arguments are those of `lstm`, `stacked` or `network`.
+
     Args:
         params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
@@ -68,8 +70,6 @@ def gradient_flow(
         return_sequences: whether the outputs are of all steps or of the last. None: as is usual, all steps of layers,
             the last of a network.
         reverse: for `LSTMParams` only.
-        lengths, mask, resets, reset_state, time_major, merge, residual, dropout, key, wrappers, cell, step, dtype,
-            checkpoint, unroll, backend: as for `lstm`, `stacked` or `network`.
 
     Returns:
         The form that `trace` has: for `LSTMParams` a `Step` of gradients `[..., T, H]` (h: `[..., T, P]`), for layers

@@ -130,9 +130,9 @@ def gate_statistics(
     It is `saturation` of what `trace` gives, without keeping the steps: memory does not grow with T but by h of
     the layers. The spread is a difference of running sums: in float32 it is right to about 3e-4.
 
+    All other arguments are those of `trace`.
+
     Args:
-        params, xs, state, lengths, mask, resets, reset_state, reverse, time_major, merge, residual, wrappers, cell,
-            step, dtype, unroll, backend: as for `trace`.
         low, high: as for `saturation`.
 
     Returns:
