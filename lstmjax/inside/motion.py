@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arrays import as_array, cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
-from lstmjax.layer import cast, compose, initial_state, valid_steps
+from lstmjax.layer import compose, initial_state
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree
 from lstmjax.wrappers import Hold, Wrapper
@@ -51,12 +52,12 @@ def prepare(
     params = jax.tree.map(jnp.asarray, params)
     checks.check_params(params, step.cell)
     dtype = checks.cell_dtype(params.w_x.dtype)
-    xs = jnp.asarray(xs)
+    xs = as_array(xs)
     checks.check_sequence(xs, params, False)
-    params, xs = cast(params, dtype), cast(xs, dtype)
     valid = valid_steps(xs, lengths, None, False)
-    if valid is not None:
+    if valid is not None:  # before the cast: `jax_debug_nans` is not to see NaN in padding
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
+    params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
     state = initial_state(params, xs, name, state, step=step, force=True)
     return {"step": step, "wrappers": around}, (params, xs, state, valid, given)

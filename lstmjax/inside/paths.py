@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
 from lstmjax.inside.recorder import NONE
 from lstmjax.inside.trace import trace
-from lstmjax.layer import lstm, valid_steps
+from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, stacked

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.layer import lstm, step_flags, valid_steps
+from lstmjax.arrays import step_flags, valid_steps
+from lstmjax.layer import lstm
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Wrapper
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.trace import trace
-from lstmjax.layer import valid_steps
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
