@@ -58,12 +58,6 @@ def checked_steps(
     return lengths, mask, step_flags("resets", resets, xs, time_major)
 
 
-def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
-    """Gives which steps are valid, bool on the axes of xs without the features, or None for all."""
-    lengths, mask, _ = checked_steps(xs, lengths, mask, None, time_major)
-    return within(xs.shape[:-1], 0 if time_major else xs.ndim - 2, lengths, mask)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def within(shape: tuple[int, ...], axis: int, lengths: Array | None, mask: Array | None) -> Array | None:
     """Return which steps are valid, bool of a shape with time on an axis, or None for all."""

@@ -105,19 +105,19 @@ def lstm(
     step = resolve(step, cell)
     if key is not None:
         checks.check_key("key", key)
-    params, xs = jax.tree.map(jnp.asarray, params), as_array(xs)
-    dtype = floating(dtype)
-    like, xs_like = as_shapes(params, dtype), as_shapes(xs, dtype)
+    params, dtype = jax.tree.map(jnp.asarray, params), floating(dtype)
+    like = as_shapes(params, dtype)
     if isinstance(step, CellStep):
         checks.check_params(like, step.cell)
-    checks.check_sequence(xs_like, like, time_major)
+    xs = as_array(xs)
+    checks.check_sequence(as_shapes(xs, dtype), like, time_major)
     flags = checked_steps(xs, lengths, mask, resets, time_major)
-    inputs = Inputs(like, xs_like, state, reset_state, *flags, key)
-    call, inputs, drawn = settle(
+    inputs = Inputs(like, as_shapes(xs, dtype), state, reset_state, *flags, key)
+    asked, backend, inputs, drawn = settle(
         inputs, step, dtype, reverse=reverse, time_major=time_major, return_sequences=return_sequences, emit=emit,
         padding=padding, wrappers=wrappers, checkpoint=checkpoint, unroll=unroll, backend=backend,
     )  # fmt: skip
-    return run_layer(inputs._replace(params=params, xs=xs), drawn, call=call)
+    return run_layer(inputs._replace(params=params, xs=xs), drawn, asked=asked, backend=backend)
 
 
 class Inputs(NamedTuple):
@@ -133,17 +133,8 @@ class Inputs(NamedTuple):
     key: Array | None
 
 
-@dataclass(frozen=True)
-class Call:
-    """How one layer is run in one direction: all that is known before its arrays. Compiled code is kept by it."""
-
-    asked: backends.Request
-    backend: str
-    dtype: Any  # that params and xs are cast to, or None
-
-
 def settle(inputs: Inputs, step: Callable, dtype: Any, *, emit: Emit, padding: str, **options: Any) -> tuple:
-    """Return the `Call` of a layer, its inputs with states as arrays, and what wrappers bring, or refuse to run it.
+    """Return what a layer asks of which backend, its inputs with states as arrays, and what wrappers bring; or refuse.
 
     Args:
         inputs: of params and xs the shapes and dtypes after the cast to `dtype`.
@@ -167,14 +158,14 @@ def settle(inputs: Inputs, step: Callable, dtype: Any, *, emit: Emit, padding: s
     asked = backends.Request(
         step=step, wrappers=wrappers, emit=emit, keep=options["return_sequences"], valid=valid, hold=padding == "hold",
         resets=resets, reverse=options["reverse"], checkpoint=checkpoint, unroll=unroll, axis=axis,
-        params=params, xs=xs, state=begin,
+        params=params, xs=xs, state=begin, dtype=dtype,
     )  # fmt: skip
-    call = Call(asked, backends.choose(options["backend"], asked), dtype)
-    return call, inputs._replace(state=state, reset_state=reset_state), drawn
+    inputs = inputs._replace(state=state, reset_state=reset_state)
+    return asked, backends.choose(options["backend"], asked), inputs, drawn
 
 
-@partial(jax.jit, static_argnames="call")
-def run_layer(inputs: Inputs, given: tuple[tuple | None, ...], *, call: Call) -> tuple[PyTree, PyTree]:
+@partial(jax.jit, static_argnames=("asked", "backend"))
+def run_layer(inputs: Inputs, given: tuple, *, asked: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
     """Run a layer on arrays that are checked.
 
     It composes the step with what stands around it, from the inside out. All that is computed stands in here, so that a
@@ -184,18 +175,19 @@ def run_layer(inputs: Inputs, given: tuple[tuple | None, ...], *, call: Call) ->
     Args:
         inputs: the arrays.
         given: for each wrapper what it brings with it, or None.
-        call: how the layer is run.
+        asked: how the layer is run. Compiled code is kept by it.
+        backend: which backend runs it.
     """
     params, xs, state, reset_state, lengths, mask, flags, key = inputs
-    asked, axis = call.asked, call.asked.axis
+    axis, dtype = asked.axis, asked.dtype
     valid = within(xs.shape[:-1], axis, lengths, mask)
     if valid is not None:
         xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
-    if call.dtype is not None:
-        params, xs = cast(params, call.dtype), cast(xs, call.dtype)
+    if dtype is not None:
+        params, xs = cast(params, dtype), cast(xs, dtype)
     valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
     xs = jnp.moveaxis(xs, axis, 0)  # inside, time is the first axis
-    begin = partial(initial_state, params, xs, step=asked.step, force=call.dtype is not None)
+    begin = partial(initial_state, params, xs, step=asked.step, force=dtype is not None)
     state = begin("state", state)
     step, wrappers, emit = asked.step, asked.wrappers, asked.emit
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
@@ -215,7 +207,7 @@ def run_layer(inputs: Inputs, given: tuple[tuple | None, ...], *, call: Call) ->
         around.append((Hold(output if asked.hold else None), (None, valid)))
 
     whole, fixed, stepped = compose(step, around)
-    state, ys = backends.BACKENDS[call.backend].run(whole, params, state, xs, fixed, stepped, asked=asked)
+    state, ys = backends.BACKENDS[backend].run(whole, params, state, xs, fixed, stepped, asked=asked)
     ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, asked.axis), ys) if asked.keep else state[output]
     return (state[0] if remember else state), ys
 
@@ -334,7 +326,6 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     is where the mesh axes are explicit. With `force` a given state is cast to the dtypes that the
     computation asks for.
     """
-    state = jax.tree.map(jnp.asarray, state)
     like, plain = initial_like(params, xs, name, state, step=step, force=force)
     if not plain:
         return state

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.arrays import cast, within
-from lstmjax.layer import Call, Inputs, run_layer
+from lstmjax.backends import Request
+from lstmjax.layer import Inputs, run_layer
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Stacking:
 
 @partial(jax.jit, static_argnames=("how", "calls"))
 def run_stack(
-    inputs: Inputs, drawn: tuple, *, how: Stacking, calls: tuple[tuple[Call, ...], ...]
+    inputs: Inputs, drawn: tuple, *, how: Stacking, calls: tuple[tuple[tuple[Request, str], ...], ...]
 ) -> tuple[tuple, PyTree]:
     """Run all layers in one program, so that a call that is not compiled itself compiles one for each new shape.
 
@@ -43,12 +44,13 @@ def run_stack(
         inputs: the arrays.
         drawn: for each layer, for each of its directions, what wrappers bring with them.
         how: how layers are put on top of each other.
-        calls: for each layer, for each of its directions, how it is run.
+        calls: likewise how each is run, and by which backend.
     """
 
     def run_one(n: int, direction: str, one: Inputs) -> tuple[PyTree, PyTree]:
         k = int(direction == "reverse")
-        return run_layer(one, drawn[n][k], call=calls[n][k])
+        asked, backend = calls[n][k]
+        return run_layer(one, drawn[n][k], asked=asked, backend=backend)
 
     return through(run_one, inputs, how)
 

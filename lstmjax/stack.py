@@ -154,7 +154,7 @@ def stacked(
 def _settled(
     like: Layers, inputs: Inputs, step: CellStep, options: Callable[[int, str], dict[str, Any]], how: Stacking
 ) -> tuple[tuple, tuple]:
-    """Return for each layer, for each of its directions, its `Call` and what its wrappers bring.
+    """Return for each layer, for each of its directions, what it asks of which backend, and what its wrappers bring.
 
     Everything is checked in here, by shapes, before anything is compiled.
     """
@@ -169,8 +169,8 @@ def _settled(
             width = merged_width(layer, how.merge)
             if how.residual and n:
                 check_added(n, width, xs.shape[-1])
-        calls.append(tuple(call for call, _, _ in settled))
-        drawn.append(tuple(brought for _, _, brought in settled))
+        calls.append(tuple((asked, backend) for asked, backend, _, _ in settled))
+        drawn.append(tuple(brought for *_, brought in settled))
         xs = jax.ShapeDtypeStruct((*xs.shape[:-1], width), directions(layer)[0].w_x.dtype)
     return tuple(calls), tuple(drawn)
 

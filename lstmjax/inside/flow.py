@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arrays import as_array
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
@@ -105,7 +106,7 @@ def gradient_flow(
         "backend": backend,
     }
     several: dict[str, Any] = {"merge": merge, "residual": residual, "dropout": dropout}
-    names, wrappers, xs = chosen(fields), tuple(wrappers), jnp.asarray(xs)
+    names, wrappers, xs = chosen(fields), tuple(wrappers), as_array(xs)
     like = jax.eval_shape(
         lambda: trace(params, xs, state, fields=names, reverse=reverse, wrappers=wrappers, **several, **options)
     )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arrays import valid_steps
+from lstmjax.inside.valid import valid_steps
 from lstmjax.types import Array
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arrays import as_array, cast, valid_steps
+from lstmjax.arrays import as_array, cast
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
+from lstmjax.inside.valid import valid_steps
 from lstmjax.layer import compose, initial_state
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree
@@ -59,7 +60,7 @@ def prepare(
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
     params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
-    state = initial_state(params, xs, name, state, step=step, force=True)
+    state = initial_state(params, xs, name, jax.tree.map(jnp.asarray, state), step=step, force=True)
     return {"step": step, "wrappers": around}, (params, xs, state, valid, given)
 
 

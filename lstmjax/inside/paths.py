@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arrays import valid_steps
+from lstmjax.arrays import as_array
 from lstmjax.cell import product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
 from lstmjax.inside.recorder import NONE
 from lstmjax.inside.trace import trace
+from lstmjax.inside.valid import valid_steps
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
@@ -105,7 +106,7 @@ def gradient_paths(
         ((2, 100, 8), True)
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array(xs)
     runs = _runs(params, xs, loss, state, return_sequences, how)
     return _layered(params, [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs])
 
@@ -151,7 +152,7 @@ def gradient_spans(
         ((2, 100, 8), (2, 100, 8))
     """
     how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
-    row, xs = find_cell(cell), jnp.asarray(xs)
+    row, xs = find_cell(cell), as_array(xs)
     if at is not None:
         at = jnp.asarray(at)
         _check_at(at, xs)

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arrays import valid_steps
+from lstmjax.arrays import as_array
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.trace import trace
+from lstmjax.inside.valid import valid_steps
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
@@ -166,7 +167,7 @@ def gate_statistics(
         unroll=unroll,
         backend=backend,
     )
-    xs = jnp.asarray(xs)
+    xs = as_array(xs)
     valid = valid_steps(xs, lengths, mask, time_major)
     number = jnp.asarray(xs.size // xs.shape[-1] if valid is None else valid.sum(), jnp.int32)
 
