@@ -1,48 +1,140 @@
-"""Does the time to compile depend on the number of steps, and how long does a first call take?
+"""How long does a first call take, compiled by `jax.jit` and not, beside Flax?
 
-    python benchmarks/compile_time.py
+    python benchmarks/compile_time.py [--turns 5]
 
-Training (gradients of all parameters and of the inputs) at B = 32, I = 5, H = 256, float32, for each backend: seconds
-to trace and lower and to compile at T = 10 and T = 1,000, medians of several turns with JAX' caches cleared before
-each, and the first call of all in this process, which also starts JAX' compiler.
+Every call has a number of steps T that is new, so that everything which depends on shapes is compiled: the forward pass
+and the gradient (of all parameters and of the inputs) of one layer, with and without lengths, and of two bidirectional
+layers with lengths, at B = 32, I = 5, H = 256 (64 where they are bidirectional), float32, the call compiled as one by
+`jax.jit` or not. Who is measured takes turns; JAX's compilation cache is off. Reported are medians of the seconds of
+processor time and of the wall clock, their ratios to Flax linen's (processor time of the same turn; other programs on
+the machine do less to it), and how many programs XLA compiled. Flax masks its outputs by lengths, not the state.
+
+At last the growth with T: our gradient at T = 1,000 beside T = 10.
 """
 
+import argparse
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen, nnx
 
-from lstmjax import init_params, lstm
-from lstmjax.bench import take_turns
+from lstmjax import init_params, init_stacked, lstm, stacked
 
-BACKENDS, STEPS, TURNS = ("scan", "fused"), (10, 1000), 7
+BATCH, INPUTS, UNITS, UNITS_OF_PAIRS = 32, 5, 256, 64
+
+
+def layer_of_ours(params, xs, lengths):
+    return lstm(params, xs, lengths=lengths)[1]
+
+
+def layers_of_ours(params, xs, lengths):
+    return stacked(params, xs, lengths=lengths)[1]
+
+
+class Pairs(linen.Module):
+    """Two bidirectional layers of Flax."""
+
+    @linen.compact
+    def __call__(self, xs, seq_lengths=None):
+        for _ in range(2):
+            forward, backward = (linen.RNN(linen.OptimizedLSTMCell(UNITS_OF_PAIRS)) for _ in range(2))
+            xs = linen.Bidirectional(forward, backward)(xs, seq_lengths=seq_lengths)
+        return xs
+
+
+def of_linen(module):
+    variables = module.init(jax.random.key(0), jnp.zeros((BATCH, 3, INPUTS)))
+    return lambda variables, xs, lengths: module.apply(variables, xs, seq_lengths=lengths), variables
+
+
+def of_nnx():
+    module = nnx.RNN(nnx.OptimizedLSTMCell(INPUTS, UNITS, rngs=nnx.Rngs(0)))
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    state = (jnp.zeros((BATCH, UNITS)),) * 2
+
+    def run(params, xs, lengths):
+        return nnx.merge(graph, params, rest)(xs, initial_carry=state, seq_lengths=lengths)
+
+    return run, params
+
+
+def competitors():
+    """For each network what is called, and its parameters."""
+    ours = init_params(jax.random.key(0), INPUTS, UNITS)
+    pairs = init_stacked(jax.random.key(0), INPUTS, UNITS_OF_PAIRS, layers=2, bidirectional=True)
+    return {
+        "layer": {
+            "lstmjax": (layer_of_ours, ours),
+            "linen": of_linen(linen.RNN(linen.OptimizedLSTMCell(UNITS))),
+            "nnx": of_nnx(),
+        },
+        "pairs": {"lstmjax": (layers_of_ours, pairs), "linen": of_linen(Pairs())},
+    }
+
+
+def forms(run):
+    """The four calls of which each new T compiles what it needs."""
+    gradient = jax.grad(lambda params, xs, lengths: jnp.sum(run(params, xs, lengths) ** 2), (0, 1))
+    return {"forward": run, "gradient": gradient, "forward, jit": jax.jit(run), "gradient, jit": jax.jit(gradient)}
+
+
+def measured(call, programs):
+    before, wall, used = len(programs), time.perf_counter(), time.process_time()
+    jax.block_until_ready(call())
+    return time.process_time() - used, time.perf_counter() - wall, len(programs) - before
 
 
 def main() -> None:
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
-    params = init_params(jax.random.key(0), 5, 256)
+    parser = argparse.ArgumentParser(description="Time to compile, beside Flax.")
+    parser.add_argument("--turns", type=int, default=5)
+    turns = parser.parse_args().turns
+    jax.config.update("jax_enable_compilation_cache", False)
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s), {turns} turns")
+    programs: list[str] = []
 
-    def lowered(backend, steps):
-        xs = jax.ShapeDtypeStruct((32, steps, 5), jnp.float32)
-        gradient = jax.grad(lambda params, xs: jnp.sum(lstm(params, xs, backend=backend)[1] ** 2), argnums=(0, 1))
-        jax.clear_caches()
-        return jax.jit(gradient).lower(params, xs)
+    def note(event, seconds, **about):
+        if event.endswith("backend_compile_duration"):
+            programs.append(event)
 
-    start = time.perf_counter()
-    xs = jnp.zeros((32, 100, 5))
-    jax.block_until_ready(jax.jit(jax.grad(lambda params: jnp.sum(lstm(params, xs)[1] ** 2)))(params))
-    print(f"first call: {time.perf_counter() - start:.2f} s")
+    jax.monitoring.register_event_duration_secs_listener(note)
+    cases = [("layer", False), ("layer", True), ("pairs", True)]
+    calls = {
+        network: {(who, form): (f, params) for who, (run, params) in each.items() for form, f in forms(run).items()}
+        for network, each in competitors().items()
+    }
+    found: dict[tuple, list[tuple[float, float, int]]] = {}
+    steps, random = 20, np.random.default_rng(0)
+    for turn in range(turns + 1):  # the first one is not counted: it compiles what does not depend on T
+        for network, with_lengths in cases:
+            steps += 1
+            xs = jnp.asarray(random.normal(size=(BATCH, steps, INPUTS)), jnp.float32)
+            lengths = jnp.full(BATCH, steps // 2) if with_lengths else None
+            order = list(calls[network].items())
+            for (who, form), (f, params) in order if turn % 2 else order[::-1]:
+                numbers = measured(partial(f, params, xs, lengths), programs)
+                if turn:
+                    found.setdefault((network, with_lengths, form, who), []).append(numbers)
+    for (network, with_lengths, form, who), numbers in sorted(found.items(), key=lambda item: item[0][:3]):
+        used, wall, count = np.median(numbers, axis=0)
+        theirs = np.array(found[network, with_lengths, form, "linen"])[:, 0]
+        ratio = np.median(np.array(numbers)[:, 0] / theirs)
+        name = f"{network}{', lengths' if with_lengths else ''}"
+        print(
+            f"{name:15} {form:14} {who:8} {used:.2f} s ({wall:.2f} s wall)  {ratio:.2f} of linen  {count:.0f} programs"
+        )
 
-    cases = [(backend, steps) for backend in BACKENDS for steps in STEPS]
-    traced = take_turns({case: lambda case=case: lowered(*case) for case in cases}, rounds=TURNS)
-    both = take_turns({case: lambda case=case: lowered(*case).compile() for case in cases}, rounds=TURNS)
-    for backend in BACKENDS:
-        few, many = ((backend, steps) for steps in STEPS)
-        for steps, case in zip(STEPS, (few, many), strict=True):
-            whole = np.median(both[case])
-            print(f"{backend:<8} T = {steps:<6} trace {np.median(traced[case]):.2f} s, with compiling {whole:.2f} s")
-        print(f"{backend:<8} T = {STEPS[1]} over T = {STEPS[0]}: {np.median(both[many] / both[few]):.2f}")
+    run, params = competitors()["layer"]["lstmjax"]
+    gradient = forms(run)["gradient, jit"]
+    long = {}
+    for steps in (10, 1000):
+        xs = jax.ShapeDtypeStruct((BATCH, steps, INPUTS), jnp.float32)
+        used = time.process_time()
+        gradient.lower(params, xs, None).compile()
+        long[steps] = time.process_time() - used
+    print(f"gradient, jit: T = 1000 takes {long[1000] / long[10]:.2f} of T = 10")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def as_array(name: str, value: Any) -> Array:
     if isinstance(value, jax.Array):
         return value
     try:
-        return jnp.asarray(value)
+        with jax.debug_nans(False), jax.debug_infs(False):  # which are not to see what stands in padding
+            return jnp.asarray(value)
     except OverflowError:
         raise ValueError(f"{name} holds a whole number that is too large for an array. Pass it as float.") from None
     except (TypeError, ValueError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
 from lstmjax.arguments import as_array, as_arrays, check_flags
+from lstmjax.arrays import as_shapes, cast, cast_inputs, checked_steps, floating, input_shape, within
 from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
@@ -102,69 +103,106 @@ def lstm(
         >>> h.shape, c.shape, ys.shape
         ((32, 256), (32, 256), (32, 100, 256))
     """
-    checks.check_emit(emit)
-    checks.one_of("padding", padding, checks.PADDINGS)
-    check_flags(reverse=reverse, time_major=time_major, return_sequences=return_sequences)
-    wrappers, given = checks.check_running(step, wrappers, checkpoint, unroll)
     step = resolve(step, cell)
+    check_flags(reverse=reverse, time_major=time_major, return_sequences=return_sequences)
     if key is not None:
         checks.check_key("key", key)
     if isinstance(step, CellStep):
         checks.check_params_type(params)
-    params = as_arrays("params", params)
-    if dtype is not None:
-        checks.check_floating("dtype", dtype)
-        params = cast(params, dtype)
+    params, dtype = as_arrays("params", params), floating(dtype)
+    like = as_shapes(params, dtype)
     if isinstance(step, CellStep):
-        checks.check_params(params, step.cell)
+        checks.check_params(like, step.cell)
     xs = as_array("xs", xs)
-    xs = xs if dtype is None else cast_inputs(xs, dtype)
-    checks.check_sequence(xs, params, time_major)
-    valid = valid_steps(xs, lengths, mask, time_major)
-    flags = step_flags("resets", resets, xs, time_major)
-    if valid is not None:
-        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
-    if not time_major:  # inside, time is the first axis
-        axis = xs.ndim - 2
-        valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
-        xs = jnp.moveaxis(xs, axis, 0)
-    begin = partial(initial_state, params, xs, step=step, force=dtype is not None)
-    state = begin("state", state)
-    if flags is not None:
-        reset_state = begin("reset_state", reset_state)
-        checks.check_alike("reset_state", reset_state, state)
-    told = None if valid is None else "lengths" if mask is None else "mask"
-    asked = backends.Request(
-        step=step, wrappers=wrappers, emit=emit, keep=return_sequences, hold=padding == "hold",
-        resets=flags is not None, valid=told, reverse=reverse, checkpoint=checkpoint, unroll=unroll,
-        axis=0 if time_major else xs.ndim - 2, params=params, xs=xs, state=state,
+    shape = input_shape(xs, dtype)
+    checks.check_sequence(shape, like, time_major)
+    flags = checked_steps(xs, lengths, mask, resets, time_major)
+    inputs = Inputs(like, shape, state, reset_state, *flags, key)
+    asked, backend, inputs, drawn = settle(
+        inputs, step, dtype, reverse=reverse, time_major=time_major, return_sequences=return_sequences, emit=emit,
+        padding=padding, wrappers=wrappers, checkpoint=checkpoint, unroll=unroll, backend=backend,
     )  # fmt: skip
-    resets = None if flags is None else (reset_state, flags)
-    return _scan(params, xs, state, resets, valid, key, given, asked=asked, backend=backends.choose(backend, asked))
+    return run_layer(inputs._replace(params=params, xs=xs), drawn, asked=asked, backend=backend)
+
+
+class Inputs(NamedTuple):
+    """The arrays of a layer, or of a stack of them, as the caller has them; each but params and xs may be None."""
+
+    params: PyTree
+    xs: Any
+    state: PyTree
+    reset_state: PyTree
+    lengths: Array | None
+    mask: Array | None
+    resets: Array | None
+    key: Array | None
+
+
+def settle(inputs: Inputs, step: Callable, dtype: Any, *, emit: Emit, padding: str, **options: Any) -> tuple:
+    """Return what a layer asks of which backend, its inputs with states as arrays, and what wrappers bring; or refuse.
+
+    Args:
+        inputs: of params and xs the shapes and dtypes after the cast to `dtype`.
+        step: the step, resolved.
+        dtype, emit, padding: as for `lstm`.
+        options: reverse, time_major, return_sequences, wrappers, checkpoint, unroll and backend, as for `lstm`.
+    """
+    checks.check_emit(emit)
+    checks.one_of("padding", padding, checks.PADDINGS)
+    checkpoint, unroll, resets = options["checkpoint"], options["unroll"], inputs.resets is not None
+    wrappers, drawn = checks.check_running(step, options["wrappers"], checkpoint, unroll)
+    params, xs, shape = inputs.params, inputs.xs, inputs.xs.shape
+    axis = 0 if options["time_major"] else len(shape) - 2
+    xs = jax.ShapeDtypeStruct((shape[axis], *shape[:axis], *shape[axis + 1 :]), xs.dtype)  # time first
+    state = as_arrays("state", inputs.state)
+    reset_state = as_arrays("reset_state", inputs.reset_state) if resets else None
+    like = partial(initial_like, params, xs, step=step, force=dtype is not None)
+    begin, _ = like("state", state)
+    if resets:
+        checks.check_alike("reset_state", like("reset_state", reset_state)[0], begin)
+    valid = "mask" if inputs.mask is not None else None if inputs.lengths is None else "lengths"
+    asked = backends.Request(
+        step=step, wrappers=wrappers, emit=emit, keep=options["return_sequences"], valid=valid, hold=padding == "hold",
+        resets=resets, reverse=options["reverse"], checkpoint=checkpoint, unroll=unroll, axis=axis,
+        params=params, xs=xs, state=begin, dtype=dtype,
+    )  # fmt: skip
+    inputs = inputs._replace(state=state, reset_state=reset_state)
+    return asked, backends.choose(options["backend"], asked), inputs, drawn
 
 
 @partial(jax.jit, static_argnames=("asked", "backend"))
-def _scan(
-    params: PyTree,
-    xs: Array,
-    state: PyTree,
-    resets: tuple[PyTree, Array] | None,
-    valid: Array | None,
-    key: Array | None,
-    given: tuple[tuple | None, ...],
-    *,
-    asked: backends.Request,
-    backend: str,
-) -> tuple[PyTree, PyTree]:
-    """Composes the step with what stands around it, from the inside out, and runs it over time."""
+def run_layer(inputs: Inputs, given: tuple, *, asked: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
+    """Run a layer on arrays that are checked.
+
+    It composes the step with what stands around it, from the inside out. All that is computed stands in here, so that a
+    call that is not compiled itself compiles one program for each new shape, and `jax_debug_nans` sees nothing of what
+    padding holds.
+
+    Args:
+        inputs: the arrays.
+        given: for each wrapper what it brings with it, or None.
+        asked: how the layer is run. Compiled code is kept by it.
+        backend: which backend runs it.
+    """
+    params, xs, state, reset_state, lengths, mask, flags, key = inputs
+    axis, dtype = asked.axis, asked.dtype
+    valid = within(xs.shape[:-1], axis, lengths, mask)
+    if valid is not None:
+        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
+    if dtype is not None:
+        params, xs = cast(params, dtype), cast_inputs(xs, dtype)
+    valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
+    xs = jnp.moveaxis(xs, axis, 0)  # inside, time is the first axis
+    begin = partial(initial_state, params, xs, step=asked.step, force=dtype is not None)
+    state = begin("state", state)
     step, wrappers, emit = asked.step, asked.wrappers, asked.emit
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
     keys = iter([None] * len(wrappers) if key is None else jax.random.split(key, max(1, given.count(None))))
     around: list[tuple[Around, tuple]] = [
         (w, own or w.draw(next(keys), xs.shape[0], state, x)) for w, own in zip(wrappers, given, strict=True)
     ]
-    if resets is not None:
-        around.append((Reset(), resets))
+    if flags is not None:
+        around.append((Reset(), (begin("reset_state", reset_state), flags)))
     state = tie(state, (params, xs, [own for _, own in around]))
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
     remember = output is None and (not asked.keep or (asked.hold and valid is not None))
@@ -242,39 +280,6 @@ def is_ours(step: Callable) -> bool:
     return isinstance(step, CellStep)
 
 
-def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    """Gives the tree with all its floating-point leaves in `dtype`."""
-    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
-
-
-def cast_inputs(xs: Array, dtype: DTypeLike) -> Array:
-    """Return inputs in `dtype`: real numbers, whole ones included; others are left for the checks to refuse."""
-    whole = jnp.issubdtype(xs.dtype, jnp.integer) or xs.dtype == jnp.bool_
-    return xs.astype(dtype) if whole or jnp.issubdtype(xs.dtype, jnp.floating) else xs
-
-
-def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
-    """Gives which steps are valid, bool on the axes of xs without the features, or None for all."""
-    axis = 0 if time_major else xs.ndim - 2
-    valid = step_flags("mask", mask, xs, time_major)
-    if lengths is None:
-        return valid
-    lengths = as_array("lengths", lengths)
-    checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
-    steps = jax.lax.broadcasted_iota(jnp.int32, xs.shape[:-1], axis)
-    within = steps < jnp.expand_dims(lengths.astype(jnp.int32), axis)
-    return within if valid is None else within & valid
-
-
-def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
-    """Gives booleans for the steps of xs, checked under their name."""
-    if value is None:
-        return None
-    value = as_array(name, value)
-    checks.check_steps(name, value, xs.shape[:-1], time_major)
-    return value
-
-
 def tied_zero(tree: PyTree) -> Array:
     """Gives a zero made from the arrays of a tree, so that in `shard_map` it varies over the same mesh axes."""
     leaves = jax.tree.leaves(tree)
@@ -295,6 +300,31 @@ def tie(state: PyTree, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: a - zero.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.number) else a, state)
 
 
+def initial_like(
+    params: PyTree, xs: Any, name: str, state: PyTree | None, *, step: Callable, force: bool
+) -> tuple[PyTree, bool]:
+    """Return the shapes and dtypes of what `initial_state` gives, and whether it is an (h, c), or refuse the state."""
+    if not isinstance(params, LSTMParams):
+        if state is None:
+            raise ValueError(
+                f"{name} is None, but params is {checks.kind(params)} and no LSTMParams, so that the sizes of the "
+                "state are not known. Pass the initial state of your step, with the batch axes of xs."
+            )
+        return as_shapes(state), False
+    batch, dtype = xs.shape[1:-1], params.w_x.dtype
+    feeds = step.cell.feeds if isinstance(step, CellStep) else ()
+    c = jax.ShapeDtypeStruct((*batch, params.hidden_size), checks.cell_dtype(dtype))
+    like = jax.ShapeDtypeStruct((*batch, params.output_size), dtype), *[c] * (1 + len(feeds))
+    if state is None:
+        return like, True
+    ours = is_ours(step)
+    if not ours and not checks.is_state(state, like, batch):
+        return as_shapes(state), False  # wider than (h, c): the step's own affair
+    checks.check_state(name, state, like, batch, force or not ours, feeds)
+    dtypes = [z.dtype if ours or force else s.dtype for s, z in zip(state, like, strict=True)]
+    return tuple(jax.ShapeDtypeStruct(z.shape, t) for z, t in zip(like, dtypes, strict=True)), True
+
+
 def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *, step: Callable, force: bool) -> PyTree:
     """Gives the state to start from, on the batch axes of xs `[T, ..., I]`; `name` is its word in messages.
 
@@ -302,28 +332,10 @@ def initial_state(params: PyTree, xs: Array, name: str, state: PyTree | None, *,
     is where the mesh axes are explicit. With `force` a given state is cast to the dtypes that the
     computation asks for.
     """
-    if not isinstance(params, LSTMParams):
-        if state is None:
-            raise ValueError(
-                f"{name} is None, but params is {checks.kind(params)} and no LSTMParams, so that the sizes of the "
-                "state are not known. Pass the initial state of your step, with the batch axes of xs."
-            )
-        return as_arrays(name, state)
-    batch, dtype = xs.shape[1:-1], params.w_x.dtype
-    feeds = step.cell.feeds if isinstance(step, CellStep) else ()
-    zero = zero_of_each(xs)
-    like = (
-        jnp.broadcast_to(zero.astype(dtype), (*batch, params.output_size)),
-        *[jnp.broadcast_to(zero.astype(checks.cell_dtype(dtype)), (*batch, params.hidden_size))] * (1 + len(feeds)),
-    )
+    like, plain = initial_like(params, xs, name, state, step=step, force=force)
+    if not plain:
+        return state
+    zeros = tuple(jnp.broadcast_to(zero_of_each(xs).astype(z.dtype), z.shape) for z in like)
     if state is None:
-        return like
-    state = as_arrays(name, state)
-    ours = is_ours(step)
-    if not ours and not checks.is_state(state, like, batch):
-        return state  # wider than (h, c): the step's own affair
-    checks.check_state(name, state, like, batch, force or not ours, feeds)
-    dtypes = [z.dtype if ours or force else s.dtype for s, z in zip(state, like, strict=True)]
-    return tuple(
-        jnp.broadcast_to(s, z.shape).astype(t) - z.astype(t) for s, z, t in zip(state, like, dtypes, strict=True)
-    )
+        return zeros
+    return tuple(jnp.broadcast_to(s, z.shape).astype(z.dtype) - z for s, z in zip(state, zeros, strict=True))

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_arrays, check_number
+from lstmjax.arrays import cast, floating
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.errors import Message, Option
 from lstmjax.init import init_stacked
-from lstmjax.layer import cast, lstm
+from lstmjax.layer import lstm
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, drop, stacked
 from lstmjax.types import Array, LSTMParams, PyTree, exported
@@ -170,9 +171,7 @@ def network(
     """
     _check_network(params)
     head = as_arrays("params.head", params.head)
-    if dtype is not None:
-        checks.check_floating("dtype", dtype)
-        head = cast(head, dtype)
+    dtype = floating(dtype)
     if key is not None:
         checks.check_key("key", key)
     runs, drops = (None, None) if key is None else jax.random.split(key)
@@ -207,7 +206,14 @@ def network(
                 ": the width of its h, twice that for a concatenated Bidirectional pair.",
             )
         )
-    return state, product("head", (drop(drops, hs, dropout), head.w), bias=(head.b,))
+    return state, logits(head, hs, drops, dropout=float(dropout), dtype=dtype)
+
+
+@partial(jax.jit, static_argnames=("dropout", "dtype"))
+def logits(head: Dense, hs: Array, key: Array | None, *, dropout: float, dtype: Any) -> Array:
+    """Return what the head makes of outputs `[..., P]`, in one program."""
+    head = head if dtype is None else cast(head, dtype)
+    return product("head", (drop(key, hs, dropout), head.w), bias=(head.b,))
 
 
 def _check_network(params: object) -> None:

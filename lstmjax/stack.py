@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays, check_flags, check_function
+from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
-from lstmjax.errors import Message, Option
-from lstmjax.layer import cast, cast_inputs, lstm, resolve, step_flags, valid_steps
+from lstmjax.layer import Inputs, lstm, resolve, settle
+from lstmjax.layered import Layers as Layers
+from lstmjax.layered import Stacking, by_direction, check_added, merged_width, run_stack, through
+from lstmjax.layered import check_fits as check_fits
+from lstmjax.layered import directions as directions
+from lstmjax.layered import drop as drop
+from lstmjax.layered import naming as naming
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
-
-Layers = tuple[LSTMParams | Bidirectional, ...]
 
 
 def stacked(
@@ -102,128 +103,79 @@ def stacked(
     if key is not None:
         checks.check_key("key", key)
     layers, xs = as_arrays("layers", layers), as_array("xs", xs)
-    if dtype is not None:
-        checks.check_floating("dtype", dtype)
-        layers, xs = cast(layers, dtype), cast_inputs(xs, dtype)
+    dtype = floating(dtype)
+    like = as_shapes(layers, dtype)
     if isinstance(step, CellStep):
-        for n, layer in enumerate(layers):
+        for n, layer in enumerate(like):
             with naming(n):
                 for part in directions(layer):
                     checks.check_params(part, step.cell)
-    checks.check_sequence(xs, _first(layers), time_major)
-    valid = valid_steps(xs, lengths, mask, time_major)
-    axis = 0 if time_major else xs.ndim - 2
-    resets = step_flags("resets", resets, xs, time_major)
-    ends = None if resets is None else segment_ends(resets, valid, axis)
-    keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+    checks.check_sequence(input_shape(xs, dtype), directions(like[0])[0], time_major)
+    lengths, mask, resets = checked_steps(xs, lengths, mask, resets, time_major)
     last = len(layers) - 1
     if residual and last and not return_sequences and isinstance(layers[last], Bidirectional):
         raise ValueError(
             "residual=True with return_sequences=False is not defined for a Bidirectional last layer, whose directions "
             "end at different steps. Pass return_sequences=True and take the steps you mean."
         )
-
     if residual and (emit != "h" or padding != "zero"):
         raise ValueError(
             "residual=True adds to h at valid steps; it goes with emit='h' and padding='zero' only, not with "
             f"{emit!r} and {padding!r}."
         )
-
+    axis = 0 if time_major else xs.ndim - 2
+    how = Stacking(merge, residual, float(dropout), return_sequences, axis, dtype)
+    inputs = Inputs(layers, xs, state, reset_state, lengths, mask, resets, key)
     pairs = tuple(isinstance(layer, Bidirectional) for layer in layers)
 
-    states = []
-    for n, (layer, k) in enumerate(zip(layers, keys, strict=True)):
-        runs, drops = (None, None) if k is None else jax.random.split(k)
-        below = xs
-        check_fits(n, layer, xs, merge)
-        with naming(n):
-            new, xs = _directions(
-                run,
-                layer,
-                xs,
-                None if state is None else state[n],
-                None if reset_state is None else reset_state[n],
-                resets=(resets, ends),
-                merge=merge,
-                key=runs,
-                lengths=lengths,  # not joined with the mask: a backend may know lengths only
-                mask=mask,
-                time_major=time_major,
-                return_sequences=return_sequences or n < last,
-                emit=emit if n == last else "h",
-                padding=padding if n == last else "zero",
-                wrappers=partial(placed, wrappers, n, pairs),
-                step=step,
-                checkpoint=checkpoint,
-                unroll=unroll,
-                backend=backend,
-            )
-        states.append(new)
-        if residual and n > 0:
-            xs = _add(xs, below, valid, axis, n, whole=return_sequences or n < last)
-        if n < last:
-            xs = drop(drops, xs, dropout)
-    return tuple(states), xs
+    def options(n: int, direction: str) -> dict[str, Any]:
+        """Return what one layer is run with in one direction, apart from its arrays."""
+        return {
+            "reverse": direction == "reverse",
+            "time_major": time_major,
+            "return_sequences": return_sequences or n < last,
+            "emit": emit if n == last else "h",
+            "padding": padding if n == last else "zero",
+            "wrappers": placed(wrappers, n, pairs, direction),
+            "checkpoint": checkpoint,
+            "unroll": unroll,
+            "backend": backend,
+        }
+
+    if run is lstm and isinstance(step, CellStep):
+        calls, drawn = _settled(like, inputs, step, options, how)
+        return run_stack(inputs, drawn, how=how, calls=calls)
+
+    def run_one(n: int, direction: str, one: Inputs) -> tuple[PyTree, PyTree]:
+        # lengths are not joined with the mask: a backend may know lengths only
+        how = options(n, direction) | {"step": step, "lengths": lengths, "mask": mask, "key": one.key}
+        return run(one.params, one.xs, one.state, resets=one.resets, reset_state=one.reset_state, **how)
+
+    return through(run_one, inputs, how)
 
 
-def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
-    """Gives which steps are the last valid one of an episode that another follows.
+def _settled(
+    like: Layers, inputs: Inputs, step: CellStep, options: Callable[[int, str], dict[str, Any]], how: Stacking
+) -> tuple[tuple, tuple]:
+    """Return for each layer, for each of its directions, what it asks of which backend, and what its wrappers bring.
 
-    `starts` flags the first step of each episode; what it says at steps that are not valid counts
-    for nothing. These are the flags for the reverse direction.
+    Everything is checked in here, by shapes, before anything is compiled.
     """
-    starts = jnp.asarray(starts)
-    valid = jnp.ones_like(starts) if valid is None else valid
-    episode = jnp.cumsum(starts & valid, axis=axis)
-    none = starts.shape[axis] + 1
-    ahead = jax.lax.cummin(jnp.where(valid, episode, none), axis=axis, reverse=True)
-    beyond = [(0, int(a == axis)) for a in range(ahead.ndim)]
-    after = jax.lax.slice_in_dim(jnp.pad(ahead, beyond, constant_values=none), 1, None, axis=axis)
-    return valid & (after != none) & (after != episode)
-
-
-def drop(key: Array | None, xs: Array, rate: float) -> Array:
-    """Gives xs with dropout: zeros at `rate`, the rest divided by 1 − rate; xs itself without a key."""
-    if key is None or rate == 0.0:
-        return xs
-    if rate == 1.0:  # what is divided by 1 − rate has no finite gradient
-        return jnp.zeros_like(xs)
-    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, xs.shape), xs / (1.0 - rate), 0.0)
-
-
-def _directions(
-    run: Callable[..., tuple[PyTree, PyTree]],
-    layer: LSTMParams | Bidirectional,
-    xs: Array,
-    state: Any,
-    reset_state: Any,
-    *,
-    resets: tuple,
-    merge: str,
-    key: Array | None,
-    wrappers: Callable[[str], Any],
-    **options: Any,
-) -> tuple[Any, PyTree]:
-    starts, ends = resets
-    forwards = options | {"wrappers": wrappers("forward")}
-    if not isinstance(layer, Bidirectional):
-        return run(layer, xs, state, resets=starts, reset_state=reset_state, key=key, **forwards)
-    keys = (None, None) if key is None else jax.random.split(key)
-    state, reset_state = state or (None, None), reset_state or (None, None)
-    backwards = options | {"wrappers": wrappers("reverse"), "reverse": True}
-    forward, ahead = run(
-        layer.forward, xs, state[0], resets=starts, reset_state=reset_state[0], key=keys[0], **forwards
-    )
-    reverse, back = run(layer.reverse, xs, state[1], resets=ends, reset_state=reset_state[1], key=keys[1], **backwards)
-    least = xs.ndim - (not options["return_sequences"])
-    for y in jax.tree.leaves(ahead):
-        if y.ndim < least:
-            raise ValueError(
-                f"emit gives one number a step, shape {y.shape}, but a Bidirectional pair joins its directions on an "
-                "axis of features. Keep that axis: [..., None], or keepdims=True."
-            )
-    join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
-    return Bidirectional(forward, reverse), jax.tree.map(join, ahead, back)
+    xs, calls, drawn = input_shape(inputs.xs, how.dtype), [], []
+    for n, layer in enumerate(like):
+        check_fits(n, layer, xs, how.merge)
+        with naming(n):
+            settled = [
+                settle(one._replace(xs=xs), step, None, **options(n, direction))
+                for direction, one in by_direction(layer, inputs, n)
+            ]
+            width = merged_width(layer, how.merge)
+            if how.residual and n:
+                check_added(n, width, xs.shape[-1])
+        calls.append(tuple((asked, backend) for asked, backend, _, _ in settled))
+        drawn.append(tuple(brought for *_, brought in settled))
+        xs = jax.ShapeDtypeStruct((*xs.shape[:-1], width), directions(layer)[0].w_x.dtype)
+    return tuple(calls), tuple(drawn)
 
 
 def placed(wrappers: Any, layer: int, pairs: tuple[bool, ...], direction: str) -> Any:
@@ -241,33 +193,6 @@ def placed(wrappers: Any, layer: int, pairs: tuple[bool, ...], direction: str) -
     return tuple(map(one, wrappers)) if isinstance(wrappers, tuple | list) else wrappers
 
 
-@contextmanager
-def naming(n: int) -> Iterator[None]:
-    """Adds to an error which layer it is about."""
-    try:
-        yield
-    except (ValueError, TypeError, AssertionError) as error:
-        error.add_note(f"This was layer {n}, counted from 0 at the bottom.")
-        raise
-
-
-def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole: bool) -> Array:
-    """Gives a layer's outputs plus what entered it, for all steps or for the last valid one."""
-    if ys.shape[-1] != below.shape[-1]:
-        raise ValueError(
-            f"residual=True adds what enters layer {n} ({below.shape[-1]} wide) to what it gives "
-            f"({ys.shape[-1]} wide); they must be equally wide."
-        )
-    if whole or not below.shape[axis]:
-        return ys + below if whole else ys
-    if valid is None:
-        return ys + below.take(-1, axis=axis)
-    steps = jax.lax.broadcasted_iota(jnp.int32, valid.shape, axis)
-    at = jnp.where(valid, steps, -1).max(axis=axis)
-    latest = jnp.take_along_axis(below, jnp.expand_dims(jnp.maximum(at, 0), (axis, -1)), axis=axis).squeeze(axis)
-    return ys + jnp.where(at[..., None] < 0, 0, latest)
-
-
 def as_layers(layers: Any) -> Layers:
     """Gives the layers as a tuple, each `LSTMParams` or a pair of them, or refuses."""
     several = isinstance(layers, tuple | list) and not isinstance(layers, LSTMParams | Bidirectional)
@@ -283,11 +208,6 @@ def as_layers(layers: Any) -> Layers:
     if several := checks.ensemble(layers):
         raise ValueError(several)
     return tuple(layers)
-
-
-def directions(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
-    """Gives the one or two directions of a layer."""
-    return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
 
 
 def as_states(layers: Layers, name: str, state: Any) -> Any:
@@ -332,37 +252,3 @@ def _is_pair(state: Any) -> bool:
     if state is None or isinstance(state, Bidirectional):
         return True
     return isinstance(state, tuple) and len(state) == 2 and all(s is None or isinstance(s, tuple) for s in state)
-
-
-def _first(layers: Layers) -> LSTMParams:
-    return directions(layers[0])[0]
-
-
-def check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Any, merge: str) -> None:
-    """Refuses layer n if it does not fit what enters it; of xs the dtype and the last axis count."""
-    widths = {part.output_size for part in directions(layer)}
-    if merge == "sum" and len(widths) > 1:
-        raise ValueError(
-            Message(
-                Option("merge", "sum"),
-                f" adds up the directions of layer {n}, which are {min(widths)} and {max(widths)} wide; they must be "
-                "equally wide. Pass ",
-                Option("merge", "concat"),
-                ".",
-            )
-        )
-    for part in directions(layer):
-        if part.w_x.dtype != xs.dtype and n:
-            raise ValueError(
-                f"layer {n} is {part.w_x.dtype}, but layer {n - 1} gives {xs.dtype}; all layers share one dtype. Cast "
-                "them, or pass dtype= to compute in one."
-            )
-        if n and part.input_size != xs.shape[-1]:
-            raise ValueError(
-                Message(
-                    f"layer {n} expects I = {part.input_size} features, but layer {n - 1} gives {xs.shape[-1]}: the "
-                    "width of its h, twice that for a Bidirectional pair with ",
-                    Option("merge", "concat"),
-                    ".",
-                )
-            )

@@ -5,13 +5,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name, print_saved_residuals
 from jax.experimental import checkify
 from tolerances import assert_close
 
-from lstmjax import cell_step, explain_backend, init_params, lstm
+from lstmjax import Zoneout, cell_step, explain_backend, init_network, init_params, lstm, network, stacked, trace
 from lstmjax.backends import BACKENDS
+from lstmjax.inside import gradient_flow
 
 T, B, I, H = 5, 3, 2, 4
 PARAMS = init_params(jax.random.key(0), I, H)
@@ -149,3 +151,69 @@ def test_no_tracer_is_left_behind(backend, checkpoint, transform):
 
     with jax.checking_leaks():
         jax.jit(jax.grad(lambda params: transform(f)(params, XS).sum()))(PARAMS)
+
+
+LENGTHS = jnp.array([2, T, 3])
+VALID = jnp.arange(T)[None] < LENGTHS[:, None]
+STARTS = jnp.zeros((B, T), bool).at[:, 1].set(True)
+NETWORK = init_network(jax.random.key(2), I, H, 3, layers=2, bidirectional=True)
+PADDED = {  # what is run on padding that holds NaN or infinity
+    "lengths": lambda xs, **how: lstm(PARAMS, xs, lengths=LENGTHS, **how),
+    "mask": lambda xs, **how: lstm(PARAMS, xs, mask=VALID, padding="hold", emit="step", **how),
+    "reverse": lambda xs, **how: lstm(PARAMS, xs, lengths=LENGTHS, resets=STARTS, reverse=True, **how),
+    "last": lambda xs, **how: lstm(PARAMS, xs, lengths=LENGTHS, return_sequences=False, unroll=2, **how),
+    "wrappers": lambda xs, **how: lstm(
+        PARAMS, xs, lengths=LENGTHS, wrappers=(Zoneout(0.1, 0.1),), key=jax.random.key(3), **how
+    ),
+    "network": lambda xs, **how: network(
+        NETWORK, xs, lengths=LENGTHS, resets=STARTS, dropout=0.3, key=jax.random.key(4), **how
+    ),
+    "trace": lambda xs, **how: trace(NETWORK, xs, lengths=LENGTHS, **how),
+    "reduced": lambda xs, **how: trace(PARAMS, xs, mask=VALID, reduce=lambda step: step.f, **how),
+    "flow": lambda xs, **how: gradient_flow(
+        PARAMS, xs, lambda ys: (ys.astype("float32") ** 2).sum(), mask=VALID, **how
+    ),
+}
+
+
+def padded(fill):
+    return jnp.where(VALID[..., None], XS, fill)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "float16"])
+@pytest.mark.parametrize("name", PADDED)
+def test_no_check_of_numbers_minds_padding(name, dtype):
+    expected = PADDED[name](padded(0), dtype=dtype)
+    for fill, watching in ((jnp.nan, jax.debug_nans), (jnp.inf, jax.debug_infs)):
+        with watching(True):
+            found = jax.block_until_ready(PADDED[name](padded(fill), dtype=dtype))
+        assert_identical(found, expected)
+
+
+@every
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", ["lengths", "mask", "network"])
+def test_no_check_of_numbers_minds_padding_in_a_gradient(backend, name, compiled):
+    def f(xs):
+        ys = jax.tree.leaves(PADDED[name](xs, dtype="bfloat16", backend=backend)[1])
+        return sum((y.astype("float32") ** 2).sum() for y in ys)
+
+    gradient = jax.jit(jax.grad(f)) if compiled else jax.grad(f)
+    expected = gradient(padded(0))
+    for fill, watching in ((jnp.nan, jax.debug_nans), (jnp.inf, jax.debug_infs)):
+        with watching(True):
+            assert_identical(jax.block_until_ready(gradient(padded(fill))), expected)
+
+
+def test_padding_of_numpy_and_of_lists_is_not_looked_at_either():
+    expected = lstm(PARAMS, padded(0), lengths=LENGTHS)
+    holes = np.asarray(padded(jnp.nan))
+    with jax.debug_nans(True):
+        assert_identical(lstm(PARAMS, holes, lengths=LENGTHS), expected)
+        assert_identical(stacked((PARAMS,), holes, lengths=LENGTHS)[1], expected[1])
+        with jax.disable_jit():
+            assert_close(lstm(PARAMS, padded(jnp.nan), lengths=LENGTHS, dtype="float32"), expected)
+
+
+def assert_identical(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

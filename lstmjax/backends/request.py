@@ -51,6 +51,7 @@ class Request:
     state: PyTree = field(compare=False, repr=False)
     platform: str = field(default_factory=platform)  # "cpu", "gpu" or "tpu"
     mode: str | None = None
+    dtype: Any = None  # that params and xs are cast to
 
     def __post_init__(self) -> None:
         for name in ("params", "xs", "state"):

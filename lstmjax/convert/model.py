@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import product
 from lstmjax.cells import Cell
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.find import find
-from lstmjax.layer import lstm, valid_steps
+from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions, naming, stacked
 from lstmjax.types import Array, Bidirectional

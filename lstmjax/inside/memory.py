@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, check_flags
-from lstmjax.layer import valid_steps
+from lstmjax.arrays import valid_steps
 from lstmjax.types import Array
 
 if TYPE_CHECKING:

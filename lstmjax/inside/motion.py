@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays
+from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
-from lstmjax.layer import cast, compose, initial_state, valid_steps
+from lstmjax.layer import compose, initial_state
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
@@ -51,12 +52,12 @@ def prepare(
     dtype = checks.cell_dtype(params.w_x.dtype)
     xs = as_array("xs", xs)
     checks.check_sequence(xs, params, False)
-    params, xs = cast(params, dtype), cast(xs, dtype)
     valid = valid_steps(xs, lengths, None, False)
-    if valid is not None:
+    if valid is not None:  # before the cast: `jax_debug_nans` is not to see NaN in padding
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
+    params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
-    state = initial_state(params, xs, name, state, step=step, force=True)
+    state = initial_state(params, xs, name, as_arrays(name, state), step=step, force=True)
     return {"step": step, "wrappers": around}, (params, xs, state, valid, given)
 
 

@@ -23,13 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.arguments import as_array
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import gate_sums, peep, peepholes, product, project
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow, in_order
 from lstmjax.inside.layered import in_form_of, of_one_layer
 from lstmjax.inside.recorder import NONE
 from lstmjax.inside.trace import trace
-from lstmjax.layer import lstm, valid_steps
+from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, stacked

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, check_function
-from lstmjax.layer import lstm, step_flags, valid_steps
+from lstmjax.arrays import checked_steps, within
+from lstmjax.layer import lstm
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Wrapper
 
@@ -125,23 +126,20 @@ def stream(
     xs = as_array("xs", xs)
     checks.check_sequence(xs, None, time_major)
     axis = 0 if time_major else xs.ndim - 2
-    valid = valid_steps(xs, lengths, mask, time_major)
-    valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
-    flags = step_flags("resets", resets, xs, time_major)
-    first = [None if a is None else jnp.moveaxis(a, axis, 0) for a in (xs, valid, flags)]
+    steps = checked_steps(xs, lengths, mask, resets, time_major)
     wrappers, given = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
-    how = {"reduce": reduce, "with_h": with_h, "reverse": reverse, "options": tuple(options.items())}
-    state, found, hs = _stream(params, state, reset_state, *first, given, wrappers=wrappers, **how)
-    return state, found, None if hs is None else jnp.moveaxis(hs, 0, axis)
+    how = {"reduce": reduce, "with_h": with_h, "reverse": reverse, "options": tuple(options.items()), "axis": axis}
+    return _stream(params, state, reset_state, xs, *steps, given, wrappers=wrappers, **how)
 
 
-@partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "segment"))
+@partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "axis", "segment"))
 def _stream(
     params: LSTMParams,
     state: PyTree | None,
     reset_state: PyTree | None,
     xs: Array,
-    valid: Array,
+    lengths: Array | None,
+    mask: Array | None,
     resets: Array | None,
     given: tuple[tuple | None, ...],
     *,
@@ -150,11 +148,16 @@ def _stream(
     with_h: bool,
     reverse: bool,
     options: tuple[tuple[str, Any], ...],
+    axis: int,
     segment: int = SEGMENT,
 ) -> tuple[PyTree, PyTree, Array | None]:
-    """Gives the state, the statistic and h of a layer over xs `[T, ..., I]`, a segment after the other."""
+    """Gives the state, the statistic and h of a layer over xs with time on an axis, a segment after the other."""
     run: Any = partial(lstm, params, reset_state=reset_state, reverse=reverse, time_major=True, **dict(options))
-    steps, rule = xs.shape[0], RULES[reduce.how]
+    steps, rule = xs.shape[axis], RULES[reduce.how]
+    valid = within(xs.shape[:-1], axis, lengths, mask)
+    valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
+    xs, valid = jnp.moveaxis(xs, axis, 0), jnp.moveaxis(valid, axis, 0)
+    resets = None if resets is None else jnp.moveaxis(resets, axis, 0)
     whole = -(-steps // segment) * segment
 
     def cut(a: Array) -> Array:  # [T, ...] to [segments, segment, ...]; what is added is not valid
@@ -191,4 +194,4 @@ def _stream(
         found = jax.tree.map(
             lambda a: a / count.reshape(count.shape + (1,) * (a.ndim - count.ndim)).astype(a.dtype), found
         )
-    return state, found, None if hs is None else hs.reshape(whole, *hs.shape[2:])[:steps]
+    return state, found, None if hs is None else jnp.moveaxis(hs.reshape(whole, *hs.shape[2:])[:steps], 0, axis)

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from lstmjax import backends, checks
 from lstmjax.arguments import as_array, check_arrays, check_flags, check_number
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.layered import check_model
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.trace import trace
-from lstmjax.layer import valid_steps
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers

@@ -1,0 +1,87 @@
+"""Arrays as a caller passes them: cast, described by their shapes, and which of their steps are valid."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax import checks
+from lstmjax.arguments import as_array
+from lstmjax.types import Array, PyTree
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
+
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    """Return the tree with all its floating-point leaves in `dtype`."""
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def as_shapes(tree: PyTree, dtype: Any = None) -> PyTree:
+    """Return the shapes and dtypes of a tree of arrays, those that `cast` to a dtype would give."""
+
+    def of(a: Array) -> jax.ShapeDtypeStruct:
+        floating = dtype is not None and jnp.issubdtype(a.dtype, jnp.floating)
+        return jax.ShapeDtypeStruct(a.shape, dtype if floating else a.dtype)
+
+    return jax.tree.map(of, tree)
+
+
+def floating(dtype: Any) -> Any:
+    """Return a dtype, checked, or None."""
+    if dtype is None:
+        return None
+    checks.check_floating("dtype", dtype)
+    return jnp.dtype(dtype)
+
+
+def cast_inputs(xs: Array, dtype: DTypeLike) -> Array:
+    """Return inputs in `dtype`: real numbers, whole ones included; others are left for the checks to refuse."""
+    whole = jnp.issubdtype(xs.dtype, jnp.integer) or xs.dtype == jnp.bool_
+    return xs.astype(dtype) if whole or jnp.issubdtype(xs.dtype, jnp.floating) else xs
+
+
+def input_shape(xs: Array, dtype: DTypeLike | None) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of inputs, those that `cast_inputs` to a dtype would give."""
+    return as_shapes(xs) if dtype is None else jax.eval_shape(partial(cast_inputs, dtype=dtype), xs)
+
+
+def checked_steps(
+    xs: Any, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None, time_major: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return lengths, mask and resets as arrays, checked against the shape of xs."""
+    axis = 0 if time_major else xs.ndim - 2
+    mask = step_flags("mask", mask, xs, time_major)
+    if lengths is not None:
+        lengths = as_array("lengths", lengths)
+        checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
+    return lengths, mask, step_flags("resets", resets, xs, time_major)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def within(shape: tuple[int, ...], axis: int, lengths: Array | None, mask: Array | None) -> Array | None:
+    """Return which steps are valid, bool of a shape with time on an axis, or None for all."""
+    if lengths is None:
+        return mask
+    steps = jax.lax.broadcasted_iota(jnp.int32, shape, axis)
+    inside = steps < jnp.expand_dims(lengths.astype(jnp.int32), axis)
+    return inside if mask is None else inside & mask
+
+
+def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
+    """Return which steps are valid, bool on the axes of xs without the features, or None for all."""
+    lengths, mask, _ = checked_steps(xs, lengths, mask, None, time_major)
+    return within(xs.shape[:-1], 0 if time_major else xs.ndim - 2, lengths, mask)
+
+
+def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
+    """Return booleans for the steps of xs, checked under their name."""
+    if value is None:
+        return None
+    value = as_array(name, value)
+    checks.check_steps(name, value, xs.shape[:-1], time_major)
+    return value
