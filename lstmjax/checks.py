@@ -239,7 +239,7 @@ def check_cell_inputs(params: LSTMParams, state: tuple[Array, ...], x: Array, ce
             )
 
 
-def check_features(name: str, xs: Array, params: PyTree, layout: str = "[..., I]") -> None:
+def check_features(name: str, xs: Any, params: PyTree, layout: str = "[..., I]") -> None:
     """Refuses inputs whose last axis or dtype is not that of the parameters."""
     if xs.ndim < 1 or not jnp.issubdtype(xs.dtype, jnp.floating):
         hint = "Symbols and class numbers go through jax.nn.one_hot or an embedding first."
@@ -263,7 +263,7 @@ def check_features(name: str, xs: Array, params: PyTree, layout: str = "[..., I]
         )
 
 
-def _features_hint(xs: Array, inputs: int) -> str:
+def _features_hint(xs: Any, inputs: int) -> str:
     if inputs in xs.shape:
         axis = xs.shape.index(inputs)
         return f"Axis {axis} has {inputs}: did you pass (batch, time, features)? Move that axis to the end."
@@ -272,7 +272,7 @@ def _features_hint(xs: Array, inputs: int) -> str:
     return "Did you pass (batch, time, features)? The last axis is the features of one time step."
 
 
-def check_sequence(xs: Array, params: PyTree, time_major: bool) -> None:
+def check_sequence(xs: Any, params: PyTree, time_major: bool) -> None:
     """Refuses inputs that are no sequence of feature vectors for these parameters."""
     layout = "[T, ..., I]" if time_major else "[..., T, I]"
     if xs.ndim < 2:
