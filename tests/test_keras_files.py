@@ -215,6 +215,17 @@ def test_what_a_file_says_and_layers_do_not_is_refused_by_name(words, tmp_path):
     assert words in str(error.value)
 
 
+def test_from_keras_of_a_path_drops_nothing_silently(tmp_path):
+    path = write(tmp_path / "model.keras", REFUSED["rescaling (Rescaling)"], {"lstm": ONE})
+    with pytest.raises(ConvertError, match=r"a head: rescaling \(Rescaling\)\. Pass extra='drop'"):
+        from_keras(path)
+    assert len(from_keras(path, extra="drop")) == 1
+    path = write(tmp_path / "sum.h5", sequential(pair(merge="sum")), {"both": PAIRS[0]})
+    with pytest.raises(ConvertError, match="Pass merge='sum'"):
+        from_keras(path)
+    assert len(from_keras(path, merge="sum")) == 1
+
+
 def test_a_functional_model_is_read_in_the_order_of_its_calls(tmp_path):
     first, second = cell(), cell(H)
     model = functional((lstm("b"), ["a"]), (lstm("a"), ["in"]), (other("InputLayer", "in"), []))
