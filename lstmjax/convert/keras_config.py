@@ -48,8 +48,8 @@ READ = MappingProxyType(
 """The settings of each layer that are read below, or change nothing when a model is used; others must be off."""
 OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-SAFE = ("keras", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.layers", "builtins")
-OPERATIONS = "keras.src.ops.numpy"  # of the masks in a functional model
+PARTS = ("keras.initializers", "keras.regularizers", "keras.constraints")
+CODE = ("function", "Lambda", "__lambda__")
 
 
 class Described(NamedTuple):
@@ -377,22 +377,26 @@ def strange(layer: Any) -> str | None:
 
 
 def foreign(tree: Any) -> Iterator[str]:
-    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built."""
+    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built.
+
+    Losses and optimizers are passed over: Keras is asked for the model alone (compile=False).
+    """
     rest: list[Any] = [tree]
     while rest:
         one = rest.pop()
         if isinstance(one, dict):
             kind, module = get(one, "class_name", str), get(one, "module", str)
-            known = any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
-            plain = module in SAFE or (not module and known) or (module == OPERATIONS and kind in MASKS)
-            if module.startswith("keras.src.models") and kind in MODELS:
-                plain = True
-            if kind and kind != "__keras_tensor__" and (not plain or kind in ("function", "__lambda__", "Lambda")):
+            known = kind == "DTypePolicy" or any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
+            # Without a module Keras looks only among its own classes of the kind that a setting wants.
+            plain = not module or module in PARTS or (known and module.split(".")[0] == "keras")
+            if kind in CODE or (kind and kind != "__keras_tensor__" and not plain):
                 yield f"{module}.{kind}".lstrip(".")[:60]
-            elif strange(one) and module != OPERATIONS:
+            elif strange(one):
                 yield strange(one) or ""
         rest += _within(one)
 
 
 def _within(one: Any) -> Iterable[Any]:
-    return one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+    if isinstance(one, dict):
+        return [value for key, value in one.items() if key != "compile_config"]
+    return one if isinstance(one, list | tuple) else ()
