@@ -15,7 +15,7 @@ from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
 from lstmjax.convert.hdf5_words import check_words, words_of
-from lstmjax.convert.keras_config import foreign
+from lstmjax.convert.keras_parts import foreign
 from lstmjax.replica.commands import verify_files
 
 pytest.importorskip("h5py")

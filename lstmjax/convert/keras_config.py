@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -48,8 +47,6 @@ READ = MappingProxyType(
 """The settings of each layer that are read below, or change nothing when a model is used; others must be off."""
 OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-PARTS = ("keras.initializers", "keras.regularizers", "keras.constraints")
-CODE = ("function", "Lambda", "__lambda__")
 
 
 class Described(NamedTuple):
@@ -374,29 +371,3 @@ def strange(layer: Any) -> str | None:
     if module and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
         return f"{module}.{kind}"[:60]
     return None
-
-
-def foreign(tree: Any) -> Iterator[str]:
-    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built.
-
-    Losses and optimizers are passed over: Keras is asked for the model alone (compile=False).
-    """
-    rest: list[Any] = [tree]
-    while rest:
-        one = rest.pop()
-        if isinstance(one, dict):
-            kind, module = get(one, "class_name", str), get(one, "module", str)
-            known = kind == "DTypePolicy" or any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
-            # Without a module Keras looks only among its own classes of the kind that a setting wants.
-            plain = not module or module in PARTS or (known and module.split(".")[0] == "keras")
-            if kind in CODE or (kind and kind != "__keras_tensor__" and not plain):
-                yield f"{module}.{kind}".lstrip(".")[:60]
-            elif strange(one):
-                yield strange(one) or ""
-        rest += _within(one)
-
-
-def _within(one: Any) -> Iterable[Any]:
-    if isinstance(one, dict):
-        return [value for key, value in one.items() if key != "compile_config"]
-    return one if isinstance(one, list | tuple) else ()
