@@ -15,6 +15,7 @@ from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
 from lstmjax.convert.hdf5_words import check_words, words_of
+from lstmjax.convert.keras_parts import foreign
 from lstmjax.replica.commands import verify_files
 
 pytest.importorskip("h5py")
@@ -215,6 +216,17 @@ def test_what_a_file_says_and_layers_do_not_is_refused_by_name(words, tmp_path):
     assert words in str(error.value)
 
 
+def test_from_keras_of_a_path_drops_nothing_silently(tmp_path):
+    path = write(tmp_path / "model.keras", REFUSED["rescaling (Rescaling)"], {"lstm": ONE})
+    with pytest.raises(ConvertError, match=r"a head: rescaling \(Rescaling\)\. Pass extra='drop'"):
+        from_keras(path)
+    assert len(from_keras(path, extra="drop")) == 1
+    path = write(tmp_path / "sum.h5", sequential(pair(merge="sum")), {"both": PAIRS[0]})
+    with pytest.raises(ConvertError, match="Pass merge='sum'"):
+        from_keras(path)
+    assert len(from_keras(path, merge="sum")) == 1
+
+
 def test_a_functional_model_is_read_in_the_order_of_its_calls(tmp_path):
     first, second = cell(), cell(H)
     model = functional((lstm("b"), ["a"]), (lstm("a"), ["in"]), (other("InputLayer", "in"), []))
@@ -246,6 +258,23 @@ def test_masked_steps_are_left_out(tmp_path):
         assert_close(model(xs), jnp.asarray(masked, jnp.float32))
     with pytest.raises(ConvertError, match=r"steps whose features are all 7\.0 are left out: layers alone do not say"):
         load_weights(tmp_path / "model.keras")
+
+
+def test_keras_is_not_asked_to_build_what_may_run_code():
+    start = {"module": "keras.initializers", "class_name": "GlorotUniform", "config": {"seed": None}}
+    policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}
+    plain = sequential({**lstm(kernel_initializer=start, dtype=policy), "module": "keras.layers"})
+    plain["compile_config"] = {"optimizer": {"module": "keras.optimizers", "class_name": "Adam"}}
+    assert not list(foreign(plain))
+    assert not list(foreign(sequential(lstm(kernel_initializer={"class_name": "GlorotUniform", "config": {}}))))
+    for strange, name in (
+        ({"module": "os", "class_name": "system"}, "os.system"),
+        ({"module": "keras.layers", "class_name": "TFSMLayer"}, "keras.layers.TFSMLayer"),
+        ({"module": "keras.config", "class_name": "function", "config": "f"}, "keras.config.function"),
+        ({"module": "keras.initializers", "class_name": "Mine", "registered_name": "shop>Mine"}, "shop>Mine"),
+        ({"class_name": "__lambda__", "config": {"value": "…"}}, "__lambda__"),
+    ):
+        assert list(foreign(sequential(lstm(kernel_initializer=strange)))) == [name]
 
 
 def test_which_hard_sigmoid_is_not_guessed(tmp_path):
@@ -459,6 +488,8 @@ def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_pat
     layers, refusal = of_keras(keras.layers)[what]
     model, xs = built(keras, *layers, functional=what == "mask"), XS.copy()
     xs[0, 3:] = 0
+    if what == "cells":  # files of models that were trained hold an optimizer, too
+        model.compile("adam", "mse")
     expected = np.asarray(model(xs))
     for end in ENDS:
         path = tmp_path / f"model{end}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -48,8 +47,6 @@ READ = MappingProxyType(
 """The settings of each layer that are read below, or change nothing when a model is used; others must be off."""
 OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-SAFE = ("keras", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.layers", "builtins")
-OPERATIONS = "keras.src.ops.numpy"  # of the masks in a functional model
 
 
 class Described(NamedTuple):
@@ -374,25 +371,3 @@ def strange(layer: Any) -> str | None:
     if module and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
         return f"{module}.{kind}"[:60]
     return None
-
-
-def foreign(tree: Any) -> Iterator[str]:
-    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built."""
-    rest: list[Any] = [tree]
-    while rest:
-        one = rest.pop()
-        if isinstance(one, dict):
-            kind, module = get(one, "class_name", str), get(one, "module", str)
-            known = any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
-            plain = module in SAFE or (not module and known) or (module == OPERATIONS and kind in MASKS)
-            if module.startswith("keras.src.models") and kind in MODELS:
-                plain = True
-            if kind and kind != "__keras_tensor__" and (not plain or kind in ("function", "__lambda__", "Lambda")):
-                yield f"{module}.{kind}".lstrip(".")[:60]
-            elif strange(one) and module != OPERATIONS:
-                yield strange(one) or ""
-        rest += _within(one)
-
-
-def _within(one: Any) -> Iterable[Any]:
-    return one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()

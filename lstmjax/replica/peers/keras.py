@@ -17,7 +17,8 @@ from lstmjax.convert import from_keras, to_keras
 from lstmjax.convert.hdf5 import description
 from lstmjax.convert.hdf5_words import check_words
 from lstmjax.convert.keras import weights_of
-from lstmjax.convert.keras_config import describe, foreign
+from lstmjax.convert.keras_config import describe
+from lstmjax.convert.keras_parts import foreign
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.stack import Layers, directions
