@@ -197,7 +197,7 @@ def test_flax_and_haiku_load_what_is_written(tmp_path):
 
 def of_keras(kind, name, *sources, **config):
     entering = [{"config": {"keras_history": [source, 0, 0]}} for source in sources]
-    nodes = [{"args": entering, "kwargs": {"mask": {"config": {"keras_history": ["any", 0, 0]}}}}] if sources else []
+    nodes = [{"args": entering, "kwargs": {"mask": None, "training": False}}] if sources else []
     return {"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes}
 
 
@@ -581,7 +581,8 @@ def test_the_command_says_what_it_carried(tmp_path, capsys):
         "left behind: norm.weight",
         "left behind: norm.bias",
         "left behind: epoch",
-        "assumed, since the file holds weights alone: tanh and sigmoid, every layer forward, logits as the head's output",
+        "assumed, since the file holds weights alone: tanh and sigmoid, every layer forward, "
+        "logits as the head's output",
     ]
     assert load_weights(target).layers[0].b.shape == (4, 4)
     assert main(["convert", str(source), f"{tmp_path}/./in.npz"]) == 2

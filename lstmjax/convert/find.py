@@ -66,30 +66,31 @@ def find(
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
+        described = contents.architecture.stated or contents.params is not None
+        if described and contents.settings and extra == "refuse":
+            # Before the weights are read: a layer that is no LSTM is named, and not its shapes.
+            raise ConvertError(_more(contents.settings))
         if contents.params is None:
             found = _of_arrays(contents, form, prefix, names, head, row, merge)
         else:
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
                     raise ConvertError(f"{name} is said, but a {container.words} has no named arrays to choose from")
-            _check_left(contents.settings, (), extra)  # what a file says of its model explains sizes that do not fit
             remedy = "In an ONNX model read_onnx gives each of them"
             architecture = _architecture(contents, contents.params, remedy, row, merge)
             architecture = _assumed(architecture, contents.params)
             found = Found(
                 contents.params, (*container.forms, container.words)[0], contents.settings, architecture=architecture
             )
-        _check_left(found.left, found.heads, extra)
+        if found.left and extra == "refuse":
+            raise ConvertError(_more(found.left, found.heads))
     return found
 
 
-def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
-    """Refuse what would stay behind."""
-    if left and extra == "refuse":
-        could = f"; if one of {listed(heads)} is the head, pass head=" if heads else ""
-        raise ConvertError(
-            f"holds more than LSTM layers and a head: {listed(left)}. Pass extra='drop' to leave it behind{could}"
-        )
+def _more(left: Sequence[str], heads: Sequence[str] = ()) -> str:
+    """Return the refusal of what is neither LSTM nor head."""
+    could = f"; if one of {listed(heads)} is the head, pass head=" if heads else ""
+    return f"holds more than LSTM layers and a head: {listed(left)}. Pass extra='drop' to leave it behind{could}"
 
 
 def _of_arrays(

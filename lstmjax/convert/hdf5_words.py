@@ -7,11 +7,15 @@ of other sizes than 8 bytes for lengths and addresses are refused.
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from lstmjax.convert.guard import optional
 from lstmjax.convert.layouts import ConvertError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -27,10 +31,42 @@ def words_of(path: Path, name: str) -> str:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:8] != SIGNATURE or not _has_wide_numbers(data):
             raise ConvertError(f"its {name} cannot be read: the file is no HDF5 file, or one of another layout")
-        found = {_word(data, name, *place) for place in _places(data, name.encode())}
+        places = [descriptors for _, descriptors in _places(data, name.encode())]
+        found = {_word(data, name, *descriptors[0]) for descriptors in places if len(descriptors) == 1}
     if len(found) != 1:
         raise ConvertError(f"its {name} cannot be read: the file holds {len(found)} of that name")
     return found.pop().decode()
+
+
+def check_words(path: Path) -> None:
+    """Refuse a file in which a word of variable length, in any attribute, is not as long as it is said to be.
+
+    For a file that is handed on to a program which reads them by the HDF5 library.
+
+    Raises:
+        ConvertError: by the name of the attribute.
+    """
+    h5py = optional("h5py")
+    counts: Counter[str] = Counter()
+
+    def count(item: Any) -> None:
+        for name in item.attrs:
+            attribute = item.attrs.get_id(name)
+            if attribute.dtype.kind == "O":
+                counts[name] += 1
+
+    with h5py.File(path, "r") as file:
+        count(file)
+        file.visititems(lambda _, item: count(item))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for name, expected in counts.items():
+            places = list(_places(data, name.encode()))
+            if len({place[0] for place in places}) < expected:
+                raise ConvertError(f"its {name} cannot be read: {expected} of that name are said to be in the file")
+            for _, descriptors in places:
+                for length, address, number in descriptors:
+                    if length:
+                        _word(data, name, length, address, number)
 
 
 def _has_wide_numbers(data: mmap.mmap) -> bool:
@@ -39,8 +75,8 @@ def _has_wide_numbers(data: mmap.mmap) -> bool:
     return sizes == b"\x08\x08"
 
 
-def _places(data: mmap.mmap, name: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield length, address and number of each attribute of this name that is one word of variable length."""
+def _places(data: mmap.mmap, name: bytes) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
+    """Yield where attributes of this name stand that are words of variable length: length, address, number of each."""
     at = data.find(name + b"\0")
     while at >= 0:
         for version, before, aligned in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
@@ -51,10 +87,21 @@ def _places(data: mmap.mmap, name: bytes) -> Iterator[tuple[int, int, int]]:
             if name_size != len(name) + 1:
                 continue
             kind = at + _padded(name_size, aligned)
-            value = kind + _padded(type_size, aligned) + _padded(space_size, aligned)
-            if value + 16 <= len(data) and data[kind] & 15 == VARIABLE:
-                yield struct.unpack_from("<IQI", data, value)
+            space = kind + _padded(type_size, aligned)
+            value = space + _padded(space_size, aligned)
+            if value + 16 > len(data) or data[kind] & 15 != VARIABLE:
+                continue
+            count = _count(data, space)
+            if 0 < count <= (len(data) - value) // 16:
+                yield at, [struct.unpack_from("<IQI", data, value + 16 * n) for n in range(count)]
         at = data.find(name + b"\0", at + 1)
+
+
+def _count(data: mmap.mmap, space: int) -> int:
+    """Return how many elements a dataspace has."""
+    version, rank = data[space], data[space + 1]
+    first = space + (8 if version == 1 else 4)
+    return math.prod(struct.unpack_from(f"<{rank}Q", data, first)) if first + 8 * rank <= len(data) else 0
 
 
 def _padded(size: int, to: int) -> int:

@@ -64,7 +64,7 @@ def from_keras(
         if at + 1 not in matrices:
             raise ConvertError(f"array {at} is a matrix without recurrent weights after it")
         bias = arrays[at + 2] if at + 2 < len(arrays) and arrays[at + 2].ndim == 1 else None
-        parts.append(read(LAYOUT, Fused(arrays[at], arrays[at + 1], bias), f"weights {at} on: "))
+        parts.append(_part(arrays[at], arrays[at + 1], bias, f"weights {at} on: "))
     if len(parts) == 2:
         return to_jax((Bidirectional(*parts),))
     if len(parts) != 1:
@@ -85,15 +85,15 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
         return
     said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
     row, where = said.architecture, f"{source.name}: "
-    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
-    if fault is not None:
-        raise ConvertError(where + fault)
     more = [*said.settings, *row.beyond_layers()]
     if more and extra == "refuse":
         raise ConvertError(
             f"{where}does more than its LSTM layers: {', '.join(more)}. Pass extra='drop' to leave it behind, or save "
             "it to a .keras file, which load_model runs as it is"
         )
+    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
+    if fault is not None:
+        raise ConvertError(where + fault)
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:
@@ -148,7 +148,8 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
 
     def cell(folder: str) -> LSTMParams:
         arrays = (folders[folder].get(name) for name in FIELDS)
-        return read(LAYOUT, Fused(*(None if a is None else np.asarray(a) for a in arrays)), f"{folder}: ")
+        kernel, recurrent, bias = (None if a is None else np.asarray(a) for a in arrays)
+        return _part(kernel, recurrent, bias, f"{folder}: ")
 
     result: dict[str, Any] = {}
     for layer, sides in layers.items():
@@ -161,6 +162,32 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
             held = ", ".join(forward + backward)
             raise ConvertError(f"{layer} holds {held}; expected one LSTM, or a forward and a backward one")
     return result
+
+
+def _part(kernel: Any, recurrent: Any, bias: np.ndarray | None, where: str) -> LSTMParams:
+    """Read one direction of a layer: of `LSTM`, or of the `CuDNNLSTM` of Keras 2, which keeps two biases."""
+    if bias is not None and kernel.ndim == 2 and bias.shape == (2 * kernel.shape[1],):
+        return read(LAYOUT, _of_cudnn(kernel, recurrent, bias, where), where)
+    return read(LAYOUT, Fused(kernel, recurrent, bias), where)
+
+
+def _of_cudnn(kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray, where: str) -> Fused:
+    """Return the arrays of a `CuDNNLSTM` as those of an `LSTM`, with a second bias.
+
+    Its kernels have the shapes of an `LSTM`'s, but each gate's numbers stand in them as cuDNN wants them: of the
+    input kernel those of a matrix `[H, I]`, row by row, written into `[I, H]`; of the recurrent one those of the
+    transposed matrix. Source: `_convert_rnn_weights` in tf_keras/src/saving/legacy/hdf5_format.py.
+    """
+    inputs, wide = kernel.shape
+    hidden = wide // 4
+    if wide % 4 or recurrent.shape != (hidden, wide):
+        raise ConvertError(
+            f"{where}a CuDNNLSTM has kernels of shapes (I, 4H) and (H, 4H), but these are {kernel.shape} and "
+            f"{recurrent.shape}"
+        )
+    w_x = [gate.reshape(hidden, inputs).T for gate in np.split(kernel, 4, axis=1)]
+    w_h = [gate.T for gate in np.split(recurrent, 4, axis=1)]
+    return Fused(np.concatenate(w_x, axis=1), np.concatenate(w_h, axis=1), *np.split(bias, 2))
 
 
 def named(arrays: Mapping[str, Any]) -> dict[str, Any]:

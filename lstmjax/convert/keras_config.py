@@ -75,7 +75,8 @@ def describe(model: Any, version: str | None = None, *, by_name: bool = False) -
     if by_name and len(set(names)) < len(names):
         doubled = [name for name, count in Counter(names).items() if count > 1]
         reader.refuse(f"several layers are called {', '.join(doubled)}")
-    return Described(tuple(names) or None, tuple(dict.fromkeys(reader.settings)), reader.architecture(), reader.head)
+    architecture = reader.architecture()  # which may refuse more
+    return Described(tuple(names) or None, tuple(dict.fromkeys(reader.settings)), architecture, reader.head)
 
 
 @dataclass
@@ -253,16 +254,16 @@ class Reader:
 
     def cell(self, config: dict[str, Any], name: str) -> Cell:
         """Return the cell with the activations that a layer says."""
+        values = [config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")]
         functions = []
-        for key, default in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-            value = config.get(key, default)
+        for key, value in zip(("activation", "recurrent_activation"), values, strict=True):
             function = self.activation(value, KERAS)
             if function is None:
                 self.refuse(f"{name}: {key} is {spelled(value)}{self.doubt(value)}")
-            functions.append(function or KERAS[default])
+            functions.append(function or identity)
         squash, gate = functions
-        row = Cell(f"{config.get('activation')}, {config.get('recurrent_activation')}", "Keras", i=gate, f=gate, o=gate)
-        row = Cell(row.name, row.paper, i=gate, f=gate, g=squash, o=gate, squash=squash)
+        title = ", ".join("linear" if value is None else str(value)[:40] for value in values)
+        row = Cell(title, "Keras", i=gate, f=gate, g=squash, o=gate, squash=squash)
         return next((known for known in CELLS.values() if same_cell(known, row)), row)
 
     def activation(self, value: Any, known: MappingProxyType[str, Activation]) -> Activation | None:
@@ -382,7 +383,7 @@ def foreign(tree: Any) -> Iterator[str]:
         one = rest.pop()
         if isinstance(one, dict):
             kind, module = get(one, "class_name", str), get(one, "module", str)
-            known = kind in LAYERS or kind in HARMLESS or kind in MODELS or kind in READ
+            known = any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
             plain = module in SAFE or (not module and known) or (module == OPERATIONS and kind in MASKS)
             if module.startswith("keras.src.models") and kind in MODELS:
                 plain = True

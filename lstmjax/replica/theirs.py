@@ -99,7 +99,10 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                return _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
+                own = _own(peer, peer.parts(theirs), type(first).__name__, row, merge)
+                more = () if peer.beyond is None else peer.beyond(theirs)
+                words = f"its recurrent layers alone were compared, not {', '.join(more)}"
+                return replace(own, unchecked=(words,)) if more else own
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -150,7 +153,10 @@ def _of_file(path: Path, cell: Cell | None, merge: str | None) -> Theirs:
             )
     reason = f" ({why})" if why else ""
     words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
-    return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words,))
+    try:
+        return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words,))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be run by {peer.name}{reason}, and {error}") from None
 
 
 def _batched(whole: Call, xs: Array, lengths: Array | None) -> Array:
@@ -229,11 +235,13 @@ def _rebuilt(
     if cell.name not in STEPS:
         raise ValueError(f"the oracle has no cell {cell.name!r}; pass outputs of the other side, and params=.")
     if architecture.mask_value is not None:
-        raise ValueError("the oracle computes no masks of its own; pass outputs of the other side, and params=.")
+        raise ValueError(
+            "the oracle computes no masks of its own; pass outputs of the other side, and params=load_model(path)."
+        )
     if architecture.readout not in LOGITS:
         raise ValueError(f"the oracle has no head with {called(architecture.readout)}; pass outputs of the other side.")
     if architecture.readout is not identity:  # both sides are looked at before it
-        unchecked = (*unchecked, f"{called(architecture.readout)} after the head")
+        unchecked = (*unchecked, f"{called(architecture.readout)} after the head was not checked")
         architecture = replace(architecture, readout=identity)
     why = f" (in the place of {peer.name}: {cannot})" if cannot else ""
     ways = architecture.directions or ("forward",) * len(layers)

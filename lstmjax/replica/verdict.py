@@ -33,7 +33,9 @@ class Verdict:
     place: Place | None = None
     search: Search | None = None
     unchecked: tuple[str, ...] = ()
-    """What the verdict does not cover, in words."""
+    """What the verdict does not cover, in sentences."""
+    whole: bool = False
+    """Whether the outputs alone were compared, of a model that is more than a stack of layers."""
 
     @property
     def cause(self) -> Finding | None:
@@ -44,7 +46,7 @@ class Verdict:
         return self.agree
 
     def __str__(self) -> str:
-        return "\n".join([self._found(), *(f"not checked: {words}" for words in self.unchecked)])
+        return "\n".join([self._found(), *self.unchecked])
 
     def _found(self) -> str:
         one = diagnosis.worst(list(self.compared))
@@ -53,6 +55,9 @@ class Verdict:
             f"largest difference of {NAMES.get(one.name, one.name)}: {one.difference}; bound {one.bound:.1e}",
         ]
         if self.agree:
+            return "\n".join(lines)
+        if self.whole:
+            lines.append("first: not looked for; a model that is more than a stack of layers is compared as a whole")
             return "\n".join(lines)
         if self.place is None or self.search is None:
             lines.append("first: no layer alone, each fed with what theirs gave below; the differences add up")
@@ -186,7 +191,7 @@ def _judge_model(other: Theirs, xs: Any, lengths: Any, theirs: Arrays, last: boo
     bound = bounds.of_a_pair(other.precision, compare(ours, exact).relative)
     one = Compared(name, compare(ours, b), bound)
     sizes = f"{_kinds(other.layers, other.head)}, xs {xs.shape}, {other.dtype}"
-    return Verdict(one.agrees, other.who, sizes, (one,), unchecked=other.unchecked)
+    return Verdict(one.agrees, other.who, sizes, (one,), unchecked=other.unchecked, whole=True)
 
 
 def _outputs(other: Theirs, xs: Any, lengths: Any, dtype: str, sequences: bool) -> np.ndarray:

@@ -28,6 +28,7 @@ class Peer:
     the model in a file that describes it, as the framework does, and gives a function of (xs `[B, T, I]`, lengths
     `[B]` or None); it raises `ConvertError` where the framework would run another model or code. Its attribute
     `unchecked`, if it has one, says in words what of the file it does not give. None: it has no such files.
+    `beyond(source)` says what an object of the framework does beside its recurrent layers.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Peer:
     biases: int = 1
     parts: Callable[[Any], list[Part]] | None = None
     load: Callable[[Path], Callable[[Any, Any], Any]] | None = None
+    beyond: Callable[[Any], tuple[str, ...]] | None = None
     also: tuple[str, ...] = ()
 
     @property
@@ -65,7 +67,16 @@ PEERS = MappingProxyType(
         row.name: row
         for row in (
             Peer("torch", "torch", "torch", torch.run, biases=2, parts=torch.parts),
-            Peer("keras", "keras", "keras", keras.run, (("float64", TANH),), parts=keras.parts, load=keras.load),
+            Peer(
+                "keras",
+                "keras",
+                "keras",
+                keras.run,
+                (("float64", TANH),),
+                parts=keras.parts,
+                load=keras.load,
+                beyond=keras.beyond,
+            ),
             Peer("linen", "flax", "flax", flax.run_linen),
             Peer("nnx", "flax", "flax", flax.run_nnx, parts=flax.parts),
             Peer("haiku", "haiku", "dm-haiku", haiku.run, pairs=False, lengths=False),

@@ -15,8 +15,9 @@ import numpy as np
 
 from lstmjax.convert import from_keras, to_keras
 from lstmjax.convert.hdf5 import description
+from lstmjax.convert.hdf5_words import check_words
 from lstmjax.convert.keras import weights_of
-from lstmjax.convert.keras_config import foreign
+from lstmjax.convert.keras_config import describe, foreign
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.stack import Layers, directions
@@ -79,6 +80,15 @@ def parts(source: Any) -> list[Part]:
     ]
 
 
+def beyond(source: Any) -> tuple[str, ...]:
+    """Return what a model or a layer does that is no LSTM over all steps: other layers, a head, masks."""
+    import keras
+
+    said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
+    masks = () if said.architecture.mask_value is None else ("its mask",)
+    return (*said.settings, *masks, *(() if said.head is None else (f"its head {said.head}",)))
+
+
 def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
     """Build the model in a `.keras` or whole `.h5` file as Keras itself does; see `Peer.load`.
 
@@ -96,11 +106,17 @@ def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
         raise ConvertError(
             f"it is of Keras {version}, and the hard_sigmoid of the installed Keras {installed} is another"
         )
+    if not path.name.lower().endswith(".keras"):
+        check_words(path)
     backend()
     import keras
 
-    with as_users_have_it():
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        with as_users_have_it():
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # whatever Keras raises over a file: its words are the reason
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConvertError(f"Keras {installed} does not build it: {words}") from None
 
     def outputs(xs: Any, lengths: Any) -> np.ndarray:
         with as_users_have_it():
