@@ -163,7 +163,7 @@ class Graph:
         if kind == 4:
             return self.add(str(self.rng.choice(["Add", "Add", "Add", "Sub", "Mul"])), *names), shape
         if self.chance(0.2):
-            return self.add("ReduceMean", self.transpose(t, list(range(at + 3)))[0], axes=[at], keepdims=0), shape
+            return self.listed("ReduceMean", t[0], [at], keepdims=0), shape
         return self.listed("ReduceSum", t[0], [at], keepdims=0), shape
 
     def pair(self, t):
@@ -193,6 +193,16 @@ class Graph:
         if self.chance(0.1):
             return t
         return self.add("Add", *((t[0], b) if self.chance(0.5) else (b, t[0]))), t[1]
+
+
+def read_nodes(nodes, names):
+    """The nodes that the tensors of these names come from; ONNX Runtime would run, and may refuse, others too."""
+    used = []
+    for node in reversed(nodes):
+        if names & set(node.output):
+            names |= set(node.input)
+            used.insert(0, node)
+    return used
 
 
 def random_model(seed):
@@ -234,7 +244,7 @@ def random_model(seed):
         t = graph.add("Softmax", t[0], axis=len(t[1]) - 1), t[1]
     outputs = [t, *(graph.states[-1:] if graph.chance(0.2) else [])]
     body = helper.make_graph(
-        graph.nodes, "random", [helper.make_tensor_value_info("x", FLOAT, shape if graph.fixed else symbols)],
+        read_nodes(graph.nodes, {name for name, _ in outputs}), "random", [helper.make_tensor_value_info("x", FLOAT, shape if graph.fixed else symbols)],
         [helper.make_tensor_value_info(name, FLOAT, None) for name, _ in outputs], graph.stored,
     )  # fmt: skip
     if not graph.fixed:  # of any length: nothing may hang on those for which it was drawn

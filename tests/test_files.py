@@ -322,7 +322,7 @@ def test_what_an_onnx_file_computes_beside_layers_is_not_dropped_silently(tmp_pa
     other.output[:] = ["y", "h", "c"]
     onnx.save_model(side, path)
     with pytest.raises(
-        ConvertError, match=r"node 'Y_3' \(LSTM\) and node 'y' \(LSTM\) stand side by side, and all take"
+        ConvertError, match=r"node 'Y_2' \(LSTM\) and node 'y' \(LSTM\) stand side by side, and all take"
     ):
         load_weights(path)
 
