@@ -93,7 +93,6 @@ def fixed_points(
         [ True False] 2.07 0.731
     """
     checks.check_positive("iterations", iterations)
-    checks.check_params_type(params)
     x = as_array("x", x)
     for name, number in (("tolerance", tolerance), ("same", same)):
         if number is not None:
