@@ -71,7 +71,7 @@ class Model(Section):
     merge: Literal["concat", "sum"] = "concat"
     """How the two directions' outputs are joined."""
     dropout: Rate = 0.0
-    """Rate of dropout between layers and before the head; 1 leaves zeros."""
+    """Rate of dropout between layers and before the head, 0 to 1; 1 leaves zeros."""
     recurrent_dropout: Rate = 0.0
     """Rate of dropout on h before the recurrent product, one mask a sequence."""
     zoneout: Rate = 0.0

@@ -244,7 +244,7 @@ def shapes(
             raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
         for n, layer in enumerate(params):
             if not isinstance(layer, LSTMParams | Bidirectional):
-                raise TypeError(f"params[{n}] is {counted(layer)}, expected LSTMParams or Bidirectional.")
+                raise TypeError(f"params, layer {n} holds {checks.kind(layer)}, expected LSTMParams or Bidirectional.")
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
             checks.check_positive(name, size)

@@ -71,7 +71,7 @@ def stacked(
         merge: a pair's outputs side by side ("concat", width 2P) or added up ("sum").
         residual: add what enters a layer to what it gives, from the second layer on.
         dropout: rate of dropout between layers (not after the last), drawn for every step and
-            feature; what stays is divided by 1 − rate.
+            feature; what stays is divided by 1 − rate. A rate of 1 leaves zeros, as in PyTorch, Keras and Flax.
         key: random key for dropout and wrappers. None: evaluation, no dropout.
         wrappers, cell, step, dtype, checkpoint, unroll, backend: as for `lstm`, for every layer.
         run: what runs each layer in each direction, from the bottom up, forward before reverse; it is called as `lstm`

@@ -828,6 +828,11 @@ MESSAGES = {
         ValueError,
         "padding is array([1., 1.]), expected one of 'zero', 'hold'.",
     ),
+    "whole": (
+        lambda: lstmjax.inside.state_jacobian(PARAMS, XS[0], None, 2),
+        TypeError,
+        "start is None, expected a whole number.",
+    ),
     "stack-xs": (
         lambda: stacked(XS, (PARAMS,)),
         TypeError,

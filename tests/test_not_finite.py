@@ -26,7 +26,7 @@ def test_weights_that_are_not_finite_are_told_by_array(tmp_path, end, form, valu
     pytest.importorskip("safetensors")
     path = tmp_path / f"a{end}"
     save_weights((PARAMS._replace(w_h=PARAMS.w_h.at[2, 1, 3].set(value)),), path, form=form, sum_biases=True)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="NaN or infinity in ") as told:
         (layer,) = load_weights(path)
     name = {"lstmjax": "layers.0.w_h (1 of 64", "torch": "weight_hh_l0 (1 of 64", "linen": "/hf/kernel (1 of 16"}[form]
     assert len(told) == 1
@@ -67,7 +67,7 @@ def test_inputs_that_are_not_finite_are_told_by_their_place(tmp_path, capsys):
         verify(PARAMS, xs)
     assert verify(PARAMS, xs, lengths=lengths)  # behind the end of its sequence
     xs[0, 2, 1] = np.inf
-    with pytest.raises(ValueError, match="^xs holds NaN or infinity at 1 of 15 steps, first at step 2 of sequence 0"):
+    with pytest.raises(ValueError, match=r"^xs holds NaN or infinity at 1 of 15 steps, first at step 2 of sequence 0"):
         verify(PARAMS, xs, lengths=lengths)
     save_weights((PARAMS,), tmp_path / "a.npz")
     np.save(tmp_path / "x.npy", xs)
@@ -127,7 +127,7 @@ def test_every_file_of_weights_is_read_by_whom_the_user_lets(tmp_path):
 
 def test_train_takes_a_configuration_only():
     for config, kind in (({}, "dict"), (None, "NoneType"), ("digits.yaml", "str")):
-        with pytest.raises(TypeError, match=rf"^config is a {kind}, expected a Config, as load_config.path. and"):
+        with pytest.raises(TypeError, match=rf"^config is a {kind}, expected a Config, as load_config.path. gives it"):
             train(config)
 
 

@@ -103,7 +103,6 @@ def fixed_points(
     """
     check_one_direction(params)
     checks.check_positive("iterations", iterations)
-    checks.check_params_type(params)
     x = as_array("x", x)
     for name, number in (("tolerance", tolerance), ("same", same)):
         if number is not None:

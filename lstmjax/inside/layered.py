@@ -7,6 +7,7 @@ from typing import Any
 
 from lstmjax import checks
 from lstmjax.arguments import counted
+from lstmjax.checks import kind
 from lstmjax.networks import NetworkParams
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -64,4 +65,4 @@ def check_model(params: object) -> None:
     layers: Any = params if several else ()
     for n, layer in enumerate(layers):
         if not isinstance(layer, LSTMParams | Bidirectional):
-            raise TypeError(f"params[{n}] is {counted(layer)}, expected LSTMParams or Bidirectional.")
+            raise TypeError(f"params, layer {n} holds {kind(layer)}, expected LSTMParams or Bidirectional.")

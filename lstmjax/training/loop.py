@@ -102,10 +102,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         Interrupted: a signal came (SIGINT, SIGTERM, SIGHUP, SIGQUIT); the state is saved.
     """
     if not isinstance(config, Config):
-        raise TypeError(
-            f"config is a {type(config).__name__}, expected a Config, as load_config(path) and parse_config(tree) "
-            "give it."
-        )
+        raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
     with jax.enable_x64(config.model.needs_x64):
         parts, about = load(config.data, config.loss.name)
         check_network(config, about.input_size, about.output_size, _room())
