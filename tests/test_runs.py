@@ -329,7 +329,7 @@ def test_what_a_kill_leaves_before_there_is_a_configuration_is_taken(tmp_path, l
     (tmp_path / "run").mkdir()
     for name in left:
         (tmp_path / "run" / name).write_text("see", "utf-8")
-    with pytest.raises(RunError, match="no run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
+    with pytest.raises(RunError, match=r"no run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
         resume(tmp_path / "run", quiet=True)
     with RunFolder.create(tmp_path / "run", config()) as run:
         assert (run.path / "config.yaml").read_text("utf-8") == dump_config(config())
