@@ -86,15 +86,13 @@ class RunFolder:
         if not (path / "config.yaml").is_file():
             if _is_locked(path):
                 raise RunError(f"{path}: the run has only begun, and its config.yaml is not written yet; wait for it")
-            if not {entry.name for entry in path.iterdir()} - LEFT:
-                raise RunError(
-                    f"{path}: is empty, as the run stopped before it wrote its configuration; start it anew: lstmjax "
-                    f"train CONFIG --run-dir {path}"
-                )
             if (path / "checkpoints").is_dir():
                 raise RunError(f"{path}: its config.yaml is missing; put it back, all values as they were")
+            begun = not {entry.name for entry in path.iterdir()} - LEFT
+            hint = f"; if a run was stopped as it began, start it anew: lstmjax train CONFIG --run-dir {path}"
             raise RunError(
                 f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where"
+                + (hint if begun else "")
             )
         return cls(path, load_config(path / "config.yaml"))
 

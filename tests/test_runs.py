@@ -329,7 +329,7 @@ def test_what_a_kill_leaves_before_there_is_a_configuration_is_taken(tmp_path, l
     (tmp_path / "run").mkdir()
     for name in left:
         (tmp_path / "run" / name).write_text("see", "utf-8")
-    with pytest.raises(RunError, match="is empty, as the run stopped before it wrote its configuration; start it anew"):
+    with pytest.raises(RunError, match=r"no run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
         resume(tmp_path / "run", quiet=True)
     with RunFolder.create(tmp_path / "run", config()) as run:
         assert (run.path / "config.yaml").read_text("utf-8") == dump_config(config())
@@ -444,9 +444,14 @@ def test_weights_that_are_no_numbers_are_said(bad, tmp_path, caplog, capsys):
         caplog.clear()
         assert main(words(name, bad, tmp_path)) == 0
         assert "the weights of step 2 hold NaN or infinity (head.w): what they give is no number" in caplog.text
-    assert "the outputs of 4 of 4 sequences are no numbers, first of 0" not in caplog.text
-    assert main(words("predict", bad, tmp_path)) == 0
-    assert "the outputs of 4 of 4 sequences are no numbers, first of 0" in caplog.text
+        expected = name == "predict"
+        assert ("the outputs of 4 of 4 sequences are no numbers, first of 0" in caplog.text) == expected
+        expected = name == "evaluate"
+        assert ("the loss over test is no number" in caplog.text) == expected
+    capsys.readouterr()
+    assert "the network gives NaN or infinity for the test part, which no page can show" in one_line(
+        capsys, main(words("inspect", bad, tmp_path))
+    )
 
 
 def test_nothing_goes_on_from_a_state_that_is_no_number(bad):

@@ -89,6 +89,8 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     data = part.scaled.take(slice(MOST))
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
     ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, how=how)
+    if not np.isfinite(ends.logits).all():
+        raise InspectError(f"{folder.path}: the network gives NaN or infinity for {part.says}, which no page can show")
     reasons = _choose(data, ends, how, examples)
     try:
         text = report(

@@ -45,7 +45,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
     values = evaluate(trained, sequences)
     if not all(map(math.isfinite, values.values())):
-        log.warning("%s: the loss over %s is no number: the network overflows there", run, name)
+        log.warning("%s: the loss over %s is no number", run, name)
     metric = LOSSES[config.loss.name].metric
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
     yield f"{name} {metric} {values[metric]:.4f}"
