@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -136,3 +137,63 @@ def _size(value: Any) -> tuple[int, ...] | None:
     sizes = {_size(part) for part in value}
     size = sizes.pop() if len(sizes) == 1 else None
     return None if size is None and value else (len(value), *(size or ()))
+
+
+def kind(value: object) -> str:
+    """Gives the name of a value's type with its article; "an array" for all that JAX has for one.
+
+    >>> kind(jnp.ones(3)), kind([1])
+    ('an array', 'a list')
+    """
+    return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
+
+
+def one_of(name: str, value: object, options: Sequence[object]) -> None:
+    """Refuses a value that is not one of the options."""
+    if not any(value is option or (isinstance(value, type(option)) and value == option) for option in options):
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, options))}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuses a size that is not a whole number of at least 1."""
+    try:
+        whole = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # also of an array of several numbers
+        whole = 0
+    if whole < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+
+
+def check_floating(name: str, dtype: Any) -> None:
+    """Refuses a dtype that is not floating-point."""
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        dtype = repr(dtype)
+    if isinstance(dtype, str) or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} is {dtype}, expected a floating-point dtype such as float32 or bfloat16.")
+
+
+def check_key(name: str, key: Any) -> None:
+    """Refuses a random key that is none; old-style keys, uint32 `[2]`, are taken too."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or jnp.ndim(key) != 1):
+        raise TypeError(f"{name} is {key!r}, expected a random key: jax.random.key(0).")
+
+
+def check_hashable(name: str, value: object) -> None:
+    """Refuses a function that compiled code cannot be kept by."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} holds a {type(value).__name__} that is not hashable, so that compiled code cannot be kept by "
+            "it. Use a module-level function or a frozen dataclass without arrays; arrays go through params."
+        ) from None
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Refuse what is no probability; 1 is one, which leaves zeros (PyTorch, Keras and Flax take it, too)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
+        raise ValueError(f"{name} is {value!r}, expected a probability from 0 to 1.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array
+from lstmjax.arguments import as_array, check_floating
 from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def floating(dtype: Any) -> Any:
     """Return a dtype, checked, or None."""
     if dtype is None:
         return None
-    checks.check_floating("dtype", dtype)
+    check_floating("dtype", dtype)
     return jnp.dtype(dtype)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arguments import kind
 from lstmjax.arrays import cast
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
-from lstmjax.checks import cell_dtype, kind
+from lstmjax.checks import cell_dtype
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_function
+from lstmjax.arguments import as_array, check_function, kind
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
@@ -191,7 +191,7 @@ def emitted(emit: Emit, step: Step) -> PyTree:
     """Gives what `emit` asks for of a `Step`; for steps of your own that follow our signature."""
     checks.check_emit(emit)
     if not isinstance(step, Step):
-        raise TypeError(f"step is {checks.kind(step)}, expected a Step of everything that the step computed.")
+        raise TypeError(f"step is {kind(step)}, expected a Step of everything that the step computed.")
     if callable(emit):
         return emit(step)
     return step if emit == "step" else getattr(step, emit)

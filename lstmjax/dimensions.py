@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, counted
+from lstmjax.arguments import check_flags, check_positive, counted, kind, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -235,19 +235,19 @@ def shapes(
     >>> shapes(input=5, hidden=10, cell="peephole").parameters == 640 + 3 * 10
     True
     """
-    checks.one_of("merge", merge, ("concat", "sum"))
+    one_of("merge", merge, ("concat", "sum"))
     check_flags(bidirectional=bidirectional)
-    checks.check_positive("layers", layers)
+    check_positive("layers", layers)
     if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         if not isinstance(params, tuple | list) or not params:
             what = "empty" if isinstance(params, tuple | list) else counted(params)
             raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
         for n, layer in enumerate(params):
             if not isinstance(layer, LSTMParams | Bidirectional):
-                raise TypeError(f"params, layer {n} holds {checks.kind(layer)}, expected LSTMParams or Bidirectional.")
+                raise TypeError(f"params, layer {n} holds {kind(layer)}, expected LSTMParams or Bidirectional.")
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
-            checks.check_positive(name, size)
+            check_positive(name, size)
     if params is None:
         row = VANILLA if cell is None else find_cell(cell)
         stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, projection_bias, bias, row)
@@ -293,8 +293,8 @@ def _planned(
     given = {"input": input, "hidden": hidden, "output": output, "layers": layers, "projection": projection}
     for name, size in given.items():
         if size is not None:
-            checks.check_positive(name, size)
-    checks.one_of("bias", bias, tuple(BIASES))
+            check_positive(name, size)
+    one_of("bias", bias, tuple(BIASES))
     if projection is None and (projection_bias or row.needs_projection):
         reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
         raise ValueError(f"{reason}, but projection is None. Pass projection=P.")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from lstmjax import backends, checks
-from lstmjax.arguments import as_array, check_arrays
+from lstmjax import backends
+from lstmjax.arguments import as_array, check_arrays, check_key, one_of
 from lstmjax.cell import Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.layer import lstm
@@ -120,11 +120,11 @@ def explain_backend(
         >>> print(str(choice).splitlines()[0])
         scan runs: the definition: jax.lax.scan of the step
     """
-    checks.one_of("mode", mode, MODES)
+    one_of("mode", mode, MODES)
     for name, tree in (("params", params), ("state", state), ("reset_state", reset_state)):
         check_arrays(name, tree)
     if key is not None and not isinstance(key, jax.ShapeDtypeStruct):
-        checks.check_key("key", key)
+        check_key("key", key)
     call = _call(params)
     options = {
         "reverse": reverse, "time_major": time_major, "return_sequences": return_sequences, "emit": emit,
@@ -159,7 +159,7 @@ def explain_backend(
 def chosen(backend: backends.Chooser, request: backends.Request) -> Choice:
     """Gives what is run for a request, and what is said of every backend."""
     named = backend(request) if callable(backend) else backend
-    checks.one_of("backend", named, ("auto", *backends.BACKENDS))
+    one_of("backend", named, ("auto", *backends.BACKENDS))
     refused = named != "auto" and backends.BACKENDS[named].refuses(request) is not None
     name = None if refused else backends.choose(named, request)
     verdicts = [Verdict(row, *_verdict(row, request, name, named)) for row in backends.BACKENDS]

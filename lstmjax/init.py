@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_number
+from lstmjax.arguments import check_flags, check_floating, check_key, check_number, check_positive, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, Bidirectional, LSTMParams, Norms
@@ -159,15 +159,15 @@ def init_params(
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     640
     """
-    checks.check_positive("input_size", input_size)
-    checks.check_positive("hidden_size", hidden_size)
+    check_positive("input_size", input_size)
+    check_positive("hidden_size", hidden_size)
     if projection_size is not None:
-        checks.check_positive("projection_size", projection_size)
+        check_positive("projection_size", projection_size)
     if not isinstance(init, Preset):
-        checks.one_of("init", init, tuple(PRESETS))
-    checks.one_of("bias", bias, ("preset", "single", "double", None))
-    checks.check_key("key", key)
-    checks.check_floating("dtype", dtype)
+        one_of("init", init, tuple(PRESETS))
+    one_of("bias", bias, ("preset", "single", "double", None))
+    check_key("key", key)
+    check_floating("dtype", dtype)
     if forget_bias is not None:
         check_number("forget_bias", forget_bias)
     if bias is None and forget_bias is not None:
@@ -239,12 +239,12 @@ def init_stacked(
     >>> layers[1].forward.w_x.shape
     (20, 4, 10)
     """
-    checks.check_positive("layers", layers)
-    checks.one_of("merge", merge, ("concat", "sum"))
-    checks.check_key("key", key)
-    checks.check_positive("hidden_size", hidden_size)
+    check_positive("layers", layers)
+    one_of("merge", merge, ("concat", "sum"))
+    check_key("key", key)
+    check_positive("hidden_size", hidden_size)
     if projection_size is not None:
-        checks.check_positive("projection_size", projection_size)
+        check_positive("projection_size", projection_size)
     check_flags(bidirectional=bidirectional)
     width = hidden_size if projection_size is None else projection_size
     one = partial(

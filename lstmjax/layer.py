@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.arguments import as_array, as_arrays, check_flags
+from lstmjax.arguments import as_array, as_arrays, check_flags, check_key, kind, one_of
 from lstmjax.arrays import as_shapes, cast, cast_inputs, checked_steps, floating, input_shape, within
 from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
@@ -106,7 +106,7 @@ def lstm(
     step = resolve(step, cell)
     check_flags(reverse=reverse, time_major=time_major, return_sequences=return_sequences)
     if key is not None:
-        checks.check_key("key", key)
+        check_key("key", key)
     if isinstance(step, CellStep):
         checks.check_params_type(params)
     params, dtype = as_arrays("params", params), floating(dtype)
@@ -148,7 +148,7 @@ def settle(inputs: Inputs, step: Callable, dtype: Any, *, emit: Emit, padding: s
         options: reverse, time_major, return_sequences, wrappers, checkpoint, unroll and backend, as for `lstm`.
     """
     checks.check_emit(emit)
-    checks.one_of("padding", padding, checks.PADDINGS)
+    one_of("padding", padding, checks.PADDINGS)
     checkpoint, unroll, resets = options["checkpoint"], options["unroll"], inputs.resets is not None
     wrappers, drawn = checks.check_running(step, options["wrappers"], checkpoint, unroll)
     params, xs, shape = inputs.params, inputs.xs, inputs.xs.shape
@@ -307,7 +307,7 @@ def initial_like(
     if not isinstance(params, LSTMParams):
         if state is None:
             raise ValueError(
-                f"{name} is None, but params is {checks.kind(params)} and no LSTMParams, so that the sizes of the "
+                f"{name} is None, but params is {kind(params)} and no LSTMParams, so that the sizes of the "
                 "state are not known. Pass the initial state of your step, with the batch axes of xs."
             )
         return as_shapes(state), False

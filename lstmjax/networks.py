@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_arrays, check_number
+from lstmjax.arguments import as_arrays, check_key, check_number, check_positive, kind
 from lstmjax.arrays import cast, floating
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
@@ -81,8 +80,8 @@ def init_network(
     >>> [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in params]
     [268288, 2570]
     """
-    checks.check_key("key", key)
-    checks.check_positive("output_size", output_size)
+    check_key("key", key)
+    check_positive("output_size", output_size)
     below, above = jax.random.split(key)
     stack = init_stacked(
         below,
@@ -173,7 +172,7 @@ def network(
     head = as_arrays("params.head", params.head)
     dtype = floating(dtype)
     if key is not None:
-        checks.check_key("key", key)
+        check_key("key", key)
     runs, drops = (None, None) if key is None else jax.random.split(key)
     state, hs = stacked(
         params.layers,
@@ -219,6 +218,6 @@ def logits(head: Dense, hs: Array, key: Array | None, *, dropout: float, dtype: 
 def _check_network(params: object) -> None:
     if not isinstance(params, NetworkParams) or not isinstance(params.head, Dense):
         raise TypeError(
-            f"params is {checks.kind(params)}, expected NetworkParams(layers, Dense(w, b)), as init_network gives "
+            f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)), as init_network gives "
             "them. For LSTM layers without a head use stacked."
         )

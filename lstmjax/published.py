@@ -45,7 +45,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
+from lstmjax.arguments import check_hashable, one_of
 from lstmjax.cells import VANILLA, Activation, Cell, as_it_is, identity
 from lstmjax.types import Array, LSTMParams
 
@@ -171,7 +171,7 @@ def find_cell(cell: Cell | str) -> Cell:
     """
     if isinstance(cell, Cell):
         return cell
-    checks.one_of("cell", cell, tuple(CELLS))
+    one_of("cell", cell, tuple(CELLS))
     return CELLS[cell]
 
 
@@ -218,7 +218,7 @@ def with_activations(
             continue
         if not callable(function):
             raise TypeError(f"{argument} is {function!r}, expected a function of one array, such as jax.nn.relu.")
-        checks.check_hashable(argument, function)
+        check_hashable(argument, function)
         function = SAME.get(function, function)
         for place in places:
             if getattr(row, place) not in (default, function):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, check_function
+from lstmjax.arguments import as_array, as_arrays, check_flags, check_function, check_key, check_rate, kind, one_of
 from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
@@ -97,11 +97,11 @@ def stacked(
     layers = as_layers(layers)
     state, reset_state = as_states(layers, "state", state), as_states(layers, "reset_state", reset_state)
     check_function("run", run, "that is called as lstm is")
-    checks.one_of("merge", merge, ("concat", "sum"))
-    checks.check_rate("dropout", dropout)
+    one_of("merge", merge, ("concat", "sum"))
+    check_rate("dropout", dropout)
     check_flags(time_major=time_major, return_sequences=return_sequences, residual=residual)
     if key is not None:
-        checks.check_key("key", key)
+        check_key("key", key)
     layers, xs = as_arrays("layers", layers), as_array("xs", xs)
     dtype = floating(dtype)
     like = as_shapes(layers, dtype)
@@ -198,13 +198,13 @@ def as_layers(layers: Any) -> Layers:
     several = isinstance(layers, tuple | list) and not isinstance(layers, LSTMParams | Bidirectional)
     if not several or not layers:
         raise TypeError(
-            f"layers is {'empty' if several else checks.kind(layers)}, expected a tuple of LSTMParams or Bidirectional "
+            f"layers is {'empty' if several else kind(layers)}, expected a tuple of LSTMParams or Bidirectional "
             "pairs, from the bottom up. For one layer: (params,)."
         )
     for n, layer in enumerate(layers):
         for part in directions(layer):
             if not isinstance(part, LSTMParams):
-                raise TypeError(f"layer {n} holds {checks.kind(part)}, expected LSTMParams or Bidirectional.")
+                raise TypeError(f"layer {n} holds {kind(part)}, expected LSTMParams or Bidirectional.")
     if several := checks.ensemble(layers):
         raise ValueError(several)
     return tuple(layers)
@@ -223,7 +223,7 @@ def as_states(layers: Layers, name: str, state: Any) -> Any:
     if single and (isinstance(state, Bidirectional) if pair else _is_of_one(state)):
         state = (state,)
     if not isinstance(state, tuple | list):
-        raise TypeError(f"{name} is {checks.kind(state)}, expected a tuple with an (h, c) for each layer.{one}")
+        raise TypeError(f"{name} is {kind(state)}, expected a tuple with an (h, c) for each layer.{one}")
     if len(state) != len(layers):
         are = "is 1 layer" if single else f"are {len(layers)} layers"
         of_pair = " For one pair: Bidirectional((h, c), (h, c)), or that in a tuple." if single and pair else ""
@@ -234,7 +234,7 @@ def as_states(layers: Layers, name: str, state: Any) -> Any:
     for n, (layer, entry) in enumerate(zip(layers, state, strict=True)):
         if isinstance(layer, Bidirectional) and not _is_pair(entry):
             raise TypeError(
-                f"{name}[{n}] is {checks.kind(entry)}, but layer {n} is a pair; expected "
+                f"{name}[{n}] is {kind(entry)}, but layer {n} is a pair; expected "
                 "Bidirectional(forward, reverse) of two (h, c)."
             )
         if not isinstance(layer, Bidirectional) and isinstance(entry, Bidirectional):

@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_arrays, check_arrays, check_function
+from lstmjax.arguments import as_arrays, check_arrays, check_function, check_positive, kind
 from lstmjax.types import Array, PyTree
 
 Loss = Callable[[PyTree, PyTree, PyTree], tuple[Array, PyTree]]
@@ -135,7 +134,7 @@ def _steps(inputs: PyTree, axis: int) -> int:
 def _whole(segment: int | None, name: str, steps: int) -> int:
     if segment is None:
         return max(steps, 1)
-    checks.check_positive(name, segment)
+    check_positive(name, segment)
     return int(segment)
 
 
@@ -153,10 +152,10 @@ def _further(segment: int, reach: int | None) -> int:
 def _check_loss(loss: Loss, given: Any) -> tuple[Any, PyTree]:
     """Gives the shapes of a loss and a state, or refuses what `loss` gave."""
     if not isinstance(given, tuple) or len(given) != 2:
-        raise TypeError(f"loss gives {checks.kind(given)}, expected a pair (value, state): return value, state.")
+        raise TypeError(f"loss gives {kind(given)}, expected a pair (value, state): return value, state.")
     value = given[0]
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        what = f"an array {value.shape} of {value.dtype}" if hasattr(value, "shape") else checks.kind(value)
+        what = f"an array {value.shape} of {value.dtype}" if hasattr(value, "shape") else kind(value)
         raise ValueError(f"loss gives {what} as its value, expected one floating-point number: sum over its steps.")
     return given
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
+from lstmjax.arguments import check_rate, kind
 from lstmjax.cell import Emit, Tap, as_made, emitted
 from lstmjax.types import Array, PyTree, Step
 
@@ -70,7 +71,7 @@ class RecurrentDropout:
     rate: float
 
     def __post_init__(self) -> None:
-        checks.check_rate("rate", self.rate)
+        check_rate("rate", self.rate)
 
     def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[Array | None, None]:
         h = state[0]
@@ -98,8 +99,8 @@ class Zoneout:
     c: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.check_rate("h", self.h)
-        checks.check_rate("c", self.c)
+        check_rate("h", self.h)
+        check_rate("c", self.c)
 
     def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[None, tuple]:
         if key is None:
@@ -137,7 +138,7 @@ def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step
     if not isinstance(out, Step):
         raise TypeError(
             f"{type(wrapper).__name__} changes h and c after the step, so the step inside must emit a Step; it emits "
-            f"{checks.kind(out)}. Give your step the keyword emit and return emitted(emit, Step(...))."
+            f"{kind(out)}. Give your step the keyword emit and return emitted(emit, Step(...))."
         )
     return out._replace(h=state[0], c=state[1])
 
@@ -179,7 +180,7 @@ class Look:
             y = emitted(self.emit, out)
         elif self.emit == "c":
             raise ValueError(
-                f"emit is 'c', but the step emits {checks.kind(out)} and no Step. Pass a function of what it emits."
+                f"emit is 'c', but the step emits {kind(out)} and no Step. Pass a function of what it emits."
             )
         else:
             y = self.emit(out) if callable(self.emit) else out

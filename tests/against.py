@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, LSTMParams, Step, checks, lstm, oracle, stacked
+from lstmjax import Bidirectional, LSTMParams, Step, lstm, oracle, stacked
+from lstmjax.arguments import one_of
 from lstmjax.backends import table
 
 T, B, I, H, P = 5, 3, 2, 4, 6
@@ -23,7 +24,7 @@ LAYERS = {  # what exists in the parameters
 def prefer(backend):
     """Lets "auto" try a backend first, in this process; what it refuses is run as in the table's own order."""
     if backend != "auto":
-        checks.one_of("--backend", backend, tuple(table.BACKENDS))
+        one_of("--backend", backend, tuple(table.BACKENDS))
         table.AUTO = (backend, *table.AUTO)
 
 

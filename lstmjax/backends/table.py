@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.backends import cpu, cudnn, fused, inplace, scan
 from lstmjax.backends.request import Backend, Chooser, Request, nothing
 
@@ -48,7 +48,7 @@ def choose(backend: Chooser, request: Request) -> str:
         ValueError: there is no backend of that name, or the one that is named refuses; the message says why.
     """
     name = backend(request) if callable(backend) else backend
-    checks.one_of("backend", name, ("auto", *BACKENDS))
+    one_of("backend", name, ("auto", *BACKENDS))
     if name == "auto":
         rows = (BACKENDS[row] for row in AUTO)
         return next(row.name for row in rows if row.refuses(request) is None and row.declines(request) is None)

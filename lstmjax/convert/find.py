@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.architecture import Architecture, assumptions
 from lstmjax.convert.containers import Container, container_of, open_file
@@ -65,10 +65,10 @@ def find(
             the layers fit each other. A file that states another one is refused.
     """
     path = Path(path)
-    checks.one_of("extra", extra, ("refuse", "drop"))
-    checks.one_of("merge", merge, (None, "concat", "sum"))
+    one_of("extra", extra, ("refuse", "drop"))
+    one_of("merge", merge, (None, "concat", "sum"))
     row = None if cell is None else find_cell(cell)
-    checks.one_of("form", form, (None, *FORMS))
+    one_of("form", form, (None, *FORMS))
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):

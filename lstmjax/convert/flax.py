@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.arguments import kind
 from lstmjax.cells import Cell
-from lstmjax.checks import kind
 from lstmjax.convert.flax_object import Recurrent, check_run, described, in_sequence, is_recurrent
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.convert.names import Contents, flat, nested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lstmjax.checks import kind
+from lstmjax.arguments import kind
 from lstmjax.convert.flax import linen_layers, nnx_layers, with_module
 from lstmjax.convert.flax_object import architecture_of
 from lstmjax.convert.layouts import ConvertError

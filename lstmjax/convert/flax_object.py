@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.arguments import kind
 from lstmjax.cells import Cell
-from lstmjax.checks import kind
 from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.published import CELLS, find_cell, with_activations

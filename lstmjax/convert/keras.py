@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
@@ -54,7 +54,7 @@ def from_keras(
 
         params = load_weights(source, form="keras", names=names, extra=extra, cell=cell, merge=merge)
         return params.layers if isinstance(params, NetworkParams) else params
-    checks.one_of("extra", extra, ("refuse", "drop"))
+    one_of("extra", extra, ("refuse", "drop"))
     if hasattr(source, "weights"):
         layers = weights_of(source)
         _check_stated(source, layers, find_cell(cell), merge, extra)

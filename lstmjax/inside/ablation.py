@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_array, check_function
+from lstmjax.arguments import as_array, check_function, check_positive, one_of
 from lstmjax.inside.interventions import Intervention
 from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
 from lstmjax.networks import NetworkParams
@@ -81,8 +80,8 @@ def ablation(
     """
     check_model(params)
     check_function("measure", measure, "measure(wrappers) -> one number")
-    checks.one_of("gate", gate, Step._fields)
-    checks.check_positive("at_once", at_once)
+    one_of("gate", gate, Step._fields)
+    check_positive("at_once", at_once)
 
     def one(part: LSTMParams, own: PyTree, layer: int | None = None, direction: str | None = None) -> Ablation:
         size = part.output_size if gate == "h" else part.hidden_size

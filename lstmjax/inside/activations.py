@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_array, check_number
+from lstmjax.arguments import as_array, check_floating, check_number, check_positive
 from lstmjax.cell import cell_step
 from lstmjax.types import Array, LSTMParams
 
@@ -53,7 +52,7 @@ def derivatives(z: ArrayLike | None = None) -> Derivatives:
     [0.105, 0.25, 0.105, 0.071, 1.0, 0.071]
     """
     z = jnp.linspace(-6.0, 6.0, 241) if z is None else as_array("z", z)
-    checks.check_floating("z", z.dtype)
+    check_floating("z", z.dtype)
     slope = {of: jax.grad(lambda z, of=of: of(z).sum())(z) for of in (jax.lax.logistic, jax.lax.tanh)}
     return Derivatives(z, jax.lax.logistic(z), slope[jax.lax.logistic], jax.lax.tanh(z), slope[jax.lax.tanh])
 
@@ -88,7 +87,7 @@ def gradient_survival(
     >>> [round(float(part), 3) for part in kept.cell[100]], bool(kept.plain[100, 0] < 1e-30)
     ([0.0, 0.0, 0.366, 1.0], True)
     """
-    checks.check_positive("steps", steps)
+    check_positive("steps", steps)
     check_number("x", x)
     f, weight = (as_array(n, a).astype(jnp.result_type(float)) for n, a in (("f", f), ("weight", weight)))
     for name, value in (("f", f), ("weight", weight)):

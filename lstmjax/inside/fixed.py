@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_number, counted
+from lstmjax.arguments import as_array, as_arrays, check_number, check_positive, counted, kind
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import (
@@ -102,7 +102,7 @@ def fixed_points(
         [ True False] 2.07 0.731
     """
     check_one_direction(params)
-    checks.check_positive("iterations", iterations)
+    check_positive("iterations", iterations)
     x = as_array("x", x)
     for name, number in (("tolerance", tolerance), ("same", same)):
         if number is not None:
@@ -220,7 +220,7 @@ def _beside(flags: Array, a: Array) -> Array:
 def _number_of(starts: Any) -> int:
     """Gives N, or refuses starts that are no tuple of arrays with a leading axis of N."""
     if not isinstance(starts, tuple):
-        raise TypeError(f"starts is {checks.kind(starts)}, expected a tuple (h, c): h [N, P] and c [N, H].")
+        raise TypeError(f"starts is {kind(starts)}, expected a tuple (h, c): h [N, P] and c [N, H].")
     shapes = [jnp.shape(a) for a in starts]
     if not shapes or any(len(shape) != 2 or not shape[0] for shape in shapes) or len({n for n, _ in shapes}) > 1:
         raise ValueError(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import kind, one_of
 from lstmjax.types import Array, PyTree, Step
 from lstmjax.wrappers import Inner, Wrapper
 
@@ -55,8 +55,8 @@ class Intervention:
     direction: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        checks.one_of("gate", self.gate, Step._fields)
-        checks.one_of("direction", self.direction, (None, *DIRECTIONS))
+        one_of("gate", self.gate, Step._fields)
+        one_of("direction", self.direction, (None, *DIRECTIONS))
         if self.units is not None and not (isinstance(self.units, tuple) and all(map(_is_count, self.units))):
             raise ValueError(
                 f"units is {self.units!r}, expected a tuple of units of {self.gate}, counted from 0: units=(3,). "
@@ -207,7 +207,7 @@ def check_values(name: str, values: Values) -> None:
     several = values if isinstance(values, tuple) else (values,)
     if not several or any(isinstance(v, bool) or not isinstance(v, numbers.Real) for v in several):
         raise TypeError(
-            f"{name} is {checks.kind(values)}, expected a number or a tuple of numbers, one for each unit, so that "
+            f"{name} is {kind(values)}, expected a number or a tuple of numbers, one for each unit, so that "
             f"compiled code can be kept by it: tuple(map(float, {name}))."
         )
 

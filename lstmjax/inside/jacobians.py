@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_arrays, as_whole, check_flags, check_function
+from lstmjax.arguments import as_arrays, as_whole, check_flags, check_function, check_positive, kind
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import motion, prepare, pushed, unit_directions
@@ -191,7 +191,7 @@ def lyapunov_spectrum(
     how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
     if count is not None:
-        checks.check_positive("count", count)
+        check_positive("count", count)
         if count > size:
             raise ValueError(f"count is {count}, but the state has S = {size} numbers, and no more exponents.")
     if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < max(steps, 1):
@@ -263,7 +263,7 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, dire
 def one_number(value: Any) -> Array:
     """Gives what a loss gave, or refuses it if it is not one floating-point number."""
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        what = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else checks.kind(value)
+        what = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else kind(value)
         raise ValueError(
             f"loss gives {what}, expected one floating-point number, shape (). Take .mean() or .sum() of what it gives."
         )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lstmjax import checks
-from lstmjax.arguments import counted
-from lstmjax.checks import kind
+from lstmjax.arguments import counted, kind
 from lstmjax.networks import NetworkParams
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -25,7 +23,7 @@ def of_one_layer(params: Any, *trees: Any) -> tuple[Any, ...]:
     ((Bidirectional(forward='state of a', reverse='state of b'),), None)
     """
     if not isinstance(params, tuple | list) or not params:
-        what = "empty" if isinstance(params, tuple | list) else checks.kind(params)
+        what = "empty" if isinstance(params, tuple | list) else kind(params)
         raise TypeError(
             f"params is {what}, expected LSTMParams, a Bidirectional pair, a tuple of these from the bottom up, or "
             "NetworkParams."

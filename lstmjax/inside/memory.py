@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_flags
+from lstmjax.arguments import as_array, check_flags, check_floating, kind
 from lstmjax.arrays import valid_steps
 from lstmjax.types import Array
 
@@ -165,11 +165,11 @@ def forget_gates(f: object) -> Array:
     """
     if f is None or isinstance(f, tuple):
         raise TypeError(
-            f"f is {checks.kind(f)}, expected an array [..., T, H]: the f of one layer in one direction, such as "
+            f"f is {kind(f)}, expected an array [..., T, H]: the f of one layer in one direction, such as "
             "trace(params, xs, fields='f').f."
         )
     f = as_array("f", f)
-    checks.check_floating("f", f.dtype)
+    check_floating("f", f.dtype)
     if f.ndim < 2:
         raise ValueError(f"f has shape {f.shape}, expected [..., T, H]. For one unit f[:, None], for one step f[None].")
     return f.astype(checks.cell_dtype(f.dtype))

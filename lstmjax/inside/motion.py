@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays
+from lstmjax.arguments import as_array, as_arrays, kind
 from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
@@ -70,9 +70,7 @@ def check_one_direction(params: object) -> None:
         remedy = "Pass params.forward; or params.reverse, and reverse=True where there is such an argument."
     if isinstance(params, NetworkParams):
         remedy = "For layer n pass params.layers[n], and for xs what enters it: stacked(params.layers[:n], xs)[1]."
-    raise TypeError(
-        f"params is {checks.kind(params)}, expected LSTMParams: the state of one layer in one direction. {remedy}"
-    )
+    raise TypeError(f"params is {kind(params)}, expected LSTMParams: the state of one layer in one direction. {remedy}")
 
 
 def motion(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
-from lstmjax import checks
+from lstmjax.arguments import kind
 from lstmjax.inside.reduce import Reduce, check_steps, stream
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
@@ -110,7 +110,7 @@ class Recorder:
         flat = [step for part in parts for step in part]
         if [len(part) for part in parts] != sizes or not all(isinstance(step, Step) for step in flat):
             raise TypeError(
-                f"perturb is {checks.kind(perturb)} that is not in the form of what trace gives: a Step for "
+                f"perturb is {kind(perturb)} that is not in the form of what trace gives: a Step for "
                 "LSTMParams; for layers a tuple with a Step for each, a Bidirectional of two for a pair."
             )
         return flat

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_function
+from lstmjax.arguments import as_array, check_function, check_hashable, kind, one_of
 from lstmjax.arrays import checked_steps, within
 from lstmjax.layer import lstm
 from lstmjax.types import Array, LSTMParams, PyTree, Step
@@ -57,8 +57,8 @@ class Reduce:
 
     def __post_init__(self) -> None:
         check_function("of, in Reduce or reduce=,", self.of, "of the Step")
-        checks.one_of("how", self.how, tuple(RULES))
-        checks.check_hashable("reduce", self.of)
+        one_of("how", self.how, tuple(RULES))
+        check_hashable("reduce", self.of)
 
 
 class Emitted(NamedTuple):
@@ -85,7 +85,7 @@ def check_steps(step: object) -> None:
     """Refuses what a step emits if it is no `Step`."""
     if not isinstance(step, Step):
         raise TypeError(
-            f"the step emits {checks.kind(step)} and no Step, so there is nothing to trace. Give your step the "
+            f"the step emits {kind(step)} and no Step, so there is nothing to trace. Give your step the "
             "keyword emit and return emitted(emit, Step(...))."
         )
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import backends, checks
-from lstmjax.arguments import as_array, check_arrays, check_flags, check_number
+from lstmjax import backends
+from lstmjax.arguments import as_array, check_arrays, check_flags, check_floating, check_number, kind, one_of
 from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
@@ -156,9 +156,9 @@ def gate_statistics(
     if cell is not None:
         cell = find_cell(cell)
     if dtype is not None:
-        checks.check_floating("dtype", dtype)
+        check_floating("dtype", dtype)
     if not callable(backend):
-        checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
+        one_of("backend", backend, ("auto", *backends.BACKENDS))
     check_limits(low, high)
     sums = trace(
         params,
@@ -238,7 +238,7 @@ def check_limits(low: float, high: float) -> None:
 def gates_of(step: Step) -> Gates:
     """Gives the gates of a `Step`, and refuses one that has none."""
     if not isinstance(step, Step):
-        raise TypeError(f"steps holds {checks.kind(step)}, expected a Step for each layer, as trace gives it.")
+        raise TypeError(f"steps holds {kind(step)}, expected a Step for each layer, as trace gives it.")
     gates = Gates(*(getattr(step, name) for name in GATES))
     if not jax.tree.leaves(gates):
         raise ValueError("steps holds none of the gates i, f, g and o; trace those that you want: fields=('i', 'f').")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from lstmjax import checks
-from lstmjax.arguments import as_array, check_flags
+from lstmjax.arguments import as_array, check_flags, kind, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
@@ -133,8 +132,8 @@ def chosen(fields: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if fields is None:
         return Step._fields
     if not isinstance(fields, str | tuple | list):
-        raise TypeError(f"fields is {checks.kind(fields)}, expected names of Step: 'c', or ('i', 'f').")
+        raise TypeError(f"fields is {kind(fields)}, expected names of Step: 'c', or ('i', 'f').")
     names = (fields,) if isinstance(fields, str) else tuple(fields)
     for name in names:
-        checks.one_of("fields", name, Step._fields)
+        one_of("fields", name, Step._fields)
     return tuple(name for name in Step._fields if name in names)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.arguments import as_array
+from lstmjax.arguments import as_array, check_positive, kind, one_of
 from lstmjax.inside.layered import each_part
 from lstmjax.types import Array, Step
 
@@ -150,7 +150,7 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
     Raises:
         ValueError: labels or spans do not fit, or the traces do not hold the field.
     """
-    checks.one_of("field", field, Step._fields)
+    one_of("field", field, Step._fields)
     units = []
     for layer, direction, step in each_part(traces):
         values = getattr(step, field, None)
@@ -167,7 +167,7 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
 def _at_places(values: Any, question: Question, places: int) -> Array:
     """Gives the values at places of each sequence's span, `[N, places, H]`."""
     values = _wide(values)
-    checks.check_positive("places", places)
+    check_positive("places", places)
     check(question, values.shape)
     start, stop = np.asarray(question.spans).T[:, :, None]
     part = np.linspace(0.0, 1.0, places)
@@ -196,7 +196,7 @@ def check(question: Question, shape: tuple[int, ...]) -> None:
         ValueError: which part of it does not fit.
     """
     if not isinstance(question, Question):
-        raise TypeError(f"question is {checks.kind(question)}, expected a Question(name, labels, spans).")
+        raise TypeError(f"question is {kind(question)}, expected a Question(name, labels, spans).")
     name, labels, spans = question.name, np.asarray(question.labels), np.asarray(question.spans)
     if len(shape) != 3:
         raise ValueError(f"values are {shape}, expected [N, T, H]; for one sequence there is nothing to tell apart.")

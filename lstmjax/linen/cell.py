@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.core import meta
 from flax.linen.dtypes import promote_dtype
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.carry import Carry, carry_like, carry_step, check_parts
 from lstmjax.cells import Activation, Cell
 from lstmjax.init import PRESETS, init_params
@@ -112,7 +112,7 @@ class LSTMCell(nn.RNNCellBase):
     @nn.nowrap
     def _draw(self, key: Array, inputs: int, hidden: int) -> LSTMParams:
         """Return initial parameters, those in boxes for which an initialiser gave boxes."""
-        checks.one_of("preset", self.preset, tuple(PRESETS))
+        one_of("preset", self.preset, tuple(PRESETS))
         if self.bias is None and self.bias_init is not None:
             raise ValueError("bias is None, so there is no bias for bias_init. Leave bias out.")
         initializers = (self.kernel_init, self.recurrent_kernel_init, self.bias_init)

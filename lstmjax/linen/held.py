@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import meta
 
-from lstmjax import checks
+from lstmjax.arguments import check_floating, check_positive, one_of
 from lstmjax.init import PRESETS
 from lstmjax.types import Array, LSTMParams
 
@@ -22,11 +22,11 @@ def held(module: Any, name: str, inputs: Any, draw: Callable[[Array, int], Any])
     """
     for field in ("features", "hidden_features", "out_features"):
         if hasattr(module, field):
-            checks.check_positive(field, getattr(module, field))
-    checks.one_of("preset", module.preset, tuple(PRESETS))
-    checks.check_floating("param_dtype", module.param_dtype)
+            check_positive(field, getattr(module, field))
+    one_of("preset", module.preset, tuple(PRESETS))
+    check_floating("param_dtype", module.param_dtype)
     if module.dtype is not None:
-        checks.check_floating("dtype", module.dtype)
+        check_floating("dtype", module.dtype)
     existing = existing_params(module, name)
     size = jnp.shape(inputs)[-1] if existing is None else _first(existing).input_size
     expected: list[Any] = []

@@ -13,7 +13,7 @@ from flax import nnx as flax_nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote
 from jax.sharding import PartitionSpec
 
-from lstmjax import checks
+from lstmjax.arguments import check_floating, one_of
 from lstmjax.carry import Carry, Promote, carry_like, carry_step
 from lstmjax.cells import Activation, Cell
 from lstmjax.init import PRESETS, init_params
@@ -102,7 +102,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         bias_metadata: Metadata = NOTHING,
     ) -> None:
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
-        checks.one_of("init", init, tuple(PRESETS))
+        one_of("init", init, tuple(PRESETS))
         if bias is None and (bias_init is not None or bias_metadata):
             raise ValueError("bias is None, so there is no bias for bias_init or bias_metadata. Leave bias out.")
         preset, draws = with_initializers(init, _open, kernel_init, recurrent_kernel_init, bias_init)
@@ -131,7 +131,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
     ) -> None:
         row = with_activations(cell, gate_fn, activation_fn)
         if dtype is not None:
-            checks.check_floating("dtype", dtype)
+            check_floating("dtype", dtype)
         self.cell = cell if row == find_cell(cell) else row
         self.dtype = dtype
         self.carry_init = carry_init

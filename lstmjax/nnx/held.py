@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flax import nnx as flax_nnx
 
-from lstmjax import checks
+from lstmjax.arguments import check_floating, check_positive
 from lstmjax.types import Array
 
 if TYPE_CHECKING:
@@ -59,5 +59,5 @@ def holding(cls: type[M], params: Any) -> M:
 def check_sizes(param_dtype: DTypeLike, **sizes: int) -> None:
     """Refuses, by the names that Flax gives them, what the functions know under others."""
     for name, size in sizes.items():
-        checks.check_positive(name, size)
-    checks.check_floating("param_dtype", param_dtype)
+        check_positive(name, size)
+    check_floating("param_dtype", param_dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from flax import nnx as flax_nnx
 
 from lstmjax import backends, checks
+from lstmjax.arguments import check_floating, check_rate, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.nnx.held import Held, Rngs, holding
@@ -41,12 +42,12 @@ class OverTime(Held):
         rngs: flax_nnx.Rngs | flax_nnx.RngStream | None,
     ) -> None:
         find_cell(cell)
-        checks.one_of("merge", merge, ("concat", "sum"))
-        checks.check_rate("dropout", dropout)
+        one_of("merge", merge, ("concat", "sum"))
+        check_rate("dropout", dropout)
         checks.check_running(cell_step, wrappers, checkpoint, unroll)
-        checks.one_of("backend", backend, ("auto", *backends.BACKENDS))
+        one_of("backend", backend, ("auto", *backends.BACKENDS))
         if dtype is not None:
-            checks.check_floating("dtype", dtype)
+            check_floating("dtype", dtype)
         self.cell = cell
         self.merge = merge
         self.residual = residual

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.plot.sheet import LINES, Picture, layers_of, plain, sheet, whole_ticks
 from lstmjax.types import Step
 
@@ -131,7 +131,7 @@ def gradient_paths(paths: Any, *, example: int | tuple[int, ...] | None = None, 
 
 def _norms(part: Step, name: str, example: int | tuple[int, ...] | None) -> np.ndarray:
     """Norms over the units, `[N, T]` for the N sequences of the batch."""
-    checks.one_of("a field", name, (*PANELS, *(field for field in Step._fields if field not in PANELS)))
+    one_of("a field", name, (*PANELS, *(field for field in Step._fields if field not in PANELS)))
     arrays = [getattr(part, field) for field in PANELS.get(name, (name,)) if getattr(part, field) is not None]
     if not arrays:
         raise ValueError(f"flow has no {name}: it is None. Ask for it where the gradients are taken.")

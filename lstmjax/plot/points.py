@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import kind
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def fixed_points(
     """
     for name in ("h", "c", "speeds", "eigenvalues"):
         if not hasattr(points, name):
-            raise TypeError(f"points is {checks.kind(points)} without .{name}, expected what fixed_points gives.")
+            raise TypeError(f"points is {kind(points)} without .{name}, expected what fixed_points gives.")
     states = np.concatenate([np.asarray(points.h, np.float64), np.asarray(points.c, np.float64)], axis=-1)
     speeds, eigenvalues = np.asarray(points.speeds), np.asarray(points.eigenvalues)
     chosen = np.asarray(getattr(points, "distinct", np.ones(len(states), bool)), bool) & np.isfinite(states).all(
@@ -51,7 +51,7 @@ def fixed_points(
     if trajectories is not None:
         given: Any = trajectories
         if not isinstance(given, tuple | list) or len(given) != 2:
-            what = checks.kind(given)
+            what = kind(given)
             raise TypeError(f"trajectories is {what}, expected a pair (h, c); of a trace: (steps.h, steps.c).")
         h, c = (np.asarray(part, np.float64) for part in trajectories)
         if h.ndim < 2 or h.shape[:-1] != c.shape[:-1] or h.shape[-1] + c.shape[-1] != states.shape[-1]:

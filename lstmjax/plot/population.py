@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.plot.sheet import LINES, NAMES, UNIT_INTERVAL, Picture, layers_of, plain, sheet
 
 MARKERS = MappingProxyType({"": "o", "forward": "o", "reverse": "^"})
@@ -39,7 +39,7 @@ def saturation(
         ValueError: an unknown gate, or arrays that are not `[H]`.
     """
     for gate in gates:
-        checks.one_of("a gate", gate, ("i", "f", "g", "o"))
+        one_of("a gate", gate, ("i", "f", "g", "o"))
     parts = list(layers_of("statistics", statistics, "left"))
     figure = sheet(3.1 * len(gates) + 0.3, 3.6, title)
     panels = figure.subplots(1, len(gates), sharex=True, sharey=True, squeeze=False)[0]
@@ -98,7 +98,7 @@ def learning(
         ValueError: a layer or direction is not chosen or not there, or an unknown gate.
     """
     for gate in gates:
-        checks.one_of("a gate", gate, ("i", "f", "g", "o"))
+        one_of("a gate", gate, ("i", "f", "g", "o"))
     steps, part = np.asarray(learnt.steps), _one_part(learnt.statistics, layer, direction)
     figure = sheet(3.1 * len(gates) + 0.3, 5.2, title)
     above, below = figure.subplots(2, len(gates), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
@@ -136,7 +136,7 @@ def _one_part(statistics: Any, layer: int | None, direction: str | None) -> Any:
     if direction is None and len(found) > 1:
         raise ValueError("the layer has two directions. Pass direction='forward' or direction='reverse'.")
     if direction is not None:
-        checks.one_of("direction", direction, tuple(found))
+        one_of("direction", direction, tuple(found))
     return found[next(iter(found)) if direction is None else direction]
 
 

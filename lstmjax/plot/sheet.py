@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from lstmjax import checks
+from lstmjax.arguments import kind, one_of
 from lstmjax.types import Bidirectional, Step
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -85,14 +85,12 @@ def check_step(name: str, step: Any) -> Step:
         )
     if isinstance(step, tuple | list) and step and isinstance(step[0], Step | Bidirectional):
         raise TypeError(f"{name} is a tuple of {len(step)} layers, expected the Step of one. Pass {name}[0].")
-    raise TypeError(
-        f"{name} is {checks.kind(step)}, expected a Step of arrays [T, H], as lstmjax.inside.trace gives it."
-    )
+    raise TypeError(f"{name} is {kind(step)}, expected a Step of arrays [T, H], as lstmjax.inside.trace gives it.")
 
 
 def values(name: str, step: Step, field: str) -> np.ndarray:
     """Gives a field of a step as a NumPy array of its own floating dtype, or of float32 below that."""
-    checks.one_of("a field", field, Step._fields)
+    one_of("a field", field, Step._fields)
     value = getattr(step, field)
     if value is None:
         there = [other for other in Step._fields if getattr(step, other) is not None]
@@ -154,7 +152,7 @@ def layers_of(name: str, tree: Any, has: str) -> Iterator[tuple[str, str, Any]]:
         for direction, part in pair.items():
             if not hasattr(part, has):
                 raise TypeError(
-                    f"{name} holds {checks.kind(part)}, expected something with .{has} for each layer and direction."
+                    f"{name} holds {kind(part)}, expected something with .{has} for each layer and direction."
                 )
             yield label, direction, part
 

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet, whole_ticks
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
             "[T, S, S] pass np.linalg.eigvals(jacobians), or singular_values(jacobians[:, None]) for each step."
         )
     kind = kind or ("eigenvalues" if np.iscomplexobj(array) else "singular values")
-    checks.one_of("kind", kind, tuple(SPECTRA))
+    one_of("kind", kind, tuple(SPECTRA))
     if kind != "eigenvalues" and np.iscomplexobj(array):
         raise ValueError(f"values are complex, but {kind} are real. Pass kind='eigenvalues', or no kind.")
     if kind == "singular values" and np.nanmin(array.real) < 0:

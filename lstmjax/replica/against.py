@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import check_positive, one_of
 from lstmjax.replica import bounds
 from lstmjax.replica.cases import Case, Drawn, draw_cases
 from lstmjax.replica.compare import compare
@@ -50,9 +50,9 @@ def grid(
     """
     for name, asked, known in (("against", against or (), tuple(PEERS)), ("dtypes", dtypes, DTYPES)):
         for one in asked:
-            checks.one_of(name, one, known)
+            one_of(name, one, known)
     if isinstance(cases, int):
-        checks.check_positive("cases", cases)
+        check_positive("cases", cases)
     networks = draw_cases(cases, seed) if isinstance(cases, int) else list(cases)
     title = f"lstmjax on JAX {jax.__version__}, {jax.default_backend()}: {len(networks)} networks, seed {seed}"
     asked = [PEERS[name] for name in (PEERS if against is None else against)]

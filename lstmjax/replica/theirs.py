@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
-from lstmjax.checks import kind
 from lstmjax.convert import from_haiku, from_linen, from_torch
 from lstmjax.convert.architecture import LOGITS, Architecture, assumptions, called, same_cell
 from lstmjax.convert.find import find as find_weights

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.published import find_cell
 from lstmjax.replica import bounds, diagnosis
@@ -148,7 +149,7 @@ def verify(
         (False, 'forget bias added twice', 0, 1, 'f')
     """
     row = None if cell is None else find_cell(cell)
-    checks.one_of("merge", merge, (None, "concat", "sum"))
+    one_of("merge", merge, (None, "concat", "sum"))
     if state is not None and params is None:
         raise ValueError("state is given, but without params= theirs runs itself, and begins with zeros. Leave it out.")
     other = find(theirs, params, row, merge)

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import How, as_whole
@@ -112,7 +112,7 @@ def report(
         reasons=reasons,
         shown=shown,
     )
-    checks.one_of("loss", loss, tuple(LOSSES))
+    one_of("loss", loss, tuple(LOSSES))
     how = How(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
     tree = tree_of(as_whole(params), data, how, classes=classes, records=records, remembers=remembers)
     tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}

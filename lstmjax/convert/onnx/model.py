@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax import checks
+from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell, identity
 from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.layouts import ConvertError, to_jax
@@ -97,7 +97,7 @@ def from_onnx(
         ConvertError: see `read_onnx`; or the model computes something else, or is of another cell.
     """
     row = find_cell(cell)
-    checks.one_of("merge", merge, ("concat", "sum"))
+    one_of("merge", merge, ("concat", "sum"))
     stack = read_stack(source, dequantize=dequantize)
     if stack.complaints:
         raise ConvertError(f"{'; '.join(stack.complaints)}. {REMEDY}")
