@@ -208,10 +208,10 @@ def read_nodes(nodes, names):
 def random_model(seed):
     """A model with the input "x", and the shape of an array for it."""
     graph = Graph(seed)
-    time, batch, inputs = SIZES[graph.rng.integers(len(SIZES))]
+    time, batch, width = SIZES[graph.rng.integers(len(SIZES))]
     batch_first = graph.chance(0.5)
-    shape = (batch, time, inputs) if batch_first else (time, batch, inputs)
-    symbols = ["b", "t", inputs] if batch_first else ["t", "b", inputs]
+    shape = (batch, time, width) if batch_first else (time, batch, width)
+    symbols = ["b", "t", width] if batch_first else ["t", "b", width]
     t = graph.maybe(("x", shape))
     if batch_first and not graph.chance(0.05):
         t = graph.transpose(t, [1, 0, 2])
@@ -243,13 +243,13 @@ def random_model(seed):
     if heads and graph.chance(0.2):
         t = graph.add("Softmax", t[0], axis=len(t[1]) - 1), t[1]
     outputs = [t, *(graph.states[-1:] if graph.chance(0.2) else [])]
-    body = helper.make_graph(
-        read_nodes(graph.nodes, {name for name, _ in outputs}), "random", [helper.make_tensor_value_info("x", FLOAT, shape if graph.fixed else symbols)],
-        [helper.make_tensor_value_info(name, FLOAT, None) for name, _ in outputs], graph.stored,
-    )  # fmt: skip
+    nodes = read_nodes(graph.nodes, {name for name, _ in outputs})
+    inputs = [helper.make_tensor_value_info("x", FLOAT, shape if graph.fixed else symbols)]
+    outputs = [helper.make_tensor_value_info(name, FLOAT, None) for name, _ in outputs]
+    body = helper.make_graph(nodes, "random", inputs, outputs, graph.stored)
     if not graph.fixed:  # of any length: nothing may hang on those for which it was drawn
         shape = tuple(
-            n if symbol == inputs else n + 1 + (symbol == "b") for n, symbol in zip(shape, symbols, strict=True)
+            n if symbol == width else n + 1 + (symbol == "b") for n, symbol in zip(shape, symbols, strict=True)
         )
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=8), shape
 
