@@ -39,7 +39,7 @@ class Verdict:
     whole: bool = False
     """Whether the outputs alone were compared, of a model that is more than a stack of layers."""
     not_finite: str = ""
-    """The arrays with NaN or infinity among the weights."""
+    """Weights with NaN or infinity, and where xs has it."""
 
     @property
     def cause(self) -> Finding | None:
@@ -60,6 +60,10 @@ class Verdict:
         ]
         if self.agree:
             return "\n".join(lines)
+        if self.not_finite and self.cause is None:
+            lines += [f"first: {_words(self.place)}"] if self.place else []
+            lines.append(f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing")
+            return "\n".join(lines)
         if self.whole:
             lines.append("first: not looked for; a model that is more than a stack of layers is compared as a whole")
             return "\n".join(lines)
@@ -71,9 +75,6 @@ class Verdict:
             where = f", in {self.cause.where}" if self.cause.where else ""
             lines.append(f"cause: {self.cause.name}{where}: {self.cause.sentence}")
             lines.append(f"with that, both sides agree to {self.cause.difference}")
-            return "\n".join(lines)
-        if self.not_finite:
-            lines.append(f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing")
             return "\n".join(lines)
         lines.append(f"cause: not found; tried {', '.join(self.search.tried)}")
         if self.search.finding is not None:
@@ -168,7 +169,6 @@ def verify(
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
         checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
-    _check_finite("xs", arrays, lengths)
     if not (arrays.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
     state = as_states(other.layers, "state", state)
@@ -179,11 +179,11 @@ def verify(
     if other.architecture.is_plain:
         side = Side(other.layers, cell, arrays, lengths, state, other.head, last, merge=merge)
         verdict = replace(_judge(side, found, other.who, other.precision), unchecked=other.unchecked)
-        return replace(verdict, not_finite=", ".join(_not_finite(other)))
+        return replace(verdict, not_finite=", ".join(_not_finite(other, arrays, lengths)))
     if state is not None:
         raise ValueError("state is given, but a model that its file describes begins with zeros. Leave it out.")
     verdict = _judge_model(other, arrays, lengths, found[-1] or {}, last)
-    return replace(verdict, not_finite=", ".join(_not_finite(other)))
+    return replace(verdict, not_finite=", ".join(_not_finite(other, arrays, lengths)))
 
 
 def _judge_model(other: Theirs, xs: Any, lengths: Any, theirs: Arrays, last: bool) -> Verdict:
@@ -220,30 +220,17 @@ def _kinds(layers: Any, head: Any) -> str:
     return f"{len(layers)} layer{'s' * (len(layers) > 1)}{' and a head' * (head is not None)}"
 
 
-def _not_finite(other: Theirs) -> Iterator[str]:
-    """Yield the names of weights with NaN or infinity."""
+def _not_finite(other: Theirs, xs: np.ndarray, lengths: np.ndarray | None) -> Iterator[str]:
+    """Yield the names of weights with NaN or infinity, and where inputs `[B, T, I]` have it first at a valid step."""
     for at, a in jax.tree.leaves_with_path({"layers": other.layers, "head": other.head}):
         if not np.isfinite(np.asarray(a, np.float64)).all():
             yield jax.tree_util.keystr(at, simple=True, separator=".")
-
-
-def _check_finite(name: str, values: np.ndarray, lengths: np.ndarray | None) -> None:
-    """Refuse NaN and infinity at valid steps: NaN agrees with nothing, so that no cause would be found.
-
-    Args:
-        name: of the argument.
-        values: `[B, T, I]`.
-        lengths: valid steps `[B]`; None: all.
-    """
-    finite = np.isfinite(np.asarray(values, np.float64)).all(-1)
+    finite = np.isfinite(np.asarray(xs, np.float64)).all(-1)
     if lengths is not None:
-        finite |= np.arange(values.shape[1]) >= lengths[:, None]
+        finite |= np.arange(xs.shape[1]) >= lengths[:, None]
     if not finite.all():
         n, t = np.argwhere(~finite)[0].tolist()
-        raise ValueError(
-            f"{name} holds NaN or infinity at {int((~finite).sum())} of {finite.size} steps, first at step {t} of "
-            f"sequence {n}. NaN agrees with nothing: fill such values, or pass lengths= that end before them."
-        )
+        yield f"xs, at {int((~finite).sum())} of {finite.size} steps, first at step {t} of sequence {n}"
 
 
 def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> Verdict:
