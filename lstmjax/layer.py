@@ -108,7 +108,7 @@ def lstm(
     params, dtype = jax.tree.map(jnp.asarray, params), floating(dtype)
     like = as_shapes(params, dtype)
     if isinstance(step, CellStep):
-        checks.check_params(like, step.cell)
+        checks.check_params(like if isinstance(params, LSTMParams) else params, step.cell)
     xs = as_array(xs)
     checks.check_sequence(as_shapes(xs, dtype), like, time_major)
     flags = checked_steps(xs, lengths, mask, resets, time_major)
