@@ -4,9 +4,9 @@ The product J_T ··· J_1 as one matrix only has the largest singular value: it
 whatever is below 10⁻¹⁶ of the largest is lost in rounding, and after some hundred steps everything underflows. So the
 product is held as Q · e^l · W, with Q orthogonal and W triangular with rows of length 1; the logarithms l absorb the
 growth and the decay. Each step multiplies by J and makes a QR decomposition (Benettin et al. 1980). At the end,
-rotations make the rows of e^l · W orthogonal. This is the one-sided Jacobi method on rows, which computes small singular
-values as exactly as large ones (Demmel & Veselić 1992): a row is never added to a smaller one without being
-scaled down.
+rotations make the rows of e^l · W orthogonal. This is the one-sided Jacobi method on rows, which computes small
+singular values as exactly as large ones (Demmel & Veselić 1992): a row is never added to a smaller one at the scale of
+the larger one.
 """
 
 from __future__ import annotations
