@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arguments import check_hashable, check_positive, counted, kind
+from lstmjax.arguments import check_hashable, check_positive, kind
 from lstmjax.errors import Either, Message, Option
 from lstmjax.types import Array, LSTMParams, Norms, PyTree, leading_axes
 
@@ -272,7 +272,7 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
     if not callable(step):
         raise TypeError(f"step is {step!r}, expected a function step(params, state, x) that gives (state, y).")
     check_hashable("step", step)
-    return tuple(wrapper for wrapper, _ in pairs), tuple(own for _, own in pairs)
+    return tuple(wrapper for wrapper, _ in pairs), tuple(extras for _, extras in pairs)
 
 
 def check_tapped(tapped: bool, names: Sequence[str], step: object) -> None:
@@ -285,8 +285,7 @@ def check_tapped(tapped: bool, names: Sequence[str], step: object) -> None:
 def check_stepped(pair: object, step: object) -> None:
     """Refuses a step of one's own that does not give (state, y)."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else kind(pair)
-        raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
+        raise TypeError(f"step {getattr(step, '__name__', step)} gives {kind(pair)}, expected the tuple (state, y).")
 
 
 def check_alike(name: str, reset_state: PyTree, state: PyTree, other: str = "state") -> None:
@@ -309,7 +308,7 @@ def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
 def check_state_tuple(name: str, state: PyTree, feeds: tuple[str, ...]) -> None:
     """Refuses a state that is no tuple (h, c), with the gates behind it that the cell feeds back."""
     if not isinstance(state, tuple) or len(state) != 2 + len(feeds):
-        raise ValueError(f"{name} is {counted(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
+        raise ValueError(f"{name} is {kind(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
 
 
 def check_state(

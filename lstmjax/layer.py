@@ -17,7 +17,7 @@ from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree, Step
-from lstmjax.wrappers import Around, Hold, Look, Remember, Reset, Wrapped, Wrapper
+from lstmjax.wrappers import Hold, Look, Remember, Reset, StepWrapper, Wrapped, Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -74,8 +74,8 @@ def lstm(
         padding: ys at steps that are not valid: "zero", or "hold" (the last valid one's; before the
             first valid step, what `emit` makes of the initial state's h and c and of zeros else).
         key: random key for wrappers that draw. None: evaluation, their expected-value behaviour.
-        wrappers: what happens around the step, the first one closest to the cell. A pair (wrapper, own) brings with it
-            what the wrapper would draw: `own` is (fixed, stepped), time on the first axis of stepped.
+        wrappers: what happens around the step, the first one closest to the cell. A pair (wrapper, extras) brings
+            with it what the wrapper would draw: `extras` is (fixed, scanned), time on the first axis of scanned.
         cell: another cell than the vanilla one: a name in `CELLS`, or a `Cell` of your own.
         step: the step to scan, `step(params, state, x) -> (state, y)` on leading `...` axes. It is
             also handed those of the keywords `aux`, `product`, `tap` and `emit` that it names. It must be
@@ -118,11 +118,11 @@ def lstm(
     checks.check_sequence(shape, like, time_major)
     flags = checked_steps(xs, lengths, mask, resets, time_major)
     inputs = Inputs(like, shape, state, reset_state, *flags, key)
-    asked, backend, inputs, drawn = settle(
+    request, backend, inputs, drawn = settle(
         inputs, step, dtype, reverse=reverse, time_major=time_major, return_sequences=return_sequences, emit=emit,
         padding=padding, wrappers=wrappers, checkpoint=checkpoint, unroll=unroll, backend=backend,
     )  # fmt: skip
-    return run_layer(inputs._replace(params=params, xs=xs), drawn, asked=asked, backend=backend)
+    return run_layer(inputs._replace(params=params, xs=xs), drawn, request=request, backend=backend)
 
 
 class Inputs(NamedTuple):
@@ -161,17 +161,17 @@ def settle(inputs: Inputs, step: Callable, dtype: Any, *, emit: Emit, padding: s
     if resets:
         checks.check_alike("reset_state", like("reset_state", reset_state)[0], begin)
     valid = "mask" if inputs.mask is not None else None if inputs.lengths is None else "lengths"
-    asked = backends.Request(
-        step=step, wrappers=wrappers, emit=emit, keep=options["return_sequences"], valid=valid, hold=padding == "hold",
-        resets=resets, reverse=options["reverse"], checkpoint=checkpoint, unroll=unroll, axis=axis,
-        params=params, xs=xs, state=begin, dtype=dtype,
+    request = backends.Request(
+        step=step, wrappers=wrappers, emit=emit, return_sequences=options["return_sequences"], valid=valid,
+        hold=padding == "hold", resets=resets, reverse=options["reverse"], checkpoint=checkpoint, unroll=unroll,
+        axis=axis, params=params, xs=xs, state=begin, dtype=dtype,
     )  # fmt: skip
     inputs = inputs._replace(state=state, reset_state=reset_state)
-    return asked, backends.choose(options["backend"], asked), inputs, drawn
+    return request, backends.choose(options["backend"], request), inputs, drawn
 
 
-@partial(jax.jit, static_argnames=("asked", "backend"))
-def run_layer(inputs: Inputs, given: tuple, *, asked: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
+@partial(jax.jit, static_argnames=("request", "backend"))
+def run_layer(inputs: Inputs, extras: tuple, *, request: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
     """Run a layer on arrays that are checked.
 
     It composes the step with what stands around it, from the inside out. All that is computed stands in here, so that a
@@ -180,12 +180,12 @@ def run_layer(inputs: Inputs, given: tuple, *, asked: backends.Request, backend:
 
     Args:
         inputs: the arrays.
-        given: for each wrapper what it brings with it, or None.
-        asked: how the layer is run. Compiled code is kept by it.
+        extras: for each wrapper the pair (fixed, scanned) that it brings with it, or None.
+        request: how the layer is run. Compiled code is kept by it.
         backend: which backend runs it.
     """
     params, xs, state, reset_state, lengths, mask, flags, key = inputs
-    axis, dtype = asked.axis, asked.dtype
+    axis, dtype = request.axis, request.dtype
     valid = within(xs.shape[:-1], axis, lengths, mask)
     if valid is not None:
         xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
@@ -193,52 +193,52 @@ def run_layer(inputs: Inputs, given: tuple, *, asked: backends.Request, backend:
         params, xs = cast(params, dtype), cast_inputs(xs, dtype)
     valid, flags = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, flags))
     xs = jnp.moveaxis(xs, axis, 0)  # inside, time is the first axis
-    begin = partial(initial_state, params, xs, step=asked.step, force=dtype is not None)
+    begin = partial(initial_state, params, xs, step=request.step, force=dtype is not None)
     state = begin("state", state)
-    step, wrappers, emit = asked.step, asked.wrappers, asked.emit
+    step, wrappers, emit = request.step, request.wrappers, request.emit
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    keys = iter([None] * len(wrappers) if key is None else jax.random.split(key, max(1, given.count(None))))
-    around: list[tuple[Around, tuple]] = [
-        (w, own or w.draw(next(keys), xs.shape[0], state, x)) for w, own in zip(wrappers, given, strict=True)
+    keys = iter([None] * len(wrappers) if key is None else jax.random.split(key, max(1, extras.count(None))))
+    wrapped: list[tuple[StepWrapper, tuple]] = [
+        (w, pair or w.draw(next(keys), xs.shape[0], state, x)) for w, pair in zip(wrappers, extras, strict=True)
     ]
     if flags is not None:
-        around.append((Reset(), (begin("reset_state", reset_state), flags)))
-    state = tie(state, (params, xs, [own for _, own in around]))
+        wrapped.append((Reset(), (begin("reset_state", reset_state), flags)))
+    state = tie(state, (params, xs, [pair for _, pair in wrapped]))
     output = {"h": 0, "c": 1}.get(emit) if is_ours(step) and isinstance(emit, str) else None  # place in the state
-    remember = output is None and (not asked.keep or (asked.hold and valid is not None))
+    remember = output is None and (not request.return_sequences or (request.hold and valid is not None))
     if remember:
-        state, output = (state, _first_output(compose(step, around), params, state, x, emit)), 1
-    around += [(Look(emit), NOTHING), *[(Remember(), NOTHING)] * remember]
+        state, output = (state, _first_output(compose(step, wrapped), params, state, x, emit)), 1
+    wrapped += [(Look(emit), NOTHING), *[(Remember(), NOTHING)] * remember]
     if valid is not None:
-        around.append((Hold(output if asked.hold else None), (None, valid)))
+        wrapped.append((Hold(output if request.hold else None), (None, valid)))
 
-    whole, fixed, stepped = compose(step, around)
-    state, ys = backends.BACKENDS[backend].run(whole, params, state, xs, fixed, stepped, asked=asked)
-    ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, asked.axis), ys) if asked.keep else state[output]
+    wrapped_step, fixed, scanned = compose(step, wrapped)
+    state, ys = backends.BACKENDS[backend].run(wrapped_step, params, state, xs, fixed, scanned, request=request)
+    ys = jax.tree.map(lambda a: jnp.moveaxis(a, 0, request.axis), ys) if request.return_sequences else state[output]
     return (state[0] if remember else state), ys
 
 
 NOTHING = (None, None)  # what a wrapper is handed that needs nothing beside x
 
 
-def compose(step: Callable, around: list[tuple[Around, tuple]]) -> tuple[Callable, tuple, tuple]:
+def compose(step: Callable, wrapped: list[tuple[StepWrapper, tuple]]) -> tuple[Callable, tuple, tuple]:
     """Gives the step with everything around it, and what the wrappers need, outermost first."""
-    whole: Callable = Plain.of(step)
-    for wrapper, _ in around:
-        whole = Wrapped(wrapper, whole)
-    own = [pair for _, pair in reversed(around)]
-    return whole, tuple(fixed for fixed, _ in own), tuple(stepped for _, stepped in own)
+    wrapped_step: Callable = Plain.of(step)
+    for wrapper, _ in wrapped:
+        wrapped_step = Wrapped(wrapper, wrapped_step)
+    extras = [pair for _, pair in reversed(wrapped)]
+    return wrapped_step, tuple(fixed for fixed, _ in extras), tuple(scanned for _, scanned in extras)
 
 
 def _first_output(composed: tuple[Callable, tuple, tuple], params: PyTree, state: PyTree, x: Any, emit: Emit) -> PyTree:
     """Gives what stands for the output before the first valid step: the state's h and c, else zeros."""
-    whole, fixed, stepped = composed
+    wrapped_step, fixed, scanned = composed
 
-    def once(params: PyTree, state: PyTree, x: Array, stepped: tuple) -> PyTree:
-        now = jax.tree.map(lambda a: a[0], stepped)
-        return whole(params, state, x, tuple(zip(fixed, now, strict=True)))[1]
+    def once(params: PyTree, state: PyTree, x: Array, scanned: tuple) -> PyTree:
+        now = jax.tree.map(lambda a: a[0], scanned)
+        return wrapped_step(params, state, x, tuple(zip(fixed, now, strict=True)))[1]
 
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), stepped)
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), scanned)
     zero = tied_zero(state)
     out = jax.eval_shape(once, params, state, x, one)
     out = jax.tree.map(lambda a: jnp.broadcast_to(zero.astype(a.dtype), a.shape, out_sharding=a.sharding), out)

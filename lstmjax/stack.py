@@ -172,7 +172,7 @@ def _settled(
             width = merged_width(layer, how.merge)
             if how.residual and n:
                 check_added(n, width, xs.shape[-1])
-        calls.append(tuple((asked, backend) for asked, backend, _, _ in settled))
+        calls.append(tuple((request, backend) for request, backend, _, _ in settled))
         drawn.append(tuple(brought for *_, brought in settled))
         xs = jax.ShapeDtypeStruct((*xs.shape[:-1], width), directions(layer)[0].w_x.dtype)
     return tuple(calls), tuple(drawn)

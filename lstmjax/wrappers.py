@@ -2,12 +2,12 @@
 
 A wrapper is a frozen dataclass (so that it is hashable, and jit recognises it) with two methods:
 
-    draw(key, steps, state, x) -> (fixed, stepped)
-        what it needs beside x: `fixed` for the whole sequence, `stepped` with a leading T axis,
-        scanned beside xs. `key` is None at evaluation. `state` and `x` are those of one step and
+    draw(key, steps, state, x) -> (fixed, scanned)
+        its extras, what it needs beside x: `fixed` for the whole sequence, `scanned` with a leading T
+        axis, scanned beside xs. `key` is None at evaluation. `state` and `x` are those of one step and
         give shapes and dtypes: leaves `[..., H]` and `[..., I]`.
-    __call__(inner, params, state, x, own) -> (state, out)
-        one step around `inner(params, state, x)`; `own` is the pair (fixed, stepped at this step).
+    __call__(inner, params, state, x, extras) -> (state, out)
+        one step around `inner(params, state, x)`; `extras` is the pair (fixed, scanned at this step).
 
 Both work on leading `...` axes. `inner(params, state, x, tap=...)` also changes what the step computes, value by value;
 see `cell_step`. `out` is whatever the step lets you look at, a `Step` for ours. A wrapper that is not for every layer
@@ -31,13 +31,13 @@ from lstmjax.types import Array, PyTree, Step
 Inner = Callable[..., tuple[PyTree, PyTree]]
 
 
-class Around(Protocol):
+class StepWrapper(Protocol):
     """What can stand around a step."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]: ...
 
 
-class Wrapper(Around, Protocol):
+class Wrapper(StepWrapper, Protocol):
     """What a user puts around a step: it also draws what it needs. See the head of this file."""
 
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[PyTree, PyTree]: ...
@@ -47,17 +47,17 @@ class Wrapper(Around, Protocol):
 class Wrapped:
     """A step with one wrapper around it: again a step. It takes the first entry of aux; `hooks` are product and tap."""
 
-    wrapper: Around
+    wrapper: StepWrapper
     step: Callable[..., tuple[PyTree, PyTree]]
 
     def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
-        (own, *rest), beyond = aux, hooks.get("tap", as_made)
+        (extras, *inner_extras), beyond = aux, hooks.get("tap", as_made)
 
         def inner(params: PyTree, state: PyTree, x: Array, *, tap: Tap = as_made) -> tuple[PyTree, PyTree]:
             mine = {} if tap is as_made else {"tap": lambda name, value: beyond(name, tap(name, value))}
-            return self.step(params, state, x, tuple(rest), **hooks | mine)
+            return self.step(params, state, x, tuple(inner_extras), **hooks | mine)
 
-        return self.wrapper(inner, params, state, x, own)
+        return self.wrapper(inner, params, state, x, extras)
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class RecurrentDropout:
         keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
         return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        (h, *rest), (scale, _) = state, own
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        (h, *rest), (scale, _) = state, extras
         return inner(params, (h if scale is None else h * scale, *rest), x)
 
 
@@ -111,9 +111,9 @@ class Zoneout:
         )
         return None, masks
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         new, out = inner(params, state, x)
-        _, masks = own
+        _, masks = extras
         h, c = (
             _zone(old, value, rate, mask)
             for old, value, rate, mask in zip(state[:2], new[:2], (self.h, self.c), masks, strict=True)
@@ -129,7 +129,7 @@ def _zone(old: Array, new: Array, rate: float, mask: Array | None) -> Array:
     return jnp.where(mask | jnp.zeros_like(old, dtype=bool), old, new)  # sharded as old is
 
 
-def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step:
+def with_state(out: PyTree, state: tuple[Array, Array], wrapper: StepWrapper) -> Step:
     """Gives the `Step` with h and c as a wrapper changed them.
 
     Raises:
@@ -147,8 +147,8 @@ def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step
 class Reset:
     """Puts the state back to its initial value before a flagged step; no gradient crosses."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        initial, flag = own
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        initial, flag = extras
         return inner(params, select(flag, initial, state), x)
 
 
@@ -161,8 +161,8 @@ class Hold:
 
     output: int | None
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        _, valid = own
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        _, valid = extras
         new, y = inner(params, state, x)
         held = select(valid, new, state)
         return held, select(valid, y, jax.tree.map(jnp.zeros_like, y)) if self.output is None else held[self.output]
@@ -174,7 +174,7 @@ class Look:
 
     emit: Emit
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         state, out = inner(params, state, x)
         if isinstance(out, Step):
             y = emitted(self.emit, out)
@@ -192,7 +192,7 @@ class Look:
 class Remember:
     """Carries the last output beside the state, (state, y), where it cannot be read off the state."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         new, y = inner(params, state[0], x)
         return (new, y), y
 

@@ -146,7 +146,7 @@ MESSAGES = {
     "norm-gain-missing": (
         lambda: lstm(NORMED._replace(norm=NORMED.norm._replace(x=None)), XS, cell="layer_norm"),
         TypeError,
-        "norm.x is a NoneType, expected an array: jnp.asarray(norm.x).",
+        "norm.x is None, expected an array: jnp.asarray(norm.x).",
     ),
     "gate-gain-missing": (
         lambda: lstm(PARAMS._replace(w_c=zeros(3, H)), XS, cell="layer_norm_per_gate"),
@@ -583,7 +583,7 @@ MESSAGES = {
     "layers-in-lstm": (
         lambda: lstm((PARAMS,), XS),
         TypeError,
-        "params is a tuple, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
+        "params is a tuple of 1, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
         "stacked.",
     ),
     "dtype-of-layer": (
@@ -661,7 +661,7 @@ MESSAGES = {
     "state-pair": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE,)),
         TypeError,
-        "state[0] is a tuple, but layer 0 is a pair; expected Bidirectional(forward, reverse) of two (h, c).",
+        "state[0] is a tuple of 2, but layer 0 is a pair; expected Bidirectional(forward, reverse) of two (h, c).",
     ),
     "state-single": (
         lambda: stacked((PARAMS,), XS, (Bidirectional(STATE, STATE),)),
@@ -704,7 +704,7 @@ MESSAGES = {
     "network-type": (
         lambda: network((PARAMS,), XS),
         TypeError,
-        "params is a tuple, expected NetworkParams(layers, Dense(w, b)), as init_network gives them. For LSTM "
+        "params is a tuple of 1, expected NetworkParams(layers, Dense(w, b)), as init_network gives them. For LSTM "
         "layers without a head use stacked.",
     ),
     "resets-of-stack": (
@@ -800,7 +800,7 @@ MESSAGES = {
     "emitted-step": (
         lambda: lstmjax.emitted("h", None),
         TypeError,
-        "step is a NoneType, expected a Step of everything that the step computed.",
+        "step is None, expected a Step of everything that the step computed.",
     ),
     "forget-bias-nan": (
         lambda: init_params(KEY, I, H, forget_bias=float("nan")),
