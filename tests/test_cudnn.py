@@ -225,9 +225,9 @@ def ask(**changes):
     """What a layer on a GPU asks for, changed."""
     params, xs, state = draw()
     options = {
-        "step": CellStep(VANILLA), "wrappers": (), "emit": "h", "return_sequences": True, "valid": None, "hold": False,
-        "resets": False, "reverse": False, "checkpoint": None, "unroll": 1, "axis": 1, "params": params,
-        "xs": jnp.moveaxis(xs, 1, 0), "state": state, "platform": "gpu",
+        "step": CellStep(VANILLA), "wrappers": (), "emit": "h", "return_sequences": True, "valid": None,
+        "padding": "zero", "resets": False, "reverse": False, "checkpoint": None, "unroll": 1, "axis": 1,
+        "params": params, "xs": jnp.moveaxis(xs, 1, 0), "state": state, "platform": "gpu",
     }  # fmt: skip
     return request.Request(**options | changes)
 
@@ -289,7 +289,9 @@ def test_refusals(name, gpu):
 def test_what_is_served(gpu):
     assert cudnn.refuses(ask()) is None
     assert (
-        cudnn.refuses(ask(valid="lengths", hold=True, reverse=True, return_sequences=False, unroll=4, mode="training"))
+        cudnn.refuses(
+            ask(valid="lengths", padding="hold", reverse=True, return_sequences=False, unroll=4, mode="training")
+        )
         is None
     )
     assert backends.choose("cudnn", ask()) == "cudnn"

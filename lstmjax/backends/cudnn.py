@@ -195,7 +195,7 @@ def _behind(request: Request, valid: Array | None, made: Made, state: tuple) -> 
     if valid is not None:
         some = valid.any(0)[..., None]
         end = tuple(jnp.where(some, new, old) for new, old in zip(end, state, strict=True))
-        held = (state if request.reverse else end)[0] if request.hold else jnp.zeros_like(end[0])
+        held = (state if request.reverse else end)[0] if request.padding == "hold" else jnp.zeros_like(end[0])
         ys = jnp.where(valid[..., None], ys, held[None])
     return end, (ys if request.return_sequences else None)
 

@@ -40,7 +40,7 @@ class Request:
     emit: Any
     return_sequences: bool  # all outputs, or the last one
     valid: str | None  # how invalid steps are told: None, "lengths", or "mask", which may have holes
-    hold: bool  # padding="hold"
+    padding: str  # "zero" or "hold": outputs at steps that are not valid
     resets: bool
     reverse: bool
     checkpoint: int | str | None

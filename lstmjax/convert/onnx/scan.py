@@ -12,7 +12,7 @@ from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.onnx.graph import Graph, Name, tensor
 from lstmjax.convert.onnx.lower import batched, lower
 from lstmjax.convert.onnx.shared import Run, Shared, valid_steps
-from lstmjax.layer import NOTHING, compose
+from lstmjax.layer import NO_EXTRAS, compose
 from lstmjax.types import LSTMParams
 from lstmjax.wrappers import Hold, Look
 
@@ -25,7 +25,7 @@ def scan_node(shared: Shared, params: LSTMParams, xs: Name, way: str, reverse: b
     flags = [jax.ShapeDtypeStruct((), bool)] * shared.lengths
     *state, x = shapes
     wrapped: list[tuple] = [(w, w.draw(None, 1, tuple(state), x)) for w in shared.wrappers]
-    wrapped += [(Look("h"), NOTHING), *[(Hold(None), NOTHING)] * shared.lengths]
+    wrapped += [(Look("h"), NO_EXTRAS), *[(Hold(None), NO_EXTRAS)] * shared.lengths]
     wrapped_step, fixed, per_step = compose(shared.step, wrapped)
     if jax.tree.leaves(per_step):
         raise ConvertError("a wrapper needs something for each step at evaluation, too, which is not exported")
