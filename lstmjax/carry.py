@@ -56,10 +56,10 @@ def carry_step(
     return after, after[1]
 
 
-def _wider(one: Any, other: Any) -> jnp.dtype:
+def _wider(dtype: Any, other: Any) -> jnp.dtype:
     """Return the dtype that holds both; the arrays are then cast in so many words, which strict promotion allows."""
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.promote_types(one, other)
+        return jnp.promote_types(dtype, other)
 
 
 def _batch(x: Array, *carry: Array) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ class Concatenated(NamedTuple):
 
 
 def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concatenated:
-    """Gives the parameters as the textbooks write them: z = W·[x, h] + b.
+    """Return the parameters as the textbooks write them: z = W·[x, h] + b.
 
     Args:
         params: parameters with one bias, or with two if `sum_biases`.
@@ -71,7 +71,7 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
 
 
 def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = None) -> LSTMParams:
-    """Gives the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
+    """Return the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
 
     Args:
         w: `[4H, I + P]`, rows i, f, g, o; columns x, then h. P = H without a projection.

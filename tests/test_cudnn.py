@@ -218,7 +218,7 @@ def test_the_backward_pass_writes_into_a_copy():
     assert "select" in text
     values, other = draw()[1].ravel(), jnp.asarray([jnp.inf, jnp.nan, 1.0])
     for n in range(3):
-        assert_close(cudnn_call.own(values, other[n:]), values)
+        assert_close(cudnn_call.copied(values, other[n:]), values)
 
 
 def ask(**changes):
