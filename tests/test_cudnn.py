@@ -214,7 +214,7 @@ def test_transforms(name, gpu):
 def test_the_backward_pass_writes_into_a_copy():
     """The compiler may not drop the copy, whatever it does to others."""
     reserve, other = jax.ShapeDtypeStruct((7,), jnp.float32), jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    text = jax.jit(cudnn_call.own).lower(reserve, other).compile().as_text()
+    text = jax.jit(cudnn_call.copied).lower(reserve, other).compile().as_text()
     assert "select" in text
     values, other = draw()[1].ravel(), jnp.asarray([jnp.inf, jnp.nan, 1.0])
     for n in range(3):
