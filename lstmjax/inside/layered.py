@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lstmjax.arguments import counted, kind
+from lstmjax.arguments import kind
 from lstmjax.networks import NetworkParams
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -78,7 +78,7 @@ def check_model(params: object) -> None:
     """Refuse params that are not those of a layer, of several layers or of a network."""
     several = type(params) in (tuple, list) and len(params) > 0  # type: ignore[arg-type]
     if not several and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
-        what = "empty" if type(params) in (tuple, list) else counted(params)
+        what = "empty" if type(params) in (tuple, list) else kind(params)
         raise TypeError(
             f"params is {what}, expected LSTMParams, a Bidirectional pair, a tuple of these from the bottom up, or "
             "NetworkParams."

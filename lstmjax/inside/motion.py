@@ -17,11 +17,12 @@ from lstmjax.arguments import as_array, as_arrays, kind
 from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
-from lstmjax.layer import compose, initial_state
+from lstmjax.layer import compose
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
+from lstmjax.states import initial_state
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Hold, Wrapper
+from lstmjax.wrappers import Hold, Wrapper, with_extras
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -60,7 +61,7 @@ def prepare(
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
     params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
-    state = initial_state(params, xs, name, as_arrays(name, state), step=step, force=True)
+    state = initial_state(params, xs, name, as_arrays(name, state), step=step, cast=True)
     return {"step": step, "wrappers": wrappers}, (params, xs, state, valid, extras)
 
 
@@ -94,8 +95,7 @@ def motion(
         extras: for each wrapper the pair that it would draw, or None.
         step, wrappers: the step and the wrappers around it.
     """
-    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    wrapped: list = [(w, pair or w.draw(None, xs.shape[0], state, x)) for w, pair in zip(wrappers, extras, strict=True)]
+    wrapped = with_extras(wrappers, extras, None, xs, state)
     if valid is not None:
         wrapped.append((Hold(0), (None, valid)))
     wrapped_step, fixed, scanned = compose(step, wrapped)

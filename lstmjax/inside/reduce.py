@@ -18,7 +18,7 @@ from lstmjax.arrays import checked_steps, within
 from lstmjax.inside.record import Record
 from lstmjax.layer import lstm
 from lstmjax.types import Array, LSTMParams, PyTree, Step
-from lstmjax.wrappers import Wrapper
+from lstmjax.wrappers import Wrapper, with_extras
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -163,14 +163,13 @@ def _stream(
 
     state = run(xs[:0], state)[0]
     # Drawn for the sequence as one: a wrapper may count its steps, and would count anew in each segment.
-    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    drawn = [w.draw(None, steps, state, x) if pair is None else pair for w, pair in zip(wrappers, extras, strict=True)]
-    inputs = jax.tree.map(cut, (xs, valid, resets, [scanned for _, scanned in drawn]))
+    wrapped = with_extras(wrappers, extras, None, xs, state)
+    inputs = jax.tree.map(cut, (xs, valid, resets, [scanned for _, (_, scanned) in wrapped]))
 
     def run_segment(state: PyTree, window: tuple, fields: tuple[str, ...]) -> tuple[PyTree, tuple[Step, PyTree]]:
         x, valid, resets, scanned = window
-        wrapped = tuple((w, (fixed, part)) for w, (fixed, _), part in zip(wrappers, drawn, scanned, strict=True))
-        return run(x, state, mask=valid, resets=resets, emit=Record(fields, reduce.of), wrappers=wrapped)
+        pairs = tuple((w, (fixed, part)) for (w, (fixed, _)), part in zip(wrapped, scanned, strict=True))
+        return run(x, state, mask=valid, resets=resets, emit=Record(fields, reduce.of), wrappers=pairs)
 
     def body(carry: tuple[PyTree, PyTree], window: tuple) -> tuple[tuple[PyTree, PyTree], Array | None]:
         state, total = carry
