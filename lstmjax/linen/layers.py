@@ -184,8 +184,9 @@ class LSTMNetwork(_OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        layers, bidirectional, merge, cell, projection_size, projection_bias, residual, wrappers, time_major, preset,
-            bias, forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
+        layers, bidirectional, merge, cell, projection_size, projection_bias, residual: see `LSTM`.
+        wrappers, time_major, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`.
+        checkpoint, unroll, backend, deterministic: see `LSTM`.
 
     Raises:
         ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.

@@ -51,9 +51,10 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
     - Zeros to start from need no `rngs`, and nothing warns of `carry_init` or `keep_rngs`.
 
     Args:
-        in_features, hidden_features, cell, projection_size, projection_bias, init, bias, forget_bias, dtype,
-            param_dtype, rngs: see `LSTM`. With dtype=None inputs, carry and parameters are promoted as Flax
-            promotes them.
+        in_features, hidden_features: see `LSTM`.
+        cell, projection_size, projection_bias: see `LSTM`.
+        init, bias, forget_bias, param_dtype, rngs: see `LSTM`.
+        dtype: of the computation; None: the dtype to which Flax promotes inputs, carry and parameters.
         gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
         activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
         kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,

@@ -172,9 +172,9 @@ class LSTMNetwork(OverTime):
         out_features: O, classes or targets.
         return_sequences: logits of every step, or (False) of the last valid one.
         dropout: rate of dropout between layers and before the head, while training.
-        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size, projection_bias, residual,
-            wrappers, time_major, init, bias, forget_bias, dtype, param_dtype, checkpoint, unroll,
-            backend, deterministic, rngs: see `LSTM`.
+        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size: see `LSTM`.
+        projection_bias, residual, wrappers, time_major, init, bias, forget_bias, dtype: see `LSTM`.
+        param_dtype, checkpoint, unroll, backend, deterministic, rngs: see `LSTM`.
 
     Raises:
         ValueError: a size, rate or name is not a valid one; the message names the argument.
