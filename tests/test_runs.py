@@ -483,7 +483,7 @@ def test_a_full_disk_is_one_line_with_file_and_remedy(run, tmp_path, capsys, nam
 @pytest.mark.parametrize("file", ["config.yaml.new", "data.json.new", "metrics.jsonl", "result.json.new"])
 def test_a_run_on_a_full_disk_names_the_file(tmp_path, monkeypatch, file):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(runs, "LEFT", {*runs.LEFT, file})
+    monkeypatch.setattr(runs, "REMNANTS", {*runs.REMNANTS, file})
     (tmp_path / "run" / file).symlink_to("/dev/full")
     name = file.removesuffix(".new")
     with pytest.raises(WriteError, match=rf"run/{name}: cannot be written \(No space left on device\); make room"):
