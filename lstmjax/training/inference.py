@@ -48,6 +48,17 @@ def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
     return wrappers
 
 
+def network_options(model: Model) -> dict[str, Any]:
+    """Return the options that `network` and `gate_statistics` take from a configuration, without dropout."""
+    return {
+        "merge": model.merge,
+        "residual": model.residual,
+        "wrappers": wrappers_of(model),
+        "cell": model.cell,
+        "dtype": jnp.dtype(model.dtype),
+    }
+
+
 def logits_of(
     params: NetworkParams,
     xs: ArrayLike,
@@ -68,17 +79,7 @@ def logits_of(
         key: random key for dropout and zoneout; None: evaluation.
     """
     return network(
-        params,
-        xs,
-        lengths=lengths,
-        return_sequences=per_step,
-        merge=model.merge,
-        residual=model.residual,
-        dropout=model.dropout,
-        key=key,
-        wrappers=wrappers_of(model),
-        cell=model.cell,
-        dtype=jnp.dtype(model.dtype),
+        params, xs, lengths=lengths, return_sequences=per_step, dropout=model.dropout, key=key, **network_options(model)
     )[1]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.config import Model
@@ -15,7 +14,7 @@ from lstmjax.data import Sequences, load
 from lstmjax.inside import gate_statistics
 from lstmjax.networks import NetworkParams
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Trained, wrappers_of
+from lstmjax.training.inference import Trained, network_options
 from lstmjax.training.loop import load_checkpoints
 from lstmjax.types import PyTree
 
@@ -78,15 +77,4 @@ def _sequences(run: str | Path, trained: Trained, xs: ArrayLike | None, lengths:
 def _statistics(
     params: NetworkParams, xs: ArrayLike, lengths: ArrayLike | None, *, model: Model, low: float, high: float
 ) -> PyTree:
-    return gate_statistics(
-        params,
-        xs,
-        low=low,
-        high=high,
-        lengths=lengths,
-        merge=model.merge,
-        residual=model.residual,
-        wrappers=wrappers_of(model),
-        cell=model.cell,
-        dtype=jnp.dtype(model.dtype),
-    )
+    return gate_statistics(params, xs, low=low, high=high, lengths=lengths, **network_options(model))

@@ -46,15 +46,21 @@ class Schedule(NamedTuple):
         return self.saves(done) or done % self.evaluate_every == 0
 
 
+class Plan(NamedTuple):
+    """What a configuration and its data determine before a run has a folder."""
+
+    recipe: Recipe
+    parts: Parts
+    about: About
+    like: TrainState  # shapes and dtypes of the state
+
+
 class Job(NamedTuple):
     """Everything that the training loop works on, beside the state."""
 
     run: RunFolder
     saved: Checkpoints
-    recipe: Recipe
-    parts: Parts
-    about: About
-    like: TrainState  # shapes and dtypes of the state
+    plan: Plan
     schedule: Schedule
     metric: str  # name of the metric beside the loss
     stop: Stop
@@ -104,16 +110,24 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
     with jax.enable_x64(config.model.needs_x64):
-        parts, about = load(config.data, config.loss.name)
-        check_network(config, about.input_size, about.output_size, _room())
-        recipe = make_recipe(config, about, parts)
-        like = structure(recipe, about)
+        plan = _plan(config)
         # From here on there is something to save; until now a signal ends the process at once.
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
-            run.write_about(about)
-            with _saving(run, about) as saved:
-                begin = partial(first_state, jax.random.key(config.seed), recipe=recipe, about=about)
-                return _fit(_job(run, saved, recipe, parts, about, like, stop, quiet), begin)
+            run.write_about(plan.about)
+            with _saving(run, plan.about) as saved:
+                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan))
+
+
+def _plan(config: Config) -> Plan:
+    """Load the data of a configuration and check that the network can be trained on them."""
+    parts, about = load(config.data, config.loss.name)
+    check_network(config, about.input_size, about.output_size, _room())
+    recipe = make_recipe(config, about, parts)
+    return Plan(recipe, parts, about, structure(recipe, about))
+
+
+def _first_state(config: Config, plan: Plan) -> TrainState:
+    return first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
 
 
 def _room() -> int | None:
@@ -137,21 +151,18 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
     run = RunFolder.open(run_dir)
     config = run.config
     with jax.enable_x64(config.model.needs_x64), run.locked():
-        parts, about = load(config.data, config.loss.name)
-        check_network(config, about.input_size, about.output_size, _room())
-        recipe = make_recipe(config, about, parts)
-        like = structure(recipe, about)
-        with noted() as stop, _saving(run, about) as saved:
-            _mend_about(run, saved, about)
-            job = _job(run, saved, recipe, parts, about, like, stop, quiet)
+        plan = _plan(config)
+        with noted() as stop, _saving(run, plan.about) as saved:
+            _mend_about(run, saved, plan.about)
+            job = _job(run, saved, plan, stop, quiet)
             step, state = 0, None
             if saved.steps():
-                step, state = saved.latest(like)
+                step, state = saved.latest(plan.like)
                 check_restored(state, saved)
             _warn_of_gaps(job, step, run.forget_after(step, job.metric))
             if state is not None:
                 return _fit(job, partial(jax.tree.map, jnp.asarray, state))
-            return _fit(job, partial(first_state, jax.random.key(config.seed), recipe=recipe, about=about))
+            return _fit(job, partial(_first_state, config, plan))
 
 
 def _saving(run: RunFolder, about: About) -> Checkpoints:
@@ -159,22 +170,12 @@ def _saving(run: RunFolder, about: About) -> Checkpoints:
     return Checkpoints(run.checkpoints, config.fingerprint, data=about_sum(about), keep_every=config.keep_every)
 
 
-def _job(
-    run: RunFolder,
-    saved: Checkpoints,
-    recipe: Recipe,
-    parts: Parts,
-    about: About,
-    like: TrainState,
-    stop: Stop,
-    quiet: bool,
-) -> Job:
+def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
     config = run.config
-    evaluate_every = config.evaluate_every or _epoch(config, parts)
+    evaluate_every = config.evaluate_every or _epoch(config, plan.parts)
     checkpoint_every = config.checkpoint_every or evaluate_every
-    schedule = Schedule(recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
-    metric = LOSSES[config.loss.name].metric
-    return Job(run, saved, recipe, parts, about, like, schedule, metric, stop, quiet)
+    schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
+    return Job(run, saved, plan, schedule, LOSSES[config.loss.name].metric, stop, quiet)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About) -> None:
@@ -292,22 +293,23 @@ def _epoch(config: Config, parts: Parts) -> int:
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
-    run, parts, config = job.run, job.parts, job.run.config
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(job.like.params))
+    run, config = job.run, job.run.config
+    recipe, parts, about, like = job.plan
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     state = begin()
     start = int(state.step)
-    with Progress(job.recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
+    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
-            + f", {job.recipe.steps} steps"
+            + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
         _steps(job, state, start, progress)
     _draw(run, job.metric)
     result = run.read_result(job.metric)
-    step, best = job.saved.best(job.like, None if result is None else result["step"])
-    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, job.about)
+    step, best = job.saved.best(like, None if result is None else result["step"])
+    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
         test = None if parts.test is None else check_values("test", evaluate(trained, parts.test), step, job.saved)
@@ -326,21 +328,22 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
         Diverged: the loss or the state is NaN or infinite.
         Interrupted: a signal came, and the state is saved.
     """
-    run, saved, parts, config, metric = job.run, job.saved, job.parts, job.run.config, job.metric
-    sign = LOSSES[job.recipe.loss.name].sign
+    run, saved, config, metric = job.run, job.saved, job.run.config, job.metric
+    recipe, parts, about, _ = job.plan
+    sign = LOSSES[config.loss.name].sign
     key = jax.random.key(config.seed)
     draw = parts.draw or partial(batch, parts.train)
     first_bad = jnp.zeros((), jnp.int32)
     since, last = time.monotonic(), start
-    for step in range(start, job.recipe.steps):
+    for step in range(start, recipe.steps):
         rows = draw(config.batch_size, seed=config.seed, step=step)
-        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=job.recipe)
+        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=recipe)
         done = step + 1
         progress.step(partial(sums.means, metric))
         save, validate = job.schedule.saves(done), job.schedule.validates(done)
         if validate:
             record: dict[str, Any] = {"step": done, "train": check_training(state, int(first_bad), metric, saved)}
-            values = evaluate(Trained(state.params, config, job.about), parts.validation)
+            values = evaluate(Trained(state.params, config, about), parts.validation)
             record["validation"] = check_values("validation", values, done, saved)
             record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
             run.append(record)  # before the checkpoint: a kill between the two repeats the line instead of losing it
@@ -354,7 +357,7 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
                 check_training(state, int(first_bad), metric, saved)
             if not save:
                 saved.save(done, state)
-            if done < job.recipe.steps:
+            if done < recipe.steps:
                 _draw(run, metric)
                 raise Interrupted(done, run.path, job.stop.signum)
 
