@@ -106,7 +106,7 @@ def archive(file: Path | IO[bytes], stored: int, *, free: int | None = None) -> 
     with zipfile.ZipFile(file) as opened:
         members = opened.infolist()
         if any(member.compress_type not in PACKED for member in members):
-            raise ClaimError("is packed by other means than deflate, which is not read")
+            raise ClaimError("is compressed by another method than deflate, which is not supported")
         unpacked = sum(member.file_size for member in members)
         check_claim(unpacked, stored, free=free)
         check_memory(unpacked, "the unpacked archive", "give less of it")
@@ -151,7 +151,7 @@ def read_npy(file: IO[bytes], stored: int) -> np.ndarray | NotAnArray:
     if dtype.hasobject:
         return NotAnArray(str(dtype))
     if any(isinstance(size, bool) or size < 0 for size in shape):
-        raise ClaimError(f"claims to have the shape {shape}, which is none")
+        raise ClaimError(f"claims to have the shape {shape}, which is impossible")
     claimed = math.prod(shape) * max(dtype.itemsize, 1)  # strings of length 0 take no bytes here, but memory later
     if claimed > stored:
         raise ClaimError(f"claims to have {claimed:,} bytes in {stored:,}")

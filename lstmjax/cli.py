@@ -191,17 +191,17 @@ HELP = """usage: lstmjax COMMAND ...
 Train LSTM networks on sequences, and use them.
 
 commands:
-  train CONFIG                    train; the last line says how good it is
-  train --resume RUN              go on with a run that was stopped
-  evaluate RUN                    say how good a run's network is
+  train CONFIG                    train a network; the last line shows its metric
+  train --resume RUN              continue a run that was stopped
+  evaluate RUN                    print the loss and the metric of a run's network
   predict RUN INPUT               print classes and probabilities
   export RUN OUT                  write a run's network to .onnx or .stablehlo
   inspect RUN                     write a page that shows what happens inside a run's network
-  convert IN OUT                  carry weights to another framework's file
+  convert IN OUT                  convert weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
-  verify WEIGHTS --input X.npy    say whether a framework and we compute the same with these weights
-  verify --grid                   the same for random networks and every framework that is installed
-  bench                            time us beside every peer that is installed
+  verify WEIGHTS --input X.npy    tell whether a framework and lstmjax compute the same with these weights
+  verify --grid                   the same for random networks and every installed framework
+  bench                           time lstmjax and every installed peer
 
 options:
   --version                       print the version

@@ -300,7 +300,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
     try:
         text = json.dumps(tree, default=str)
     except (RecursionError, TypeError, ValueError) as error:  # a value that contains itself, a key that is no string
-        raise ConfigError(f"{name}: holds what is no tree of keys and values ({error})") from None
+        raise ConfigError(f"{name}: is not a tree of keys and values ({error})") from None
     try:
         return with_absolute_paths(Config.model_validate_json(text))
     except ValidationError as error:

@@ -69,7 +69,7 @@ class RunFolder:
             if {entry.name for entry in path.iterdir()} - REMNANTS:
                 is_run = (path / "config.yaml").is_file()
                 hint = f"continue it by --resume {path}, or " if is_run else ""
-                raise RunError(f"{path}: is there already and not empty; {hint}give another --run-dir")
+                raise RunError(f"{path}: exists and is not empty; {hint}give another --run-dir")
             write_text(path / "config.yaml", dump_config(config))
             yield cls(path, config)
 
@@ -82,7 +82,7 @@ class RunFolder:
         """
         path = Path(path)
         if not path.is_dir():
-            raise RunError(f"{path}: no such run folder; lstmjax train makes one and says where")
+            raise RunError(f"{path}: no such run folder; lstmjax train creates one and prints its path")
         if not (path / "config.yaml").is_file():
             if _is_locked(path):
                 raise RunError(f"{path}: the run has only begun, and its config.yaml is not written yet; wait for it")
@@ -92,7 +92,8 @@ class RunFolder:
             if not {entry.name for entry in path.iterdir()} - REMNANTS:
                 hint = f"; if a run was stopped as it began, start it anew: lstmjax train CONFIG --run-dir {path}"
             raise RunError(
-                f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where{hint}"
+                f"{path}: has no config.yaml, so it is not a run folder; lstmjax train creates one and prints its path"
+                + hint
             )
         return cls(path, load_config(path / "config.yaml"))
 
@@ -167,7 +168,7 @@ class RunFolder:
             with suppress(ValueError, RecursionError):
                 record = json.loads(line)
             if not _is_record(record, metric):
-                raise RunError(f"{self.metrics}:{n}: is no line that training wrote; remove it")
+                raise RunError(f"{self.metrics}:{n}: is not a line that training wrote; remove it")
             records.append({key: value for key, value in record.items() if key != "check"})
         return records
 

@@ -82,7 +82,7 @@ class Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"a {key.id} stands as a key; keys are words", key.start_mark
+                    None, None, f"a {key.id} is used as a key; keys are strings", key.start_mark
                 )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(

@@ -199,7 +199,7 @@ def test_a_flipped_bit_in_the_metrics_names_the_line(run, tmp_path, capsys, name
     first, second, *others = (run / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join([first, second.replace(*harm), *others]), "utf-8")
     shown = one_line(capsys, main(words(name, run, tmp_path)))
-    assert "metrics.jsonl:2: is no line that training wrote; remove it" in shown
+    assert "metrics.jsonl:2: is not a line that training wrote; remove it" in shown
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0, "4 of 4 lines up to step 8, the first one of step 2"), (3, "1 of 4")])
@@ -329,7 +329,7 @@ def test_what_a_kill_leaves_before_there_is_a_configuration_is_taken(tmp_path, l
     (tmp_path / "run").mkdir()
     for name in left:
         (tmp_path / "run" / name).write_text("see", "utf-8")
-    with pytest.raises(RunError, match=r"no run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
+    with pytest.raises(RunError, match=r"not a run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
         resume(tmp_path / "run", quiet=True)
     with RunFolder.create(tmp_path / "run", config()) as run:
         assert (run.path / "config.yaml").read_text("utf-8") == dump_config(config())

@@ -87,7 +87,7 @@ def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...
             hint = f" (is {near[0]!r} meant?)" if near else ""
             raise DataError(f"{path}:1: no column {column!r}{hint}; {FORMAT}")
     if twice := [word for n, word in enumerate(header) if word in header[:n]]:
-        raise DataError(f"{path}:1: column {twice[0]!r} is there twice; rename one of them")
+        raise DataError(f"{path}:1: column {twice[0]!r} appears twice; rename one of them")
     if "" in header:
         raise DataError(f"{path}:1: column {header.index('') + 1} has no name; {FORMAT}")
     features = tuple(word for word in header if word not in ("sequence", "step", "label"))

@@ -130,7 +130,7 @@ class Checkpoints:
             write_sums(self.folder, step)
         except Exception as error:  # on a full disk tensorstore raises ValueError, with pages of text
             self._clean_up()
-            before = "the steps before are whole: " if self.steps() else ""
+            before = "earlier steps are intact; " if self.steps() else ""
             raise OSError(
                 f"{self.folder}: step {step} could not be saved ({short_reason(error)}); {before}put it right, then "
                 f"lstmjax train --resume {self.folder.parent}"
