@@ -29,9 +29,9 @@ def to_stablehlo(
     dtype: DTypeLike = jnp.float32,
     platforms: Sequence[str] = PLATFORMS,
 ) -> export.Exported:
-    """Gives the StableHLO of a function of sequences, for any batch and any number of steps from 1 on.
+    """Return the StableHLO of a function of sequences, for any batch and any number of steps from 1 on.
 
-    What the function closes over, such as parameters, goes along as constants. The file is read by
+    What the function closes over, such as parameters, becomes constants of it. The file is read by
     `jax.export.deserialize(Path(path).read_bytes())`, whose `call` runs it.
 
     Args:
