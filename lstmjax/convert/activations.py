@@ -1,4 +1,4 @@
-"""Activations by the names of other frameworks: functions of a module, since compiled code is kept by them."""
+"""Activations by the names of other frameworks: functions of a module, since compiled code is cached by them."""
 
 from __future__ import annotations
 
@@ -73,4 +73,4 @@ KERAS: MappingProxyType[str, Activation] = MappingProxyType(
 )
 """Names of `keras.activations` that are the same in Keras 2 and 3. Source: keras/src/activations/activations.py."""
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType({**KERAS, "softmax": jax.nn.softmax})
-"""The same after a Dense layer, where softmax over the last axis has a meaning."""
+"""The activations after a Dense layer, where softmax over the last axis has a meaning."""
