@@ -37,7 +37,7 @@ def to_stablehlo(
     Args:
         function: `function(xs)`, or `function(xs, lengths)`; its outputs may be any pytree.
         input_size: I, features of one step.
-        path: the file; what stood there is replaced once the new one is whole.
+        path: the file; an older one is replaced once the new one is complete.
         lengths: hand the function valid steps `[batch]`, int32, as well.
         time_major: xs is `[time, batch, I]` instead of `[batch, time, I]`.
         dtype: of xs.

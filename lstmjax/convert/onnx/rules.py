@@ -28,10 +28,10 @@ from lstmjax.convert.onnx.values import (
     Value,
     Zeros,
     at_step,
-    beside,
     features,
     level_of,
     size_of,
+    sources_axis,
     sources_of,
 )
 from lstmjax.convert.onnx.wiring import Wiring
@@ -231,7 +231,7 @@ def _reduce_sum(wiring: Wiring, node: Node, values: list[Value]) -> Value:
         return None
     at = axes[0] % len(signal.axes)
     level = level_of(signal.sources)
-    if level is None or not level.pair or len(signal.sources) != 2 or signal.axes[at] != beside(signal.sources):
+    if level is None or not level.pair or len(signal.sources) != 2 or signal.axes[at] != sources_axis(signal.sources):
         return None
     source = Source("sum", signal.sources[0].width, of=signal.sources)
     middle: tuple[Axis, ...] = ((),) if node.attributes.get("keepdims", 1) else ()

@@ -25,9 +25,9 @@ from lstmjax.convert.onnx.values import (
     Stored,
     Value,
     at_step,
-    beside,
     features,
     size_of,
+    sources_axis,
 )
 
 BEYOND = 2**31 - 1
@@ -145,7 +145,7 @@ def reshape(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
             parts = Atom(LAYERS, Size(layers)), Atom("sources", Size(count // layers))
             split_atoms: Axis = ()
             for atom in atoms:
-                split_atoms += parts if (atom,) == beside(signal.sources) else (atom,)
+                split_atoms += parts if (atom,) == sources_axis(signal.sources) else (atom,)
             axes = _grouped(split_atoms, sizes)
     return None if axes is None else replace(signal, axes=axes)
 
@@ -197,11 +197,11 @@ def picked(signal: Signal, at: int, indices: list[int], ragged: bool, time: Axis
     ahead, behind = signal.axes[:at], signal.axes[at + 1 :]
     if not axis:
         return signal if indices in ([0], [-1]) else None
-    if axis == beside(signal.sources):
+    if axis == sources_axis(signal.sources):
         sources = tuple(signal.sources[n] for n in indices if -len(signal.sources) <= n < len(signal.sources))
         if not sources or len(sources) < len(indices):
             return None
-        return replace(signal, sources=sources, axes=(*ahead, beside(sources), *behind))
+        return replace(signal, sources=sources, axes=(*ahead, sources_axis(sources), *behind))
     size = size_of(axis)
     if [atom.name for atom in axis] == [LAYERS] and len(indices) == 1 and -size.count <= indices[0] < size.count:
         width, first = len(signal.sources) // size.count, indices[0] % size.count
@@ -303,8 +303,8 @@ def concat(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     others = {signal.axes[:at] + signal.axes[at + 1 :] for signal in signals}
     if len(others) > 1:
         return None
-    for axis_of_sources in (features, beside):
-        if axis_of_sources is beside and len({source.width for source in sources}) > 1:
+    for axis_of_sources in (features, sources_axis):
+        if axis_of_sources is sources_axis and len({source.width for source in sources}) > 1:
             continue
         if all(signal.axes[at] == axis_of_sources(signal.sources) for signal in signals):
             axes = (*signals[0].axes[:at], axis_of_sources(sources), *signals[0].axes[at + 1 :])

@@ -169,7 +169,7 @@ def features(sources: Iterable[Source]) -> Axis:
     return axis_of(Atom("sources", Size(len(widths))), Atom("features", Size(widths[0])))
 
 
-def beside(sources: tuple[Source, ...]) -> Axis:
+def sources_axis(sources: tuple[Source, ...]) -> Axis:
     """Return the axis along which these sources, of the same width, are stacked."""
     return axis_of(Atom("sources", Size(len(sources))))
 

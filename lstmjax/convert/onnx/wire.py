@@ -29,7 +29,7 @@ from lstmjax.convert.onnx.values import (
     Value,
     Zeros,
     axis_of,
-    beside,
+    sources_axis,
     sources_of,
 )
 from lstmjax.convert.onnx.wiring import Entry, Wiring, stored_value
@@ -133,7 +133,7 @@ def _lstm(wiring: Wiring, node: Node, n: int, lstm: OnnxLSTM) -> tuple[Value, ..
     results = []
     for kind in ("ys", "h", "c"):
         sources = tuple(Source(kind, hidden, n, name, lstm.direction) for name in names)
-        axes = [beside(sources), batch]
+        axes = [sources_axis(sources), batch]
         if lstm.batch_first:
             axes.reverse()
         if kind == "ys":
