@@ -17,7 +17,7 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.architecture import Architecture, assumptions
-from lstmjax.convert.containers import Container, container_of, open_file
+from lstmjax.convert.containers import RUN, Container, container_of, open_file
 from lstmjax.convert.folds import Folded, fold, names_in_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
@@ -103,7 +103,7 @@ def _of_network(
         params,
         container.forms[0] if container.forms else container.words,
         contents.settings,
-        not_finite=tuple(_not_finite(named(params))),
+        not_finite=() if container is RUN else tuple(_not_finite(named(params))),  # a run warns of it itself
         architecture=architecture,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
+from lstmjax.convert.activations import FUNCTIONS
 from lstmjax.convert.keras import read_part, weights_of
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import ConvertError, has_pairs, to_jax, without_head
@@ -72,13 +74,38 @@ def _of_list(arrays: list[np.ndarray]) -> Layers:
     return to_jax(tuple(parts))
 
 
+@contextmanager
+def _activations_by_name(source: Any) -> Iterator[None]:
+    """Let cells that hold functions of JAX, such as `jnp.tanh`, hold those of Keras that compute the same meanwhile.
+
+    Keras writes a function of JAX by its name alone, which a function of another kind may have, too.
+    """
+    import keras
+
+    replaced = []
+    for layer in source._flatten_layers():
+        for name in ("activation", "recurrent_activation"):
+            function = vars(layer).get(name)
+            if isinstance(function, Hashable) and function in FUNCTIONS:
+                replaced.append((layer, name, function))
+    try:
+        for layer, name, function in replaced:
+            setattr(layer, name, keras.activations.get(FUNCTIONS[function]))
+        yield
+    finally:
+        for layer, name, function in replaced:
+            setattr(layer, name, function)
+
+
 def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: str) -> None:
     """Refuse a model or a layer that does something else than these layers with this cell and merge."""
     import keras
 
     if not isinstance(source, keras.layers.Layer):
         return
-    description = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
+    with _activations_by_name(source):
+        tree = keras.saving.serialize_keras_object(source)
+    description = describe(tree, keras.__version__, by_name=True)
     architecture, where = description.architecture, f"{source.name}: "
     more = [*description.settings, *architecture.beyond_layers()]
     if more and extra == "refuse":
