@@ -76,9 +76,9 @@ def _of_list(arrays: list[np.ndarray]) -> Layers:
 
 @contextmanager
 def _activations_by_name(source: Any) -> Iterator[None]:
-    """Let cells that hold functions of JAX, such as `jnp.tanh`, hold those of Keras that compute the same meanwhile.
+    """Replace functions of JAX in a model, such as `jnp.tanh`, by those of Keras that compute the same, for a while.
 
-    Keras writes a function of JAX by its name alone, which a function of another kind may have, too.
+    Keras describes a function of JAX by its name alone, which another function may have, too.
     """
     import keras
 

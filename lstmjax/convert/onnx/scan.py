@@ -50,10 +50,9 @@ def scan_node(shared: Shared, params: LSTMParams, xs: Name, prefix: str, reverse
     sequences = [xs]
     if shared.lengths:
         sequences.append(valid_steps(shared, xs))
-    if shared.state:
-        begin = [prefix + word for word in shared.words]
-    else:
-        begin = [_zeros(shared, xs, size) for size in sizes]
+    begin = []
+    for word, size in zip(shared.words, sizes, strict=True):
+        begin.append(prefix + word if shared.state else _zeros(shared, xs, size))
     results = graph.add(
         "Scan", *begin, *sequences, outputs=[graph.fresh(word) for word in (*shared.words, "ys")],
         body=helper.make_graph(body.nodes, f"{prefix}step", body_inputs, body_outputs),
