@@ -22,7 +22,7 @@ def scan_node(shared: Shared, params: LSTMParams, xs: Name, prefix: str, reverse
     graph, body, dtype = shared.graph, Graph(shared.graph), shared.dtype
     sizes = shared.sizes(params)
     shapes = [jax.ShapeDtypeStruct((size,), dtype) for size in (*sizes, params.input_size)]
-    flags = [jax.ShapeDtypeStruct((), bool)] * shared.lengths
+    flags = [jax.ShapeDtypeStruct((), bool)] if shared.lengths else []
     *state, x = shapes
     around: list[tuple] = [(w, w.draw(None, 1, tuple(state), x)) for w in shared.wrappers]
     around += [(Look("h"), NOTHING), *[(Hold(None), NOTHING)] * shared.lengths]
@@ -36,7 +36,9 @@ def scan_node(shared: Shared, params: LSTMParams, xs: Name, prefix: str, reverse
 
     with jax.enable_x64(dtype == np.float64):
         closed, (end, y) = jax.make_jaxpr(once, return_shape=True)(tuple(state), x, *flags)
-        names = [body.fresh(word) for word in (*shared.words, "x", *["valid"] * shared.lengths)]
+        names = [body.fresh(word) for word in (*shared.words, "x")]
+        if shared.lengths:
+            names.append(body.fresh("valid"))
         out = lower(body, closed.jaxpr, closed.consts, list(names))
     structure: Any = jax.tree.structure((end, y))
     if structure != jax.tree.structure((tuple(state), x)) or y.shape != (params.output_size,):

@@ -109,9 +109,10 @@ def unsqueeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Valu
     if new is None:
         return None
     count = len(signal.axes) + len(new)
-    new = [n % count for n in new]
-    axes = iter(signal.axes)
-    return replace(signal, axes=tuple(() if n in new else next(axes) for n in range(count)))
+    axes = list(signal.axes)
+    for place in sorted(n % count for n in new):
+        axes.insert(place, ())
+    return replace(signal, axes=tuple(axes))
 
 
 def flatten(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
