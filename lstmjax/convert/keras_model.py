@@ -82,7 +82,7 @@ def _activations_by_name(source: Any) -> Iterator[None]:
     """
     import keras
 
-    replaced = []
+    replaced: list[tuple[Any, str, Any]] = []
     for layer in source._flatten_layers():
         for name in ("activation", "recurrent_activation"):
             function = vars(layer).get(name)
