@@ -57,7 +57,7 @@ def on_jax(made: OnJax, job: Job) -> Program:
     analysis = compiled.memory_analysis()
     return Program(
         lambda: jax.block_until_ready(compiled(*given)),
-        lambda result: arrays(result, lambda found: made.back(whole(found))),
+        lambda result: arrays(result, lambda found: made.to_ours(whole(found))),
         dict(zip(("trace", "lower", "compile"), np.diff(clock).tolist(), strict=True)),
         None if analysis is None else int(analysis.temp_size_in_bytes),
     )
