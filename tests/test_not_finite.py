@@ -13,6 +13,8 @@ import lstmjax.convert.commands
 from lstmjax import Dense, NetworkParams, init_params, lstm, verify
 from lstmjax.cli import main
 from lstmjax.convert import load_weights, save_weights
+from lstmjax.convert.architecture import Architecture
+from lstmjax.convert.model import Model
 from lstmjax.training import train
 
 T, B, I, H, O = 5, 3, 2, 4, 6
@@ -119,6 +121,17 @@ def test_the_array_that_is_not_finite_is_named():
     for theirs in (logits, [np.array(steps.h), logits]):
         text = str(verify(theirs, XS, params=NETWORK))
         assert THEIRS.format("the head's outputs of theirs, at 1 of 15 steps, first at step 4 of sequence 2") in text
+
+
+def test_outputs_of_a_model_that_is_no_plain_stack_are_named_too():
+    model = Model((PARAMS,), Architecture(directions=("turned",)))
+    ys = np.array(model(XS))
+    assert verify(ys, XS, params=model)
+    ys[1, 3, 2] = np.nan
+    text = str(verify(ys, XS, params=model))
+    assert THEIRS.format("outputs of theirs, at 1 of 15 steps, first at step 3 of sequence 1") in text
+    text = str(verify(ys[:, -2], XS[:, 1:], params=model))  # the last step alone
+    assert "outputs of theirs, at the last step of 1 of 3 sequences, first of sequence 1; NaN agrees with" in text
 
 
 def test_nan_above_a_layer_with_a_fault_does_not_hide_the_fault():

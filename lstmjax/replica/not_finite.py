@@ -44,7 +44,8 @@ def in_arrays(whose: str, arrays: Mapping[str, Array], *, last: bool) -> str:
 
 
 def _finite_steps(a: Array) -> Array:
-    return np.isfinite(np.asarray(a, np.float64)).all(-1)
+    """Return which steps `[B, T]` have finite numbers alone."""
+    return np.asarray(np.isfinite(np.asarray(a, np.float64)).all(-1))
 
 
 def _steps(finite: Array) -> str:

@@ -127,7 +127,8 @@ def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, ar
         fault = params.architecture.mismatch(cell, merge, has_pairs(params.params))
         if fault is not None:
             raise ValueError(Message("params is a Model: ", fault))
-        params, architecture = params.params, params.architecture
+        architecture = params.architecture
+        params = params.params
     layers, head = _split(params)
     precision = str(layers_dtype(layers))
     if callable(theirs):
