@@ -39,7 +39,7 @@ def as_array(name: str, value: Any) -> Array:
         if _is_ragged(value):
             raise ValueError(
                 f"{name} is {_described(value)} whose parts differ in length, expected an array. Pad them to one "
-                "length, and say by lengths= how many steps each has."
+                "length, and pass lengths to say how many steps each has."
             ) from None
         raise TypeError(f"{name} is {_described(value)}, expected an array of numbers.") from None
 

@@ -244,7 +244,8 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
     if not isinstance(value, jax.core.Tracer):  # values are at hand: not under jit, grad or vmap
-        value = jax.device_get(value) if value.is_fully_addressable else value  # nothing is compiled for it
+        if isinstance(value, jax.Array) and value.is_fully_addressable:
+            value = jax.device_get(value)  # nothing is compiled for it
         with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
             extremes = int(value.max(initial=0)), int(value.min(initial=0))
         for extreme in extremes:

@@ -86,6 +86,7 @@ def stacked(
 
     Example:
         >>> key = jax.random.key(0)
+        >>> import jax.numpy as jnp
         >>> from lstmjax import init_params
         >>> up, down, top = (init_params(key, i, h) for i, h in ((5, 8), (5, 8), (16, 3)))
         >>> layers = (Bidirectional(up, down), top)

@@ -37,7 +37,8 @@ for name in ("z_i", "z_f", "z_g", "z_o", "i", "f", "g", "o", "c", "h"):
 # The same by hand, for the forget gate:
 
 # %%
-w_x, w_h, b, _, _ = params.gate("f")
+gate = params.gate("f")
+w_x, w_h, b = gate.w_x, gate.w_h, gate.b
 print("x · w_x        ", np.asarray(x @ w_x))
 print("h · w_h        ", np.asarray(h @ w_h))
 print("b              ", np.asarray(b))

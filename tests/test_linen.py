@@ -343,7 +343,7 @@ REFUSED = {
     "bias is 'triple'": lambda: init(LSTM(H, bias="triple")),
     "merge is 'mean'": lambda: init(LSTM(H, merge="mean")),
     "cell is 'gru', expected one of 'vanilla'": lambda: init(LSTM(H, cell="gru")),
-    "dropout is 1.0": lambda: init(LSTM(H, dropout=1.0, deterministic=True)),
+    "dropout is 1.5": lambda: init(LSTM(H, dropout=1.5, deterministic=True)),
     "backend is 'gpu'": lambda: init(LSTM(H, backend="gpu")),
     "dtype is int32": lambda: init(LSTM(H, dtype=jnp.int32)),
     "param_dtype is int32": lambda: init(LSTM(H, param_dtype=jnp.int32)),

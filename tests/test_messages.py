@@ -727,14 +727,14 @@ MESSAGES = {
     "xs-ragged": (
         lambda: lstm(PARAMS, [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]),
         ValueError,
-        "xs is a list whose parts differ in length, expected an array. Pad them to one length, and say by lengths= how "
-        "many steps each has.",
+        "xs is a list whose parts differ in length, expected an array. Pad them to one length, and pass lengths to say "
+        "how many steps each has.",
     ),
     "xs-ragged-arrays": (
         lambda: lstm(PARAMS, (np.ones((4, I)), np.ones((3, I)))),
         ValueError,
-        "xs is a tuple of 2 whose parts differ in length, expected an array. Pad them to one length, and say by "
-        "lengths= how many steps each has.",
+        "xs is a tuple of 2 whose parts differ in length, expected an array. Pad them to one length, and pass "
+        "lengths to say how many steps each has.",
     ),
     "xs-large": (
         lambda: lstm(PARAMS, [[10**30, 1]]),

@@ -413,7 +413,7 @@ REFUSED = {
     "init is 'pytorch'": lambda r: LSTM(I, H, init="pytorch", rngs=r),
     "bias is 'triple'": lambda r: LSTM(I, H, bias="triple", rngs=r),
     "merge is 'mean'": lambda r: LSTM(I, H, merge="mean", rngs=r),
-    "dropout is 1.0": lambda r: LSTM(I, H, dropout=1.0, rngs=r),
+    "dropout is 1.5": lambda r: LSTM(I, H, dropout=1.5, rngs=r),
     "wrappers is a Zoneout": lambda r: LSTM(I, H, wrappers=lstmjax.Zoneout(0.1, 0.1), rngs=r),
     "backend is 'gpu'": lambda r: LSTM(I, H, backend="gpu", rngs=r),
     "unroll is 0": lambda r: LSTM(I, H, unroll=0, rngs=r),

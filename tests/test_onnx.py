@@ -445,7 +445,7 @@ def test_layers_of_a_model():
         (back,) = from_onnx(model, cell=cell)
         assert all((a == b).all() for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(one), strict=True))
         if name != "vanilla":
-            with pytest.raises(ConvertError, match=r"but cell is 'vanilla'\. Say cell=, here and to stacked"):
+            with pytest.raises(ConvertError, match=r"but cell is 'vanilla'\. Pass cell=, here and to stacked"):
                 from_onnx(model)
     with pytest.raises(ConvertError, match=r"layer 0 runs backwards and gives .* load_model runs the file as it is"):
         from_onnx(node_model(np.random.default_rng(0), direction="reverse"))

@@ -253,7 +253,7 @@ def test_what_our_own_graphs_say_comes_back(tmp_path):
     model = to_onnx(summed, merge="sum", residual=True)
     stack = read_stack(model)
     assert (stack.architecture.merge, stack.residual, stack.chain.return_sequences) == ("sum", True, True)
-    with pytest.raises(ConvertError, match=r"joins directions by merge='sum', but merge is 'concat'\. Say merge="):
+    with pytest.raises(ConvertError, match=r"joins directions by 'sum', but merge is 'concat'\. Pass merge="):
         from_onnx(model)
     with pytest.raises(ConvertError, match="has residual connections around its layers, but residual is False"):
         from_onnx(model, merge="sum")

@@ -21,7 +21,9 @@ from lstmjax.errors import Either, Message, Named, Option, UserError, message_of
 PACKAGE = Path(lstmjax.__file__).parent
 OPTIONS = sorted((options_of(Convert) | options_of(Verify)).keys() - {"source", "target", "weights", "input", "grid"})
 KEYWORD = re.compile(rf"(?<![\w-])({'|'.join(OPTIONS)})=")
-IN_PYTHON_ONLY = {"replica/cards.py", "convert/stablehlo.py", "dimensions.py"}  # code to be copied, and no command's
+IN_PYTHON_ONLY = {  # code to be copied, and of objects in memory, which no command has
+    "replica/cards.py", "convert/stablehlo.py", "dimensions.py", "convert/flax_object.py"
+}  # fmt: skip
 
 
 def texts(tree):

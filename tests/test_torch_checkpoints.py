@@ -15,9 +15,9 @@ import pytest
 from against import H, I
 from exchange import layer, same
 
-from lstmjax import NetworkParams
+from lstmjax import NetworkParams, claims
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, guard, load_weights, pickled, save_weights
+from lstmjax.convert import ConvertError, from_torch, load_weights, pickled, save_weights
 
 torch = pytest.importorskip("torch")
 PREFIXES = ("", "model.", "module.", "_orig_mod.", "net.", "module._orig_mod.model.")
@@ -235,7 +235,7 @@ def test_a_pickle_reserves_no_memory_and_grows_to_no_tree(tmp_path):
 
 
 def test_many_views_of_one_storage_are_not_believed(tmp_path, monkeypatch):
-    monkeypatch.setattr(guard, "FREE", 2**16)
+    monkeypatch.setattr(claims, "FREE", 2**16)
     w = torch.zeros(64, 64)
     torch.save({f"weight{n}": w.T for n in range(4000)}, tmp_path / "a.pt")
     with pytest.raises(ConvertError, match="claims to hold 65,536,000 bytes of arrays in"):

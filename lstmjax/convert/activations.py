@@ -72,5 +72,9 @@ KERAS: MappingProxyType[str, Activation] = MappingProxyType(
     }
 )
 """Names of `keras.activations` that are the same in Keras 2 and 3. Source: keras/src/activations/activations.py."""
+FUNCTIONS: MappingProxyType[Activation, str] = MappingProxyType(
+    {jnp.tanh: "tanh", jax.nn.sigmoid: "sigmoid", jax.nn.relu: "relu", jax.nn.softplus: "softplus"}
+)
+"""Functions of JAX that an object may hold in the place of a name, and the name of what computes the same."""
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType({**KERAS, "softmax": jax.nn.softmax})
 """The same after a Dense layer, where softmax over the last axis has a meaning."""

@@ -17,7 +17,7 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.architecture import Architecture, assumptions
-from lstmjax.convert.containers import Container, container_of, open_file
+from lstmjax.convert.containers import RUN, Container, container_of, open_file
 from lstmjax.convert.folds import Folded, fold, names_in_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
@@ -86,7 +86,7 @@ def find(
             architecture = _architecture(contents, contents.params, remedy, row, merge)
             architecture = _assumed(architecture, contents.params)
             name = (*container.forms, container.words)[0]
-            bad = tuple(_not_finite(named(contents.params)))
+            bad = () if container is RUN else tuple(_not_finite(named(contents.params)))  # a run says it itself
             found = Found(contents.params, name, contents.settings, not_finite=bad, architecture=architecture)
         _check_left(found.left, found.heads, extra)
     if found.not_finite:

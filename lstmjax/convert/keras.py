@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
+from lstmjax.convert.activations import FUNCTIONS
 from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
 from lstmjax.errors import Message, Option
@@ -78,13 +80,38 @@ def weights_of(source: Any) -> Layers:
     return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
 
 
+@contextmanager
+def _activations_by_name(source: Any) -> Iterator[None]:
+    """Let cells that hold functions of JAX, such as `jnp.tanh`, hold those of Keras that compute the same meanwhile.
+
+    Keras writes a function of JAX by its name alone, which a function of another kind may have, too.
+    """
+    import keras
+
+    replaced = []
+    for layer in source._flatten_layers():
+        for name in ("activation", "recurrent_activation"):
+            function = vars(layer).get(name)
+            if isinstance(function, Hashable) and function in FUNCTIONS:
+                replaced.append((layer, name, function))
+    try:
+        for layer, name, function in replaced:
+            setattr(layer, name, keras.activations.get(FUNCTIONS[function]))
+        yield
+    finally:
+        for layer, name, function in replaced:
+            setattr(layer, name, function)
+
+
 def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: str) -> None:
     """Refuse a model or a layer of which these layers, run with this cell and merge, are not all."""
     import keras
 
     if not isinstance(source, keras.layers.Layer):
         return
-    said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
+    with _activations_by_name(source):
+        tree = keras.saving.serialize_keras_object(source)
+    said = describe(tree, keras.__version__, by_name=True)
     row, where = said.architecture, f"{source.name}: "
     more = [*said.settings, *row.beyond_layers()]
     if more and extra == "refuse":

@@ -59,7 +59,10 @@ def check_model(params: object) -> None:
     several = type(params) in (tuple, list) and len(params) > 0  # type: ignore[arg-type]
     if not several and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         what = "empty" if type(params) in (tuple, list) else counted(params)
-        raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
+        raise TypeError(
+            f"params is {what}, expected LSTMParams, a Bidirectional pair, a tuple of these from the bottom up, or "
+            "NetworkParams."
+        )
     layers: Any = params if several else ()
     for n, layer in enumerate(layers):
         if not isinstance(layer, LSTMParams | Bidirectional):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, one_of
+from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
@@ -204,10 +204,8 @@ def _inputs(other: Theirs, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarra
         inputs = inputs[None]
     checks.check_features("xs", inputs, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
     if lengths is not None:
-        with jax.enable_x64(True):  # int64 as it is, not cut to int32
-            steps = as_array("lengths", lengths).reshape(-1)
-            checks.check_lengths(steps, inputs.shape[:1], inputs.shape[1])
-        lengths = np.asarray(steps)
+        lengths = np.asarray(lengths).reshape(-1)
+        checks.check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
     if not (inputs.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {xs.shape}, and lengths leave nothing to compare; give one step at least.")
     return inputs, lengths, batched

@@ -16,6 +16,7 @@ from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.read import OnnxLSTM, flat_model, placed_lstms
 from lstmjax.convert.onnx.rules import READOUTS
 from lstmjax.convert.onnx.wiring import Wiring
+from lstmjax.errors import Message, Option
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
@@ -107,14 +108,20 @@ def from_onnx(
     file_cell = stack.architecture.cell
     if not same_cell(file_cell, row):
         raise ConvertError(
-            f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Say cell=, here and to stacked; "
-            "or use read_onnx, whose nodes carry their cells"
+            Message(
+                f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Pass ",
+                Option("cell"),
+                ", here and to stacked; or use read_onnx, whose nodes carry their cells",
+            )
         )
     layers = stack.params.layers if isinstance(stack.params, NetworkParams) else stack.params
     if merge != stack.architecture.merge and any(len(directions(layer)) == 2 for layer in layers):
         raise ConvertError(
-            f"the model joins directions by merge={stack.architecture.merge!r}, but merge is {merge!r}. Say merge=, "
-            "here and to stacked"
+            Message(
+                f"the model joins directions by {stack.architecture.merge!r}, but merge is {merge!r}. Pass ",
+                Option("merge"),
+                ", here and to stacked",
+            )
         )
     if residual != stack.residual and len(layers) > 1:
         words = "has residual connections around its layers" if stack.residual else "has no residual connections"
