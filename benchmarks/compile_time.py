@@ -120,7 +120,8 @@ def main() -> None:
             xs = jnp.asarray(random.normal(size=(BATCH, steps, INPUTS)), jnp.float32)
             lengths = jnp.full(BATCH, steps // 2) if with_lengths else None
             width = UNITS if network == "layer" else 2 * UNITS_OF_PAIRS
-            jax.block_until_ready(jax.grad(loss)(jnp.zeros((BATCH, steps, width))))  # shared by all, and so counted for none
+            # Compiled before the turns, since all share it: else whoever comes first would pay for it.
+            jax.block_until_ready(jax.grad(loss)(jnp.zeros((BATCH, steps, width))))
             order = list(calls[network].items())
             for (library, form), (f, params) in order if turn % 2 else order[::-1]:
                 numbers = measured(partial(f, params, xs, lengths), programs)

@@ -26,7 +26,7 @@ class Row:
     why: str = ""  # the reason why it was not timed
     wrong: bool = False  # it was not timed because it computes something else
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds: trace, lower, compile, first run
-    temporaries: int | None = None  # bytes, as the compiled program says
+    temporaries: int | None = None  # bytes, as the compiled program states
     resident: int | None = None  # bytes by which the process grew at its first run
     differences: Mapping[str, float] = field(default_factory=dict)  # from the reference, in eps; the largest counts
 

@@ -128,7 +128,7 @@ def _obstacle(peer: Peer, case: Case, dtype: str) -> Skip | None:
     if case.pair and not peer.pairs:
         return Skip(peer.name, dtype, "it has no layer of two directions")
     if case.ragged and not peer.lengths:
-        return Skip(peer.name, dtype, "it knows no lengths")
+        return Skip(peer.name, dtype, "it takes no lengths")
     if case.bias == "double" and peer.biases < 2:
         return Skip(peer.name, dtype, "it keeps one bias, and the network has two")
     return None
@@ -154,7 +154,7 @@ def _rows(
             bound = bounds.against_framework(dtype, _kind(name), largest[_kind(name)])
         rows.append(Row(peer, dtype, case, name, compare(a[name], b[name]), bound, errors[name]))
     if theirs.layers is None:
-        rows.append(Skip(peer, dtype, theirs.without or "it gave none", "gradients"))
+        rows.append(Skip(peer, dtype, theirs.without or "it computed none", "gradients"))
     return rows
 
 

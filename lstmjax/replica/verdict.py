@@ -75,7 +75,7 @@ class Verdict:
         if self.outputs_only:
             return ["first: not looked for; a model that is more than a stack of layers is compared as a whole"]
         if self.place is None or self.search is None:
-            return ["first: no layer alone, each fed with what theirs gave below; the differences add up"]
+            return ["first: no single layer; each agrees on what theirs computed below it, and the differences add up"]
         first = [f"first: {_words(self.place)}"]
         if self.cause is not None:
             where = f", in {self.cause.where}" if self.cause.where else ""

@@ -85,7 +85,7 @@ def build_nnx(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: boo
 def parts(source: Any) -> list[Part]:
     """Return the layers of an `nnx.RNN`, of an `nnx.Bidirectional`, or of a module of them; see `Peer.parts`.
 
-    Each is the object itself, run as it says: its functions, direction, order of outputs, merge_fn and layout.
+    Each is the object itself, run with its settings: functions, direction, order of outputs, merge_fn and layout.
     """
     from flax import nnx
 

@@ -149,7 +149,7 @@ def build(layers: Layers, dtype: str) -> list[Any]:
                 hidden,
                 return_sequences=True,
                 use_bias=biased,
-                recurrent_initializer="zeros",  # the orthogonal one knows no half precision
+                recurrent_initializer="zeros",  # the orthogonal one has no half precision
                 dtype=dtype,
             )
             if count == 2:

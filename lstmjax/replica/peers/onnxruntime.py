@@ -31,7 +31,7 @@ def load(path: Path) -> File:
     """Load an ONNX file, untouched, into ONNX Runtime; see `Peer.load`.
 
     Raises:
-        ConvertError: ONNX Runtime does not run this file, or it gives nothing that a stack of layers gives.
+        ConvertError: ONNX Runtime does not run this file, or puts out nothing that a stack of layers does.
     """
     import onnxruntime
 
@@ -72,7 +72,7 @@ class File:
     unchecked: tuple[str, ...]
 
     def __call__(self, xs: Any, lengths: Any) -> np.ndarray:
-        """Return the outputs, `[B, T, P]`, or `[B, P]` if the file gives the last step only.
+        """Return the outputs, `[B, T, P]`, or `[B, P]` if the file puts out the last step only.
 
         Raises:
             ValueError: the file has no input of lengths, or does not take arrays of these sizes.

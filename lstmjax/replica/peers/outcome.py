@@ -28,7 +28,7 @@ class Part(NamedTuple):
     layer: Any  # LSTMParams or Bidirectional
     call: Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # (xs [B, T, I], lengths [B]) -> ys [B, T, P]
     merge: str = "concat"  # how a pair joins its directions
-    cell: Cell = VANILLA  # that computes what the object says
+    cell: Cell = VANILLA  # that computes what the object does
     direction: str = "forward"  # as in `Architecture.directions`
     unchecked: tuple[str, ...] = ()  # what of the object is not run
 
