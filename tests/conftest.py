@@ -1,17 +1,16 @@
 """The strictest JAX there is: no silent promotion of dtypes or ranks, and warnings are errors.
 
 A test runs most of its programs once, so they are compiled fast rather than well, in half the
-time; `XLA_FLAGS= pytest` compiles as users do. What one process compiles, the
-others of the session load: the workers of xdist, and those that tests start.
+time; `XLA_FLAGS= pytest` compiles as users do. What is compiled is kept in the user's cache folder: the workers
+of xdist, processes that tests start, and later sessions load it. `JAX_COMPILATION_CACHE_DIR` is another folder.
 
 `pytest --backend NAME` lets "auto" try that backend first: what is tested of the layer is then tested of it.
 """
 
-import atexit
 import importlib.metadata
 import os
 import shutil
-import tempfile
+from pathlib import Path
 
 QUICK = [
     "--xla_backend_optimization_level=0",
@@ -21,12 +20,16 @@ QUICK = [
 if importlib.metadata.version("jax").startswith("0.10."):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))  # read when JAX starts, here and in processes of its own
+LARGEST = 3 * 2**30  # bytes of the cache from which it begins anew; a whole session writes a few hundred MB
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    folder = tempfile.mkdtemp(prefix="lstmjax-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lstmjax-tests"
+    folder = folder / f"jax-{importlib.metadata.version('jax')}"
+    if folder.is_dir() and sum(entry.stat().st_size for entry in os.scandir(folder)) > LARGEST:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

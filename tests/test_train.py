@@ -133,8 +133,14 @@ def test_a_run_that_was_killed_goes_on_exactly(whole, tmp_path):
     path, run = tmp_path / "drawn.yaml", tmp_path / "run"
     path.write_text(dump_config(drawn()), encoding="utf-8")
     command = [sys.executable, "-c", "import sys; from lstmjax.cli import main; sys.exit(main())"]
+    reads_only = os.environ | {
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"
+    }  # a kill leaves no half of a program
     process = subprocess.Popen(
-        [*command, "train", str(path), "--run-dir", str(run)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "train", str(path), "--run-dir", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=reads_only,
     )
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
