@@ -18,8 +18,8 @@ from lstmjax.data import markers, order
 from lstmjax.inside import Question, rank_units, trace
 from lstmjax.report import page, report
 from lstmjax.report.choose import choose
-from lstmjax.report.collect import How
-from lstmjax.report.pack import PLANS, Kept, pack
+from lstmjax.report.collect import Settings
+from lstmjax.report.pack import PLANS, PageArray, pack
 from lstmjax.report.questions import Known, remembered
 
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -129,8 +129,8 @@ def enlarged(tree, steps, units, examples=1):
     random = np.random.default_rng(3)
     one = tree["examples"][0] | {
         "steps": steps,
-        "input": Kept(random.normal(size=(steps, 3))),
-        "parts": [{name: Kept(random.normal(size=(steps, units)), name) for name in "ifgoch"}],
+        "input": PageArray(random.normal(size=(steps, 3))),
+        "parts": [{name: PageArray(random.normal(size=(steps, units)), name) for name in "ifgoch"}],
         "flow": [{name: random.normal(size=steps).tolist() for name in "ch"}],
     }
     fields = [{"name": name} for name in "ifgoch"]
@@ -145,7 +145,7 @@ def enlarged(tree, steps, units, examples=1):
 def test_a_page_is_as_small_as_it_says(tree):
     text = page.assemble(enlarged(tree, 200, 256), 2_000_000)
     assert len(text.encode()) < 2_000_000
-    assert PLANS[0].says in data_of(text)["notes"][0]
+    assert PLANS[0].note in data_of(text)["notes"][0]
     assert data_of(text)["notes"][-1].startswith(f"This page holds 1 example in {len(text) / 1e6:.2f} MB")
 
 
@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
     text = page.assemble(enlarged(tree, 200, 256, examples=2), int(megabytes * 1e6))
     assert len(text) <= megabytes * 1e6
     found = data_of(text)
-    assert PLANS[n].says in found["notes"][0]
+    assert PLANS[n].note in found["notes"][0]
     assert [field["name"] for field in found["fields"]] == list(fields)
     assert list(found["examples"][0]["parts"][0]) == list(fields)
 
@@ -231,7 +231,7 @@ def test_every_part_of_the_program_is_on_the_page():
 def test_of_the_order_task_the_two_markers_are_asked():
     data = order(20).test.take(slice(6))
     params = init_network(jax.random.key(7), 8, 3, 4)
-    how = How("softmax", False, "concat", False, (), None, None)
+    how = Settings("softmax", False, "concat", False, (), None, None)
     found = dict(remembered(Known(params, data._replace(y=np.zeros(6)), None, how), ("XX", "XY", "YX", "YY"), "order"))
     traced = trace(params, data.x, lengths=data.lengths, fields="c")
     assert list(found) == ["first marker", "second marker"]

@@ -1,4 +1,4 @@
-"""What goes on inside: gates, memory and gradients at every step, as pure functions of parameters and arrays."""
+"""Look inside a network: gates, memory and gradients at every step, as pure functions of parameters and arrays."""
 
 from lstmjax.inside.ablation import Ablation, ablation
 from lstmjax.inside.activations import MAXIMA, Derivatives, Survival, derivatives, gradient_survival

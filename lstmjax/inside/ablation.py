@@ -1,4 +1,4 @@
-"""What each unit is worth: something is measured with one unit after the other taken out."""
+"""Ablation: measure something with each unit taken out, one at a time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import jax.numpy as jnp
 
 from lstmjax.arguments import as_array, check_function, check_positive, one_of
 from lstmjax.inside.interventions import Intervention
-from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
+from lstmjax.inside.layered import check_model, in_form_of, layers_of, of_one_layer
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import as_layers
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 
 class Ablation(NamedTuple):
-    """What was measured with each unit of one layer in one direction taken out, alone."""
+    """A measure with each unit of one layer in one direction taken out, one at a time."""
 
-    whole: Array  # [...]: with all units there
-    without: Array  # [H, ...]: with each unit out
+    whole: Array  # [...]: with all units
+    without: Array  # [H, ...]: without each unit
 
     @property
     def cost(self) -> Array:
-        """What taking each unit out changes, `[H, ...]`: without − whole."""
+        """The change of the measure when each unit is taken out, `[H, ...]`: without − whole."""
         return self.without - jnp.broadcast_to(self.whole, self.without.shape)
 
     @property
     def ranking(self) -> Array:
-        """The units, those first that change most, `[H]`; where one number was measured."""
+        """The units in the order of how much they change, most first, `[H]`; for a measure of one number."""
         if self.cost.ndim != 1:
             raise ValueError(
                 f"a measure of shape {self.whole.shape} ranks no units; give one number, or reduce cost yourself."
@@ -46,27 +46,27 @@ def ablation(
     value: PyTree = 0.0,
     at_once: int = 32,
 ) -> PyTree:
-    """Gives what `measure` becomes when each unit is taken out, one at a time, and which units matter most.
+    """Measure something with each unit taken out, one at a time, and rank the units by what that changes.
 
         def loss(wrappers):
             _, logits = network(params, xs, lengths=lengths, wrappers=wrappers)
             return softmax_cross_entropy(logits, labels).mean()
 
-        ablation(loss, params)[0].ranking        # the units of the lowest layer, the dearest first
+        ablation(loss, params)[0].ranking        # the units of the lowest layer, the most important first
 
     Args:
-        measure: `measure(wrappers)` runs the network with these wrappers and gives what is looked at: a loss, an
-            accuracy, predictions. It is compiled once for each layer and direction.
-        params: what is run: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or `NetworkParams`. Only their
-            sizes are read.
-        gate: what is taken out of the unit: a field of `Step`.
-        value: what stands in its place: one number, or for each unit an array `[H]`, built as what comes
-            back is (the mean over the data, perhaps).
-        at_once: how many units are run side by side; memory grows with it.
+        measure: `measure(wrappers)` runs the network with these wrappers and returns an array: a loss, an accuracy,
+            predictions. It is compiled once for each layer and direction.
+        params: the parameters that `measure` runs: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or
+            `NetworkParams`. Only their sizes are read.
+        gate: the value of the unit that is replaced: a field of `Step`.
+        value: what replaces it: one number; or a number for each unit, arrays `[H]` in the form of the result (the
+            means over the data, for instance).
+        at_once: the number of units that are run side by side; memory grows with it.
 
     Returns:
-        `Ablation`: for `LSTMParams` one, else a tuple with one for each layer from the bottom up, a
-        `Bidirectional` of two for a pair; of a pair alone that `Bidirectional`.
+        `Ablation` for `LSTMParams`; a `Bidirectional` of two for a pair alone; for layers and networks a tuple with one
+        for each layer from the bottom up, a `Bidirectional` of two for a pair.
 
     Raises:
         ValueError: gate is no field of `Step`, or value is not built as the layers are.
@@ -74,8 +74,8 @@ def ablation(
     Example:
         >>> from lstmjax import init_params, lstm
         >>> params = init_params(jax.random.key(0), 2, 3)
-        >>> found = ablation(lambda wrappers: lstm(params, jnp.ones((5, 2)), wrappers=wrappers)[1].sum(), params)
-        >>> found.without.shape, found.ranking.shape
+        >>> sums = ablation(lambda wrappers: lstm(params, jnp.ones((5, 2)), wrappers=wrappers)[1].sum(), params)
+        >>> sums.without.shape, sums.ranking.shape
         ((3,), (3,))
     """
     check_model(params)
@@ -83,44 +83,46 @@ def ablation(
     one_of("gate", gate, Step._fields)
     check_positive("at_once", at_once)
 
-    def one(part: LSTMParams, own: PyTree, layer: int | None = None, direction: str | None = None) -> Ablation:
+    def ablate(part: LSTMParams, value: PyTree, layer: int | None = None, direction: str | None = None) -> Ablation:
         size = part.output_size if gate == "h" else part.hidden_size
-        instead = _for_each(as_array("value", own), size)
-        wrapper = _Out(gate, layer=layer, direction=direction)
+        replacements = _for_each(as_array("value", value), size)
+        wrapper = _Replace(gate, layer=layer, direction=direction)
 
         def without(unit: Array) -> Array:
-            return measure(((wrapper, ((jnp.arange(size) == unit, instead), None)),))
+            return measure(((wrapper, ((jnp.arange(size) == unit, replacements), None)),))
 
-        found = jax.lax.map(without, jnp.arange(-1, size), batch_size=at_once)  # unit −1: none is out
-        return Ablation(found[0], found[1:])
+        measured = jax.lax.map(without, jnp.arange(-1, size), batch_size=at_once)  # unit −1: all units stay
+        return Ablation(measured[0], measured[1:])
 
     if isinstance(params, LSTMParams):
-        return one(params, value)
+        return ablate(params, value)
     form = params
     params, value = of_one_layer(params, value)
-    layers = as_layers(params.layers if isinstance(params, NetworkParams) else params)
+    layers = as_layers(layers_of(params))
     values = value if isinstance(value, tuple) else (value,) * len(layers)
     if len(values) != len(layers):
         raise ValueError(f"value has {len(values)} entries, but there are {len(layers)} layers; expected one for each.")
     result: list[Any] = []
-    for n, (layer, own) in enumerate(zip(layers, values, strict=True)):
+    for n, (layer, of_layer) in enumerate(zip(layers, values, strict=True)):
         if isinstance(layer, Bidirectional):
-            ahead, back = own if isinstance(own, Bidirectional) else (own, own)
+            forward, reverse = of_layer if isinstance(of_layer, Bidirectional) else (of_layer, of_layer)
             result.append(
-                Bidirectional(one(layer.forward, ahead, n, "forward"), one(layer.reverse, back, n, "reverse"))
+                Bidirectional(
+                    ablate(layer.forward, forward, n, "forward"), ablate(layer.reverse, reverse, n, "reverse")
+                )
             )
         else:
-            result.append(one(layer, own, n))
+            result.append(ablate(layer, of_layer, n))
     return in_form_of(form, tuple(result))
 
 
 @dataclass(frozen=True)
-class _Out(Intervention):
-    """Puts numbers in the place of the units that `own` flags: ((flags `[H]`, numbers `[H]`), None)."""
+class _Replace(Intervention):
+    """Replace units by numbers; its extras are ((flags of these units `[H]`, numbers `[H]`), None)."""
 
     def put(self, value: Array, extras: Any) -> Array:
-        out, instead = (jnp.broadcast_to(a, value.shape) for a in extras[0])
-        return jnp.where(out, instead.astype(value.dtype), value)
+        replaced, numbers = (jnp.broadcast_to(a, value.shape) for a in extras[0])
+        return jnp.where(replaced, numbers.astype(value.dtype), value)
 
 
 def _for_each(value: Array, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""The derivatives of σ and tanh, and what they do to a gradient on its way back through time."""
+"""The derivatives of σ and tanh, and how they shrink a gradient on its way back through time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Derivatives(NamedTuple):
 
 
 class Survival(NamedTuple):
-    """What part of a gradient is left after 0, 1, ... steps back in time."""
+    """The fraction of a gradient that remains after 0, 1, ... steps back in time."""
 
     steps: Array  # [n + 1]  0 to n
     cell: Array  # [n + 1, ...]  ∂c_n/∂c_0 of an LSTM with that forget gate
@@ -39,10 +39,10 @@ class Survival(NamedTuple):
 
 
 def derivatives(z: ArrayLike | None = None) -> Derivatives:
-    """Gives σ(z) and tanh(z) with their derivatives, as `jax.grad` has them.
+    """Return σ(z) and tanh(z) with their derivatives, by `jax.grad`.
 
-    Where σ is steepest, at z = 0, its derivative is 1/4: every gate that a gradient passes takes at
-    least three quarters of it. That of tanh is 1 there, and near 1 only for small z: 0.9 at |z| = 0.33.
+    Where σ is steepest, at z = 0, its derivative is 1/4: every gate that a gradient passes through takes at least three
+    quarters of it. The derivative of tanh is 1 there, and near 1 only for small z: 0.9 at |z| = 0.33.
 
     Args:
         z: pre-activations of any shape; None: 241 of them from -6 to 6.
@@ -53,8 +53,9 @@ def derivatives(z: ArrayLike | None = None) -> Derivatives:
     """
     z = jnp.linspace(-6.0, 6.0, 241) if z is None else as_array("z", z)
     check_floating("z", z.dtype)
-    slope = {of: jax.grad(lambda z, of=of: of(z).sum())(z) for of in (jax.lax.logistic, jax.lax.tanh)}
-    return Derivatives(z, jax.lax.logistic(z), slope[jax.lax.logistic], jax.lax.tanh(z), slope[jax.lax.tanh])
+    d_sigma = jax.grad(lambda z: jax.lax.logistic(z).sum())(z)
+    d_tanh = jax.grad(lambda z: jax.lax.tanh(z).sum())(z)
+    return Derivatives(z, jax.lax.logistic(z), d_sigma, jax.lax.tanh(z), d_tanh)
 
 
 def gradient_survival(
@@ -64,39 +65,40 @@ def gradient_survival(
     weight: Sequence[float] | Array = (1.0,),
     x: float = 0.5,
 ) -> Survival:
-    """Gives how much of its gradient c keeps over time at a given forget gate, against a plain RNN.
+    """Return how much of its gradient c keeps over time for a fixed forget gate, compared with a plain RNN.
 
-    Both are differentiated through their recurrence: `cell_step` with no weights but the bias that
-    holds the forget gate at f, and h = tanh(w·h + x). The carousel keeps f^n of the gradient, all of it
-    at f = 1 (Hochreiter & Schmidhuber 1997, section 3.2; Gers et al. 2000). The plain RNN multiplies it
-    by w·tanh' at each step, and tanh' is below 1 wherever h is not 0.
+    Both are differentiated through their recurrence: `cell_step` with no weights but the bias that fixes the forget
+    gate at f, and h = tanh(w·h + x). The constant error carousel keeps f^n of the gradient, all of it for f = 1
+    (Hochreiter & Schmidhuber 1997, section 3.2; Gers et al. 2000). The plain RNN multiplies it by w·tanh' at each step,
+    and tanh' is below 1 wherever h is not 0.
 
     Args:
         f: values of the forget gate from 0 to 1, `[K]`.
-        steps: n, how far back.
+        steps: n, the number of steps back in time.
         weight: recurrent weights w of the plain RNN, `[M]`.
-        x: what enters the plain RNN at every step; h begins at 0.
+        x: the input of the plain RNN at every step; its h starts at 0.
 
     Returns:
         `Survival` with cell `[n + 1, K]` and plain `[n + 1, M]`.
 
     Raises:
-        ValueError: f does not hold numbers from 0 to 1, or steps is no number of steps.
+        ValueError: f holds other numbers than those from 0 to 1, or steps is no whole number of at least 1.
 
-    >>> kept = gradient_survival(steps=100)
-    >>> [round(float(part), 3) for part in kept.cell[100]], bool(kept.plain[100, 0] < 1e-30)
+    >>> survival = gradient_survival(steps=100)
+    >>> [round(float(fraction), 3) for fraction in survival.cell[100]], bool(survival.plain[100, 0] < 1e-30)
     ([0.0, 0.0, 0.366, 1.0], True)
     """
     check_positive("steps", steps)
     check_number("x", x)
-    f, weight = (as_array(n, a).astype(jnp.result_type(float)) for n, a in (("f", f), ("weight", weight)))
+    dtype = jnp.result_type(float)
+    f, weight = as_array("f", f).astype(dtype), as_array("weight", weight).astype(dtype)
     for name, value in (("f", f), ("weight", weight)):
         if value.ndim != 1:
             raise ValueError(f"{name} has shape {value.shape}, expected [K]: a list of numbers.")
     if not isinstance(f, jax.core.Tracer) and not bool(((f >= 0) & (f <= 1)).all()):
         raise ValueError(f"f is {f.tolist()}, expected gates from 0 to 1.")
     zero = jnp.zeros_like(f)
-    bias = jnp.stack([zero, jax.scipy.special.logit(f), zero, zero])  # i, f, g, o: nothing new comes in
+    bias = jnp.stack([zero, jax.scipy.special.logit(f), zero, zero])  # i, f, g, o; g = tanh(0) = 0
     params = LSTMParams(jnp.zeros((1, 4, f.size), f.dtype), jnp.zeros((f.size, 4, f.size), f.dtype), bias)
 
     def carousel(c: Array, _: None) -> tuple[Array, Array]:
@@ -112,7 +114,7 @@ def gradient_survival(
 
 
 def _slopes(step: Callable, start: Array, steps: int) -> Array:
-    """Gives ∂s_n/∂s_0 of each of independent units `[K]` for n = 0, 1, ..., steps, all in one pass."""
+    """Return ∂s_n/∂s_0 of units `[K]` that do not act on each other, for n = 0, 1, ..., steps, in one pass."""
 
     def states(start: Array) -> Array:
         return jnp.concatenate([start[None], jax.lax.scan(step, start, length=steps)[1]])

@@ -1,10 +1,10 @@
-r"""Fixed and slow points: where the state stays while the input stays.
+r"""Fixed and slow points: states that do not change, or hardly change, under a constant input.
 
 Under a constant input the step is a map F of the state s = (h, c). Where q(s) = ½ ‖F(s, x) − s‖² is 0 the state
-stays for ever; where it is small but not 0 it stays for long (Sussillo & Barak 2013). What happens near such a point
-the eigenvalues of dF/ds say: a magnitude below 1 draws back, above 1 drives off, near 1 remembers. A slow point is a
-minimum of q above 0, and there one eigenvalue is 1, since (dF/ds − 1)ᵀ (F(s, x) − s) = 0: what two fixed points leave
-behind where they have met and vanished.
+stays for ever; where it is small but not 0 it stays for long (Sussillo & Barak 2013). The eigenvalues of dF/ds tell
+what happens near such a point: a direction with a magnitude below 1 is attracted, above 1 repelled, and near 1 it is
+remembered. A slow point is a minimum of q above 0. One eigenvalue is 1 there, since (dF/ds − 1)ᵀ (F(s, x) − s) = 0:
+such a point remains where two fixed points have met and vanished.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
 
 
 class FixedPoints(NamedTuple):
-    """Where each of N starts came to rest. S = P + H (P + 4H for the cell fgr)."""
+    """The points at which searches from N starts ended. S = P + H (P + 4H for the cell fgr)."""
 
     state: tuple[Array, ...]  # h [N, P], c [N, H], and the gates that a cell feeds back, [N, H]
     speeds: Array  # [N]    q = ½ ‖F(s, x) − s‖²: 0 at a fixed point, small at a slow one
     eigenvalues: Array  # [N, S] complex, of dF/ds, the largest magnitude first
     radius: Array  # [N]    the largest magnitude: below 1 the point attracts
-    distinct: Array  # [N]    bool, True for the slowest of each group of points that are the same
+    distinct: Array  # [N]    bool, True for the slowest of each group of equal points
 
     @property
     def h(self) -> Array:
-        """The points' h, `[N, P]`."""
+        """The h of each point, `[N, P]`."""
         return self.state[0]
 
     @property
     def c(self) -> Array:
-        """The points' c, `[N, H]`."""
+        """The c of each point, `[N, H]`."""
         return self.state[1]
 
     @property
     def stable(self) -> Array:
-        """Whether every direction draws back to the point, bool `[N]`."""
+        """True for points that attract in every direction, bool `[N]`."""
         return self.radius < 1
 
 
@@ -72,24 +72,24 @@ def fixed_points(
     cell: Cell | str = VANILLA,
     wrappers: tuple[Wrapper, ...] = (),
 ) -> FixedPoints:
-    """Gives the fixed and slow points of the step under a constant input, sought from many starts.
+    """Search the fixed and slow points of the step under a constant input, from many starts.
 
-    Each start walks down q(s) = ½ ‖F(s, x) − s‖² by the method of Levenberg and Marquardt (Marquardt 1963), which
-    close to a fixed point converges as Newton's does, stable point or not; `speeds` tells the slow from the fixed.
+    From each start, q(s) = ½ ‖F(s, x) − s‖² is minimised by the method of Levenberg and Marquardt (Marquardt 1963).
+    Near a fixed point, stable or not, it converges as Newton's method does; `speeds` tells slow points from fixed ones.
 
     Args:
         params: `LSTMParams`, one layer in one direction.
-        x: the input that stays, `[I]`; for several use vmap.
-        starts: (h `[N, P]`, c `[N, H]`), states to start from; those of real runs find what these runs pass by.
-        iterations: how many steps of the search at most.
-        tolerance: the search ends where q is no larger; None: what rounding leaves, S times its square.
-        same: points no further apart than this in any number are one; see `distinct_points`.
+        x: the constant input, `[I]`; for several inputs use `jax.vmap`.
+        starts: (h `[N, P]`, c `[N, H]`), states to start from; states of real runs lead to the points near these runs.
+        iterations: the largest number of steps of a search.
+        tolerance: a search ends where q is not above this. None: S times the square of the rounding error.
+        same: points that differ by no more than this in every number count as equal; see `distinct_points`.
         cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
 
     Returns:
-        `FixedPoints`: states, speeds, eigenvalues, spectral radius, and which are distinct. Not every search arrives;
-        `points.distinct & (points.speeds < 1e-12)` are those that did. NaN where the start was not finite. Half
-        precision is computed in float32.
+        `FixedPoints`: states, speeds, eigenvalues, spectral radius, and which points are distinct. Not every search
+        converges; `points.distinct & (points.speeds < 1e-12)` selects those that did. NaN where the start was not
+        finite. Half precision is computed in float32.
 
     Raises:
         ValueError: x or starts do not fit the parameters.
@@ -113,21 +113,22 @@ def fixed_points(
         raise ValueError(several)
     checks.check_features("x", x, params, "[I]")
     xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
-    how, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
+    options, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
     if tolerance is None:
         tolerance = sum(a.shape[-1] for a in arrays[2]) * float(jnp.finfo(arrays[1].dtype).eps) ** 2
-    return _search(arrays, tolerance, same, iterations=iterations, **how)
+    return _search(arrays, tolerance, same, iterations=iterations, **options)
 
 
 def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1e-3) -> Array:
-    """Gives which points are the slowest of their kind, bool `[N]`.
+    """Return which points are the slowest of each group of equal points, bool `[N]`.
 
-    Taken in the order of their speeds, a point is distinct if no distinct one is within `same` of it in every number.
+    Taken in the order of their speeds, a point is distinct if it differs from every distinct point before it by more
+    than `same` in some number.
 
     Args:
         state: h `[N, P]`, c `[N, H]`, as in `FixedPoints`.
         speeds: `[N]`.
-        same: how far apart two points may be, in any number, and be one.
+        same: the largest difference, in any number, of two points that count as equal.
 
     >>> points = jnp.array([[1.0], [1.00001], [2.0]])
     >>> print(distinct_points((points, points), jnp.array([1e-9, 0.0, 0.0])))
@@ -145,9 +146,9 @@ def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1
         raise ValueError(f"same has shape {same.shape}, expected one number.")
     slowest_first = jnp.argsort(speeds)
 
-    def body(found: Array, n: Array) -> tuple[Array, None]:
+    def body(distinct: Array, n: Array) -> tuple[Array, None]:
         near = jnp.abs(s - s[n][None]).max(-1) <= same
-        return found.at[n].set(~jnp.any(found & near)), None
+        return distinct.at[n].set(~jnp.any(distinct & near)), None
 
     return jax.lax.scan(body, jnp.zeros(s.shape[0], bool), slowest_first)[0]
 
@@ -156,9 +157,9 @@ def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1
 def _search(
     arrays: tuple, tolerance: Array, same: Array, *, iterations: int, step: CellStep, wrappers: tuple[Wrapper, ...]
 ) -> FixedPoints:
-    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
-    now = jax.tree.map(lambda a: a[0], nows)
-    s, speeds, jacobians = _descend(move, s, now, tolerance, iterations)
+    move, s, inputs = motion(*arrays, step=step, wrappers=wrappers)
+    constant = jax.tree.map(lambda a: a[0], inputs)
+    s, speeds, jacobians = _descend(move, s, constant, tolerance, iterations)
     values = jnp.linalg.eigvals(jacobians)
     sizes = jnp.abs(values)
     values = jnp.take_along_axis(values, jnp.argsort(-sizes, axis=-1), axis=-1)
@@ -173,23 +174,24 @@ class _Search(NamedTuple):
     damping: Array  # [N]
 
 
-MOST = 1e10  # damping at which steps are below what rounding shows: there is no way down
+MAX_DAMPING = 1e10  # with more, steps are below the rounding error: q cannot be made smaller
 
 
-def _descend(move: Move, s: Array, now: PyTree, tolerance: Array, iterations: int) -> tuple[Array, Array, Array]:
-    """Gives points `[N, S]`, their q `[N]` and dF/ds there, by damped Gauss-Newton steps.
+def _descend(move: Move, s: Array, inputs: PyTree, tolerance: Array, iterations: int) -> tuple[Array, Array, Array]:
+    """Return points `[N, S]`, their q `[N]` and dF/ds there, by damped Gauss-Newton steps.
 
-    A step solves (JᵀJ + λ) δ = −Jᵀ r with r = F(s) − s and J = dF/ds − 1, is taken if q gets smaller, and λ follows.
+    A step solves (JᵀJ + λ) δ = −Jᵀ r with r = F(s) − s and J = dF/ds − 1. If it makes q smaller, it is taken and the
+    damping λ is divided by 10; else λ is multiplied by 10.
     """
     eye = unit_directions(s)
     least = float(jnp.finfo(s.dtype).eps)  # JᵀJ alone is singular where an eigenvalue is 1
 
     def at(s: Array, damping: Array) -> _Search:
-        value, jacobian = pushed(lambda s: move(s, now), s, eye)
+        value, jacobian = pushed(lambda s: move(s, inputs), s, eye)
         return _Search(s, value - s, jacobian, damping)
 
-    def going(search: _Search) -> Array:
-        return (speed(search) > tolerance) & (search.damping < MOST)
+    def active(search: _Search) -> Array:
+        return (speed(search) > tolerance) & (search.damping < MAX_DAMPING)
 
     def body(carry: tuple[Array, _Search]) -> tuple[Array, _Search]:
         n, old = carry
@@ -197,28 +199,29 @@ def _descend(move: Move, s: Array, now: PyTree, tolerance: Array, iterations: in
         normal = jnp.einsum("nij,nik->njk", jac, jac) + old.damping[:, None, None] * eye
         slope = jnp.einsum("nij,ni->nj", jac, old.residual)
         new = at(old.s - jnp.linalg.solve(normal, slope[..., None])[..., 0], jnp.maximum(old.damping / 10, least))
-        kept = old._replace(damping=jnp.where(going(old), old.damping * 10, old.damping))
-        take = going(old) & (speed(new) < speed(old))
-        return n + 1, jax.tree.map(lambda a, b: jnp.where(_beside(take, a), a, b), new, kept)
+        rejected = old._replace(damping=jnp.where(active(old), old.damping * 10, old.damping))
+        accept = active(old) & (speed(new) < speed(old))
+        return n + 1, jax.tree.map(lambda a, b: jnp.where(_broadcast(accept, a), a, b), new, rejected)
 
-    def on(carry: tuple[Array, _Search]) -> Array:
-        return (carry[0] < iterations) & jnp.any(going(carry[1]))
+    def any_active(carry: tuple[Array, _Search]) -> Array:
+        return (carry[0] < iterations) & jnp.any(active(carry[1]))
 
-    _, found = jax.lax.while_loop(on, body, (jnp.int32(0), at(s, jnp.full_like(s[:, 0], 1e-2))))
-    return found.s, speed(found), found.jacobian
+    _, search = jax.lax.while_loop(any_active, body, (jnp.int32(0), at(s, jnp.full_like(s[:, 0], 1e-2))))
+    return search.s, speed(search), search.jacobian
 
 
 def speed(search: _Search) -> Array:
-    """Gives q = ½ ‖F(s) − s‖², `[N]`."""
+    """Return q = ½ ‖F(s) − s‖², `[N]`."""
     return 0.5 * jnp.square(search.residual).sum(-1)
 
 
-def _beside(flags: Array, a: Array) -> Array:
+def _broadcast(flags: Array, a: Array) -> Array:
+    """Return flags `[N]` in the shape of an array `[N, ...]`."""
     return jnp.broadcast_to(flags.reshape(-1, *[1] * (a.ndim - 1)), a.shape)
 
 
 def _number_of(starts: Any) -> int:
-    """Gives N, or refuses starts that are no tuple of arrays with a leading axis of N."""
+    """Return N; refuse starts that are no tuple of arrays with a leading axis of N."""
     if not isinstance(starts, tuple):
         raise TypeError(f"starts is {kind(starts)}, expected a tuple (h, c): h [N, P] and c [N, H].")
     shapes = [jnp.shape(a) for a in starts]

@@ -1,9 +1,9 @@
-"""Changes to chosen values inside a step, to see what they are worth: wrappers for every `wrappers=`.
+"""Interventions: wrappers that change values inside a step, to see what these values do.
 
     network(params, xs, wrappers=(Ablate("c", (3,), layer=1, steps=(10, 50)),))
 
-Each stands at one named value of the step (a field of `Step`): everything that the step makes of the value sees the
-change, and so does who looks at it. The first one given is the closest to the cell; a later one sees what it left.
+Each changes one named value of the step (a field of `Step`): everything that the step computes from the value uses the
+changed one, and a trace shows it. The first intervention is the closest to the cell; the next one gets its result.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Values = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Nowhere:
-    """Changes nothing: what stands in a layer that an intervention is not for."""
+class Unchanged:
+    """Change nothing: the wrapper in a layer or direction to which an intervention does not apply."""
 
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, None]:
         return None, None
@@ -37,15 +37,15 @@ class Nowhere:
 
 @dataclass(frozen=True)
 class Intervention:
-    """What all interventions share: which value they change, in which units, layer and steps.
+    """What all interventions share: the value that they change, and its units, layer and steps.
 
     Args:
         gate: a field of `Step`: a gate i, f, g or o, its pre-activation z_i, z_f, z_g or z_o, or c, m or h.
-        units: which units, counted from 0; None: all.
-        steps: (start, stop), from which step to before which, as the steps stand in xs, in a reverse direction
-            too; stop None: to the end. None: at all steps.
-        layer: in which layer of a stack, counted from 0 at the bottom; None: in all.
-        direction: "forward" or "reverse"; None: in both.
+        units: the units to change, counted from 0; None: all.
+        steps: (start, stop), the steps from start to before stop, as they are numbered in xs, in a reverse direction
+            too; stop None: to the end. None: all steps.
+        layer: the layer of a stack, counted from 0 at the bottom; None: all layers.
+        direction: "forward" or "reverse"; None: both.
     """
 
     gate: str
@@ -70,17 +70,17 @@ class Intervention:
             )
 
     def changed(self, value: Array, drawn: Array | None) -> Array:
-        """Gives what a value `[..., H]` becomes, as if all units were chosen."""
+        """Return the changed value `[..., H]`, as if all units were to change."""
         raise NotImplementedError
 
     def at(self, layer: int, direction: str, pairs: tuple[bool, ...]) -> Wrapper:
-        """Gives what of this stands in one direction of one layer; `pairs` says which layers have two."""
+        """Return the wrapper for one direction of one layer; `pairs` flags the layers with two directions."""
         if self.layer is not None and self.layer >= len(pairs):
             raise ValueError(f"layer is {self.layer}, but the layers are 0 to {len(pairs) - 1}: {self}.")
         if self.direction == "reverse" and not any(pairs if self.layer is None else pairs[self.layer :][:1]):
             raise ValueError(f"direction is 'reverse', but the layers that it is for have one direction only: {self}.")
-        here = self.layer in (None, layer) and self.direction in (None, direction)
-        return replace(self, layer=None, direction=None) if here else Nowhere()
+        applies = self.layer in (None, layer) and self.direction in (None, direction)
+        return replace(self, layer=None, direction=None) if applies else Unchanged()
 
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, tuple]:
         if self.layer is not None or self.direction is not None:
@@ -97,13 +97,15 @@ class Intervention:
         return new, out
 
     def put(self, value: Array, extras: Any) -> Array:
-        """Gives a value `[..., H]` with what is chosen of it changed."""
-        _, (flag, drawn) = extras
-        there = chosen(self, value.shape, self.units)
-        there = there if flag is None else there & jnp.broadcast_to(flag, there.shape)
-        return jnp.where(there, self.changed(value, drawn), value)
+        """Return a value `[..., H]`, changed in the selected units at the selected steps."""
+        _, (at_step, drawn) = extras
+        selected = selected_units(self, value.shape)
+        if at_step is not None:
+            selected = selected & jnp.broadcast_to(at_step, selected.shape)
+        return jnp.where(selected, self.changed(value, drawn), value)
 
     def _flags(self, steps: int) -> Array | None:
+        """Return the selected steps, bool `[T]`; None: all."""
         if self.steps is None:
             return None
         start, stop = self.steps
@@ -115,11 +117,11 @@ class Intervention:
 
 @dataclass(frozen=True)
 class Fix(Intervention):
-    """Puts a number in the place of a gate: `Fix("f", 1.0)` never forgets.
+    """Replace a gate by a number: `Fix("f", 1.0)` never forgets.
 
     Args:
         gate, units, steps, layer, direction: as for every `Intervention`.
-        value: one number, or a tuple of one for each of the units.
+        value: one number, or a tuple with a number for each of the units.
     """
 
     value: Values
@@ -134,11 +136,11 @@ class Fix(Intervention):
 
 @dataclass(frozen=True)
 class Scale(Intervention):
-    """Multiplies a gate: `Scale("z_f", 2.0)` makes the forget gate decide more sharply.
+    """Multiply a gate by a factor: `Scale("z_f", 2.0)` sharpens the decisions of the forget gate.
 
     Args:
         gate, units, steps, layer, direction: as for every `Intervention`.
-        factor: one number, or a tuple of one for each of the units.
+        factor: one number, or a tuple with a number for each of the units.
     """
 
     factor: Values
@@ -153,15 +155,15 @@ class Scale(Intervention):
 
 @dataclass(frozen=True)
 class Ablate(Intervention):
-    """Takes units out: puts zero in their place, or what they are on average if that is given.
+    """Take units out: replace them by zero, or by a value such as their mean.
 
     `Ablate("h", (3,))` hides a unit from everything that reads h while its c goes on; `Ablate("c", (3,))` also
     empties its memory.
 
     Args:
         gate, steps, layer, direction: as for every `Intervention`.
-        units: which units, counted from 0; None: all.
-        value: what stands for them: one number, or a tuple of one for each of the units.
+        units: the units to take out, counted from 0; None: all.
+        value: what replaces them: one number, or a tuple with a number for each of the units.
     """
 
     units: tuple[int, ...] | None = None
@@ -177,11 +179,11 @@ class Ablate(Intervention):
 
 @dataclass(frozen=True)
 class Sample(Intervention):
-    """Tosses a coin for each gate: 1 with the gate's value as its probability, else 0.
+    """Draw each gate as 0 or 1, with the gate's value as the probability of 1.
 
-    The "stochastic" reading of a gate that some explanations give; an LSTM's gates multiply, they toss no
-    coins. With a key each unit of each sequence is drawn anew at every step, and no gradient goes through
-    the gate. Without a key it stays as it is, which is what is drawn on average.
+    Some explanations read a gate as such a random switch; the gates of an LSTM multiply. With a key each unit of each
+    sequence is drawn anew at every step, and no gradient goes through the gate. Without a key the gate stays as it is,
+    the mean of what would be drawn.
 
     Args:
         gate: "i", "f" or "o".
@@ -203,33 +205,42 @@ class Sample(Intervention):
 
 
 def check_values(name: str, values: Values) -> None:
-    """Refuses what is neither a number nor a tuple of numbers."""
-    several = values if isinstance(values, tuple) else (values,)
-    if not several or any(isinstance(v, bool) or not isinstance(v, numbers.Real) for v in several):
+    """Refuse values that are neither a number nor a tuple of numbers."""
+    listed = values if isinstance(values, tuple) else (values,)
+    if not listed or any(isinstance(v, bool) or not isinstance(v, numbers.Real) for v in listed):
         raise TypeError(
             f"{name} is {kind(values)}, expected a number or a tuple of numbers, one for each unit, so that "
             f"compiled code can be kept by it: tuple(map(float, {name}))."
         )
 
 
-def chosen(of: Intervention, shape: tuple[int, ...], units: tuple[int, ...] | None) -> Array:
-    """Gives which of the units of a value `[..., H]` are chosen, or refuses those that it does not have."""
-    there = np.ones(shape[-1], bool)
+def selected_units(intervention: Intervention, shape: tuple[int, ...]) -> Array:
+    """Return a bool array of a value's shape `[..., H]`, True for the units of an intervention.
+
+    Raises:
+        ValueError: the value does not have one of the units.
+    """
+    size = shape[-1]
+    selected = np.ones(size, bool)
+    units = intervention.units
     if units is not None:
-        if beyond := [unit for unit in units if unit >= shape[-1]]:
+        if beyond := [unit for unit in units if unit >= size]:
             raise ValueError(
-                f"units holds {beyond[0]}, but {of.gate} has {shape[-1]} units, 0 to {shape[-1] - 1}: {of}."
+                f"units holds {beyond[0]}, but {intervention.gate} has {size} units, 0 to {size - 1}: {intervention}."
             )
-        there = np.isin(np.arange(shape[-1]), units)
-    return jnp.broadcast_to(jnp.asarray(there), shape)
+        selected = np.isin(np.arange(size), units)
+    return jnp.broadcast_to(jnp.asarray(selected), shape)
 
 
-def numbers_of(of: Intervention, name: str, values: Values, like: Array) -> Array:
-    """Gives the number of each unit of a value, of its shape `[..., H]` and dtype; 0 for those not chosen."""
+def numbers_of(intervention: Intervention, name: str, values: Values, like: Array) -> Array:
+    """Return the number for each unit in the shape `[..., H]` and dtype of a value; 0 for units that do not change."""
     size = like.shape[-1]
-    units = tuple(range(size)) if of.units is None else of.units
+    units = tuple(range(size)) if intervention.units is None else intervention.units
     if isinstance(values, tuple) and len(values) != len(units):
-        raise ValueError(f"{name} has {len(values)} numbers, but there are {len(units)} units of {of.gate}: {of}.")
+        raise ValueError(
+            f"{name} has {len(values)} numbers, but there are {len(units)} units of {intervention.gate}: "
+            f"{intervention}."
+        )
     row = np.zeros(size)
     row[list(units)] = values
     return jnp.broadcast_to(jnp.asarray(row, like.dtype), like.shape)

@@ -1,11 +1,11 @@
-r"""How a state moves when an earlier one is moved: Jacobians of the step, over spans, and their growth.
+r"""How a state depends on an earlier state: Jacobians of single steps and of spans, and how fast they grow.
 
-Written s = (h, c) side by side, `[S]` with S = P + H (the cell fgr carries three gates behind them, P + 4H), and
+The state is one vector, s = (h, c), `[S]` with S = P + H (the cell fgr carries three gates behind them, P + 4H), and
 J_t = ∂s_t/∂s_{t−1} at a fixed input. Along a run
 
     ∂s_t/∂s_0 = J_t ··· J_1,     exponents = lim 1/T log(singular values of J_T ··· J_1)
 
-The exponents are those of Lyapunov: computed by a QR decomposition at every step (Benettin et al. 1980; for recurrent
+The exponents are Lyapunov exponents, computed by a QR decomposition at every step (Benettin et al. 1980; for recurrent
 networks and their gradients, Engelken, Wolf & Abbott 2023).
 """
 
@@ -40,7 +40,7 @@ def step_jacobians(
     cell: Cell | str = VANILLA,
     wrappers: tuple[Wrapper, ...] = (),
 ) -> Array:
-    """Gives the Jacobian of every step, ∂(h, c)_t / ∂(h, c)_{t−1}, at a fixed input.
+    """Return the Jacobian of every step, ∂(h, c)_t / ∂(h, c)_{t−1}, at a fixed input.
 
     Args:
         params: `LSTMParams`, one layer in one direction.
@@ -49,8 +49,9 @@ def step_jacobians(
 
     Returns:
         `[..., T, S, S]`, S = P + H: rows are the new h and c, columns the old h and c. With `reverse` the Jacobian at t
-        is of the step that processed xs[t]. At steps that are not valid, the identity. Half precision is computed in
-        float32. It takes T·S² numbers: for long runs of many units see `state_jacobian` and `lyapunov_spectrum`.
+        is that of the step that processed xs[t]. At steps that are not valid it is the identity. Half precision is
+        computed in float32. The result has T·S² numbers for each sequence: for long runs of many units see
+        `state_jacobian` and `lyapunov_spectrum`.
 
     Raises:
         TypeError: params is not `LSTMParams`.
@@ -62,18 +63,18 @@ def step_jacobians(
         (2, 7, 6, 6)
     """
     check_flags(reverse=reverse)
-    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
-    return jnp.moveaxis(_each(*arrays, **how, reverse=bool(reverse)), 0, -3)
+    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    return jnp.moveaxis(_step_jacobians(*arrays, **options, reverse=bool(reverse)), 0, -3)
 
 
 @partial(jax.jit, static_argnames=("step", "wrappers", "reverse"))
-def _each(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool) -> Array:
-    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+def _step_jacobians(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool) -> Array:
+    move, s, inputs = motion(*arrays, step=step, wrappers=wrappers)
 
-    def body(s: Array, now: PyTree) -> tuple[Array, Array]:
-        return pushed(lambda s: move(s, now), s, unit_directions(s))
+    def body(s: Array, inputs: PyTree) -> tuple[Array, Array]:
+        return pushed(lambda s: move(s, inputs), s, unit_directions(s))
 
-    return jax.lax.scan(body, s, nows, reverse=reverse)[1]
+    return jax.lax.scan(body, s, inputs, reverse=reverse)[1]
 
 
 def state_jacobian(
@@ -88,11 +89,11 @@ def state_jacobian(
     cell: Cell | str = VANILLA,
     wrappers: tuple[Wrapper, ...] = (),
 ) -> Array:
-    """Gives ∂(h, c) after `stop` steps / ∂(h, c) after `start` steps: the product of the Jacobians between.
+    """Return ∂(h, c) after `stop` steps / ∂(h, c) after `start` steps: the product of the Jacobians between them.
 
-    Counted as slices are: (0, T) is from the state that the run starts from to its last; from what is beside xs[s] to
-    what is beside xs[t] is (s + 1, t + 1). Nothing but the product is kept, so small singular values drown in the
-    rounding of the largest; `singular_values(step_jacobians(...)[..., start:stop, :, :])` has them all.
+    Steps are counted as in slices: (0, T) is from the state that the run starts from to its last state, and
+    (s + 1, t + 1) from the state after xs[s] to the state after xs[t]. Small singular values of the product are lost in
+    the rounding of the largest; `singular_values(step_jacobians(...)[..., start:stop, :, :])` has all of them.
 
     Args:
         params: `LSTMParams`, one layer in one direction.
@@ -101,10 +102,10 @@ def state_jacobian(
         state, lengths, reverse, cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
 
     Returns:
-        `[..., S, S]`: rows are the later h and c, columns the earlier. The identity where start is stop.
+        `[..., S, S]`: rows are the later h and c, columns the earlier. The identity if start equals stop.
 
     Raises:
-        TypeError: params is not `LSTMParams`, or start or stop is no whole number.
+        TypeError: params is not `LSTMParams`, or start or stop is not a whole number.
         ValueError: an argument does not fit the others.
 
     Example:
@@ -113,7 +114,7 @@ def state_jacobian(
         (2, 6, 6)
     """
     check_flags(reverse=reverse)
-    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     span = as_whole("start", start), as_whole("stop", stop)
     steps = arrays[1].shape[0]
     if not 0 <= span[0] <= span[1] <= steps:
@@ -121,24 +122,24 @@ def state_jacobian(
             f"start is {start} and stop is {stop}, expected 0 <= start <= stop <= T = {steps}: the states after that "
             "many steps, of which 0 is the one to start from."
         )
-    return _span(*arrays, **how, reverse=bool(reverse), span=span)
+    return _span(*arrays, **options, reverse=bool(reverse), span=span)
 
 
 @partial(jax.jit, static_argnames=("step", "wrappers", "reverse", "span"))
 def _span(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool, span: tuple[int, int]) -> Array:
-    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+    move, s, inputs = motion(*arrays, step=step, wrappers=wrappers)
     steps, (start, stop) = arrays[1].shape[0], span
 
     def between(first: int, last: int) -> PyTree:
-        """Gives what is scanned from the first step processed to the last."""
+        """Return the inputs of the steps from first to before last, in the order of processing."""
         window = slice(steps - last, steps - first) if reverse else slice(first, last)
-        return jax.tree.map(lambda a: a[window], nows)
+        return jax.tree.map(lambda a: a[window], inputs)
 
-    def body(now_at: tuple[Array, Array], now: PyTree) -> tuple[tuple[Array, Array], None]:
-        s, product = now_at
-        return pushed(lambda s: move(s, now), s, product), None
+    def body(carry: tuple[Array, Array], inputs: PyTree) -> tuple[tuple[Array, Array], None]:
+        s, product = carry
+        return pushed(lambda s: move(s, inputs), s, product), None
 
-    s, _ = jax.lax.scan(lambda s, now: (move(s, now), None), s, between(0, start), reverse=reverse)
+    s, _ = jax.lax.scan(lambda s, inputs: (move(s, inputs), None), s, between(0, start), reverse=reverse)
     return jax.lax.scan(body, (s, unit_directions(s)), between(start, stop), reverse=reverse)[0][1]
 
 
@@ -154,28 +155,28 @@ def lyapunov_spectrum(
     cell: Cell | str = VANILLA,
     wrappers: tuple[Wrapper, ...] = (),
 ) -> Array:
-    """Gives the Lyapunov exponents of a run: how fast, per step, small differences of the state grow or fade.
+    """Return the Lyapunov exponents of a run: how fast, per step, small differences of the state grow or fade.
 
-    An exponent λ is a factor of e^λ a step: 0 keeps, −0.1 forgets in about ten steps, above 0 is chaos. `count`
-    orthonormal directions go along with the state; each step multiplies them by J_t, makes them orthonormal again by
-    QR, and the mean of log |diag R| over the steps is what comes back (Benettin et al. 1980; Engelken et al. 2023).
-    The product of the J_t itself would underflow, and all its columns would turn into the first direction.
+    An exponent λ is a factor of e^λ per step: 0 remembers, −0.1 forgets in about ten steps, above 0 is chaos. `count`
+    orthonormal directions are carried with the state. Each step multiplies them by J_t and makes them orthonormal again
+    by a QR decomposition; the exponents are the means of log |diag R| over the steps (Benettin et al. 1980; Engelken et
+    al. 2023). The product of the J_t itself would underflow, and all its columns would turn into the first direction.
 
     Args:
-        params: `LSTMParams`, one layer in one direction. The state of a stack has the exponents of its layers
-            together, each at what enters it, since no layer acts back on those below.
+        params: `LSTMParams`, one layer in one direction. A stack has the exponents of all its layers, each with the
+            outputs of the layer below as xs, since no layer acts on those below it.
         xs: inputs `[..., T, I]`.
-        count: how many, the largest first; None: all S = P + H. Fewer cost less. On a CPU the QR is LAPACK's, and its
-            threads wait for each other where other work wants the cores: with OPENBLAS_NUM_THREADS=1 set before Python
-            starts, H = 64 and T = 200 take 0.3 s, beside other jobs 4 to 20 s without.
-        warmup: how many steps at the start turn the directions without being counted. They begin anywhere, which
-            leaves an error of the order of 1/T; some tens of steps take most of it away.
+        count: the number of exponents, the largest first; None: all S = P + H. Fewer cost less. On a CPU the QR is
+            LAPACK's, whose threads wait for each other when other programs use the cores: H = 64 and T = 200 take 0.3 s
+            with OPENBLAS_NUM_THREADS=1 set before Python starts, and 4 to 20 s beside other jobs without it.
+        warmup: the number of steps at the start that turn the directions without being counted. The directions are
+            random at first, which leaves an error of the order of 1/T; some tens of steps remove most of it.
         state, lengths, reverse, cell, wrappers: as for `lstm`; wrappers behave as at evaluation.
 
     Returns:
         `[..., count]`, natural logarithms per valid step, descending; NaN where no valid step is counted. A direction
-        that the step wipes out has −∞, and shows as the logarithm of the rounding: h adds nothing to c where its
-        weights are 0, for instance, and has H exponents below −15 in float32.
+        that the step maps to 0 has the exponent −∞, which shows as the logarithm of the rounding error: where the
+        recurrent weights are 0, for instance, h has H exponents below −15 in float32.
 
     Raises:
         TypeError: params is not `LSTMParams`.
@@ -188,7 +189,7 @@ def lyapunov_spectrum(
         [-0.3133, -0.3133, -0.3133]
     """
     check_flags(reverse=reverse)
-    how, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
     if count is not None:
         check_positive("count", count)
@@ -197,7 +198,11 @@ def lyapunov_spectrum(
     if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < max(steps, 1):
         raise ValueError(f"warmup is {warmup!r}, expected a whole number of at least 0 and below T = {steps}.")
     return _exponents(
-        *arrays, **how, reverse=bool(reverse), count=size if count is None else as_whole("count", count), warmup=warmup
+        *arrays,
+        **options,
+        reverse=bool(reverse),
+        count=size if count is None else as_whole("count", count),
+        warmup=warmup,
     )
 
 
@@ -205,44 +210,46 @@ def lyapunov_spectrum(
 def _exponents(
     *arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: bool, count: int, warmup: int
 ) -> Array:
-    move, s, nows = motion(*arrays, step=step, wrappers=wrappers)
+    move, s, inputs = motion(*arrays, step=step, wrappers=wrappers)
     _, xs, _, valid, _ = arrays
-    q = jnp.broadcast_to(_any_directions(s.shape[-1], count, s.dtype), (*s.shape, count))
+    q = jnp.broadcast_to(_random_directions(s.shape[-1], count, s.dtype), (*s.shape, count))
     order = jnp.arange(len(xs))[:: -1 if reverse else 1]
     counted = (order >= warmup).reshape(-1, *[1] * (xs.ndim - 2))
     counted = jnp.broadcast_to(counted, xs.shape[:-1]) if valid is None else counted & valid
 
-    def body(now_at: tuple[Array, Array], now: PyTree) -> tuple[tuple[Array, Array], Array]:
-        s, q = now_at
-        s, moved = pushed(lambda s: move(s, now), s, q)
-        q, r = jnp.linalg.qr(moved)
+    def body(carry: tuple[Array, Array], inputs: PyTree) -> tuple[tuple[Array, Array], Array]:
+        s, q = carry
+        s, product = pushed(lambda s: move(s, inputs), s, q)
+        q, r = jnp.linalg.qr(product)
         return (s, q), jnp.log(jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1)))
 
-    _, logs = jax.lax.scan(body, (s, q), nows, reverse=reverse)  # [T, ..., count]
+    _, logs = jax.lax.scan(body, (s, q), inputs, reverse=reverse)  # [T, ..., count]
     means = jnp.where(counted[..., None], logs, 0).sum(0) / counted.sum(0)[..., None].astype(logs.dtype)
     return -jnp.sort(-means, axis=-1)
 
 
-def _any_directions(size: int, count: int, dtype: Any) -> Array:
-    """Gives fixed orthonormal directions `[S, count]`, random ones, so that the largest exponents are in them."""
+def _random_directions(size: int, count: int, dtype: Any) -> Array:
+    """Return orthonormal directions `[S, count]`, the same at every call; random, so that no exponent is missed."""
     return jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, size), dtype)[:, :count])[0]
 
 
 def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, direction: PyTree) -> PyTree:
-    """Gives the Hessian of a loss times a direction, exactly, for the cost of a few gradients.
+    """Return the Hessian of a loss times a direction, exactly, for the cost of a few gradients.
 
-    Forward over reverse (Pearlmutter 1994): the derivative of the gradient along the direction. No Hessian is made.
+    Forward over reverse (Pearlmutter 1994): the derivative of the gradient along the direction. The Hessian itself is
+    never computed.
 
     Args:
         loss: `loss(params)` -> one number.
-        params: where: any pytree of floating-point arrays, `LSTMParams` or `NetworkParams` among them.
-        direction: in the form of params.
+        params: the point at which to differentiate: any pytree of floating-point arrays, such as `LSTMParams` or
+            `NetworkParams`.
+        direction: a pytree in the form of params.
 
     Returns:
         ∂²loss/∂params² · direction, in the form of params.
 
     Raises:
-        ValueError: direction is not built as params is, or loss gives no single number.
+        ValueError: direction is not in the form of params, or loss returns no single number.
 
     Example:
         >>> print(hessian_vector_product(lambda x: (x**3).sum(), jnp.array([1.0, 2.0]), jnp.array([1.0, 10.0])))
@@ -261,7 +268,7 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], params: PyTree, dire
 
 
 def one_number(value: Any) -> Array:
-    """Gives what a loss gave, or refuses it if it is not one floating-point number."""
+    """Return the value of a loss; refuse it if it is not one floating-point number."""
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         what = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else kind(value)
         raise ValueError(

@@ -1,8 +1,8 @@
-"""What has an entry for each layer, and for a pair one for each direction: the form of what `trace` gives."""
+"""The form of what `trace` returns: an entry for each layer, and for a pair of directions one for each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lstmjax.arguments import kind
@@ -11,10 +11,10 @@ from lstmjax.types import Bidirectional, LSTMParams
 
 
 def of_one_layer(params: Any, *trees: Any) -> tuple[Any, ...]:
-    """Return params, and what belongs to them in their form, as `stacked` takes them.
+    """Return params and trees built as they are, such as states, in the form that `stacked` takes.
 
-    A `Bidirectional` pair alone is a layer: it becomes a tuple of one, and so does what belongs to it, such as a state,
-    if it is not such a tuple already. Everything else stays as it is.
+    A `Bidirectional` pair alone is one layer: it becomes a tuple of one entry, and so do the trees that are no such
+    tuple already. All else is returned as it is.
 
     Raises:
         TypeError: params are no parameters.
@@ -30,17 +30,37 @@ def of_one_layer(params: Any, *trees: Any) -> tuple[Any, ...]:
         )
     if not isinstance(params, Bidirectional):
         return (params, *trees)
-    wrapped = [tree if tree is None or (type(tree) is tuple and len(tree) == 1) else (tree,) for tree in trees]
-    return ((params,), *wrapped)
+    layered = [tree if tree is None or (type(tree) is tuple and len(tree) == 1) else (tree,) for tree in trees]
+    return ((params,), *layered)
 
 
 def in_form_of(params: Any, layered: Any) -> Any:
-    """Return what there is of each layer in the form of params: of a `Bidirectional` pair alone, the pair's entry."""
+    """Undo `of_one_layer` for a result: return the only entry if params are a `Bidirectional` pair alone."""
     return layered[0] if isinstance(params, Bidirectional) else layered
 
 
+def layers_of(params: Any) -> Any:
+    """Return the layers of a network, a stack or one layer as a tuple."""
+    if isinstance(params, LSTMParams):
+        return (params,)
+    return params.layers if isinstance(params, NetworkParams) else params
+
+
+def in_layers(layers: Sequence[LSTMParams | Bidirectional], entries: Sequence[Any]) -> tuple[Any, ...]:
+    """Return entries for each direction, in the order in which they are run, as a tuple with one for each layer.
+
+    >>> in_layers((Bidirectional("up", "down"), "top"), ("a", "b", "c"))
+    (Bidirectional(forward='a', reverse='b'), 'c')
+    """
+    remaining = iter(entries)
+    return tuple(
+        Bidirectional(next(remaining), next(remaining)) if isinstance(layer, Bidirectional) else next(remaining)
+        for layer in layers
+    )
+
+
 def each_part(layered: Any) -> Iterator[tuple[int, str, Any]]:
-    """Gives (layer, direction, entry) of each entry, in the order in which the directions are run.
+    """Yield (layer, direction, entry) for each entry, in the order in which the directions are run.
 
     Args:
         layered: a tuple with an entry for each layer from the bottom up, a `Bidirectional` of two for a pair; or the
@@ -55,7 +75,7 @@ def each_part(layered: Any) -> Iterator[tuple[int, str, Any]]:
 
 
 def check_model(params: object) -> None:
-    """Refuse what is no parameters of one layer, of several or of a network, by the name params."""
+    """Refuse params that are not those of a layer, of several layers or of a network."""
     several = type(params) in (tuple, list) and len(params) > 0  # type: ignore[arg-type]
     if not several and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         what = "empty" if type(params) in (tuple, list) else kind(params)

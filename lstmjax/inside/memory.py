@@ -1,4 +1,4 @@
-"""How long a unit remembers, read off its forget gate: c_t keeps the part f_t of what c was a step before."""
+"""How long a unit remembers, from its forget gate: a step keeps the fraction f_t of the old c."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
-    r"""Gives τ = −1 / mean_t(log f), in how many steps each unit forgets all but 1/e, in steps `[H]`.
+    r"""Return τ = −1 / mean_t(log f), the number of steps in which each unit forgets all but 1/e: `[H]`.
 
-    A gate that stays at f makes of c what a leaky integrator of that time constant does, c·f^n = c·exp(−n/τ)
-    (after Tallec & Ollivier 2018). A gate that is always 1 never forgets, τ is infinite; one that is 0
-    but once in all steps has forgotten, τ is 0.
+    With a constant gate f, c decays as in a leaky integrator of the time constant τ: c·f^n = c·exp(−n/τ) (after Tallec
+    & Ollivier 2018). If the gate is always 1, the unit never forgets and τ is infinite; if it is 0 at a single step, τ
+    is 0.
 
     Args:
         f: forget gates `[..., T, H]`; the mean is over all leading axes.
@@ -34,7 +34,7 @@ def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | 
         `[H]`; NaN if no step is valid.
 
     Raises:
-        TypeError: f is no array.
+        TypeError: f is not an array.
         ValueError: f is not `[..., T, H]`.
 
     >>> [round(float(tau), 2) for tau in time_scale(jnp.array([[0.5, 0.9, 1.0, 0.0]]))]
@@ -42,14 +42,14 @@ def time_scale(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | 
     """
     f = forget_gates(f)
     valid = valid_steps(f, lengths, mask, False)
-    there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
+    valid = jnp.ones(f.shape[:-1], bool) if valid is None else valid
     axes = tuple(range(f.ndim - 1))
-    lost = 0.0 - jnp.log(jnp.where(there[..., None], f, 1))  # 0.0 − log 1 is 0, where −log 1 is −0
-    return there.sum().astype(f.dtype) / lost.sum(axes)
+    lost = 0.0 - jnp.log(jnp.where(valid[..., None], f, 1))  # 0.0 − log 1 is 0, where −log 1 is −0
+    return valid.sum().astype(f.dtype) / lost.sum(axes)
 
 
 def half_life(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None) -> Array:
-    """Gives τ · ln 2, in how many steps each unit forgets half, in steps `[H]`; see `time_scale`.
+    """Return τ · ln 2, the number of steps in which each unit forgets half: `[H]`; see `time_scale`.
 
     >>> half_life(jnp.array([[0.5, 1.0, 0.0]])).tolist()
     [1.0, inf, 0.0]
@@ -60,16 +60,15 @@ def half_life(f: Array, *, lengths: ArrayLike | None = None, mask: ArrayLike | N
 def retention(
     f: Array, spans: Sequence[int], *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
 ) -> Array:
-    """Gives what part of c is still there after n steps, on average, for each n in `spans`: `[len(spans), H]`.
+    """Return the fraction of c that remains after n steps, on average, for each n in `spans`: `[len(spans), H]`.
 
-    The effective memory: the product of f over n steps that follow each other, and the arithmetic mean of
-    it over all the places where such a span fits. (The geometric mean is exp(−n/τ), which `time_scale`
-    tells already: it is 0 if a unit was reset once. The arithmetic mean also sees memories that are
-    long now and then.)
+    This is the effective memory: the product of f over n consecutive steps, averaged over all places where such a span
+    fits. (The mean is arithmetic. The geometric mean is exp(−n/τ), see `time_scale`; it is 0 if a unit forgot once,
+    while the arithmetic mean also shows memories that are long from time to time.)
 
     Args:
         f: forget gates `[..., T, H]`; the mean is over all leading axes too.
-        spans: numbers of steps, each from 0 (everything is there) to T.
+        spans: numbers of steps, each from 0 (all of c remains) to T.
         lengths: valid steps of each sequence, whole numbers `[...]`; None: all T.
         mask: valid steps, bool `[..., T]`. With lengths: both. A span with a step that is not valid
             does not count.
@@ -78,8 +77,8 @@ def retention(
         `[len(spans), H]`; NaN for a span that fits nowhere.
 
     Raises:
-        TypeError: f is no array, or spans is empty or no list of numbers.
-        ValueError: f is not `[..., T, H]`, or a span is no number of steps from 0 to T.
+        TypeError: f is not an array, or spans is empty or not a list of numbers.
+        ValueError: f is not `[..., T, H]`, or a span is not a whole number from 0 to T.
 
     >>> [round(float(part), 3) for part in retention(jnp.array([[0.5], [0.5], [1.0], [1.0]]), (0, 1, 2, 4))[:, 0]]
     [1.0, 0.75, 0.583, 0.25]
@@ -92,49 +91,52 @@ def retention(
         if isinstance(span, bool) or not hasattr(span, "__index__") or not 0 <= span <= steps:
             raise ValueError(f"spans holds {span!r}, expected whole numbers from 0 to T = {steps}, the steps in f.")
     valid = valid_steps(f, lengths, mask, False)
-    there = jnp.ones(f.shape[:-1], bool) if valid is None else valid
+    valid = jnp.ones(f.shape[:-1], bool) if valid is None else valid
     axes = tuple(range(f.ndim - 1))
 
     def mean(span: int) -> Array:
-        fits = windows(there[..., None].astype(f.dtype), span)  # 1 where all steps are valid
-        kept = windows(jnp.where(there[..., None], f, 0), span)
-        return (kept * fits).sum(axes) / fits.sum(axes)
+        fits = windows(valid[..., None].astype(f.dtype), span)  # 1 where all steps are valid
+        products = windows(jnp.where(valid[..., None], f, 0), span)
+        return (products * fits).sum(axes) / fits.sum(axes)
 
     return jnp.stack([mean(int(span)) for span in spans])
 
 
 def windows(f: Array, span: int) -> Array:
-    """Gives the product over each `span` steps that follow each other, `[..., T − span + 1, H]`.
+    """Return the product of every `span` consecutive steps, `[..., T − span + 1, H]`.
 
-    In log₂ span products, so that zeros, tiny and large numbers are as exact as they are in a loop;
-    differences of running sums of logarithms are not.
+    It multiplies windows of 1, 2, 4, ... steps, log₂ span times, so that zeros, tiny and large numbers are as exact as
+    in a loop; differences of running sums of logarithms are not.
     """
-    result, width, done = jnp.ones((*f.shape[:-2], f.shape[-2] + 1, f.shape[-1]), f.dtype), 1, 0
-    places = f.shape[-2] - span + 1
+    steps = f.shape[-2]
+    result = jnp.ones((*f.shape[:-2], steps + 1, f.shape[-1]), f.dtype)
+    width, done = 1, 0  # f has the products of windows of `width` steps, result those of `done` steps
     while True:
         if span & width:
-            result, done = result[..., : f.shape[-2] - done, :] * f[..., done:, :], done + width
+            result = result[..., : f.shape[-2] - done, :] * f[..., done:, :]
+            done += width
         if 2 * width > span:
-            return result[..., :places, :]
-        f, width = f[..., : f.shape[-2] - width, :] * f[..., width:, :], 2 * width
+            return result[..., : steps - span + 1, :]
+        f = f[..., : f.shape[-2] - width, :] * f[..., width:, :]
+        width *= 2
 
 
 def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = False) -> Array:
-    """Gives what part of the c of step `start` is still there at step `stop`: the product of f between them.
+    """Return the fraction of the c of step `start` that remains at step `stop`: the product of f between them.
 
     Args:
         f: forget gates `[..., T, H]`.
-        start, stop: steps counted from 0, whole numbers, one for all sequences or `[...]`: the product
-            is over the steps after start up to stop itself. start −1 is the initial state.
-        reverse: the gates are those of a reverse direction, so that stop lies before start.
+        start, stop: steps counted from 0, whole numbers, the same for all sequences or `[...]`: the product is over the
+            steps after start up to and including stop. A start of −1 is the initial state.
+        reverse: the gates are those of a reverse direction, in which stop comes before start in xs.
 
     Returns:
-        `[..., H]`; 1 where start is stop.
+        `[..., H]`; 1 where start equals stop.
 
     Raises:
-        TypeError: f is no array.
-        ValueError: f is not `[..., T, H]`, or start and stop are no steps in their order; under jit their order
-            cannot be looked at.
+        TypeError: f is not an array.
+        ValueError: f is not `[..., T, H]`, or start and stop are not steps in their order, which cannot be checked
+            under jit.
 
     >>> round(float(retained(jnp.array([[0.5], [0.9], [0.8], [0.1]]), 0, 2)[0]), 3)
     0.72
@@ -157,10 +159,10 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
 
 
 def forget_gates(f: object) -> Array:
-    """Gives gates `[..., T, H]` of at least single precision, in which products of many keep their digits, or refuses.
+    """Return gates `[..., T, H]` in at least single precision, so that long products keep their digits.
 
     Raises:
-        TypeError: f is no array, but the whole `Step`, say.
+        TypeError: f is not an array; it is a `Step`, for instance.
         ValueError: f has no axis of steps, or no floating-point numbers.
     """
     if f is None or isinstance(f, tuple):
@@ -176,6 +178,7 @@ def forget_gates(f: object) -> Array:
 
 
 def _check_order(start: Array, stop: Array, steps: int, reverse: bool) -> None:
+    """Refuse a start and a stop that are not steps of f in the order of processing."""
     if isinstance(start, jax.core.Tracer) or isinstance(stop, jax.core.Tracer):
         return
     early, late, first, last = (stop, start, 0, steps) if reverse else (start, stop, -1, steps - 1)

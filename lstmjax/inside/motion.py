@@ -1,7 +1,7 @@
-"""A step as a function from vector to vector: what Jacobians and fixed points are taken of.
+"""A step as a function of one vector, of which Jacobians and fixed points are computed.
 
-The vector is the state side by side, s = (h, c), and behind them the gates that a cell feeds back: `[S]` with
-S = P + H for all cells but fgr, which has P + 4H.
+The vector is the state s = (h, c), with the gates that a cell feeds back behind them: `[S]` with S = P + H for all
+cells but fgr, for which it is P + 4H.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ def prepare(
     *,
     name: str = "state",
 ) -> tuple[dict[str, Any], tuple]:
-    """Gives what `motion` takes, made as `lstm` makes it: the step and wrappers by name, and arrays.
+    """Return the arguments of `motion`, prepared as by `lstm`: keywords (step and wrappers), and arrays.
 
-    `name` is what messages call the state. Half precision is taken in float32: a derivative of what rounding
-    leaves says nothing.
+    Half precision is cast to float32, since the derivative of a rounded function means nothing.
+
+    Args:
+        params, xs, state, lengths, cell, wrappers: as for `lstm`.
+        name: the name of the state in messages.
     """
     check_one_direction(params)
     step = CellStep(find_cell(cell))
@@ -54,7 +57,7 @@ def prepare(
     xs = as_array("xs", xs)
     checks.check_sequence(xs, params, False)
     valid = valid_steps(xs, lengths, None, False)
-    if valid is not None:  # before the cast: `jax_debug_nans` is not to see NaN in padding
+    if valid is not None:  # before the cast, so that `jax_debug_nans` does not see NaN in padding
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
     params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
@@ -63,7 +66,7 @@ def prepare(
 
 
 def check_one_direction(params: object) -> None:
-    """Refuse all parameters but those of one layer in one direction, and say how to come to them."""
+    """Refuse all parameters but those of one layer in one direction, and say how to get these."""
     if isinstance(params, LSTMParams):
         return
     remedy = "For layer n of a stack pass layers[n], and for xs what enters it: stacked(layers[:n], xs)[1]."
@@ -84,21 +87,21 @@ def motion(
     step: CellStep,
     wrappers: tuple[Wrapper, ...],
 ) -> tuple[Move, Array, PyTree]:
-    """Gives move(s, now) -> s', the vector s `[..., S]` to start from, and `now` of every step, to be scanned.
+    """Return move(s, inputs) -> s', the vector s `[..., S]` to start from, and the inputs of every step, to be scanned.
 
     Args:
-        params, xs, state: as a scan takes them, xs `[T, ..., I]`.
+        params, xs, state: as for a scan, xs `[T, ..., I]`.
         valid: bool `[T, ...]`; a step that is not valid holds the state. None: all.
-        extras: for each wrapper what it would draw, or None.
-        step, wrappers: what is run.
+        extras: for each wrapper the pair that it would draw, or None.
+        step, wrappers: the step and the wrappers around it.
     """
     wrapped = with_extras(wrappers, extras, None, xs, state)
     if valid is not None:
         wrapped.append((Hold(0), (None, valid)))
     wrapped_step, fixed, scanned = compose(step, wrapped)
 
-    def move(s: Array, now: PyTree) -> Array:
-        x, scanned = now
+    def move(s: Array, inputs: PyTree) -> Array:
+        x, scanned = inputs
         extras = tuple(zip(fixed, scanned, strict=True))
         return side_by_side(wrapped_step(params, parts(s, params), x, extras)[0])
 
@@ -106,21 +109,21 @@ def motion(
 
 
 def side_by_side(state: tuple[Array, ...]) -> Array:
-    """Gives a state as one vector `[..., S]`."""
+    """Return a state as one vector `[..., S]`."""
     return jnp.concatenate(state, axis=-1)
 
 
 def parts(s: Array, params: LSTMParams) -> tuple[Array, ...]:
-    """Gives the state (h, c, ...) of a vector `[..., S]`."""
+    """Return the state (h, c, ...) of a vector `[..., S]`."""
     return tuple(jnp.split(s, [*range(params.output_size, s.shape[-1], params.hidden_size)], axis=-1))
 
 
 def pushed(f: Callable[[Array], Array], s: Array, directions: Array) -> tuple[Array, Array]:
-    """Gives f(s) `[..., S]` and J · directions `[..., S, K]` with J = df/ds, each sequence by itself."""
+    """Return f(s) `[..., S]` and J · directions `[..., S, K]`, with J = df/ds of each sequence."""
     value, push = jax.linearize(f, s)
     return value, jax.vmap(push, in_axes=-1, out_axes=-1)(directions)
 
 
 def unit_directions(s: Array) -> Array:
-    """Gives the identity for each sequence of s `[..., S]`: `[..., S, S]`."""
+    """Return the identity for each sequence of s `[..., S]`: `[..., S, S]`."""
     return jnp.broadcast_to(jnp.eye(s.shape[-1], dtype=s.dtype), (*s.shape, s.shape[-1]))

@@ -1,16 +1,16 @@
-r"""By which paths the gradient comes to c_t: along the cell, through h and the gates, or from the outputs.
+r"""The paths by which the gradient reaches c_t: along the cell, through h and the gates, or from the outputs.
 
 Of a cell with c_{t+1} = f_{t+1} ⊙ c_t + i_{t+1} ⊙ g_{t+1} and m_t = o_t ⊙ tanh(c_t),
 
     ∂L/∂c_t = f_{t+1} ⊙ ∂L/∂c_{t+1}                                           the cell: the constant error carousel
-            + o_t ⊙ tanh'(c_t) ⊙ (what h_t does in the gates of t+1)          recurrent
-            + o_t ⊙ tanh'(c_t) ⊙ (what h_t does in the outputs of step t)     output
+            + o_t ⊙ tanh'(c_t) ⊙ (the gradient of h_t from the gates of t+1)  recurrent
+            + o_t ⊙ tanh'(c_t) ⊙ (the gradient of h_t from the outputs)       output
             + w_ci ⊙ ∂L/∂z_i,t+1 + w_cf ⊙ ∂L/∂z_f,t+1 + w_co ⊙ ∂L/∂z_o,t      peepholes
 
 exactly (Hochreiter & Schmidhuber 1997, who cut all but the first and the output; Gers & Schmidhuber 2000). Over a span
-the cell alone multiplies by the product of f. Where a cell squashes otherwise than by tanh, normalises or clips what it
-carries, normalises what a gate sees or limits h, the derivative of that stands in its place, so that the parts of every
-cell add up.
+the cell alone multiplies by the product of f. No formula is written down here: each part is the derivative of
+`cell_step` itself, in which its `tap` holds the other values at what they were. So the parts add up for every cell,
+also for one with another function than tanh, with normalisation or with limits.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ import jax.numpy as jnp
 
 from lstmjax.arguments import as_array
 from lstmjax.arrays import valid_steps
-from lstmjax.cell import gate_sums, peep, peepholes, product, project
+from lstmjax.cell import cell_step
 from lstmjax.cells import VANILLA, Cell
-from lstmjax.inside.flow import gradient_flow, in_order
-from lstmjax.inside.layered import in_form_of, of_one_layer
-from lstmjax.inside.recorder import NONE
+from lstmjax.inside.flow import gradient_flow
+from lstmjax.inside.layered import each_part, in_form_of, in_layers, layers_of, of_one_layer
+from lstmjax.inside.options import Options
+from lstmjax.inside.record import EMPTY
 from lstmjax.inside.trace import trace
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers, stacked
+from lstmjax.stack import Layers
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class GradientPaths(NamedTuple):
-    """∂L/∂c_t of one layer in one direction, and what each path brings of it; all `[..., T, H]`."""
+    """∂L/∂c_t of one layer in one direction, and the part of it that comes by each path; all `[..., T, H]`."""
 
     total: Array  # ∂L/∂c_t, the sum of the others
     cell: Array  # f_{t+1} ⊙ ∂L/∂c_{t+1}
@@ -51,18 +52,18 @@ class GradientPaths(NamedTuple):
 
 
 class GradientSpans(NamedTuple):
-    """What of ∂L/∂c_s at one step s reaches the steps t before it, in one layer and direction; `[..., T, H]`."""
+    """The part of ∂L/∂c_s at one step s that reaches the steps t before it; each `[..., T, H]`."""
 
     cell: Array  # along the cell alone: (f_{t+1} ⊙ ··· ⊙ f_s) ⊙ ∂L/∂c_s
     whole: Array  # by all paths within the layer: (∂c_s/∂c_t)ᵀ ∂L/∂c_s
 
 
-class _Run(NamedTuple):
-    """One direction of a layer: what entered it, what it computed, and the gradients; in the order of processing."""
+class _Pass(NamedTuple):
+    """A pass through one direction of a layer, with its gradients, in the order of processing."""
 
     params: LSTMParams
     xs: Array  # [T, ..., I]
-    state: PyTree | None  # to start from
+    state: PyTree | None  # the state to start from
     valid: Array  # [T, ...]
     steps: Step  # [T, ..., H]
     flow: Step  # gradients: c, m, z_i, z_f, z_g, z_o
@@ -82,7 +83,12 @@ def gradient_paths(
     residual: bool = False,
     cell: Cell | str = VANILLA,
 ) -> Any:
-    """Gives ∂L/∂c_t at every step, split by the paths on which it comes; see the head of `inside/paths.py`.
+    """Return ∂L/∂c_t at every step, split by the paths by which it comes.
+
+        ∂L/∂c_t = cell + recurrent + output + peephole
+
+    cell comes from c_{t+1} alone, multiplied by f_{t+1}; recurrent by h_t from the gates of the next step; output by
+    h_t from the loss and the layers above; peephole by the peepholes (Gers & Schmidhuber 2000).
 
     Args:
         params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
@@ -91,14 +97,14 @@ def gradient_paths(
         return_sequences: as for `gradient_flow`.
         reverse: for `LSTMParams` only. "Next" and "before" are then in the order of processing.
         state, lengths, mask, merge, residual, cell: as for `lstm`, `stacked` or `network`. There are no wrappers, since
-            one that changes c opens paths of its own, and no resets; `gradient_flow` takes both.
+            one that changes c opens further paths, and no resets; `gradient_flow` takes both.
 
     Returns:
-        `GradientPaths` in the form that `trace` has: one; for layers and networks a tuple with one for each layer, a
-        `Bidirectional` of two for a pair. Zero at steps that are not valid; "next" is the next valid step.
+        `GradientPaths`; for layers and networks a tuple with one for each layer, a `Bidirectional` of two for a pair.
+        Zero at steps that are not valid; "next" is the next valid step.
 
     Raises:
-        ValueError: loss gives no single number, or an argument does not fit the others.
+        ValueError: loss returns no single number, or an argument does not fit the others.
 
     Example:
         >>> from lstmjax import init_params
@@ -107,12 +113,14 @@ def gradient_paths(
         >>> paths.cell.shape, bool(jnp.abs(paths.cell).sum() > jnp.abs(paths.recurrent).sum())
         ((2, 100, 8), True)
     """
-    how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
+    options: dict[str, Any] = {
+        "lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell,
+    }  # fmt: skip
     row, xs = find_cell(cell), as_array("xs", xs)
     layers, state = of_one_layer(params, state)
-    runs = _runs(layers, xs, loss, state, return_sequences, how)
-    parts = [_beside_xs(_split(run, row), xs, reverse) for run, reverse in runs]
-    return in_form_of(params, _layered(layers, parts))
+    passes = _passes(layers, xs, loss, state, return_sequences, options)
+    paths = [_as_xs(_split(one_pass, row), xs, backwards) for one_pass, backwards in passes]
+    return in_form_of(params, _layered(layers, paths))
 
 
 def gradient_spans(
@@ -130,10 +138,10 @@ def gradient_spans(
     residual: bool = False,
     cell: Cell | str = VANILLA,
 ) -> Any:
-    """Gives what of ∂L/∂c_s at a late step s reaches every earlier step, along the cell alone and by all paths.
+    """Return the part of ∂L/∂c_s at a late step s that reaches every earlier step, along the cell and by all paths.
 
-    How much of what arrives is the carousel's: `norms(spans).cell / norms(spans).whole` comes near 1 where the cell
-    carries the gradient. It may be above 1: paths can take from each other.
+    The ratio `norms(spans).cell / norms(spans).whole` is near 1 where the cell carries the gradient. It may be above 1,
+    since the paths can cancel each other.
 
     Args:
         at: s, a whole number from 0 to T − 1, or one for each sequence `[...]`. None: the last valid step that each
@@ -142,11 +150,11 @@ def gradient_spans(
             `gradient_paths`.
 
     Returns:
-        `GradientSpans` in the form that `trace` has. Both are ∂L/∂c_s at s, and zero at steps processed after it;
-        all zero where s is not valid.
+        `GradientSpans`, in the form of `trace`. At s both fields are ∂L/∂c_s, and at steps processed after it zero;
+        they are zero everywhere where s is not valid.
 
     Raises:
-        ValueError: loss gives no single number, or an argument does not fit the others.
+        ValueError: loss returns no single number, or an argument does not fit the others.
 
     Example:
         >>> from lstmjax import init_params
@@ -155,153 +163,170 @@ def gradient_spans(
         >>> spans.cell.shape, spans.whole.shape
         ((2, 100, 8), (2, 100, 8))
     """
-    how = {"lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell}
+    options: dict[str, Any] = {
+        "lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell,
+    }  # fmt: skip
     row, xs = find_cell(cell), as_array("xs", xs)
     if at is not None:
         at = as_array("at", at)
         _check_at(at, xs)
     layers, state = of_one_layer(params, state)
-    found = []
-    for run, backwards in _runs(layers, xs, loss, state, return_sequences, how):
+    spans = []
+    for one_pass, backwards in _passes(layers, xs, loss, state, return_sequences, options):
         s = at if at is None or not backwards else xs.shape[-2] - 1 - at
-        found.append(_beside_xs(_spans(run, s, row), xs, backwards))
-    return in_form_of(params, _layered(layers, found))
+        spans.append(_as_xs(_spans(one_pass, s, row), xs, backwards))
+    return in_form_of(params, _layered(layers, spans))
 
 
-def _runs(
+def _passes(
     params: LSTMParams | Layers | NetworkParams,
     xs: Array,
     loss: Callable[[Array], Array],
     state: PyTree | None,
     return_sequences: bool | None,
-    how: dict[str, Any],
-) -> list[tuple[_Run, bool]]:
-    """Gives every direction of every layer, in the order in which they are run, and whether it runs backwards."""
+    options: dict[str, Any],
+) -> list[tuple[_Pass, bool]]:
+    """Return the pass of each direction of each layer, in the order in which they are run, and if it is in reverse."""
     fields = ("c", "m", "z_i", "z_f", "z_g", "z_o")
-    flow = in_order(gradient_flow(params, xs, loss, state, return_sequences=return_sequences, fields=fields, **how))
-    entered: list[tuple] = []
+    flow = gradient_flow(params, xs, loss, state, return_sequences=return_sequences, fields=fields, **options)
+    gradients = [step for _, _, step in each_part(flow)]
+    records: list[tuple] = []
 
     def run(part: LSTMParams, xs: Array, state: PyTree | None = None, **options: Any) -> tuple[PyTree, Array]:
+        part = jax.tree.map(jnp.asarray, part)
         end, steps = lstm(part, xs, state, **options | {"emit": "step"})
-        entered.append((part, xs, state, options.get("reverse", False), steps))
+        records.append((part, xs, state, options["reverse"], steps))
         return end, steps.h
 
-    apart = {name: value for name, value in how.items() if name not in ("reverse", "merge", "residual")}
-    if isinstance(params, LSTMParams):
-        run(jax.tree.map(jnp.asarray, params), xs, state, reverse=how["reverse"], **apart)
-    else:
-        layers = params.layers if isinstance(params, NetworkParams) else params
-        stacked(layers, xs, state, merge=how["merge"], residual=how["residual"], run=run, **apart)
-    valid = valid_steps(xs, how["lengths"], how["mask"], False)
+    Options(**options).run_layers(params, xs, state, run)
+    valid = valid_steps(xs, options["lengths"], options["mask"], False)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
-    found = []
-    for (part, below, begin, backwards, step), gradient in zip(entered, flow, strict=True):
-        below = jnp.where(valid[..., None], below, 0)
-        below, now, step, gradient = (
-            jax.tree.map(lambda a: _processed(a, xs, backwards), tree)  # noqa: B023
-            for tree in (below, valid, step, gradient)
-        )
-        found.append((_Run(part, below, begin, now, step, gradient), backwards))
-    return found
+    passes = []
+    for (part, part_xs, start, backwards, steps), gradient in zip(records, gradients, strict=True):
+        part_xs = jnp.where(valid[..., None], part_xs, 0)
+        arrays = _as_processed((part_xs, valid, steps, gradient), xs, backwards)
+        passes.append((_Pass(part, arrays[0], start, *arrays[1:]), backwards))
+    return passes
 
 
-def _processed(a: Array, xs: Array, reverse: bool) -> Array:
-    """Gives an array `[..., T, *]` on the axes of xs in the order of processing, `[T, ..., *]`."""
-    a = jnp.moveaxis(a, xs.ndim - 2, 0)
-    return jnp.flip(a, 0) if reverse else a
+def _as_processed(tree: PyTree, xs: Array, backwards: bool) -> PyTree:
+    """Return arrays `[..., T, *]` on the axes of xs as `[T, ..., *]`, in the order of processing."""
+
+    def move(a: Array) -> Array:
+        a = jnp.moveaxis(a, xs.ndim - 2, 0)
+        return jnp.flip(a, 0) if backwards else a
+
+    return jax.tree.map(move, tree)
 
 
-def _beside_xs(tree: PyTree, xs: Array, reverse: bool) -> PyTree:
-    """Gives arrays in the order of processing `[T, ..., H]` beside xs again, `[..., T, H]`."""
-    return jax.tree.map(lambda a: jnp.moveaxis(jnp.flip(a, 0) if reverse else a, 0, xs.ndim - 2), tree)
+def _as_xs(tree: PyTree, xs: Array, backwards: bool) -> PyTree:
+    """Undo `_as_processed`: return arrays `[T, ..., H]` as `[..., T, H]`, in the order of xs."""
+    return jax.tree.map(lambda a: jnp.moveaxis(jnp.flip(a, 0) if backwards else a, 0, xs.ndim - 2), tree)
+
+
+def _step_with(params: LSTMParams, cell: Cell, state: PyTree, xs: Array, fixed: dict[str, Array]) -> Step:
+    """Return the `Step` of `cell_step` if some of its values are not computed but fixed.
+
+    All steps are independent of each other then, so that xs and state may have an axis of time. XLA leaves out what the
+    fixed values make superfluous, the matrix products among them.
+
+    Args:
+        params, cell: the layer.
+        state, xs: as for `cell_step`.
+        fixed: values of fields of `Step`.
+    """
+    return cell_step(params, state, xs, cell=cell, tap=lambda name, value: fixed.get(name, value), emit="step")[1]
 
 
 @partial(jax.jit, static_argnames="cell")
-def _split(run: _Run, cell: Cell) -> GradientPaths:
-    """Gives the parts of ∂L/∂c_t."""
-    params, steps, flow = run.params, run.steps, run.flow
-    beginning = (None, None, *(None for _ in cell.feeds)) if run.state is None else run.state
-    h, *fed = (
-        _held(getattr(steps, name), run.valid, None if first is None else first.astype(getattr(steps, name).dtype))
-        for name, first in zip(("h", *cell.feeds), (beginning[0], *beginning[2:]), strict=True)
+def _split(one_pass: _Pass, cell: Cell) -> GradientPaths:
+    """Return the parts of ∂L/∂c_t."""
+    params, xs, steps, flow = one_pass.params, one_pass.xs, one_pass.steps, one_pass.flow
+    h, c, *fed = state = _states(one_pass, cell)
+
+    def pre_activations(h: Array, c: Array, new_c: Array) -> list[Array]:
+        step = _step_with(params, cell, (h, c, *fed), xs, {"c": new_c})
+        return [getattr(step, f"z_{name}") for name in cell.blocks]
+
+    def h_of_m(m: Array) -> Array:
+        return _step_with(params, cell, state, xs, {"m": m}).h
+
+    def m_of_c(c: Array) -> Array:
+        return _step_with(params, cell, state, xs, {"o": steps.o, "c": c}).m
+
+    into_h, into_old_c, into_new_c = _pull(
+        pre_activations, (h, c, steps.c), [getattr(flow, f"z_{name}") for name in cell.blocks]
     )
-
-    def pre_activations(h: Array, c: Array, new: Array) -> dict[str, Array | None]:
-        z, w_c = gate_sums(params, cell, run.xs, h, fed, product), peepholes(params, cell)
-        seen = {name: new if name == "o" else c for name in cell.blocks}  # o sees the new c
-        return {name: cell.pre_activation(params, name, peep(z[name], w_c.get(name), c)) for name, c in seen.items()}
-
-    before = _c_before(run)
-    _, back = jax.vjp(pre_activations, h, before, steps.c)
-    into_h, into_old, into_new = back({name: getattr(flow, f"z_{name}") for name in cell.blocks})
-
-    def projected(m: Array) -> Array:
-        return project(params, cell, m, product)
-
-    into_m = jax.vjp(projected, steps.m.astype(h.dtype))[1](_from_next(run, into_h))[0]  # of m_t, by the gates of t + 1
-    recurrent = _into_c(run, cell, into_m.astype(flow.m.dtype))
-    both = _into_c(run, cell, flow.m)
-    carried = _from_next(run, _cell_back(params, cell, steps, before)(flow.c))
-    seen_by_gates = None if params.w_c is None else _from_next(run, into_old) + into_new
-    return GradientPaths(flow.c, carried, recurrent, both - recurrent, seen_by_gates)
+    (into_m,) = _pull(h_of_m, (steps.m,), _from_next(one_pass, into_h))  # of m_t, by the gates of t + 1
+    (recurrent,) = _pull(m_of_c, (steps.c,), into_m)
+    (by_m,) = _pull(m_of_c, (steps.c,), flow.m)
+    along_cell = _from_next(one_pass, _into_old_c(params, cell, state, xs, steps, flow.c))
+    peephole = None if params.w_c is None else _from_next(one_pass, into_old_c) + into_new_c
+    return GradientPaths(flow.c, along_cell, recurrent, by_m - recurrent, peephole)
 
 
-def _into_c(run: _Run, cell: Cell, into_m: Array) -> Array:
-    """Gives what a gradient with respect to m is with respect to c: o ⊙ tanh'(c) times it."""
-    _, back = jax.vjp(lambda c: cell.squash(cell.inside(run.params, c)), run.steps.c)
-    return back(run.steps.o * into_m)[0]
+def _pull(f: Callable, at: tuple[Array, ...], gradient: PyTree) -> tuple[Array, ...]:
+    """Return the gradients with respect to the arguments of f for a gradient with respect to its value."""
+    return jax.vjp(f, *at)[1](gradient)
 
 
-def _cell_back(params: LSTMParams, cell: Cell, steps: Step, before: Array) -> Callable[[Array], Array]:
-    """Gives what turns a gradient with respect to c_t into one to c_{t−1} with the gates held: multiplying by f_t."""
-    _, back = jax.vjp(lambda c: cell.carry(params, steps.f * c + steps.i * steps.g), before)
-    return lambda gradient: back(gradient)[0]
+def _into_old_c(params: LSTMParams, cell: Cell, state: PyTree, xs: Array, steps: Step, gradient: Array) -> Array:
+    """Return the gradient with respect to c_{t−1} for one to c_t, with the gates fixed: f_t times it."""
+    h, c, *fed = state
+    gates = {"i": steps.i, "f": steps.f, "g": steps.g}
+    return _pull(lambda c: _step_with(params, cell, (h, c, *fed), xs, gates).c, (c,), gradient)[0]
 
 
 @partial(jax.jit, static_argnames="cell")
-def _spans(run: _Run, at: Array | None, cell: Cell) -> GradientSpans:
-    """Gives what ∂L/∂c_s leaves at every step; at: s in the order of processing, or None for the last valid step."""
+def _spans(one_pass: _Pass, at: Array | None, cell: Cell) -> GradientSpans:
+    """Return what reaches every step of ∂L/∂c_s; at: s in the order of processing, or None for the last valid step."""
+    params, valid, flow = one_pass.params, one_pass.valid, one_pass.flow
     if at is None:
-        later = _from_next(run, jnp.ones_like(run.flow.c))[..., 0] > 0
-        here = run.valid & ~later
+        has_next = _from_next(one_pass, jnp.ones_like(flow.c))[..., 0] > 0
+        is_source = valid & ~has_next
     else:
-        steps = jax.lax.broadcasted_iota(jnp.int32, run.valid.shape, 0)
-        here = (steps == jnp.broadcast_to(at.astype(jnp.int32), run.valid.shape)) & run.valid
-    source = jnp.where(here[..., None], run.flow.c, 0)
+        numbers = jax.lax.broadcasted_iota(jnp.int32, valid.shape, 0)
+        is_source = (numbers == jnp.broadcast_to(at.astype(jnp.int32), valid.shape)) & valid
+    source = jnp.where(is_source[..., None], flow.c, 0)
 
-    def body(arriving: Array, now: tuple) -> tuple[Array, Array]:
-        own, valid, step, before = now
-        found = jnp.where(valid[..., None], arriving + own, 0)
-        back = _cell_back(run.params, cell, step, before)(found)
-        return jnp.where(valid[..., None], back, arriving), found
+    def body(arriving: Array, inputs: tuple) -> tuple[Array, Array]:
+        source, valid, state, x, step = inputs
+        gradient = jnp.where(valid[..., None], arriving + source, 0)
+        passed_on = _into_old_c(params, cell, state, x, step, gradient)
+        return jnp.where(valid[..., None], passed_on, arriving), gradient
 
-    steps = (source, run.valid, run.steps, _c_before(run))
-    _, alone = jax.lax.scan(body, jnp.zeros(source.shape[1:], source.dtype), steps, reverse=True)
+    inputs = (source, valid, _states(one_pass, cell), one_pass.xs, one_pass.steps)
+    _, along_cell = jax.lax.scan(body, jnp.zeros(source.shape[1:], source.dtype), inputs, reverse=True)
 
     def c(added: Array) -> Array:
-        added = NONE._replace(c=added)
-        how: Any = {"mask": run.valid, "time_major": True, "cell": cell, "fields": "c", "perturb": added}
-        return trace(run.params, run.xs, run.state, **how).c
+        options: Any = {"mask": valid, "time_major": True, "cell": cell, "fields": "c"}
+        return trace(params, one_pass.xs, one_pass.state, perturb=EMPTY._replace(c=added), **options).c
 
-    return GradientSpans(alone, jax.vjp(c, jnp.zeros_like(source))[1](source)[0])
-
-
-def _c_before(run: _Run) -> Array:
-    """Gives the c that each step starts from."""
-    c = run.steps.c
-    return _held(c, run.valid, None if run.state is None else run.state[1].astype(c.dtype))
+    (by_all_paths,) = _pull(c, (jnp.zeros_like(source),), source)
+    return GradientSpans(along_cell, by_all_paths)
 
 
-def _from_next(run: _Run, values: Array) -> Array:
-    """Gives the value at the valid step after each, 0 after the last; 0 at steps that are not valid."""
-    return jnp.where(run.valid[..., None], _held(values, run.valid, reverse=True), 0)
+def _states(one_pass: _Pass, cell: Cell) -> tuple[Array, ...]:
+    """Return the state that each step starts from: h `[T, ..., P]`, c `[T, ..., H]`, and the gates fed back."""
+    names = ("h", "c", *cell.feeds)
+    start = (None,) * len(names) if one_pass.state is None else one_pass.state
+    states = []
+    for name, first in zip(names, start, strict=True):
+        values = getattr(one_pass.steps, name)
+        states.append(_held(values, one_pass.valid, None if first is None else first.astype(values.dtype)))
+    return tuple(states)
+
+
+def _from_next(one_pass: _Pass, values: Array) -> Array:
+    """Return the value at the valid step after each, 0 after the last; 0 at steps that are not valid."""
+    return jnp.where(one_pass.valid[..., None], _held(values, one_pass.valid, reverse=True), 0)
 
 
 def _held(values: Array, valid: Array, first: Array | None = None, reverse: bool = False) -> Array:
-    """Gives the value at the valid step before each (after, in reverse), and `first` or 0 where there is none."""
+    """Return the value at the valid step before each (after, in reverse), and `first` or 0 where there is none."""
 
-    def body(last: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        value, valid = now
+    def body(last: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        value, valid = inputs
         return jnp.where(valid[..., None], value, last), last
 
     start = jnp.broadcast_to(jnp.zeros((), values.dtype) if first is None else first, values.shape[1:])
@@ -309,6 +334,7 @@ def _held(values: Array, valid: Array, first: Array | None = None, reverse: bool
 
 
 def _check_at(at: Array, xs: Array) -> None:
+    """Refuse an `at` that holds no steps of xs."""
     batch, steps = xs.shape[:-2], xs.shape[-2]
     if at.shape not in ((), batch) or not jnp.issubdtype(at.dtype, jnp.integer):
         raise ValueError(
@@ -318,12 +344,6 @@ def _check_at(at: Array, xs: Array) -> None:
         raise ValueError(f"at holds {int(at.min())} to {int(at.max())}, expected 0 to T - 1 = {steps - 1}.")
 
 
-def _layered(params: LSTMParams | Layers | NetworkParams, found: list) -> Any:
-    """Gives what was found for each direction in the form that `trace` has."""
-    if isinstance(params, LSTMParams):
-        return found[0]
-    each = iter(found)
-    layers = params.layers if isinstance(params, NetworkParams) else params
-    return tuple(
-        Bidirectional(next(each), next(each)) if isinstance(layer, Bidirectional) else next(each) for layer in layers
-    )
+def _layered(params: LSTMParams | Layers | NetworkParams, entries: list) -> Any:
+    """Return the entries, one for each direction, in the form of `trace`."""
+    return entries[0] if isinstance(params, LSTMParams) else in_layers(layers_of(params), entries)

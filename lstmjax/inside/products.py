@@ -1,11 +1,12 @@
 r"""Singular values of a long product of matrices, without the product.
 
-J_T ··· J_1 as it stands keeps the largest singular value alone: the columns turn into the same direction, and what is
-10⁻¹⁶ of the largest is lost in its rounding; after some hundred steps all of it underflows. So the product is kept as
-Q · e^l · W, with Q orthogonal and W triangular with rows of length 1; the logarithms l take what grows and shrinks.
-Each step multiplies by J and makes a QR decomposition (Benettin et al. 1980). At the end rotations make the rows of
-e^l · W orthogonal, one-sided Jacobi on the rows, which keeps small singular values as exact as large ones (Demmel &
-Veselić 1992): a row is never added to a smaller one at the larger one's scale.
+The product J_T ··· J_1 as one matrix only has the largest singular value: its columns turn into the same direction,
+whatever is below 10⁻¹⁶ of the largest is lost in rounding, and after some hundred steps everything underflows. So the
+product is held as Q · e^l · W, with Q orthogonal and W triangular with rows of length 1; the logarithms l absorb the
+growth and the decay. Each step multiplies by J and makes a QR decomposition (Benettin et al. 1980). At the end,
+rotations make the rows of e^l · W orthogonal. This is the one-sided Jacobi method on rows, which computes small
+singular values as exactly as large ones (Demmel & Veselić 1992): a row is never added to a smaller one at the scale of
+the larger one.
 """
 
 from __future__ import annotations
@@ -23,22 +24,23 @@ from lstmjax.types import Array
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-SWEEPS = 30  # each makes what is left quadratically smaller; 5 to 10 are needed
+SWEEPS = 30  # at most; each makes the cosines quadratically smaller, so that 5 to 10 are enough
 
 
 def singular_values(jacobians: ArrayLike, *, log: bool = False) -> Array:
-    """Gives the singular values of the product J_T ··· J_1, the largest first, however long it is.
+    """Return the singular values of the product J_T ··· J_1, the largest first, for any number of factors.
 
     Args:
-        jacobians: `[..., T, S, S]`, the first factor applied first, as `step_jacobians` gives them (those of a reverse
-            run turned around: `jnp.flip(jacobians, -3)`). Each step by itself: `jacobians[..., None, :, :]`.
-        log: give natural logarithms, which do not underflow.
+        jacobians: `[..., T, S, S]`, the factor that is applied first in the first place, as `step_jacobians` returns
+            them; for a reverse run flip them, `jnp.flip(jacobians, -3)`. For each step on its own pass
+            `jacobians[..., None, :, :]`.
+        log: return natural logarithms, which do not underflow.
 
     Returns:
-        `[..., S]`. A direction that a factor wipes out leaves that factor's rounding, no exact 0.
+        `[..., S]`. A direction that a factor maps to 0 has the rounding error of that factor, not an exact 0.
 
     Raises:
-        ValueError: jacobians is no array of square matrices on an axis of steps.
+        ValueError: jacobians is not an array of square matrices on an axis of steps.
 
     Example:
         >>> halves = jnp.broadcast_to(jnp.diag(jnp.array([0.5, 0.9])), (1000, 2, 2))
@@ -69,13 +71,13 @@ def _log_singular_values(jacobians: Array) -> Array:
 
 
 def _multiply(product: tuple[Array, Array, Array], jacobian: Array) -> tuple[tuple[Array, Array, Array], None]:
-    """Multiplies Q · e^l · W by a matrix from the left: J Q = Q' R, and R e^l W is put into the form again.
+    """Multiply Q · e^l · W by a matrix from the left: J Q = Q' R, and bring R e^l W into this form again.
 
-    The largest stand first, so that a row is only ever added to a larger one, and W stays far from singular.
+    The largest rows come first, so that a row is only ever added to a larger one, and W stays far from singular.
     """
     q, logs, rows = product
     q, r = jnp.linalg.qr(jacobian @ q)
-    eps, tiny = (float(getattr(jnp.finfo(r.dtype), name)) for name in ("eps", "tiny"))
+    eps, tiny = float(jnp.finfo(r.dtype).eps), float(jnp.finfo(r.dtype).tiny)
     diagonal = jnp.maximum(jnp.abs(jnp.diagonal(r)), jnp.maximum(eps**2 * jnp.abs(r).max(), tiny))
     after = logs + jnp.log(diagonal)
     upper = jnp.triu(jnp.ones_like(r, dtype=bool))
@@ -87,25 +89,25 @@ def _multiply(product: tuple[Array, Array, Array], jacobian: Array) -> tuple[tup
 
 
 def _unit_rows(logs: Array, rows: Array) -> tuple[Array, Array]:
-    """Gives rows of length 1, their lengths moved into the logarithms; a row of zeros stays."""
+    """Return rows of length 1, with their lengths moved into the logarithms; a row of zeros stays."""
     lengths = jnp.sqrt(jnp.square(rows).sum(-1))
     lengths = jnp.where(lengths == 0, 1, lengths)
     return logs + jnp.log(lengths), rows / lengths[:, None]
 
 
 def _orthogonalised(logs: Array, rows: Array) -> Array:
-    """Gives the logarithms of the lengths of the rows of e^l · W `[S, S]` once rotations have made them orthogonal."""
+    """Return the logarithms of the lengths of the rows of e^l · W `[S, S]` after rotations make them orthogonal."""
     size = len(logs)
     rounds = jnp.asarray(_tournament(size))
     if size % 2:  # one row of zeros, so that every row has a partner
         logs, rows = jnp.append(logs, logs.min()), jnp.pad(rows, ((0, 1), (0, 0)))
     bound = size * float(jnp.finfo(rows.dtype).eps)
 
-    def turn(now: tuple[Array, Array, Array], pairs: Array) -> tuple[tuple[Array, Array, Array], Any]:
-        logs, rows, most = now
-        one, other = pairs
-        swap = logs[other] > logs[one]
-        large, small = jnp.where(swap, other, one), jnp.where(swap, one, other)
+    def rotate(carry: tuple[Array, Array, Array], pairs: Array) -> tuple[tuple[Array, Array, Array], Any]:
+        logs, rows, largest_cosine = carry
+        first, second = pairs
+        swap = logs[second] > logs[first]
+        large, small = jnp.where(swap, second, first), jnp.where(swap, first, second)
         a, b = rows[large], rows[small]
         cosine = (a * b).sum(-1)
         ratio = jnp.exp(logs[small] - logs[large])  # of the small length to the large one
@@ -116,20 +118,24 @@ def _orthogonalised(logs: Array, rows: Array) -> Array:
         rows = rows.at[large].set(cos[:, None] * (a + (ratio**2 * tangent)[:, None] * b))
         rows = rows.at[small].set(cos[:, None] * (b - tangent[:, None] * a))
         logs, rows = _unit_rows(logs, rows)
-        return (logs, rows, jnp.maximum(most, jnp.abs(cosine).max())), None
+        return (logs, rows, jnp.maximum(largest_cosine, jnp.abs(cosine).max())), None
 
-    def sweep(now: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        n, logs, rows, _ = now
-        (logs, rows, most), _ = jax.lax.scan(turn, (logs, rows, jnp.zeros_like(bound, rows.dtype)), rounds)
-        return n + 1, logs, rows, most
+    def sweep(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        n, logs, rows, _ = carry
+        (logs, rows, cosine), _ = jax.lax.scan(rotate, (logs, rows, jnp.zeros_like(bound, rows.dtype)), rounds)
+        return n + 1, logs, rows, cosine
+
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        n, _, _, cosine = carry
+        return (n < SWEEPS) & (cosine > bound)
 
     start = jnp.int32(0), logs, rows, jnp.ones((), rows.dtype)
-    _, logs, _, _ = jax.lax.while_loop(lambda now: (now[0] < SWEEPS) & (now[3] > bound), sweep, start)
+    _, logs, _, _ = jax.lax.while_loop(unfinished, sweep, start)
     return logs[:size]
 
 
 def _tournament(size: int) -> np.ndarray:
-    """Gives rounds in which everyone meets everyone once: `[rounds, 2, pairs]`, an even number of players."""
+    """Return rounds `[rounds, 2, pairs]` in which every two of an even number of players meet once."""
     players, rounds = list(range(size + size % 2)), []
     for _ in range(len(players) - 1):
         half = len(players) // 2

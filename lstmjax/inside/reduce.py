@@ -1,4 +1,4 @@
-"""Statistics over time without T arrays: segments of a sequence are run one after the other and added up."""
+"""Statistics over time in memory that does not grow with T: segments of a sequence run one after the other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_function, check_hashable, kind, one_of
+from lstmjax.arguments import as_array, check_function, check_hashable, one_of
 from lstmjax.arrays import checked_steps, within
+from lstmjax.inside.record import Record
 from lstmjax.layer import lstm
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Wrapper
@@ -22,15 +23,15 @@ from lstmjax.wrappers import Wrapper
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-SEGMENT = 64  # steps kept at once; a short segment is one that XLA still runs at the speed of a long one
+SEGMENT = 64  # steps held in memory at once: few, but enough for XLA to run them as fast as a long sequence
 
 
 class Rule(NamedTuple):
-    """How numbers of many steps become one."""
+    """How the values of many steps become one."""
 
-    start: float
-    along: Callable[..., Array]  # over the steps of a segment
-    join: Callable[[Array, Array], Array]  # of two segments
+    start: float  # the value of no steps
+    over_steps: Callable[..., Array]  # reduces the axis of the steps of a segment
+    join: Callable[[Array, Array], Array]  # joins the values of two segments
 
 
 RULES = MappingProxyType(
@@ -46,10 +47,14 @@ RULES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Reduce:
-    """What is wanted of a function of each `Step` over the valid steps: its "mean", "sum", "max" or "min".
+    """A statistic of a function of each `Step` over the valid steps: its "mean", "sum", "max" or "min".
 
-    `of` is handed steps `[..., H]` and gives arrays `[..., *]`; booleans count as 0 and 1. Compiled code is kept by
-    it: define the function once. No valid step: a mean of NaN, a sum of 0, a largest of -inf, a smallest of inf.
+    Compiled programs are cached by the function: define it once. Where no step is valid, the mean is NaN, the sum 0,
+    the maximum -inf and the minimum inf.
+
+    Args:
+        of: takes steps `[..., H]` and returns arrays `[..., *]`; booleans count as 0 and 1.
+        how: "mean", "sum", "max" or "min".
     """
 
     of: Callable[[Step], PyTree]
@@ -59,35 +64,6 @@ class Reduce:
         check_function("of, in Reduce or reduce=,", self.of, "of the Step")
         one_of("how", self.how, tuple(RULES))
         check_hashable("reduce", self.of)
-
-
-class Emitted(NamedTuple):
-    """What a streamed layer emits at each step."""
-
-    seen: PyTree
-    h: Array | None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What `of` makes of a `Step`, as numbers, and h for the layer above."""
-
-    of: Callable[[Step], PyTree]
-    with_h: bool
-
-    def __call__(self, step: Step) -> Emitted:
-        check_steps(step)
-        dtype = checks.cell_dtype(step.c.dtype)
-        return Emitted(jax.tree.map(lambda a: a.astype(dtype), self.of(step)), step.h if self.with_h else None)
-
-
-def check_steps(step: object) -> None:
-    """Refuses what a step emits if it is no `Step`."""
-    if not isinstance(step, Step):
-        raise TypeError(
-            f"the step emits {kind(step)} and no Step, so there is nothing to trace. Give your step the "
-            "keyword emit and return emitted(emit, Step(...))."
-        )
 
 
 def stream(
@@ -107,17 +83,20 @@ def stream(
     wrappers: tuple = (),
     **options: Any,
 ) -> tuple[PyTree, PyTree, Array | None]:
-    """Gives the state after one direction of a layer, the statistic, and h of all steps.
+    """Return the state after one direction of a layer, the statistic, and h of all steps.
 
     Args:
         reduce: the statistic.
         params, xs, state, time_major, resets, reset_state, mask, lengths, reverse, wrappers: as for `lstm`.
-        with_h: whether h is wanted, as a layer above does.
-        key: None; a wrapper would draw anew in each segment.
-        options: those of `lstm` that are left.
+        with_h: a layer above needs h.
+        key: None, since a wrapper would draw anew in each segment.
+        options: the other options of `lstm`.
 
     Returns:
-        (state, statistic with leaves `[..., *]`, hs as `lstm` gives them or None).
+        (state, statistic with leaves `[..., *]`, hs as `lstm` returns them or None).
+
+    Raises:
+        ValueError: there is a key, or an argument does not fit the others.
     """
     if key is not None:
         raise ValueError(
@@ -128,8 +107,20 @@ def stream(
     axis = 0 if time_major else xs.ndim - 2
     steps = checked_steps(xs, lengths, mask, resets, time_major)
     wrappers, extras = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
-    how = {"reduce": reduce, "with_h": with_h, "reverse": reverse, "options": tuple(options.items()), "axis": axis}
-    return _stream(params, state, reset_state, xs, *steps, extras, wrappers=wrappers, **how)
+    return _stream(
+        params,
+        state,
+        reset_state,
+        xs,
+        *steps,
+        extras,
+        wrappers=wrappers,
+        reduce=reduce,
+        with_h=with_h,
+        reverse=reverse,
+        options=tuple(options.items()),
+        axis=axis,
+    )
 
 
 @partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "axis", "segment"))
@@ -151,47 +142,52 @@ def _stream(
     axis: int,
     segment: int = SEGMENT,
 ) -> tuple[PyTree, PyTree, Array | None]:
-    """Gives the state, the statistic and h of a layer over xs with time on an axis, a segment after the other."""
+    """Return the state, the statistic and h of a layer over xs, whose axis of time is cut into segments."""
     run: Any = partial(lstm, params, reset_state=reset_state, reverse=reverse, time_major=True, **dict(options))
     steps, rule = xs.shape[axis], RULES[reduce.how]
     valid = within(xs.shape[:-1], axis, lengths, mask)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
     xs, valid = jnp.moveaxis(xs, axis, 0), jnp.moveaxis(valid, axis, 0)
     resets = None if resets is None else jnp.moveaxis(resets, axis, 0)
-    whole = -(-steps // segment) * segment
+    segments = -(-steps // segment)
+    padded_steps = segments * segment
 
-    def cut(a: Array) -> Array:  # [T, ...] to [segments, segment, ...]; what is added is not valid
-        padded = jnp.pad(a, [(0, whole - steps)] + [(0, 0)] * (a.ndim - 1))
-        return padded.reshape(whole // segment, segment, *a.shape[1:])
+    def cut(a: Array) -> Array:
+        """Return `[T, ...]` as `[segments, segment, ...]`; the padding is at steps that are not valid."""
+        padded = jnp.pad(a, [(0, padded_steps - steps)] + [(0, 0)] * (a.ndim - 1))
+        return padded.reshape(segments, segment, *a.shape[1:])
 
-    def masked(seen: Array, valid: Array) -> Array:
-        flags = valid.reshape(valid.shape + (1,) * (seen.ndim - valid.ndim))
-        return rule.along(jnp.where(flags, seen, rule.start), axis=0)
+    def over_valid(values: Array, valid: Array) -> Array:
+        flags = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
+        return rule.over_steps(jnp.where(flags, values, rule.start), axis=0)
 
     state = run(xs[:0], state)[0]
-    # Drawn for the whole sequence: a wrapper may count its steps, and segments count anew.
+    # Drawn for the sequence as one: a wrapper may count its steps, and would count anew in each segment.
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
     drawn = [w.draw(None, steps, state, x) if pair is None else pair for w, pair in zip(wrappers, extras, strict=True)]
-    parts = jax.tree.map(cut, (xs, valid, resets, [scanned for _, scanned in drawn]))
+    inputs = jax.tree.map(cut, (xs, valid, resets, [scanned for _, scanned in drawn]))
 
-    def segment_of(state: PyTree, now: tuple, with_h: bool) -> tuple[PyTree, Emitted]:
-        x, valid, resets, scanned = now
+    def run_segment(state: PyTree, window: tuple, fields: tuple[str, ...]) -> tuple[PyTree, tuple[Step, PyTree]]:
+        x, valid, resets, scanned = window
         wrapped = tuple((w, (fixed, part)) for w, (fixed, _), part in zip(wrappers, drawn, scanned, strict=True))
-        return run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, with_h), wrappers=wrapped)
+        return run(x, state, mask=valid, resets=resets, emit=Record(fields, reduce.of), wrappers=wrapped)
 
-    def one(carry: tuple[PyTree, PyTree], now: tuple) -> tuple[tuple[PyTree, PyTree], Array | None]:
-        state, sofar = carry
-        state, ys = segment_of(state, now, with_h)
-        found = jax.tree.map(lambda seen: masked(seen, now[1]), ys.seen)
-        return (state, jax.tree.map(rule.join, sofar, found)), ys.h
+    def body(carry: tuple[PyTree, PyTree], window: tuple) -> tuple[tuple[PyTree, PyTree], Array | None]:
+        state, total = carry
+        state, (step, values) = run_segment(state, window, ("h",) if with_h else ())
+        values = jax.tree.map(lambda a: over_valid(a, window[1]), values)
+        return (state, jax.tree.map(rule.join, total, values)), step.h
 
-    short = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), parts)
-    first = jax.eval_shape(lambda now: segment_of(state, now, False)[1].seen, short)
-    start = jax.tree.map(lambda a: jnp.full(a.shape[1:], rule.start, a.dtype), first)
-    (state, found), hs = jax.lax.scan(one, (state, start), parts, reverse=reverse)
+    # The statistic's shapes and dtypes, from a segment of one step.
+    short = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), inputs)
+    shapes = jax.eval_shape(lambda window: run_segment(state, window, ())[1][1], short)
+    start = jax.tree.map(lambda a: jnp.full(a.shape[1:], rule.start, a.dtype), shapes)
+    (state, total), hs = jax.lax.scan(body, (state, start), inputs, reverse=reverse)
     if reduce.how == "mean":
         count = valid.sum(axis=0)
-        found = jax.tree.map(
-            lambda a: a / count.reshape(count.shape + (1,) * (a.ndim - count.ndim)).astype(a.dtype), found
+        total = jax.tree.map(
+            lambda a: a / count.reshape(count.shape + (1,) * (a.ndim - count.ndim)).astype(a.dtype), total
         )
-    return state, found, None if hs is None else jnp.moveaxis(hs.reshape(whole, *hs.shape[2:])[:steps], 0, axis)
+    if hs is not None:
+        hs = jnp.moveaxis(hs.reshape(padded_steps, *hs.shape[2:])[:steps], 0, axis)
+    return state, total, hs

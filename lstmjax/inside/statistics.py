@@ -1,4 +1,4 @@
-"""What gates do over time, in a few numbers for each unit: mean, spread, and how often they are shut or open."""
+"""Statistics of gates over time, for each unit: mean, standard deviation, and how often they are shut or open."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
 RANGES = MappingProxyType({"i": (0.0, 1.0), "f": (0.0, 1.0), "g": (-1.0, 1.0), "o": (0.0, 1.0)})
-"""From where to where each gate goes; the candidate's low and high are read on (g + 1) / 2."""
+"""The range of each gate; the limits of the candidate apply to (g + 1) / 2."""
 
 
 class Gates(NamedTuple):
-    """Something that there is of each gate; None for a gate that was not looked at."""
+    """An array for each gate; None for a gate that was not recorded."""
 
     i: Array | None
     f: Array | None
@@ -40,13 +40,13 @@ class Gates(NamedTuple):
 
 
 class GateStatistics(NamedTuple):
-    """What the gates of one layer in one direction did, over all steps of all sequences, for each unit."""
+    """Statistics of the gates of one layer in one direction, over all steps of all sequences, for each unit."""
 
-    mean: Gates  # each [H], in the gate's own range
-    std: Gates  # each [H]: the spread around the mean, over all steps
+    mean: Gates  # each [H], in the range of the gate
+    std: Gates  # each [H]: the standard deviation over all steps
     left: Gates  # each [H]: the fraction of steps below low, left-saturated
     right: Gates  # each [H]: the fraction of steps above high, right-saturated
-    count: Array  # type: ignore[assignment]  # []: how many steps were counted
+    count: Array  # type: ignore[assignment]  # []: the number of steps that count
 
 
 class Tally(NamedTuple):
@@ -67,40 +67,40 @@ def saturation(
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> PyTree:
-    """Gives mean, spread and saturation of each gate and unit, from steps that one has.
+    """Return the mean, standard deviation and saturation of each gate and unit, from recorded steps.
 
     A gate is left-saturated at a step if it is below `low` and right-saturated if it is above `high`
-    (Karpathy, Johnson & Fei-Fei 2015, section 4.2). The candidate goes from -1 to 1 and is read as
-    (g + 1) / 2: with the limits of 0.1 and 0.9 it is left-saturated below -0.8 and right-saturated above 0.8.
+    (Karpathy, Johnson & Fei-Fei 2015, section 4.2). The limits of the candidate, which goes from -1 to 1, apply to
+    (g + 1) / 2: with 0.1 and 0.9 it is left-saturated below -0.8 and right-saturated above 0.8.
 
     Args:
-        steps: a `Step` whose gates are `[..., T, H]`, or a tuple of them, as `trace` gives for layers.
-            Gates that are None are left out. A gate that the cell does not have is 1.
-        low, high: limits of the two kinds of saturation, as parts of the gate's range.
+        steps: a `Step` whose gates are `[..., T, H]`, or a tuple of them, as `trace` returns for layers. Gates that are
+            None are skipped. A gate that the cell does not have is 1.
+        low, high: limits of the two kinds of saturation, as fractions of the gate's range.
         lengths: valid steps of each sequence, whole numbers `[...]`; None: all T.
         mask: valid steps, bool `[..., T]`. With lengths: both.
 
     Returns:
-        `GateStatistics`, built as `steps` is. Steps that are not valid do not count. If none counts,
-        count is 0 and everything else NaN.
+        `GateStatistics`, in the form of `steps`. Steps that are not valid do not count. If no step counts, count is 0
+        and everything else NaN.
 
     Raises:
-        ValueError: low and high are no limits, or there is no gate in `steps`.
+        ValueError: low and high are not limits, or there is no gate in `steps`.
 
     Example:
         >>> gate = jnp.array([[0.05, 0.5], [0.95, 0.5], [0.99, 0.5], [0.01, 0.5]])
-        >>> one = saturation(Step(gate, gate, gate, gate, *[None] * 4, gate, gate, gate))
-        >>> one.right.f.tolist(), one.left.f.tolist(), int(one.count)
+        >>> statistics = saturation(Step(gate, gate, gate, gate, *[None] * 4, gate, gate, gate))
+        >>> statistics.right.f.tolist(), statistics.left.f.tolist(), int(statistics.count)
         ([0.5, 0.0], [0.5, 0.0], 4)
     """
     check_limits(low, high)
 
-    def of_one(step: Step) -> GateStatistics:
+    def of_step(step: Step) -> GateStatistics:
         gates = gates_of(step)
         valid = valid_steps(jax.tree.leaves(gates)[0], lengths, mask, False)
-        return finished(tally(gates, valid, low, high))
+        return finish(tally(gates, valid, low, high))
 
-    return jax.tree.map(of_one, steps, is_leaf=lambda one: isinstance(one, Step))
+    return jax.tree.map(of_step, steps, is_leaf=lambda node: isinstance(node, Step))
 
 
 def gate_statistics(
@@ -125,10 +125,10 @@ def gate_statistics(
     unroll: int = 1,
     backend: str = "auto",
 ) -> PyTree:
-    """Gives mean, spread and saturation of each gate and unit of a network on sequences, at evaluation.
+    """Return the mean, standard deviation and saturation of each gate and unit of a network on sequences.
 
-    It is `saturation` of what `trace` gives, without keeping the steps: memory does not grow with T but by h of
-    the layers. The spread is a difference of running sums: in float32 it is right to about 3e-4.
+    It is `saturation` of `trace` at evaluation, in memory that grows with T only by the h of the layers. The standard
+    deviation is a difference of running sums: in float32 it is right to about 3e-4.
 
     All other arguments are those of `trace`.
 
@@ -139,13 +139,13 @@ def gate_statistics(
         `GateStatistics`; for layers and networks a tuple of them, a `Bidirectional` of two for a pair.
 
     Raises:
-        ValueError: low and high are no limits, or an argument does not fit the others.
+        ValueError: low and high are not limits, or an argument does not fit the others.
 
     Example:
         >>> from lstmjax import init_params
         >>> params = init_params(jax.random.key(0), 5, 256)
-        >>> found = gate_statistics(params, jnp.ones((32, 100, 5)))
-        >>> found.mean.f.shape, int(found.count)
+        >>> statistics = gate_statistics(params, jnp.ones((32, 100, 5)))
+        >>> statistics.mean.f.shape, int(statistics.count)
         ((256,), 3200)
     """
     check_model(params)
@@ -164,7 +164,7 @@ def gate_statistics(
         params,
         xs,
         state,
-        reduce=Reduce(Moments(low, high), "sum"),
+        reduce=Reduce(MomentsOf(low, high), "sum"),
         lengths=lengths,
         mask=mask,
         resets=resets,
@@ -183,52 +183,49 @@ def gate_statistics(
     valid = valid_steps(xs, lengths, mask, time_major)
     number = jnp.asarray(xs.size // xs.shape[-1] if valid is None else valid.sum(), jnp.int32)
 
-    def of_one(sums: Moment) -> GateStatistics:
-        value, squares = (jax.tree.map(lambda a: a.sum(tuple(range(a.ndim - 1))), part) for part in sums[:2])
-        left, right = (
-            jax.tree.map(lambda a: a.astype(jnp.int32).sum(tuple(range(a.ndim - 1))), part) for part in sums[2:]
-        )
+    def of_direction(sums: Moments) -> GateStatistics:
+        value, squares, left, right = jax.tree.map(lambda a: a.sum(tuple(range(a.ndim - 1))), sums)
         over = jnp.maximum(number, 1).astype(value.f.dtype)
-        centre = jax.tree.map(lambda a: a / over, value)  # as a distance from the middle, as squares are
+        centre = jax.tree.map(lambda a: a / over, value)  # as a distance from the middle of the range, as squares are
         squares = jax.tree.map(lambda s, c: jnp.maximum(s - over * c**2, 0), squares, centre)
         mean = _each(lambda name, c: c + sum(RANGES[name]) / 2, centre)
-        return finished(Tally(number, mean, squares, left, right))
+        return finish(Tally(number, mean, squares, left, right))
 
-    return jax.tree.map(of_one, sums, is_leaf=lambda one: isinstance(one, Moment))
+    return jax.tree.map(of_direction, sums, is_leaf=lambda node: isinstance(node, Moments))
 
 
-class Moment(NamedTuple):
-    """What is added up of the gates of a step, each `[..., H]`."""
+class Moments(NamedTuple):
+    """What is summed of the gates of a step, each `[..., H]`."""
 
-    value: Gates  # as a distance from the middle of the gate's range: less is lost where it is squared
+    value: Gates  # as a distance from the middle of the gate's range, so that squares lose fewer digits
     square: Gates
-    left: Gates
-    right: Gates
+    left: Gates  # below low
+    right: Gates  # above high
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Gives what is added up of a `Step`."""
+class MomentsOf:
+    """Return the `Moments` of a `Step`: a function that hashes by its limits."""
 
     low: float
     high: float
 
-    def __call__(self, step: Step) -> Moment:
+    def __call__(self, step: Step) -> Moments:
         gates = gates_of(step)
         value = _each(lambda name, gate: gate - sum(RANGES[name]) / 2, gates)
         left = _each(lambda name, gate: gate < limit(name, self.low), gates)
         right = _each(lambda name, gate: gate > limit(name, self.high), gates)
-        return Moment(value, jax.tree.map(jnp.square, value), left, right)
+        return Moments(value, jax.tree.map(jnp.square, value), left, right)
 
 
-def limit(name: str, part: float) -> float:
-    """Gives the value of a gate that is a part of its range."""
+def limit(name: str, fraction: float) -> float:
+    """Return the value of a gate at a fraction of its range."""
     lowest, highest = RANGES[name]
-    return lowest + part * (highest - lowest)
+    return lowest + fraction * (highest - lowest)
 
 
 def check_limits(low: float, high: float) -> None:
-    """Refuses limits of saturation that are none."""
+    """Refuse limits of saturation that are out of order or out of range."""
     check_number("low", low)
     check_number("high", high)
     if not 0.0 <= low < high <= 1.0:
@@ -236,7 +233,7 @@ def check_limits(low: float, high: float) -> None:
 
 
 def gates_of(step: Step) -> Gates:
-    """Gives the gates of a `Step`, and refuses one that has none."""
+    """Return the gates of a `Step`; refuse a `Step` that has none."""
     if not isinstance(step, Step):
         raise TypeError(f"steps holds {kind(step)}, expected a Step for each layer, as trace gives it.")
     gates = Gates(*(getattr(step, name) for name in GATES))
@@ -246,42 +243,44 @@ def gates_of(step: Step) -> Gates:
 
 
 def tally(gates: Gates, valid: Array | None, low: float, high: float) -> Tally:
-    """Gives the sums over all leading axes of gates `[..., H]`, where `valid` `[...]` says so."""
+    """Return the sums over all leading axes of gates `[..., H]` at valid steps `[...]`; None: all steps."""
     first = jax.tree.leaves(gates)[0]
     valid = jnp.ones(first.shape[:-1], bool) if valid is None else valid
-    there = jnp.broadcast_to(valid[..., None], first.shape)
+    counted = jnp.broadcast_to(valid[..., None], first.shape)
     axes = tuple(range(first.ndim - 1))
     number = valid.sum(dtype=jnp.int32)
     over = jnp.maximum(number, 1).astype(first.dtype)
 
     def total(a: Array) -> Array:
-        return jnp.where(there, a, 0).sum(axes)
+        return jnp.where(counted, a, 0).sum(axes)
 
-    def times(a: Array) -> Array:
-        return (there & a).sum(axes, dtype=jnp.int32)
+    def count(a: Array) -> Array:
+        return (counted & a).sum(axes, dtype=jnp.int32)
 
     mean = _each(lambda _, gate: total(gate) / over, gates)
     squares = _each(lambda _, gate, centre: total((gate - jnp.broadcast_to(centre, gate.shape)) ** 2), gates, mean)
-    left = _each(lambda name, gate: times(gate < limit(name, low)), gates)
-    right = _each(lambda name, gate: times(gate > limit(name, high)), gates)
+    left = _each(lambda name, gate: count(gate < limit(name, low)), gates)
+    right = _each(lambda name, gate: count(gate > limit(name, high)), gates)
     return Tally(number, mean, squares, left, right)
 
 
-def finished(sums: Tally) -> GateStatistics:
-    """Gives the statistics that running sums amount to; NaN where nothing was counted."""
+def finish(sums: Tally) -> GateStatistics:
+    """Return the statistics of sums; NaN where no step was counted."""
     dtype = jax.tree.leaves(sums.mean)[0].dtype
     number = jnp.where(sums.number > 0, sums.number.astype(dtype), jnp.nan)
 
-    def part(gates: Gates) -> Gates:
+    def mean_of(gates: Gates) -> Gates:
         return jax.tree.map(lambda a: a.astype(dtype) / number, gates)
 
     mean = jax.tree.map(lambda a: jnp.where(sums.number > 0, a, jnp.nan), sums.mean)
-    std = jax.tree.map(jnp.sqrt, part(sums.squares))
-    return GateStatistics(mean, std, part(sums.left), part(sums.right), sums.number)
+    std = jax.tree.map(jnp.sqrt, mean_of(sums.squares))
+    return GateStatistics(mean, std, mean_of(sums.left), mean_of(sums.right), sums.number)
 
 
-def _each(of: Callable[..., Array], *gates: Gates) -> Gates:
-    """Gives `of(name, gate, ...)` for each gate that is there."""
-    return Gates(
-        *(None if row[0] is None else of(name, *row) for name, row in zip(GATES, zip(*gates, strict=True), strict=True))
-    )
+def _each(function: Callable[..., Array], *gates: Gates) -> Gates:
+    """Return `function(name, array, ...)` for each gate, with an array from each of `gates`; None where it is None."""
+    results = []
+    for name in GATES:
+        arrays = [getattr(of, name) for of in gates]
+        results.append(None if arrays[0] is None else function(name, *arrays))
+    return Gates(*results)

@@ -1,20 +1,21 @@
-"""Everything that a network computes on its way, as data: every gate, c and h at every step of every layer."""
+"""Record what a network computes: every gate, c and h at every step of every layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from lstmjax.arguments import as_array, check_flags, kind, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
-from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
-from lstmjax.inside.recorder import Recorder
-from lstmjax.inside.reduce import Reduce
+from lstmjax.inside.layered import check_model, in_form_of, in_layers, layers_of, of_one_layer
+from lstmjax.inside.options import Options
+from lstmjax.inside.perturb import in_order, perturbed
+from lstmjax.inside.record import Record, select
+from lstmjax.inside.reduce import Reduce, stream
+from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.stack import Layers, stacked
+from lstmjax.stack import Layers, as_layers
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
@@ -47,33 +48,33 @@ def trace(
     unroll: int = 1,
     backend: str = "auto",
 ) -> Any:
-    """Gives every gate, pre-activation, c, m and h at every step, of every layer and direction.
+    """Return every gate, pre-activation, c, m and h at every step, of every layer and direction.
 
-    The numbers are those of the forward pass itself: the same step emits them, and only the rounding of the last bit
-    may depend on what a program is compiled to give. It is a pure function of arrays: jit it (with `fields` and
-    `reduce` closed over), vmap it, differentiate it.
+    The numbers are those of the forward pass itself: the same step emits them. Only the rounding of the last bit may
+    depend on what a compiled program returns. It is a pure function of arrays: jit it (with `fields` and `reduce`
+    closed over), vmap it, differentiate it.
 
     Args:
         params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
         xs: inputs `[..., T, I]`, or `[T, ..., I]` with `time_major`.
-        state: where to start, as for `lstm`, `stacked` or `network`; of a pair alone a pair.
-        fields: names of the fields of `Step` that are wanted, one or several; the others are None. None: all.
-        reduce: stream a statistic instead of giving T arrays: a function of a `Step` whose mean over the valid steps of
-            each sequence is wanted, or a `Reduce`. The function is handed steps with any leading axes and keeps them.
-            Without `key` and `perturb`.
-        perturb: what is added to the values of each step, in the form of what `trace` gives, None where nothing is: the
-            gradient with respect to zeros here is the gradient with respect to that value. h and c are those that
-            the cell makes, before a wrapper such as zoneout mixes them with the old ones.
+        state: the state to start from, as for `lstm`, `stacked` or `network`; for a pair alone, a pair.
+        fields: names of fields of `Step`, one or several; the others are None. None: all fields.
+        reduce: a statistic to compute while the sequence runs, in place of arrays over T: a function of a `Step`, whose
+            mean over the valid steps of each sequence is returned, or a `Reduce`. The function gets steps with any
+            leading axes and keeps these. Without `key` and `perturb`.
+        perturb: arrays to add to the values of each step, in the form that `trace` returns, None where nothing is
+            added: the gradient with respect to zeros here is the gradient with respect to that value. h and c are
+            those that the cell computes, before a wrapper such as zoneout mixes them with the old ones.
         lengths, mask, resets, reset_state, time_major, wrappers, cell, step, dtype, checkpoint, unroll, backend: as
             for `lstm`; at steps that are not valid all fields are 0.
         reverse: as for `lstm`, for `LSTMParams` only; a `Bidirectional` pair has its reverse direction anyway.
         merge, residual, dropout, key: as for `network` or `stacked`; the same key draws the same masks as there.
 
     Returns:
-        For `LSTMParams` a `Step` of arrays `[..., T, H]` (h `[..., T, P]`), or `[T, ..., H]` with `time_major`; a
-        reverse direction's too stand beside the x that they are of. For a pair alone a `Bidirectional` of two. For
-        layers and networks a tuple with a `Step` for each layer, a `Bidirectional` of two for a pair. With `reduce`:
-        what it gives in place of each `Step`.
+        For `LSTMParams` a `Step` of arrays `[..., T, H]` (h `[..., T, P]`), or `[T, ..., H]` with `time_major`. In a
+        reverse direction too, the values at t are those of the step that processed xs[t]. For a pair alone a
+        `Bidirectional` of two. For layers and networks a tuple with a `Step` for each layer, a `Bidirectional` of two
+        for a pair. With `reduce`, its result in place of each `Step`.
 
     Raises:
         ValueError: an argument does not fit the others; the message says which.
@@ -97,38 +98,100 @@ def trace(
     check_flags(reverse=reverse, time_major=time_major, residual=residual)
     form = params
     params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
-    recorder = Recorder(chosen(fields), reduce, perturb, params)
+    names = field_names(fields)
     automatic = isinstance(backend, str) and backend == "auto"
-    options: dict[str, Any] = {
-        "lengths": lengths,
-        "mask": mask,
-        "resets": resets,
-        "reset_state": reset_state,
-        "time_major": time_major,
-        "key": key,
-        "wrappers": wrappers,
-        "cell": cell,
-        "step": step,
-        "dtype": dtype,
-        "checkpoint": checkpoint,
-        "unroll": unroll,
+    if automatic and checkpoint is None and not time_major:
         # Where nothing is turned or computed again, many outputs are written in place: benchmarks/trace.py.
-        "backend": "inplace" if automatic and checkpoint is None and not time_major else backend,
-    }
-    if isinstance(params, LSTMParams):
-        recorder(params, xs, state, reverse=reverse, **options)
-        return recorder.found[0]
-    if reverse:
-        raise ValueError("reverse is for LSTMParams; for layers make the layer a Bidirectional pair.")
-    layers: Any = params
-    if isinstance(params, NetworkParams):
-        layers, options["key"] = params.layers, None if key is None else jax.random.split(key)[0]  # as network has it
-    stacked(layers, xs, state, merge=merge, residual=residual, dropout=dropout, run=recorder, **options)
-    return in_form_of(form, recorder.layered())
+        backend = "inplace"
+    options = Options(
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        reverse=reverse,
+        time_major=time_major,
+        merge=merge,
+        residual=residual,
+        dropout=dropout,
+        key=key,
+        wrappers=wrappers,
+        cell=cell,
+        step=step,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        unroll=unroll,
+        backend=backend,
+    )
+    return in_form_of(form, record(params, xs, state, options, names, reduce=reduce, perturb=perturb))
 
 
-def chosen(fields: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Gives the names of the fields that are wanted, in the order of `Step`, or refuses them."""
+def record(
+    params: LSTMParams | Layers | NetworkParams,
+    xs: Array,
+    state: PyTree | None,
+    options: Options,
+    fields: tuple[str, ...],
+    *,
+    reduce: Reduce | Callable[[Step], PyTree] | None = None,
+    perturb: PyTree | None = None,
+) -> Any:
+    """Return what `trace` returns, for arguments that it has checked; a pair alone is a tuple of one layer here."""
+    single = isinstance(params, LSTMParams)
+    layers = as_layers(layers_of(params))
+    if reduce is not None and perturb is not None:
+        raise ValueError("perturb is for the values of every step, and reduce does not keep them. Pass one of the two.")
+    if reduce is not None and not isinstance(reduce, Reduce):
+        reduce = Reduce(reduce)
+    recorder = Recorder(fields, reduce, with_h=not single)
+    run: Callable = recorder
+    if perturb is not None:
+        run = perturbed(recorder, in_order((perturb,) if single else perturb, layers))
+    options.run_layers(params, xs, state, run)
+    return recorder.records[0] if single else in_layers(layers, recorder.records)
+
+
+class Recorder:
+    """A function that `stacked` and `network` run in place of `lstm`, and that records what each direction computes.
+
+    Its `records` have an entry for each direction that was run: a `Step`, or the statistic of a `Reduce`. It is for one
+    pass through the layers.
+
+    Args:
+        fields: the fields of `Step` to record.
+        reduce: the statistic to record in place of them.
+        with_h: a layer above needs h.
+    """
+
+    def __init__(self, fields: tuple[str, ...], reduce: Reduce | None, *, with_h: bool):
+        self.records: list[PyTree] = []
+        self._fields, self._reduce, self._with_h = fields, reduce, with_h
+
+    def __call__(
+        self,
+        params: LSTMParams,
+        xs: ArrayLike,
+        state: PyTree | None = None,
+        *,
+        return_sequences: bool = True,
+        emit: str = "h",
+        padding: str = "zero",
+        **options: Any,
+    ) -> tuple[PyTree, Any]:
+        """Return (state, hs) of one direction of one layer, as `lstm` does."""
+        if self._reduce is not None:
+            state, statistic, hs = stream(self._reduce, params, xs, state, self._with_h, **options)
+            self.records.append(statistic)
+            return state, hs
+        fields = self._fields
+        if self._with_h and "h" not in fields:
+            fields = (*fields, "h")
+        state, (step, _) = lstm(params, xs, state, emit=Record(fields), **options)
+        self.records.append(select(step, self._fields))
+        return state, step.h
+
+
+def field_names(fields: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the names of the selected fields in the order of `Step`; None: all of them."""
     if fields is None:
         return Step._fields
     if not isinstance(fields, str | tuple | list):

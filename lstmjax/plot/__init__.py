@@ -1,4 +1,4 @@
-"""Pictures of what happens inside: each function takes arrays and gives a Matplotlib figure, with no global state.
+"""Pictures of what happens inside: each function takes arrays and returns a Matplotlib figure, without global state.
 
     import jax
     from lstmjax import lstm, plot
@@ -6,7 +6,7 @@
     step = lstm(params, xs, emit="step")[1]
     plot.gates(step, example=0).savefig("gates.png")
 
-A notebook shows the figure by itself; pyplot is never imported.
+A notebook shows the figure on its own; pyplot is never imported.
 """
 
 from lstmjax.plot.curves import curves

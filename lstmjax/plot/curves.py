@@ -1,4 +1,4 @@
-"""The curves of a run."""
+"""The training curves of a run."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from lstmjax.plot.sheet import LINES, Picture, plain, sheet, whole_ticks
 
 
 def curves(records: Sequence[dict[str, Any]], metric: str, *, title: str = "") -> Picture:
-    """Gives the loss and the metric over the steps of a run, of training and of validation.
+    """Draw the loss and the metric over the steps of a run, of training and of validation.
 
     Args:
         records: lines of metrics.jsonl, as dicts.
-        metric: "accuracy" or "mse", as the run has it.
-        title: above both panels.
+        metric: "accuracy" or "mse", the metric of the run.
+        title: the title above both panels.
 
     Returns:
         `Picture`, a `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: no record, or none with that metric.
+        ValueError: there is no record, or none with that metric.
     """
     if not records:
         raise ValueError("records is empty: the run was not evaluated yet, so there is nothing to draw.")
     if metric not in records[0]["validation"]:
-        there = ", ".join(map(repr, records[0]["validation"]))
-        raise ValueError(f"metric is {metric!r}, but the records have {there}.")
+        metrics = ", ".join(map(repr, records[0]["validation"]))
+        raise ValueError(f"metric is {metric!r}, but the records have {metrics}.")
     figure = sheet(9, 3.6, title)
     steps = [record["step"] for record in records]
     for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
         marker = "o" if len(steps) < 10 else None
         for part, colour, label in (
-            ("train", "tab:gray", "train (with dropout, shifts and smoothing)"),  # not to be compared with validation
+            (
+                "train",
+                "tab:gray",
+                "train (with dropout, shifts and smoothing)",
+            ),  # so that it cannot be compared with validation
             ("validation", LINES[0], "validation"),
         ):
             values = [record[part][name] for record in records]

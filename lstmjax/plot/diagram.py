@@ -1,4 +1,4 @@
-"""The cell as a drawing, with the shape of every array written where it flows."""
+"""A drawing of the cell, with the shape of every array on its arrow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmjax.dimensions import Shapes, shapes
 from lstmjax.plot.sheet import GATE_COLOURS, Picture, sheet
 
 UNIT = 0.09
-"""Inches of one unit of the drawing's coordinates."""
+"""Inches in a unit of the drawing's coordinates."""
 
 INK, MEMORY, PAPER, WEIGHTS = "#333333", "#D55E00", "#F4F4F0", "#FFF3C4"
 
@@ -24,25 +24,25 @@ GATES = MappingProxyType(
         "o": (97, "σ", "output gate"),
     }
 )
-"""Where each gate stands from left to right, its function and its name."""
+"""The horizontal position of each gate, its function and its name."""
 
 C, IG, TANH, OUT, GATE, Z = 60, 46, 51, 40, 30, 17
-"""Heights: the line of c, i ⊙ g, tanh(c), o ⊙ tanh(c), the gates, and the line of z and h."""
+"""Vertical positions: the line of c, i ⊙ g, tanh(c), o ⊙ tanh(c), the gates, and the line of z and h."""
 
 
 def cell_diagram(
     *, input: int = 5, hidden: int = 256, batch: int | None = None, time: int | None = None, output: int | None = None
 ) -> Picture:
-    """Gives a drawing of one step of the LSTM with the shape of every array written on its arrow.
+    """Draw one step of the LSTM with the shape of every array on its arrow.
 
     The shapes are those of `lstmjax.shapes`.
 
     Args:
-        input: I, features of one time step.
-        hidden: H, units.
-        batch: B, sequences at once; None: the letter.
-        time: T, time steps; None: the letter.
-        output: O, classes or targets; None: no Dense head.
+        input: I, the features of one time step.
+        hidden: H, the units.
+        batch: B, the sequences of a batch; None: the letter.
+        time: T, the time steps; None: the letter.
+        output: O, the classes or targets; None: no Dense head.
 
     Returns:
         `Picture`, a `matplotlib.figure.Figure`.
@@ -63,52 +63,58 @@ def cell_diagram(
     axes.add_patch(
         FancyBboxPatch((14, 7), 112, 60, boxstyle="round,pad=0,rounding_size=4", fc=PAPER, ec="0.75", zorder=0)
     )
-    _Drawing(axes, table).everything()
+    _Drawing(axes, table).draw()
     return figure
 
 
+def _tuple_text(shape: tuple[int | str, ...]) -> str:
+    """Return a shape as Python writes it, with letters without quotes: (5,), or (B, 5)."""
+    comma = "," if len(shape) == 1 else ""
+    return f"({', '.join(map(str, shape))}{comma})"
+
+
 class _Drawing:
-    """Boxes, arrows and their labels on one axes."""
+    """The boxes, arrows and labels of the drawing."""
 
     def __init__(self, axes: Axes, table: Shapes) -> None:
         self.axes, self.table = axes, table
-        self.shape = {
-            row.name: f"({', '.join(map(str, row.shape))}{',' * (len(row.shape) == 1)})" for row in table.rows
-        }
+        self.shape = {row.name: _tuple_text(row.shape) for row in table.rows}
 
-    def everything(self) -> None:
+    def draw(self) -> None:
+        """Draw everything."""
         self.products()
         self.gates()
         self.memory()
-        self.out()
+        self.output()
         self.count()
         if self.table.head:
             self.head()
 
     def products(self) -> None:
-        """What leads into z, the pre-activations of all gates."""
+        """Draw what leads into z, the pre-activations of all gates."""
         self.box(26, Z, 20, 15.5, WEIGHTS)
-        said = "\n".join(f"${name}$ {self.shape[row]}" for name, row in (("w_x", "w_x"), ("w_h", "w_h"), ("b", "b")))
-        self.say(26, Z + 4.6, r"$x\cdot w_x + h\cdot w_h + b$", ha="center", size=11.5)
-        self.say(26, Z - 2.4, said, ha="center")
+        weights = "\n".join(f"${name}$ {self.shape[name]}" for name in ("w_x", "w_h", "b"))
+        self.write(26, Z + 4.6, r"$x\cdot w_x + h\cdot w_h + b$", ha="center", size=11.5)
+        self.write(26, Z - 2.4, weights, ha="center")
         self.arrow((-1, Z), (16, Z))
-        self.say(6.3, Z + 1.2, "$h_{t-1}$", ha="center", size=13, va="bottom")
-        self.say(6.3, Z - 1.2, self.shape["h"], ha="center", va="top")
+        self.write(6.3, Z + 1.2, "$h_{t-1}$", ha="center", size=13, va="bottom")
+        self.write(6.3, Z - 1.2, self.shape["h"], ha="center", va="top")
         self.arrow((26, -2), (26, Z - 7.75))
-        self.say(27, 2.5, f"$x_t$ {self.shape['x']}", size=12)
+        self.write(27, 2.5, f"$x_t$ {self.shape['x']}", size=12)
         steps = next(row.shape[1] for row in self.table.flow if row.name == "xs")
         source = f"one of {steps} steps of $xs$ {self.shape['xs']}:\n(batch, time, features)"
-        self.say(26, -3, source, ha="center", va="top")
+        self.write(26, -3, source, ha="center", va="top")
         self.line((36, Z), (GATES["o"][0], Z))
-        self.say(37, Z - 1.2, f"$z$ {self.shape['z']}: all gates at once", va="top")
+        self.write(37, Z - 1.2, f"$z$ {self.shape['z']}: all gates at once", va="top")
 
     def gates(self) -> None:
+        """Draw the gates, and the product of i and g."""
         for gate, (x, function, name) in GATES.items():
             self.arrow((x, Z), (x, GATE - 4.5))
-            self.say(x + 0.8, (Z + GATE - 4) / 2, f"$z_{gate}$ {self.shape[gate]}")
+            self.write(x + 0.8, (Z + GATE - 4) / 2, f"$z_{gate}$ {self.shape[gate]}")
             self.box(x, GATE, 11.5, 9, GATE_COLOURS[gate], 0.25)
-            self.say(x, GATE + 1.4, function, ha="center", size=14)
-            self.say(x, GATE - 2.6, name, ha="center", size=10)
+            self.write(x, GATE + 1.4, function, ha="center", size=14)
+            self.write(x, GATE - 2.6, name, ha="center", size=10)
         f, i, g, o = (GATES[gate][0] for gate in "figo")
         middle, top = (i + g) / 2, GATE + 4.5
         self.arrow((f, top), (f, C - 1.8))
@@ -116,59 +122,63 @@ class _Drawing:
         self.arrow((g, top), (g, IG), (middle + 1.8, IG))
         self.arrow((o, top), (o, OUT), (112 - 1.8, OUT))
         for gate, x, y in (("f", f, IG), ("i", i, 40), ("g", g, 40), ("o", o, 37.3)):
-            self.say(x + 0.8, y, f"${gate}$ {self.shape[gate]}")
+            self.write(x + 0.8, y, f"${gate}$ {self.shape[gate]}")
         self.operator(middle, IG, "⊙")
         self.arrow((middle, IG + 1.8), (middle, C - 1.8))
-        self.say(middle + 0.8, 53, rf"$i\odot g$ {self.shape['c']}")
+        self.write(middle + 0.8, 53, rf"$i\odot g$ {self.shape['c']}")
 
     def memory(self) -> None:
-        """The line of c: what is kept is multiplied by f, what is new is added; no weight stands on it."""
+        """Draw the line of c: the old c is multiplied by f, and i ⊙ g is added; there is no weight on this line."""
         f, middle = GATES["f"][0], (GATES["i"][0] + GATES["g"][0]) / 2
         self.arrow((-1, C), (f - 1.8, C), width=3, colour=MEMORY)
         self.arrow((f + 1.8, C), (middle - 1.8, C), width=3, colour=MEMORY)
         self.arrow((middle + 1.8, C), (140, C), width=3, colour=MEMORY)
         self.operator(f, C, "⊙")
         self.operator(middle, C, "+")
-        self.say(6.3, C + 1.4, "$c_{t-1}$", ha="center", va="bottom", size=13)
-        self.say(6.3, C - 1.4, self.shape["c"], ha="center", va="top")
-        self.say((f + middle) / 2, C + 1.4, rf"$f\odot c_{{t-1}}$ {self.shape['c']}", ha="center", va="bottom")
-        self.say(95, C + 1.4, r"$c_t = f\odot c_{t-1} + i\odot g$: a sum", ha="center", va="bottom", size=11.5)
-        self.say(128, C + 1.4, f"$c_t$ {self.shape['c']}", va="bottom", size=12)
-        self.say(128, C - 1.4, "to the next step", va="top", size=10)
+        self.write(6.3, C + 1.4, "$c_{t-1}$", ha="center", va="bottom", size=13)
+        self.write(6.3, C - 1.4, self.shape["c"], ha="center", va="top")
+        self.write((f + middle) / 2, C + 1.4, rf"$f\odot c_{{t-1}}$ {self.shape['c']}", ha="center", va="bottom")
+        self.write(95, C + 1.4, r"$c_t = f\odot c_{t-1} + i\odot g$: a sum", ha="center", va="bottom", size=11.5)
+        self.write(128, C + 1.4, f"$c_t$ {self.shape['c']}", va="bottom", size=12)
+        self.write(128, C - 1.4, "to the next step", va="top", size=10)
 
-    def out(self) -> None:
-        """From c to h, and on to the next step."""
+    def output(self) -> None:
+        """Draw the way from c to h, and on to the next step."""
         self.arrow((112, C), (112, TANH + 2.3))
         self.axes.add_patch(Ellipse((112, TANH), 9.5, 4.6, fc="white", ec=INK, lw=1.2, zorder=3))
-        self.say(112, TANH, "tanh", ha="center", size=10)
+        self.write(112, TANH, "tanh", ha="center", size=10)
         self.arrow((112, TANH - 2.3), (112, OUT + 1.8))
-        self.say(112.8, 45.2, f"$\\tanh(c_t)$\n{self.shape['c']}")
+        self.write(112.8, 45.2, f"$\\tanh(c_t)$\n{self.shape['c']}")
         self.operator(112, OUT, "⊙")
         self.arrow((112, OUT - 1.8), (112, Z), (140, Z))
-        self.say(112.8, 30, f"$h_t =$\n$o\\odot\\tanh(c_t)$\n{self.shape['h']}")
-        self.say(128, Z + 1.4, f"$h_t$ {self.shape['h']}", va="bottom", size=12)
-        self.say(134, Z - 1.4, f"to the next step,\nand into $ys$\n{self.shape['ys']}", va="top", size=10)
+        self.write(112.8, 30, f"$h_t =$\n$o\\odot\\tanh(c_t)$\n{self.shape['h']}")
+        self.write(128, Z + 1.4, f"$h_t$ {self.shape['h']}", va="bottom", size=12)
+        self.write(134, Z - 1.4, f"to the next step,\nand into $ys$\n{self.shape['ys']}", va="top", size=10)
 
     def count(self) -> None:
+        """Write the number of parameters."""
         _, total, rows = self.table.layers[0]
         parameters = sum(row.parameters for row in rows)
-        self.say(37, 10, f"{total} = {parameters:,} parameters, the same at every step")
+        self.write(37, 10, f"{total} = {parameters:,} parameters, the same at every step")
 
     def head(self) -> None:
+        """Draw the Dense head."""
         self.arrow((130, Z), (130, 1.5))
-        self.say(129, 4.2, f"after the last step: $h_T$ {self.shape['h_T']}", ha="right")
+        self.write(129, 4.2, f"after the last step: $h_T$ {self.shape['h_T']}", ha="right")
         self.box(130, -3, 34, 9, WEIGHTS)
-        self.say(130, -1.2, r"$h_T\cdot w + b$, the Dense head", ha="center", size=11.5)
-        self.say(130, -5, f"$w$ {self.shape['head.w']}   $b$ {self.shape['head.b']}", ha="center")
+        self.write(130, -1.2, r"$h_T\cdot w + b$, the Dense head", ha="center", size=11.5)
+        self.write(130, -5, f"$w$ {self.shape['head.w']}   $b$ {self.shape['head.b']}", ha="center")
         self.arrow((130, -7.5), (130, -13))
-        self.say(131, -11, f"logits {self.shape['logits']}", size=12)
+        self.write(131, -11, f"logits {self.shape['logits']}", size=12)
 
-    def say(self, x: float, y: float, text: str, *, ha: str = "left", va: str = "center", size: float = 11) -> None:
+    def write(self, x: float, y: float, text: str, *, ha: str = "left", va: str = "center", size: float = 11) -> None:
         self.axes.text(x, y, text, ha=ha, va=va, fontsize=size, color="black", zorder=4, linespacing=1.35)
 
     def box(self, x: float, y: float, width: float, height: float, colour: str, alpha: float = 1) -> None:
         corner, style = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=1.2"
-        fill = [1 - alpha * (1 - part) for part in to_rgb(colour)]  # on white, nothing shines through
+        fill = [
+            1 - alpha * (1 - part) for part in to_rgb(colour)
+        ]  # opaque, mixed with white, so that lines below do not show
         self.axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc=fill, ec=INK, lw=1.2, zorder=3))
 
     def operator(self, x: float, y: float, sign: str) -> None:

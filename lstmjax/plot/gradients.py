@@ -1,4 +1,4 @@
-"""How far a gradient reaches: its size at every step, and the paths on which it comes."""
+"""How far a gradient reaches: its size at every step, and the paths by which it comes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstmjax.plot.sheet import LINES, Picture, layers_of, plain, sheet, whole_ti
 from lstmjax.types import Step
 
 PANELS = MappingProxyType({"h": ("h",), "c": ("c",), "z": ("z_i", "z_f", "z_g", "z_o")})
-"""What is drawn together, as the norm of one vector."""
+"""The fields of each panel, which are drawn as the norm of one vector."""
 
 PATHS = MappingProxyType(
     {
@@ -25,7 +25,7 @@ PATHS = MappingProxyType(
         "peephole": ("by the peepholes", LINES[3], "-."),
     }
 )
-"""What each path is called and how it is drawn."""
+"""The label, colour and line style of each path."""
 
 STYLES = MappingProxyType({"": "-", "forward": "-", "reverse": "--"})
 
@@ -33,28 +33,29 @@ STYLES = MappingProxyType({"": "-", "forward": "-", "reverse": "--"})
 def gradient_flow(
     flow: Any, *, fields: Sequence[str] | None = None, example: int | tuple[int, ...] | None = None, title: str = ""
 ) -> Picture:
-    """Gives the norm of the gradient at each step, on a log axis: a panel for h, c and z, a line for each layer.
+    """Draw the norm of the gradient at each step, on a log axis: a panel for h, c and z, a line for each layer.
 
     Args:
-        flow: layer form of `Step` of gradients `[..., T, H]`, None where not asked for, as
-            `lstmjax.inside.gradient_flow` gives it.
-        fields: names of panels: "h", "c", "z" (all gates' pre-activations as one vector), or of fields of `Step`.
-            None: those of h, c and z that are there.
-        example: which sequence of a batch; None: the median over the batch, and from its tenth to its ninetieth
-            hundredth as a band.
-        title: above everything.
+        flow: gradients `[..., T, H]` as `lstmjax.inside.gradient_flow` returns them: a `Step`, or a tuple with one for
+            each layer; fields may be None.
+        fields: names of panels: "h", "c", "z" (the pre-activations of all gates as one vector), or of fields of `Step`.
+            None: those of h, c and z that are not None.
+        example: the index of a sequence of the batch; None: the median over the batch, with a band from its 10th to its
+            90th percentile.
+        title: the title of the figure.
 
     Returns:
-        `Picture`, a `matplotlib.figure.Figure`. A gradient of 0 has no place on a log axis: the line is
-        broken there, and the panel says at how many steps.
+        `Picture`, a `matplotlib.figure.Figure`. A log axis cannot show a gradient of 0: the line is broken there, and
+        the panel says at how many steps.
 
     Raises:
-        TypeError: flow is not a layer form of `Step`.
-        ValueError: a field that is None or unknown, or an example that is not there.
+        TypeError: flow holds no `Step`.
+        ValueError: a field is None or unknown, or the batch does not have the example.
     """
     parts = list(layers_of("flow", flow, "z_f"))
     if fields is None:
-        fields = [name for name, of in PANELS.items() if any(getattr(parts[0][2], field) is not None for field in of)]
+        first = parts[0][2]
+        fields = [name for name, panel in PANELS.items() if any(getattr(first, field) is not None for field in panel)]
     if not fields:
         raise ValueError("flow has none of h, c and z, and fields names no other.")
     figure = sheet(3.6 * len(fields) + 1.4, 3.5, title)
@@ -72,7 +73,7 @@ def gradient_flow(
             axes.plot(at, np.where(middle > 0, middle, np.nan), color=colour, ls=STYLES[direction], label=label)
             if len(norms) > 1:
                 low, high = np.quantile(norms, (0.1, 0.9), axis=0)
-                if (low > 0).any():  # an empty band leaves Matplotlib a log axis without numbers, which it refuses
+                if (low > 0).any():  # Matplotlib refuses an empty band on a log axis
                     axes.fill_between(at, low, high, where=low > 0, color=colour, alpha=0.2, linewidth=0)
         axes.set_yscale("log")
         axes.set_title(rf"$\|\partial L/\partial {_letter(name)}\|$", fontsize=11)
@@ -88,21 +89,22 @@ def gradient_flow(
 
 
 def gradient_paths(paths: Any, *, example: int | tuple[int, ...] | None = None, title: str = "") -> Picture:
-    """Gives the norm of ∂L/∂c_t at each step with the path on which it comes, on a log axis: a panel for each layer.
+    """Draw the norm of ∂L/∂c_t at each step for each path by which it comes, on a log axis: a panel for each layer.
 
     Args:
-        paths: layer form of what has some of total, cell, recurrent, output and peephole, or cell and whole, each
-            `[..., T, H]`, as `lstmjax.inside.gradient_paths` and `gradient_spans` give it.
-        example: which sequence of a batch; None: the median over the batch.
-        title: above everything.
+        paths: what `lstmjax.inside.gradient_paths` or `gradient_spans` returns: an object with some of total, cell,
+            recurrent, output and peephole, or with cell and whole, each `[..., T, H]`; or a tuple with one for each
+            layer.
+        example: the index of a sequence of the batch; None: the median over the batch.
+        title: the title of the figure.
 
     Returns:
-        `Picture`: a line for each path that is there. Norms do not add up as the paths do. A norm of 0 has no
-        place on a log axis.
+        `Picture`: a line for each path that is not None. Norms do not add up as the paths do. A log axis cannot show a
+        norm of 0.
 
     Raises:
         TypeError: paths holds something else.
-        ValueError: an example that is not there, or arrays that are not `[..., T, H]`.
+        ValueError: the batch does not have the example, or an array is not `[..., T, H]`.
     """
     parts = list(layers_of("paths", paths, "cell"))
     columns = min(len(parts), 2)
@@ -114,7 +116,7 @@ def gradient_paths(paths: Any, *, example: int | tuple[int, ...] | None = None, 
     for axes, (layer, direction, part) in zip(panels, parts, strict=False):
         for name, (label, colour, style) in PATHS.items():
             if getattr(part, name, None) is not None:
-                middle = np.median(_chosen(f"paths.{name}", [getattr(part, name)], example), axis=0)
+                middle = np.median(_norms_of(f"paths.{name}", [getattr(part, name)], example), axis=0)
                 drawn = np.where(middle > 0, middle, np.nan)
                 axes.plot(np.arange(len(middle)), drawn, color=colour, ls=style, label=label)
         axes.set_yscale("log")
@@ -130,16 +132,16 @@ def gradient_paths(paths: Any, *, example: int | tuple[int, ...] | None = None, 
 
 
 def _norms(part: Step, name: str, example: int | tuple[int, ...] | None) -> np.ndarray:
-    """Norms over the units, `[N, T]` for the N sequences of the batch."""
+    """Return the norms over the units, `[N, T]`: of one example, or of the N sequences of the batch."""
     one_of("a field", name, (*PANELS, *(field for field in Step._fields if field not in PANELS)))
     arrays = [getattr(part, field) for field in PANELS.get(name, (name,)) if getattr(part, field) is not None]
     if not arrays:
         raise ValueError(f"flow has no {name}: it is None. Ask for it where the gradients are taken.")
-    return _chosen(f"flow.{name}", arrays, example)
+    return _norms_of(f"flow.{name}", arrays, example)
 
 
-def _chosen(name: str, arrays: Sequence[Any], example: int | tuple[int, ...] | None) -> np.ndarray:
-    """Norms over the last axes of arrays taken together, `[N, T]`: of one example, or of all N."""
+def _norms_of(name: str, arrays: Sequence[Any], example: int | tuple[int, ...] | None) -> np.ndarray:
+    """Return the norms over the last axes of arrays as one vector, `[N, T]`: of one example, or of all N."""
     for array in arrays:
         if np.ndim(array) < 2:
             raise ValueError(f"{name} has shape {np.shape(array)}, expected [..., T, H].")
@@ -155,7 +157,7 @@ def _chosen(name: str, arrays: Sequence[Any], example: int | tuple[int, ...] | N
 
 
 def _letter(name: str) -> str:
-    """A field at step t as mathematics: z_f as z_{f,t}."""
+    """Return a field at step t in TeX: z_f as z_{f,t}."""
     letter, *gate = name.split("_")
     return f"{letter}_{{{','.join([*gate, 't'])}}}"
 

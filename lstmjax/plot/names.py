@@ -1,4 +1,4 @@
-"""What parameters, states and traces hold, in words: each array with its axes named, and its range."""
+"""Summaries of parameters, states and traces as text: each array with the names of its axes and its range."""
 
 from __future__ import annotations
 
@@ -10,56 +10,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax import types
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.types import Bidirectional, GateParams, LSTMParams, Norms, Step
 
-NORM: dict[str, tuple[str, ...]] = {name: ("H",) if name.startswith("c") else ("G", "H") for name in Norms._fields}
-
 AXES: MappingProxyType[type, dict[str, tuple[str, ...]]] = MappingProxyType(
     {
-        LSTMParams: {
-            "w_x": ("I", "G", "H"),
-            "w_h": ("P", "G", "H"),
-            "b": ("G", "H"),
-            "b_h": ("G", "H"),
-            "w_p": ("H", "P"),
-            "w_c": ("K", "H"),
-            "w_r": ("3H", "3", "H"),
-            "gain": ("G", "H"),
-            "b_p": ("P",),
+        LSTMParams: {name: tuple(axes) for name, axes in types.AXES[LSTMParams].items()} | {"w_r": ("3H", "3", "H")},
+        GateParams: {  # one gate's, without the axes of gates and of peepholes
+            name: tuple(letter for letter in types.AXES[LSTMParams][name] if letter not in "GK")
+            for name in GateParams._fields
         },
-        GateParams: {"w_x": ("I", "H"), "w_h": ("P", "H"), "b": ("H",), "b_h": ("H",), "w_c": ("H",), "gain": ("H",)},
-        Norms: NORM,
+        Norms: {name: tuple(axes) for name, axes in types.AXES[Norms].items()},
         Dense: {"w": ("P", "O"), "b": ("O",)},
         Step: {name: ("B", "T", "P" if name == "h" else "H") for name in Step._fields},
     }
 )
-"""The last axes of the arrays of each class, as `types.py` names them."""
+"""The last axes of the arrays of each class, by the letters of `types.py`."""
 
 STATE = ("h", "c", "i", "f", "o")
-"""What stands in a state, in this order."""
+"""The arrays of a state, in this order."""
 
 OURS = (LSTMParams, GateParams, Norms, Dense, Step, Bidirectional, NetworkParams)
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is an array with numbers in it: no tracer, and no shape alone."""
+    """Return True for an array with numbers in it, False for a tracer or a shape."""
     return isinstance(value, np.ndarray) or (isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer))
 
 
 def is_state(value: Any) -> bool:
-    """Whether a value is a state: a plain tuple of h, c and the gates that a cell feeds back."""
+    """Return True for a state: a plain tuple of h, c and the gates that a cell feeds back."""
     return type(value) is tuple and 2 <= len(value) <= len(STATE) and all(map(is_array, value))
 
 
 def is_ours(node: Any) -> bool:
-    """Whether a node is a class of ours, a state, or a tuple or list of such."""
+    """Return True for an instance of a class of ours, a state, or a tuple or list of these."""
     listed = type(node) in (tuple, list) and len(node) > 0 and all(map(is_ours, node))
     return isinstance(node, OURS) or is_state(node) or listed
 
 
 def children(node: Any) -> Iterator[tuple[str, str, Any]]:
-    """Gives (name, path, value) of what a node holds and is not None."""
+    """Yield (name, path, value) for each child of a node that is not None."""
     if is_state(node):
         yield from ((name, f"[{n}]", value) for n, (name, value) in enumerate(zip(STATE, node, strict=False)))
     elif hasattr(node, "_fields"):
@@ -71,12 +63,11 @@ def children(node: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def title(node: Any) -> str:
-    """Gives what a node is, and how many parameters it has if it is parameters."""
+    """Return the class of a node, with the number of parameters if it holds parameters."""
     if is_state(node):
         return f"state ({', '.join(name for name, _, _ in children(node))})"
-    name = (
-        type(node).__name__ if not isinstance(node, tuple | list) or hasattr(node, "_fields") else f"{len(node)} layers"
-    )
+    layers = isinstance(node, tuple | list) and not hasattr(node, "_fields")
+    name = f"{len(node)} layers" if layers else type(node).__name__
     arrays = [leaf for leaf in jax.tree.leaves(node) if is_array(leaf)]
     if isinstance(node, LSTMParams) and node.w_x.ndim == 3:
         name += f": {node.input_size} features into {node.hidden_size} units"
@@ -93,12 +84,12 @@ def _holds(node: Any, kind: type) -> bool:
 
 
 def axes_of(node: Any, name: str, array: Any) -> tuple[str, ...]:
-    """Gives the letter of each axis of an array in a node; "" for one that has no name."""
+    """Return the letter of each axis of an array in a node; "" for an axis without a letter."""
     letters = ("B", "P" if name == "h" else "H") if is_state(node) else AXES.get(type(node), {}).get(name, ())
     if letters and not _projected(node):
         letters = tuple("H" if letter == "P" and not isinstance(node, Dense) else letter for letter in letters)
-    here = letters[max(len(letters) - array.ndim, 0) :]
-    return ("",) * (array.ndim - len(here)) + here
+    letters = letters[max(len(letters) - array.ndim, 0) :]
+    return ("",) * (array.ndim - len(letters)) + letters
 
 
 def _projected(node: Any) -> bool:
@@ -111,7 +102,7 @@ def _projected(node: Any) -> bool:
 
 
 def shape_of(axes: tuple[str, ...], array: Any) -> str:
-    """Gives a shape with its axes' letters, such as (I 5, G 4, H 256)."""
+    """Return a shape with the letters of its axes, such as (I 5, G 4, H 256)."""
     parts = [
         f"{letter} {n}" if letter and letter != str(n) else str(n) for letter, n in zip(axes, array.shape, strict=True)
     ]
@@ -119,7 +110,7 @@ def shape_of(axes: tuple[str, ...], array: Any) -> str:
 
 
 def numbers(array: Any) -> str:
-    """Gives the range, mean and spread of an array's numbers, or of their magnitudes if they are complex."""
+    """Return the range, mean and standard deviation of an array, or of its magnitudes if it is complex, as text."""
     if not array.size:
         return "empty"
     if not jnp.issubdtype(array.dtype, jnp.number):
@@ -127,19 +118,19 @@ def numbers(array: Any) -> str:
     complex_ = jnp.issubdtype(array.dtype, jnp.complexfloating)
     value = np.abs(np.asarray(array)) if complex_ else np.asarray(array).astype(np.float64)
     finite = value[np.isfinite(value)]
-    said = []
+    texts = []
     if finite.size:
-        said.append(f"{np.min(finite):.3g} to {np.max(finite):.3g}, mean {finite.mean():.3g} ± {finite.std():.2g}")
+        texts.append(f"{np.min(finite):.3g} to {np.max(finite):.3g}, mean {finite.mean():.3g} ± {finite.std():.2g}")
     if finite.size < value.size:
-        said.append(f"{value.size - finite.size:,} not finite")
-    return ("magnitudes " if complex_ else "") + ", ".join(said)
+        texts.append(f"{value.size - finite.size:,} not finite")
+    return ("magnitudes " if complex_ else "") + ", ".join(texts)
 
 
 def summary(tree: Any) -> str:
-    """Gives parameters, a state or a trace as lines of text: each array with its axes, dtype, range, mean and spread.
+    """Return parameters, a state or a trace as text, a line for each array: axes, dtype, range, mean and deviation.
 
     Args:
-        tree: `LSTMParams`, `NetworkParams`, a state, a `Step`, or any tree of such.
+        tree: `LSTMParams`, `NetworkParams`, a state, a `Step`, or any tree of these.
 
     >>> import jax.numpy as jnp
     >>> print(summary(LSTMParams(jnp.ones((5, 4, 3)), jnp.zeros((3, 4, 3)))))
@@ -171,5 +162,5 @@ def _rows(name: str, node: Any, depth: int) -> Iterator[tuple[str, ...]]:
 
 
 def leaf(array: Any, axes: tuple[str, ...]) -> str:
-    """Gives an array in one line: shape with letters, dtype, range, mean and spread."""
+    """Return an array in one line: shape with letters, dtype, range, mean and standard deviation."""
     return f"{shape_of(axes, array)}  {array.dtype}  {numbers(array)}".rstrip()

@@ -1,7 +1,7 @@
-"""Parameters, states and traces as a notebook shows them: a tree that folds, drawn by treescope, which comes with Flax.
+"""Parameters, states and traces in notebooks: a tree that folds, drawn by treescope, which comes with Flax.
 
-Nothing is hung onto the NamedTuples and nothing registered in treescope: `show` draws one tree with a renderer of its
-own, and `rich` enters it in the register of the notebook at hand, which IPython keeps for that.
+The NamedTuples get no further methods, and treescope no further handlers: `show` draws one tree with a renderer that
+has a handler for it, and `rich` registers that with the display formatter of the running IPython.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from treescope.rendering_parts import RenderableAndLineAnnotations
 
 MOST = (24, 96)
-"""Rows and columns of an array's small picture; a larger array is averaged down to about that."""
+"""The most rows and columns of an array's small picture; a larger array is averaged down to about that."""
 
 Places: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -35,12 +35,12 @@ PLACES: MappingProxyType[tuple[bool, int], Places] = MappingProxyType(
         (True, 2): ((1,), (0,)),  # time from left to right
     }
 )
-"""Which axes of an array are rows and which columns, by whether there is a time axis, and how many axes."""
+"""The axes of an array that are rows and those that are columns, by (there is a time axis, number of axes)."""
 
 
 @dataclass(frozen=True, repr=False)
 class Shown:
-    """A tree that a notebook shows folded and coloured, and that prints as `summary` has it."""
+    """A tree that a notebook shows folded and coloured, and that prints as its `summary`."""
 
     tree: Any
 
@@ -52,13 +52,13 @@ class Shown:
 
 
 def show(tree: Any) -> Shown:
-    """Gives parameters, a state or a trace as something that a notebook shows and `print` writes.
+    """Return parameters, a state or a trace as an object that a notebook shows and that `print` writes as text.
 
-    Each array is a line: its axes with their letters, dtype, range, mean and spread, and folded below a
-    small picture. The arrays of a `Step` are unfolded, time from left to right.
+    Each array is a line with its axes and their letters, its dtype, range, mean and standard deviation, and a small
+    picture folded below it. The arrays of a `Step` are unfolded, with time from left to right.
 
     Args:
-        tree: `LSTMParams`, `NetworkParams`, a state (h, c), a `Step`, or any tree of such.
+        tree: `LSTMParams`, `NetworkParams`, a state (h, c), a `Step`, or any tree of these.
 
     >>> import jax.numpy as jnp
     >>> show((jnp.zeros((3, 4)), jnp.ones((3, 4))))
@@ -70,10 +70,10 @@ def show(tree: Any) -> Shown:
 
 
 def rich() -> None:
-    """Makes this notebook show parameters and traces as `show` does, wherever they are a cell's last line.
+    """Let this notebook show parameters and traces as `show` does, wherever they are the last line of a cell.
 
     Raises:
-        RuntimeError: this is no notebook.
+        RuntimeError: this is not a notebook.
     """
     try:
         from IPython.core.getipython import get_ipython
@@ -89,7 +89,7 @@ def rich() -> None:
 
 
 def to_html(tree: Any) -> str:
-    """Gives a tree as HTML that folds, for a notebook's output or a page."""
+    """Return a tree as HTML that folds, for the output of a notebook or for a page."""
     import treescope
 
     renderer = treescope.active_renderer.get().extended_with(handlers=[_node])
@@ -98,7 +98,7 @@ def to_html(tree: Any) -> str:
 
 
 def _node(node: Any, path: str | None, subtree_renderer: Callable) -> RenderableAndLineAnnotations:
-    """Draws a node of ours; anything else is left to treescope."""
+    """Draw a node of one of our classes; treescope draws everything else."""
     from treescope import rendering_parts as parts
 
     if not is_ours(node):
@@ -113,7 +113,7 @@ def _node(node: Any, path: str | None, subtree_renderer: Callable) -> Renderable
 
 
 def _array(node: Any, name: str, array: Any, path: str | None) -> RenderableAndLineAnnotations:
-    """One line, and the small picture folded below it."""
+    """Draw an array as a line with a small picture folded below it."""
     from treescope import rendering_parts as parts
 
     axes = axes_of(node, name, array)
@@ -124,7 +124,7 @@ def _array(node: Any, name: str, array: Any, path: str | None) -> RenderableAndL
 
 
 def _folding(label: str, below: Any, path: str | None, *, opened: bool) -> RenderableAndLineAnnotations:
-    """A line that unfolds what is below it, with the button that copies its path on the line itself."""
+    """Draw a line that unfolds what is below it, with the button that copies its path."""
     from treescope import rendering_parts as parts
 
     return parts.build_custom_foldable_tree_node(
@@ -135,7 +135,7 @@ def _folding(label: str, below: Any, path: str | None, *, opened: bool) -> Rende
 
 
 def _picture(node: Any, name: str, array: np.ndarray, axes: tuple[str, ...]) -> Any:
-    """The array's numbers as colours, of a batch the first; time from left to right, gate blocks side by side."""
+    """Draw an array, of a batch the first, as colours: time from left to right, gate blocks side by side."""
     import treescope
 
     first = array.ndim - min(array.ndim, 3 if "G" in axes else 2)
@@ -165,7 +165,7 @@ def _picture(node: Any, name: str, array: np.ndarray, axes: tuple[str, ...]) -> 
 
 
 def _averaged(value: np.ndarray, axis: int, block: int) -> np.ndarray:
-    """An axis cut into blocks, the last perhaps shorter, and each averaged."""
+    """Return the means of blocks of an axis, of which the last may be shorter."""
     starts = np.arange(0, value.shape[axis], block)
     sizes = np.diff(np.append(starts, value.shape[axis])).astype(value.dtype)
     sums = np.add.reduceat(value, starts, axis=axis)

@@ -1,4 +1,4 @@
-"""Where the state stays: fixed and slow points on two principal axes."""
+"""Fixed and slow points of the state, on two principal axes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 KINDS = (("attracts", LINES[0]), ("one direction drives off", LINES[4]), ("several drive off", LINES[1]))
-"""By the number of eigenvalues outside of the unit circle: 0, 1, more."""
+"""Label and colour by the number of eigenvalues outside the unit circle: 0, 1, more."""
 
 
 def fixed_points(
     points: Any, *, trajectories: tuple[ArrayLike, ArrayLike] | None = None, slow: float = 1e-6, title: str = ""
 ) -> Picture:
-    """Gives the fixed and slow points of a layer, projected on the two principal axes of its states (h, c).
+    """Draw the fixed and slow points of a layer, projected on the two principal axes of its states (h, c).
 
     Args:
-        points: what has h `[N, P]`, c `[N, H]`, speeds `[N]` and eigenvalues `[N, S]`, and perhaps `distinct`
-            `[N]`, as `lstmjax.inside.fixed_points` gives it. Only distinct points are drawn.
-        trajectories: (h `[..., T, P]`, c `[..., T, H]`) of real runs, drawn as thin lines; the axes are then
-            theirs, else those of the points.
+        points: an object with h `[N, P]`, c `[N, H]`, speeds `[N]`, eigenvalues `[N, S]` and, optionally, distinct
+            `[N]`, as `lstmjax.inside.fixed_points` returns it. Only distinct points are drawn.
+        trajectories: (h `[..., T, P]`, c `[..., T, H]`) of real runs, drawn as thin lines. The principal axes are those
+            of the trajectories; None: those of the points.
         slow: a point with a speed above this is slow rather than fixed, and drawn hollow.
-        title: above everything.
+        title: the title of the figure.
 
     Returns:
-        `Picture`, a `matplotlib.figure.Figure`. The colour says whether a point attracts, by the eigenvalues
-        outside of the unit circle; the labels of the axes how much of the variance they show.
+        `Picture`, a `matplotlib.figure.Figure`. The colour shows how many eigenvalues are outside the unit circle, and
+        so whether a point attracts; the labels of the axes say how much of the variance they show.
 
     Raises:
-        TypeError: points has not what is needed, or trajectories is no pair.
+        TypeError: points lacks a field, or trajectories is not a pair.
         ValueError: no point is finite, or trajectories do not fit the points.
     """
     for name in ("h", "c", "speeds", "eigenvalues"):
@@ -42,17 +42,15 @@ def fixed_points(
             raise TypeError(f"points is {kind(points)} without .{name}, expected what fixed_points gives.")
     states = np.concatenate([np.asarray(points.h, np.float64), np.asarray(points.c, np.float64)], axis=-1)
     speeds, eigenvalues = np.asarray(points.speeds), np.asarray(points.eigenvalues)
-    chosen = np.asarray(getattr(points, "distinct", np.ones(len(states), bool)), bool) & np.isfinite(states).all(
-        axis=-1
-    )
-    if not chosen.any():
+    distinct = np.asarray(getattr(points, "distinct", np.ones(len(states), bool)), bool)
+    drawn = distinct & np.isfinite(states).all(axis=-1)
+    if not drawn.any():
         raise ValueError("points holds no finite point: no search arrived. Try other starts.")
     runs = None
     if trajectories is not None:
-        given: Any = trajectories
-        if not isinstance(given, tuple | list) or len(given) != 2:
-            what = kind(given)
-            raise TypeError(f"trajectories is {what}, expected a pair (h, c); of a trace: (steps.h, steps.c).")
+        pair: Any = trajectories
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"trajectories is {kind(pair)}, expected a pair (h, c); of a trace: (steps.h, steps.c).")
         h, c = (np.asarray(part, np.float64) for part in trajectories)
         if h.ndim < 2 or h.shape[:-1] != c.shape[:-1] or h.shape[-1] + c.shape[-1] != states.shape[-1]:
             raise ValueError(
@@ -61,23 +59,23 @@ def fixed_points(
             )
         runs = np.concatenate([h, c], axis=-1)
         runs = runs.reshape(-1, *runs.shape[-2:])  # [N, T, P + H]
-    centre, axes_of, part = _principal(states[chosen] if runs is None else runs.reshape(-1, runs.shape[-1]))
+    centre, directions, fractions = _principal(states[drawn] if runs is None else runs.reshape(-1, runs.shape[-1]))
     figure = sheet(6.6, 4.6, title)
     axes = figure.subplots()
     if runs is not None:
-        for run in (runs - centre) @ axes_of:
+        for run in (runs - centre) @ directions:
             axes.plot(*run.T, color="0.75", linewidth=0.7, zorder=1)
-    at = (states - centre) @ axes_of
+    at = (states - centre) @ directions
     outside = np.minimum((np.abs(eigenvalues) > 1).sum(axis=-1), 2)
     for n, (name, colour) in enumerate(KINDS):
         for hollow in (False, True):
-            here = chosen & (outside == n) & ((speeds > slow) == hollow)
-            if here.any():
-                label = f"{name}, {'slow' if hollow else 'fixed'} ({here.sum()})"
+            group = drawn & (outside == n) & ((speeds > slow) == hollow)
+            if group.any():
+                label = f"{name}, {'slow' if hollow else 'fixed'} ({group.sum()})"
                 face = "white" if hollow else colour
                 axes.scatter(
-                    at[here, 0],
-                    at[here, 1],
+                    at[group, 0],
+                    at[group, 1],
                     s=46,
                     facecolors=face,
                     edgecolors=colour,
@@ -85,15 +83,15 @@ def fixed_points(
                     label=label,
                     zorder=3,
                 )
-    axes.set_xlabel(f"first principal axis of (h, c), {part[0]:.0%} of the variance")
-    axes.set_ylabel(f"second, {part[1]:.0%}")
+    axes.set_xlabel(f"first principal axis of (h, c), {fractions[0]:.0%} of the variance")
+    axes.set_ylabel(f"second, {fractions[1]:.0%}")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     plain(axes)
     return figure
 
 
 def _principal(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean, two principal axes as columns, and the parts of the variance along them."""
+    """Return the mean, two principal axes as columns, and the fractions of the variance along them."""
     centre = states.mean(axis=0)
     _, sizes, rows = np.linalg.svd(states - centre, full_matrices=len(states) < 2)
     variance = np.zeros(states.shape[1])

@@ -1,4 +1,4 @@
-"""What the units of a layer do on the whole: how often their gates are saturated, and how that was learnt."""
+"""The units of a layer as a population: how often their gates are saturated, and how training changed that."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 def saturation(
     statistics: Any, *, gates: Sequence[str] = UNIT_INTERVAL, low: float = 0.1, high: float = 0.9, title: str = ""
 ) -> Picture:
-    """Gives a scatter of the units of each gate: how often it is left-saturated against how often right-saturated.
+    """Draw the units of each gate as points: how often it is left-saturated against how often right-saturated.
 
     After Karpathy, Johnson & Fei-Fei (2015, figure 3). A unit at the origin never saturates; on the
     diagonal it always does, as a switch.
 
     Args:
-        statistics: layer form of what has `left` and `right`, each with a field `[H]` for each gate, as
-            `gate_statistics` gives it.
-        gates: which of "i", "f", "g", "o".
-        low, high: the bounds that the fractions were counted with, for the labels.
-        title: above everything.
+        statistics: an object with `left` and `right`, each with a field `[H]` for each gate, as `gate_statistics`
+            returns it; or a tuple with one for each layer.
+        gates: the gates to draw, of "i", "f", "g" and "o".
+        low, high: the limits with which the fractions were counted, for the labels.
+        title: the title of the figure.
 
     Returns:
         `Picture`, a `matplotlib.figure.Figure`: a panel for each gate, a colour for each layer.
 
     Raises:
         TypeError: statistics holds something else.
-        ValueError: an unknown gate, or arrays that are not `[H]`.
+        ValueError: a gate is unknown, or an array is not `[H]`.
     """
     for gate in gates:
         one_of("a gate", gate, ("i", "f", "g", "o"))
@@ -47,10 +47,9 @@ def saturation(
     for axes, gate in zip(panels, gates, strict=True):
         axes.plot([0, 1], [1, 0], color="0.6", linewidth=0.8, zorder=0)
         for layer, direction, part in parts:
-            left, right = (_units(side, gate, getattr(part, side)) for side in ("left", "right"))
             axes.scatter(
-                left,
-                right,
+                _units("left", gate, part.left),
+                _units("right", gate, part.right),
                 s=26,
                 alpha=0.55,
                 color=colours[layer],
@@ -79,27 +78,28 @@ def learning(
     gates: Sequence[str] = UNIT_INTERVAL,
     title: str = "",
 ) -> Picture:
-    """Gives how the gates of one layer change over the checkpoints of a run.
+    """Draw how the gates of one layer change over the checkpoints of a run.
 
     Args:
-        learnt: what has `steps` `[S]` and `statistics`, the layer form of what has `mean`, `left` and `right`,
-            each with a field `[S, H]` for each gate, as `lstmjax.training.learning` gives it.
-        layer: which one, the first is 0; None where there is one.
-        direction: "forward" or "reverse", where there are two.
-        gates: which of "i", "f", "g", "o".
-        title: above everything.
+        learnt: an object with `steps` `[S]` and `statistics`, as `lstmjax.training.learning` returns it. The statistics
+            have `mean`, `left` and `right`, each with a field `[S, H]` for each gate, and may be a tuple with an entry
+            for each layer.
+        layer: the number of the layer, counted from 0; None for a single layer.
+        direction: "forward" or "reverse", for a layer with two directions.
+        gates: the gates to draw, of "i", "f", "g" and "o".
+        title: the title of the figure.
 
     Returns:
-        `Picture`: above the mean of each unit (the median of all, half of them, the whole range), below how
-        often a gate is saturated, on average over the units.
+        `Picture`: above, the mean of each unit (the median of the units, the half around it, and the full range);
+        below, how often a gate is saturated, on average over the units.
 
     Raises:
         TypeError: learnt holds something else.
-        ValueError: a layer or direction is not chosen or not there, or an unknown gate.
+        ValueError: layer or direction is missing or does not exist, or a gate is unknown.
     """
     for gate in gates:
         one_of("a gate", gate, ("i", "f", "g", "o"))
-    steps, part = np.asarray(learnt.steps), _one_part(learnt.statistics, layer, direction)
+    steps, part = np.asarray(learnt.steps), _select(learnt.statistics, layer, direction)
     figure = sheet(3.1 * len(gates) + 0.3, 5.2, title)
     above, below = figure.subplots(2, len(gates), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     marker = "o" if len(steps) < 20 else None
@@ -125,23 +125,25 @@ def learning(
     return figure
 
 
-def _one_part(statistics: Any, layer: int | None, direction: str | None) -> Any:
+def _select(statistics: Any, layer: int | None, direction: str | None) -> Any:
+    """Return the statistics of one layer in one direction."""
     parts = list(layers_of("statistics", statistics, "left"))
     layers = list(dict.fromkeys(label for label, _, _ in parts))
     if layer is None and len(layers) > 1:
         raise ValueError(f"learnt has {len(layers)} layers, expected one to be chosen. Pass layer=0 for the first.")
     if not 0 <= (layer or 0) < len(layers):
         raise ValueError(f"layer is {layer}, but learnt has layers 0 to {len(layers) - 1}.")
-    found = {way: part for label, way, part in parts if label == layers[layer or 0]}
-    if direction is None and len(found) > 1:
+    directions = {name: part for label, name, part in parts if label == layers[layer or 0]}
+    if direction is None and len(directions) > 1:
         raise ValueError("the layer has two directions. Pass direction='forward' or direction='reverse'.")
     if direction is not None:
-        one_of("direction", direction, tuple(found))
-    return found[next(iter(found)) if direction is None else direction]
+        one_of("direction", direction, tuple(directions))
+        return directions[direction]
+    return next(iter(directions.values()))
 
 
 def _units(kind: str, gate: str, gates: Any, *axes: int) -> np.ndarray:
-    """What there is of a gate, `[*axes, H]`."""
+    """Return the statistic of a gate as an array `[*axes, H]`."""
     if getattr(gates, gate) is None:
         raise ValueError(f"statistics.{kind}.{gate} is None: that gate was not looked at. Pass gates without {gate!r}.")
     value = np.asarray(getattr(gates, gate), np.float64)

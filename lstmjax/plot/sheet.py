@@ -1,4 +1,4 @@
-"""What all pictures share: the figure, the colours, and how one sequence is picked from what is given."""
+"""What all pictures share: the figure, the colours, and the choice of one sequence of a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmjax.arguments import kind, one_of
 from lstmjax.types import Bidirectional, Step
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito (2008): told apart by the colour-blind, and in print."""
+"""Okabe & Ito (2008): distinct for the colour-blind, and in print."""
 
 GATE_COLOURS = MappingProxyType({"i": LINES[0], "f": LINES[1], "g": LINES[2], "o": LINES[3], "c": "#000000"})
 
@@ -37,35 +37,35 @@ NAMES = MappingProxyType(
         "h": "output h",
     }
 )
-"""What the fields of a `Step` are called on an axis."""
+"""The names of the fields of a `Step` on an axis."""
 
 UNIT_INTERVAL = ("i", "f", "o")
 """The fields that lie between 0 and 1; the others have a sign."""
 
 
 MAPS = ("PuOr", "cividis")
-"""Colour maps for the colour-blind: for what has a sign, and for what lies between 0 and 1."""
+"""Colour maps for the colour-blind: for values with a sign, and for values between 0 and 1."""
 
 
 class Picture(Figure):
-    """A figure that notebooks show: made without pyplot, it asks for no display and leaves no state behind."""
+    """A figure that notebooks show; without pyplot, so that it needs no display and leaves no global state."""
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
     def png(self, dpi: float = 100) -> bytes:
-        """Gives the picture as a PNG file's bytes."""
+        """Return the picture as the bytes of a PNG file."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=dpi)
         return buffer.getvalue()
 
 
 def sheet(width: float, height: float, title: str = "") -> Picture:
-    """Gives an empty picture.
+    """Return an empty picture.
 
     Args:
         width, height: in inches.
-        title: above everything.
+        title: the title of the figure.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07)
     figure = Picture(figsize=(width, height), layout=layout)
@@ -76,7 +76,7 @@ def sheet(width: float, height: float, title: str = "") -> Picture:
 
 
 def check_step(name: str, step: Any) -> Step:
-    """Gives the step back if it is one layer's, in one direction."""
+    """Return a step if it is the `Step` of one layer in one direction; refuse anything else."""
     if isinstance(step, Step):
         return step
     if isinstance(step, Bidirectional):
@@ -89,26 +89,26 @@ def check_step(name: str, step: Any) -> Step:
 
 
 def values(name: str, step: Step, field: str) -> np.ndarray:
-    """Gives a field of a step as a NumPy array of its own floating dtype, or of float32 below that."""
+    """Return a field of a step as a NumPy array, in float64 if it is float64, else in float32."""
     one_of("a field", field, Step._fields)
     value = getattr(step, field)
     if value is None:
-        there = [other for other in Step._fields if getattr(step, other) is not None]
+        fields = [other for other in Step._fields if getattr(step, other) is not None]
         raise ValueError(
             f"{name}.{field} is None: it was not asked for, or the cell does not have it. "
-            f"There is: {', '.join(there) or 'nothing'}."
+            f"There is: {', '.join(fields) or 'nothing'}."
         )
     value = np.asarray(value)
     return value if value.dtype == np.float64 else value.astype(np.float32)
 
 
-def one_sequence(name: str, value: Any, example: int | tuple[int, ...] | None) -> np.ndarray:
-    """Gives an array `[T, H]` of `[..., T, H]`.
+def sequence_of(name: str, value: Any, example: int | tuple[int, ...] | None) -> np.ndarray:
+    """Return the `[T, H]` of one sequence of an array `[..., T, H]`.
 
     Args:
-        name: what the caller calls it.
+        name: the name of the array in messages.
         value: the array.
-        example: index of the sequence, an integer for each batch axis; None where there is no batch axis.
+        example: the index of the sequence, an integer for each batch axis; None without a batch axis.
     """
     value = np.asarray(value)
     if value.ndim < 2:
@@ -128,7 +128,7 @@ def one_sequence(name: str, value: Any, example: int | tuple[int, ...] | None) -
 
 
 def span_of(span: tuple[int, int] | None, steps: int) -> tuple[int, int]:
-    """Gives the first step that is shown and the one behind the last."""
+    """Return the first step that is shown, and the step after the last one."""
     if span is None:
         return 0, steps
     first, behind = span
@@ -138,12 +138,12 @@ def span_of(span: tuple[int, int] | None, steps: int) -> tuple[int, int]:
 
 
 def layers_of(name: str, tree: Any, has: str) -> Iterator[tuple[str, str, Any]]:
-    """Gives (layer, direction, part) of every part of a layer form; "" where there is one layer, or one direction.
+    """Yield (layer, direction, entry) for each entry of a tree; "" where there is a single layer, or direction.
 
     Args:
-        name: what the caller calls it.
-        tree: a part, a `Bidirectional` pair of parts, or a tuple of either from the bottom up.
-        has: an attribute by which a part is known.
+        name: the name of the tree in messages.
+        tree: an entry, a `Bidirectional` pair of entries, or a tuple of either from the bottom up.
+        has: an attribute that every entry has.
     """
     single = isinstance(tree, Bidirectional) or hasattr(tree, has)
     for n, layer in enumerate((tree,) if single else tuple(tree), start=1):
@@ -158,12 +158,12 @@ def layers_of(name: str, tree: Any, has: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def limits(field: str, value: np.ndarray, part: float = 1) -> tuple[float, float]:
-    """Gives the range of a field's colours: 0 to 1 for gates, else symmetric about 0, ±1 for g, m and h.
+    """Return the range of the colours of a field: 0 to 1 for gates, else symmetric about 0, ±1 for g, m and h.
 
     Args:
-        field: its name.
+        field: the name of the field.
         value: its numbers.
-        part: where there is no such bound, how many of the numbers lie within the range.
+        part: the fraction of the numbers that are within the range, for a field without bounds.
     """
     if field in UNIT_INTERVAL:
         return 0.0, 1.0
@@ -176,11 +176,11 @@ def limits(field: str, value: np.ndarray, part: float = 1) -> tuple[float, float
 
 
 def whole_ticks(axes: Axes, axis: str = "x") -> None:
-    """Puts ticks at whole numbers: a step or a unit has no half."""
+    """Put ticks at whole numbers, for steps and units."""
     getattr(axes, f"{axis}axis").set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def plain(axes: Axes) -> None:
-    """Takes away what a curve does not need: the frame at the top and on the right."""
+    """Remove the frame at the top and on the right, and draw a grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)

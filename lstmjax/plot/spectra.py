@@ -1,4 +1,4 @@
-"""The spectra of Jacobians: which directions a step keeps, and which it loses."""
+"""The spectra of Jacobians: the directions that a step remembers, and those that it forgets."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ VIRIDIS = colormaps["viridis"]
 
 
 def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> Picture:
-    """Gives the spectrum of one Jacobian, or of one at each of N steps.
+    """Draw the spectrum of one Jacobian, or of one at each of N steps.
 
     Args:
         values: `[K]`, or `[N, K]` for several: eigenvalues or singular values of Jacobians, Lyapunov exponents.
         kind: "eigenvalues", "singular values" or "exponents". None: eigenvalues if values are complex, else
             singular values.
-        title: above everything.
+        title: the title of the figure.
 
     Returns:
-        `Picture`: eigenvalues in the complex plane with the unit circle (inside of it a direction decays, on
-        it it is kept); singular values on a log axis with a line at 1, by rank for one Jacobian, over the
-        steps for several; exponents by rank with a line at 0.
+        `Picture`: eigenvalues in the complex plane with the unit circle (a direction decays inside the circle, and is
+        remembered on it); singular values on a log axis with a line at 1, by rank for one Jacobian, over the steps for
+        several; exponents by rank with a line at 0.
 
     Raises:
-        ValueError: an unknown kind, no values, a singular value below 0, or complex numbers where real ones are
-            expected.
+        ValueError: kind is unknown, there are no values, a singular value is below 0, or values are complex where real
+            ones are expected.
 
     >>> spectrum([0.99, 0.5, 0.1]).axes[0].get_ylabel()
     'singular value'

@@ -1,4 +1,4 @@
-"""What a layer does over time: all units as heat maps, one unit as curves, beside the input or the text."""
+"""A layer over time: all units as heat maps, one unit as curves, with the input or the text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lstmjax.plot.sheet import (
     Picture,
     check_step,
     limits,
-    one_sequence,
     plain,
+    sequence_of,
     sheet,
     span_of,
     values,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 MOST_LABELS = 240
-"""Characters that can be read along one axis."""
+"""The most characters or words that can be read along one axis."""
 
 COLOURED = 0.995
-"""The part of the numbers that have a colour of their own; a few large ones would leave the others pale."""
+"""The fraction of the numbers within the range of colours; a few large ones would make the others pale."""
 
 
 def gates(
@@ -50,27 +50,26 @@ def gates(
     example: int | tuple[int, ...] | None = None,
     title: str = "",
 ) -> Picture:
-    """Gives heat maps of the gates of one layer over the steps of one sequence, a row for each unit.
+    """Draw the gates of one layer over the steps of one sequence as heat maps, with a row for each unit.
 
-    Gates are coloured from 0 to 1, what has a sign symmetrically about 0. Where that has no bound, the largest
-    0.5% have the colour of the end, and the colour bar is pointed.
+    The colours of gates go from 0 to 1, those of values with a sign are symmetric about 0. For values without bounds,
+    the largest 0.5% have the colour of the end, and the colour bar has a point there.
 
     Args:
         step: `Step` of arrays `[T, H]`, or `[..., T, H]` with `example`.
-        fields: what is shown, one heat map each: names of fields of `Step`.
-        sort: the order of the units, the largest on top: by the mean of a field over the steps shown, by
-            scores `[H]` of your own, or by their numbers (None).
-        criterion: what your scores are, for the label.
-        xs: the input `[T, I]`, shown above; batch axes as those of step.
+        fields: names of fields of `Step`, with a heat map for each.
+        sort: the order of the units, the largest on top: the name of a field, for its mean over the steps shown; or
+            scores `[H]`. None: by the numbers of the units.
+        criterion: the meaning of the scores, for the label.
+        xs: the input `[T, I]`, with the batch axes of step; shown above.
         text: T characters or words, written along the steps instead of their numbers.
         marks: steps at which a line is drawn.
-        span: the first step that is shown and the one behind the last; None: all.
-        example: which sequence of a batch.
-        title: above everything.
+        span: the first step that is shown, and the step after the last one; None: all steps.
+        example: the index of a sequence of the batch.
+        title: the title of the figure.
 
     Returns:
-        `Picture`, a `matplotlib.figure.Figure`. The labels of the units are their numbers in the arrays, the
-        first is 0; so is the first step.
+        `Picture`, a `matplotlib.figure.Figure`. Units and steps are labelled by their numbers in the arrays, from 0.
 
     Raises:
         TypeError: step is not the `Step` of one layer in one direction.
@@ -79,7 +78,7 @@ def gates(
     step = check_step("step", step)
     if not fields:
         raise ValueError("fields is empty, expected names of fields of Step, such as ('f', 'c').")
-    shown = {field: one_sequence(f"step.{field}", values("step", step, field), example) for field in fields}
+    shown = {field: sequence_of(f"step.{field}", values("step", step, field), example) for field in fields}
     steps, hidden = shown[fields[0]].shape[0], _hidden(step)
     first, behind = span_of(span, steps)
     order, label = _order(step, sort, criterion, example, slice(first, behind))
@@ -126,18 +125,18 @@ def unit(
     example: int | tuple[int, ...] | None = None,
     title: str = "",
 ) -> Picture:
-    """Gives the tracks of one unit over the steps of one sequence: its gates, and below what it holds and gives.
+    """Draw one unit over the steps of one sequence as curves: its gates, and below them g, c and m.
 
     Args:
         step: `Step` of arrays `[T, H]`, or `[..., T, H]` with `example`.
-        unit: number of the unit; the first is 0.
-        fields: names of fields of `Step`. None: those of i, f, o, g, c and m that are there.
-        xs: the input `[T, I]`, shown above; batch axes as those of step.
+        unit: the number of the unit, counted from 0.
+        fields: names of fields of `Step`. None: those of i, f, o, g, c and m that are not None.
+        xs: the input `[T, I]`, with the batch axes of step; shown above.
         text: T characters or words, written along the steps instead of their numbers.
         marks: steps at which a line is drawn.
-        span: the first step that is shown and the one behind the last; None: all.
-        example: which sequence of a batch.
-        title: above everything; "": the number of the unit.
+        span: the first step that is shown, and the step after the last one; None: all steps.
+        example: the index of a sequence of the batch.
+        title: the title of the figure; "": the number of the unit.
 
     Returns:
         `Picture`: one panel for i, f, o between 0 and 1, one for each of the others.
@@ -153,7 +152,7 @@ def unit(
         raise ValueError("step has none of i, f, o, g, c and m, and fields names no other. Pass fields=('h',), say.")
     tracks = {}
     for field in fields:
-        value = one_sequence(f"step.{field}", values("step", step, field), example)
+        value = sequence_of(f"step.{field}", values("step", step, field), example)
         if not 0 <= unit < value.shape[1]:
             raise ValueError(f"unit is {unit}, but step.{field} has units 0 to {value.shape[1] - 1}.")
         tracks[field] = value[:, unit]
@@ -191,11 +190,11 @@ def unit(
 def _order(
     step: Step, sort: Any, criterion: str, example: int | tuple[int, ...] | None, span: slice
 ) -> tuple[np.ndarray | None, str]:
-    """The units from the top down, and the label that says why so."""
+    """Return the order of the units from the top down (None: by number), and the label of the axis."""
     if sort is None:
         return None, "unit"
     if isinstance(sort, str):
-        scores = one_sequence(f"step.{sort}", values("step", step, sort), example)[span].mean(axis=0)
+        scores = sequence_of(f"step.{sort}", values("step", step, sort), example)[span].mean(axis=0)
         return np.argsort(-scores, kind="stable"), f"unit, sorted by mean {sort}"
     scores, hidden = np.asarray(sort), _hidden(step)
     if scores.shape != (hidden,):
@@ -204,18 +203,20 @@ def _order(
 
 
 def _hidden(step: Step) -> int:
-    """H; that of h, which may be projected, only where there is nothing else."""
+    """Return H; the width of h, which may be projected, only if there is no other field."""
     return next(value for value in step if value is not None).shape[-1]
 
 
 def _inputs(xs: ArrayLike, example: int | tuple[int, ...] | None, steps: int) -> np.ndarray:
-    value = one_sequence("xs", xs, example)
+    """Return the input of one sequence, `[T, I]`."""
+    value = sequence_of("xs", xs, example)
     if value.shape[0] != steps:
         raise ValueError(f"xs has {value.shape[0]} steps, but step has {steps}.")
     return value
 
 
 def _labels(text: Sequence[str] | None, first: int, behind: int, steps: int) -> list[str] | None:
+    """Return the text at the steps that are shown, with signs for blanks and line breaks."""
     if text is None:
         return None
     if len(text) != steps:
@@ -229,11 +230,12 @@ def _labels(text: Sequence[str] | None, first: int, behind: int, steps: int) -> 
 
 
 def _width(steps: int, labels: list[str] | None) -> float:
+    """Return the width of the figure in inches."""
     return 9.0 if labels is None else min(max(9.0, 1.8 + 0.1 * steps), 26.0)
 
 
 def _draw_input(axes: Axes, xs: np.ndarray, first: int, behind: int) -> None:
-    """A few features as curves, many as an image."""
+    """Draw a few features as curves, many as an image."""
     if xs.shape[1] <= 4:
         for k, colour in zip(range(xs.shape[1]), LINES, strict=False):
             axes.plot(np.arange(first, behind), xs[first:behind, k], color=colour, linewidth=1, label=f"x{k}")
@@ -250,6 +252,7 @@ def _draw_input(axes: Axes, xs: np.ndarray, first: int, behind: int) -> None:
 
 
 def _draw_marks(axes: Axes, marks: Sequence[int], first: int, behind: int) -> None:
+    """Draw a broken line at each marked step."""
     for mark in marks:
         if not first <= mark < behind:
             raise ValueError(f"marks has step {mark}, but steps {first} to {behind - 1} are shown.")
@@ -258,6 +261,7 @@ def _draw_marks(axes: Axes, marks: Sequence[int], first: int, behind: int) -> No
 
 
 def _draw_steps(axes: Axes, labels: list[str] | None, first: int, behind: int) -> None:
+    """Label the axis of the steps."""
     axes.set_xlim(first - 0.5, behind - 0.5)
     if labels is None:
         whole_ticks(axes)

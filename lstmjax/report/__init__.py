@@ -1,7 +1,7 @@
 """The report: one HTML page that shows what happens inside a network, and opens offline.
 
-`collect.py` computes what is on it, `pack.py` makes the arrays small, `page.py` puts the page of `page/` together,
-`commands.py` is `lstmjax inspect`.
+`collect.py` computes its numbers, `tree.py` arranges them, `pack.py` makes the arrays small, `page.py` puts them into
+the page of `page/`, and `commands.py` is `lstmjax inspect`.
 """
 
 from lstmjax.report.page import report

@@ -1,4 +1,4 @@
-"""Which sequences are worth a look: a few that differ, and the worst."""
+"""The choice of sequences to show: a few of different kinds, and the worst one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def choose(kinds: np.ndarray, losses: np.ndarray, count: int, *, known: bool) -> dict[int, str]:
-    """Gives rows with the reason for each: the first of each kind in turn, and the one with the largest loss at last.
+    """Return rows with the reason for each: the first ones of each kind in turn, then the one with the largest loss.
 
     Args:
-        kinds: the class of each sequence `[N]`, of its label or, if that is not known, of the prediction; all
-            the same where there are no classes.
-        losses: `[N]`, on the label or on the prediction.
-        count: how many; all of them if there are no more.
+        kinds: the class of each sequence `[N]`, that of its label or, without labels, of the prediction; all the same
+            where there are no classes.
+        losses: the loss of each sequence `[N]`, on its label or on the prediction.
+        count: the number of rows, at most.
         known: the losses are on labels.
 
     >>> choose(np.array([0, 0, 0, 1, 2]), np.array([0.1, 0.2, 0.9, 0.1, 0.1]), 4, known=True)
@@ -20,7 +20,7 @@ def choose(kinds: np.ndarray, losses: np.ndarray, count: int, *, known: bool) ->
     """
     worst = int(np.argmax(losses))
     seen: dict[int, int] = {}
-    turns = []  # how many of the same kind came before
+    turns = []  # the number of sequences of the same kind before each
     for kind in kinds.tolist():
         turns.append(seen.get(kind, 0))
         seen[kind] = turns[-1] + 1

@@ -1,4 +1,4 @@
-"""What `lstmjax inspect` does, as a function that gives lines of text."""
+"""The command `lstmjax inspect`, as a function that yields lines of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from lstmjax.data import About, Sequences, load, read
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
-from lstmjax.report.collect import PREDICTED, Ends, How, compute_ends
+from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
@@ -21,36 +21,37 @@ from lstmjax.training.inference import Trained, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
 
-MOST = 512  # sequences that are looked at; gates over more of them tell the same
+MAX_SEQUENCES = 512  # more of them would not change what is seen of the gates
 
 
 class InspectError(UserError):
-    """A page that cannot be written as asked."""
+    """A page that cannot be written."""
 
 
 class Part(NamedTuple):
-    """Sequences to look at."""
+    """The sequences of a page."""
 
-    name: str  # what a sequence without a name is called, before its number
+    name: str  # the name of a sequence without a name, before its number
     scaled: Sequences  # as the network sees them
     shown: np.ndarray  # [N, T, I] in the units of the training data
-    says: str  # "the test part"
+    description: str  # "the test part"
 
 
 def inspect_run(
     run: str | Path, path: str | Path | None = None, out: str | Path = "report.html", examples: int = 4
 ) -> Iterator[str]:
-    """Gives lines on the page that shows what happens inside a run's network, once it is written.
+    """Write the page that shows what happens inside a run's network, and yield lines about it.
 
     Args:
-        run: the run's folder.
-        path: sequences to look at, NPZ, NPY or CSV; labels in it are not looked at. None: the test part of the
-            run's data, else the validation part.
+        run: the folder of the run.
+        path: a file of sequences, NPZ, NPY or CSV; its labels are not used. None: the test part of the run's data, or
+            the validation part if there is no test part.
         out: the page, .html.
-        examples: how many sequences are shown step by step: of different classes, and the one with the largest loss.
+        examples: the number of sequences that are shown step by step: of different classes, and the one with the
+            largest loss.
 
     Raises:
-        UserError: no such run, the data cannot be used, or the page would be too large.
+        UserError: there is no such run, the data cannot be used, or the page would be too large.
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
@@ -61,22 +62,23 @@ def inspect_run(
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
     trained, folder = load_run(run), RunFolder.open(run)
-    part = _own(run, trained) if path is None else _file(path, trained.about)
+    part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
     with jax.enable_x64(trained.config.model.needs_x64):
         yield from _write(folder, trained, part, out, examples)
 
 
-def _own(run: str | Path, trained: Trained) -> Part:
-    parts, found = load(trained.config.data, trained.config.loss.name)
-    if found != trained.about:
+def _part_of_run(run: str | Path, trained: Trained) -> Part:
+    """Return the test part of the run's data, or the validation part if there is no test part."""
+    parts, about = load(trained.config.data, trained.config.loss.name)
+    if about != trained.about:
         raise RunError(f"{run}: the data have changed since this run began; name a file by --input")
     name, data = ("validation", parts.validation) if parts.test is None else ("test", parts.test)
-    return Part(
-        name, data, data.x * np.array(found.scale, np.float32) + np.array(found.offset, np.float32), f"the {name} part"
-    )
+    shown = data.x * np.array(about.scale, np.float32) + np.array(about.offset, np.float32)
+    return Part(name, data, shown, f"the {name} part")
 
 
-def _file(path: str | Path, about: About) -> Part:
+def _part_of_file(path: str | Path, about: About) -> Part:
+    """Return the sequences of a file."""
     data = read(path, labels=False)
     return Part("sequence", about.scaled(data, str(path)), data.x, Path(path).name)
 
@@ -84,14 +86,18 @@ def _file(path: str | Path, about: About) -> Part:
 def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int) -> Iterator[str]:
     params, config, about = trained
     model, loss = config.model, config.loss.name
-    how = How(loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype))
+    settings = Settings(
+        loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype)
+    )
     count = len(part.scaled.x)
-    data = part.scaled.take(slice(MOST))
+    data = part.scaled.take(slice(MAX_SEQUENCES))
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
-    ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, how=how)
+    ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, settings=settings)
     if not np.isfinite(ends.logits).all():
-        raise InspectError(f"{folder.path}: the network gives NaN or infinity for {part.says}, which no page can show")
-    reasons = _choose(data, ends, how, examples)
+        raise InspectError(
+            f"{folder.path}: the network gives NaN or infinity for {part.description}, which no page can show"
+        )
+    reasons = _choose(data, ends, settings, examples)
     try:
         text = report(
             params,
@@ -105,37 +111,40 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             features=about.features,
             names=data.names or [f"{part.name} {n}" for n in range(len(data.x))],
             reasons=reasons,
-            shown=part.shown[:MOST],
+            shown=part.shown[:MAX_SEQUENCES],
             records=folder.records(LOSSES[loss].metric),
-            remembers=remembered(Known(params, data, ends, how), about.classes, config.data.source),
+            remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
             merge=model.merge,
             residual=model.residual,
-            wrappers=how.wrappers,
+            wrappers=settings.wrappers,
             cell=model.cell,
-            dtype=how.dtype,
+            dtype=settings.dtype,
             title=folder.path.name,
             facts=_facts(folder, part, LOSSES[loss].metric),
-            notes=[f"Looked at: {len(data.x)} of {count} sequences of {part.says}."],
+            notes=[f"Looked at: {len(data.x)} of {count} sequences of {part.description}."],
             path=out,
         )
-    except UserError:  # it names its file
+    except UserError:  # its message names the file
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
-    yield f"{len(reasons)} of {count} sequences of {part.says} shown"
+    yield f"{len(reasons)} of {count} sequences of {part.description} shown"
     yield f"{len(text) / 1e6:.2f} MB written to {out}"
 
 
-def _choose(data: Sequences, ends: Ends, how: How, count: int) -> dict[int, str]:
-    """Gives the rows to show, each with the reason."""
-    labels = np.asarray(PREDICTED[how.loss](ends.logits)) if data.y is None else data.y
+def _choose(data: Sequences, ends: Ends, settings: Settings, count: int) -> dict[int, str]:
+    """Return the rows to show, with the reason for each."""
+    labels = np.asarray(PREDICTED[settings.loss](ends.logits)) if data.y is None else data.y
     classes = labels if labels.ndim == 1 else np.zeros(len(data.x), int)
     return choose(classes, np.asarray(ends.losses), count, known=data.y is not None)
 
 
 def _facts(folder: RunFolder, part: Part, metric: str) -> list[str]:
-    result, found = folder.read_result(metric), [f"looked at: {part.says}"]
+    """Return what is known of the run, for the head of the page."""
+    facts = [f"looked at: {part.description}"]
+    result = folder.read_result(metric)
     if result is not None:
-        found.append(f"best step {result['step']}, validation {metric} {result['validation'][metric]:.4f}")
-        found += [f"test {metric} {result['test'][metric]:.4f}"] if result["test"] else []
-    return found
+        facts.append(f"best step {result['step']}, validation {metric} {result['validation'][metric]:.4f}")
+        if result["test"]:
+            facts.append(f"test {metric} {result['test'][metric]:.4f}")
+    return facts

@@ -1,4 +1,4 @@
-"""Arrays as text: 8 or 16 bit between an array's own ends, in base64; and how much fits a page."""
+"""Arrays as text: 8 or 16 bit between the ends of an array, in base64; and how much fits on a page."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lstmjax.types import PyTree
 CODES = MappingProxyType({8: np.dtype("u1"), 16: np.dtype("<u2")})
 
 
-class Kept(NamedTuple):
-    """An array of the page, and the field that it is; "" for inputs and outputs."""
+class PageArray(NamedTuple):
+    """An array of the page, and the field that it holds; "" for inputs and outputs."""
 
     values: np.ndarray
     field: str = ""
 
 
 class Plan(NamedTuple):
-    """One row: how many bits each field gets; a field that is not named is left out."""
+    """The number of bits for each field; a field that is not named is left out."""
 
-    says: str
+    note: str  # for the page
     bits: Mapping[str, int]
 
 
@@ -35,16 +35,16 @@ PLANS = (
     Plan("to stay small, every value is kept to 8 bit", dict.fromkeys(STATE + GATES, 8)),
     Plan("to stay small, only f and c are here, to 8 bit", {"": 8, "f": 8, "c": 8}),
 )
-"""From all there is to the least that is of use."""
+"""From the most exact to the smallest page that is of use."""
 NOTHING = Plan("without arrays", {})
-FRAME = 100  # bytes around each array: its shape, its ends
+FRAME = 100  # bytes of JSON around each array: its shape and ends
 
 
 def pack(values: np.ndarray, bits: int) -> dict[str, Any]:
-    """Gives an array as a tree for JSON: its shape, its ends, and the numbers between them as text.
+    """Return an array as a tree for JSON: its shape, its ends, and its numbers between them as text.
 
-    A number comes back as low + code · (high − low) / (2^bits − 1), within half a step of what it was: 7.6e-6 of the
-    range at 16 bit. An array whose numbers are all the same has no text.
+    A number is read as low + code · (high − low) / (2^bits − 1), within half a step of its value: 7.6e-6 of the range
+    at 16 bit. An array whose numbers are all equal has no text.
 
     Args:
         values: finite numbers, of any shape.
@@ -55,7 +55,8 @@ def pack(values: np.ndarray, bits: int) -> dict[str, Any]:
     ([1, 3], 0.0, 1.0, 'AAAAQP//')
     """
     values = np.asarray(values, np.float64)
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    low = float(values.min()) if values.size else 0.0
+    high = float(values.max()) if values.size else 0.0
     tree: dict[str, Any] = {"shape": list(values.shape), "low": low, "high": high, "bits": bits}
     if high > low:
         codes = np.rint((values - low) / (high - low) * (2**bits - 1)).astype(CODES[bits])
@@ -64,54 +65,55 @@ def pack(values: np.ndarray, bits: int) -> dict[str, Any]:
 
 
 def packed(tree: PyTree, plan: Plan) -> tuple[PyTree, float]:
-    """Gives a tree with its arrays as text, those that the plan leaves out left out, and the largest error of a field.
+    """Return a tree with its arrays as text, without those that the plan leaves out, and the largest error of a field.
 
     Args:
-        tree: dicts and lists with `Kept` in them, and whatever JSON has.
+        tree: dicts, lists and other values of JSON, with `PageArray` among them.
         plan: a row of `PLANS`.
     """
     worst = 0.0
 
     def change(node: Any) -> Any:
         nonlocal worst
-        if isinstance(node, Kept):
+        if isinstance(node, PageArray):
             bits = plan.bits[node.field]
-            one = pack(node.values, bits)
+            array = pack(node.values, bits)
             if node.field:
-                worst = max(worst, (one["high"] - one["low"]) / (2**bits - 1) / 2)
-            return one
+                worst = max(worst, (array["high"] - array["low"]) / (2**bits - 1) / 2)
+            return array
         if isinstance(node, dict):
-            left_out = {k for k, v in node.items() if isinstance(v, Kept) and v.field not in plan.bits}
-            return {k: change(v) for k, v in node.items() if k not in left_out}
-        return [change(one) for one in node] if isinstance(node, list) else node
+            omitted = {k for k, v in node.items() if isinstance(v, PageArray) and v.field not in plan.bits}
+            return {k: change(v) for k, v in node.items() if k not in omitted}
+        return [change(entry) for entry in node] if isinstance(node, list) else node
 
     return change(tree), worst
 
 
 def weight(tree: PyTree, plan: Plan) -> int:
-    """Gives the bytes of text that the arrays in a tree take."""
-    if isinstance(tree, Kept):
-        whole = tree.values.size * plan.bits.get(tree.field, 0) // 8
-        return FRAME + 4 * -(-whole // 3)
-    nodes = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    return sum(weight(node, plan) for node in nodes)
+    """Return the number of bytes of text that the arrays in a tree take."""
+    if isinstance(tree, PageArray):
+        count = tree.values.size * plan.bits.get(tree.field, 0) // 8
+        return FRAME + 4 * -(-count // 3)  # base64: 4 characters for 3 bytes
+    if isinstance(tree, dict):
+        return sum(weight(node, plan) for node in tree.values())
+    return sum(weight(node, plan) for node in tree) if isinstance(tree, list) else 0
 
 
 def choose_plan(tree: PyTree, room: int) -> Plan:
-    """Gives the first of `PLANS` whose arrays fit.
+    """Return the first of `PLANS` whose arrays fit.
 
     Args:
         tree: as for `packed`.
-        room: bytes that there are for them.
+        room: the number of bytes for the arrays.
 
     Raises:
-        ValueError: even the last one does not fit.
+        ValueError: not even the arrays of the last plan fit.
     """
     for plan in PLANS:
         if weight(tree, plan) <= room:
             return plan
     least = weight(tree, PLANS[-1]) / 1e6
     raise ValueError(
-        f"max_bytes leaves {max(room, 0) / 1e6:.1f} MB for the arrays, but {PLANS[-1].says.partition(', ')[2]}, they "
+        f"max_bytes leaves {max(room, 0) / 1e6:.1f} MB for the arrays, but {PLANS[-1].note.partition(', ')[2]}, they "
         f"take {least:.1f} MB. Show fewer or shorter examples, or pass a larger max_bytes."
     )

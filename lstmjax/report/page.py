@@ -1,4 +1,4 @@
-"""The page: everything that it needs in one HTML text, and nothing from anywhere else."""
+"""The page: one HTML text with everything that it needs, so that it loads nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams
-from lstmjax.report.collect import How, as_whole
-from lstmjax.report.given import given
+from lstmjax.report.collect import Settings, with_layer_tuple
+from lstmjax.report.inputs import report_inputs
 from lstmjax.report.pack import NOTHING, choose_plan, packed
 from lstmjax.report.tree import Ranking, tree_of
 from lstmjax.stack import Layers
@@ -33,7 +33,7 @@ SCRIPTS = (
     "data", "state", "colours", "draw", "order", "timeline", "input", "map", "tracks", "predictions", "panels",
     "saturation", "curves", "model", "main",
 )  # fmt: skip
-"""The files of the page's program, in the order in which they are read."""
+"""The files of the page's program, in their order."""
 
 
 def report(
@@ -63,46 +63,45 @@ def report(
     max_bytes: int = 8_000_000,
     path: str | os.PathLike | None = None,
 ) -> str:
-    """Gives one self-contained HTML page that shows what happens inside a network, and writes it if it has a path.
+    """Return one self-contained HTML page that shows what happens inside a network, and write it if there is a path.
 
-    It opens from the disk and loads nothing. On it: the model and its shapes, predictions, every gate of the
-    examples over time with exact values under the cursor, the tracks of a pinned unit beside the input, the units that
-    match a span that is marked, saturation, gradient flow, and training curves.
+    The page opens from the disk and loads nothing. It shows the model and its shapes, predictions, every gate of the
+    examples over time with exact values under the cursor, the curves of a pinned unit with the input, the units that
+    match a marked span, saturation, gradient flow, and training curves.
 
     Args:
         params: `NetworkParams`, or LSTM layers without a head: a tuple of them, a `Bidirectional` pair, or one.
-        xs: inputs `[N, T, I]`, or one sequence `[T, I]`. Saturation is that of all N.
+        xs: inputs `[N, T, I]`, or one sequence `[T, I]`. Saturation is computed over all N.
         lengths: valid steps `[N]`; None: all T.
         examples: rows of xs whose steps are on the page; None: the first four.
-        labels: what is right, as the loss has it: whole numbers `[N]` for softmax, numbers `[N, O]` for sigmoid
-            and linear; with `per_step` `[N, T]` and `[N, T, O]`; of one sequence without the N. None: unknown, and
-            the gradient is that of the loss on what the network says.
-        loss: what the logits mean: "softmax", "sigmoid" or "linear".
-        per_step: a prediction at each step, or one of the last valid step.
+        labels: the labels for the loss: whole numbers `[N]` for softmax, numbers `[N, O]` for sigmoid and linear; with
+            `per_step` `[N, T]` and `[N, T, O]`; of one sequence without the N. None: unknown, and the gradient is that
+            of the loss on the predictions.
+        loss: the meaning of the logits: "softmax", "sigmoid" or "linear".
+        per_step: there is a prediction at each step, not only at the last valid step.
         classes: names of the O outputs.
-        features: names of the I features. Where each step has a 1 in one feature and 0 in the others, the names
-            are shown as text.
-        names: what the N sequences are called.
-        reasons: why an example is shown, a few words by its row.
-        shown: the inputs as a reader knows them, before they were scaled, as xs; None: xs.
+        features: names of the I features. For one-hot inputs the names are shown as text.
+        names: names of the N sequences.
+        reasons: a few words on why an example is shown, by its row.
+        shown: the inputs in the units of the reader, before they were scaled, in the shape of xs; None: xs.
         records: lines of a run's metrics.jsonl, for the training curves.
-        remembers: for each question its name and its units from the best to the worst, as `rank_units` gives them:
+        remembers: for each question its name and its units from the best to the worst, as `rank_units` returns them:
             (layer, direction, unit, AUC, ...) each, direction "forward" or "reverse".
         merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
-        title: above the page.
-        facts: said below it.
-        notes: said at the end.
-        max_bytes: what the page may weigh; to stay below it, values are kept to 8 bit, then fields are left
+        title: the title of the page.
+        facts: lines below the title.
+        notes: lines at the end.
+        max_bytes: the largest size of the page; to stay below it, values are stored in 8 bit, and then fields are left
             out, as the page says.
-        path: file to write.
+        path: the file to write.
 
     Returns:
         The page as text.
 
     Raises:
-        ValueError: an argument does not fit the others, values are not finite, or the page cannot be as small.
+        ValueError: an argument does not fit the others, values are not finite, or the page cannot be so small.
     """
-    data = given(
+    data = report_inputs(
         xs,
         lengths=lengths,
         examples=examples,
@@ -113,8 +112,8 @@ def report(
         shown=shown,
     )
     one_of("loss", loss, tuple(LOSSES))
-    how = How(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
-    tree = tree_of(as_whole(params), data, how, classes=classes, records=records, remembers=remembers)
+    settings = Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
+    tree = tree_of(with_layer_tuple(params), data, settings, classes=classes, records=records, remembers=remembers)
     tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}
     text = assemble(tree, max_bytes)
     if path is not None:
@@ -123,17 +122,17 @@ def report(
 
 
 def assemble(tree: dict[str, Any], max_bytes: int) -> str:
-    """Gives the page of what `collect` gave, at most so many bytes.
+    """Return the page of a tree, in at most `max_bytes`.
 
     Raises:
-        ValueError: it cannot be as small.
+        ValueError: the page cannot be so small.
     """
     bare = len(_page(packed(tree, NOTHING)[0]))
     plan = choose_plan(tree, max_bytes - bare)
     small, error = packed(tree, plan)
     small["fields"] = [field for field in tree["fields"] if field["name"] in plan.bits]
     small["notes"].append(
-        f"Of the numbers over time, {plan.says}: what is shown is within {error:.1e} of what was computed."
+        f"Of the numbers over time, {plan.note}: what is shown is within {error:.1e} of what was computed."
     )
     size, count = (len(_page(small)) + 80) / 1e6, len(tree["examples"])
     small["notes"].append(f"This page holds {count} example{'s' * (count > 1)} in {size:.2f} MB, and loads nothing.")
@@ -141,6 +140,7 @@ def assemble(tree: dict[str, Any], max_bytes: int) -> str:
 
 
 def _page(tree: dict[str, Any]) -> str:
+    """Return the HTML with a tree in it."""
     folder = files("lstmjax.report").joinpath("page")
     style = folder.joinpath("page.css").read_text("utf-8")
     program = "\n".join(folder.joinpath(f"{name}.js").read_text("utf-8") for name in SCRIPTS)
@@ -156,12 +156,12 @@ def _page(tree: dict[str, Any]) -> str:
 
 
 def _hash(text: str) -> str:
-    """Gives what a Content-Security-Policy calls the one text that it allows."""
+    """Return the source expression by which a Content-Security-Policy allows this text alone."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def as_json(tree: PyTree) -> str:
-    r"""Gives JSON that cannot end the element in which it stands: its only "<" and "&" are escaped.
+    r"""Return JSON that cannot end the HTML element around it: every "<" and "&" is escaped.
 
     >>> as_json({"name": "</script>"})
     '{"name":"\\u003c/script>"}'

@@ -1,4 +1,4 @@
-"""What the network says of an example, and whether that is right, in words and numbers for the page."""
+"""Predictions for the page: what the network predicts of an example and if that is right, in words and numbers."""
 
 from __future__ import annotations
 
@@ -8,89 +8,102 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.report.collect import Computed, How
-from lstmjax.report.given import Given
-from lstmjax.report.pack import Kept
+from lstmjax.report.collect import Computed, Settings
+from lstmjax.report.inputs import ReportInputs
+from lstmjax.report.pack import PageArray
 from lstmjax.training.losses import LOSSES
 
 
-class Said(NamedTuple):
-    """What is said of one example of t steps, and what is right."""
+class Prediction(NamedTuple):
+    """What a network predicts for one example of t steps, and the label."""
 
     outputs: np.ndarray  # [O] or [t, O]: probabilities or numbers
-    label: np.ndarray | None  # as the loss has it: [], [t], [O] or [t, O]
+    label: np.ndarray | None  # as the loss takes it: [], [t], [O] or [t, O]
     loss: float | None
     names: Sequence[str]  # O of them
 
 
-def said_of(computed: Computed, data: Given, names: Sequence[str], how: How) -> list[Said]:
-    """Gives what a network with a head says of each example."""
+def predictions_of(
+    computed: Computed, data: ReportInputs, names: Sequence[str], settings: Settings
+) -> list[Prediction]:
+    """Return the predictions of a network with a head for each example."""
     assert computed.logits is not None
-    outputs = np.asarray(LOSSES[how.loss].readout(computed.logits))
+    outputs = np.asarray(LOSSES[settings.loss].readout(computed.logits))
     labels, losses = data.labels, computed.losses
-    found = []
+    predictions = []
     for n, row in enumerate(data.examples):
-        steps = slice(data.lengths[row]) if how.per_step else ...
+        steps = slice(data.lengths[row]) if settings.per_step else ...
         label = None if labels is None else labels[row][steps]
-        found.append(Said(outputs[n][steps], label, None if losses is None else float(losses[n]), names))
-    return found
+        loss = None if losses is None else float(losses[n])
+        predictions.append(Prediction(outputs[n][steps], label, loss, names))
+    return predictions
 
 
-def _class(said: Said) -> tuple[str, bool | None]:
-    best = said.outputs.argmax(axis=-1)
-    if said.outputs.ndim == 2:
-        if said.label is None:
+def _class(prediction: Prediction) -> tuple[str, bool | None]:
+    """Describe the most likely class, or the classes of all steps."""
+    best = prediction.outputs.argmax(axis=-1)
+    if prediction.outputs.ndim == 2:
+        if prediction.label is None:
             return f"{len(set(best.tolist()))} classes over {len(best)} steps", None
-        right = int((best == said.label).sum())
+        right = int((best == prediction.label).sum())
         return f"{right} of {len(best)} steps right", True if right == len(best) else None
-    chance = f"{said.names[int(best)]} ({100 * said.outputs[best]:.1f}%)"
-    if said.label is None or best == said.label:
-        return chance, None if said.label is None else True
-    return f"{chance}, label {said.names[int(said.label)]}", False
+    chance = f"{prediction.names[int(best)]} ({100 * prediction.outputs[best]:.1f}%)"
+    if prediction.label is None or best == prediction.label:
+        return chance, None if prediction.label is None else True
+    return f"{chance}, label {prediction.names[int(prediction.label)]}", False
 
 
-def _switches(said: Said) -> tuple[str, bool | None]:
-    on = said.outputs > 0.5
-    words = ", ".join(name for name, is_on in zip(said.names, on, strict=True) if is_on) if on.ndim == 1 else ""
-    words = words or (f"{100 * on.mean():.0f}% on" if on.ndim == 2 else "none")
-    if said.label is None:
+def _switches(prediction: Prediction) -> tuple[str, bool | None]:
+    """Describe the outputs that are on."""
+    on = prediction.outputs > 0.5
+    if on.ndim == 2:
+        words = f"{100 * on.mean():.0f}% on"
+    else:
+        words = ", ".join(name for name, is_on in zip(prediction.names, on, strict=True) if is_on) or "none"
+    if prediction.label is None:
         return words, None
-    right = on == (said.label > 0.5)
+    right = on == (prediction.label > 0.5)
     return f"{words}, {int(right.sum())} of {right.size} right", bool(right.all())
 
 
-def _numbers(said: Said) -> tuple[str, bool | None]:
-    if said.outputs.ndim == 2:
-        return "" if said.loss is None else f"squared error {said.loss:.3g}", None
-    words = ", ".join(f"{value:.4g}" for value in said.outputs[:3])
-    return words if said.label is None else f"{words}, label {', '.join(f'{y:.4g}' for y in said.label[:3])}", None
+def _numbers(prediction: Prediction) -> tuple[str, bool | None]:
+    """Describe the first numbers, or the error over all steps."""
+    if prediction.outputs.ndim == 2:
+        return "" if prediction.loss is None else f"squared error {prediction.loss:.3g}", None
+    words = ", ".join(f"{value:.4g}" for value in prediction.outputs[:3])
+    if prediction.label is not None:
+        words += f", label {', '.join(f'{y:.4g}' for y in prediction.label[:3])}"
+    return words, None
 
 
-VERDICTS: MappingProxyType[str, Callable[[Said], tuple[str, bool | None]]] = MappingProxyType(
+VERDICTS: MappingProxyType[str, Callable[[Prediction], tuple[str, bool | None]]] = MappingProxyType(
     {"softmax": _class, "sigmoid": _switches, "linear": _numbers}
 )
-"""For each loss: what was said, in words, and whether it is right; None: nobody knows, or it is a matter of degree."""
+"""For each loss, the function that describes a prediction and says if it is right (None: unknown, or by degree)."""
 
 
-def prediction(said: Said | None, loss: str) -> dict[str, Any]:
-    """Gives the part of an example's tree that is about its prediction."""
-    if said is None:
+def prediction_tree(prediction: Prediction | None, loss: str) -> dict[str, Any]:
+    """Return the part of an example's tree that is about its prediction."""
+    if prediction is None:
         return {"verdict": "", "right": None, "outputs": None, "target": None, "loss": None}
-    words, right = VERDICTS[loss](said)
-    target = said.label
+    words, right = VERDICTS[loss](prediction)
+    target: Any = prediction.label
+    if target is not None:
+        target = target.tolist() if target.dtype.kind in "iu" else _listed(target)
     return {
         "verdict": words,
         "right": right,
-        "outputs": _listed(said.outputs),
-        "target": None if target is None else target.tolist() if target.dtype.kind in "iu" else _listed(target),
-        "loss": None if said.loss is None else short(said.loss),
+        "outputs": _listed(prediction.outputs),
+        "target": target,
+        "loss": None if prediction.loss is None else short(prediction.loss),
     }
 
 
-def _listed(values: np.ndarray) -> Kept | list[float]:
-    return Kept(values) if values.ndim == 2 else [short(value) for value in values]
+def _listed(values: np.ndarray) -> PageArray | list[float]:
+    """Return numbers over time as an array of the page, the numbers of one step as a list."""
+    return PageArray(values) if values.ndim == 2 else [short(value) for value in values]
 
 
 def short(value: float) -> float:
-    """Gives a number with six digits that count."""
+    """Return a number with six significant digits."""
     return float(f"{value:.6g}")

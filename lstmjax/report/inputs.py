@@ -1,4 +1,4 @@
-"""What a report is about, as it was given: the sequences, and what they and their features are called."""
+"""The sequences of a report, with their labels and names, checked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 
-class Given(NamedTuple):
-    """N sequences with all that is known about them."""
+class ReportInputs(NamedTuple):
+    """N sequences with their labels and names."""
 
     xs: np.ndarray  # [N, T, I] as the network sees them
-    shown: np.ndarray  # [N, T, I] as a reader knows them
+    shown: np.ndarray  # [N, T, I] in the units of the reader
     lengths: np.ndarray  # [N]
     ragged: bool
     examples: tuple[int, ...]  # rows that are shown
@@ -25,15 +25,15 @@ class Given(NamedTuple):
     reasons: Mapping[int, str]
 
     def valid(self) -> np.ndarray:
-        """Gives which steps are there, bool `[N, T]`."""
+        """Return which steps are valid, bool `[N, T]`."""
         return np.arange(self.xs.shape[1]) < self.lengths[:, None]
 
     def lengths_of(self, rows: Any) -> np.ndarray | None:
-        """Gives the valid steps of some sequences; None: all T, which computes less."""
+        """Return the lengths of some sequences; None: all have T steps, which computes less."""
         return self.lengths[rows] if self.ragged else None
 
 
-def given(
+def report_inputs(
     xs: ArrayLike,
     *,
     lengths: ArrayLike | None,
@@ -43,17 +43,17 @@ def given(
     names: Sequence[str] | None,
     reasons: Mapping[int, str] | None,
     shown: ArrayLike | None,
-) -> Given:
-    """Gives what `report` was handed, if its parts fit each other.
+) -> ReportInputs:
+    """Return the inputs of `report`, checked; arguments as there.
 
     Raises:
-        ValueError: they do not.
+        ValueError: an argument does not fit the others.
     """
     xs = np.asarray(xs)
-    one = xs.ndim == 2
+    single = xs.ndim == 2
     if xs.ndim not in (2, 3) or 0 in xs.shape:
         raise ValueError(f"xs has shape {xs.shape}, expected [N, T, I], or one sequence [T, I], with numbers in it.")
-    xs = xs[None] if one else xs
+    xs = xs[None] if single else xs
     count, steps, size = xs.shape
     shown = xs if shown is None else np.asarray(shown)
     shown = shown[None] if shown.ndim == 2 else shown
@@ -61,21 +61,22 @@ def given(
         raise ValueError(f"shown has shape {shown.shape}, but xs {xs.shape}; expected the same inputs in other units.")
     if not np.isfinite(shown.astype(np.float64)).all() or not np.isfinite(xs.astype(np.float64)).all():
         raise ValueError("xs holds numbers that are not finite; fill or remove them, padding too.")
-    whole = np.full(count, steps) if lengths is None else np.atleast_1d(np.asarray(lengths))
-    if whole.shape != (count,) or whole.dtype.kind not in "iu" or whole.min() < 1 or whole.max() > steps:
+    steps_of = np.full(count, steps) if lengths is None else np.atleast_1d(np.asarray(lengths))
+    if steps_of.shape != (count,) or steps_of.dtype.kind not in "iu" or steps_of.min() < 1 or steps_of.max() > steps:
         raise ValueError(f"lengths is {lengths!r}, expected {count} whole numbers from 1 to T = {steps}.")
     rows = tuple(range(min(4, count))) if examples is None else tuple(int(n) for n in examples)
     if not rows or len(set(rows)) < len(rows) or not all(0 <= n < count for n in rows):
         raise ValueError(f"examples is {list(rows)}, expected different rows of xs, 0 to {count - 1}; at least one.")
     _check_names("features", features, size, "features at each step")
     _check_names("names", names, count, "sequences")
-    labels = None if labels is None else np.asarray(labels)[None] if one else np.asarray(labels)
+    if labels is not None:
+        labels = np.asarray(labels)[None] if single else np.asarray(labels)
     if labels is not None and labels.shape[:1] != (count,):
         raise ValueError(f"labels has shape {labels.shape}, but xs has {count} sequences; give one label for each.")
-    return Given(
+    return ReportInputs(
         xs,
         shown,
-        whole,
+        steps_of,
         lengths is not None,
         rows,
         labels,
@@ -86,20 +87,25 @@ def given(
 
 
 def _check_names(name: str, words: Sequence[Any] | None, size: int, of: str) -> None:
+    """Refuse names that are not as many as what they name."""
     if words is not None and len(words) != size:
         raise ValueError(f"{name} has {len(words)} names, but xs has {size} {of}; give one for each.")
 
 
-def check_labels(data: Given, width: int, loss: str, per_step: bool) -> None:
-    """Refuses labels that the loss cannot read.
+def check_labels(data: ReportInputs, width: int, loss: str, per_step: bool) -> None:
+    """Refuse labels that do not fit the loss.
 
     Raises:
-        ValueError: another shape or kind of number.
+        ValueError: labels have another shape or kind of number.
     """
     labels, softmax = data.labels, loss == "softmax"
     if labels is None:
         return
-    shape = (len(data.xs), *([data.xs.shape[1]] if per_step else []), *([] if softmax else [width]))
+    shape: tuple[int, ...] = (len(data.xs),)
+    if per_step:
+        shape += (data.xs.shape[1],)
+    if not softmax:
+        shape += (width,)
     if labels.shape != shape or (softmax and labels.dtype.kind not in "iu"):
         kind = f"numbers of classes, 0 to {width - 1}," if softmax else "numbers"
         raise ValueError(
@@ -110,19 +116,21 @@ def check_labels(data: Given, width: int, loss: str, per_step: bool) -> None:
 
 
 def names_of_outputs(classes: Sequence[str] | None, width: int, loss: str) -> tuple[str, ...]:
-    """Gives the names of the outputs, numbers where there are none.
+    """Return the names of the outputs: those of the classes, or numbers.
 
     Raises:
-        ValueError: another number of names.
+        ValueError: there are not as many names as outputs.
     """
     if classes is not None and len(classes) != width:
         raise ValueError(f"classes has {len(classes)} names, but the network has {width} outputs; give one for each.")
+    if classes is not None:
+        return tuple(map(str, classes))
     letter = "" if loss == "softmax" else "y"
-    return tuple(f"{letter}{n}" for n in range(width)) if classes is None else tuple(map(str, classes))
+    return tuple(f"{letter}{n}" for n in range(width))
 
 
-def letters_of(data: Given) -> np.ndarray | None:
-    """Gives which feature is 1 at each step, int `[N, T]`, -1 where none is; None if the inputs are no such thing."""
+def letters_of(data: ReportInputs) -> np.ndarray | None:
+    """Return which feature is 1 at each step, int `[N, T]`, -1 where none is; None for inputs that are not one-hot."""
     valid = data.shown[data.valid()]
     if data.features is None or not np.isin(valid, (0, 1)).all() or valid.sum(axis=-1).max() > 1:
         return None
