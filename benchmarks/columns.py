@@ -1,12 +1,12 @@
-"""When is a product quicker with the weights on the left?
+"""When is a product faster with the weights on the left?
 
     python benchmarks/columns.py
 
 The recurrent products of one step, [B, H]·[H, 4H] forwards and [B, 4H]·[4H, H] backwards, in a scan with a few
-operations element by element, float32: the time as they stand over that with the weights on the left, the way that
-`lstmjax.backends.cpu` writes it. Then whole layers on `backend="fused"` in training, all gradients: the time with the
-product backwards as it stands over that with it turned. Above 1 turning is quicker; a star marks where `fused` turns.
-Medians of ratios within a round.
+elementwise operations, float32: the time with the weights on the right over that with them on the left, as
+`lstmjax.backends.cpu` writes it. Then layers on `backend="fused"` in training, all gradients: the time with the
+weights of the backward product on the right over that with them on the left. Above 1 the left is faster; a star marks
+where `fused` has them there. Medians of ratios within a round.
 """
 
 from functools import partial
@@ -61,22 +61,22 @@ def main() -> None:
             def left(h, w, turned=turned):
                 return columns([h], [w], [turned])
 
-            def as_it_stands(h, w):
+            def right(h, w):
                 return product("", (h, w))
 
             programs = {
-                ("forwards", "stands"): partial(forwards, as_it_stands),
-                ("forwards", "turned"): partial(forwards, left),
-                ("backwards", "stands"): partial(backwards, as_it_stands),
-                ("backwards", "turned"): partial(backwards, columns_back),
+                ("forwards", "right"): partial(forwards, right),
+                ("forwards", "left"): partial(forwards, left),
+                ("backwards", "right"): partial(backwards, right),
+                ("backwards", "left"): partial(backwards, columns_back),
             }
             programs = {name: jax.jit(f).lower(h, w).compile() for name, f in programs.items()}
             calls = {name: lambda run=run, h=h, w=w: jax.block_until_ready(run(h, w)) for name, run in programs.items()}
-            found = take_turns(calls, seconds=1.5)
+            times = take_turns(calls, seconds=1.5)
             cell = []
-            for way, taken in (("forwards", turns), ("backwards", turns_back)):
-                ratio = np.median(found[way, "stands"] / found[way, "turned"])
-                cell.append(f"{ratio:.2f}" + ("*" if taken(batch, [w]) else " "))
+            for pass_, is_left in (("forwards", turns), ("backwards", turns_back)):
+                ratio = np.median(times[pass_, "right"] / times[pass_, "left"])
+                cell.append(f"{ratio:.2f}" + ("*" if is_left(batch, [w]) else " "))
             cells.append("/".join(cell))
         print(f"H {units:<10}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
@@ -92,9 +92,9 @@ def main() -> None:
             turned: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
             for turned, run in programs.items()
         }
-        found = take_turns(calls, seconds=3)
+        times = take_turns(calls, seconds=3)
         mark = " *" if turns_back(batch, [params.w_h]) else ""
-        print(f"{batch:5}{length:5}{inputs:5}{units:5}{np.median(found[False] / found[True]):10.2f}{mark}", flush=True)
+        print(f"{batch:5}{length:5}{inputs:5}{units:5}{np.median(times[False] / times[True]):10.2f}{mark}", flush=True)
 
 
 if __name__ == "__main__":

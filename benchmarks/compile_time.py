@@ -2,14 +2,14 @@
 
     python benchmarks/compile_time.py [--turns 5]
 
-Every call has a number of steps T that is new, so that everything which depends on shapes is compiled: the forward pass
-and the gradient (of all parameters and of the inputs) of one layer, with and without lengths, and of two bidirectional
-layers with lengths, at B = 32, I = 5, H = 256 (64 where they are bidirectional), float32, the call compiled as one by
-`jax.jit` or not. Who is measured takes turns; JAX's compilation cache is off. Reported are medians of the seconds of
-processor time and of the wall clock, their ratios to Flax linen's (processor time of the same turn; other programs on
-the machine do less to it), and how many programs XLA compiled. Flax masks its outputs by lengths, not the state.
+Every call has a new number of steps T, so that everything that depends on shapes is compiled: the forward pass and the
+gradient (of all parameters and of the inputs) of one layer, with and without lengths, and of two bidirectional layers
+with lengths, at B = 32, I = 5, H = 256 (64 where they are bidirectional), float32, with and without `jax.jit` around
+the call. The libraries take turns; JAX's compilation cache is off. Prints medians of the seconds of processor time and
+of wall time, their ratios to Flax linen's (processor time of the same turn, which other programs on the machine disturb
+less), and how many programs XLA compiled. Flax masks its outputs by lengths, not the state.
 
-At last the growth with T: our gradient at T = 1,000 beside T = 10.
+The last line is the growth with T: our gradient at T = 1,000 beside T = 10.
 """
 
 import argparse
@@ -52,17 +52,17 @@ def of_linen(module):
 
 def of_nnx():
     module = nnx.RNN(nnx.OptimizedLSTMCell(INPUTS, UNITS, rngs=nnx.Rngs(0)))
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    graph, params, counters = nnx.split(module, nnx.Param, ...)
     state = (jnp.zeros((BATCH, UNITS)),) * 2
 
     def run(params, xs, lengths):
-        return nnx.merge(graph, params, rest)(xs, initial_carry=state, seq_lengths=lengths)
+        return nnx.merge(graph, params, counters)(xs, initial_carry=state, seq_lengths=lengths)
 
     return run, params
 
 
 def competitors():
-    """For each network what is called, and its parameters."""
+    """Return for each network and library a function and its parameters."""
     ours = init_params(jax.random.key(0), INPUTS, UNITS)
     pairs = init_stacked(jax.random.key(0), INPUTS, UNITS_OF_PAIRS, layers=2, bidirectional=True)
     return {
@@ -80,15 +80,16 @@ def loss(ys):
 
 
 def forms(run):
-    """The four calls of which each new T compiles what it needs."""
+    """Return the four calls that are compiled for each new T."""
     gradient = jax.grad(lambda params, xs, lengths: loss(run(params, xs, lengths)), (0, 1))
     return {"forward": run, "gradient": gradient, "forward, jit": jax.jit(run), "gradient, jit": jax.jit(gradient)}
 
 
 def measured(call, programs):
-    before, wall, used = len(programs), time.perf_counter(), time.process_time()
+    """Return processor seconds and wall seconds of a call, and how many programs were compiled."""
+    before, wall, processor = len(programs), time.perf_counter(), time.process_time()
     jax.block_until_ready(call())
-    return time.process_time() - used, time.perf_counter() - wall, len(programs) - before
+    return time.process_time() - processor, time.perf_counter() - wall, len(programs) - before
 
 
 def main() -> None:
@@ -99,17 +100,19 @@ def main() -> None:
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s), {turns} turns")
     programs: list[str] = []
 
-    def note(event, seconds, **about):
+    def note(event, seconds, **metadata):
         if event.endswith("backend_compile_duration"):
             programs.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(note)
     cases = [("layer", False), ("layer", True), ("pairs", True)]
-    calls = {
-        network: {(who, form): (f, params) for who, (run, params) in each.items() for form, f in forms(run).items()}
-        for network, each in competitors().items()
-    }
-    found: dict[tuple, list[tuple[float, float, int]]] = {}
+    calls: dict[str, dict] = {}
+    for network, libraries in competitors().items():
+        calls[network] = {}
+        for library, (run, params) in libraries.items():
+            for form, f in forms(run).items():
+                calls[network][library, form] = f, params
+    measurements: dict[tuple, list[tuple[float, float, int]]] = {}
     steps, random = 20, np.random.default_rng(0)
     for turn in range(turns + 1):  # the first one is not counted: it compiles what does not depend on T
         for network, with_lengths in cases:
@@ -117,30 +120,30 @@ def main() -> None:
             xs = jnp.asarray(random.normal(size=(BATCH, steps, INPUTS)), jnp.float32)
             lengths = jnp.full(BATCH, steps // 2) if with_lengths else None
             width = UNITS if network == "layer" else 2 * UNITS_OF_PAIRS
-            jax.block_until_ready(jax.grad(loss)(jnp.zeros((BATCH, steps, width))))  # what all share is nobody's
+            # Compiled before the turns, since all share it: else whoever comes first would pay for it.
+            jax.block_until_ready(jax.grad(loss)(jnp.zeros((BATCH, steps, width))))
             order = list(calls[network].items())
-            for (who, form), (f, params) in order if turn % 2 else order[::-1]:
+            for (library, form), (f, params) in order if turn % 2 else order[::-1]:
                 numbers = measured(partial(f, params, xs, lengths), programs)
                 if turn:
-                    found.setdefault((network, with_lengths, form, who), []).append(numbers)
-    for (network, with_lengths, form, who), numbers in sorted(found.items(), key=lambda item: item[0][:3]):
-        used, wall, count = np.median(numbers, axis=0)
-        theirs = np.array(found[network, with_lengths, form, "linen"])[:, 0]
+                    measurements.setdefault((network, with_lengths, form, library), []).append(numbers)
+    for (network, with_lengths, form, library), numbers in sorted(measurements.items(), key=lambda item: item[0][:3]):
+        processor, wall, count = np.median(numbers, axis=0)
+        theirs = np.array(measurements[network, with_lengths, form, "linen"])[:, 0]
         ratio = np.median(np.array(numbers)[:, 0] / theirs)
         name = f"{network}{', lengths' if with_lengths else ''}"
-        print(
-            f"{name:15} {form:14} {who:8} {used:.2f} s ({wall:.2f} s wall)  {ratio:.2f} of linen  {count:.0f} programs"
-        )
+        times = f"{processor:.2f} s ({wall:.2f} s wall)  {ratio:.2f} of linen"
+        print(f"{name:15} {form:14} {library:8} {times}  {count:.0f} programs")
 
     run, params = competitors()["layer"]["lstmjax"]
     gradient = forms(run)["gradient, jit"]
-    long = {}
+    processor_of = {}
     for steps in (10, 1000):
         xs = jax.ShapeDtypeStruct((BATCH, steps, INPUTS), jnp.float32)
-        used = time.process_time()
+        start = time.process_time()
         gradient.lower(params, xs, None).compile()
-        long[steps] = time.process_time() - used
-    print(f"gradient, jit: T = 1000 takes {long[1000] / long[10]:.2f} of T = 10")
+        processor_of[steps] = time.process_time() - start
+    print(f"gradient, jit: T = 1000 takes {processor_of[1000] / processor_of[10]:.2f} of T = 10")
 
 
 if __name__ == "__main__":

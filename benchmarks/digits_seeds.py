@@ -1,6 +1,6 @@
-"""How good are the digits, and how long do they take? Both configurations over five seeds.
+"""How accurate are the digits, and how long do they take? Both configurations over five seeds.
 
-Each run is a process of its own, `lstmjax train` as a user types it, timed from start to end with
+Each run is a separate process, `lstmjax train` as a user types it, timed from start to end with
 imports and compilation. Prints a Markdown table: test accuracy (mean ± standard deviation, and
 each seed's), validation accuracy, seconds. Run it on an idle machine:
 
@@ -22,14 +22,14 @@ SEEDS = range(5)
 
 
 def run(config: Path, seed: int, folder: Path) -> tuple[float, float, float, float]:
-    """Gives test accuracy, validation accuracy, wall seconds and CPU seconds of one run."""
+    """Return test accuracy, validation accuracy, wall seconds and CPU seconds of one run."""
     command = [sys.executable, "-c", "import sys; from lstmjax.cli import main; sys.exit(main())"]
     words = ["train", str(config), "--run-dir", str(folder), "--seed", str(seed)]
     wall, before = time.monotonic(), os.times()
-    shown = subprocess.run([*command, *words], check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run([*command, *words], check=True, capture_output=True, text=True).stdout.splitlines()
     wall, after = time.monotonic() - wall, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return float(shown[-1].removeprefix("test accuracy ")), float(shown[-2].split()[-1]), wall, cpu
+    return float(lines[-1].removeprefix("test accuracy ")), float(lines[-2].split()[-1]), wall, cpu
 
 
 def main() -> None:

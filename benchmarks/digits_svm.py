@@ -1,4 +1,4 @@
-"""What does a support vector machine make of the digits? The context of the table in the README.
+"""How accurate is a support vector machine on the digits? The context of the table in docs/training.md.
 
 Radial basis functions, C = 10, γ = .001 on the raw pixels, trained without and with the validation part.
 Needs scikit-learn:
@@ -15,8 +15,8 @@ from lstmjax.data import digits
 def main() -> None:
     parts = digits()
     train, validation, test = ((part.x.reshape(len(part.x), -1), part.y) for part in parts)
-    both = tuple(np.concatenate(pair) for pair in zip(train, validation, strict=True))
-    for name, (x, y) in {"train": train, "train and validation": both}.items():
+    train_and_validation = tuple(np.concatenate(pair) for pair in zip(train, validation, strict=True))
+    for name, (x, y) in {"train": train, "train and validation": train_and_validation}.items():
         accuracy = SVC(C=10.0, gamma=0.001).fit(x, y).score(*test)
         print(f"{name}, {len(x):,} images: test accuracy {accuracy:.4f}")
 

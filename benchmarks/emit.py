@@ -1,8 +1,8 @@
-"""What does it cost to see c_t, or everything, at every step, against h alone?
+"""What does it cost to return c_t, or everything, at every step, compared with h alone?
 
     python benchmarks/emit.py
 
-Forward pass, float32; the variants take turns in one run, h stands twice as a control of the noise.
+Forward pass, float32; the variants take turns in one run, h runs twice, as a control of the noise.
 Prints medians in ms and ratios to h.
 """
 
@@ -19,7 +19,7 @@ EMITS = {"h": "h", "h again": "h", "c": "c", "gates": lambda s: (s.i, s.f, s.g, 
 
 
 def seconds(calls: dict) -> dict:
-    """Gives the seconds of each jitted call in each round, all of them warmed up and taking turns."""
+    """Time each jitted call in each round, warmed up and taking turns."""
     return take_turns({name: lambda call=call: jax.block_until_ready(call()) for name, call in calls.items()})
 
 
@@ -30,8 +30,8 @@ def main() -> None:
         params = init_params(jax.random.key(0), inputs, hidden)
         xs = jax.random.normal(jax.random.key(1), (batch, steps, inputs))
         calls = {name: partial(jax.jit(partial(lstm, params, emit=emit)), xs) for name, emit in EMITS.items()}
-        found = {name: float(np.median(taken)) for name, taken in seconds(calls).items()}
-        cells = "".join(f"{1e3 * s:>10.2f} ({s / found['h']:.2f})" for s in found.values())
+        medians = {name: float(np.median(times)) for name, times in seconds(calls).items()}
+        cells = "".join(f"{1e3 * s:>10.2f} ({s / medians['h']:.2f})" for s in medians.values())
         print(f"{point:<6} {batch} {steps} {inputs} {hidden}".ljust(24) + cells, flush=True)
 
 

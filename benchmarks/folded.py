@@ -1,10 +1,9 @@
-"""When is one product [x, h]·[W_x; W_h] quicker than x·W_x + h·W_h?
+"""When is one product [x, h]·[W_x; W_h] faster than x·W_x + h·W_h?
 
     python benchmarks/folded.py
 
-Whole layers on `backend="fused"`, forwards and in training (all gradients), float32: the time as the step stands over
-that with the two products folded into one. Above 1 folding is quicker; a star marks where `fused` folds. Medians of
-ratios within a round.
+Layers on `backend="fused"`, forwards and in training (all gradients), float32: the time with two products over that
+with one. Above 1 the single product is faster; a star marks where `fused` has it. Medians of ratios within a round.
 """
 
 import jax
@@ -21,20 +20,20 @@ SHAPES = (
 )  # fmt: skip
 
 
-def compiled(training, form, takes, params, xs):
-    """The program of a layer; `takes` of sizes decides in place of the function `form` of `backends.cpu`."""
+def compiled(training, name, decide, params, xs):
+    """Compile a layer with `decide` in place of the function of this name in `backends.cpu`."""
 
     def layer(params, xs):
         return lstm(params, xs, backend="fused")[1]
 
     f = jax.grad(lambda params, xs: jnp.sum(layer(params, xs) ** 2), (0, 1)) if training else layer
-    mine = getattr(cpu, form)
-    setattr(cpu, form, takes)
+    original = getattr(cpu, name)
+    setattr(cpu, name, decide)
     jax.clear_caches()
     try:
         return jax.jit(f).lower(params, xs).compile()
     finally:
-        setattr(cpu, form, mine)
+        setattr(cpu, name, original)
 
 
 def main() -> None:
@@ -53,8 +52,8 @@ def main() -> None:
                 folds: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
                 for folds, run in programs.items()
             }
-            found = take_turns(calls, seconds=3)
-            cells.append(f"{np.median(found[False] / found[True]):10.2f}")
+            times = take_turns(calls, seconds=3)
+            cells.append(f"{np.median(times[False] / times[True]):10.2f}")
         mark = " *" if cpu.folds(steps, batch, [params.w_x, params.w_h]) else ""
         print(f"{batch:5}{steps:5}{inputs:5}{hidden:5}" + "".join(cells) + mark, flush=True)
 

@@ -1,8 +1,8 @@
-"""How long until lstmjax can be used, against JAX alone?
+"""How long until lstmjax can be used, compared with JAX alone?
 
     python benchmarks/import_time.py
 
-Each line is a fresh process, all in; they take turns. Prints medians in seconds.
+Each line is a new process, timed from its start to its end; they take turns. Prints medians in seconds.
 """
 
 import subprocess
@@ -24,13 +24,13 @@ ROUNDS = 7
 
 
 def main() -> None:
-    taken: dict[str, list[float]] = {name: [] for name in STARTS}
+    times: dict[str, list[float]] = {name: [] for name in STARTS}
     for _ in range(ROUNDS):
         for name, code in STARTS.items():
             start = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-            taken[name].append(time.perf_counter() - start)
-    for name, seconds in taken.items():
+            times[name].append(time.perf_counter() - start)
+    for name, seconds in times.items():
         print(f"{name:<28}{np.median(seconds):6.2f} s")
 
 

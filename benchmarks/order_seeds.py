@@ -1,13 +1,13 @@
-"""Is the truth found? The temporal-order task over five seeds: which unit holds the first marker, and is it so?
+"""Do the tools find the truth? The temporal-order task over five seeds: which unit holds the first marker, and does it?
 
-Each run is a process of its own, `lstmjax train configs/order.yaml` as a user types it, timed from
+Each run is a separate process, `lstmjax train configs/order.yaml` as a user types it, timed from
 start to end with imports and compilation. Then the trained network reads sequences of the test part,
-and the unit that `rank_units` puts first for the first marker is looked at. Prints a Markdown table:
+and the unit that `rank_units` puts first for the first marker is examined. Prints a Markdown table:
 accuracy; the unit, its AUC at the worst place between the markers, and the distance of the two kinds
-in units of their spread; accuracy with the unit out, of the class and of its first marker alone (0.5 is
+in units of their spread; accuracy without the unit, of the class and of its first marker alone (0.5 is
 chance); the unit's mean forget gate between the markers and the mean product of them; the part of the
-unit's gradient between the markers that comes along the cell, step by step; and what of the gradient
-at the first marker is left if every cell path is cut. Run it on an idle machine:
+unit's gradient between the markers that comes along the cell, step by step; and the part of the gradient
+at the first marker that remains if every cell path is cut. Run it on an idle machine:
 
     python benchmarks/order_seeds.py
 """
@@ -34,17 +34,17 @@ from lstmjax.training import load_run
 
 CONFIG = Path(__file__).parent.parent / "configs" / "order.yaml"
 SEEDS = range(5)
-SEQUENCES = 512  # that are looked at
+SEQUENCES = 512  # that are examined
 
 
-class Found(NamedTuple):
-    """What the tools say of one network."""
+class Measurements(NamedTuple):
+    """What the tools measure of one network."""
 
     accuracy: float
     unit: int  # that holds the first marker best
     auc: float  # at the worst place between the markers
     distance: float  # between the two kinds, in units of their spread
-    without: float  # accuracy when the unit is out
+    without: float  # accuracy without the unit
     first_without: float  # of the first marker alone
     forget: float  # mean forget gate between the markers
     retention: float  # mean product of the forget gates between the markers
@@ -54,22 +54,22 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class CutCell:
-    """Lets no gradient pass from c to the next c: what comes through then comes through h."""
+    """Stop the gradient from c to the next c: what remains comes through h."""
 
     def draw(self, key, steps, state, x):
         return None, None
 
-    def __call__(self, inner, params, state, x, own):
+    def __call__(self, inner, params, state, x, extras):
         h, c, *fed_back = state
         return inner(params, (h, jax.lax.stop_gradient(c), *fed_back), x)
 
 
 def look(trained, data):
-    """Gives what the tools say of a trained network: `Found`.
+    """Return the `Measurements` of a trained network.
 
     Args:
-        trained: as `lstmjax.training.load_run` gives it.
-        data: sequences of the task, as `lstmjax.data.load` gives them.
+        trained: as `lstmjax.training.load_run` returns it.
+        data: sequences of the task, as `lstmjax.data.load` returns them.
     """
     params, xs, lengths, y = trained.params, jnp.asarray(data.x), jnp.asarray(data.lengths), jnp.asarray(data.y)
     first = Question(*markers(data)[0])
@@ -83,7 +83,7 @@ def look(trained, data):
         n = jnp.arange(len(y))
         return (logits[n, y] - logits[n, (y + 2) % 4]).sum()
 
-    whole, out = predictions(), predictions((Ablate("c", (best.unit,)),))
+    intact, ablated = predictions(), predictions((Ablate("c", (best.unit,)),))
     n, t = np.arange(len(xs)), np.arange(xs.shape[1])
     start, stop = first.spans.T[:, :, None]
     gap = (t >= start) & (t < stop)
@@ -94,13 +94,13 @@ def look(trained, data):
         np.abs(gradient_flow(params, xs, sureness, lengths=lengths, fields="c", wrappers=cut)[0].c[n, start[:, 0] - 1])
         for cut in ((), (CutCell(),))
     ]
-    return Found(
-        accuracy=float((whole == y).mean()),
+    return Measurements(
+        accuracy=float((intact == y).mean()),
         unit=best.unit,
         auc=best.auc,
         distance=best.distance,
-        without=float((out == y).mean()),
-        first_without=float((out // 2 == y // 2).mean()),
+        without=float((ablated == y).mean()),
+        first_without=float((ablated // 2 == y // 2).mean()),
         forget=float(f[gap].mean()),
         retention=float(np.where(gap, f, 1.0).prod(axis=1).mean()),
         along_the_cell=float((cell * np.sign(total)).sum() / np.abs(total).sum()),
@@ -109,7 +109,7 @@ def look(trained, data):
 
 
 def run(seed, folder):
-    """Gives the wall seconds of one run."""
+    """Return the wall seconds of one run."""
     command = [sys.executable, "-c", "import sys; from lstmjax.cli import main; sys.exit(main())"]
     start = time.monotonic()
     words = ["train", str(CONFIG), "--run-dir", str(folder), "--seed", str(seed)]
@@ -132,11 +132,11 @@ def main():
             seconds = run(seed, Path(folder) / "run")
             trained = load_run(Path(folder) / "run")
         parts, _ = load(trained.config.data)
-        found = look(trained, parts.test.take(slice(0, SEQUENCES)))
+        m = look(trained, parts.test.take(slice(0, SEQUENCES)))
         print(
-            f"| {seed} | {100 * found.accuracy:.1f}% | {found.unit} | {found.auc:.3f} | {found.distance:.1f} | "
-            f"{100 * found.without:.0f}% | {100 * found.first_without:.0f}% | {found.forget:.3f} | "
-            f"{found.retention:.2f} | {100 * found.along_the_cell:.1f}% | {found.recurrent_alone:.0e} | "
+            f"| {seed} | {100 * m.accuracy:.1f}% | {m.unit} | {m.auc:.3f} | {m.distance:.1f} | "
+            f"{100 * m.without:.0f}% | {100 * m.first_without:.0f}% | {m.forget:.3f} | "
+            f"{m.retention:.2f} | {100 * m.along_the_cell:.1f}% | {m.recurrent_alone:.0e} | "
             f"{seconds:.0f} |",
             flush=True,
         )

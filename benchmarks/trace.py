@@ -1,8 +1,8 @@
-"""What does it cost to see every gate at every step, against the forward pass that returns h only?
+"""What does it cost to return every gate at every step, compared with the forward pass that returns h only?
 
     python benchmarks/trace.py
 
-Forward pass, float32; the variants take turns in one run, h stands twice as a control of the noise. Prints medians in
+Forward pass, float32; the variants take turns in one run, h runs twice, as a control of the noise. Prints medians in
 ms, and the median of the ratios to h of the same round.
 """
 
@@ -30,8 +30,8 @@ def main() -> None:
         for name, fields in FIELDS.items():
             calls[name] = partial(jax.jit(partial(trace, params, fields=fields)), xs)
         calls["mean of f"] = partial(jax.jit(partial(trace, params, reduce=lambda step: step.f)), xs)
-        found = seconds(calls)
-        cells = (f"{1e3 * np.median(s):>10.2f} ({np.median(s / found['h']):.2f})" for s in found.values())
+        times = seconds(calls)
+        cells = (f"{1e3 * np.median(s):>10.2f} ({np.median(s / times['h']):.2f})" for s in times.values())
         print(f"{point:<6} {batch} {steps} {inputs} {hidden}".ljust(24) + "".join(cells), flush=True)
 
 

@@ -1,8 +1,8 @@
-"""What does a layer cost that is written for one sequence and vmapped over examples, against the batched call?
+"""What does a layer cost that is written for one sequence and vmapped over examples, compared with the batched call?
 
     python benchmarks/vmapped.py
 
-Training (gradients of all parameters and of the inputs), float32. The batched call stands twice as a control of the
+Training (gradients of all parameters and of the inputs), float32. The batched call runs twice, as a control of the
 noise. Prints medians in ms, the median of the ratios to the batched call of the same round, and MB of temporaries.
 """
 
@@ -37,11 +37,11 @@ def main() -> None:
             name: lambda run=run, params=params, xs=xs: jax.block_until_ready(run(params, xs))
             for name, run in programs.items()
         }
-        found = take_turns(calls, seconds=6)
-        for name, taken in found.items():
+        times = take_turns(calls, seconds=6)
+        for name, seconds in times.items():
             memory = programs[name].memory_analysis().temp_size_in_bytes / 1e6
-            ratio = np.median(taken / found["batched"])
-            print(f"{point} {name:<14} {1e3 * np.median(taken):9.2f} ms ({ratio:.2f}) {memory:8.1f} MB", flush=True)
+            ratio = np.median(seconds / times["batched"])
+            print(f"{point} {name:<14} {1e3 * np.median(seconds):9.2f} ms ({ratio:.2f}) {memory:8.1f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -160,8 +160,8 @@ def test_slower_than_the_best_peer_is_a_loss_and_printed_as_one():
 def test_within_the_tolerance_or_ahead_is_no_loss(ours, words):
     verdict = bench.judge(made({AUTO: [ours] * 3, "Haiku": [1.0] * 3}), AUTO)
     assert not verdict.loss
-    assert show.said(verdict).startswith(words)
-    assert show.said(verdict._replace(best=None)) == "lstmjax auto: no peer on JAX took part"
+    assert show.in_words(verdict).startswith(words)
+    assert show.in_words(verdict._replace(best=None)) == "lstmjax auto: no peer on JAX took part"
 
 
 def test_the_noise_is_that_of_the_same_program_twice():

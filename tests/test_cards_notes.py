@@ -93,7 +93,7 @@ def a_projection_brings_no_peepholes():
 @note("keras", "four masks")
 def recurrent_dropout_parts_the_masks_of_the_inputs():
     (drop,) = (drop for drop in CARDS["keras"].drops if drop.by == "dropout")
-    assert not drop.own
+    assert not drop.per_gate
     assert dropped_by_keras(drop, recurrent_dropout=1e-7) == ("sequence", True)
 
 

@@ -127,7 +127,7 @@ def test_every_dropout_is_looked_at():
 @pytest.mark.parametrize(("card", "by"), DROPS)
 def test_dropout_stands_where_the_card_says(card, by):
     (drop,) = (drop for drop in CARDS[card].drops if drop.by == by)
-    assert DROPS[card, by](drop) == (drop.mask, drop.own)
+    assert DROPS[card, by](drop) == (drop.mask, drop.per_gate)
 
 
 # Adam

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lstmjax
 import lstmjax.convert.commands
 from lstmjax import Dense, NetworkParams, init_params, lstm, verify
 from lstmjax.cli import main
 from lstmjax.convert import load_weights, save_weights
+from lstmjax.convert.architecture import Architecture
+from lstmjax.convert.model import Model
 from lstmjax.training import train
 
 T, B, I, H, O = 5, 3, 2, 4, 6
@@ -75,6 +78,81 @@ def test_inputs_that_are_not_finite_are_told_by_their_place(tmp_path, capsys):
     told = capsys.readouterr().out
     assert words.format(2, 2, 0) in told
     assert "not found" not in told
+
+
+THEIRS = "cause: NaN or infinity in {}; NaN agrees with nothing; all other numbers agree"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_recorded_outputs_that_are_not_finite_are_the_cause(value, tmp_path, capsys):
+    ys, lengths = np.array(lstm(PARAMS, XS)[1]), np.array([5, 3, 4])
+    ys[1, 3, 2] = value
+    verdict = verify(ys, XS, params=PARAMS)
+    assert not verdict
+    assert verdict.search is None  # no cause explains it, and none is tried
+    assert verdict.place[:6] == (0, None, 1, 3, 2, "h")
+    assert THEIRS.format("outputs of theirs, at 1 of 15 steps, first at step 3 of sequence 1") in str(verdict)
+    assert verify(ys, XS, params=PARAMS, lengths=lengths)  # behind the end of its sequence
+    save_weights((PARAMS,), tmp_path / "a.npz")
+    for name, a in {"x": XS, "y": ys}.items():
+        np.save(tmp_path / f"{name}.npy", a)
+    files = [str(tmp_path / name) for name in ("a.npz", "x.npy", "y.npy")]
+    assert main(["verify", files[0], "--input", files[1], "--outputs", files[2]]) == 1
+    told = capsys.readouterr().out
+    assert THEIRS.format("outputs of theirs, at 1 of 15 steps, first at step 3 of sequence 1") in told
+    assert "not found" not in told
+    last = verify(ys[:, 3], XS[:, :4], params=PARAMS)  # the last step alone
+    assert THEIRS.format("outputs of theirs, at the last step of 1 of 3 sequences, first of sequence 1") in str(last)
+    ys[2, 1] += 0.5
+    text = str(verify(ys, XS, params=PARAMS))
+    assert "first: layer 0, step 1 of sequence 2, " in text
+    assert text.endswith("first at step 3 of sequence 1; NaN agrees with nothing; other numbers differ, too")
+
+
+def test_the_array_that_is_not_finite_is_named():
+    _, steps = lstm(PARAMS, XS, emit="step")
+    gates = {name: np.array(getattr(steps, name)) for name in ("f", "o", "h")}
+    gates["o"][0, 2, 1] = np.nan
+    text = str(verify(gates, XS, params=PARAMS))
+    assert THEIRS.format("o of theirs, at 1 of 15 steps, first at step 2 of sequence 0") in text
+    assert "step 2 of sequence 0, output gate o, unit 1: theirs nan, ours " in text
+    logits = np.array(lstm(PARAMS, XS)[1] @ NETWORK.head.w)
+    logits[2, 4, 5] = np.inf
+    for theirs in (logits, [np.array(steps.h), logits]):
+        text = str(verify(theirs, XS, params=NETWORK))
+        assert THEIRS.format("the head's outputs of theirs, at 1 of 15 steps, first at step 4 of sequence 2") in text
+
+
+def test_outputs_of_a_model_that_is_no_plain_stack_are_named_too():
+    model = Model((PARAMS,), Architecture(directions=("turned",)))
+    ys = np.array(model(XS))
+    assert verify(ys, XS, params=model)
+    ys[1, 3, 2] = np.nan
+    text = str(verify(ys, XS, params=model))
+    assert THEIRS.format("outputs of theirs, at 1 of 15 steps, first at step 3 of sequence 1") in text
+    text = str(verify(ys[:, -2], XS[:, 1:], params=model))  # the last step alone
+    assert "outputs of theirs, at the last step of 1 of 3 sequences, first of sequence 1; NaN agrees with" in text
+
+
+def test_nan_above_a_layer_with_a_fault_does_not_hide_the_fault():
+    above = init_params(jax.random.key(1), H, H)
+    wrong = PARAMS._replace(b=PARAMS.b.at[1].add(1.0))
+    below = np.array(lstm(wrong, XS)[1])
+    top = np.array(lstm(above, below)[1])
+    top[0, 0, 0] = np.nan
+    verdict = verify([below, top], XS, params=(PARAMS, above))
+    assert verdict.cause.name == "forget bias added twice"
+    assert "NaN" not in str(verdict)
+
+
+def test_overflow_on_our_side_is_the_cause():
+    growing = PARAMS._replace(w_h=PARAMS.w_h * 3e4)
+    cell = lstmjax.with_activations(lstmjax.CELLS["vanilla"], activation_fn=lambda z: z)
+    params = jax.tree.map(lambda a: np.asarray(a, np.float16), growing)
+    theirs = np.ones((B, T, H), np.float16)
+    verdict = verify(theirs, XS, params=params, cell=cell)
+    assert not verdict
+    assert "cause: NaN or infinity in outputs of ours, at " in str(verdict)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Messages of the command line name its own options; those of functions name keyword arguments."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from exchange import layer, pair
 
 import lstmjax
-from lstmjax import Dense, NetworkParams, init_params
+from lstmjax import Dense, NetworkParams, init_params, verify
 from lstmjax.cli import COMMANDS, main
 from lstmjax.commands import Convert, Verify, options_of
 from lstmjax.convert import load_weights, save_weights
@@ -176,6 +177,25 @@ def test_in_python_the_same_refusal_names_arguments(tmp_path):
     np.savez(tmp_path / "model.npz", **LSTM, **{"norm.weight": ones(4)})
     with pytest.raises(UserError, match=r"Pass extra='drop' to leave it behind$"):
         load_weights(tmp_path / "model.npz")
+
+
+def test_verify_in_python_takes_what_its_refusals_name(tmp_path):
+    path, xs = tmp_path / "model.npz", np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    np.savez(path, **prefixed(a=LSTM, b=LSTM), **{"norm.weight": ones(4)})
+    with pytest.raises(UserError, match=r"there are several LSTMs: prefix can be 'a\.', 'b\.'"):
+        verify(path, xs)
+    with pytest.raises(UserError, match=r"Pass extra='drop' to leave it behind$"):
+        verify(path, xs, prefix="a.")
+    verdict = verify(str(path), xs, form="torch", prefix="a.", extra="drop")
+    assert verdict
+    assert "left out on both sides: " in str(verdict)
+    assert "norm.weight" in str(verdict)
+    arguments = inspect.signature(verify).parameters
+    assert set(arguments) >= inspect.signature(load_weights).parameters.keys() - {"path"}
+    for name, value in {"form": "torch", "prefix": "a.", "names": ["a"], "head": "fc", "extra": "drop"}.items():
+        for theirs, params, what in ((LSTM, None, "theirs is a dict"), (xs, layer(), "with params= theirs is what")):
+            with pytest.raises(ValueError, match=f"^{name} is .*, which is for the path of a weights file, but {what}"):
+                verify(theirs, xs, params=params, **{name: value})
 
 
 def test_a_message_is_rendered_for_each_reader():

@@ -1,12 +1,13 @@
-"""The benchmark: lstmjax beside every peer, with the same weights, in one run. `lstmjax bench` on the command line.
+"""The benchmark: lstmjax beside every peer, with the same weights, in one run; `lstmjax bench` on the command line.
 
     from lstmjax.bench import find_competitors, find_points, lines, measure
 
     results = measure(find_points("A,E"), find_competitors(None))
     print(*lines(results), sep=chr(10))
 
-`points.py` says what is computed, `competitors.py` who takes part and `builders.py` how each is made, `run.py` compares
-and times, `verdict.py` says who is ahead, `growth.py` how time grows. docs/benchmarks.md tells how to read it.
+`points.py` lists the networks and `competitors.py` who takes part; `builders.py` builds their programs, `run.py`
+compares and times them, `standing.py` computes who is ahead, `growth.py` how time grows. docs/benchmarks.md explains
+the tables.
 """
 
 from lstmjax.bench.clock import take_turns
@@ -15,7 +16,7 @@ from lstmjax.bench.points import POINTS, BenchError, Point, find_points
 from lstmjax.bench.results import Comparison, Results, Row, read_json, write_json
 from lstmjax.bench.run import measure
 from lstmjax.bench.show import lines
-from lstmjax.bench.verdict import Verdict, geometric_mean, judge, noise, ratio
+from lstmjax.bench.standing import Standing, geometric_mean, judge, noise, ratio
 
 __all__ = [
     "ALL",
@@ -26,7 +27,7 @@ __all__ = [
     "Point",
     "Results",
     "Row",
-    "Verdict",
+    "Standing",
     "find_competitors",
     "find_points",
     "geometric_mean",

@@ -1,4 +1,4 @@
-"""How each competitor is made: with our weights, in the way that its own users run it."""
+"""The program of each competitor, with our weights, run as its users run it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lstmjax.types import Array, Bidirectional, LSTMParams
 
 
 def ours(backend: str, job: Job) -> Program:
-    """Gives `lstm`, or `stacked` where there are several layers or directions, on a backend."""
+    """Build `lstm`, or `stacked` where there are several layers or directions, on a backend."""
 
     def forward(layers: Any, xs: Array) -> Array:
         if len(layers) == 1 and isinstance(layers[0], LSTMParams):
             return lstm(layers[0], xs, backend=backend)[1]
         return stacked(layers, xs, backend=backend)[1]
 
-    return on_jax(OnJax(forward, job.layers, lambda found: found), job)
+    return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
 
 
 def plain(job: Job) -> Program:
-    """Gives the textbook in twenty lines, scanned by `jax.lax.scan`, nothing of lstmjax in it."""
+    """Build the textbook's LSTM in twenty lines of `jax.lax.scan`, without lstmjax."""
 
-    def one(p: LSTMParams, xs: Array, reverse: bool) -> Array:
+    def direction(p: LSTMParams, xs: Array, reverse: bool) -> Array:
         hidden = p.w_x.shape[-1]
         w_x, w_h = p.w_x.reshape(-1, 4 * hidden), p.w_h.reshape(-1, 4 * hidden)
         b = p.b.reshape(-1)  # type: ignore[union-attr]
@@ -51,62 +51,62 @@ def plain(job: Job) -> Program:
     def forward(layers: Any, xs: Array) -> Array:
         for layer in layers:
             pair = layer if isinstance(layer, Bidirectional) else (layer,)
-            xs = jnp.concatenate([one(p, xs, bool(n)) for n, p in enumerate(pair)], axis=-1)
+            xs = jnp.concatenate([direction(p, xs, bool(n)) for n, p in enumerate(pair)], axis=-1)
         return xs
 
-    return on_jax(OnJax(forward, job.layers, lambda found: found), job)
+    return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
 
 
 def linen(optimized: bool, job: Job) -> Program:
-    """Gives `linen.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
+    """Build `linen.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
     return on_jax(peers.flax.build_linen(job.layers, job.xs.dtype, optimized=optimized), job)
 
 
 def nnx(optimized: bool, job: Job) -> Program:
-    """Gives `nnx.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
+    """Build `nnx.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
     return on_jax(peers.flax.build_nnx(job.layers, job.xs.dtype, optimized=optimized), job)
 
 
 def haiku(job: Job) -> Program:
-    """Gives `haiku.LSTM` run by `dynamic_unroll`."""
+    """Build `haiku.LSTM` run by `dynamic_unroll`."""
     return on_jax(peers.haiku.build(job.layers), job)
 
 
 def equinox(job: Job) -> Program:
-    """Gives `equinox.nn.LSTMCell` in a scan, over the batch by vmap."""
+    """Build `equinox.nn.LSTMCell` in a scan, over the batch by vmap."""
     return on_jax(peers.equinox.build(job.layers), job)
 
 
 def keras(job: Job) -> Program:
-    """Gives `keras.layers.LSTM` by `stateless_call`, as `keras.Model.fit` runs it."""
+    """Build `keras.layers.LSTM` run by `stateless_call`, as `keras.Model.fit` runs it."""
     if peers.keras.backend() != "jax":
         raise BenchError(f"Keras runs on {peers.keras.backend()}; set KERAS_BACKEND=jax")
     return on_jax(peers.keras.build_on_jax(job.layers, str(job.xs.dtype)), job)
 
 
 def cudnn(job: Job) -> Program:
-    """Gives `jax.experimental.rnn.lstm`, in full precision."""
+    """Build `jax.experimental.rnn.lstm`, in full precision."""
     from jax.experimental import rnn
 
     from lstmjax.convert import from_cudnn, to_cudnn
 
     first = job.layers[0]
     count = 2 if isinstance(first, Bidirectional) else 1
-    one = first.forward if isinstance(first, Bidirectional) else first
-    sizes = {"input_size": one.input_size, "hidden_size": one.hidden_size, "num_layers": len(job.layers)}
+    params = first.forward if isinstance(first, Bidirectional) else first
+    sizes = {"input_size": params.input_size, "hidden_size": params.hidden_size, "num_layers": len(job.layers)}
+    options: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": jax.lax.Precision.HIGHEST}
     batch, steps, _ = job.xs.shape
 
     def forward(flat: Array, xs: Array) -> Array:
-        zeros = jnp.zeros((len(job.layers) * count, batch, one.hidden_size), xs.dtype)
+        zeros = jnp.zeros((len(job.layers) * count, batch, params.hidden_size), xs.dtype)
         lengths = jnp.full((batch,), steps, jnp.int32)
-        how: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": jax.lax.Precision.HIGHEST}
-        return rnn.lstm(xs, zeros, zeros, flat, lengths, **sizes, **how)[0]
+        return rnn.lstm(xs, zeros, zeros, flat, lengths, **sizes, **options)[0]
 
     return on_jax(OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes, bidirectional=count == 2)), job)
 
 
 def torch(job: Job) -> Program:
-    """Gives `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
+    """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
     import torch
 
     from lstmjax.convert import from_torch
@@ -118,7 +118,9 @@ def torch(job: Job) -> Program:
     if on_gpu and not torch.cuda.is_available():
         raise BenchError("this PyTorch has no CUDA")
     module = peers.torch.build(job.layers).to("cuda" if on_gpu else "cpu")
-    xs, weights = (peers.torch.tensor(np.asarray(a), module).to(module.weight_ih_l0.device) for a in job[1:3])
+    device = module.weight_ih_l0.device
+    xs = peers.torch.tensor(np.asarray(job.xs), module).to(device)
+    weights = peers.torch.tensor(np.asarray(job.weights), module).to(device)
 
     def wait(result: Any) -> Any:
         if on_gpu:
@@ -146,7 +148,7 @@ def torch(job: Job) -> Program:
 
 
 def onnxruntime(job: Job) -> Program:
-    """Gives the exported graph, on the CPU with as many threads as XLA has."""
+    """Build the exported graph in ONNX Runtime, on the CPU with as many threads as XLA has."""
     import onnxruntime
 
     from lstmjax.convert.onnx import to_onnx
@@ -155,5 +157,5 @@ def onnxruntime(job: Job) -> Program:
     options.intra_op_num_threads, options.inter_op_num_threads = machine.cpus(), 1
     graph = to_onnx(job.layers).SerializeToString()
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    given = {"xs": np.asarray(job.xs)}
-    return Program(lambda: session.run(["ys"], given)[0], outputs)
+    feeds = {"xs": np.asarray(job.xs)}
+    return Program(lambda: session.run(["ys"], feeds)[0], outputs)

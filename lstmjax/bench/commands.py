@@ -1,4 +1,4 @@
-"""What `lstmjax bench` does, as a function that gives lines of text."""
+"""The function behind `lstmjax bench`: it yields lines of text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from lstmjax.bench import growth as over
+from lstmjax.bench import growth as curves
 from lstmjax.bench import show
 from lstmjax.bench.competitors import AUTO, OURS, Competitor, find_competitors
 from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, Point, find_points
@@ -35,7 +34,7 @@ def bench(
     plot: Path | None = None,
     read: Sequence[Path] = (),
 ) -> Iterator[str]:
-    """Gives the tables of a benchmark, measured now or read from files, and writes what was asked for.
+    """Yield the tables of a benchmark, measured or read from files, and write the files that are named.
 
     Args:
         points: names of points, separated by commas; None: all of them, or the sizes.
@@ -44,14 +43,14 @@ def bench(
         competitors: names, separated by commas; None: all, or those of a curve.
         dtype: "float32" or "bfloat16".
         rounds, seconds, seed: see `measure`.
-        growth: "T", "H" or "B": the curve over it, instead of points.
+        growth: "T", "H" or "B": measure the curve over it, instead of points.
         quick: only a few small points of the curve.
-        json: where to write everything, raw times included.
-        plot: where to write the picture, PNG, SVG or PDF.
+        json: file to write everything to, raw times included.
+        plot: file to write the picture to, PNG, SVG or PDF.
         read: files of earlier runs; nothing is measured then.
 
     Raises:
-        BenchError: what is asked for is not there, or does not fit.
+        BenchError: an unknown name, or options that do not fit each other.
         Differs: one of our backends was not timed because it computes something else; raised after the last line.
     """
     for name, path in (("json", json), ("plot", plot)):
@@ -59,78 +58,87 @@ def bench(
     if len(read) > 1 and (json or plot):
         raise BenchError(f"--json and --plot take one run, but --read names {len(read)} files; name one of them")
     if read:
-        found = [read_json(path) for path in read]
+        runs = [read_json(path) for path in read]
     else:
-        asked = [mode.strip() for mode in modes.split(",")]
-        unknown = [mode for mode in asked if mode not in MODES]
+        chosen = [mode.strip() for mode in modes.split(",")]
+        unknown = [mode for mode in chosen if mode not in MODES]
         if unknown:
             raise BenchError(f"there is no mode {unknown[0]!r}; expected forward, training or both")
         if (rounds is not None and rounds < 1) or not 0 <= seconds < math.inf:
             raise BenchError(f"--rounds is {rounds} and --seconds {seconds}; expected 1 or more, and 0 or more")
         if not 0 <= seed < 2**32:
             raise BenchError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
-        at, who = _chosen(points, sizes, competitors, growth, quick)
-        how: dict[str, Any] = {"dtype": dtype, "seconds": seconds, "rounds": rounds, "seed": seed, "growth": growth}
-        found = [measure(at, who, modes=asked, tell=_tell, **how)]
-    for one in found:
-        yield from over.lines(one) if one.growth else show.lines(one)
+        results = measure(
+            *_points_and_competitors(points, sizes, competitors, growth, quick),
+            modes=chosen,
+            dtype=dtype,
+            seconds=seconds,
+            rounds=rounds,
+            seed=seed,
+            growth=growth,
+            tell=_tell,
+        )
+        runs = [results]
+    for results in runs:
+        yield from curves.lines(results) if results.growth else show.lines(results)
         yield ""
-    if len(found) > 1:
-        yield from show.compared(found, [path.name for path in read])
-    yield from _write(found, json, plot)
-    rows = (row for results in found for one in results.comparisons for row in one.rows)
+    if len(runs) > 1:
+        yield from show.compared(runs, [path.name for path in read])
+    yield from _write(runs[0], json, plot)
+    rows = (row for results in runs for comparison in results.comparisons for row in comparison.rows)
     wrong = sorted({row.name for row in rows if row.kind == OURS and row.wrong})
     if wrong:
         raise Differs(f"{', '.join(wrong)} computes something else than lax.scan, see DIFFERS above; please report it")
 
 
-def _chosen(
+def _points_and_competitors(
     points: str | None, sizes: Sequence[str] | None, competitors: str | None, growth: str | None, quick: bool
 ) -> tuple[list[Point], list[Competitor]]:
-    """Gives where to measure, and whom."""
+    """Return the points to measure at, and the competitors."""
     if growth is None:
         if quick:
             raise BenchError("--quick is for a curve; give --growth T with it, or --points E --seconds 1 for a look")
-        every = ",".join(POINTS) if sizes is None else ""
-        at = find_points(every if points is None else points, tuple(sizes or ()))
-        if not at:
+        if points is None:
+            points = ",".join(POINTS) if sizes is None else ""
+        selected = find_points(points, tuple(sizes or ()))
+        if not selected:
             raise BenchError("no point is named; give --points A,C or --sizes 32,100,5,256")
-        return at, find_competitors(competitors)
+        return selected, find_competitors(competitors)
     if points is not None or sizes is not None:
         raise BenchError(f"--growth {growth} has sizes of its own; give it without --points and --sizes")
-    who = find_competitors(over.COMPETITORS if competitors is None else competitors)
-    if not any(one.name == AUTO for one in who):
+    rows = find_competitors(curves.COMPETITORS if competitors is None else competitors)
+    if not any(row.name == AUTO for row in rows):
         raise BenchError(f"--growth {growth} is the curve of lstmjax auto; name it among --competitors")
-    return over.points(growth, quick), who
+    return curves.points(growth, quick), rows
 
 
-def _write(found: Sequence[Results], json: Path | None, plot: Path | None) -> Iterator[str]:
+def _write(results: Results, json: Path | None, plot: Path | None) -> Iterator[str]:
     if json is not None:
-        write_json(found[0], json)
+        write_json(results, json)
         yield f"everything written to {json}"
     if plot is not None:
         from lstmjax.bench.picture import picture
 
         with draft(plot) as place:
-            picture(found[0]).savefig(place, format=plot.suffix[1:].lower())
+            picture(results).savefig(place, format=plot.suffix[1:].lower())
         yield f"picture written to {plot}"
 
 
 def _check_out(name: str, path: Path | None) -> None:
-    """Says what is wrong with a file to write before minutes are spent."""
+    """Refuse a file that cannot be written, before minutes are spent."""
     if path is None:
         return
     if path.suffix.lower() not in OUT[name]:
         raise BenchError(f"--{name} is {path}; expected a name that ends in {' or '.join(OUT[name])}")
     if not path.parent.is_dir():
         raise BenchError(f"{path}: there is no folder {path.parent}")
-    there = path.exists()
+    existed = path.exists()
     try:
         path.open("ab").close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BenchError(f"--{name} is {path}: {reason}; name a file that can be written") from None
-    if not there:
+    if not existed:
         path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Who takes part: a table. What is not installed, or cannot do what is asked, is told with the reason."""
+"""The table of competitors. One that is not installed, or cannot run a network, is listed with the reason."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lstmjax.bench.points import BenchError, Job, Point
 from lstmjax.bench.program import Program
 
 OURS, JAX_PEER, CONTROL, PEER = "ours", "peer on JAX", "control", "peer"
-"""What a competitor is: we; one whose best we are measured against; the same program once more; another framework."""
+"""Kinds: lstmjax; those whose best we compare with; the same program a second time; other frameworks."""
 
 
 @dataclass(frozen=True)
 class Competitor:
-    """One row. `build(job)` gives a `Program`; what else is here says where it does not take part, and why."""
+    """One row. `build(job)` returns a `Program`; the other fields say where it does not take part."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Competitor:
     platforms: tuple[str, ...] = ("cpu", "gpu", "tpu")
 
     def refuses(self, point: Point, mode: str, dtype: str, platform: str) -> str | None:
-        """Gives the reason why it does not take part, or None."""
+        """Return the reason why it does not take part, or None."""
         missing = [name for name in self.packages if find_spec(name) is None]
         reasons = (
             (bool(missing), f"{' and '.join(missing)} not installed"),
@@ -44,7 +44,7 @@ class Competitor:
 
 
 REFERENCE = "lstmjax scan"
-"""What everybody's outputs and gradients are compared with."""
+"""Its outputs and gradients are those that all others are compared with."""
 AUTO = "lstmjax auto"
 CONTROLS = ("lax.scan", "lax.scan again")
 
@@ -80,17 +80,17 @@ ALL = MappingProxyType(
 
 
 def find_competitors(names: str | None) -> list[Competitor]:
-    """Gives the competitors of these names, separated by commas; None: all of them.
+    """Return the competitors of these names, separated by commas; None: all of them.
 
     The reference, `REFERENCE`, takes part in any case, since all others are compared with it.
 
     Raises:
-        BenchError: an unknown name, or none.
+        BenchError: an unknown name, or no name.
     """
-    asked = list(ALL) if names is None else [name.strip() for name in names.split(",") if name.strip()]
-    if not asked:
+    chosen = list(ALL) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not chosen:
         raise BenchError(f"no competitor is named; expected some of {', '.join(ALL)}")
-    unknown = [name for name in asked if name not in ALL]
+    unknown = [name for name in chosen if name not in ALL]
     if unknown:
         raise BenchError(f"there is no competitor {unknown[0]!r}; expected some of {', '.join(ALL)}")
-    return [row for name, row in ALL.items() if name in (*asked, REFERENCE)]
+    return [row for name, row in ALL.items() if name in (*chosen, REFERENCE)]

@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike
 from lstmjax.bench.competitors import AUTO
 from lstmjax.bench.points import Point
 from lstmjax.bench.results import Results
-from lstmjax.bench.verdict import judge
+from lstmjax.bench.standing import judge
 
 BEST = "best peer on JAX"
 COMPETITORS = "lstmjax auto,lax.scan,Flax OptimizedLSTMCell,Haiku,Keras on JAX,PyTorch"
-"""Who takes part unless others are named: of the peers on JAX those that are ahead somewhere in the grid."""
+"""The default competitors: of the peers on JAX those that are fastest somewhere in the grid."""
 
 
 class Letter(NamedTuple):
-    """What grows, and what stays."""
+    """The size that grows, and the network that it grows from."""
 
     field: str  # of a Point
     about: str
@@ -44,35 +44,37 @@ LETTERS = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""The curves; where one letter grows, the others are small enough that the longest call takes seconds."""
+"""The curves; the sizes that do not grow are small enough that the longest call takes seconds."""
 
 
 def points(letter: str, quick: bool = False) -> list[Point]:
-    """Gives the points of a curve, named T10, T30, …; a few small ones if `quick`."""
+    """Return the points of a curve, named T10, T30, …; a few small ones if `quick`."""
     row = LETTERS[letter]
     sizes = row.quick if quick else row.sizes
     return [replace(row.base, name=f"{letter}{size}", **{row.field: size}) for size in sizes]
 
 
 def curve(results: Results, mode: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Gives for lstmjax auto, the best peer on JAX at each size, and PyTorch: sizes, and medians of the seconds."""
+    """Return sizes and median seconds of lstmjax auto, of the best peer on JAX at each size, and of PyTorch."""
     field = LETTERS[results.growth or ""].field
-    found: dict[str, list[tuple[int, float]]] = {}
-    for one in results.comparisons:
-        if one.mode != mode:
+    sizes: dict[str, list[int]] = {}
+    seconds: dict[str, list[float]] = {}
+    for comparison in results.comparisons:
+        if comparison.mode != mode:
             continue
-        medians = {name: float(np.median(row.seconds)) for name, row in one.timed().items()}
-        verdict = judge(one, AUTO)
-        if verdict is not None and verdict.best is not None:  # by the ratio within the rounds, as everywhere
-            medians[BEST] = medians[AUTO] * verdict.best.median
+        medians = {name: float(np.median(row.seconds)) for name, row in comparison.timed().items()}
+        standing = judge(comparison, AUTO)
+        if standing is not None and standing.best is not None:  # by the ratio within the rounds, as everywhere
+            medians[BEST] = medians[AUTO] * standing.best.median
         for name in (AUTO, BEST, "PyTorch"):
             if name in medians:
-                found.setdefault(name, []).append((getattr(one.point, field), medians[name]))
-    return {name: tuple(map(np.array, zip(*pairs, strict=True))) for name, pairs in found.items()}  # type: ignore[misc]
+                sizes.setdefault(name, []).append(getattr(comparison.point, field))
+                seconds.setdefault(name, []).append(medians[name])
+    return {name: (np.array(sizes[name]), np.array(seconds[name])) for name in sizes}
 
 
 def slopes(sizes: ArrayLike, seconds: ArrayLike) -> np.ndarray:
-    """Gives the exponent of growth between neighbours: 1 in proportion, 0 not at all, 2 with the square.
+    """Return the exponent of growth between neighbours: 1 in proportion, 0 not at all, 2 with the square.
 
     >>> slopes([10, 100, 1000], [1.0, 10.0, 1000.0]).round(6).tolist()
     [1.0, 2.0]
@@ -81,10 +83,10 @@ def slopes(sizes: ArrayLike, seconds: ArrayLike) -> np.ndarray:
 
 
 def bend(sizes: Sequence[int], seconds: Sequence[float], least: float = 0.9) -> int | None:
-    """Gives the size from which on time grows at least in proportion, or None if it nowhere does.
+    """Return the size from which on time grows at least in proportion, or None if it nowhere does.
 
-    Below it a call costs something that does not depend on the size. "In proportion": no slope to the right is below
-    `least`, since times are never exact.
+    Below it, costs dominate that do not depend on the size. "In proportion": every slope to the right is at least
+    `least`, which is below 1 since times are never exact.
 
     >>> bend([1, 10, 100, 1000], [1.0, 2.0, 20.0, 200.0])
     10
@@ -95,24 +97,27 @@ def bend(sizes: Sequence[int], seconds: Sequence[float], least: float = 0.9) -> 
 
 
 def lines(results: Results) -> Iterator[str]:
-    """Gives for each mode the times over the sizes, their slopes, and where they bend."""
+    """Yield for each mode the times over the sizes, their slopes, and where they bend."""
     letter = results.growth or ""
     yield str(results.machine)
-    for mode in dict.fromkeys(one.mode for one in results.comparisons):
-        found = curve(results, mode)
+    for mode in dict.fromkeys(comparison.mode for comparison in results.comparisons):
+        curves = curve(results, mode)
         yield ""
         about = f"{letter}, {LETTERS[letter].about}"
         yield f"{mode} over {about}; ms of a call (us for each of {letter}) ^slope since the size before"
-        yield f"{letter:>8}" + "".join(f"{name:>36}" for name in found)
-        sizes = sorted({int(size) for pairs in found.values() for size in pairs[0]})
+        yield f"{letter:>8}" + "".join(f"{name:>36}" for name in curves)
+        sizes = sorted({int(size) for pair in curves.values() for size in pair[0]})
         for size in sizes:
-            yield f"{size:>8}" + "".join(f"{_cell(size, *pairs):>36}" for pairs in found.values()).rstrip()
-        verdicts = ((one.point.name, judge(one, AUTO)) for one in results.comparisons if one.mode == mode)
-        best = [f"{name} {v.best.name}" for name, v in verdicts if v is not None and v.best is not None]
+            yield f"{size:>8}" + "".join(f"{_cell(size, *pair):>36}" for pair in curves.values()).rstrip()
+        best = []
+        for comparison in results.comparisons:
+            standing = judge(comparison, AUTO) if comparison.mode == mode else None
+            if standing is not None and standing.best is not None:
+                best.append(f"{comparison.point.name} {standing.best.name}")
         yield f"{BEST}: {', '.join(best) or 'none'}"
-        for name, pairs in found.items():
-            from_ = bend(pairs[0].tolist(), pairs[1].tolist()) if len(pairs[0]) > 1 else None
-            yield f"{name}: " + ("nowhere in proportion" if from_ is None else f"in proportion from {letter} = {from_}")
+        for name, (at, seconds) in curves.items():
+            start = bend(at.tolist(), seconds.tolist()) if len(at) > 1 else None
+            yield f"{name}: " + ("nowhere in proportion" if start is None else f"in proportion from {letter} = {start}")
 
 
 def _cell(size: int, sizes: np.ndarray, seconds: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Where it was measured: device, versions, threads, memory, and how fast the machine multiplies matrices."""
+"""The machine of a measurement: device, versions, threads, memory, and the speed of its matrix products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIES = 9
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that a figure cannot be read without."""
+    """The facts without which times mean nothing."""
 
     date: str
     platform: str  # "cpu", "gpu" or "tpu"
@@ -33,8 +33,8 @@ class Machine:
     cpus: int  # threads of XLA, PyTorch and ONNX Runtime alike
     python: str
     versions: Mapping[str, str]
-    environment: Mapping[str, str]  # what changes speed, as far as it is set
-    load: float | None  # processes that wanted to run in the minute before
+    environment: Mapping[str, str]  # variables that change speed, those that are set
+    load: float | None  # mean number of processes ready to run in the minute before
     peak: float  # GFLOP/s of the machine's matrix products in this dtype, measured in this run
 
     def __str__(self) -> str:
@@ -51,19 +51,19 @@ class Machine:
 
 
 def cpus() -> int:
-    """Gives how many CPUs this process may use, which is how many threads XLA takes."""
+    """Return how many CPUs this process may use, which is the number of threads that XLA takes."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def look(dtype: str) -> Machine:
-    """Gives the facts of this machine, now; the peak is measured in this dtype."""
-    found = {}
+    """Return the facts of this machine; the peak is measured in this dtype."""
+    versions = {}
     for name in DISTRIBUTIONS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    matters = (
+    variables = (
         "XLA_FLAGS",
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -77,15 +77,15 @@ def look(dtype: str) -> Machine:
         cpu=_cpu(),
         cpus=cpus(),
         python=platform.python_version(),
-        versions=found,
-        environment={name: os.environ[name] for name in matters if name in os.environ},
+        versions=versions,
+        environment={name: os.environ[name] for name in variables if name in os.environ},
         load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         peak=peak(dtype, PROBED[jax.default_backend()]),
     )
 
 
 def peak(dtype: str, size: int) -> float:
-    """Gives the GFLOP/s of the quickest of a few products of square matrices of this size."""
+    """Return the GFLOP/s of the quickest of a few products of square matrices of this size."""
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(lambda a: jax.numpy.matmul(a, a, precision="highest"))
     jax.block_until_ready(multiply(a))
@@ -98,13 +98,13 @@ def peak(dtype: str, size: int) -> float:
 
 
 def resident(call: Callable[[], Any]) -> tuple[Any, int | None]:
-    """Gives what a call gives, and by how many bytes this process grew at most meanwhile; None where it is unknown.
+    """Return the result of a call, and the bytes by which this process grew at most meanwhile; None if unknown.
 
-    What an allocator kept from before is not seen, so that it is a lower bound.
+    Memory that an allocator still holds from before does not count, so that it is a lower bound.
     """
     before = _status("VmRSS")
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest value begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the highest value
     except OSError:
         before = None
     result = call()
@@ -113,7 +113,7 @@ def resident(call: Callable[[], Any]) -> tuple[Any, int | None]:
 
 
 def _status(name: str) -> int | None:
-    """Gives a line of Linux' account of this process, in bytes."""
+    """Return an entry of /proc/self/status, in bytes; None if there is none."""
     path = Path("/proc/self/status")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

@@ -1,4 +1,4 @@
-"""What is computed: sizes of networks, by name, and the arrays of one run."""
+"""The networks that are timed: their sizes by name, and the arrays of one run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lstmjax.stack import Layers
 from lstmjax.types import Array, Bidirectional, LSTMParams
 
 MODES = ("forward", "training")
-"""The outputs; or a loss on all outputs, with the gradients of all parameters and of the inputs."""
+"""forward: the outputs. training: a loss on all outputs, with gradients of all parameters and of the inputs."""
 
 
 class BenchError(UserError):
-    """What cannot be measured as asked."""
+    """A benchmark that cannot be run: unknown names, or options that do not fit."""
 
 
 class Differs(UserError):
-    """A backend of ours computes something else than the definition."""
+    """A backend of lstmjax that computes something else than the definition."""
 
     code = 1
 
@@ -40,14 +40,15 @@ class Point:
     directions: int = 1
 
     def __str__(self) -> str:
-        more = f" x {self.layers} layers" * (self.layers > 1) + " x 2 directions" * (self.directions > 1)
-        return f"B{self.batch} T{self.steps} I{self.inputs} H{self.hidden}{more}"
+        layers = f" x {self.layers} layers" if self.layers > 1 else ""
+        directions = " x 2 directions" if self.directions > 1 else ""
+        return f"B{self.batch} T{self.steps} I{self.inputs} H{self.hidden}{layers}{directions}"
 
     def operations(self, mode: str) -> int:
-        """Gives the floating-point operations of the matrix products.
+        """Return the number of floating-point operations in the matrix products.
 
-        2·B·T·(I + H)·4H forward, for each direction of each layer, where I is the width of what enters it. Training
-        has three times as many: the gradients of the weights and of what they are multiplied with.
+        2·B·T·(I + H)·4H forward, for each direction of each layer, where I is the width of its input. Training
+        has three times as many: it adds the gradients of both factors of each product.
         """
         widths = [self.inputs, *[self.directions * self.hidden] * (self.layers - 1)]
         rows = self.directions * self.batch * self.steps
@@ -77,14 +78,14 @@ POINTS = MappingProxyType(GRID | NETWORKS)
 
 
 def find_points(names: str, sizes: tuple[str, ...] = ()) -> list[Point]:
-    """Gives the points of these names, separated by commas, and those of sizes of one's own.
+    """Return the points of these names, separated by commas, and a point for each of the sizes.
 
     Args:
         names: such as "A,C,L3".
         sizes: each B,T,I,H.
 
     Raises:
-        BenchError: an unknown name, or sizes that are none.
+        BenchError: an unknown name, or sizes that are not four whole numbers from 1.
     """
     points = [_named(name.strip()) for name in names.split(",") if name.strip()]
     return points + [_sized(words) for words in sizes]
@@ -104,21 +105,23 @@ def _sized(words: str) -> Point:
 
 
 class Job(NamedTuple):
-    """What every competitor is handed: the same numbers."""
+    """The arrays that every competitor gets."""
 
     layers: Layers
     xs: Array  # [B, T, I]
-    weights: Array  # [B, T, H or 2H]  of the loss, which is the sum of weights · ys
+    weights: Array  # [B, T, H or 2H]  of the outputs in the loss, the sum of weights · ys
     mode: str
 
 
 def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:
-    """Gives random layers, inputs and weights of the loss."""
+    """Draw layers, inputs and weights of the loss."""
     keys = iter(jax.random.split(jax.random.key(seed), 2 + 4 * point.layers))
 
     def layer(width: int) -> LSTMParams:
         params = init_params(next(keys), width, point.hidden)
-        noise = 0.1 * jax.random.normal(next(keys), (4, point.hidden))  # biases of zeros would hide where they stand
+        noise = 0.1 * jax.random.normal(
+            next(keys), (4, point.hidden)
+        )  # biases of zeros would hide errors in their order
         return params._replace(b=noise if params.b is None else params.b + noise)
 
     layers: list = []
@@ -127,5 +130,5 @@ def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:
         layers.append(pair[0] if point.directions == 1 else Bidirectional(*pair))
     xs = jax.random.normal(next(keys), (point.batch, point.steps, point.inputs))
     weights = jax.random.normal(next(keys), (point.batch, point.steps, point.directions * point.hidden))
-    made, xs, weights = jax.tree.map(lambda a: a.astype(dtype), (tuple(layers), xs, weights))
-    return Job(made, xs, weights, mode)
+    stack, xs, weights = jax.tree.map(lambda a: a.astype(dtype), (tuple(layers), xs, weights))
+    return Job(stack, xs, weights, mode)

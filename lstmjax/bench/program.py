@@ -1,4 +1,4 @@
-"""What a competitor makes of a job: a call that can be timed, and what it gave, laid out as ours."""
+"""The program of a competitor: a call that can be timed, and its result in our layout."""
 
 from __future__ import annotations
 
@@ -21,34 +21,39 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Program:
-    """A competitor ready to run: `call()` comes back when all is computed, `arrays(result)` says what it was."""
+    """A competitor ready to run: `call()` returns its result when it is computed, `arrays(result)` names its arrays."""
 
     call: Callable[[], Any]
     arrays: Callable[[Any], Arrays]
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds of trace, lower and compile
-    temporaries: int | None = None  # bytes, as the compiled program itself says
+    temporaries: int | None = None  # bytes, as the compiled program states
 
 
-def on_jax(made: OnJax, job: Job) -> Program:
-    """Gives a network on JAX, compiled ahead of time; its parameters go in as a flat list.
+def on_jax(network: OnJax, job: Job) -> Program:
+    """Compile a network on JAX ahead of time; its parameters go in as a flat list.
 
-    A flat list, so that no competitor's time holds the walk through a tree of its own.
+    A flat list, so that no competitor's time includes the traversal of its tree of parameters.
     """
-    everything: list = jax.tree.leaves(made.weights)
-    tree: Any = jax.tree.structure(made.weights)
-    places = [n for n, a in enumerate(everything) if jax.numpy.issubdtype(a.dtype, jax.numpy.floating)]  # no counters
+    leaves: list = jax.tree.leaves(network.weights)
+    tree: Any = jax.tree.structure(network.weights)
+    trained = [n for n, a in enumerate(leaves) if jax.numpy.issubdtype(a.dtype, jax.numpy.floating)]  # no counters
 
-    def whole(leaves: list) -> Any:
-        now = dict(zip(places, leaves, strict=True))
-        return tree.unflatten([now.get(n, a) for n, a in enumerate(everything)])
+    def unflatten(values: list) -> Any:
+        every = list(leaves)
+        for n, value in zip(trained, values, strict=True):
+            every[n] = value
+        return tree.unflatten(every)
 
-    def forward(leaves: list, xs: Any) -> Any:
-        return made.forward(whole(leaves), xs)
+    def forward(values: list, xs: Any) -> Any:
+        return network.forward(unflatten(values), xs)
+
+    def to_ours(gradients: list) -> Layers:
+        return network.to_ours(unflatten(gradients))
 
     run, arrays = RUNS[job.mode]
-    function, given = run(forward, ([everything[n] for n in places], job.xs, job.weights))
+    function, arguments = run(forward, ([leaves[n] for n in trained], job.xs, job.weights))
     clock = [time.perf_counter()]
-    traced = jax.jit(function).trace(*given)
+    traced = jax.jit(function).trace(*arguments)
     clock.append(time.perf_counter())
     lowered = traced.lower()
     clock.append(time.perf_counter())
@@ -56,36 +61,36 @@ def on_jax(made: OnJax, job: Job) -> Program:
     clock.append(time.perf_counter())
     analysis = compiled.memory_analysis()
     return Program(
-        lambda: jax.block_until_ready(compiled(*given)),
-        lambda result: arrays(result, lambda found: made.back(whole(found))),
+        lambda: jax.block_until_ready(compiled(*arguments)),
+        lambda result: arrays(result, to_ours),
         dict(zip(("trace", "lower", "compile"), np.diff(clock).tolist(), strict=True)),
         None if analysis is None else int(analysis.temp_size_in_bytes),
     )
 
 
-def _forward(forward: Callable, given: tuple) -> tuple[Callable, tuple]:
-    return forward, given[:2]
+def _forward(forward: Callable, arguments: tuple) -> tuple[Callable, tuple]:
+    return forward, arguments[:2]
 
 
-def _training(forward: Callable, given: tuple) -> tuple[Callable, tuple]:
+def _training(forward: Callable, arguments: tuple) -> tuple[Callable, tuple]:
     def loss(leaves: list, xs: Any, weights: Any) -> Any:
         return (forward(leaves, xs) * weights).sum()
 
-    return jax.value_and_grad(loss, argnums=(0, 1)), given
+    return jax.value_and_grad(loss, argnums=(0, 1)), arguments
 
 
-def outputs(ys: Any, back: Callable[[Any], Layers] | None = None) -> Arrays:
-    """Gives the outputs under their name."""
+def outputs(ys: Any, to_ours: Callable[[Any], Layers] | None = None) -> Arrays:
+    """Return the outputs under their name."""
     return {"ys": np.asarray(ys)}
 
 
-def _gradients(result: Any, back: Callable[[Any], Layers]) -> Arrays:
+def _gradients(result: Any, to_ours: Callable[[Any], Layers]) -> Arrays:
     _, (leaves, xs) = result
-    return gradients(back(leaves), xs)
+    return gradients(to_ours(leaves), xs)
 
 
 def gradients(layers: Layers, xs: Any) -> Arrays:
-    """Gives the gradients of layers in our form, and of xs, under their names."""
+    """Return the gradients of layers in our form, and of xs, under their names."""
     named = {jax.tree_util.keystr(path): np.asarray(a) for path, a in jax.tree.leaves_with_path(layers)}
     return named | {"xs": np.asarray(xs)}
 
@@ -93,4 +98,4 @@ def gradients(layers: Layers, xs: Any) -> Arrays:
 RUNS: Mapping[str, tuple[Callable, Callable]] = MappingProxyType(
     {"forward": (_forward, outputs), "training": (_training, _gradients)}
 )
-"""By mode: the function that is compiled, with what it is given; and what it gave."""
+"""By mode: what returns the function to compile with its arguments, and what names the arrays of its result."""

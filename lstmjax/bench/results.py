@@ -1,4 +1,4 @@
-"""What was measured, as data: written to JSON and read back."""
+"""The results of a benchmark as data, written to JSON and read from it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Row:
     name: str
     kind: str
     seconds: tuple[float, ...] = ()  # of each round; empty: it was not timed
-    why: str = ""  # it was not timed
+    why: str = ""  # the reason why it was not timed
     wrong: bool = False  # it was not timed because it computes something else
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds: trace, lower, compile, first run
-    temporaries: int | None = None  # bytes, as the compiled program says
+    temporaries: int | None = None  # bytes, as the compiled program states
     resident: int | None = None  # bytes by which the process grew at its first run
     differences: Mapping[str, float] = field(default_factory=dict)  # from the reference, in eps; the largest counts
 
@@ -41,13 +41,13 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def timed(self) -> dict[str, Row]:
-        """Gives the rows that have times, by name."""
+        """Return the rows that have times, by name."""
         return {row.name: row for row in self.rows if row.seconds}
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that one run of the benchmark found."""
+    """The results of one run of the benchmark."""
 
     machine: Machine
     comparisons: tuple[Comparison, ...]
@@ -55,22 +55,22 @@ class Results:
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Writes everything, raw times included."""
+    """Write everything, raw times included."""
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(results)}, indent=1)
     write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Results:
-    """Gives what was written.
+    """Read what `write_json` wrote.
 
     Raises:
-        BenchError: there is no such file, or it is none of this benchmark.
+        BenchError: there is no such file, or it holds no results of this benchmark.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if tree.pop("format") != FORMAT:
             raise ValueError
-        comparisons = tuple(_comparison(one) for one in tree.pop("comparisons"))
+        comparisons = tuple(_comparison(branch) for branch in tree.pop("comparisons"))
         if not comparisons or tree.get("growth") not in (None, "T", "H", "B"):
             raise ValueError
         return Results(Machine(**tree.pop("machine")), comparisons, **tree)

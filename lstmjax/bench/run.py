@@ -1,4 +1,4 @@
-"""The benchmark: each competitor is built, compared with the reference, and timed if it computes the same."""
+"""The benchmark: build each competitor, compare it with the reference, and time it if it computes the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,14 +23,14 @@ from lstmjax.replica.peers.outcome import as_users_have_it
 BOUNDS = {"float32": {"forward": 64, "training": 1024}, "bfloat16": {"forward": 16, "training": 32}}
 """In eps of the dtype: the largest difference of an array from the reference's, as a share of its largest number.
 
-They tell another computation from another order of sums, and no more: the peers at A, B and G were up to 12 eps away
-in outputs and 20 in gradients in float32, 3 and 9 in bfloat16. What rounding does grows with T, where states feed back,
-and with B·T, over which the gradients of the parameters are summed up.
+They distinguish another computation from another order of sums, and no more: the peers at A, B and G were up to 12 eps
+away in outputs and 20 in gradients in float32, 3 and 9 in bfloat16. Rounding errors grow with T, since states feed
+back, and with B·T, over which the gradients of the parameters are summed.
 """
 
 
 def silent(line: str) -> None:
-    """Tells nothing."""
+    """Ignore a line."""
 
 
 def measure(
@@ -46,7 +45,7 @@ def measure(
     growth: str | None = None,
     tell: Callable[[str], None] = silent,
 ) -> Results:
-    """Gives what was measured: each competitor at each point in each mode.
+    """Compare and time each competitor at each point in each mode.
 
     Args:
         points: sizes; see `find_points`.
@@ -54,54 +53,59 @@ def measure(
         modes: of "forward" and "training". The outputs are compared in any case.
         dtype: of the weights and inputs, "float32" or "bfloat16".
         seconds: about how long the rounds take at each point in each mode; at least 5 rounds.
-        rounds: exactly so many instead.
+        rounds: an exact number of rounds instead.
         seed: of the numbers, and of the order in which competitors take turns.
-        growth: "T", "H" or "B" where the points are of a curve.
-        tell: is handed a line on how far it is.
+        growth: "T", "H" or "B" where the points are those of a curve.
+        tell: is called with a line of progress before each measurement.
     """
     with as_users_have_it():
         machine = look(dtype)
-        found: list[Comparison] = []
+        comparisons: list[Comparison] = []
         for point in points:
             wrong: dict[str, Row] = {}
             for mode in MODES[: 1 + max(MODES.index(mode) for mode in modes)]:
                 timed = mode in modes
-                tell(f"{point.name} ({point}), {mode}" + ", compared only" * (not timed))
+                tell(f"{point.name} ({point}), {mode}{'' if timed else ', compared only'}")
                 programs, rows = _ready(point, competitors, mode, dtype, seed, wrong)
                 wrong |= {row.name: row for row in rows.values() if row.wrong}
                 if timed:
                     calls = {name: program.call for name, program in programs.items()}
                     times = take_turns(calls, seconds=seconds, rounds=rounds, seed=seed)
-                    rows |= {n: dataclasses.replace(rows[n], seconds=tuple(t.tolist())) for n, t in times.items()}
-                    found.append(Comparison(point, mode, dtype, tuple(rows.values())))
+                    for name, seconds_of_rounds in times.items():
+                        rows[name] = dataclasses.replace(rows[name], seconds=tuple(seconds_of_rounds.tolist()))
+                    comparisons.append(Comparison(point, mode, dtype, tuple(rows.values())))
                 del programs
                 gc.collect()
-    return Results(machine, tuple(found), growth)
+    return Results(machine, tuple(comparisons), growth)
 
 
 def _ready(
     point: Point, competitors: Sequence[Competitor], mode: str, dtype: str, seed: int, wrong: dict[str, Row]
 ) -> tuple[dict[str, Program], dict[str, Row]]:
-    """Gives the programs that compute what the reference computes, and a row for every competitor."""
+    """Return the programs that compute what the reference computes, and a row for every competitor."""
     job = make_job(point, mode, dtype, seed)
     programs: dict[str, Program] = {}
     rows: dict[str, Row] = {}
     reference: Arrays = {}
-    for one in sorted(competitors, key=lambda one: one.name != REFERENCE):
-        row = Row(one.name, one.kind)
-        reason = one.refuses(point, mode, dtype, jax.default_backend())
-        if reason is not None or one.name in wrong:
-            rows[one.name] = wrong.get(one.name) or dataclasses.replace(row, why=reason or "")
+    for competitor in sorted(competitors, key=lambda competitor: competitor.name != REFERENCE):
+        name = competitor.name
+        row = Row(name, competitor.kind)
+        if name in wrong:
+            rows[name] = wrong[name]
             continue
-        jax.clear_caches()  # what one has traced, the next would find
+        reason = competitor.refuses(point, mode, dtype, jax.default_backend())
+        if reason is not None:
+            rows[name] = dataclasses.replace(row, why=reason)
+            continue
+        jax.clear_caches()  # what one competitor has traced would shorten the trace of the next
         try:
-            program = one.build(job)
+            program = competitor.build(job)
             start = time.perf_counter()
             result, grown = resident(program.call)
             first = time.perf_counter() - start
             arrays = program.arrays(result)
-        except Exception as error:  # of another framework: the others go on, and the table tells it
-            rows[one.name] = dataclasses.replace(row, why=_said(error))
+        except Exception as error:  # whatever a framework raises: the others go on, and the table shows it
+            rows[name] = dataclasses.replace(row, why=_first_line(error))
             continue
         reference = reference or arrays
         differences = differ(arrays, reference, dtype)
@@ -116,25 +120,24 @@ def _ready(
             resident=grown,
             differences=differences,
         )
-        rows[one.name] = row
+        rows[name] = row
         if not row.wrong:
-            programs[one.name] = program
-    return programs, {one.name: rows[one.name] for one in competitors}
+            programs[name] = program
+    return programs, {competitor.name: rows[competitor.name] for competitor in competitors}
 
 
 def differ(arrays: Arrays, reference: Arrays, dtype: str) -> dict[str, float]:
-    """Gives how far each array is from the reference's, in eps of the dtype; infinite where it is missing or NaN.
+    """Return the difference of each array from the reference's, in eps of the dtype; infinite if missing or NaN.
 
-    What the reference does not have, such as a second bias, is not looked at.
+    Arrays that the reference does not have, such as a second bias, are not compared.
     """
-
-    def far(name: str, wanted: Any) -> float:
-        there = arrays.get(name)
-        if there is None or there.shape != wanted.shape:
-            return float(np.inf)
-        return compare(there, wanted).relative / eps(dtype)
-
-    return {name: far(name, wanted) for name, wanted in reference.items()}
+    differences = {}
+    for name, expected in reference.items():
+        if name in arrays and arrays[name].shape == expected.shape:
+            differences[name] = compare(arrays[name], expected).relative / eps(dtype)
+        else:
+            differences[name] = float(np.inf)
+    return differences
 
 
 def _differs(differences: dict[str, float], bound: int) -> str:
@@ -143,6 +146,6 @@ def _differs(differences: dict[str, float], bound: int) -> str:
     return f"computes something else: {what} {largest:.3g} eps away, bound {bound}"
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

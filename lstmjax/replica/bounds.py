@@ -2,20 +2,19 @@
 
 - float64: 1e-13 for outputs, 1e-12 for gradients.
 - float32 against a framework: 4 times the error that the framework itself has against the float64 oracle on
-  the same weights, at least 4 eps. Its error is the largest of its outputs, or of all its gradients, in that
-  network: in one array of a few numbers it may be 0 by luck. It is tight: on CPUs XLA's float32 tanh is up to
-  2.4 eps off, PyTorch's half an eps, so that small networks of small h can be beyond it; a failure tells
-  both errors.
-- bfloat16 and float16 against a framework: the same for outputs. Gradients at least 32 eps, since the scan's
-  backward pass adds those of the weights up in half precision, where PyTorch adds in float32.
-- Against the oracle, which has no error of its own: multiples of eps. On 45 random networks up to
-  I = H = 300, T = 200 outputs were up to 8 eps of float32 and 0.6 eps of half precision away, gradients up to
-  21 and 17 eps. Most gradients are an eps or two away; the largest belong to networks of one unit, in which a
-  few numbers cancel.
-- A single pair of sides of which either may be wrong (`verify`): 8 times the error that our own side has
-  against itself in float64, at least 8 eps.
+  the same weights, at least 4 eps. That error is the largest of its outputs, or of all its gradients, in a
+  network: in a single array of a few numbers it may be 0 by luck. The bound is tight: on CPUs XLA's float32 tanh
+  is up to 2.4 eps off, PyTorch's half an eps, so that small networks of small h can exceed it. A failure therefore
+  prints both errors.
+- bfloat16 and float16 against a framework: the same for outputs. Gradients get at least 32 eps, since the scan's
+  backward pass sums those of the weights in half precision, where PyTorch sums in float32.
+- Against the oracle, which has no error: multiples of eps. On 45 random networks up to I = H = 300, T = 200,
+  outputs were up to 8 eps of float32 and 0.6 eps of half precision away, gradients up to 21 and 17 eps. Most
+  gradients are an eps or two away; the largest belong to networks of one unit, in which a few numbers cancel.
+- A single pair of sides of which either may be wrong (`verify`): 8 times the error that our side has against
+  itself in float64, at least 8 eps.
 
-An own error that is no finite number (NaN in the weights or the inputs, overflow) allows nothing beyond the least.
+Where such an error is not finite (NaN in the weights or the inputs, overflow), only the smallest bound holds.
 """
 
 from __future__ import annotations
@@ -40,25 +39,31 @@ VERIFY = 8
 
 
 def eps(dtype: str) -> float:
-    """Gives the distance from 1 to the next number of a dtype."""
+    """Return the distance from 1 to the next larger number of a dtype."""
     return float(ml_dtypes.finfo(dtype).eps)
 
 
-def against_framework(dtype: str, kind: str, own: float) -> float:
-    """Gives the bound against a framework; `own` is its own error, `kind` "outputs" or "gradients"."""
+def against_framework(dtype: str, kind: str, error: float) -> float:
+    """Return the bound against a framework that has this error against the oracle.
+
+    Args:
+        dtype: of the computation.
+        kind: "outputs" or "gradients".
+        error: the framework's, relative.
+    """
     if dtype == "float64":
         return FLOAT64[kind]
     least = FLOOR[dtype][kind] * eps(dtype)
-    return max(FRAMEWORK * own, least) if math.isfinite(own) else least
+    return max(FRAMEWORK * error, least) if math.isfinite(error) else least
 
 
 def against_oracle(dtype: str, kind: str) -> float:
-    """Gives the bound against the oracle."""
+    """Return the bound against the oracle; `kind` is "outputs" or "gradients"."""
     return FLOAT64[kind] if dtype == "float64" else ORACLE[dtype][kind] * eps(dtype)
 
 
-def of_a_pair(dtype: str, own: float) -> float:
-    """Gives the bound for outputs of two sides of which either may be wrong; `own` is our own error."""
+def of_a_pair(dtype: str, error: float) -> float:
+    """Return the bound for outputs of two sides of which either may be wrong; `error` is that of our side."""
     if dtype == "float64":
         return FLOAT64["outputs"]
-    return VERIFY * (max(own, eps(dtype)) if math.isfinite(own) else eps(dtype))
+    return VERIFY * (max(error, eps(dtype)) if math.isfinite(error) else eps(dtype))

@@ -1,8 +1,8 @@
-"""Replica cards: what the LSTM of a framework or of a paper is, and how to make it here.
+"""Replica cards: what the LSTM of a framework or of a paper is, and how to build it here.
 
-A card points to the rows that say it already (`CELLS`, `LAYOUTS`, `PRESETS`, the rules of the optimizers)
-and adds what no row says. What it says of a framework is compared with the framework itself, and what of
-ours with our rows, by tests/test_cards*.py. What a paper says is cited.
+A card refers to rows of our tables (`CELLS`, `LAYOUTS`, `PRESETS`, the rules of the optimizers) and adds what
+they do not state. Its statements on a framework are tested against the framework, those on our side against our
+rows, by tests/test_cards*.py. Papers are cited.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from lstmjax.types import GATES
 ADAM = MappingProxyType(
     {"adam": "lr · m̂ / (√v̂ + ε), ε = 1e-8", "adam_keras": "lr · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε), ε = 1e-7"}
 )
-"""Where Adam's ε stands, by `optimizer.name`; m̂ and v̂ are corrected for their start."""
+"""Adam's step, and where its ε stands, by `optimizer.name`; m̂ and v̂ are corrected for their bias."""
 
 MASKS = MappingProxyType({"step": "a new mask for every step", "sequence": "one mask for all steps"})
 
 
 class Drop(NamedTuple):
-    """One dropout: what sets it, what it falls on, how long a mask lasts ("step" or "sequence")."""
+    """One dropout: the argument that sets it, what it drops, and how long a mask lasts ("step" or "sequence")."""
 
     by: str
     on: str
     mask: str
-    own: bool = False  # a mask for each gate; else one for all four
+    per_gate: bool = False  # a mask for each gate; else one for all four
 
     def __str__(self) -> str:
-        return f"{self.by}: on {self.on}, {MASKS[self.mask]}{', another for each gate' if self.own else ''}"
+        return f"{self.by}: on {self.on}, {MASKS[self.mask]}{', another for each gate' if self.per_gate else ''}"
 
 
 class Note(NamedTuple):
-    """What is easily missed: a name, by which its test knows it, and a sentence."""
+    """A fact that is easily missed: a name, which its test refers to, and a sentence."""
 
     name: str
     text: str
@@ -45,11 +45,11 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """One row: what a replica has to be. What is None is left open there.
+    """One row: what a replica has to match. None: the framework or the paper leaves it open.
 
     `cell`, `layout`, `preset` and `adam` name rows of `CELLS`, `LAYOUTS`, `PRESETS` and, for Adam, of the
-    optimizer's rules. `recipe` is code with sizes, xs, the random keys key and noise, and the framework's module.
-    `read` is what no test checks.
+    optimizer's rules. `recipe` is code with sizes, xs, the random keys `key` and `noise`, and the framework's
+    module. `read` holds statements that no test checks.
     """
 
     name: str
@@ -66,14 +66,14 @@ class Card:
 
     @property
     def forget_bias(self) -> float | None:
-        """The total bias of f in a new layer; None: as it is drawn, or left open."""
+        """Total bias of f in a new layer; None: it is drawn at random, or left open."""
         if self.preset is None:
             return None
         preset = PRESETS[self.preset]
         return 0.0 if preset.forget_bias is None and preset.b is zeros else preset.forget_bias
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Gives the lines of the card, each with its label."""
+        """Yield the facts of the card, each with its label."""
         yield "source", self.source
         yield "cell", "not in CELLS" if self.cell is None else f'CELLS["{self.cell}"]'
         if self.layout is not None:
@@ -107,7 +107,7 @@ class Card:
         return "\n".join(lines)
 
 
-LENGTH_0 = Note("length 0", "RNN gives the state after the last step; here it is the initial one.")
+LENGTH_0 = Note("length 0", "RNN returns the state after the last step; here it is the initial one.")
 
 FRAMEWORKS = (
     Card(
@@ -125,7 +125,7 @@ FRAMEWORKS = (
         adam="adam",
         notes=(
             Note("two biases", "bias_ih and bias_hh both get the gradient, so that their sum learns twice as fast."),
-            Note("forget bias", "a forget bias of 1 belongs into one of the two; set in both, it is 2."),
+            Note("forget bias", "a forget bias of 1 belongs in one of the two; set in both, it is 2."),
             Note("time first", "xs is [T, B, I] unless batch_first=True; here time_major=True says so."),
             Note("h_n", "the reverse direction ends at the first step: return_sequences=False is h_n, not ys[:, -1]."),
             Note("projection", 'proj_size has no peepholes: projection_size with "vanilla", not "projection".'),
@@ -138,13 +138,13 @@ FRAMEWORKS = (
         ('params = init_params(key, I, H, init="keras")', "layers = from_keras(module)"),
         layout="keras",
         preset="keras",
-        drops=(Drop("dropout", "inputs", "sequence"), Drop("recurrent_dropout", "h", "sequence", own=True)),
+        drops=(Drop("dropout", "inputs", "sequence"), Drop("recurrent_dropout", "h", "sequence", per_gate=True)),
         adam="adam_keras",
         notes=(
-            Note("four masks", "recurrent_dropout gives each gate a mask of the inputs, too, where there is dropout."),
-            Note("go_backwards", "outputs come in the order of processing; those of reverse=True stand beside xs."),
-            Note("hard_sigmoid", 'z/6 + 1/2, cut to 0 to 1: the cell "hard_sigmoid_sixth".'),
-            Note("momentum", "SGD's velocity holds the learning rate of its time; Optax and PyTorch multiply later."),
+            Note("four masks", "with recurrent_dropout, dropout also draws a mask of the inputs for each gate."),
+            Note("go_backwards", "outputs come in the order of processing; with reverse=True, in that of xs."),
+            Note("hard_sigmoid", 'z/6 + 1/2, clipped to [0, 1]: the cell "hard_sigmoid_sixth".'),
+            Note("momentum", "SGD's velocity holds the learning rate of each step; not so in Optax and PyTorch."),
             Note("float64", "on JAX, tanh rounds to float32; LSTM(H, activation=jnp.tanh) does not."),
         ),
     ),
@@ -157,7 +157,7 @@ FRAMEWORKS = (
         preset="flax",
         drops=(),
         adam="adam",
-        notes=(LENGTH_0, Note("padding", "RNN puts out what it computes at padding; here zeros.")),
+        notes=(LENGTH_0, Note("padding", "RNN returns what it computes at padding; here the outputs are zeros.")),
     ),
     Card(
         "nnx",
@@ -216,7 +216,7 @@ FRAMEWORKS = (
         preset="torch",
         adam="adam",
         notes=(
-            Note("length 0", "lstm_ref gives the state after the last step; here it is the initial one."),
+            Note("length 0", "lstm_ref returns the state after the last step; here it is the initial one."),
             Note("float32", "weights are float32, in x64 mode too."),
             Note("dropout", "lstm_ref, which needs no GPU, refuses it."),
         ),
@@ -241,7 +241,7 @@ PAPERS = (
             Note("forget gate", "there is none, c' = c + i ⊙ g: vanilla is not this cell."),
             Note("ranges", "g is 4σ(z) − 2 = 2·tanh(z/2), h is 2σ(c) − 1 = tanh(c/2); no row has these."),
             Note("blocks", "cells of a block share their gates, and gates see gates: 264 weights for 4 blocks of 1."),
-            Note("gradient", "no error goes back from net inputs to the step before; our gradients are the full ones."),
+            Note("gradient", "no error flows from net inputs to the step before; our gradients are the full ones."),
         ),
         read=(
             "Weights start within ±0.2 (experiments 1 and 2) or ±0.1, experiment 1's output gate biases at −1, −2, −3.",
@@ -271,9 +271,9 @@ PAPERS = (
         notes=(
             Note("new c", "i and f see the old c, o the new one."),
             Note("order", "w_c holds the peepholes of i, f and o; they start at 0 here."),
-            Note("gradient", "there no error goes through a peephole into c; here it does."),
+            Note("gradient", "there no error flows through a peephole into c; here it does."),
         ),
-        read=("Which functions g and h are in the paper is not read here; the row has tanh, as Greff et al. (2017).",),
+        read=("The functions g and h of the paper were not read; the row has tanh, as Greff et al. (2017).",),
     ),
     Card(
         "sak_2014",
@@ -286,7 +286,7 @@ PAPERS = (
         cell="projection",
         notes=(
             Note("peepholes", "it has them; proj_size of PyTorch has not."),
-            Note("projection", "h = m·W_p without a bias; P numbers recur, and P numbers are put out."),
+            Note("projection", "h = m·W_p without a bias; both the recurrence and the output have P numbers."),
         ),
     ),
     Card(
@@ -311,10 +311,10 @@ PAPERS = (
         ('params = init_params(key, I, H, cell="layer_norm")', 'ys = lstm(params, xs, cell="layer_norm")[1]'),
         cell="layer_norm",
         notes=(
-            Note("together", "one LN runs over all four gates of x·W_x, another one over those of h·W_h."),
-            Note("raw c", "LN(c) is seen by h only; TensorFlow Addons carries it on: layer_norm_carried."),
+            Note("together", "one LN runs over all four gates of x·W_x, another over those of h·W_h."),
+            Note("raw c", "only h uses LN(c); TensorFlow Addons carries it to the next step: layer_norm_carried."),
             Note("epsilon", "1e-5 here, under the root; 1e-3 in layer_norm_carried."),
-            Note("shifts", "each LN has a gain and a shift, and b is there beside them."),
+            Note("shifts", "each LN has a gain and a shift, in addition to b."),
         ),
     ),
     Card(
@@ -323,9 +323,9 @@ PAPERS = (
         "arXiv:1512.05287",
         (
             "params = init_params(key, I, H)",
-            "one, other = jax.random.split(noise)",
-            "keep = jax.random.bernoulli(one, 0.7, (B, 1, I)).astype(xs.dtype) / 0.7",
-            "ys = lstm(params, xs * keep, wrappers=(RecurrentDropout(0.3),), key=other)[1]",
+            "key_x, key_h = jax.random.split(noise)",
+            "keep = jax.random.bernoulli(key_x, 0.7, (B, 1, I)).astype(xs.dtype) / 0.7",
+            "ys = lstm(params, xs * keep, wrappers=(RecurrentDropout(0.3),), key=key_h)[1]",
         ),
         drops=(Drop("keep", "inputs", "sequence"), Drop("RecurrentDropout", "h", "sequence")),
         notes=(Note("between layers", "stacked(dropout=) draws a new mask for every step, which is not this."),),
@@ -349,9 +349,9 @@ PAPERS = (
         "Krueger et al. (2017), Zoneout",
         "ICLR 2017, arXiv:1606.01305",
         ("params = init_params(key, I, H)", "ys = lstm(params, xs, wrappers=(Zoneout(h=0.1, c=0.2),), key=noise)[1]"),
-        drops=(Drop("Zoneout(h=)", "h, kept as it was", "step"), Drop("Zoneout(c=)", "c, kept as it was", "step")),
+        drops=(Drop("Zoneout(h=)", "h, which stays as it is", "step"), Drop("Zoneout(c=)", "c, likewise", "step")),
         notes=(
-            Note("new c", "h' is made of the new c, as it is before c is zoned out."),
+            Note("new c", "h' is computed from the new c before c is zoned out."),
             Note("evaluation", "without a key the state is the expected one, rate · old + (1 − rate) · new."),
         ),
     ),
@@ -365,7 +365,7 @@ PAPERS = (
         ),
         cell="layer_norm_per_gate",
         notes=(
-            Note("by gate", "each gate has an LN of its own, over its sum with the peephole; b is added after it."),
+            Note("by gate", "each gate has a separate LN, over its sum with the peephole; b is added after it."),
             Note("epsilon", "1e-8, under the root."),
             Note("other forms", "tensorflow_lite_cell(cifg=, peephole=, layer_norm=, cell_clip=, proj_clip=) has all."),
             Note("coupled", "CIFG is i = 1 − f there."),
@@ -380,16 +380,16 @@ CARDS = MappingProxyType({card.name: card for card in FRAMEWORKS + PAPERS})
 
 
 def cards_as_markdown() -> str:
-    """Gives all cards as the text of docs/replica-cards.md."""
+    """Return all cards as the text of docs/replica-cards.md."""
     lines = [
         "# Replica cards",
         "",
-        "What the LSTM of a framework or of a paper is, and how to make it here. This file is made of",
-        "`lstmjax.replica.CARDS`. What it says of a framework or of ours is tested (`tests/test_cards*.py`), but for",
-        "what is marked as only read; what a paper says is cited. In the recipes B, I, H and P are sizes, xs inputs,",
-        "key and noise random keys, and module a layer of the framework, its variables or parameters; of a framework,",
-        "the first line draws new values as it does, the second takes over those it has. Our gates stand in the",
-        f"order {', '.join(GATES)}. N is I, or the width of h.",
+        "What the LSTM of a framework or of a paper is, and how to build it here. This file is generated from",
+        "`lstmjax.replica.CARDS`. Its statements on frameworks and on our side are tested (`tests/test_cards*.py`),",
+        "except those marked as only read; papers are cited. In the recipes B, I, H and P are sizes, xs inputs, key",
+        "and noise random keys, and module a layer of the framework, its variables or parameters. In the recipe for",
+        "a framework the first line draws new weights as the framework does, the second converts existing ones. Our",
+        f"gates stand in the order {', '.join(GATES)}. N is I, or the width of h.",
     ]
     for card in CARDS.values():
         lines += ["", f"## {card.name}", "", card.title, "", "| | |", "|---|---|"]

@@ -1,4 +1,4 @@
-"""Random networks to run on both sides: drawn from a seed, the extremes always among them."""
+"""Random networks to run on both sides, drawn from a seed; the extremes are always among them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Drawn(NamedTuple):
     valid: np.ndarray  # [B, T, 1]  which steps are compared
 
     def rounded(self, dtype: str) -> Drawn:
-        """Gives the same numbers, rounded to a dtype."""
-        kind = ml_dtypes.finfo(dtype).dtype
-        layers = jax.tree.map(lambda a: a.astype(kind), self.layers)
-        return self._replace(layers=layers, xs=self.xs.astype(kind), d_ys=self.d_ys.astype(kind))
+        """Return the same numbers, rounded to a dtype."""
+        narrow = ml_dtypes.finfo(dtype).dtype
+        layers = jax.tree.map(lambda a: a.astype(narrow), self.layers)
+        return self._replace(layers=layers, xs=self.xs.astype(narrow), d_ys=self.d_ys.astype(narrow))
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ class Case:
 
     def __str__(self) -> str:
         words = [f"I={self.inputs} H={self.hidden} T={self.steps} L={self.layers}"]
-        words += ["two directions"] * self.pair + ["lengths"] * self.ragged
-        words += {"single": [], "double": ["two biases"], None: ["no bias"]}[self.bias]
+        if self.pair:
+            words.append("two directions")
+        if self.ragged:
+            words.append("lengths")
+        if self.bias != "single":
+            words.append("no bias" if self.bias is None else "two biases")
         return ", ".join([*words, f"init {self.init}"])
 
     def draw(self) -> Drawn:
-        """Gives weights at the preset's own scale, and normal inputs and cotangents."""
+        """Return weights at the scale of the preset, and normal inputs and cotangents."""
         rng = np.random.default_rng(self.seed)
         with jax.enable_x64(True):
             layers = init_stacked(
@@ -86,11 +90,11 @@ EXTREMES = (
 
 
 def draw_cases(count: int, seed: int) -> list[Case]:
-    """Gives the extremes, and random networks up to `count`: I and H from 1 to 300, T to 200, up to 3 layers."""
+    """Return `count` networks: the extremes, then random ones with I and H up to 300, T to 200, and up to 3 layers."""
     rng = np.random.default_rng(seed)
 
-    def up_to(most: int) -> int:  # even on a logarithmic scale: most networks small, some large
-        return math.floor(math.exp(rng.uniform(0, math.log(most + 1))))
+    def up_to(largest: int) -> int:  # uniform on a logarithmic scale: most networks are small, some large
+        return math.floor(math.exp(rng.uniform(0, math.log(largest + 1))))
 
     presets = list(PRESETS)
     cases = list(EXTREMES)

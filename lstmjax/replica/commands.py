@@ -1,4 +1,4 @@
-"""What `lstmjax verify` does, as functions; what is wrong with a file is said in one line."""
+"""The functions behind `lstmjax verify`; a fault in a file is reported in one line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lstmjax.errors import UserError, message_of
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
 from lstmjax.replica.report import Report
-from lstmjax.replica.theirs import File, model_of_file
+from lstmjax.replica.theirs import FileOptions, model_of_file
 from lstmjax.replica.verdict import Verdict, verify
 
 
 class VerifyError(UserError):
-    """What cannot be verified."""
+    """Files or options that cannot be verified."""
 
 
 def verify_files(
@@ -41,7 +41,7 @@ def verify_files(
         weights: the weights, of a framework or ours.
         xs: an NPY file of inputs, `[B, T, I]` or `[T, I]`.
         lengths: an NPY file of valid steps, `[B]`.
-        outputs: an NPY file of recorded outputs.
+        outputs: an NPY file of recorded outputs; None: the weights are run by their framework.
         cell, merge: how the weights are run; None: as the file states, else the vanilla cell, and the merge with
             which the layers fit each other.
         form, prefix, names, head, extra: what to read of the file, as for `load_weights`.
@@ -50,13 +50,14 @@ def verify_files(
         UserError: a file cannot be read, or what is in it does not fit.
     """
     inputs = _array(xs)
-    file = File(weights, form=form, prefix=prefix, names=names, head=head, extra=extra)
-    valid, recorded = (None if path is None else _array(path) for path in (lengths, outputs))
+    valid = None if lengths is None else _array(lengths)
+    recorded = None if outputs is None else _array(outputs)
+    options = FileOptions(form, prefix, names, head, extra)
     try:
         if recorded is None:
-            return verify(file, inputs, lengths=valid, cell=cell, merge=merge)
+            return verify(weights, inputs, lengths=valid, cell=cell, merge=merge, **options._asdict())
         row = None if cell is None else find_cell(cell)
-        model = model_of_file(file, row, merge).model
+        model = model_of_file(weights, options, row, merge).model
         return verify(recorded, inputs, params=model, lengths=valid)
     except ModuleNotFoundError as error:
         raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
@@ -65,21 +66,25 @@ def verify_files(
 
 
 def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Report:
-    """Gives the report of `grid`; names are separated by commas, and progress is told on stderr.
+    """Return the report of `grid`, and print its progress to stderr.
+
+    Args:
+        against, dtypes: names, separated by commas; None: all frameworks.
+        cases, seed: as for `grid`.
 
     Raises:
         UserError: an unknown name, or no network.
     """
 
-    def names(words: str) -> Sequence[str]:
-        return [word.strip() for word in words.split(",") if word.strip()]
+    def split(names: str) -> Sequence[str]:
+        return [name.strip() for name in names.split(",") if name.strip()]
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    chosen = None if against is None else names(against)
+    frameworks = None if against is None else split(against)
     try:
-        return grid(chosen, cases=cases, seed=seed, dtypes=names(dtypes), tell=tell)
+        return grid(frameworks, cases=cases, seed=seed, dtypes=split(dtypes), tell=tell)
     except ValueError as error:
         raise VerifyError(message_of(error)) from None
 

@@ -1,4 +1,4 @@
-"""How far two arrays are apart: a few numbers, and where. Pure NumPy."""
+"""The difference of two arrays: its size, and where it is largest. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Difference(NamedTuple):
 
 
 def compare(a: Any, b: Any) -> Difference:
-    """Gives how far a is from b, number by number, computed in float64.
+    """Return the largest differences of a from b, computed in float64.
 
-    Near zero a number can be many of its own ulp away and still be as good as all others, since the
-    rounding is that of the sum which made it; bounds are therefore stated for `relative`.
+    A number near zero can be many of its ulp away and still be as good as all others, since its rounding is that
+    of the larger terms which were summed. Bounds are therefore stated for `relative`.
 
     Args:
-        a: an array of floating-point numbers; its dtype says what an ulp is.
+        a: an array of floating-point numbers; its dtype determines the ulp.
         b: an array of the same shape, the reference.
 
     Raises:
@@ -38,15 +38,15 @@ def compare(a: Any, b: Any) -> Difference:
         raise ValueError(f"a has shape {a.shape} and b {b.shape}; they must be alike.")
     if not a.size:
         return Difference(0.0, 0.0, 0.0, ())
-    kind = ml_dtypes.finfo(a.dtype)
+    limits = ml_dtypes.finfo(a.dtype)
     a, b = a.astype(np.float64), b.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
-    apart = np.where(finite, np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)), np.inf)
+    distance = np.where(finite, np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)), np.inf)
     size = np.abs(np.where(finite, b, 0))
-    _, exponent = np.frexp(np.maximum(size, float(kind.smallest_normal)))
-    at = tuple(int(n) for n in np.unravel_index(np.argmax(apart), apart.shape))
-    absolute, largest = float(apart.max()), float(size.max())
+    _, exponent = np.frexp(np.maximum(size, float(limits.smallest_normal)))
+    index = tuple(int(n) for n in np.unravel_index(np.argmax(distance), distance.shape))
+    absolute, largest = float(distance.max()), float(size.max())
     relative = absolute / largest if largest else (np.inf if absolute else 0.0)
     with np.errstate(over="ignore"):
-        ulp = float((apart / np.ldexp(1.0, exponent - 1 - kind.nmant)).max())
-    return Difference(absolute, float(relative), ulp, at)
+        ulp = float((distance / np.ldexp(1.0, exponent - 1 - limits.nmant)).max())
+    return Difference(absolute, float(relative), ulp, index)

@@ -1,4 +1,4 @@
-"""What a grid of comparisons found, and how it is told."""
+"""The results of a grid of comparisons, and the report of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What bound it has: "outputs" or "gradients"."""
+        """Kind of the bound: "outputs" or "gradients"."""
         return "outputs" if self.what == "outputs" else "gradients"
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Failure(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """What was not checked, and why."""
+    """A framework, a dtype or gradients that were not checked, and why."""
 
     peer: str
     dtype: str | None  # None: all
@@ -61,7 +61,7 @@ class Skip(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, all failures, and all that was not checked; `str` of it is the table."""
+    """All comparisons, all failures, and all that was not checked; `str` of it is the table."""
 
     title: str
     rows: tuple[Row, ...]
@@ -92,10 +92,17 @@ class Report:
             yield f"{peer:12} {dtype:9} {kind:10} {len(rows):6} {worst} {share:9.0%} {'pass' if good else 'FAIL'}"
 
     def _not_checked(self) -> Iterator[str]:
-        found: dict[tuple[str, str, str], list[str]] = {}
+        runs: dict[tuple[str, str, str], list[str]] = {}  # the dtype of each run that was skipped
         for skip in self.skips:
-            found.setdefault((skip.peer, skip.what, skip.reason), []).extend([skip.dtype] if skip.dtype else [])
-        for (peer, what, reason), dtypes in found.items():
-            where = f", {what}" * bool(what) + f" in {', '.join(dict.fromkeys(dtypes))}" * bool(dtypes)
-            runs = f" ({len(dtypes)} run{'s' * (len(dtypes) > 1)})" * bool(dtypes)
-            yield f"not checked: {peer}{where}: {reason}{runs}"
+            dtypes = runs.setdefault((skip.peer, skip.what, skip.reason), [])
+            if skip.dtype:
+                dtypes.append(skip.dtype)
+        for (peer, what, reason), dtypes in runs.items():
+            line = f"not checked: {peer}"
+            if what:
+                line += f", {what}"
+            if not dtypes:
+                yield f"{line}: {reason}"
+                continue
+            plural = "s" if len(dtypes) > 1 else ""
+            yield f"{line} in {', '.join(dict.fromkeys(dtypes))}: {reason} ({len(dtypes)} run{plural})"

@@ -1,4 +1,4 @@
-"""The other side of `verify`: whatever it is given as, its weights in our form and what it computes."""
+"""The other side of `verify`, in whatever form it comes: its weights in our form, and what it computes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lstmjax.convert.find import find as find_weights
 from lstmjax.convert.find import has_pairs, listed
 from lstmjax.convert.layouts import ConvertError, as_layers, numbers
 from lstmjax.convert.model import Model
-from lstmjax.errors import Either, Message, message_of
+from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
@@ -42,9 +42,9 @@ PLAIN = Architecture()
 class Theirs:
     """The other side before it has run.
 
-    `calls` are its layers, each run on what the one below gave; or there is `whole`, which gives what was
-    recorded, or what a model computes as its file describes it. `precision` is the dtype that its numbers are good
-    to. `architecture` is how our side is run, and `unchecked` says what a verdict does not cover.
+    `calls` are its layers, each of which runs on what the one below computed; or there is `model`, a function that
+    returns what was recorded, or what a model computes as its file describes it. `precision` is the dtype that its
+    numbers are good to. `architecture` is how our side runs, and `unchecked` says what a verdict does not cover.
     """
 
     who: str
@@ -52,85 +52,25 @@ class Theirs:
     head: Dense | None
     precision: str
     calls: tuple[Call, ...] = ()
-    whole: Callable[[Array, Array | None], Any] | None = None
+    model: Call | None = None
     architecture: Architecture = PLAIN
     unchecked: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
-        """That of the weights."""
+        """Dtype of the weights."""
         return str(jax.tree.leaves(self.layers)[0].dtype)
 
     @property
-    def model(self) -> Model:
+    def our_model(self) -> Model:
         """Our side as the source describes it."""
         params = self.layers if self.head is None else NetworkParams(self.layers, self.head)
         return Model(params, self.architecture)
 
 
-def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Theirs:
-    """Return the other side as it was given, its weights carried over; see `verify`.
+class FileOptions(NamedTuple):
+    """What to read of a weights file, as `load_weights` takes it."""
 
-    Raises:
-        ConvertError: the weights cannot be carried over.
-        TypeError: it is nothing that can be verified.
-    """
-    row = Architecture(cell or VANILLA, merge or "concat")
-    with jax.enable_x64(True):  # float64 weights stay float64
-        if params is not None:
-            weights = params
-            if isinstance(params, Model):
-                fault = params.architecture.mismatch(cell, merge, has_pairs(params.params))
-                if fault is not None:
-                    raise ValueError(Message("params is a Model: ", fault))
-                weights, row = params.params, params.architecture
-            layers, head = _split(weights)
-            name = getattr(theirs, "__name__", None) or f"a {kind(theirs)}"
-            who = f"the function {name}" if callable(theirs) else "the recorded outputs"
-            whole = (lambda xs, lengths: theirs(xs)) if callable(theirs) else lambda xs, lengths: theirs
-            return Theirs(who, layers, head, str(layers_dtype(layers)), whole=whole, architecture=row)
-        if isinstance(theirs, str | Path):
-            theirs = File(Path(theirs))
-        if isinstance(theirs, File):
-            return _of_file(theirs, cell, merge)
-        if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
-            return _rebuilt(theirs, PEERS["oracle"], "", row)
-        if isinstance(theirs, Mapping):
-            name, reader = next(
-                (n, r) for pattern, n, r in MAPPINGS if any(re.search(pattern, str(k)) for k in theirs or [""])
-            )
-            layers = reader(theirs)
-            assumed = ", ".join(assumptions(has_pairs(layers), False, row.cell, row.merge))
-            words = (
-                "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
-            )
-            return _rebuilt(layers, PEERS[name], " with these weights", row, (words,))
-        first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
-        for peer in PEERS.values():
-            if peer.parts is not None and made_by(first, peer.package):
-                side = _own(peer, peer.parts(theirs), type(first).__name__, cell, merge)
-                more = () if peer.beyond is None else peer.beyond(theirs)
-                words = f"its recurrent layers alone were compared, not {', '.join(more)}"
-                return replace(side, unchecked=(*side.unchecked, words)) if more else side
-    raise TypeError(
-        f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
-        "mapping of weights; or, with params=, recorded outputs or a function of xs."
-    )
-
-
-MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
-    (r"weight_ih(_l0)?$", "torch", from_torch),
-    (r"(^|/)linear$", "haiku", from_haiku),
-    (r"", "linen", from_linen),
-)
-"""Of a mapping of weights: what stands in its names, whose it is, and what reads it."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A weights file, and what to read of it, as `load_weights` takes it."""
-
-    path: Path
     form: str | None = None
     prefix: str | None = None
     names: Sequence[str] | None = None
@@ -138,78 +78,152 @@ class File:
     extra: str = "refuse"
 
 
+ALL_OF_IT = FileOptions()
+
+
+def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options: FileOptions) -> Theirs:
+    """Return the other side with its weights in our form; see `verify`.
+
+    Raises:
+        ConvertError: the weights cannot be carried over.
+        ValueError: there are options of a file, and theirs is none.
+        TypeError: it is nothing that can be verified.
+    """
+    is_path = params is None and isinstance(theirs, str | Path)
+    for name, value in options._asdict().items():
+        if not is_path and value != getattr(ALL_OF_IT, name):
+            what = "with params= theirs is what was recorded" if params is not None else f"theirs is {kind(theirs)}"
+            raise ValueError(
+                Message(
+                    Named(name), f" is {value!r}, which is for the path of a weights file, but {what}. Leave it out."
+                )
+            )
+    architecture = Architecture(cell or VANILLA, merge or "concat")
+    with jax.enable_x64(True):  # float64 weights stay float64
+        if params is not None:
+            return _recorded(theirs, params, cell, merge, architecture)
+        if is_path:
+            return _of_file(Path(theirs), options, cell, merge)
+        if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
+            return _rebuilt(theirs, PEERS["oracle"], "", architecture)
+        if isinstance(theirs, Mapping):
+            return _of_mapping(theirs, architecture)
+        first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
+        for peer in PEERS.values():
+            if peer.parts is not None and made_by(first, peer.package):
+                side = _of_object(peer, peer.parts(theirs), type(first).__name__, cell, merge)
+                beyond = () if peer.beyond is None else peer.beyond(theirs)
+                words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
+                return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
+    raise TypeError(
+        f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
+        "mapping of weights; or, with params=, recorded outputs or a function of xs."
+    )
+
+
+def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, architecture: Architecture) -> Theirs:
+    """Return recorded outputs, or a function of xs, as a side that is said to have these parameters."""
+    if isinstance(params, Model):
+        fault = params.architecture.mismatch(cell, merge, has_pairs(params.params))
+        if fault is not None:
+            raise ValueError(Message("params is a Model: ", fault))
+        architecture = params.architecture
+        params = params.params
+    layers, head = _split(params)
+    precision = str(layers_dtype(layers))
+    if callable(theirs):
+        who = f"the function {theirs.__name__}" if hasattr(theirs, "__name__") else f"{kind(theirs)} that was called"
+        return Theirs(who, layers, head, precision, model=lambda xs, _: theirs(xs), architecture=architecture)
+    who = "the recorded outputs"
+    return Theirs(who, layers, head, precision, model=lambda xs, _: theirs, architecture=architecture)
+
+
+MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
+    (r"weight_ih(_l0)?$", "torch", from_torch),
+    (r"(^|/)linear$", "haiku", from_haiku),
+    (r"", "linen", from_linen),
+)
+"""Of a mapping of weights: a pattern of its names, the framework that it is of, and the function that reads it."""
+
+
+def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
+    """Return a mapping of weights as the framework runs them whose names it has."""
+    keys = [str(key) for key in weights or [""]]
+    matches = [row for row in MAPPINGS if any(re.search(row[0], key) for key in keys)]
+    _, framework, reader = matches[0]  # the last row matches any name
+    layers = reader(weights)
+    assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
+    words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
+    return _rebuilt(layers, PEERS[framework], " with these weights", architecture, (words,))
+
+
 class Read(NamedTuple):
     """What a file holds."""
 
     model: Model
     runner: str  # the peer that runs its layers
-    left: tuple[str, ...]  # what else there is in it, and was dropped
+    dropped: tuple[str, ...]  # what else is in it
 
 
-def model_of_file(file: File, cell: Cell | None = None, merge: str | None = None) -> Read:
+def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, merge: str | None = None) -> Read:
     """Return the model in a weights file, the peer that runs its layers, and what was dropped on request.
 
     Raises:
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        found = find_weights(
-            file.path,
-            form=file.form,
-            prefix=file.prefix,
-            names=file.names,
-            head=file.head,
-            extra=file.extra,
-            cell=cell,
-            merge=merge,
-        )
-    return Read(Model(found.params, found.architecture), RUNS.get(found.form, "oracle"), found.left)
+        contents = find_weights(path, **options._asdict(), cell=cell, merge=merge)
+    model = Model(contents.params, contents.architecture)
+    return Read(model, RUNNERS.get(contents.form, "oracle"), contents.left)
 
 
-def _of_file(file: File, cell: Cell | None, merge: str | None) -> Theirs:
-    """Return what a file is run by: by its framework as the file says, else layer by layer with its weights."""
-    model, name, left = model_of_file(file, cell, merge)
-    path = file.path
-    peer, row = PEERS[name], model.architecture
-    dropped = (f"left out on both sides: {listed(left)}",) if left else ()
-    if not row.stated:
+def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:
+    """Return what runs a file: its framework as the file says, else layer by layer with its weights."""
+    model, name, dropped = model_of_file(path, options, cell, merge)
+    peer, architecture = PEERS[name], model.architecture
+    omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
+    weights = f" with the weights of {path}"
+    if not architecture.stated:
         words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
-        words += f"Assumed on both sides: {', '.join(row.assumed)}"
-        return _rebuilt(model.params, peer, f" with the weights of {path}", row, (words, *dropped))
+        words += f"Assumed on both sides: {', '.join(architecture.assumed)}"
+        return _rebuilt(model.params, peer, weights, architecture, (words, *omissions))
     layers, head = _split(model.params)
     dtype = str(layers_dtype(layers))
-    why = "a part of it was dropped" if left else peer.missing
-    if peer.load is not None and why is None:
+    obstacle = "a part of it was dropped" if dropped else peer.missing
+    if peer.load is not None and obstacle is None:
         try:
-            whole = peer.load(path)
+            loaded = peer.load(path)
         except ConvertError as error:
-            why = str(error)
+            obstacle = str(error)
         else:
-            precision = "float32" if dtype in dict(peer.narrow) else dtype
-            who = f"the model in {path}, as {peer.title} builds it"
-            left = getattr(whole, "unchecked", ())
             return Theirs(
-                who, layers, head, precision, whole=partial(_batched, whole), architecture=row, unchecked=left
+                f"the model in {path}, as {peer.title} builds it",
+                layers,
+                head,
+                "float32" if dtype in dict(peer.narrow) else dtype,
+                model=partial(_batched, loaded),
+                architecture=architecture,
+                unchecked=getattr(loaded, "unchecked", ()),
             )
-    reason = f" ({why})" if why else ""
+    reason = f" ({obstacle})" if obstacle else ""
     words = f"nothing of the architecture was checked: both sides ran as lstmjax reads {path.name}{reason}"
     try:
-        return _rebuilt(model.params, PEERS["oracle"], f" with the weights of {path}", row, (words, *dropped))
+        return _rebuilt(model.params, PEERS["oracle"], weights, architecture, (words, *omissions))
     except ValueError as error:
         raise ValueError(message_of(error, f"{path} cannot be run by {peer.name}{reason}, and ")) from None
 
 
-def _batched(whole: Call, xs: Array, lengths: Array | None) -> Array:
-    """Return what a model that takes batches gives of xs, `[B, T, I]` or `[T, I]`."""
-    return whole(xs, lengths) if xs.ndim == 3 else whole(xs[None], lengths)[0]
+def _batched(model: Call, xs: Array, lengths: Array | None) -> Array:
+    """Return what a model that takes batches computes of xs, `[B, T, I]` or `[T, I]`."""
+    return model(xs, lengths) if xs.ndim == 3 else model(xs[None], lengths)[0]
 
 
-RUNS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
-"""Whose names a file has, and who runs it."""
+RUNNERS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
+"""The peer that runs a file, by the form of its names."""
 
 
 def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
-    """Gives what each layer of theirs computes, and the head; None where that is not known.
+    """Return what each layer of theirs computes, and the head; None where that is not known.
 
     Args:
         theirs: the other side.
@@ -220,28 +234,30 @@ def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> 
     Returns:
         (arrays, last): `[B, T, ...]`, or `[B, 1, ...]` and last=True if only the last step is known.
     """
-    if theirs.whole is not None:
-        return _recorded(theirs, xs, lengths, batched)
-    found: list[Arrays | None] = []
+    if theirs.model is not None:
+        recorded = theirs.model(xs if batched else xs[0], lengths)
+        return _by_layers(recorded, len(theirs.layers), theirs.head is not None, batched)
+    computed: list[Arrays | None] = []
     for call in theirs.calls:
         ys = np.asarray(call(xs, lengths))
-        found.append({"h": ys})
+        computed.append({"h": ys})
         xs = ys.astype(xs.dtype)
     if theirs.head is not None:
         w, b = (np.asarray(a, np.float64) for a in theirs.head)
-        found.append({"y": xs.astype(np.float64) @ w + b})
-    return found, False
+        computed.append({"y": xs.astype(np.float64) @ w + b})
+    return computed, False
 
 
 def layers_dtype(layers: Layers) -> np.dtype:
-    """Gives the dtype of the weights, which is one for all."""
-    kinds = {a.dtype for a in jax.tree.leaves(layers)}
-    if len(kinds) > 1:
-        raise ValueError(f"the weights are {', '.join(sorted(map(str, kinds)))}; cast them to one dtype.")
-    return kinds.pop()
+    """Return the dtype of the weights, which is one for all."""
+    dtypes = {a.dtype for a in jax.tree.leaves(layers)}
+    if len(dtypes) > 1:
+        raise ValueError(f"the weights are {', '.join(sorted(map(str, dtypes)))}; cast them to one dtype.")
+    return dtypes.pop()
 
 
 def _split(params: Any) -> tuple[Layers, Dense | None]:
+    """Return layers and head, None if there is none, as NumPy arrays of one dtype."""
     head = params.head if isinstance(params, NetworkParams) else None
     layers = as_layers(params.layers if isinstance(params, NetworkParams) else params)
     layers, head = jax.tree.map(np.asarray, (layers, head))
@@ -259,14 +275,14 @@ def _rebuilt(
     """Return the layers of a file or of a mapping, each run by the framework they are from, or else by the oracle."""
     layers, head = _split(params)
     dtype, cell, merge = str(layers_dtype(layers)), architecture.cell, architecture.merge
-    cannot = peer.missing or dict(peer.narrow).get(dtype)
+    obstacle = peer.missing or dict(peer.narrow).get(dtype)
     if peer.run is not oracle.run and not same_cell(cell, VANILLA):
-        cannot = cannot or "it is asked for plain layers only"
-    if cannot is None and peer.run is not oracle.run:
-        knows = peer.lengths  # without them a framework has no reverse direction that they would matter to
+        obstacle = obstacle or "it is asked for plain layers only"
+    if obstacle is None and peer.run is not oracle.run:
 
         def call(layer: Any, xs: Array, lengths: Array | None) -> Array:
-            return joined(peer.run((layer,), xs, lengths if knows else None).ys, layer, merge)
+            # A framework without lengths has no reverse direction, which alone would depend on them.
+            return joined(peer.run((layer,), xs, lengths if peer.lengths else None).ys, layer, merge)
 
         calls = tuple(partial(call, layer) for layer in layers)
         return Theirs(
@@ -278,27 +294,27 @@ def _rebuilt(
         raise ValueError(Message("the oracle computes no masks of its own; pass ", RECORDED))
     if architecture.readout not in LOGITS:
         raise ValueError(f"the oracle has no head with {called(architecture.readout)}; pass outputs of the other side.")
-    if architecture.readout is not identity:  # both sides are looked at before it
+    if architecture.readout is not identity:  # both sides are compared before it
         unchecked = (*unchecked, f"{called(architecture.readout)} after the head was not checked")
         architecture = replace(architecture, readout=identity)
-    why = f" (in the place of {peer.name}: {cannot})" if cannot else ""
     ways = architecture.directions or ("forward",) * len(layers)
     calls = tuple(
         partial(oracle.run_layer, layer, cell.name, merge, way) for layer, way in zip(layers, ways, strict=True)
     )
-    who = f"the NumPy oracle{why}{weights}"
+    reason = f" (in the place of {peer.name}: {obstacle})" if obstacle else ""
+    who = f"the NumPy oracle{reason}{weights}"
     return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
 def joined(ys: Array, layer: Any, merge: str) -> Array:
-    """Return what a layer gives of its directions side by side."""
+    """Return the outputs of a layer, whose directions stand side by side in ys, as `merge` joins them."""
     if merge == "concat" or not isinstance(layer, Bidirectional):
         return ys
     half = ys.shape[-1] // 2
     return ys[..., :half] + ys[..., half:]
 
 
-def _own(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
     """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
@@ -316,42 +332,55 @@ def _own(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str
         if other is not None:
             raise ValueError(f"theirs has layers of the cells {cell.name!r} and {other.name!r}; pass one layer.")
     ways = tuple(part.direction for part in parts)
-    row = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
-    calls = tuple(part.call for part in parts)
-    unchecked = tuple(dict.fromkeys(words for part in parts for words in part.unchecked))
-    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=row, unchecked=unchecked)
+    architecture = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
+    return Theirs(
+        f"the {name} of {peer.title}",
+        layers,
+        None,
+        precision,
+        calls=tuple(part.call for part in parts),
+        architecture=architecture,
+        unchecked=tuple(dict.fromkeys(words for part in parts for words in part.unchecked)),
+    )
 
 
-def _recorded(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
-    assert theirs.whole is not None
-    given = theirs.whole(xs if batched else xs[0], lengths)
-    count = len(theirs.layers) + (theirs.head is not None)
-    each = list(given) if isinstance(given, list) else [None] * (count - 1) + [given]
-    if len(each) != count:
+def _by_layers(recorded: Any, count: int, head: bool, batched: bool) -> tuple[list[Arrays | None], bool]:
+    """Return recorded arrays by layer and name, `[B, T, ...]` or `[B, 1, ...]`, and whether they are the last step.
+
+    Args:
+        recorded: as `verify` takes it: the outputs, arrays by name, or a list of these.
+        count: how many layers there are below the head.
+        head: whether there is a head.
+        batched: whether the arrays have a batch axis.
+    """
+    total = count + head
+    each = list(recorded) if isinstance(recorded, list) else [None] * (total - 1) + [recorded]
+    if len(each) != total:
         raise ValueError(
-            f"theirs is a list of {len(each)}, expected what each of {count} layers gives, from the bottom."
+            f"theirs is a list of {len(each)}, expected what each of {total} layers gives, from the bottom."
         )
-    named = [None if one is None else _named(one, n == len(theirs.layers)) for n, one in enumerate(each)]
+    layers = [_by_name(arrays, is_head=n == count) for n, arrays in enumerate(each)]
     if not batched:
-        named = [None if one is None else {name: a[None] for name, a in one.items()} for one in named]
-    ranks = {a.ndim for one in named if one is not None for a in one.values()}
+        layers = [{name: a[None] for name, a in arrays.items()} for arrays in layers]
+    ranks = {a.ndim for arrays in layers for a in arrays.values()}
     if ranks not in ({2}, {3}):
         raise ValueError(f"theirs has arrays of {ranks} axes; expected outputs of all steps, or of the last one.")
     last = ranks == {2}
-    found: list[Arrays | None] = [
-        None if one is None else {k: a[:, None] if last else a for k, a in one.items()} for one in named
-    ]
-    return found, last
+    if last:
+        layers = [{name: a[:, None] for name, a in arrays.items()} for arrays in layers]
+    return [arrays or None for arrays in layers], last
 
 
-def _named(one: Any, head: bool) -> dict[str, Array]:
-    """Gives recorded arrays by name; one array alone is the outputs."""
-    if isinstance(one, Step):
-        one = one._asdict()
-    known = ("y",) if head else Step._fields
-    if not isinstance(one, Mapping):
-        one = {known[-1]: one}
-    unknown = [name for name in one if name not in known]
+def _by_name(recorded: Any, *, is_head: bool) -> dict[str, Array]:
+    """Return the recorded arrays of a layer by name, of None none; an array without a name is the outputs."""
+    if recorded is None:
+        return {}
+    if isinstance(recorded, Step):
+        recorded = recorded._asdict()
+    known = ("y",) if is_head else Step._fields
+    if not isinstance(recorded, Mapping):
+        recorded = {known[-1]: recorded}
+    unknown = [name for name in recorded if name not in known]
     if unknown:
         raise ValueError(f"theirs has {', '.join(map(repr, unknown))}; known names are {', '.join(known)}.")
-    return {name: numbers(a) for name, a in one.items() if a is not None}
+    return {name: numbers(a) for name, a in recorded.items() if a is not None}

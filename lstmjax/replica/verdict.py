@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from lstmjax import checks
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.published import find_cell
-from lstmjax.replica import bounds, diagnosis
-from lstmjax.replica.compare import compare
-from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span
+from lstmjax.replica import diagnosis
+from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span, check_shape, compare_arrays
+from lstmjax.replica.not_finite import OUTPUTS, in_arrays, in_weights_and_inputs
 from lstmjax.replica.sides import Arrays, Side, valid
-from lstmjax.replica.theirs import Theirs, find, outputs
+from lstmjax.replica.theirs import FileOptions, Theirs, find, outputs
 from lstmjax.stack import as_states, directions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether both sides agree, and what was found; true if they do, and `str` of it says all."""
+    """Whether both sides agree, and where and why not; true if they do. `str` of it is the report."""
 
     agree: bool
     who: str
@@ -36,67 +36,74 @@ class Verdict:
     search: Search | None = None
     unchecked: tuple[str, ...] = ()
     """What the verdict does not cover, in sentences."""
-    whole: bool = False
+    outputs_only: bool = False
     """Whether the outputs alone were compared, of a model that is more than a stack of layers."""
     not_finite: str = ""
-    """Weights with NaN or infinity, and where xs has it."""
+    """Weights with NaN or infinity, and where xs has them; else where the arrays of theirs have them, or ours."""
+    finite_agree: bool | None = None
+    """Where arrays have NaN or infinity, and weights and xs have none: whether all other numbers agree."""
 
     @property
     def cause(self) -> Finding | None:
         """The cause, if one was proven."""
-        return self.search.finding if self.search and self.search.finding and self.search.finding.proven else None
+        if self.search is None or self.search.finding is None or not self.search.finding.proven:
+            return None
+        return self.search.finding
 
     def __bool__(self) -> bool:
         return self.agree
 
     def __str__(self) -> str:
-        return "\n".join([self._found(), *self.unchecked])
-
-    def _found(self) -> str:
-        one = diagnosis.worst(list(self.compared))
+        array = diagnosis.worst(list(self.compared))
         lines = [
             f"{'agree' if self.agree else 'differ'}: lstmjax and {self.who}, {self.sizes}",
-            f"largest difference of {NAMES.get(one.name, one.name)}: {one.difference}; bound {one.bound:.1e}",
+            f"largest difference of {OUTPUTS.get(array.name, array.name)}: {array.difference}; bound {array.bound:.1e}",
         ]
-        if self.agree:
-            return "\n".join(lines)
+        if not self.agree:
+            lines += self._reason()
+        return "\n".join([*lines, *self.unchecked])
+
+    def _reason(self) -> list[str]:
+        """Return the lines that say where and why the sides differ."""
         if self.not_finite and self.cause is None:
-            lines += [f"first: {_words(self.place)}"] if self.place else []
-            lines.append(f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing")
-            return "\n".join(lines)
-        if self.whole:
-            lines.append("first: not looked for; a model that is more than a stack of layers is compared as a whole")
-            return "\n".join(lines)
+            first = [f"first: {_words(self.place)}"] if self.place else []
+            others = {True: "; all other numbers agree", False: "; other numbers differ, too", None: ""}
+            return [
+                *first,
+                f"cause: NaN or infinity in {self.not_finite}; NaN agrees with nothing{others[self.finite_agree]}",
+            ]
+        if self.outputs_only:
+            return ["first: not looked for; a model that is more than a stack of layers is compared as a whole"]
         if self.place is None or self.search is None:
-            lines.append("first: no layer alone, each fed with what theirs gave below; the differences add up")
-            return "\n".join(lines)
-        lines += [f"first: {_words(self.place)}"]
+            return ["first: no single layer; each agrees on what theirs computed below it, and the differences add up"]
+        first = [f"first: {_words(self.place)}"]
         if self.cause is not None:
             where = f", in {self.cause.where}" if self.cause.where else ""
-            lines.append(f"cause: {self.cause.name}{where}: {self.cause.sentence}")
-            lines.append(f"with that, both sides agree to {self.cause.difference}")
-            return "\n".join(lines)
-        lines.append(f"cause: not found; tried {', '.join(self.search.tried)}")
-        if self.search.finding is not None:
-            closest = self.search.finding
+            return [
+                *first,
+                f"cause: {self.cause.name}{where}: {self.cause.sentence}",
+                f"with that, both sides agree to {self.cause.difference}",
+            ]
+        lines = [*first, f"cause: not found; tried {', '.join(self.search.tried)}"]
+        closest = self.search.finding
+        if closest is not None:
             lines.append(f"closest: {closest.name}: {closest.sentence}; that leaves {closest.difference}")
-        return "\n".join(lines)
+        return lines
 
 
-NAMES = {"h": "outputs", "y": "the head's outputs"}
 GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
 
 
-def _words(at: Place) -> str:
-    if at.what == "y":
-        layer = "the head or a layer below it" if at.layer is None else "the head"
+def _words(place: Place) -> str:
+    if place.what == "y":
+        layer = "the head or a layer below it" if place.layer is None else "the head"
     else:
-        layer = "below the last outputs, in one of several layers" if at.layer is None else f"layer {at.layer}"
-    direction = f", {at.direction} direction" if at.direction else ""
-    step = "the last step (others are not recorded)" if at.step is None else f"step {at.step}"
+        layer = "below the last outputs, in one of several layers" if place.layer is None else f"layer {place.layer}"
+    direction = f", {place.direction} direction" if place.direction else ""
+    step = "the last step (others are not recorded)" if place.step is None else f"step {place.step}"
     return (
-        f"{layer}{direction}, {step} of sequence {at.sequence}, {GATES.get(at.what, at.what)}, unit {at.unit}: "
-        f"theirs {at.theirs:.6g}, ours {at.ours:.6g}"
+        f"{layer}{direction}, {step} of sequence {place.sequence}, {GATES.get(place.what, place.what)}, "
+        f"unit {place.unit}: theirs {place.theirs:.6g}, ours {place.ours:.6g}"
     )
 
 
@@ -109,13 +116,18 @@ def verify(
     state: tuple | None = None,
     cell: Cell | str | None = None,
     merge: str | None = None,
+    form: str | None = None,
+    prefix: str | None = None,
+    names: Sequence[str] | None = None,
+    head: str | None = None,
+    extra: str = "refuse",
 ) -> Verdict:
-    """Gives the verdict on whether another LSTM computes what ours does: the same, or where and why not.
+    """Return the verdict on whether another LSTM computes what ours does: the same, or where and why not.
 
     Weights are carried over by `lstmjax.convert`, both sides run on xs, and outputs are compared against a
-    stated bound (`lstmjax.replica.bounds.of_a_pair`). If they differ, our side is run layer by layer on what
-    theirs gives below, and with each of the likely causes in turn (`lstmjax.replica.causes.CAUSES`): the one
-    that gives their numbers is what they do.
+    stated bound (`lstmjax.replica.bounds.of_a_pair`). If they differ, our side runs layer by layer on what
+    theirs computed below, and with each of the likely causes in turn (`lstmjax.replica.causes.CAUSES`): the one
+    that yields their numbers is what they do.
 
     Args:
         theirs: a module of PyTorch, Keras, NNX or Equinox, which runs itself; the path of a file that describes its
@@ -125,17 +137,18 @@ def verify(
             that is not installed. With `params`: outputs that were recorded, `[B, T, P]` or those of the last
             step `[B, P]`; or a mapping or `Step` of recorded gates and states, by the names of `Step`; or a
             list of these, one for each layer from the bottom up (None: not recorded); or a function of xs that
-            gives one of these.
+            returns one of these.
         xs: inputs `[B, T, I]` or `[T, I]`, cast to the dtype of the weights.
         params: `NetworkParams`, layers, `LSTMParams`, or a `Model` of `load_model` that theirs is said to have.
             Outputs of a network are those of its head.
         lengths: valid steps of each sequence `[B]`; padding is not compared.
         state: the state that theirs began with, as `stacked` takes it; with `params` only.
         cell, merge: how our side runs; None: as the file states, else the vanilla cell and "concat".
+        form, prefix, names, head, extra: what to read of a weights file, as for `load_weights`; with a path only.
 
     Returns:
         A `Verdict`: true if both agree; it prints as a few lines, which say what was not checked: of bare weights
-        nothing of the architecture is, and both sides are run as it was assumed.
+        nothing of the architecture is, and both sides run as it was assumed.
 
     Raises:
         ValueError: weights cannot be carried over (`ConvertError`), or arguments do not fit each other.
@@ -153,56 +166,80 @@ def verify(
     one_of("merge", merge, (None, "concat", "sum"))
     if state is not None and params is None:
         raise ValueError("state is given, but without params= theirs runs itself, and begins with zeros. Leave it out.")
-    other = find(theirs, params, row, merge)
-    cell, merge = other.architecture.cell, other.architecture.merge
+    other = find(theirs, params, row, merge, FileOptions(form, prefix, names, head, extra))
     for layer in other.layers:
-        for part in directions(layer):
-            checks.check_params(part, cell)
-    given = np.asarray(xs)
-    if given.ndim not in (2, 3):
-        raise ValueError(f"xs has shape {given.shape}, expected [B, T, I] or [T, I].")
-    if given.dtype.kind not in "biu" and not jax.numpy.issubdtype(given.dtype, np.floating):
-        raise ValueError(f"xs is {given.dtype}, expected real numbers.")
-    batched = given.ndim == 3
-    arrays: Any = given.astype(other.dtype)[... if batched else None]
-    checks.check_features("xs", arrays, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
-    if lengths is not None:
-        lengths = np.asarray(lengths).reshape(-1)
-        checks.check_lengths(lengths, arrays.shape[:1], arrays.shape[1])
-    if not (arrays.size if lengths is None else lengths.any()):
-        raise ValueError(f"xs has shape {given.shape}, and lengths leave nothing to compare; give one step at least.")
+        for direction in directions(layer):
+            checks.check_params(direction, other.architecture.cell)
+    inputs, valid_steps, batched = _inputs(other, xs, lengths)
     state = as_states(other.layers, "state", state)
     if state is not None and not batched:
         state = jax.tree.map(lambda a: np.asarray(a)[None], state)
     with jax.enable_x64(other.dtype == "float64"):
-        found, last = outputs(other, arrays, lengths, batched)
+        computed, last = outputs(other, inputs, valid_steps, batched)
     if other.architecture.is_plain:
-        side = Side(other.layers, cell, arrays, lengths, state, other.head, last, merge=merge)
-        verdict = replace(_judge(side, found, other.who, other.precision), unchecked=other.unchecked)
-        return replace(verdict, not_finite=", ".join(_not_finite(other, arrays, lengths)))
-    if state is not None:
+        cell, merge = other.architecture.cell, other.architecture.merge
+        side = Side(other.layers, cell, inputs, valid_steps, state, other.head, last, merge=merge)
+        verdict = _judge_layers(side, computed, other.who, other.precision)
+    elif state is not None:
         raise ValueError("state is given, but a model that its file describes begins with zeros. Leave it out.")
-    verdict = _judge_model(other, arrays, lengths, found[-1] or {}, last)
-    return replace(verdict, not_finite=", ".join(_not_finite(other, arrays, lengths)))
+    else:
+        verdict = _judge_model(other, inputs, valid_steps, computed[-1] or {}, last)
+    verdict = replace(verdict, unchecked=other.unchecked)
+    not_finite = ", ".join(in_weights_and_inputs(other.layers, other.head, inputs, valid_steps))
+    if not_finite:  # what both sides compute of them is a consequence
+        return replace(verdict, not_finite=not_finite, finite_agree=None)
+    return verdict
+
+
+def _inputs(other: Theirs, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Return xs `[B, T, I]` in the dtype of the weights, lengths `[B]` or None, and whether xs had a batch axis."""
+    xs = np.asarray(xs)
+    if xs.ndim not in (2, 3):
+        raise ValueError(f"xs has shape {xs.shape}, expected [B, T, I] or [T, I].")
+    if xs.dtype.kind not in "biu" and not jax.numpy.issubdtype(xs.dtype, np.floating):
+        raise ValueError(f"xs is {xs.dtype}, expected real numbers.")
+    batched = xs.ndim == 3
+    inputs: Any = xs.astype(other.dtype)
+    if not batched:
+        inputs = inputs[None]
+    checks.check_features("xs", inputs, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
+    if lengths is not None:
+        lengths = np.asarray(lengths).reshape(-1)
+        checks.check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
+    if not (inputs.size if lengths is None else lengths.any()):
+        raise ValueError(f"xs has shape {xs.shape}, and lengths leave nothing to compare; give one step at least.")
+    return inputs, lengths, batched
+
+
+def _sizes(layers: Any, head: Any, xs: np.ndarray, dtype: str) -> str:
+    plural = "s" if len(layers) > 1 else ""
+    and_head = "" if head is None else " and a head"
+    return f"{len(layers)} layer{plural}{and_head}, xs {xs.shape}, {dtype}"
 
 
 def _judge_model(other: Theirs, xs: Any, lengths: Any, theirs: Arrays, last: bool) -> Verdict:
     """Compare the outputs of a model that no plain stack of layers is, as a whole."""
-    if any(way == "turned" for way in other.architecture.directions) and lengths is not None:
+    if any(direction == "turned" for direction in other.architecture.directions) and lengths is not None:
         raise ValueError(
             "lengths are given, but the model runs backwards, which frameworks do over padding. Leave it out."
         )
     (name,) = theirs
     ours, exact = (_outputs(other, xs, lengths, dtype, not last) for dtype in (other.dtype, "float64"))
     b = theirs[name][:, 0] if last else theirs[name]
-    if ours.shape != b.shape:
-        raise ValueError(f"theirs has {name} of shape {b.shape}, expected {ours.shape}.")
+    check_shape(name, b, ours)
     if lengths is not None and not last:
         ours, exact, b = (valid(a, lengths) for a in (ours, exact, b))
-    bound = bounds.of_a_pair(other.precision, compare(ours, exact).relative)
-    one = Compared(name, compare(ours, b), bound)
-    sizes = f"{_kinds(other.layers, other.head)}, xs {xs.shape}, {other.dtype}"
-    return Verdict(one.agrees, other.who, sizes, (one,), unchecked=other.unchecked, whole=True)
+    arrays = {name: ours}, {name: exact}, {name: b}
+    compared = compare_arrays(*arrays, other.precision)
+    sizes = _sizes(other.layers, other.head, xs, other.dtype)
+    verdict = Verdict(compared[0].agrees, other.who, sizes, tuple(compared), outputs_only=True)
+    if last:
+        ours, b = ours[:, None], b[:, None]
+    not_finite = in_arrays("theirs", {name: b}, last=last) or in_arrays("ours", {name: ours}, last=last)
+    if not not_finite:
+        return verdict
+    finite = compare_arrays(*arrays, other.precision, finite=True)
+    return replace(verdict, not_finite=not_finite, finite_agree=finite[0].agrees)
 
 
 def _outputs(other: Theirs, xs: Any, lengths: Any, dtype: str, sequences: bool) -> np.ndarray:
@@ -212,53 +249,50 @@ def _outputs(other: Theirs, xs: Any, lengths: Any, dtype: str, sequences: bool) 
         return jax.tree.map(lambda a: np.asarray(a).astype(dtype), tree)
 
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        model = replace(other.model, params=cast(other.model.params))
+        model = replace(other.our_model, params=cast(other.our_model.params))
         return np.asarray(model(cast(xs), lengths=lengths, return_sequences=sequences))
 
 
-def _kinds(layers: Any, head: Any) -> str:
-    return f"{len(layers)} layer{'s' * (len(layers) > 1)}{' and a head' * (head is not None)}"
-
-
-def _not_finite(other: Theirs, xs: np.ndarray, lengths: np.ndarray | None) -> Iterator[str]:
-    """Yield the names of weights with NaN or infinity, and where inputs `[B, T, I]` have it first at a valid step."""
-    for at, a in jax.tree.leaves_with_path({"layers": other.layers, "head": other.head}):
-        if not np.isfinite(np.asarray(a, np.float64)).all():
-            yield jax.tree_util.keystr(at, simple=True, separator=".")
-    finite = np.isfinite(np.asarray(xs, np.float64)).all(-1)
-    if lengths is not None:
-        finite |= np.arange(xs.shape[1]) >= lengths[:, None]
-    if not finite.all():
-        n, t = np.argwhere(~finite)[0].tolist()
-        yield f"xs, at {int((~finite).sum())} of {finite.size} steps, first at step {t} of sequence {n}"
-
-
-def _judge(side: Side, found: list[Arrays | None], who: str, precision: str) -> Verdict:
+def _judge_layers(side: Side, theirs: list[Arrays | None], who: str, precision: str) -> Verdict:
+    """Compare what is known of each layer, and look for the first layers that do not agree, and for the cause."""
     ours, exact = side.run(), side.run("float64")
-    known = [n for n, one in enumerate(found) if one is not None]
-    compared: list[Compared] = []
-    for n in known:
-        whole = Span(0, _layers(side, 0, n), found[n] or {}, precision)
-        compared += whole.compared(ours[: n + 1], exact[: n + 1])
-    sizes = f"{_kinds(side.layers, side.head)}, xs {side.xs.shape}, {side.dtype}"
-    if all(one.agrees for one in compared):
-        return Verdict(True, who, sizes, tuple(compared))
+    known = {n: arrays for n, arrays in enumerate(theirs) if arrays is not None}
+
+    def compared(*, finite: bool = False) -> list[Compared]:
+        results: list[Compared] = []
+        for n, arrays in known.items():
+            span = Span(0, _layers(side, 0, n), arrays, precision)
+            results += span.compared(ours[: n + 1], exact[: n + 1], finite=finite)
+        return results
+
+    results = compared()
+    sizes = _sizes(side.layers, side.head, side.xs, side.dtype)
+    verdict = Verdict(all(array.agrees for array in results), who, sizes, tuple(results))
+    if verdict.agree:
+        return verdict
     start = 0
-    for n in known:
+    for n, arrays in known.items():
         part = _layers(side, start, n)
         if start:
-            part = replace(part, xs=np.asarray((found[start - 1] or {})["h"], side.xs.dtype))
-        span = Span(start, part, found[n] or {}, precision)
-        if not all(one.agrees for one in span.compared(part.run(), part.run("float64"))):
-            search = diagnosis.search(span)
-            return Verdict(False, who, sizes, tuple(compared), search.place or diagnosis.place(span), search)
-        if "h" in (found[n] or {}) and not side.last:
-            start = n + 1
-    return Verdict(False, who, sizes, tuple(compared))
+            part = replace(part, xs=np.asarray(known[start - 1]["h"], side.xs.dtype))
+        span = Span(start, part, arrays, precision)
+        part_ours = part.run()
+        if all(array.agrees for array in span.compared(part_ours, part.run("float64"))):
+            if "h" in arrays and not side.last:
+                start = n + 1
+            continue
+        not_finite = in_arrays("theirs", span.valid(), last=side.last)
+        search = None if not_finite else diagnosis.search(span)  # no cause explains NaN
+        not_finite = not_finite or in_arrays("ours", span.shown(part_ours[-1]), last=side.last)
+        finite_agree = all(array.agrees for array in compared(finite=True)) if not_finite else None
+        place = None if search is None else search.place
+        verdict = replace(verdict, place=place or diagnosis.place(span), search=search)
+        return replace(verdict, not_finite=not_finite, finite_agree=finite_agree)
+    return verdict
 
 
 def _layers(side: Side, first: int, end: int) -> Side:
-    """Gives the side with the layers from `first` to `end` only; the head counts as the layer after the last."""
+    """Return the side with the layers from `first` to `end` only; the head counts as the layer after the last."""
     state = None if side.state is None else side.state[first : end + 1]
     head = side.head if end == len(side.layers) else None
     return replace(side, layers=side.layers[first : end + 1], state=state, head=head)

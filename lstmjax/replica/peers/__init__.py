@@ -1,4 +1,4 @@
-"""The other sides: frameworks that run their own LSTM on our weights, one file each, and a table of them."""
+"""The frameworks that run their LSTM on our weights, one file each, and a table of them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ class Peer:
     """One row: a framework, and what its LSTM can do.
 
     `run(layers, xs [B, T, I], lengths [B] or None, d_ys [B, T, P] or None) -> Outcome` builds the framework's
-    own module with these weights and runs it; with cotangents d_ys also the framework's own gradient.
-    `package` is the module that must be there, `also` what it needs beside, `distribution` what pip calls it.
-    `biases`: how many it keeps. `narrow`: dtypes that it cannot compute in, and why. `parts(source)` takes one
-    of the framework's own objects apart, layer by layer; None: it has none that hold weights. `load(path)` builds
-    the model in a file that describes it, as the framework does, and gives a function of (xs `[B, T, I]`, lengths
-    `[B]` or None); it raises `ConvertError` where the framework would run another model or code. Its attribute
-    `unchecked`, if it has one, says in words what of the file it does not give. None: it has no such files.
+    module with these weights and runs it; with cotangents d_ys the framework also computes the gradient.
+    `package` is the module that must be installed, `also` what it needs beside, `distribution` its name for pip.
+    `biases`: how many it keeps. `narrow`: dtypes that it cannot compute in, and why. `parts(source)` takes an
+    object of the framework apart, layer by layer; None: it has none that hold weights. `load(path)` builds
+    the model in a file that describes it, as the framework does, and returns a function of (xs `[B, T, I]`, lengths
+    `[B]` or None); it raises `ConvertError` where the framework would run another model or code. An attribute
+    `unchecked` of that function says in words which outputs and inputs of the file it leaves out. None: it has no
+    such files.
     `beyond(source)` says what an object of the framework does beside its recurrent layers.
     """
 
@@ -53,11 +54,11 @@ class Peer:
     @property
     def title(self) -> str:
         """Name and version."""
-        whole = self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
+        title = self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
         try:
-            return f"{whole} {version(self.distribution)}"
+            return f"{title} {version(self.distribution)}"
         except PackageNotFoundError:
-            return whole
+            return title
 
 
 TANH = "its tanh is float32, on all of its backends but TensorFlow"

@@ -13,17 +13,17 @@ from lstmjax.stack import Layers
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what `equinox.nn.LSTMCell`s with these layers compute; see `Peer.run`."""
+    """Return what `equinox.nn.LSTMCell`s with these layers compute; see `Peer.run`."""
     return build(layers).outcome(xs, d_ys)
 
 
 def build(layers: Layers) -> OnJax:
-    """Gives `equinox.nn.LSTMCell`s with these layers."""
+    """Build `equinox.nn.LSTMCell`s with these layers."""
     return OnJax(forward, to_equinox(layers), from_equinox)
 
 
 def parts(source: Any) -> list[Part]:
-    """Gives the layers of a cell, or of a list of them; see `Peer.parts`."""
+    """Return the layers of a cell, or of a list of cells; see `Peer.parts`."""
 
     def part(cell: Any) -> Part:
         return Part(from_equinox(cell)[0], lambda xs, lengths: on_jax(forward, (cell,), xs, None)[0])
@@ -32,16 +32,16 @@ def parts(source: Any) -> list[Part]:
 
 
 def forward(cells: Any, xs: Any) -> Any:
-    """Gives the outputs of cells on top of each other, `[B, T, H]`."""
+    """Return the outputs of a stack of cells, `[B, T, H]`."""
     for cell in cells:
         zeros = jnp.zeros((2, cell.hidden_size), xs.dtype)
 
-        def one(xs: Any, cell: Any = cell, zeros: Any = zeros) -> Any:
+        def run_sequence(xs: Any, cell: Any = cell, zeros: Any = zeros) -> Any:
             def step(state: Any, x: Any) -> Any:
                 state = cell(x, state)
                 return state, state[0]
 
             return jax.lax.scan(step, tuple(zeros), xs)[1]
 
-        xs = jax.vmap(one)(xs)
+        xs = jax.vmap(run_sequence)(xs)
     return xs

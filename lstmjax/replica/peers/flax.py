@@ -1,4 +1,4 @@
-"""Flax: `linen.RNN(linen.LSTMCell)` and `nnx.RNN(nnx.LSTMCell)`, pairs of them in each one's `Bidirectional`."""
+"""Flax: `linen.RNN(linen.LSTMCell)` and `nnx.RNN(nnx.LSTMCell)`, pairs of them in the `Bidirectional` of each."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lstmjax.stack import Layers
 
 
 def run_linen(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what linen computes with these layers; see `Peer.run`."""
+    """Return what linen computes with these layers; see `Peer.run`."""
     return build_linen(layers, xs.dtype, lengths).outcome(xs, d_ys)
 
 
 def run_nnx(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what NNX computes with these layers; see `Peer.run`."""
+    """Return what NNX computes with these layers; see `Peer.run`."""
     return build_nnx(layers, xs.dtype, lengths).outcome(xs, d_ys)
 
 
 def build_linen(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: bool = False) -> OnJax:
-    """Gives an RNN, or a pair of them, of `linen.LSTMCell` or `linen.OptimizedLSTMCell` for each of these layers."""
+    """Build an RNN, or a pair of them, of `linen.LSTMCell` or `linen.OptimizedLSTMCell` for each of these layers."""
     from flax import linen
 
     kind = linen.OptimizedLSTMCell if optimized else linen.LSTMCell
@@ -41,28 +41,31 @@ def build_linen(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: b
     lengths = _lengths(lengths)
 
     def forward(variables: Any, xs: Any) -> Any:
-        for module, own in zip(modules, variables, strict=True):
-            xs = module.apply(own, xs, seq_lengths=lengths)
+        for module, weights in zip(modules, variables, strict=True):
+            xs = module.apply(weights, xs, seq_lengths=lengths)
         return xs
 
-    return OnJax(forward, to_linen(layers), lambda found: tuple(layer for own in found for layer in from_linen(own)))
+    def to_ours(gradients: Any) -> Layers:
+        return tuple(layer for tree in gradients for layer in from_linen(tree))
+
+    return OnJax(forward, to_linen(layers), to_ours)
 
 
 def build_nnx(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: bool = False) -> OnJax:
-    """Gives an RNN, or a pair of them, of `nnx.LSTMCell` or `nnx.OptimizedLSTMCell` for each of these layers."""
+    """Build an RNN, or a pair of them, of `nnx.LSTMCell` or `nnx.OptimizedLSTMCell` for each of these layers."""
     from flax import nnx
 
     kind = nnx.OptimizedLSTMCell if optimized else nnx.LSTMCell
 
     def rnn(inputs: int, hidden: int) -> Any:
-        zeros = nnx.initializers.zeros_init()  # quickly drawn, and then replaced
-        how = {"dtype": dtype, "param_dtype": dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
-        return nnx.RNN(kind(inputs, hidden, rngs=nnx.Rngs(0), **how))
+        zeros = nnx.initializers.zeros_init()  # quick to draw; the weights are replaced
+        options = {"dtype": dtype, "param_dtype": dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
+        return nnx.RNN(kind(inputs, hidden, rngs=nnx.Rngs(0), **options))
 
     modules = []
     for inputs, hidden, count in map(sizes, layers):
-        both = [rnn(inputs, hidden) for _ in range(count)]
-        modules.append(both[0] if count == 1 else nnx.Bidirectional(*both))
+        directions = [rnn(inputs, hidden) for _ in range(count)]
+        modules.append(directions[0] if count == 1 else nnx.Bidirectional(*directions))
     for module, tree in zip(modules, to_nnx(layers, optimized=optimized), strict=True):
         nnx.update(module, tree)
     graphs, states = zip(*map(nnx.split, modules), strict=True)
@@ -73,13 +76,16 @@ def build_nnx(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: boo
             xs = nnx.merge(graph, state)(xs, seq_lengths=lengths)
         return xs
 
-    return OnJax(forward, states, lambda found: tuple(layer for own in found for layer in from_nnx(own)))
+    def to_ours(gradients: Any) -> Layers:
+        return tuple(layer for tree in gradients for layer in from_nnx(tree))
+
+    return OnJax(forward, states, to_ours)
 
 
 def parts(source: Any) -> list[Part]:
     """Return the layers of an `nnx.RNN`, of an `nnx.Bidirectional`, or of a module of them; see `Peer.parts`.
 
-    Each is the object itself, run as it says: its functions, direction, order of outputs, merge_fn and layout.
+    Each is the object itself, run with its settings: functions, direction, order of outputs, merge_fn and layout.
     """
     from flax import nnx
 
@@ -93,17 +99,24 @@ def parts(source: Any) -> list[Part]:
             f"theirs is a {type(source).__name__} of linen, which holds no weights; pass its variables, or a function "
             "of xs together with params="
         )
-    layers, said = nnx_layers(source)
+    layers, descriptions = nnx_layers(source)
     modules = [module for _, module in nnx_modules(source)]
     if any(isinstance(module, nnx.RNNCellBase) for module in modules):
         raise ConvertError(f"there is no RNN in theirs, a {type(source).__name__} of nnx; pass nnx.RNN(cell)")
-    items = [one for _, one in flattened(nnx, source) if not isinstance(one, nnx.Dropout)]
-    beside = [one for one in items if not any(one is module for module in modules)]
+    items = [item for _, item in flattened(nnx, source) if not isinstance(item, nnx.Dropout)]
+    beside = [item for item in items if not any(item is module for module in modules)]
     words = f"what a {type(source).__name__} does beside its recurrent layers, each run on what the one below gives"
     unchecked = (words,) if beside else ()
     return [
-        Part(layer, partial(_run, module, one.time_major), one.merge, one.row, one.direction, unchecked)
-        for layer, one, module in zip(layers, said, modules, strict=True)
+        Part(
+            layer,
+            partial(_run, module, description.time_major),
+            description.merge,
+            description.row,
+            description.direction,
+            unchecked,
+        )
+        for layer, description, module in zip(layers, descriptions, modules, strict=True)
     ]
 
 

@@ -16,26 +16,26 @@ from lstmjax.stack import Layers
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what `haiku.LSTM` with these layers computes; see `Peer.run`."""
+    """Return what `haiku.LSTM` with these layers computes; see `Peer.run`."""
     return build(layers).outcome(xs, d_ys)
 
 
 def build(layers: Layers) -> OnJax:
-    """Gives a `haiku.DeepRNN` of `haiku.LSTM`s with these layers."""
+    """Build a `haiku.DeepRNN` of `haiku.LSTM`s with these layers."""
     import haiku
 
     def net(xs: Any) -> Any:
         core = haiku.DeepRNN([haiku.LSTM(sizes(layer)[1]) for layer in layers])
-        # Its zeros are float32, and would make all of a half-precision network float32.
+        # Its zeros are float32, and would make a half-precision network float32.
         state = jax.tree.map(lambda a: a.astype(xs.dtype), core.initial_state(xs.shape[0]))
         return haiku.dynamic_unroll(core, xs, state, time_major=False)[0]
 
     names = ["lstm/linear", *(f"lstm_{n}/linear" for n in range(1, len(layers)))]
-    made: Any = haiku.without_apply_rng(haiku.transform(net))
+    transformed: Any = haiku.without_apply_rng(haiku.transform(net))
     layout = replace(HAIKU, added=0.0)  # the 1 is added to b, not to its gradient
 
-    def back(gradients: Any) -> Layers:
+    def to_ours(gradients: Any) -> Layers:
         arrays = ([np.asarray(gradients[name][field]) for field in "wb"] for name in names)
         return tuple(read(layout, Fused(w[: -len(b) // 4], w[-len(b) // 4 :], b)) for w, b in arrays)
 
-    return OnJax(made.apply, to_haiku(layers, names=names), back)
+    return OnJax(transformed.apply, to_haiku(layers, names=names), to_ours)

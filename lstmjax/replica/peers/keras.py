@@ -25,7 +25,7 @@ from lstmjax.stack import Layers, directions
 
 
 def backend() -> str:
-    """Gives the name of what Keras runs on; JAX, if that is not decided yet."""
+    """Return the name of the backend that Keras runs on; JAX, if that is not decided yet."""
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
@@ -34,7 +34,7 @@ def backend() -> str:
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what Keras computes with these layers; see `Peer.run`. No gradients on backends other than JAX."""
+    """Return what Keras computes with these layers, without gradients unless it runs on JAX; see `Peer.run`."""
     on = backend()
     if on != "jax":
         for module in build(layers, str(xs.dtype)):
@@ -44,21 +44,25 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
 
 
 def build_on_jax(layers: Layers, dtype: str, mask: Any = None) -> OnJax:
-    """Gives the Keras layers as a function of their weights, where Keras runs on JAX."""
+    """Build the Keras layers as a function of their weights, where Keras runs on JAX."""
     modules = build(layers, dtype)
 
     def forward(values: Any, xs: Any) -> Any:
-        for module, own in zip(modules, values, strict=True):
-            fixed = [v.value for v in module.non_trainable_variables]
-            xs = module.stateless_call(own, fixed, xs, mask=mask)[0]
+        for module, weights in zip(modules, values, strict=True):
+            constants = [v.value for v in module.non_trainable_variables]
+            xs = module.stateless_call(weights, constants, xs, mask=mask)[0]
         return xs
 
     values = [[v.value for v in module.trainable_variables] for module in modules]
-    return OnJax(forward, values, lambda found: tuple(layer for own in found for layer in from_keras(own)))
+
+    def to_ours(gradients: Any) -> Layers:
+        return tuple(layer for weights in gradients for layer in from_keras(weights))
+
+    return OnJax(forward, values, to_ours)
 
 
 def parts(source: Any) -> list[Part]:
-    """Gives the recurrent layers of a layer or a model, the very ones that it has; see `Peer.parts`."""
+    """Return the recurrent layers of a layer or a model, the same objects; see `Peer.parts`."""
     backend()
     import keras
 
@@ -66,9 +70,9 @@ def parts(source: Any) -> list[Part]:
     for layer in _flat(source):
         cell = getattr(layer, "cell", None)
         if isinstance(cell, keras.layers.StackedRNNCells):  # the same cells, each in a layer of its own
-            turned = [layer.go_backwards] + [False] * (len(cell.cells) - 1)
-            pairs = zip(cell.cells, turned, strict=True)
-            layers += [keras.layers.RNN(one, return_sequences=True, go_backwards=back) for one, back in pairs]
+            for n, inner in enumerate(cell.cells):
+                go_backwards = layer.go_backwards and n == 0
+                layers.append(keras.layers.RNN(inner, return_sequences=True, go_backwards=go_backwards))
         elif isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
             layers.append(layer)
     if not layers:
@@ -77,7 +81,8 @@ def parts(source: Any) -> list[Part]:
         if getattr(layer, "merge_mode", "concat") not in ("concat", "sum"):
             raise ConvertError(f"{layer.name}: merge_mode is {layer.merge_mode!r}; 'concat' and 'sum' can be verified")
     return [
-        Part(weights_of(layer)[0], partial(_whole, layer), getattr(layer, "merge_mode", "concat")) for layer in layers
+        Part(weights_of(layer)[0], partial(_all_steps, layer), getattr(layer, "merge_mode", "concat"))
+        for layer in layers
     ]
 
 
@@ -85,9 +90,13 @@ def beyond(source: Any) -> tuple[str, ...]:
     """Return what a model or a layer does that is no LSTM over all steps: other layers, a head, masks."""
     import keras
 
-    said = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
-    masks = () if said.architecture.mask_value is None else ("its mask",)
-    return (*said.settings, *masks, *(() if said.head is None else (f"its head {said.head}",)))
+    model = describe(keras.saving.serialize_keras_object(source), keras.__version__, by_name=True)
+    words = list(model.settings)
+    if model.architecture.mask_value is not None:
+        words.append("its mask")
+    if model.head is not None:
+        words.append(f"its head {model.head}")
+    return tuple(words)
 
 
 def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
@@ -128,7 +137,7 @@ def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
 
 
 def build(layers: Layers, dtype: str) -> list[Any]:
-    """Gives a Keras layer for each of these layers."""
+    """Build a Keras layer for each of these layers."""
     import keras
 
     modules = []
@@ -140,7 +149,7 @@ def build(layers: Layers, dtype: str) -> list[Any]:
                 hidden,
                 return_sequences=True,
                 use_bias=biased,
-                recurrent_initializer="zeros",  # the orthogonal one knows no half precision
+                recurrent_initializer="zeros",  # the orthogonal one has no half precision
                 dtype=dtype,
             )
             if count == 2:
@@ -152,7 +161,7 @@ def build(layers: Layers, dtype: str) -> list[Any]:
 
 
 def call(module: Any, xs: Any, lengths: Any) -> np.ndarray:
-    """Gives the outputs of a Keras layer as a NumPy array."""
+    """Return the outputs of a Keras layer as a NumPy array."""
     import keras
 
     with as_users_have_it():
@@ -163,25 +172,25 @@ def _mask(xs: Any, lengths: Any) -> Any:
     return None if lengths is None else np.arange(xs.shape[1]) < np.asarray(lengths)[:, None]
 
 
-def _whole(layer: Any, xs: Any, lengths: Any) -> np.ndarray:
-    """Gives a layer's outputs at all steps, whatever it is set to give."""
-    wanted = {"return_sequences": True, "return_state": False, "stateful": False}
-    inner = (getattr(layer, name, None) for name in ("forward_layer", "backward_layer"))
-    changed = [one for one in (layer, *inner) if one is not None]
-    kept = [{name: getattr(one, name) for name in wanted if hasattr(one, name)} for one in changed]
+def _all_steps(layer: Any, xs: Any, lengths: Any) -> np.ndarray:
+    """Return a layer's outputs at all steps, whatever it is set to return, and leave its settings as they were."""
+    settings = {"return_sequences": True, "return_state": False, "stateful": False}
+    layers = [layer]
+    for name in ("forward_layer", "backward_layer"):
+        if getattr(layer, name, None) is not None:
+            layers.append(getattr(layer, name))
+    previous = [(item, name, getattr(item, name)) for item in layers for name in settings if hasattr(item, name)]
     try:
-        for one, had in zip(changed, kept, strict=True):
-            for name in had:
-                setattr(one, name, wanted[name])
+        for item, name, _ in previous:
+            setattr(item, name, settings[name])
         return call(layer, xs, lengths)
     finally:
-        for one, had in zip(changed, kept, strict=True):
-            for name, value in had.items():
-                setattr(one, name, value)
+        for item, name, value in previous:
+            setattr(item, name, value)
 
 
 def _flat(source: Any) -> list[Any]:
-    """Gives the layers of a model, those of models within it included, in their order."""
+    """Return the layers of a model in their order, those of models within it included."""
     if not hasattr(source, "layers"):
         return [source]
-    return [one for layer in source.layers for one in _flat(layer)]
+    return [item for layer in source.layers for item in _flat(layer)]

@@ -14,24 +14,24 @@ from lstmjax.stack import Layers
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what ONNX Runtime computes with these layers; see `Peer.run`. There are no gradients."""
+    """Return what ONNX Runtime computes with these layers; see `Peer.run`. There are no gradients."""
     import onnxruntime
 
     from lstmjax.convert.onnx import to_onnx
 
     model = to_onnx(layers, lengths=lengths is not None)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    given = {"xs": np.asarray(xs)}
+    feeds = {"xs": np.asarray(xs)}
     if lengths is not None:
-        given["lengths"] = np.asarray(lengths, np.int32)
-    return Outcome(session.run(["ys"], given)[0], without="it only runs networks")
+        feeds["lengths"] = np.asarray(lengths, np.int32)
+    return Outcome(session.run(["ys"], feeds)[0], without="it only runs networks")
 
 
 def load(path: Path) -> File:
     """Load an ONNX file, untouched, into ONNX Runtime; see `Peer.load`.
 
     Raises:
-        ConvertError: ONNX Runtime does not run this file, or it gives nothing that a stack of layers gives.
+        ConvertError: ONNX Runtime does not run this file, or puts out nothing that a stack of layers does.
     """
     import onnxruntime
 
@@ -39,12 +39,12 @@ def load(path: Path) -> File:
 
     chain = read_stack(path).chain
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said by the error
+    options.log_severity_level = 4  # fatal only: the error that it raises says what is wrong
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes of errors, one for each status, have no other parent
         raise ConvertError(f"ONNX Runtime does not run it: {_line(error)}") from None
-    kinds = {one.type for one in session.get_inputs() if one.name == chain.xs}
+    kinds = {entry.type for entry in session.get_inputs() if entry.name == chain.xs}
     if kinds - {"tensor(float)"}:
         raise ConvertError(f"ONNX Runtime does not run it: its LSTM is float32, and the input is {kinds.pop()}")
     if not chain.outputs or chain.outputs[0].kind == "state":
@@ -53,10 +53,10 @@ def load(path: Path) -> File:
 
 
 def _unchecked(chain: Any) -> tuple[str, ...]:
-    """Return what of a file is not compared, in words."""
+    """Return the parts of a file that are not compared, in words."""
     words = []
     if len(chain.outputs) > 1:
-        names = ", ".join(one.name for one in chain.outputs[1:])
+        names = ", ".join(output.name for output in chain.outputs[1:])
         words.append(f"of the file's outputs only {chain.outputs[0].name} was compared, and not {names}")
     if chain.states:
         words.append(f"initial states, inputs of the file ({', '.join(chain.states)}): both sides began with zeros")
@@ -72,7 +72,7 @@ class File:
     unchecked: tuple[str, ...]
 
     def __call__(self, xs: Any, lengths: Any) -> np.ndarray:
-        """Return the outputs, `[B, T, P]`, or `[B, P]` if the file gives the last step only.
+        """Return the outputs, `[B, T, P]`, or `[B, P]` if the file puts out the last step only.
 
         Raises:
             ValueError: the file has no input of lengths, or does not take arrays of these sizes.
@@ -87,7 +87,7 @@ class File:
         return self._run(xs, lengths)
 
     def _run(self, xs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        inputs = {one.name: one for one in self.session.get_inputs()}
+        inputs = {entry.name: entry for entry in self.session.get_inputs()}
         sizes = dict(zip(AXES, xs.shape, strict=True))
         order = [word for word in self.chain.xs_axes if word != "1"]
         if any(size != 1 for word, size in sizes.items() if word not in order):
@@ -96,7 +96,7 @@ class File:
         shape = [1 if word == "1" else sizes[word] for word in self.chain.xs_axes]
         feeds = {self.chain.xs: turned.reshape(shape)}
         if self.chain.lengths is not None:
-            dtype = {"tensor(int64)": np.int64}.get(inputs[self.chain.lengths].type, np.int32)
+            dtype = np.int64 if inputs[self.chain.lengths].type == "tensor(int64)" else np.int32
             feeds[self.chain.lengths] = lengths.astype(dtype)
         for name in self.chain.states:
             feeds[name] = np.zeros([_length(size, len(xs)) for size in inputs[name].shape], np.float32)
@@ -117,7 +117,7 @@ def _length(size: Any, batch: int) -> int:
 
 
 def _batch_first(ys: np.ndarray, words: tuple[str, ...], sequences: bool) -> np.ndarray:
-    """Return outputs of a file, whose axes these words name, as `[B, T, P]` or `[B, P]`."""
+    """Return the outputs of a file, whose axes `words` names, as `[B, T, P]` or `[B, P]`."""
     order = ["batch", *(["time"] if sequences else []), "sources", "features"]
     sizes = {word: size for word, size in zip(words, ys.shape, strict=True) if word != "1"}
     present = [word for word in order if word in sizes]

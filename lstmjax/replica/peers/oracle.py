@@ -14,7 +14,7 @@ from lstmjax.types import Norms
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what the oracle computes, values and gradients in float64; see `Peer.run`."""
+    """Return what the oracle computes, values and gradients in float64; see `Peer.run`."""
     ys, pulled = [], []
     for n in range(len(xs)):
         (_, shown), pull = oracle.stacked(layers, xs[n], lengths=None if lengths is None else int(lengths[n]))
@@ -28,27 +28,29 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
 
 
 def run_cell(layer: Any, cell: str, xs: Any, lengths: Any = None) -> np.ndarray:
-    """Gives the outputs `[B, T, P]` of a layer of any published cell, in float64, zeros at padding."""
+    """Return the outputs `[B, T, P]` of a layer of any published cell, in float64, zeros at padding."""
     xs, outputs = np.asarray(xs, np.float64), []
     for d, params in enumerate(directions(layer)):
         p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
-        if p.norm is not None:  # here a shift is always there
+        if p.norm is not None:  # the oracle takes no None for a shift
             filled: Any = (0.0 if a is None else a for a in p.norm)
             p = p._replace(norm=Norms(*filled))
         hidden, width = p.w_x.shape[-1], p.w_h.shape[0]
-        zeros = (np.zeros(width), np.zeros(hidden), *[np.zeros(hidden)] * (3 if p.w_r is not None else 0))
+        zeros = [np.zeros(width), np.zeros(hidden)]
+        if p.w_r is not None:  # i, f and o of the step before, which feed back
+            zeros += [np.zeros(hidden)] * 3
         ys = np.zeros((*xs.shape[:2], width))
         for n, x in enumerate(xs):
             valid = x if lengths is None else x[: lengths[n]]
             if len(valid):
                 order = slice(None, None, -1 if d else 1)
-                ys[n, : len(valid)] = oracle_cells.run(cell, p, valid[order], zeros)[0].h[order]
+                ys[n, : len(valid)] = oracle_cells.run(cell, p, valid[order], tuple(zeros))[0].h[order]
         outputs.append(ys)
     return np.concatenate(outputs, axis=-1)
 
 
 def run_layer(layer: Any, cell: str, merge: str, way: str, xs: Any, lengths: Any = None) -> np.ndarray:
-    """Return what `run_cell` does of a layer that runs in any of `architecture.DIRECTIONS`, its directions joined."""
+    """Return the outputs of a layer, its directions joined; `way` is one of `architecture.DIRECTIONS`."""
     xs = np.asarray(xs)
     steps = np.full(len(xs), xs.shape[1]) if lengths is None else np.asarray(lengths)
     ys = run_cell(layer, cell, xs if way == "forward" else _turned(xs, steps), lengths)
@@ -61,4 +63,5 @@ def run_layer(layer: Any, cell: str, merge: str, way: str, xs: Any, lengths: Any
 
 
 def _turned(a: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    return np.stack([np.concatenate([one[:n][::-1], one[n:]]) for one, n in zip(a, steps, strict=True)])
+    """Return a with the valid steps of each sequence in the opposite order."""
+    return np.stack([np.concatenate([row[:n][::-1], row[n:]]) for row, n in zip(a, steps, strict=True)])

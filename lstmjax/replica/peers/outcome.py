@@ -1,4 +1,4 @@
-"""What every peer gives back, and what all of them need."""
+"""The types that every peer returns, and the functions that all of them need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmjax.stack import Layers
 
 
 class Outcome(NamedTuple):
-    """What a framework computed, in NumPy arrays laid out as ours."""
+    """Outputs and gradients of a framework, in NumPy arrays laid out as ours."""
 
     ys: np.ndarray  # [B, T, P]  outputs; at padding whatever the framework leaves there
     layers: Layers | None = None  # gradients of the parameters
@@ -23,19 +23,19 @@ class Outcome(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One layer of a framework's own object, with its weights in our form."""
+    """One layer of a framework's object, with its weights in our form."""
 
     layer: Any  # LSTMParams or Bidirectional
     call: Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # (xs [B, T, I], lengths [B]) -> ys [B, T, P]
     merge: str = "concat"  # how a pair joins its directions
-    cell: Cell = VANILLA  # that computes what the object says
+    cell: Cell = VANILLA  # that computes what the object does
     direction: str = "forward"  # as in `Architecture.directions`
     unchecked: tuple[str, ...] = ()  # what of the object is not run
 
 
 @contextmanager
 def as_users_have_it() -> Iterator[None]:
-    """Runs JAX as frameworks on it expect it: promoting as it does by default, with products in full precision."""
+    """Run JAX as frameworks expect it: with its default promotions, and products in full precision."""
     with ExitStack() as stack:
         stack.enter_context(jax.numpy_rank_promotion("allow"))
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
@@ -46,40 +46,40 @@ def as_users_have_it() -> Iterator[None]:
 def on_jax(
     forward: Callable[[Any, Any], Any], weights: Any, xs: np.ndarray, d_ys: np.ndarray | None
 ) -> tuple[np.ndarray, Any, np.ndarray | None]:
-    """Gives the outputs of forward(weights, xs), and for cotangents d_ys the gradients of both, compiled."""
+    """Return the outputs of forward(weights, xs), and for cotangents d_ys the gradients of both, compiled."""
     with as_users_have_it():
         if d_ys is None:
             return np.asarray(jax.jit(forward)(weights, xs)), None, None
 
         @jax.jit
-        def both(weights: Any, xs: Any, d_ys: Any) -> tuple[Any, Any]:
+        def value_and_gradients(weights: Any, xs: Any, d_ys: Any) -> tuple[Any, Any]:
             ys, pull = jax.vjp(forward, weights, xs)
             return ys, pull(d_ys)
 
-        ys, (d_weights, d_xs) = both(weights, xs, d_ys)
+        ys, (d_weights, d_xs) = value_and_gradients(weights, xs, d_ys)
         return np.asarray(ys), d_weights, np.asarray(d_xs)
 
 
 class OnJax(NamedTuple):
-    """A framework's network on JAX: what it computes, and these weights in its own form."""
+    """A framework's network on JAX: a function, and the weights in the framework's form."""
 
     forward: Callable[[Any, Any], Any]  # (weights, xs [B, T, I]) -> ys [B, T, P]
     weights: Any
-    back: Callable[[Any], Layers]  # gradients of the weights in our form
+    to_ours: Callable[[Any], Layers]  # gradients of the weights -> the same in our form
 
     def outcome(self, xs: np.ndarray, d_ys: np.ndarray | None) -> Outcome:
-        """Gives the outputs, and for cotangents d_ys the gradients."""
+        """Return the outputs, and for cotangents d_ys the gradients."""
         ys, gradients, d_xs = on_jax(self.forward, self.weights, xs, d_ys)
-        return Outcome(ys) if gradients is None else Outcome(ys, self.back(gradients), d_xs)
+        return Outcome(ys) if gradients is None else Outcome(ys, self.to_ours(gradients), d_xs)
 
 
 def made_by(source: Any, package: str) -> bool:
-    """Tells whether an object is of a class of that package, or of one derived from it."""
-    return any(kind.__module__.split(".")[0] == package for kind in type(source).__mro__)
+    """Return whether an object is of a class of that package, or of a class derived from one."""
+    return any(base.__module__.split(".")[0] == package for base in type(source).__mro__)
 
 
 def sizes(layer: Any) -> tuple[int, int, int]:
-    """Gives I, H and the number of directions of a layer."""
+    """Return I, H and the number of directions of a layer."""
     pair = hasattr(layer, "forward")
     first = layer.forward if pair else layer
     return first.input_size, first.hidden_size, 2 if pair else 1

@@ -13,7 +13,7 @@ from lstmjax.stack import Layers, directions
 
 
 def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
-    """Gives what a `torch.nn.LSTM` with these layers computes; see `Peer.run`."""
+    """Return what a `torch.nn.LSTM` with these layers computes; see `Peer.run`."""
     module = build(layers)
     inputs = tensor(xs, module).requires_grad_()
     ys = call(module, inputs, lengths)
@@ -25,14 +25,14 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
 
 
 def parts(source: Any) -> list[Part]:
-    """Gives the layers of the one `torch.nn.LSTM` or `LSTMCell` in a module; see `Peer.parts`."""
+    """Return the layers of the only `torch.nn.LSTM` or `LSTMCell` in a module; see `Peer.parts`."""
     import torch
 
-    found = [m for m in source.modules() if isinstance(m, torch.nn.LSTM | torch.nn.LSTMCell)]
-    if len(found) != 1:
-        raise ConvertError(f"there are {len(found)} LSTMs in the module; pass the one that is meant")
-    # A torch.nn.LSTM has no option that changes its equations, so that each layer of it can be one of its own.
-    modules = [build((layer,)) for layer in from_torch(found[0])]
+    lstms = [m for m in source.modules() if isinstance(m, torch.nn.LSTM | torch.nn.LSTMCell)]
+    if len(lstms) != 1:
+        raise ConvertError(f"there are {len(lstms)} LSTMs in the module; pass the one that is meant")
+    # A torch.nn.LSTM has no option that changes its equations: each layer may run as a module by itself.
+    modules = [build((layer,)) for layer in from_torch(lstms[0])]
 
     def part(module: Any) -> Part:
         return Part(from_torch(module)[0], lambda xs, lengths: numbers(call(module, tensor(xs, module), lengths)))
@@ -41,7 +41,7 @@ def parts(source: Any) -> list[Part]:
 
 
 def build(layers: Layers) -> Any:
-    """Gives the `torch.nn.LSTM` with these layers."""
+    """Build the `torch.nn.LSTM` with these layers."""
     import torch
 
     inputs, hidden, count = sizes(layers[0])
@@ -62,14 +62,14 @@ def build(layers: Layers) -> Any:
 
 
 def tensor(a: Any, module: Any) -> Any:
-    """Gives an array as a tensor of the dtype of a module's weights."""
+    """Return an array as a tensor of the dtype of a module's weights."""
     import torch
 
     return torch.from_numpy(np.array(a, np.float64)).to(next(module.parameters()).dtype)
 
 
 def call(module: Any, xs: Any, lengths: Any) -> Any:
-    """Gives the outputs of a `torch.nn.LSTM` `[B, T, P]`, zeros at padding."""
+    """Return the outputs of a `torch.nn.LSTM`, `[B, T, P]`, zeros at padding."""
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     if lengths is None:

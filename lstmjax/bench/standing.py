@@ -1,4 +1,4 @@
-"""Who is ahead: ratios within the rounds, against the noise of one program timed twice. Pure NumPy."""
+"""Who is ahead: ratios within the rounds, compared with the noise of one program timed twice. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERATED = 0.05
 
 
 class Ratio(NamedTuple):
-    """How much longer another takes than we do: above 1 we are ahead."""
+    """The time of another competitor over ours: above 1 we are ahead."""
 
     name: str  # the other
     median: float  # of the ratios within each round, so that a machine of two speeds does not matter
@@ -23,8 +23,8 @@ class Ratio(NamedTuple):
     of_medians: float  # the ratio of the two medians over all rounds
 
 
-class Verdict(NamedTuple):
-    """One of ours against the best peer on JAX at one point."""
+class Standing(NamedTuple):
+    """A backend of lstmjax against the best peer on JAX at one point."""
 
     name: str
     best: Ratio | None  # None: there is nobody to compare with
@@ -37,37 +37,37 @@ class Verdict(NamedTuple):
 
 
 def ratio(other: Row, ours: Row) -> Ratio:
-    """Gives the time of another as a multiple of ours."""
+    """Return the time of another competitor as a multiple of ours."""
     a, b = np.array(other.seconds), np.array(ours.seconds)
     low, middle, high = np.quantile(a / b, (0.25, 0.5, 0.75)).tolist()
     return Ratio(other.name, middle, low, high, float(np.median(a) / np.median(b)))
 
 
 def noise(comparison: Comparison) -> float:
-    """Gives by what share two copies of one program seem to differ: 0.04 is 4%; 0 if there are no two.
+    """Return by what share two copies of one program seem to differ: 0.04 is 4%; 0 if there are no two.
 
-    The larger of what their median ratio is away from 1, and of twice its standard error (1.25 standard deviations
-    over √rounds, the deviation read off the quartiles), since two copies may agree by luck.
+    The larger of the distance of their median ratio from 1, and of twice its standard error (1.25 standard deviations
+    over √rounds, the deviation estimated from the quartiles), since two copies may agree by luck.
     """
     timed = comparison.timed()
     if not set(CONTROLS) <= set(timed):
         return 0.0
-    found = ratio(timed[CONTROLS[1]], timed[CONTROLS[0]])
-    deviation = (found.high - found.low) / 1.35
-    return max(abs(found.median - 1), 2 * 1.25 * deviation / len(timed[CONTROLS[0]].seconds) ** 0.5)
+    copies = ratio(timed[CONTROLS[1]], timed[CONTROLS[0]])
+    deviation = (copies.high - copies.low) / 1.35
+    return max(abs(copies.median - 1), 2 * 1.25 * deviation / len(timed[CONTROLS[0]].seconds) ** 0.5)
 
 
-def judge(comparison: Comparison, name: str) -> Verdict | None:
-    """Gives the verdict on one of ours, or None if it was not timed."""
+def judge(comparison: Comparison, name: str) -> Standing | None:
+    """Return the standing of a backend of lstmjax, or None if it was not timed."""
     timed = comparison.timed()
     if name not in timed:
         return None
     peers = [ratio(row, timed[name]) for row in timed.values() if row.kind == JAX_PEER]
-    return Verdict(name, min(peers, key=lambda one: one.median, default=None), noise(comparison))
+    return Standing(name, min(peers, key=lambda peer: peer.median, default=None), noise(comparison))
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """Gives the geometric mean of positive numbers; NaN of none.
+    """Return the geometric mean of positive numbers; NaN of none.
 
     >>> geometric_mean([1.0, 4.0])
     2.0
