@@ -273,7 +273,7 @@ def test_one_point_is_drawn(draw):
 def test_points_that_cannot_be_drawn_are_named(draw):
     given = points(draw)
     runs = (np.ones((T, 2)), np.ones((T, 4)))
-    with pytest.raises(TypeError, match=r"points is a tuple without .h, expected what fixed_points gives"):
+    with pytest.raises(TypeError, match=r"points is a tuple of 2 without .h, expected what fixed_points gives"):
         plot.fixed_points((1, 2))
     with pytest.raises(ValueError, match="points holds no finite point"):
         plot.fixed_points(given._replace(h=given.h * np.nan))
