@@ -135,7 +135,7 @@ ALONE = {
 }
 REMEDIES = {
     r"Bidirectional, expected LSTMParams.* Pass params\.forward; or params\.reverse": PAIR,
-    r"tuple, expected LSTMParams.* For layer n of a stack pass layers\[n\]": (PAIR,),
+    r"tuple of 1, expected LSTMParams.* For layer n of a stack pass layers\[n\]": (PAIR,),
     r"list, expected LSTMParams.* For layer n of a stack pass layers\[n\]": [ONE],
     r"NetworkParams, expected LSTMParams.* For layer n pass params\.layers\[n\]": init_network(
         jax.random.key(0), I, H, 3
