@@ -62,7 +62,7 @@ PACKAGES = ("inside", "plot")
 
 
 def __getattr__(name: str) -> Any:
-    """Loads JAX with the first public name that is used, so that `lstmjax --help` answers at once."""
+    """Load JAX with the first public name that is used, so that `lstmjax --help` answers at once."""
     from importlib import import_module
 
     if name in PACKAGES:

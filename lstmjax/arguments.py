@@ -86,21 +86,8 @@ def as_whole(name: str, value: Any) -> int:
         raise TypeError(f"{name} is {_described(value)}, expected a whole number.") from None
 
 
-def counted(value: object) -> str:
-    """Return what a value is; of a tuple, how much it holds.
-
-    >>> counted((1, 2, 3)), counted(None), counted(2.5)
-    ('a tuple of 3', 'None', 'a float')
-    """
-    if type(value) is tuple:
-        return f"a tuple of {len(value)}"
-    if value is None:
-        return "None"
-    return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
-
-
 def _is_array(value: object) -> bool:
-    """Tell whether a value is an array, of JAX or of NumPy."""
+    """Return whether a value is an array, of JAX or of NumPy."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
@@ -113,7 +100,7 @@ def _described(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     strange = [leaf for leaf in _leaves(value) if not isinstance(leaf, numbers.Number) and not _is_array(leaf)]
     if not isinstance(value, list | tuple) or not strange:
-        return counted(value)
+        return kind(value)
     return f"a {type(value).__name__} that holds {_described(strange[0])}"
 
 
@@ -124,7 +111,7 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _is_ragged(value: Any) -> bool:
-    """Tell whether a list of numbers has lists in it that differ in length."""
+    """Return whether a list of numbers has lists in it that differ in length."""
     if not isinstance(value, list | tuple):
         return False
     return all(isinstance(leaf, numbers.Number) or _is_array(leaf) for leaf in _leaves(value)) and _size(value) is None
@@ -140,32 +127,36 @@ def _size(value: Any) -> tuple[int, ...] | None:
 
 
 def kind(value: object) -> str:
-    """Gives the name of a value's type with its article; "an array" for all that JAX has for one.
+    """Return what a value is, for messages: its type with an article; of a tuple, how much it holds.
 
-    >>> kind(jnp.ones(3)), kind([1])
-    ('an array', 'a list')
+    >>> kind(jnp.ones(3)), kind([1]), kind((1, 2, 3)), kind(None)
+    ('an array', 'a list', 'a tuple of 3', 'None')
     """
+    if value is None:
+        return "None"
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
     return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
 
 
 def one_of(name: str, value: object, options: Sequence[object]) -> None:
-    """Refuses a value that is not one of the options."""
+    """Refuse a value that is not one of the options."""
     if not any(value is option or (isinstance(value, type(option)) and value == option) for option in options):
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, options))}.")
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Refuses a size that is not a whole number of at least 1."""
+    """Refuse a size that is not a whole number of at least 1."""
     try:
-        whole = 0 if isinstance(value, bool) else operator.index(value)
+        size = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:  # also of an array of several numbers
-        whole = 0
-    if whole < 1:
+        size = 0
+    if size < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
 
 
 def check_floating(name: str, dtype: Any) -> None:
-    """Refuses a dtype that is not floating-point."""
+    """Refuse a dtype that is not floating-point."""
     try:
         dtype = jnp.dtype(dtype)
     except TypeError:
@@ -175,7 +166,7 @@ def check_floating(name: str, dtype: Any) -> None:
 
 
 def check_key(name: str, key: Any) -> None:
-    """Refuses a random key that is none; old-style keys, uint32 `[2]`, are taken too."""
+    """Refuse anything but a random key; old-style keys, uint32 `[2]`, are accepted."""
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed and (dtype != jnp.uint32 or jnp.ndim(key) != 1):
@@ -183,7 +174,7 @@ def check_key(name: str, key: Any) -> None:
 
 
 def check_hashable(name: str, value: object) -> None:
-    """Refuses a function that compiled code cannot be kept by."""
+    """Refuse a function that is not hashable, since compiled code is cached by it."""
     try:
         hash(value)
     except TypeError:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_positive, counted, kind, one_of
+from lstmjax.arguments import check_flags, check_positive, kind, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -146,7 +146,7 @@ class Direction(NamedTuple):
     def of_cell(
         cls, row: Cell, inputs: int, hidden: int, width: int | None, biases: int, projection_bias: bool
     ) -> Direction:
-        """Gives the direction that `init_params` makes for a cell."""
+        """Return the direction that `init_params` creates for a cell."""
         norm = Norms._fields if "norm" in row.has else ()
         gates, peepholes = len(row.blocks), len(row.peepholes)
         fed, gain = "w_r" in row.has, "gain" in row.has
@@ -154,7 +154,7 @@ class Direction(NamedTuple):
 
     @classmethod
     def of_params(cls, part: LSTMParams, row: Cell | None) -> Direction:
-        """Gives the direction that parameters are; without a cell of its own the vanilla one, if they fit it."""
+        """Return the direction of parameters; without a row its cell is the vanilla one, if they fit it."""
         if row is None:
             row = VANILLA if _fits(VANILLA, part) else None
         else:
@@ -199,7 +199,7 @@ def shapes(
     projection_bias: bool = False,
     bias: str | None = "single",
 ) -> Shapes:
-    """Gives a table of every array of a network, for given sizes or given parameters.
+    """Return a table of every array of a network, for given sizes or given parameters.
 
     Args:
         params: `LSTMParams`, a `Bidirectional` pair, a tuple of layers, or `NetworkParams`; their own
@@ -240,7 +240,7 @@ def shapes(
     check_positive("layers", layers)
     if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         if not isinstance(params, tuple | list) or not params:
-            what = "empty" if isinstance(params, tuple | list) else counted(params)
+            what = "empty" if isinstance(params, tuple | list) else kind(params)
             raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
         for n, layer in enumerate(params):
             if not isinstance(layer, LSTMParams | Bidirectional):

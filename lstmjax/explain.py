@@ -55,7 +55,7 @@ class Choices:
     layers: tuple[Choice | Bidirectional, ...]
 
     def __str__(self) -> str:
-        """Gives each choice once, under the layers that it is for."""
+        """Return each choice once, under the layers that it is for."""
         places: dict[Choice, list[str]] = {}
         for n, layer in enumerate(self.layers):
             for choice, direction in zip(*_parts(layer), strict=True):
@@ -91,7 +91,7 @@ def explain_backend(
     unroll: int = 1,
     backend: backends.Chooser = "auto",
 ) -> Choice | Choices:
-    """Gives which backend `lstm`, `stacked` or `network` would run with these arguments, and what the others say.
+    """Return which backend `lstm`, `stacked` or `network` would run with these arguments, and why not the others.
 
     Nothing is computed: the call itself is traced for its shapes, and what it asks of the backends is noted. Of arrays,
     here as there, shapes and dtypes count, so that each may be a `jax.ShapeDtypeStruct`. All other arguments are
@@ -148,16 +148,16 @@ def explain_backend(
         "reset_state": reset_state,
     }
     jax.eval_shape(traced, params, _array("xs", xs), state, key, arrays)
-    found = iter([chosen(backend, request) for request in requests])
+    choices = iter([chosen(backend, request) for request in requests])
     if call is lstm:
-        return next(found)
+        return next(choices)
     layers: Any = params.layers if isinstance(params, NetworkParams) else params
     pairs = (isinstance(layer, Bidirectional) for layer in layers)
-    return Choices(tuple(Bidirectional(next(found), next(found)) if pair else next(found) for pair in pairs))
+    return Choices(tuple(Bidirectional(next(choices), next(choices)) if pair else next(choices) for pair in pairs))
 
 
 def chosen(backend: backends.Chooser, request: backends.Request) -> Choice:
-    """Gives what is run for a request, and what is said of every backend."""
+    """Return the choice for a request, with a verdict on every backend."""
     named = backend(request) if callable(backend) else backend
     one_of("backend", named, ("auto", *backends.BACKENDS))
     refused = named != "auto" and backends.BACKENDS[named].refuses(request) is not None
@@ -180,7 +180,7 @@ def _verdict(row: str, request: backends.Request, name: str | None, named: str) 
 
 
 def _call(params: Any) -> Callable:
-    """Gives the function that these parameters are for. Those of a step of one's own are for `lstm`."""
+    """Return the function that these parameters are for; the parameters of a user's step are for `lstm`."""
     if isinstance(params, NetworkParams):
         return network
     parts = () if isinstance(params, LSTMParams | Bidirectional) or not isinstance(params, tuple | list) else params
@@ -188,16 +188,16 @@ def _call(params: Any) -> Callable:
 
 
 def _options(call: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Gives the options that a function has, or refuses one that is given and that it does not have."""
+    """Yield the options that differ from their defaults, or refuse one that the function does not have."""
     defaults, has = inspect.signature(explain_backend).parameters, inspect.signature(call).parameters
     for name, value in options.items():
         default = defaults[name].default
-        given = value is not default and not (isinstance(value, type(default)) and value == default)
-        if given and name not in has:
+        changed = value is not default and not (isinstance(value, type(default)) and value == default)
+        if changed and name not in has:
             raise ValueError(
                 f"{name} is {value!r}, but {call.__name__}, which these params are for, has no {name}. Leave it out."
             )
-        if given:
+        if changed:
             yield name, value
 
 

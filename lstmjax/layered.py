@@ -35,36 +35,44 @@ class Stacking:
     dtype: Any  # that layers and xs are cast to, or None
 
 
-@partial(jax.jit, static_argnames=("how", "calls"))
+@partial(jax.jit, static_argnames=("stacking", "calls"))
 def run_stack(
-    inputs: Inputs, drawn: tuple, *, how: Stacking, calls: tuple[tuple[tuple[Request, str], ...], ...]
+    inputs: Inputs, extras: tuple, *, stacking: Stacking, calls: tuple[tuple[tuple[Request, str], ...], ...]
 ) -> tuple[tuple, PyTree]:
     """Run all layers in one program, so that a call that is not compiled itself compiles one for each new shape.
 
     Args:
         inputs: the arrays.
-        drawn: for each layer, for each of its directions, what wrappers bring with them.
-        how: how layers are put on top of each other.
-        calls: likewise how each is run, and by which backend.
+        extras: for each layer, for each of its directions, the extras that its wrappers bring.
+        stacking: how layers are stacked.
+        calls: for each layer, for each of its directions, its request and its backend.
     """
 
-    def run_one(n: int, direction: str, one: Inputs) -> tuple[PyTree, PyTree]:
+    def run_direction(n: int, direction: str, layer_inputs: Inputs) -> tuple[PyTree, PyTree]:
         k = int(direction == "reverse")
-        asked, backend = calls[n][k]
-        return run_layer(one, drawn[n][k], asked=asked, backend=backend)
+        request, backend = calls[n][k]
+        return run_layer(layer_inputs, extras[n][k], request=request, backend=backend)
 
-    return through(run_one, inputs, how)
+    return through(run_direction, inputs, stacking)
 
 
-def through(run_one: Callable[[int, str, Inputs], tuple], inputs: Inputs, how: Stacking) -> tuple[tuple, PyTree]:
-    """Return the states and the last layer's outputs; `run_one(n, direction, inputs)` runs one direction of layer n."""
-    layers, xs, axis = inputs.params, inputs.xs, how.axis
+def through(
+    run_direction: Callable[[int, str, Inputs], tuple], inputs: Inputs, stacking: Stacking
+) -> tuple[tuple, PyTree]:
+    """Return the states and the last layer's outputs.
+
+    `run_direction(n, direction, inputs)` runs one direction of layer n.
+    """
+    layers, xs, axis = inputs.params, inputs.xs, stacking.axis
     shape, last = xs.shape[:-1], len(layers) - 1
-    if how.dtype is not None:
-        layers, xs = cast(layers, how.dtype), cast_valid(xs, inputs.lengths, inputs.mask, axis=axis, dtype=how.dtype)
+    if stacking.dtype is not None:
+        layers, xs = (
+            cast(layers, stacking.dtype),
+            cast_valid(xs, inputs.lengths, inputs.mask, axis=axis, dtype=stacking.dtype),
+        )
     starts, ends = inputs.resets, None
     both = starts is not None and any(isinstance(layer, Bidirectional) for layer in layers)
-    valid = within(shape, axis, inputs.lengths, inputs.mask) if both or how.residual else None
+    valid = within(shape, axis, inputs.lengths, inputs.mask) if both or stacking.residual else None
     if both and starts is not None:
         ends = segment_ends(starts, valid, axis)
     keys = [None] * len(layers) if inputs.key is None else jax.random.split(inputs.key, len(layers))
@@ -72,16 +80,16 @@ def through(run_one: Callable[[int, str, Inputs], tuple], inputs: Inputs, how: S
     for n, (layer, key) in enumerate(zip(layers, keys, strict=True)):
         runs, drops = (None, None) if key is None else jax.random.split(key)
         below = xs
-        check_fits(n, layer, xs, how.merge)
-        kept = how.return_sequences or n < last
+        check_fits(n, layer, xs, stacking.merge)
+        all_steps = stacking.return_sequences or n < last
         each = by_direction(layer, inputs._replace(xs=xs), n)
         with naming(n):
-            new, xs = _both(partial(run_one, n), each, (starts, ends), runs, kept, how.merge)
+            new, xs = _both(partial(run_direction, n), each, (starts, ends), runs, all_steps, stacking.merge)
         states.append(new)
-        if how.residual and n > 0:
-            xs = _add(xs, below, valid, axis, n, whole=kept)
+        if stacking.residual and n > 0:
+            xs = _add(xs, below, valid, axis, n, all_steps=all_steps)
         if n < last:
-            xs = drop(drops, xs, how.dropout)
+            xs = drop(drops, xs, stacking.dropout)
     return tuple(states), xs
 
 
@@ -103,38 +111,38 @@ def by_direction(layer: LSTMParams | Bidirectional, inputs: Inputs, n: int) -> l
 
 
 def _both(
-    run_one: Callable[[str, Inputs], tuple[PyTree, PyTree]],
+    run_direction: Callable[[str, Inputs], tuple[PyTree, PyTree]],
     each: list[tuple[str, Inputs]],
     flags: tuple[Array | None, Array | None],
     key: Array | None,
-    kept: bool,
+    all_steps: bool,
     merge: str,
 ) -> tuple[Any, PyTree]:
     """Return the state and the outputs of a layer in its directions, which are merged."""
     keys = [key] if len(each) == 1 else [None, None] if key is None else jax.random.split(key)
-    found = [
-        run_one(direction, one._replace(resets=resets, key=k))
-        for (direction, one), resets, k in zip(each, flags, keys, strict=False)
+    results = [
+        run_direction(direction, layer_inputs._replace(resets=resets, key=k))
+        for (direction, layer_inputs), resets, k in zip(each, flags, keys, strict=False)
     ]
-    if len(found) == 1:
-        return found[0]
-    (forward, ahead), (reverse, back) = found
-    least = each[0][1].xs.ndim - (not kept)
-    for y in jax.tree.leaves(ahead):
+    if len(results) == 1:
+        return results[0]
+    (forward_state, forward_ys), (reverse_state, reverse_ys) = results
+    least = each[0][1].xs.ndim - (not all_steps)
+    for y in jax.tree.leaves(forward_ys):
         if y.ndim < least:
             raise ValueError(
                 f"emit gives one number a step, shape {y.shape}, but a Bidirectional pair joins its directions on an "
                 "axis of features. Keep that axis: [..., None], or keepdims=True."
             )
     join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
-    return Bidirectional(forward, reverse), jax.tree.map(join, ahead, back)
+    return Bidirectional(forward_state, reverse_state), jax.tree.map(join, forward_ys, reverse_ys)
 
 
 def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
-    """Gives which steps are the last valid one of an episode that another follows.
+    """Return which steps are the last valid one of an episode that another one follows.
 
-    `starts` flags the first step of each episode; what it says at steps that are not valid counts
-    for nothing. These are the flags for the reverse direction.
+    `starts` flags the first step of each episode; at steps that are not valid it is
+    ignored. These are the flags for the reverse direction.
     """
     starts = jnp.asarray(starts)
     valid = jnp.ones_like(starts) if valid is None else valid
@@ -147,7 +155,7 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
 
 
 def drop(key: Array | None, xs: Array, rate: float) -> Array:
-    """Gives xs with dropout: zeros at `rate`, the rest divided by 1 − rate; xs itself without a key."""
+    """Return xs with dropout: zeros at `rate`, the others divided by 1 − rate; xs itself without a key."""
     if key is None or rate == 0.0:
         return xs
     if rate == 1.0:  # what is divided by 1 − rate has no finite gradient
@@ -157,7 +165,7 @@ def drop(key: Array | None, xs: Array, rate: float) -> Array:
 
 @contextmanager
 def naming(n: int) -> Iterator[None]:
-    """Adds to an error which layer it is about."""
+    """Add to an error which layer it is about."""
     try:
         yield
     except (ValueError, TypeError, AssertionError) as error:
@@ -165,11 +173,13 @@ def naming(n: int) -> Iterator[None]:
         raise
 
 
-def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, whole: bool) -> Array:
-    """Gives a layer's outputs plus what entered it, for all steps or for the last valid one."""
+def _add(ys: Array, below: Array, valid: Array | None, axis: int, n: int, all_steps: bool) -> Array:
+    """Return a layer's outputs plus its inputs, for all steps or for the last valid one."""
     check_added(n, ys.shape[-1], below.shape[-1])
-    if whole or not below.shape[axis]:
-        return ys + below if whole else ys
+    if all_steps:
+        return ys + below
+    if not below.shape[axis]:
+        return ys
     if valid is None:
         return ys + below.take(-1, axis=axis)
     steps = jax.lax.broadcasted_iota(jnp.int32, valid.shape, axis)
@@ -194,12 +204,12 @@ def merged_width(layer: LSTMParams | Bidirectional, merge: str) -> int:
 
 
 def directions(layer: LSTMParams | Bidirectional) -> tuple[LSTMParams, ...]:
-    """Gives the one or two directions of a layer."""
+    """Return the one or two directions of a layer."""
     return tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
 
 
 def check_fits(n: int, layer: LSTMParams | Bidirectional, xs: Any, merge: str) -> None:
-    """Refuses layer n if it does not fit what enters it; of xs the dtype and the last axis count."""
+    """Refuse layer n if it does not fit its inputs; of xs the dtype and the last axis count."""
     widths = {part.output_size for part in directions(layer)}
     if merge == "sum" and len(widths) > 1:
         raise ValueError(

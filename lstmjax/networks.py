@@ -18,10 +18,9 @@ from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.errors import Message, Option
-from lstmjax.init import init_stacked
 from lstmjax.layer import lstm
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers, drop, stacked
+from lstmjax.stack import Layers, drop, init_stacked, stacked
 from lstmjax.types import Array, LSTMParams, PyTree, exported
 from lstmjax.wrappers import Wrapper
 
@@ -65,7 +64,7 @@ def init_network(
     input_bias_step: float = 0.0,
     dtype: DTypeLike = jnp.float32,
 ) -> NetworkParams:
-    """Gives initial parameters for `network`: `init_stacked`, and a head of LeCun normal w and zero b.
+    """Initialise the parameters for `network`: those of `init_stacked`, and a head of LeCun normal w and zero b.
 
     All other arguments are those of `init_stacked`.
 
@@ -114,7 +113,7 @@ def init_network(
 
 
 def _with_input_bias(params: LSTMParams, biases: Array, row: Cell) -> LSTMParams:
-    """Gives the parameters with b's i set, and b_h's i at 0."""
+    """Return the parameters with the input gate's biases set in b, and 0 in b_h."""
     if "i" not in row.blocks or params.b is None:
         lack = "the parameters have no bias" if params.b is None else f"the cell {row.name!r} has no input gate"
         raise ValueError(f"input_bias is given, but {lack}. Leave input_bias out.")
@@ -147,9 +146,9 @@ def network(
     backend: Chooser = "auto",
     run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
-    """Gives the states and the logits of a stack of LSTM layers with a Dense head.
+    """Run a stack of LSTM layers with a Dense head; return the states and the logits.
 
-    What the logits mean is the loss's to say: softmax for classes, sigmoid for labels that may
+    What the logits mean is defined by the loss: softmax for classes, sigmoid for labels that may
     hold together, or the numbers themselves for a regression.
 
     All other arguments are those of `stacked`.

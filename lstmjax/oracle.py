@@ -60,12 +60,12 @@ Result = tuple[tuple[Any, Steps], Callable[..., Gradients]]
 
 
 def sigmoid(z: Array) -> Array:
-    """Gives 1 / (1 + exp(−z)), written so that nothing overflows."""
+    """Return 1 / (1 + exp(−z)), written so that nothing overflows."""
     return 0.5 * (1.0 + np.tanh(0.5 * z))
 
 
 def step(p: Any, x: Array, h: Array, c: Array) -> Steps:
-    """Gives everything one step computes, from x `[I]`, h `[P]` and c `[H]`."""
+    """Return everything one step computes, from x `[I]`, h `[P]` and c `[H]`."""
     z = [x @ p.w_x[:, k] + h @ p.w_h[:, k] for k in range(len(GATES))]
     for bias in (p.b, p.b_h):
         z = z if bias is None else [z[k] + bias[k] for k in range(len(GATES))]
@@ -79,7 +79,7 @@ def step(p: Any, x: Array, h: Array, c: Array) -> Steps:
 
 
 def step_back(p: Any, x: Array, h: Array, c: Array, s: Steps, d: Steps) -> tuple[dict, Array, Array, Array]:
-    """Gives the gradients of one step (those of the parameters, d_x, d_h, d_c) for cotangents d of it."""
+    """Return the gradients of one step (those of the parameters, d_x, d_h, d_c) for cotangents d of it."""
     tanh_c = np.tanh(s.c)
     d_m = d.m + (d.h if p.w_p is None else p.w_p @ d.h)
     d_c = d.c + d_m * s.o * (1 - tanh_c**2)
@@ -112,7 +112,7 @@ def lstm(
     dropout: Array | float = 1.0,
     zoneout: tuple[Any, Any] = (0.0, 0.0),
 ) -> Result:
-    """Gives ((state, ys), pull) of one layer in one direction over one sequence.
+    """Return ((state, ys), pull) of one layer in one direction over one sequence.
 
     Args:
         params: anything with the fields of `LSTMParams`, of JAX or NumPy arrays.
@@ -186,7 +186,7 @@ def stacked(
     residual: bool = False,
     padding: str = "zero",
 ) -> Result:
-    """Gives ((states, ys), pull) of layers on top of each other over one sequence.
+    """Return ((states, ys), pull) of layers on top of each other over one sequence.
 
     Args:
         layers: each has the fields of `LSTMParams`, or is a pair with `forward` and `reverse`.
@@ -207,7 +207,7 @@ def stacked(
             following = t
 
     def part(ys: Steps, direction: int) -> Steps:
-        """Gives the cotangents of one direction."""
+        """Return the cotangents of one direction."""
         return ys if merge == "sum" else Steps(*(None if d is None else np.split(d, 2, -1)[direction] for d in ys))
 
     def join(a: Array, b: Array) -> Array:
@@ -258,6 +258,6 @@ def _float(a: Any) -> Array:
 
 
 def _valid(count: int, lengths: int | None, mask: Array | None) -> Array:
-    """Gives which steps are valid: within the length, and where the mask is set."""
+    """Return which steps are valid: within the length, and where the mask is set."""
     within = np.arange(count) < (count if lengths is None else lengths)
     return within if mask is None else within & np.asarray(mask)

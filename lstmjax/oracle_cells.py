@@ -21,7 +21,7 @@ Array = np.ndarray
 
 
 def inner(p: Any, x: Array, h: Array, names: str) -> dict[str, Array]:
-    """Gives W_k x + R_k h + b_k for each gate of a cell, the gates named in their order in the parameters."""
+    """Return W_k x + R_k h + b_k for each gate of a cell, the gates named in their order in the parameters."""
     z = {}
     for k, name in enumerate(names):
         z[name] = x @ p.w_x[:, k] + h @ p.w_h[:, k]
@@ -61,7 +61,7 @@ def no_forget_gate(p: Any, x: Array, state: tuple) -> tuple[Steps, tuple]:
 
 
 def greff(variant: str) -> Callable:
-    """Gives a variant of Greff et al. (2017, section 3), whose vanilla LSTM has peepholes."""
+    """Return a variant of Greff et al. (2017, section 3), whose vanilla LSTM has peepholes."""
     missing = {"NIG": "i", "NFG": "f", "NOG": "o", "CIFG": "f", "mirror": "i"}.get(variant)
     names = [k for k in "ifgo" if k != missing]
 
@@ -103,7 +103,7 @@ def normal(a: Array, gain: Array, shift: Array, epsilon: float) -> Array:
 
 
 def layer_norm(carried: bool, epsilon: float) -> Callable:
-    """Gives the cell of Ba et al. (2016), or the one of TensorFlow Addons, which carries LN(c)."""
+    """Return the cell of Ba et al. (2016), or the one of TensorFlow Addons, which carries LN(c)."""
 
     def step(p: Any, x: Array, state: tuple) -> tuple[Steps, tuple]:
         h, c = state
@@ -165,7 +165,7 @@ def tensorflow_lite(
 
 
 def hard(slope: float) -> Callable:
-    """Gives the vanilla cell with the hard sigmoid of a slope."""
+    """Return the vanilla cell with the hard sigmoid of a slope."""
 
     def gate(z: Array) -> Array:
         line = slope * z + 0.5
@@ -197,7 +197,7 @@ STEPS: dict[str, Callable] = {
 
 
 def run(name: str | Callable, params: Any, xs: Array, state: tuple) -> tuple[Steps, tuple]:
-    """Gives everything that a cell computes over one sequence, and the state after it.
+    """Return everything that a cell computes over one sequence, and the state after it.
 
     Args:
         name: a row of `lstmjax.CELLS`; or a step of this module.

@@ -37,14 +37,14 @@ class PerGate:
     def __call__(self, key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
         """Return the values `[..., G, H]` of all gates."""
         *inputs, gates, hidden = shape
-        one = (*inputs, hidden)
-        boxes = [self.initializer(k, one, dtype) for k in jax.random.split(key, gates)]
+        gate_shape = (*inputs, hidden)
+        boxes = [self.initializer(k, gate_shape, dtype) for k in jax.random.split(key, gates)]
         self.box = boxes[0]
         values = [jnp.asarray(self.unbox(box)) for box in boxes]
         for value in values:
-            if value.shape != one:
+            if value.shape != gate_shape:
                 raise ValueError(
-                    f"{self.name} gives an array of shape {value.shape}, expected {one}, as it was called."
+                    f"{self.name} gives an array of shape {value.shape}, expected {gate_shape}, as it was called."
                 )
         return jnp.stack([value.astype(dtype) for value in values], axis=-2)
 

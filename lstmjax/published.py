@@ -51,28 +51,28 @@ from lstmjax.types import Array, LSTMParams
 
 
 def hard_sigmoid_fifth(z: Array) -> Array:
-    """Gives max(0, min(1, z/5 + 1/2)), the hard sigmoid of Keras 2 and of ONNX."""
+    """Return max(0, min(1, z/5 + 1/2)), the hard sigmoid of Keras 2 and of ONNX."""
     return jnp.clip(0.2 * z + 0.5, 0.0, 1.0)
 
 
 def hard_sigmoid_sixth(z: Array) -> Array:
-    """Gives max(0, min(1, z/6 + 1/2)), the hard sigmoid of Keras 3, PyTorch and JAX."""
+    """Return max(0, min(1, z/6 + 1/2)), the hard sigmoid of Keras 3, PyTorch and JAX."""
     return jnp.clip(z / 6 + 0.5, 0.0, 1.0)
 
 
 def forget_from_input(i: Array, f: Array) -> tuple[Array, Array]:
-    """Gives f = 1 − i beside i."""
+    """Return i, and f = 1 − i."""
     return i, 1.0 - i
 
 
 def input_from_forget(i: Array, f: Array) -> tuple[Array, Array]:
-    """Gives i = 1 − f beside f."""
+    """Return i = 1 − f, and f."""
     return 1.0 - f, f
 
 
 @dataclass(frozen=True)
 class Normed:
-    """Gives LN(x·W_x) + LN(h·W_h) + b, each normalised over all gates together: z `[..., G, H]`."""
+    """Return LN(x·W_x) + LN(h·W_h) + b, each normalised over all gates together: z `[..., G, H]`."""
 
     epsilon: float
 
@@ -86,7 +86,7 @@ class Normed:
 
 @dataclass(frozen=True)
 class NormedCell:
-    """Gives LN(c)."""
+    """Return LN(c)."""
 
     epsilon: float
 
@@ -114,7 +114,7 @@ def unbiased(params: LSTMParams, x: Array, h: Array, product: Any) -> Array:
 
 
 def normalised(z: Array, gain: Array, shift: Array | None, axes: int, epsilon: float) -> Array:
-    """Gives (z − mean) / √(variance + ε) · gain + shift over the last axes (Ba et al. 2016, eq. 3 and 4)."""
+    """Return (z − mean) / √(variance + ε) · gain + shift over the last axes (Ba et al. 2016, eq. 3 and 4)."""
     over = tuple(range(-axes, 0))
     centred = z - z.mean(over, keepdims=True)
     scaled = centred * jax.lax.rsqrt((centred * centred).mean(over, keepdims=True) + epsilon)
@@ -164,7 +164,7 @@ CELLS = MappingProxyType({row.name: row for row in _ROWS} | {"np": VANILLA})
 
 
 def find_cell(cell: Cell | str) -> Cell:
-    """Gives a row by its name, or the row itself.
+    """Return the row of a name, or the cell itself.
 
     Raises:
         ValueError: there is no cell of that name; the message has them all.
@@ -243,7 +243,7 @@ def _called(function: Any) -> str:
 
 @dataclass(frozen=True)
 class Clip:
-    """Limits every number to [−limit, limit]; beyond it no gradient passes. `before` is what the cell did before."""
+    """Limit every number to [−limit, limit]; beyond it no gradient passes. `before` is applied first."""
 
     limit: float
     before: Activation = identity
@@ -254,7 +254,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipCell:
-    """Limits c before it is carried on and shown (TensorFlow's `cell_clip`). `before` is what the cell did before."""
+    """Limit c before the next step and m see it (TensorFlow's `cell_clip`). `before` is applied first."""
 
     limit: float
     before: Callable[[LSTMParams, Array], Array] = as_it_is

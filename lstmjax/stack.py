@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, check_function, check_key, check_rate, kind, one_of
+from lstmjax.arguments import (
+    as_array,
+    as_arrays,
+    check_flags,
+    check_function,
+    check_key,
+    check_positive,
+    check_rate,
+    kind,
+    one_of,
+)
 from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
-from lstmjax.cells import Cell
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.init import Preset, init_params
 from lstmjax.layer import Inputs, lstm, resolve, settle
 from lstmjax.layered import Layers as Layers
 from lstmjax.layered import Stacking, by_direction, check_added, merged_width, run_stack, through
@@ -25,6 +38,56 @@ from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
+
+
+def init_stacked(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    merge: str = "concat",
+    cell: Cell | str = VANILLA,
+    projection_size: int | None = None,
+    projection_bias: bool = False,
+    bias: str | None = "preset",
+    init: str | Preset = "default",
+    forget_bias: float | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[LSTMParams | Bidirectional, ...]:
+    """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
+
+    Args:
+        layers: L, number of layers.
+        bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
+        merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
+        key, input_size, hidden_size, cell, projection_size, projection_bias, bias, init, forget_bias, dtype: see
+            `init_params`.
+
+    >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
+    >>> layers[1].forward.w_x.shape
+    (20, 4, 10)
+    """
+    check_positive("layers", layers)
+    one_of("merge", merge, ("concat", "sum"))
+    check_key("key", key)
+    check_flags(bidirectional=bidirectional)
+    init_layer = partial(
+        init_params, hidden_size=hidden_size, cell=cell, projection_size=projection_size,
+        projection_bias=projection_bias, bias=bias, init=init, forget_bias=forget_bias, dtype=dtype,
+    )  # fmt: skip
+    stack: list[LSTMParams | Bidirectional] = []
+    for layer_key in jax.random.split(key, layers):
+        if bidirectional:
+            forward, reverse = jax.random.split(layer_key)
+            stack.append(Bidirectional(init_layer(forward, input_size), init_layer(reverse, input_size)))
+        else:
+            stack.append(init_layer(layer_key, input_size))
+        input_size = hidden_size if projection_size is None else projection_size
+        if bidirectional and merge == "concat":
+            input_size *= 2
+    return tuple(stack)
 
 
 def stacked(
@@ -53,7 +116,7 @@ def stacked(
     backend: Chooser = "auto",
     run: Callable[..., tuple[PyTree, PyTree]] = lstm,
 ) -> tuple[tuple, PyTree]:
-    """Gives the states and the last layer's outputs of a stack of layers over a sequence.
+    """Run a stack of layers over a sequence; return the states and the last layer's outputs.
 
     Args:
         layers: from the bottom up, each `LSTMParams` or a `Bidirectional(forward, reverse)` pair of
@@ -125,7 +188,7 @@ def stacked(
             f"{emit!r} and {padding!r}."
         )
     axis = 0 if time_major else xs.ndim - 2
-    how = Stacking(merge, residual, float(dropout), return_sequences, axis, dtype)
+    stacking = Stacking(merge, residual, float(dropout), return_sequences, axis, dtype)
     inputs = Inputs(layers, xs, state, reset_state, lengths, mask, resets, key)
     pairs = tuple(isinstance(layer, Bidirectional) for layer in layers)
 
@@ -144,58 +207,60 @@ def stacked(
         }
 
     if run is lstm and isinstance(step, CellStep):
-        calls, drawn = _settled(like, inputs, step, options, how)
-        return run_stack(inputs, drawn, how=how, calls=calls)
+        calls, extras = _settled(like, inputs, step, options, stacking)
+        return run_stack(inputs, extras, stacking=stacking, calls=calls)
 
-    def run_one(n: int, direction: str, one: Inputs) -> tuple[PyTree, PyTree]:
+    def run_direction(n: int, direction: str, layer: Inputs) -> tuple[PyTree, PyTree]:
         # lengths are not joined with the mask: a backend may know lengths only
-        how = options(n, direction) | {"step": step, "lengths": lengths, "mask": mask, "key": one.key}
-        return run(one.params, one.xs, one.state, resets=one.resets, reset_state=one.reset_state, **how)
+        call = options(n, direction) | {"step": step, "lengths": lengths, "mask": mask, "key": layer.key}
+        return run(layer.params, layer.xs, layer.state, resets=layer.resets, reset_state=layer.reset_state, **call)
 
-    return through(run_one, inputs, how)
+    return through(run_direction, inputs, stacking)
 
 
 def _settled(
-    like: Layers, inputs: Inputs, step: CellStep, options: Callable[[int, str], dict[str, Any]], how: Stacking
+    like: Layers, inputs: Inputs, step: CellStep, options: Callable[[int, str], dict[str, Any]], stacking: Stacking
 ) -> tuple[tuple, tuple]:
-    """Return for each layer, for each of its directions, what it asks of which backend, and what its wrappers bring.
+    """Return for each layer, for each of its directions, the request and its backend, and the extras of its wrappers.
 
-    Everything is checked in here, by shapes, before anything is compiled.
+    Everything is checked here, by shapes, before anything is compiled.
     """
-    xs, calls, drawn = input_shape(inputs.xs, how.dtype), [], []
+    xs, calls, extras = input_shape(inputs.xs, stacking.dtype), [], []
     for n, layer in enumerate(like):
-        check_fits(n, layer, xs, how.merge)
+        check_fits(n, layer, xs, stacking.merge)
         with naming(n):
             settled = [
-                settle(one._replace(xs=xs), step, None, **options(n, direction))
-                for direction, one in by_direction(layer, inputs, n)
+                settle(layer_inputs._replace(xs=xs), step, None, **options(n, direction))
+                for direction, layer_inputs in by_direction(layer, inputs, n)
             ]
-            width = merged_width(layer, how.merge)
-            if how.residual and n:
+            width = merged_width(layer, stacking.merge)
+            if stacking.residual and n:
                 check_added(n, width, xs.shape[-1])
-        calls.append(tuple((asked, backend) for asked, backend, _, _ in settled))
-        drawn.append(tuple(brought for *_, brought in settled))
+        calls.append(tuple((request, backend) for request, backend, _, _ in settled))
+        extras.append(tuple(pairs for *_, pairs in settled))
         xs = jax.ShapeDtypeStruct((*xs.shape[:-1], width), directions(layer)[0].w_x.dtype)
-    return tuple(calls), tuple(drawn)
+    return tuple(calls), tuple(extras)
 
 
 def placed(wrappers: Any, layer: int, pairs: tuple[bool, ...], direction: str) -> Any:
-    """Gives the wrappers as they stand in one direction of one layer.
+    """Return the wrappers of one direction of one layer.
 
-    A wrapper that has a method `at(layer, direction, pairs)` says by it what stands there in its place; `direction` is
-    "forward" or "reverse", and `pairs` tells of each layer of the stack whether it has both.
+    A wrapper with a method `at(layer, direction, pairs)` is replaced by what that returns; `direction` is "forward" or
+    "reverse", and `pairs` has for each layer of the stack whether it has both.
     """
 
-    def one(wrapper: Any) -> Any:
-        if isinstance(wrapper, tuple):  # with what it brings
-            return (one(wrapper[0]), *wrapper[1:])
+    def place(wrapper: Any) -> Any:
+        if isinstance(wrapper, tuple):  # (wrapper, extras)
+            return (place(wrapper[0]), *wrapper[1:])
         return wrapper.at(layer, direction, pairs) if hasattr(type(wrapper), "at") else wrapper
 
-    return tuple(map(one, wrappers)) if isinstance(wrappers, tuple | list) else wrappers
+    if not isinstance(wrappers, tuple | list):
+        return wrappers  # refused by `lstm`
+    return tuple(place(wrapper) for wrapper in wrappers)
 
 
 def as_layers(layers: Any) -> Layers:
-    """Gives the layers as a tuple, each `LSTMParams` or a pair of them, or refuses."""
+    """Return the layers as a tuple, each `LSTMParams` or a pair of them, or refuse them."""
     several = isinstance(layers, tuple | list) and not isinstance(layers, LSTMParams | Bidirectional)
     if not several or not layers:
         raise TypeError(
@@ -220,17 +285,17 @@ def as_states(layers: Layers, name: str, state: Any) -> Any:
     if state is None:
         return None
     single, pair = len(layers) == 1, isinstance(layers[0], Bidirectional)
-    one = " For one layer: (h, c), or ((h, c),)." if single and not pair else ""
+    remedy = " For one layer: (h, c), or ((h, c),)." if single and not pair else ""
     if single and (isinstance(state, Bidirectional) if pair else _is_of_one(state)):
         state = (state,)
     if not isinstance(state, tuple | list):
-        raise TypeError(f"{name} is {kind(state)}, expected a tuple with an (h, c) for each layer.{one}")
+        raise TypeError(f"{name} is {kind(state)}, expected a tuple with an (h, c) for each layer.{remedy}")
     if len(state) != len(layers):
         are = "is 1 layer" if single else f"are {len(layers)} layers"
         of_pair = " For one pair: Bidirectional((h, c), (h, c)), or that in a tuple." if single and pair else ""
         raise ValueError(
             f"{name} has {len(state)} entries, but there {are}; expected a tuple with an (h, c) for each layer."
-            f"{one}{of_pair}"
+            f"{remedy}{of_pair}"
         )
     for n, (layer, entry) in enumerate(zip(layers, state, strict=True)):
         if isinstance(layer, Bidirectional) and not _is_pair(entry):
@@ -244,7 +309,7 @@ def as_states(layers: Layers, name: str, state: Any) -> Any:
 
 
 def _is_of_one(state: Any) -> bool:
-    """Tell whether a state is the (h, c, ...) of one layer: several arrays, and no tuples."""
+    """Return whether a state is the (h, c, ...) of one layer: several arrays, and no tuples."""
     several = isinstance(state, tuple | list) and not isinstance(state, Bidirectional) and len(state) > 1
     return several and all(part is not None and not isinstance(part, tuple | list) for part in state)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, counted
+from lstmjax.arguments import as_array, as_arrays, check_flags, kind
 from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
@@ -23,7 +23,7 @@ class Concatenated(NamedTuple):
 
 
 def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concatenated:
-    """Gives the parameters as the textbooks write them: z = W·[x, h] + b.
+    """Return the parameters as the textbooks write them: z = W·[x, h] + b.
 
     Args:
         params: parameters with one bias, or with two if `sum_biases`.
@@ -44,7 +44,7 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
     (40, 15)
     """
     if not isinstance(params, LSTMParams):
-        raise TypeError(f"params is {counted(params)}, expected LSTMParams, as init_params gives them.")
+        raise TypeError(f"params is {kind(params)}, expected LSTMParams, as init_params gives them.")
     params = as_arrays("params", params)
     check_flags(sum_biases=sum_biases)
     if several := checks.ensemble(params):
@@ -71,7 +71,7 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
 
 
 def from_concatenated(w: Array, b: Array | None = None, *, w_p: Array | None = None) -> LSTMParams:
-    """Gives the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
+    """Return the `LSTMParams` of a textbook W·[x, h] + b; the inverse of `to_concatenated`.
 
     Args:
         w: `[4H, I + P]`, rows i, f, g, o; columns x, then h. P = H without a projection.

@@ -25,7 +25,7 @@ def truncated_gradient(
     reach: int | None = None,
     axis: int = 1,
 ) -> tuple[Array, PyTree, PyTree]:
-    """Gives the loss over a long sequence, its gradient cut between segments, and the final state.
+    """Return the loss over a long sequence, its gradient cut between segments, and the final state.
 
     Truncated BPTT (Williams & Peng 1990, BPTT(h; h') with h = reach and h' = segment; Sutskever 2013, section 2.8.6,
     k1 = segment and k2 = reach): the state goes on from segment to segment; the loss of each segment is differentiated
@@ -82,35 +82,35 @@ def truncated_gradient(
     state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like) if state is None else _as(like, state)
 
     def through(start: Array, params: PyTree, begin: PyTree, slope: PyTree) -> tuple[PyTree, PyTree]:
-        """Pulls the slope of the state after an earlier segment back to params and to the state before it."""
+        """Pull the cotangent of the state after an earlier segment back to params and the state before it."""
         _, pull = jax.vjp(lambda params, begin: loss(params, begin, cut(start, segment))[1], params, begin)
         return pull(slope)
 
     def none(start: Array, params: PyTree, begin: PyTree, slope: PyTree) -> tuple[PyTree, PyTree]:
         return jax.tree.map(jnp.zeros_like, (params, begin))
 
-    def back(carry: tuple[PyTree, PyTree], now: tuple[Array, PyTree]) -> tuple[tuple[PyTree, PyTree], None]:
-        (gradient, slope), (start, begin) = carry, now
+    def earlier(carry: tuple[PyTree, PyTree], inputs: tuple[Array, PyTree]) -> tuple[tuple[PyTree, PyTree], None]:
+        (gradient, slope), (start, begin) = carry, inputs
         more, slope = jax.lax.cond(start >= 0, through, none, start, params, begin, slope)
         return (_add(gradient, more), slope), None
 
-    def one(carry: tuple, start: Array | int, length: int = segment) -> tuple[tuple, None]:
+    def run_segment(carry: tuple, start: Array | int, length: int = segment) -> tuple[tuple, None]:
         value, gradient, state, begins = carry  # begins: the states before each of the `further` segments, latest first
         of = jax.value_and_grad(loss, (0, 1) if further else (0,), has_aux=True)
         (more, end), (slopes, *slope) = of(params, state, cut(start, length))
         if further:
             starts = start - segment * jnp.arange(1, further + 1)
-            (slopes, _), _ = jax.lax.scan(back, (slopes, *slope), (starts, begins))
+            (slopes, _), _ = jax.lax.scan(earlier, (slopes, *slope), (starts, begins))
             begins = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b[:-1]]), state, begins)
         return (value + more, _add(gradient, slopes), end, begins), None
 
     begins = jax.tree.map(lambda a: jnp.broadcast_to(a, (further, *a.shape)), state) if further else None
     carry = jnp.zeros((), value.dtype), jax.tree.map(jnp.zeros_like, params), state, begins
-    whole = steps // segment * segment
-    if whole:
-        carry, _ = jax.lax.scan(one, carry, jnp.arange(0, whole, segment))
-    if whole < steps:
-        carry, _ = one(carry, whole, steps - whole)
+    covered = steps // segment * segment  # steps in segments of full length
+    if covered:
+        carry, _ = jax.lax.scan(run_segment, carry, jnp.arange(0, covered, segment))
+    if covered < steps:
+        carry, _ = run_segment(carry, covered, steps - covered)
     total, gradient, state, _ = carry
     return total, gradient, state
 
@@ -119,7 +119,7 @@ _add = partial(jax.tree.map, jnp.add)
 
 
 def _steps(inputs: PyTree, axis: int) -> int:
-    """Gives T, the same for all arrays."""
+    """Return T, which must be the same for all arrays."""
     shapes = [a.shape for a in jax.tree.leaves(inputs)]
     sizes = {shape[axis] if 0 <= axis < len(shape) else None for shape in shapes}
     if len(sizes) != 1 or None in sizes:
@@ -139,7 +139,7 @@ def _whole(segment: int | None, name: str, steps: int) -> int:
 
 
 def _further(segment: int, reach: int | None) -> int:
-    """Gives how many segments before its own a loss reaches back to."""
+    """Return how many earlier segments the gradient of a segment's loss reaches."""
     reach = _whole(reach, "reach", segment)
     if reach % segment:
         raise ValueError(
@@ -149,23 +149,23 @@ def _further(segment: int, reach: int | None) -> int:
     return reach // segment - 1
 
 
-def _check_loss(loss: Loss, given: Any) -> tuple[Any, PyTree]:
-    """Gives the shapes of a loss and a state, or refuses what `loss` gave."""
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise TypeError(f"loss gives {kind(given)}, expected a pair (value, state): return value, state.")
-    value = given[0]
+def _check_loss(loss: Loss, returned: Any) -> tuple[Any, PyTree]:
+    """Return the shapes of (value, state) that `loss` returned, or refuse them."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"loss gives {kind(returned)}, expected a pair (value, state): return value, state.")
+    value = returned[0]
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         what = f"an array {value.shape} of {value.dtype}" if hasattr(value, "shape") else kind(value)
         raise ValueError(f"loss gives {what} as its value, expected one floating-point number: sum over its steps.")
-    return given
+    return returned
 
 
 def _as(like: PyTree, state: PyTree) -> PyTree:
-    """Gives the state with the shapes and dtypes that the loss gives back."""
-    given, expected = map(str, map(jax.tree.structure, (state, like)))
-    if given != expected:
+    """Return the state with the shapes and dtypes of the state that the loss returns."""
+    structure, expected = str(jax.tree.structure(state)), str(jax.tree.structure(like))
+    if structure != expected:
         raise ValueError(
-            f"state is {given}, but loss gives back {expected}; what it takes and "
+            f"state is {structure}, but loss gives back {expected}; what it takes and "
             "what it gives must be alike. Return (value, state) with the state that the layers gave."
         )
 

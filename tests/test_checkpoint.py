@@ -160,5 +160,5 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     message, steps = run.stdout.splitlines()
     assert "could not be saved" in message
-    assert "the steps before are whole" in message
+    assert "earlier steps are intact" in message
     assert steps == "[1]"

@@ -133,9 +133,12 @@ def test_ctrl_c_saves_and_says_where(settings, tmp_path, monkeypatch, capsys):
             "model: forget_bias is 1.0, but the",
         ),
         (["train", "words.yaml", "--data.test", "c.npz"], "c.npz: no such file"),
-        (["train", "--resume", "nowhere"], "nowhere: no such run folder; lstmjax train makes one and says where"),
+        (
+            ["train", "--resume", "nowhere"],
+            "nowhere: no such run folder; lstmjax train creates one and prints its path",
+        ),
         (["evaluate", "nowhere"], "nowhere: no such run folder"),
-        (["predict", ".", "a.npz"], ".: has no config.yaml, so it is no run folder"),
+        (["predict", ".", "a.npz"], ".: has no config.yaml, so it is not a run folder"),
         (["shapes", "--input", "0", "--hidden", "4"], "input"),
     ],
 )

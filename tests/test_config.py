@@ -66,7 +66,7 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ({"epochs": None}, "give exactly one of epochs and steps; neither is given"),
         ({"epochs": 2**31}, "epochs is 2147483648; it should be less than 2147483648"),
         ({"epochs": None, "steps": 2**31}, "steps is 2147483648; it should be less than 2147483648"),
-        ({(1, 2): 3}, "holds what is no tree of keys and values (keys must be str"),
+        ({(1, 2): 3}, "is not a tree of keys and values (keys must be str"),
         ({"seed": -1}, "seed is -1; it should be greater than or equal to 0"),
     ],
 )  # fmt: skip
@@ -107,9 +107,9 @@ BOMB, MERGED = bomb("[{}]", begin="[x, x, x]"), bomb("{{<<: [{}]}}", begin="{x: 
         ),
         (BOMB, "a.yaml:1: aliases (*) stand for more than 10,000 values; write the values out"),
         (MERGED, "a.yaml:1: aliases (*) stand for more than 10,000 values; write the values out"),
-        ("epochs: 2\n? [1]\n: 3\n", "a.yaml:2: a sequence stands as a key; keys are words"),
-        ("epochs: 2\n{a: 1}: 3\n", "a.yaml:2: a mapping stands as a key; keys are words"),
-        ("steps: &x [*x]\n", "a.yaml: holds what is no tree of keys and values (Circular reference detected)"),
+        ("epochs: 2\n? [1]\n: 3\n", "a.yaml:2: a sequence is used as a key; keys are strings"),
+        ("epochs: 2\n{a: 1}: 3\n", "a.yaml:2: a mapping is used as a key; keys are strings"),
+        ("steps: &x [*x]\n", "a.yaml: is not a tree of keys and values (Circular reference detected)"),
         ("steps: " + "[" * 5000, "a.yaml: cannot be read as YAML (too deeply nested)"),
         ("seed: 2020-13-45\n", "a.yaml: cannot be read as YAML (month must be in 1..12"),
         ("epochs: 2\n2020-01-01: 3\n", "a.yaml: unknown key 2020-01-01; valid ones are"),
@@ -233,9 +233,9 @@ def test_the_cells_are_those_of_the_table():
 
 
 def test_the_sources_are_those_that_are_made():
-    from lstmjax.data.load import MAKERS
+    from lstmjax.data.load import SOURCES
 
-    assert tuple(BUILT_IN) == tuple(MAKERS)
+    assert tuple(BUILT_IN) == tuple(SOURCES)
 
 
 def test_every_key_has_its_explanation():

@@ -528,7 +528,10 @@ def test_what_is_no_file_of_weights_is_said_in_a_line(tmp_path):
         ("none.npz", "none.npz: no such file"),
         ("a.txt", "a.txt: unknown kind of file; expected a name that ends in .pt, .pth, .bin, .ckpt, .tar, .safeten"),
         ("empty.npz", "empty.npz: is no whole NPZ file (File is not a zip file)"),
-        ("folder", "folder: has no config.yaml, so it is no run folder; lstmjax train makes one and says where"),
+        (
+            "folder",
+            "folder: has no config.yaml, so it is not a run folder; lstmjax train creates one and prints its path",
+        ),
     ):
         with pytest.raises(ConvertError) as error:
             load_weights(tmp_path / name)

@@ -199,7 +199,7 @@ def test_a_flipped_bit_in_the_metrics_names_the_line(run, tmp_path, capsys, name
     first, second, *others = (run / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join([first, second.replace(*harm), *others]), "utf-8")
     shown = one_line(capsys, main(words(name, run, tmp_path)))
-    assert "metrics.jsonl:2: is no line that training wrote; remove it" in shown
+    assert "metrics.jsonl:2: is not a line that training wrote; remove it" in shown
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0, "4 of 4 lines up to step 8, the first one of step 2"), (3, "1 of 4")])
@@ -329,7 +329,7 @@ def test_what_a_kill_leaves_before_there_is_a_configuration_is_taken(tmp_path, l
     (tmp_path / "run").mkdir()
     for name in left:
         (tmp_path / "run" / name).write_text("see", "utf-8")
-    with pytest.raises(RunError, match=r"no run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
+    with pytest.raises(RunError, match=r"not a run folder.*; if a run was stopped as it began, start it anew: lstmjax"):
         resume(tmp_path / "run", quiet=True)
     with RunFolder.create(tmp_path / "run", config()) as run:
         assert (run.path / "config.yaml").read_text("utf-8") == dump_config(config())
@@ -443,11 +443,11 @@ def test_weights_that_are_no_numbers_are_said(bad, tmp_path, caplog, capsys):
     for name in ("evaluate", "predict", "export", "convert"):
         caplog.clear()
         assert main(words(name, bad, tmp_path)) == 0
-        assert "the weights of step 2 hold NaN or infinity (head.w): what they give is no number" in caplog.text
+        assert "the weights of step 2 hold NaN or infinity (head.w): no output of theirs is finite" in caplog.text
         expected = name == "predict"
-        assert ("the outputs of 4 of 4 sequences are no numbers, first of 0" in caplog.text) == expected
+        assert ("the outputs of 4 of 4 sequences are not finite, first of 0" in caplog.text) == expected
         expected = name == "evaluate"
-        assert ("the loss over test is no number" in caplog.text) == expected
+        assert ("the loss over test is not finite" in caplog.text) == expected
     capsys.readouterr()
     assert "the network gives NaN or infinity for the test part, which no page can show" in one_line(
         capsys, main(words("inspect", bad, tmp_path))
@@ -483,7 +483,7 @@ def test_a_full_disk_is_one_line_with_file_and_remedy(run, tmp_path, capsys, nam
 @pytest.mark.parametrize("file", ["config.yaml.new", "data.json.new", "metrics.jsonl", "result.json.new"])
 def test_a_run_on_a_full_disk_names_the_file(tmp_path, monkeypatch, file):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(runs, "LEFT", {*runs.LEFT, file})
+    monkeypatch.setattr(runs, "REMNANTS", {*runs.REMNANTS, file})
     (tmp_path / "run" / file).symlink_to("/dev/full")
     name = file.removesuffix(".new")
     with pytest.raises(WriteError, match=rf"run/{name}: cannot be written \(No space left on device\); make room"):

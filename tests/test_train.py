@@ -242,7 +242,7 @@ def test_what_other_hands_did_to_the_folder_is_told_or_made_good(tmp_path):
     for garbage in ("no line", '{"step": []}', "[3]"):
         with (run / "metrics.jsonl").open("a") as file:
             file.write(f"{garbage}\n")
-        with pytest.raises(RunError, match=r"metrics.jsonl:2: is no line that training wrote; remove it"):
+        with pytest.raises(RunError, match=r"metrics.jsonl:2: is not a line that training wrote; remove it"):
             resume(run, quiet=True)
         (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text("utf-8").replace(f"{garbage}\n", ""))
 

@@ -1,9 +1,9 @@
 """cuDNN on NVIDIA GPUs: the forward pass is one call, the gradient another.
 
-What lies before and behind a call is linear, and JAX transposes it. A derivative that is not one gradient of a batch
-(jvp, hessian, a gradient for each example, networks under vmap) follows the rules of the plain scan.
+What comes before and after a call is linear, and JAX transposes it. A derivative that is not one gradient of a batch
+(jvp, hessian, a gradient for each example, networks under vmap) is that of the plain scan.
 
-All of this was tested with plain JAX in the place of cuDNN's two calls, and not yet run on a GPU.
+All of this was tested with plain JAX in place of cuDNN's two calls, and has not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import cudnn_call, linear, scan
-from lstmjax.backends.cudnn_call import Call, Made
+from lstmjax.backends.cudnn_call import Call, Results
 from lstmjax.backends.linear import SHARED, Axes, Way
 from lstmjax.backends.request import Request
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA
 from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.wrappers import Hold
 
 LARGEST = 2**26
 """The most T·B·H: cuDNN saves at least 6 numbers for each, and JAX counts their bytes in 31 bits."""
 
 
 def refuses(request: Request) -> str | None:
-    """Gives the reason why cuDNN cannot serve a request, with the remedy, or None."""
+    """Return the reason why cuDNN cannot serve a request, with the remedy, or None."""
     return next((reason for wrong, reason in _rules(request) if wrong), None)
 
 
 def _rules(r: Request) -> Iterator[tuple[Any, str]]:
-    """Gives what stands against a request, each with its reason; a rule may lean on those above it."""
+    """Yield each condition that rules out a request, with its reason; a rule may rely on those above it."""
     scan = "backend='scan'"
     yield r.platform not in ("gpu", "cuda"), f"it runs on NVIDIA GPUs, but the platform is {r.platform}. Pass {scan}."
-    lacking = cudnn_call.missing()
-    yield lacking, f"{lacking}. Install jax[cuda12] or jax[cuda13], or pass {scan}."
-    lacking = linear.available()
-    yield lacking, f"{lacking} Pass {scan}, and tell us."
+    missing = cudnn_call.missing()
+    yield missing, f"{missing}. Install jax[cuda12] or jax[cuda13], or pass {scan}."
+    unavailable = linear.available()
+    yield unavailable, f"{unavailable} Pass {scan}, and tell us."
     mesh = jax.sharding.get_abstract_mesh()
     split = ", ".join(str(name) for name in mesh.axis_names if name not in mesh.manual_axes and mesh.shape[name] > 1)
     reason = f"a call of cuDNN cannot be split over the mesh axes {split}. Run it inside jax.shard_map, or pass {scan}."
@@ -80,7 +81,7 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
 
 
 def declines(request: Request) -> str:
-    """Gives the reason why "auto" does not take it yet."""
+    """Return the reason why "auto" does not choose it yet."""
     del request
     return "it has been tested without a GPU only, so that auto leaves it alone. Pass backend='cudnn' to run it."
 
@@ -95,32 +96,31 @@ def run(
     state: tuple[Array, Array],
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[tuple[Array, Array], Array | None]:
-    """Gives what `scan.run` gives, rounded as cuDNN rounds it."""
-    plain: Callable = partial(scan.run, step, asked=asked)
-    sequence = jax.custom_jvp(partial(_sequence, asked))
-    sequence.defjvp(partial(_derivative, sequence, plain, asked), symbolic_zeros=True)
-    return sequence(params, state, xs, fixed, stepped)[0]
+    """Return what `scan.run` returns, rounded as cuDNN rounds it."""
+    sequence = jax.custom_jvp(partial(_sequence, step, request))
+    sequence.defjvp(partial(_derivative, sequence, step, request), symbolic_zeros=True)
+    return sequence(params, state, xs, fixed, scanned)[0]
 
 
 def _sequence(
-    asked: Request, params: LSTMParams, state: tuple, xs: Array, fixed: tuple, stepped: tuple
-) -> tuple[tuple, Made]:
-    """Gives the final state and the outputs, and what the call made, on the batch axes of the layer."""
-    valid = _valid(asked, stepped)
-    made = cudnn_call.forward(*_before(asked, valid, params, state, xs), _lengths(valid, xs))
-    made = _unfolded(made, xs.shape[1:-1])
-    return _behind(asked, valid, made, state), made
+    step: Callable, request: Request, params: LSTMParams, state: tuple, xs: Array, fixed: tuple, scanned: tuple
+) -> tuple[tuple, Results]:
+    """Return the final state and the outputs, and the results of the call on the batch axes of the layer."""
+    valid = _valid(step, scanned)
+    results = cudnn_call.forward(*_before(request, valid, params, state, xs), _lengths(valid, xs))
+    results = _unfolded(results, xs.shape[1:-1])
+    return _behind(request, valid, results, state), results
 
 
 def _derivative(
-    sequence: Callable, plain: Callable, asked: Request, primals: tuple, tangents: tuple
+    sequence: Callable, step: Callable, request: Request, primals: tuple, tangents: tuple
 ) -> tuple[tuple, tuple]:
-    """Gives value and tangent; the tangent is that of the plain scan, and is transposed by cuDNN's backward pass."""
-    out, made = sequence(*primals)
+    """Return value and tangent; the tangent is that of the plain scan, and its transpose is cuDNN's backward pass."""
+    out, results = sequence(*primals)
     values: list[Any] = jax.tree.leaves(primals)
     tree: Any = jax.tree.structure(primals)
     out_tree: Any = jax.tree.structure(out)
@@ -130,79 +130,83 @@ def _derivative(
     def arrays(residuals: Sequence[Array]) -> Any:
         return tree.unflatten(residuals[: len(values)])
 
-    def moved(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        now = dict(zip(varying, vector, strict=True))
-        return jax.tree.leaves(plain(*arrays([now.get(n, value) for n, value in enumerate(residuals)])))
+    def plain_scan(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+        changed = dict(zip(varying, vector, strict=True))
+        inputs = arrays([changed.get(n, value) for n, value in enumerate(residuals)])
+        return jax.tree.leaves(scan.run(step, *inputs, request=request))
 
-    def tangent(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        return jax.jvp(partial(moved, residuals), ([residuals[n] for n in varying],), (list(vector),))[1]
+    def pushforward(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+        return jax.jvp(partial(plain_scan, residuals), ([residuals[n] for n in varying],), (list(vector),))[1]
 
-    def pulled(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        return jax.vjp(partial(moved, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
+    def pullback(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        return jax.vjp(partial(plain_scan, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
 
-    def pulled_by_cudnn(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        slopes = _pulled(asked, arrays(residuals), Made(*residuals[len(values) :]), out_tree.unflatten(cotangents))
-        of_each = jax.tree.leaves(slopes)  # of params, state and xs, the first of the primals
-        return [of_each[n] for n in varying]
+    def pullback_by_cudnn(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
+        inputs, results = arrays(residuals), Results(*residuals[len(values) :])
+        gradients = jax.tree.leaves(_gradients(step, request, inputs, results, out_tree.unflatten(cotangents)))
+        return [gradients[n] for n in varying]  # of params, state and xs, the first of the primals
 
-    params, _, _, fixed, stepped = primals
-    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(SHARED, fixed), _all(1, stepped)))
-    outputs = (0, 0, 1) if asked.keep else (0, 0)
+    params, _, _, fixed, scanned = primals
+    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(SHARED, fixed), _all(1, scanned)))
+    outputs = (0, 0, 1) if request.return_sequences else (0, 0)
     axes = Axes((*batch, 0, 0, 0, SHARED), tuple(batch[n] for n in varying), outputs)
-    found = linear.linear(
-        Way(tangent, tangent), Way(pulled_by_cudnn, pulled), [*values, *made], [directions[n] for n in varying], axes
-    )
-    return (out, made), (out_tree.unflatten(found), jax.tree.map(jnp.zeros_like, made))
+    forward, transpose = Way(pushforward, pushforward), Way(pullback_by_cudnn, pullback)
+    tangent = linear.linear(forward, transpose, [*values, *results], [directions[n] for n in varying], axes)
+    return (out, results), (out_tree.unflatten(tangent), jax.tree.map(jnp.zeros_like, results))
 
 
 def _all(axis: int, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda _: axis, tree)
 
 
-def _pulled(asked: Request, arrays: tuple, made: Made, cotangents: tuple) -> tuple:
-    """Gives the cotangents of params, state and xs: what lies behind the call, the call, and what lies before it."""
-    params, state, xs, _, stepped = arrays
-    valid = _valid(asked, stepped)
-    d_made, d_state = jax.vjp(partial(_behind, asked, valid), made, state)[1](cotangents)
-    call, pull = jax.vjp(partial(_before, asked, valid), params, state, xs)
-    d_call = cudnn_call.backward(call, _lengths(valid, xs), _folded(made), _folded(d_made))
-    d_params, d_start, d_xs = pull(d_call)
+def _gradients(step: Callable, request: Request, arrays: tuple, results: Results, cotangents: tuple) -> tuple:
+    """Return the cotangents of params, state and xs, through what follows the call, the call, and what precedes it."""
+    params, state, xs, _, scanned = arrays
+    valid = _valid(step, scanned)
+    d_results, d_state = jax.vjp(partial(_behind, request, valid), results, state)[1](cotangents)
+    call, pullback = jax.vjp(partial(_before, request, valid), params, state, xs)
+    d_call = cudnn_call.backward(call, _lengths(valid, xs), _folded(results), _folded(d_results))
+    d_params, d_start, d_xs = pullback(d_call)
     return d_params, jax.tree.map(jnp.add, d_state, d_start), d_xs
 
 
-def _valid(asked: Request, stepped: tuple) -> Array | None:
-    """Gives which steps are valid, `[T, ...]`: what is handed to `Hold`, the outermost wrapper."""
-    return None if asked.valid is None else stepped[0]
+def _valid(step: Any, scanned: tuple) -> Array | None:
+    """Return which steps are valid, `[T, ...]`: the extras of `Hold`, wherever it stands; None for all."""
+    for flags in scanned:  # as the wrappers, outermost first
+        if isinstance(step.wrapper, Hold):
+            return flags
+        step = step.step
+    return None
 
 
 def _lengths(valid: Array | None, xs: Array) -> Array:
-    """Gives the steps of each sequence, `[B]`; 1 for an empty one, which cuDNN does not take."""
+    """Return the steps of each sequence, `[B]`; 1 for an empty one, which cuDNN does not accept."""
     if valid is None:
         return jnp.full(math.prod(xs.shape[1:-1]), xs.shape[0], jnp.int32)
     return jnp.maximum(valid.sum(0, dtype=jnp.int32), 1).reshape(-1)
 
 
-def _before(asked: Request, valid: Array | None, params: LSTMParams, state: tuple, xs: Array) -> Call:
-    """Gives what a call takes. It is linear in params, state and xs."""
-    x = jnp.moveaxis(_turned(asked, valid, xs), 0, -2).reshape(-1, xs.shape[0], xs.shape[-1])
+def _before(request: Request, valid: Array | None, params: LSTMParams, state: tuple, xs: Array) -> Call:
+    """Return the arguments of a call. They are linear in params, state and xs."""
+    x = jnp.moveaxis(_turned(request, valid, xs), 0, -2).reshape(-1, xs.shape[0], xs.shape[-1])
     h, c = (s.reshape(1, -1, s.shape[-1]) for s in state)
     return Call(x, h, c, jnp.concatenate(cudnn_call.pieces([params])))
 
 
-def _behind(asked: Request, valid: Array | None, made: Made, state: tuple) -> tuple:
-    """Gives the final state and the outputs `[T, ..., H]`. It is linear in what the call made and in the state."""
-    end, ys = (made.h, made.c), _turned(asked, valid, jnp.moveaxis(made.y, -2, 0))
+def _behind(request: Request, valid: Array | None, results: Results, state: tuple) -> tuple:
+    """Return the final state and the outputs `[T, ..., H]`. They are linear in the results and in the state."""
+    end, ys = (results.h, results.c), _turned(request, valid, jnp.moveaxis(results.y, -2, 0))
     if valid is not None:
-        some = valid.any(0)[..., None]
-        end = tuple(jnp.where(some, new, old) for new, old in zip(end, state, strict=True))
-        held = (state if asked.reverse else end)[0] if asked.hold else jnp.zeros_like(end[0])
+        not_empty = valid.any(0)[..., None]
+        end = tuple(jnp.where(not_empty, new, old) for new, old in zip(end, state, strict=True))
+        held = (state if request.reverse else end)[0] if request.padding == "hold" else jnp.zeros_like(end[0])
         ys = jnp.where(valid[..., None], ys, held[None])
-    return end, (ys if asked.keep else None)
+    return end, (ys if request.return_sequences else None)
 
 
-def _turned(asked: Request, valid: Array | None, xs: Array) -> Array:
-    """Gives xs `[T, ..., N]` in the order of processing, and back: its valid steps last to first, if it is reversed."""
-    if not asked.reverse:
+def _turned(request: Request, valid: Array | None, xs: Array) -> Array:
+    """Return xs `[T, ..., N]` in the order of processing, or back: if reversed, the valid steps from last to first."""
+    if not request.reverse:
         return xs
     if valid is None:
         return jnp.flip(xs, 0)
@@ -211,15 +215,15 @@ def _turned(asked: Request, valid: Array | None, xs: Array) -> Array:
     return jnp.take_along_axis(xs, order[..., None], 0, mode="promise_in_bounds")
 
 
-def _unfolded(made: Made, batch: tuple[int, ...]) -> Made:
-    """Gives what a call made on the batch axes of the layer: y `[..., T, H]`, h and c `[..., H]`."""
-    y, h, c, reserve = made
-    return Made(
+def _unfolded(results: Results, batch: tuple[int, ...]) -> Results:
+    """Return the results of a call on the batch axes of the layer: y `[..., T, H]`, h and c `[..., H]`."""
+    y, h, c, reserve = results
+    return Results(
         y.reshape(*batch, *y.shape[1:]), h.reshape(*batch, h.shape[-1]), c.reshape(*batch, c.shape[-1]), reserve
     )
 
 
-def _folded(made: Made) -> Made:
-    """Gives what a call made as it made it."""
-    y, h, c, reserve = made
-    return Made(y.reshape(-1, *y.shape[-2:]), h.reshape(1, -1, h.shape[-1]), c.reshape(1, -1, c.shape[-1]), reserve)
+def _folded(results: Results) -> Results:
+    """Return results on the batch axes of the layer as the call returned them; the inverse of `_unfolded`."""
+    y, h, c, reserve = results
+    return Results(y.reshape(-1, *y.shape[-2:]), h.reshape(1, -1, h.shape[-1]), c.reshape(1, -1, c.shape[-1]), reserve)

@@ -17,7 +17,7 @@ from lstmjax.types import Array, LSTMParams
 
 
 class Call(NamedTuple):
-    """What a call takes; the state has an axis of one layer before the batch."""
+    """The arguments of a call; the state has an axis of one layer before the batch."""
 
     x: Array  # [B, T, I]
     h: Array  # [1, B, H]
@@ -25,17 +25,17 @@ class Call(NamedTuple):
     weights: Array  # [n]
 
 
-class Made(NamedTuple):
-    """What a call gives."""
+class Results(NamedTuple):
+    """The results of a call."""
 
     y: Array  # [B, T, H]  zero beyond the lengths
     h: Array  # [1, B, H]  after the last valid step
     c: Array  # [1, B, H]
-    reserve: Array  # [m]  what the backward pass needs, in an order that only cuDNN knows
+    reserve: Array  # [m]  saved for the backward pass, in an order that only cuDNN knows
 
 
 def pieces(parts: Sequence[LSTMParams]) -> list[Any]:
-    """Gives the flat weights in cuDNN's order, to be joined to one vector: the only place that knows how to write it.
+    """Return the flat weights in cuDNN's order, to be concatenated: the only place that knows how to write it.
 
     All matrices come first, W_x `[4H, I]` and W_h `[4H, H]` of each part, then all biases, b and b_h `[4H]` of each
     part; a bias that does not exist is zero there. The parts are the layers' directions, bottom up, forward first.
@@ -47,69 +47,70 @@ def pieces(parts: Sequence[LSTMParams]) -> list[Any]:
 
 
 def missing() -> str | None:
-    """Gives what this JAX lacks for a call, or None."""
+    """Return what this JAX lacks for a call, or None."""
     from jax.experimental import rnn
 
     if getattr(getattr(rnn, "gpu_rnn", None), "_cuda_rnn", None) is None:
         return "JAX has no cuDNN here: its CUDA plugin is not installed (AMD GPUs have none)"
-    gone = [name for name in ("lstm_fwd", "lstm_bwd") if not hasattr(rnn, name)]
-    return f"jax.experimental.rnn of JAX {jax.__version__} has no {' and no '.join(gone)}" if gone else None
+    missing = [name for name in ("lstm_fwd", "lstm_bwd") if not hasattr(rnn, name)]
+    return f"jax.experimental.rnn of JAX {jax.__version__} has no {' and no '.join(missing)}" if missing else None
 
 
 @custom_vmap
-def forward(x: Array, h: Array, c: Array, weights: Array, lengths: Array) -> Made:
-    """Gives what cuDNN makes of a `Call` and of lengths `[B]`, 1 to T, int32.
+def forward(x: Array, h: Array, c: Array, weights: Array, lengths: Array) -> Results:
+    """Run cuDNN's forward pass on a `Call` and lengths `[B]`, 1 to T, int32.
 
-    It always saves what a backward pass needs, since JAX has no call without. Under vmap examples become one larger
-    batch; networks, each with weights of its own, run one after the other.
+    It always saves what a backward pass needs, since JAX has no call that does not. Under vmap examples become one
+    larger batch; networks, each with its weights, run one after the other.
     """
     from jax.experimental import rnn
 
-    taken = x, h, c, weights, lengths
-    (*ends,), (*_, reserve) = rnn.lstm_fwd(*taken, **_how(x, h))
-    return Made(*alike(*taken, *ends, reserve)[len(taken) :])
+    arguments = x, h, c, weights, lengths
+    outputs, (*_, reserve) = rnn.lstm_fwd(*arguments, **_options(x, h))
+    return Results(*alike(*arguments, *outputs, reserve)[len(arguments) :])
 
 
 @forward.def_vmap
-def _(size: int, mapped: Sequence[bool], *taken: Array) -> tuple[Made, Any]:
-    def run(some: Sequence[Array]) -> Made:
-        own = iter(some)
-        return forward(*(next(own) if is_mapped else a for a, is_mapped in zip(taken, mapped, strict=True)))
+def _(size: int, mapped: Sequence[bool], *arguments: Array) -> tuple[Results, Any]:
+    def run(mapped_arguments: Sequence[Array]) -> Results:
+        remaining = iter(mapped_arguments)
+        return forward(*(next(remaining) if is_mapped else a for a, is_mapped in zip(arguments, mapped, strict=True)))
 
     if mapped[3]:
-        found = jax.lax.map(run, [a for a, is_mapped in zip(taken, mapped, strict=True) if is_mapped])
-        return found, jax.tree.map(lambda _: True, found)
+        results = jax.lax.map(run, [a for a, is_mapped in zip(arguments, mapped, strict=True) if is_mapped])
+        return results, jax.tree.map(lambda _: True, results)
     x, h, c, _, lengths = (
-        a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)) for a, is_mapped in zip(taken, mapped, strict=True)
+        a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
+        for a, is_mapped in zip(arguments, mapped, strict=True)
     )
-    one = [a.reshape(1, -1, a.shape[-1]) for a in (h, c)]
-    y, h_end, c_end, reserve = forward(x.reshape(-1, *x.shape[2:]), *one, taken[3], lengths.reshape(-1))
-    apart = y.reshape(*x.shape[:2], *y.shape[1:]), h_end.reshape(h.shape), c_end.reshape(c.shape)
-    everything: Any = True, True, True, False  # one reserve for all
-    return Made(*apart, reserve), Made(*everything)
+    state = [a.reshape(1, -1, a.shape[-1]) for a in (h, c)]
+    y, h_end, c_end, reserve = forward(x.reshape(-1, *x.shape[2:]), *state, arguments[3], lengths.reshape(-1))
+    split = y.reshape(*x.shape[:2], *y.shape[1:]), h_end.reshape(h.shape), c_end.reshape(c.shape)
+    results_mapped: Any = True, True, True, False  # one reserve for all
+    return Results(*split, reserve), Results(*results_mapped)
 
 
-def backward(call: Call, lengths: Array, made: Made, cotangents: Made) -> Call:
-    """Gives the cotangents of what a call took, from those of y, h and c that it made."""
+def backward(call: Call, lengths: Array, results: Results, cotangents: Results) -> Call:
+    """Return the cotangents of the arguments of a call, from those of its results y, h and c."""
     from jax.experimental import rnn
 
-    given = cotangents.y, cotangents.h, cotangents.c
-    residuals = *call, lengths, made.y, own(made.reserve, cotangents.y)
-    *slopes, _ = rnn.lstm_bwd(**_how(call.x, call.h), residuals=residuals, gradients=given)
-    return Call(*alike(*residuals, *given, *slopes)[-len(slopes) :])
+    gradients = cotangents.y, cotangents.h, cotangents.c
+    residuals = *call, lengths, results.y, copied(results.reserve, cotangents.y)
+    *slopes, _ = rnn.lstm_bwd(**_options(call.x, call.h), residuals=residuals, gradients=gradients)
+    return Call(*alike(*residuals, *gradients, *slopes)[-len(slopes) :])
 
 
-def own(reserve: Array, other: Array) -> Array:
-    """Gives a copy of the reserve, since cuDNN's backward pass writes into it, which the compiler does not know.
+def copied(reserve: Array, other: Array) -> Array:
+    """Return a copy of the reserve, since cuDNN's backward pass writes into it, which the compiler does not know.
 
-    Without it a pullback that is called twice would be wrong the second time. The compiler drops a plain copy; it
-    cannot know that no number of the other array is both infinite and not a number.
+    Without the copy a pullback that is called twice would be wrong the second time. The compiler drops a plain copy; it
+    cannot know that no number of the other array is both infinite and NaN.
     """
     first = other.reshape(-1)[0]
     return jnp.where(jnp.isnan(first) & jnp.isinf(first), jnp.zeros_like(reserve), reserve)
 
 
-def _how(x: Array, h: Array) -> dict[str, Any]:
-    """Gives what a call is told beside the arrays; only at the highest precision products are not rounded to TF32."""
+def _options(x: Array, h: Array) -> dict[str, Any]:
+    """Return the options of a call; only at the highest precision products are not rounded to TF32."""
     sizes = {"input_size": x.shape[-1], "hidden_size": h.shape[-1], "num_layers": 1, "bidirectional": False}
     return sizes | {"dropout": 0.0, "precision": jax.lax.Precision.HIGHEST}

@@ -1,8 +1,8 @@
-"""The scan for looking at many values: each output is written at once where it belongs in `[..., T, H]`.
+"""The scan for emitting many values: each output is written directly to its place in `[..., T, H]`.
 
-A scan stacks what it emits as `[T, ..., H]`, which is then turned. With eleven arrays to look at, turning takes as long
-as the steps themselves (benchmarks/trace.py). Here the outputs are carried along and written in place. What is carried
-would be copied by a backward pass, so every derivative is that of the definition.
+A scan stacks what it emits as `[T, ..., H]`, which is then transposed. With the eleven arrays of a `Step`, transposing
+takes as long as the steps themselves (benchmarks/trace.py). Here the outputs are part of the carry and written in
+place. A backward pass would copy that carry at every step, so every derivative is that of the plain scan.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lstmjax.types import Array, PyTree
 
 
 def refuses(request: Request) -> str | None:
-    """Gives the reason against segments, which it does not keep."""
+    """Return why a request cannot be served: with segments, which it does not have; or None."""
     if request.checkpoint is None:
         return None
     return f"it keeps no segments, but checkpoint is {request.checkpoint!r}. Pass backend='scan', or checkpoint=None."
@@ -34,16 +34,16 @@ def run(
     state: PyTree,
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[PyTree, PyTree]:
-    """Gives what `scan.run` gives; turned back and forth by views that the compiler drops."""
-    arrays = params, state, xs, fixed, stepped
-    plain: Callable = partial(scan.run, step, asked=asked)
-    if not asked.keep or not xs.shape[0]:
+    """Return what `scan.run` returns; the compiler drops the axis moves in between."""
+    arrays = params, state, xs, fixed, scanned
+    plain: Callable = partial(scan.run, step, request=request)
+    if not request.return_sequences or not xs.shape[0]:
         return plain(*arrays)
-    written = jax.custom_jvp(partial(write, step, asked=asked))
+    written = jax.custom_jvp(partial(write, step, request=request))
     written.defjvp(partial(derivative, plain), symbolic_zeros=True)
     return written(*arrays)
 
@@ -54,43 +54,43 @@ def write(
     state: PyTree,
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[PyTree, PyTree]:
-    """Gives the final state and all outputs, time on the first axis."""
+    """Return the final state and all outputs, time on the first axis."""
     axis = xs.ndim - 2  # of time, behind the batch axes
-    multiply = cpu.forwards(params, asked)
+    multiply = cpu.forwards(params, request)
 
-    def one(state: PyTree, now: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
-        x, own = now
-        return step(params, state, x, tuple(zip(fixed, own, strict=True)), product=multiply)
+    def run_step(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
+        x, scanned = inputs
+        return step(params, state, x, tuple(zip(fixed, scanned, strict=True)), product=multiply)
 
-    def body(carry: tuple[PyTree, PyTree, Array], now: tuple[Array, tuple]) -> tuple[tuple, None]:
+    def body(carry: tuple[PyTree, PyTree, Array], inputs: tuple[Array, tuple]) -> tuple[tuple, None]:
         state, ys, t = carry
-        state, y = one(state, now)
+        state, y = run_step(state, inputs)
         ys = jax.tree.map(lambda all, a: jax.lax.dynamic_update_index_in_dim(all, a, t, axis), ys, y)
-        return (state, ys, t + (-1 if asked.reverse else 1)), None
+        return (state, ys, t + (-1 if request.reverse else 1)), None
 
-    def room(a: Array) -> Array:  # made of an output, so that it is sharded as outputs are
+    def blank(a: Array) -> Array:  # broadcast from an output, so that it is sharded as outputs are
         return jnp.broadcast_to(jnp.expand_dims(a, axis), (*a.shape[:axis], xs.shape[0], *a.shape[axis:]))
 
-    first = one(state, jax.tree.map(lambda a: a[0], (xs, stepped)))[1]
-    start = jnp.int32(xs.shape[0] - 1 if asked.reverse else 0)
-    carry = (state, jax.tree.map(room, first), start)
-    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, stepped), reverse=asked.reverse, unroll=asked.unroll)
+    first = run_step(state, jax.tree.map(lambda a: a[0], (xs, scanned)))[1]
+    start = jnp.int32(xs.shape[0] - 1 if request.reverse else 0)
+    carry = (state, jax.tree.map(blank, first), start)
+    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, scanned), reverse=request.reverse, unroll=request.unroll)
     return settled((state, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), ys)))
 
 
 def derivative(plain: Callable, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
-    """Gives the value and the tangent of the definition; what does not vary gets no tangent there either."""
+    """Return the value and the tangent of the plain scan; inputs without a tangent have none there either."""
     values: list[Array] = jax.tree.leaves(primals)
     tree: Any = jax.tree.structure(primals)
     directions = tree.flatten_up_to(tangents)
     varying = [n for n, direction in enumerate(directions) if not isinstance(direction, SymbolicZero)]
 
-    def of_varying(*moved: Array) -> PyTree:
-        now = dict(zip(varying, moved, strict=True))
-        return settled(plain(*tree.unflatten([now.get(n, value) for n, value in enumerate(values)])))
+    def of_varying(*arrays: Array) -> PyTree:
+        changed = dict(zip(varying, arrays, strict=True))
+        return settled(plain(*tree.unflatten([changed.get(n, value) for n, value in enumerate(values)])))
 
     return jax.jvp(of_varying, [values[n] for n in varying], [directions[n] for n in varying])

@@ -13,7 +13,7 @@ from lstmjax.types import PyTree
 
 
 def hooks(step: Callable) -> tuple[str, ...]:
-    """Gives which of the keywords aux, product, tap and emit a step takes; what a partial has been given stays."""
+    """Return which of the keywords aux, product, tap and emit a step takes, except those bound by a partial."""
     named = inspect.signature(step).parameters
     everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
     bound = getattr(step, "keywords", {})
@@ -21,7 +21,7 @@ def hooks(step: Callable) -> tuple[str, ...]:
 
 
 def platform() -> str:
-    """Gives where a computation runs that is not told otherwise: "cpu", "gpu" or "tpu"."""
+    """Return where computations run by default: "cpu", "gpu" or "tpu"."""
     device: Any = jax.config.values["jax_default_device"]
     return jax.default_backend() if device is None else getattr(device, "platform", str(device))
 
@@ -30,22 +30,22 @@ def platform() -> str:
 class Request:
     """What one layer in one direction asks for: all that is known while tracing.
 
-    Compiled code is kept by it. It has no values: of params, xs and state, shapes and dtypes count, by which compiled
-    code is kept anyway. `mode` is "inference", "training" (a gradient is wanted) or None, since a call cannot know
-    whether it will be differentiated.
+    Compiled code is cached by it. It has no values: of params, xs and state it has the shapes and dtypes, by which JAX
+    caches compiled code anyway. `mode` is "inference", "training" (a gradient is wanted) or None, since a call cannot
+    know whether it will be differentiated.
     """
 
-    step: Callable  # resolved, without what stands around it: a `CellStep` for ours
+    step: Callable  # resolved, without its wrappers: a `CellStep` for ours
     wrappers: tuple
     emit: Any
-    keep: bool  # all outputs, or the last one
-    valid: str | None  # how invalid steps are told: None, "lengths", or "mask", which may have holes
-    hold: bool  # padding="hold"
+    return_sequences: bool  # all outputs, or the last one
+    valid: str | None  # how valid steps are given: None, "lengths", or "mask", which may have holes
+    padding: str  # "zero" or "hold": outputs at steps that are not valid
     resets: bool
     reverse: bool
     checkpoint: int | str | None
     unroll: int
-    axis: int  # of time in what the caller passed and gets
+    axis: int  # of time in the arrays that the caller passes and receives
     params: PyTree = field(compare=False, repr=False)
     xs: Any = field(compare=False, repr=False)  # [T, ..., I]
     state: PyTree = field(compare=False, repr=False)
@@ -60,20 +60,20 @@ class Request:
 
 
 def nothing(request: Request) -> None:
-    """Has nothing to say about a request: refuses nothing, declines nothing, has one form."""
+    """Return None: nothing is refused, nothing is declined, and there is one form."""
 
 
 @dataclass(frozen=True)
 class Backend:
     """One way to run a step over time.
 
-    `run(step, params, state, xs, fixed, stepped, *, asked)` gives (state, ys), with time on the first axis of xs,
-    stepped and ys; see `scan.run`. `refuses(request)` gives the reason why it cannot serve a request, a sentence with
-    its remedy, or None. `about` is one line for `explain_backend`, and `forms(request)` says in words which of its
-    forms runs, where there are several.
+    `run(step, params, state, xs, fixed, scanned, *, request)` returns (state, ys), with time on the first axis of xs,
+    scanned and ys; see `scan.run`. `refuses(request)` returns the reason why it cannot serve a request, a sentence with
+    the remedy, or None. `about` is one line for `explain_backend`, and `forms(request)` describes which of its forms
+    runs, if there are several.
 
-    `declines(request)` gives the reason why "auto" passes it over although it could: another backend is quicker for
-    these sizes, on this platform, in this mode. What is named runs all the same.
+    `declines(request)` returns the reason why "auto" passes it over although it could serve: another backend is quicker
+    for these sizes, on this platform, in this mode. A backend that the caller names runs all the same.
     """
 
     name: str
@@ -85,4 +85,4 @@ class Backend:
 
 
 Chooser = str | Callable[[Request], str]
-"""What a layer takes for `backend`: "auto", a name, or a function of the `Request` that gives one of them."""
+"""What a layer accepts as `backend`: "auto", a name, or a function of the `Request` that returns one of them."""

@@ -13,56 +13,57 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lstmjax.arrays import tied_zero
 from lstmjax.backends.request import Request
 from lstmjax.types import Array, PyTree
 
 
 def in_segments(
-    scan: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], state: PyTree, xs: Array, stepped: tuple, asked: Request
+    scan: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], state: PyTree, xs: Array, scanned: tuple, request: Request
 ) -> tuple[PyTree, PyTree]:
-    """Gives what `scan` gives of (xs, stepped), time first, with the states between segments alone remembered.
+    """Return what `scan(state, (xs, scanned))` returns, saving only the states between segments.
 
-    Segments are cut out of the array that the caller passed, and their outputs written into the one that it gets, with
-    time where it stands there: a copy of either with time first would take more memory than all segments together.
+    Segments are cut out of the array that the caller passed, and their outputs are written into the array that is
+    returned, with time on the caller's axis: a copy of either with time first would take more memory than all segments
+    together.
     """
-    steps, axis = xs.shape[0], asked.axis
-    length = segment_length(asked.checkpoint, steps)
-    xs = jnp.moveaxis(xs, 0, axis)  # as it came: the compiler drops both moves
+    steps, axis = xs.shape[0], request.axis
+    length = segment_length(request.checkpoint, steps)
+    xs = jnp.moveaxis(xs, 0, axis)  # as the caller passed it: the compiler drops both moves
 
     def segment(length: int, state: PyTree, start: Array | int) -> tuple[PyTree, PyTree]:
         x = jnp.moveaxis(jax.lax.dynamic_slice_in_dim(xs, start, length, axis), axis, 0)
-        own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), stepped)
-        state, ys = scan(state, (x, own))
+        parts = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), scanned)
+        state, ys = scan(state, (x, parts))
         return state, jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
 
     def write(carry: tuple[PyTree, PyTree], start: Array | int, length: int = length) -> tuple[tuple, None]:
         again = jax.checkpoint(partial(segment, length), prevent_cse=False)
-        state, ys = again(carry[0], start)  # what is written stands outside: it need not be remembered
+        state, ys = again(carry[0], start)  # the write stands outside of the checkpoint: nothing is saved for it
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=axis)
         return (state, jax.tree.map(put, carry[1], ys)), None
 
-    numbers = [a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.number)]
-    zero = sum((jnp.ravel(jax.lax.stop_gradient(a))[:0].real.sum().astype(jnp.int32) for a in numbers), jnp.int32(0))
+    zero = tied_zero(state)
 
-    def room(y: jax.ShapeDtypeStruct) -> Array:  # sharded as outputs are; in `shard_map` it varies as the state does
+    def blank(y: jax.ShapeDtypeStruct) -> Array:  # sharded as outputs are; in `shard_map` it varies as the state does
         shape = (*y.shape[:axis], steps, *y.shape[axis + 1 :])
         return jnp.broadcast_to(zero.astype(y.dtype), shape, out_sharding=y.sharding)
 
-    whole = steps // length * length
-    carry = state, jax.tree.map(room, jax.eval_shape(partial(segment, length, start=0), state)[1])
-    if whole < steps and asked.reverse:
-        carry, _ = write(carry, whole, steps - whole)
-    carry, _ = jax.lax.scan(write, carry, jnp.arange(0, whole, length), reverse=asked.reverse)
-    if whole < steps and not asked.reverse:
-        carry, _ = write(carry, whole, steps - whole)
+    covered = steps // length * length  # steps in segments of full length; one shorter segment has the others
+    carry = state, jax.tree.map(blank, jax.eval_shape(partial(segment, length, start=0), state)[1])
+    if covered < steps and request.reverse:
+        carry, _ = write(carry, covered, steps - covered)
+    carry, _ = jax.lax.scan(write, carry, jnp.arange(0, covered, length), reverse=request.reverse)
+    if covered < steps and not request.reverse:
+        carry, _ = write(carry, covered, steps - covered)
     state, ys = carry
     return state, jax.tree.map(lambda y: jnp.moveaxis(y, axis, 0), ys)
 
 
 def segment_length(checkpoint: Any, steps: int) -> int:
-    """Gives the steps of a segment; for "sqrt" between √T / 4 and √T, so that it divides T if anything there does.
+    """Return the steps of a segment; for "sqrt" a divisor of T between √T / 4 and √T if there is one, else √T.
 
-    The steps that are left over are compiled by themselves.
+    Steps beyond the last full segment are compiled separately.
 
     >>> [segment_length("sqrt", steps) for steps in (1, 10_000, 100_000, 99_991)], segment_length(1000, 64)
     ([1, 100, 250, 316], 64)

@@ -1,4 +1,4 @@
-"""What a function with a derivative of its own must mind under vmap."""
+"""What a function with its own derivative must observe under vmap."""
 
 import jax
 
@@ -6,10 +6,10 @@ from lstmjax.types import PyTree
 
 
 def settled(tree: PyTree) -> PyTree:
-    """Gives the tree itself; where vmap maps over an axis of a leaf, it is the first one from here on.
+    """Return the tree; where `jax.vmap` maps an axis of a leaf, that axis is the first one afterwards.
 
-    JAX takes it for granted that a `jax.custom_jvp` and its rule put the mapped axes of their outputs at the same
-    places, which they do not if the one gives a scan's outputs and the other what a scan carries: the gradient of a
-    vmap of a compiled call then fails, or mistakes one axis for the other. So both end in this. The compiler drops it.
+    JAX assumes that a `jax.custom_jvp` and its rule put the mapped axes of their outputs at the same places. They do
+    not if one returns the outputs of a scan and the other its carry: the gradient of a vmap of a compiled call then
+    fails, or takes one axis for another. So both the function and its rule end in `settled`, which the compiler drops.
     """
     return jax.tree.map(lambda a: jax.lax.squeeze(jax.lax.expand_dims(a, (0,)), (0,)), tree)

@@ -38,14 +38,14 @@ BACKENDS = MappingProxyType(
     }
 )
 AUTO = ("cudnn", "fused", "scan")
-"""What "auto" tries, in this order: the first that neither refuses nor declines. The last one does neither."""
+"""What "auto" tries, in this order, until one neither refuses nor declines; the last one never does."""
 
 
 def choose(backend: Chooser, request: Request) -> str:
-    """Gives the name of the backend that serves a request: the one that is named, or the first of `AUTO` that can.
+    """Return the name of the backend that serves a request: the named one, or for "auto" the first of `AUTO` that can.
 
     Raises:
-        ValueError: there is no backend of that name, or the one that is named refuses; the message says why.
+        ValueError: there is no backend of that name, or the named one refuses; the message says why.
     """
     name = backend(request) if callable(backend) else backend
     one_of("backend", name, ("auto", *BACKENDS))

@@ -1,10 +1,10 @@
-"""Exchange of weights with other frameworks: `from_…` gives layers for `stacked`, `to_…` what the other one loads.
+"""Exchange weights with other frameworks: `from_…` returns layers for `stacked`, `to_…` what the framework loads.
 
-`load_weights` and `save_weights` read and write files: PyTorch's, Keras', Flax', ONNX, safetensors, NPZ;
-`load_model` reads also how a file says that its weights are run. For what is in memory there are `from_torch`,
-`from_keras`, `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn`, `from_onnx`, `from_safetensors`, and
-`to_…` of each; `to_stablehlo`. The layouts are rows of `LAYOUTS`, read by one engine. What would be lost is refused by
-name (`ConvertError`). A framework is imported only where it is needed.
+`load_weights` and `save_weights` read and write files of PyTorch, Keras, Flax, ONNX, safetensors and NPZ; `load_model`
+also reads how a file says that its weights are run. Objects in memory are converted by `from_torch`, `from_keras`,
+`from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn` and `from_onnx`, and by `to_…` of each;
+`to_stablehlo` exports a function. The layouts are rows of `LAYOUTS`. What would be lost is refused by name
+(`ConvertError`). A framework is imported only where it is needed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
 from lstmjax.convert.flax_model import model_from_linen, model_from_nnx
 from lstmjax.convert.guard import optional
 from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
-from lstmjax.convert.keras import from_keras, to_keras
+from lstmjax.convert.keras import to_keras
+from lstmjax.convert.keras_model import from_keras
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
 from lstmjax.convert.model import Model, load_model
 from lstmjax.convert.stablehlo import to_stablehlo
@@ -60,7 +61,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what is about ONNX, which imports onnx, with the first of its names that is used."""
+    """Load the converters of ONNX, which import onnx, when one of their names is first used."""
     if name not in _ONNX:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     optional("onnx")

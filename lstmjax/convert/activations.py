@@ -1,4 +1,4 @@
-"""Activations by the names of other frameworks: functions of a module, since compiled code is kept by them."""
+"""Activations by the names of other frameworks: functions of a module, since compiled code is cached by them."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ KERAS: MappingProxyType[str, Activation] = MappingProxyType(
 FUNCTIONS: MappingProxyType[Activation, str] = MappingProxyType(
     {jnp.tanh: "tanh", jax.nn.sigmoid: "sigmoid", jax.nn.relu: "relu", jax.nn.softplus: "softplus"}
 )
-"""Functions of JAX that an object may hold in the place of a name, and the name of what computes the same."""
+"""Functions of JAX that a layer of Keras may hold, and Keras' names of functions that compute the same."""
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType({**KERAS, "softmax": jax.nn.softmax})
-"""The same after a Dense layer, where softmax over the last axis has a meaning."""
+"""The activations after a Dense layer, where softmax over the last axis has a meaning."""

@@ -1,4 +1,4 @@
-"""What a file or an object says of how its weights are run: the part of a model that is no array."""
+"""How weights are run, as a file or an object states it: the part of a model that is no array."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lstmjax.published import CELLS
 
 DIRECTIONS = ("forward", "reverse", "turned")
 LOGITS = (identity, jax.nn.softmax, jax.lax.logistic, jax.nn.sigmoid)
-"""What may follow a head without another network: the loss says what logits mean."""
+"""What may follow a head whose outputs are still logits: the loss decides what they mean."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """How layers are run, as the source of their weights states it. The defaults are those of `stacked`.
 
-    Weights alone do not say it: the same arrays with another activation are another network. A reader of a
+    Weights alone do not say it: the same arrays with another activation are another network. The reader of a
     kind of file fills in what the file states, refuses by name what no field can say, and leaves `stated`
-    False where the file holds bare weights; `assumed` then lists, in words, what was taken for granted.
+    False if the file holds bare weights; `assumed` then lists, in words, what was assumed.
     """
 
     cell: Cell = VANILLA
@@ -37,15 +37,15 @@ class Architecture:
     assumed: tuple[str, ...] = ()
     """What the source does not say and was assumed, such as "tanh and sigmoid"; empty if everything is stated."""
     directions: tuple[str, ...] = ()
-    """The way of each layer of one direction, from the bottom up: "forward"; "reverse", from the last valid step
-    to the first, with every output beside its input; or "turned", the same with the outputs in the order in which
-    they were computed, as Keras has it with go_backwards. A pair is "forward". Empty: all forward, or not stated."""
+    """The direction of each layer, from the bottom up: "forward"; "reverse", from the last valid step to the first,
+    with each output at the step of its input; or "turned", the same with the outputs in the order in which they
+    were computed, like go_backwards of Keras. A pair is "forward". Empty: all forward, or not stated."""
     readout: Activation = identity
     """What follows the head, such as `jax.nn.softmax`."""
     mask_value: float | None = None
-    """A step whose features all have this value is left out, by all layers; None: no step is."""
+    """All layers skip a step whose features all have this value; None: no step is skipped."""
     padding: str = "zero"
-    """What the outputs are at steps that are left out, as for `stacked`."""
+    """The outputs at steps that are skipped, as for `stacked`."""
 
     def options(self) -> dict[str, Any]:
         """Return the keywords of `stacked` that differ from their defaults."""
@@ -57,7 +57,7 @@ class Architecture:
         return options
 
     def beyond_layers(self) -> Iterator[str]:
-        """Yield, in words, what the layers below a head do that no keyword of `stacked` says."""
+        """Yield, in words, what the layers below a head do that no keyword of `stacked` can say."""
         for n, direction in enumerate(self.directions):
             if direction != "forward":
                 order = "in the order of computing" if direction == "turned" else "beside its inputs"
@@ -66,38 +66,38 @@ class Architecture:
             yield f"steps whose features are all {self.mask_value} are left out"
 
     def beyond_options(self) -> Iterator[str]:
-        """Yield, in words, what the model does that no keyword of `stacked` and `network` says."""
+        """Yield, in words, what the model does that no keyword of `stacked` or `network` can say."""
         yield from self.beyond_layers()
         if self.readout not in LOGITS:
             yield f"the activation of the head is {called(self.readout)}"
 
     @property
     def is_plain(self) -> bool:
-        """Whether logits of `stacked` or `network` with `options` are all that the model gives."""
+        """Whether the outputs of `stacked` or `network` with `options` are those of the model."""
         return not any(self.beyond_options()) and self.readout is identity
 
     def mismatch(self, cell: Cell | None, merge: str | None, pairs: bool) -> Message | None:
-        """Return why layers that are run with this cell and merge are not this model, and what to pass, or None.
+        """Return why layers with this cell and merge are not this model, and what to pass instead; None if they are.
 
         Args:
-            cell, merge: what the caller says; None: nothing.
-            pairs: whether there is a layer of two directions, without which merge means nothing.
+            cell, merge: the arguments of the caller; None: none.
+            pairs: whether any layer has two directions; otherwise merge has no meaning.
         """
         remedy = Either(
             ", here and to stacked or network; or take load_model(path), which runs it as it is",
             ", or leave it out: it is run as the file says",
         )
         if cell is not None and not same_cell(self.cell, cell):
-            stated, said = f"it states the cell {self.cell.name!r}, but ", f" is {cell.name!r}. "
-            return Message(stated, Named("cell"), said, "Pass ", to_pass(self.cell), remedy)
+            stated = f"it states the cell {self.cell.name!r}, but "
+            return Message(stated, Named("cell"), f" is {cell.name!r}. Pass ", to_pass(self.cell), remedy)
         if merge is not None and pairs and self.merge != merge:
-            stated, said = f"it states that directions are joined by {self.merge!r}, but ", f" is {merge!r}. "
-            return Message(stated, Named("merge"), said, "Pass ", Option("merge", self.merge), remedy)
+            stated = f"it states that directions are joined by {self.merge!r}, but "
+            return Message(stated, Named("merge"), f" is {merge!r}. Pass ", Option("merge", self.merge), remedy)
         return None
 
 
 def same_cell(a: Cell, b: Cell) -> bool:
-    """Return whether two cells compute the same, whatever they are called."""
+    """Return whether two cells compute the same; their names do not count."""
     return replace(a, name="", paper="") == replace(b, name="", paper="")
 
 
@@ -117,25 +117,35 @@ def called(function: Callable[..., Any]) -> str:
 def assumptions(
     pairs: bool, head: bool, cell: Cell = VANILLA, merge: str = "concat", *, form: str = "", several: bool = False
 ) -> tuple[str, ...]:
-    """Return what bare weights leave open, in words: how they are run here.
+    """Return, in words, how bare weights are run, which do not say it.
 
     Args:
-        pairs: there is a layer of two directions.
-        head: there is a head.
-        cell, merge: how they are run.
+        pairs: whether any layer has two directions.
+        head: whether there is a head.
+        cell, merge: those with which they are run.
         form: whose names the weights have. A `torch.nn.LSTM` has one activation and one way to join directions.
-        several: they are of several LSTMs, on top of each other.
+        several: whether they are those of several LSTMs on top of each other.
 
     >>> assumptions(pairs=True, head=False)
     ('tanh and sigmoid', 'every layer forward', 'the two directions side by side (concat)')
     """
     fixed = form == "torch"
-    words = [] if same_cell(cell, VANILLA) else [f"the cell {cell.name!r}"]
-    words += ["tanh and sigmoid"] * (not words and not fixed)
-    words += ["every layer forward"] * (not fixed)
-    words += ["inputs [batch, time, features], whatever batch_first was"] * fixed
-    words += ["nothing but dropout before, between and after the layers"] * fixed
-    words += ["each LSTM on the outputs of the one before"] * several
-    if pairs and not (fixed and merge == "concat"):
-        words += ["the two directions side by side (concat)" if merge == "concat" else "the two directions added (sum)"]
-    return (*words, *["logits as the head's output"] * head)
+    words = []
+    if not same_cell(cell, VANILLA):
+        words.append(f"the cell {cell.name!r}")
+    elif not fixed:
+        words.append("tanh and sigmoid")
+    if fixed:
+        words.append("inputs [batch, time, features], whatever batch_first was")
+        words.append("nothing but dropout before, between and after the layers")
+    else:
+        words.append("every layer forward")
+    if several:
+        words.append("each LSTM on the outputs of the one before")
+    if pairs and merge != "concat":
+        words.append("the two directions added (sum)")
+    elif pairs and not fixed:
+        words.append("the two directions side by side (concat)")
+    if head:
+        words.append("logits as the head's output")
+    return tuple(words)

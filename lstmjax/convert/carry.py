@@ -1,4 +1,4 @@
-"""How a model is run, carried to another kind of file: what that can say, what its reader must, and what none can."""
+"""How a model is run, when it is converted: what the new file states, what its reader must know, what is refused."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CAN = MappingProxyType(
         "onnx": ("cell", "merge"),
     }
 )
-"""What an LSTM of a framework can be told beside its weights; a form that is not in it cannot be told anything."""
+"""What the LSTM of a framework can do beyond running vanilla layers forward; a form without a row can do nothing."""
 TITLES = MappingProxyType({"torch": "PyTorch's LSTM", "haiku": "Haiku's LSTM", "onnx": "a graph of to_onnx"})
 READOUTS = MappingProxyType(
     {identity: None, jax.nn.softmax: "softmax", jax.lax.logistic: "sigmoid", jax.nn.sigmoid: "sigmoid"}
 )
-"""Activations after the head that a graph of `to_onnx` has, by its names."""
+"""The names under which `to_onnx` takes activations after the head."""
 
 
 def settings(architecture: Architecture, pairs: bool) -> Iterator[tuple[str, str]]:
-    """Yield, as a kind and in words, what differs from a plain stack of vanilla layers."""
+    """Yield how a model differs from a plain stack of vanilla layers: a kind of `ALL`, and words for it."""
     if not same_cell(architecture.cell, VANILLA):
         yield "cell", f"the cell {architecture.cell.name!r}"
     if pairs and architecture.merge != "concat":
@@ -47,15 +47,15 @@ def settings(architecture: Architecture, pairs: bool) -> Iterator[tuple[str, str
 
 
 def check_runs(architecture: Architecture, form: str, pairs: bool) -> None:
-    """Refuse a model that the framework of a form cannot run, whatever it is told.
+    """Refuse a model that the framework of a form cannot run, with any options.
 
     Raises:
-        ConvertError: by name of what it cannot.
+        ConvertError: it names what the framework cannot do.
     """
     can = CAN.get(form, ())
     for kind, words in settings(architecture, pairs):
-        carried = kind == "readout" and architecture.readout in LOGITS  # a step of its own after the head's logits
-        if kind not in can and not carried:
+        after_logits = kind == "readout" and architecture.readout in LOGITS  # which the user can apply to the outputs
+        if kind not in can and not after_logits:
             title = TITLES.get(form, f"an LSTM of {form}")
             raise ConvertError(
                 f"the model has {words}, and {title} has not. Run it by load_model, or write a form that has: "
@@ -64,7 +64,7 @@ def check_runs(architecture: Architecture, form: str, pairs: bool) -> None:
 
 
 def notes(architecture: Architecture, form: str, pairs: bool) -> Iterator[str]:
-    """Yield lines on what the new file does not say: what was assumed, and what its reader must do."""
+    """Yield lines on what the new file does not state: what was assumed, and what its reader must know."""
     if architecture.assumed:
         yield f"assumed, since the file holds weights alone: {', '.join(architecture.assumed)}"
     if form == "onnx":

@@ -1,4 +1,4 @@
-"""What `lstmjax convert` does, as a function that gives lines of text."""
+"""The command `lstmjax convert`, as a function that yields lines of text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import jax
 
 from lstmjax.convert.carry import check_runs, notes
-from lstmjax.convert.find import Found, find, has_pairs, listed
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
+from lstmjax.convert.find import Found, find, listed
+from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout, has_pairs, without_head
 from lstmjax.convert.own import first_of
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.errors import message_of
-from lstmjax.networks import NetworkParams
 from lstmjax.stack import directions
 from lstmjax.types import Bidirectional, LSTMParams, leading_axes
 
@@ -29,7 +28,7 @@ WRITTEN: tuple[tuple[Callable[[Layout, LSTMParams], Any], str], ...] = (
     (lambda row, part: row.always and part.b is None and part.b_h is None, "no bias became one of zeros"),
     (lambda row, part: row.added, ADDED),
 )
-"""What writing changes: when, and in which words."""
+"""What writing changes: a condition on the layout and the parameters, and words for it."""
 FIELDS = {
     "w_c": "peepholes",
     "w_r": "gates fed back",
@@ -54,33 +53,33 @@ def convert_file(
     cell: str | None = None,
     merge: str | None = None,
 ) -> Iterator[str]:
-    """Yield, line by line, what was carried from one file to another: layers, head, and what is not bit by bit.
+    """Convert a file to another kind, and yield lines on its layers, its head, and what is not bit by bit the same.
 
-    An ONNX file computes what the source describes: its cell, its merge, an output per step or the last one. Other
-    files hold weights alone: what their reader must say is a line, and what it cannot say is refused.
+    An ONNX file computes what the source describes: its cell, its merge, outputs of every step or of the last one.
+    Other files hold weights alone: a line says what their reader must know, and what no reader can say is refused.
 
     Args:
         source, form, prefix, names, head, extra, cell, merge: as for `load_model`.
         target, target_form, sum_biases: as for `save_weights`.
 
     Raises:
-        ConvertError: what cannot be read, would be lost, or cannot be run where it is written for.
+        ConvertError: the source cannot be read, something would be lost, or the framework of the target cannot run it.
     """
     source, target = Path(source), Path(target)
     container, target_form = place_for(target, target_form)
     if target.exists() and source.exists() and target.samefile(source):
         raise ConvertError(f"{target}: is the file that is read; give another one")
-    with jax.enable_x64(True):  # float64 stays what it is
-        found = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
-        pairs, row = has_pairs(found.params), found.architecture
+    with jax.enable_x64(True):  # float64 is not rounded
+        contents = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+        params, architecture = contents.params, contents.architecture
+        pairs = has_pairs(params)
         try:
-            check_runs(row, target_form, pairs)
+            check_runs(architecture, target_form, pairs)
         except ConvertError as error:
             raise ConvertError(message_of(error, f"{target}: ")) from None
-        write_as(container, target_form, found.params, target, sum_biases=sum_biases, architecture=row)
-    params = found.params
-    layers = params.layers if isinstance(params, NetworkParams) else params
-    yield f"{source}: {found.form}"
+        write_as(container, target_form, params, target, sum_biases=sum_biases, architecture=architecture)
+    layers = without_head(params)
+    yield f"{source}: {contents.form}"
     if axes := leading_axes(layers):
         yield f"an ensemble of {prod(axes)} networks, each:"
     layers, head = jax.tree.map(first_of(layers), (layers, getattr(params, "head", None)))
@@ -90,12 +89,12 @@ def convert_file(
         yield f"head: {head.w.shape[0]} → {head.w.shape[1]}, {head.w.dtype}"
     yield f"parameters {sum(leaf.size for leaf in jax.tree.leaves(params))}"
     yield f"{target}: {target_form}"
-    yield from _changes(found, target_form)
-    yield from notes(row, target_form, pairs)
+    yield from _changes(contents, target_form)
+    yield from notes(architecture, target_form, pairs)
 
 
 def describe(layer: LSTMParams | Bidirectional) -> str:
-    """Gives a layer in a line: sizes, directions, biases, dtype.
+    """Return a line on a layer: its sizes, directions, biases and dtype.
 
     >>> import jax.numpy as jnp
     >>> describe(LSTMParams(jnp.ones((5, 4, 8)), jnp.ones((8, 4, 8)), jnp.ones((4, 8))))
@@ -104,24 +103,30 @@ def describe(layer: LSTMParams | Bidirectional) -> str:
     parts = directions(layer)
     part = parts[0]
     words = [f"{part.input_size} → {' + '.join(str(each.output_size) for each in parts)}"]
-    words += ["both directions"] * (len(parts) == 2)
-    words += [f"{part.hidden_size} units"] * (part.w_p is not None)
-    words += [BIASES[(part.b is not None) + (part.b_h is not None)]]
+    if len(parts) == 2:
+        words.append("both directions")
+    if part.w_p is not None:
+        words.append(f"{part.hidden_size} units")
+    words.append(BIASES[(part.b is not None) + (part.b_h is not None)])
     words += [word for name, word in FIELDS.items() if getattr(part, name) is not None]
     return ", ".join([*words, str(part.w_x.dtype)])
 
 
-def _changes(found: Found, form: str) -> Iterator[str]:
-    """Gives what is not the same bit by bit, and what stayed behind."""
-    read, written = LAYOUTS.get(found.form), LAYOUTS.get(form)
-    layers = found.params.layers if isinstance(found.params, NetworkParams) else found.params
-    said = [ADDED.format(read.name)] if read is not None and read.added else []
-    said += ["the head had no bias, and has one of zeros"] if found.no_bias else []
+def _changes(contents: Found, form: str) -> Iterator[str]:
+    """Yield lines on what is not bit by bit the same, and on what was left out."""
+    read, written = LAYOUTS.get(contents.form), LAYOUTS.get(form)
+    changes = []
+    if read is not None and read.added:
+        changes.append(ADDED.format(read.name))
+    if contents.no_bias:
+        changes.append("the head had no bias, and has one of zeros")
     if written is not None:
-        parts = [part for layer in layers for part in directions(layer)]
-        said += [words.format(written.name) for when, words in WRITTEN if any(when(written, part) for part in parts)]
-    yield from (f"not bit by bit: {words}" for words in dict.fromkeys(said))
-    yield from (f"computed: {words}" for words in found.folded)
-    yield from (f"left behind: {name}" for name in found.left)
-    if found.state:
-        yield f"left behind, as no weights: {listed(found.state, 20)}"
+        parts = [part for layer in without_head(contents.params) for part in directions(layer)]
+        for applies, words in WRITTEN:
+            if any(applies(written, part) for part in parts):
+                changes.append(words.format(written.name))
+    yield from (f"not bit by bit: {words}" for words in dict.fromkeys(changes))
+    yield from (f"computed: {words}" for words in contents.folded)
+    yield from (f"left behind: {name}" for name in contents.left)
+    if contents.state:
+        yield f"left behind, as no weights: {listed(contents.state, 20)}"

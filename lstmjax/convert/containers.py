@@ -1,4 +1,4 @@
-"""Kinds of files by the end of their names: how one is read, and which names of arrays it can be written with."""
+"""The kinds of files by the ends of their names: how each is read, and in which forms it can be written."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ import numpy as np
 
 from lstmjax import claims
 from lstmjax.cells import VANILLA
-from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.carry import READOUTS
 from lstmjax.convert.checkpoints import read_torch
 from lstmjax.convert.flax import read_msgpack, write_msgpack
 from lstmjax.convert.guard import optional
 from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
-from lstmjax.convert.layouts import ConvertError, as_layers
+from lstmjax.convert.layouts import ConvertError, as_layers, without_head
 from lstmjax.convert.names import Contents, Unread
+from lstmjax.convert.run import read_run
 from lstmjax.convert.shards import check_whole, read_index
 from lstmjax.convert.torch import write_torch
 from lstmjax.errors import Either, Message, UserError, message_of
 from lstmjax.networks import NetworkParams
-from lstmjax.published import find_cell
 from lstmjax.stack import directions
-from lstmjax.types import GATES
+from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 SAFETENSORS = ("F16", "BF16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
 
 @dataclass(frozen=True)
 class Container:
-    """One row. `words` is what messages call it; `forms` are those it can be written in, the default first."""
+    """A kind of file. Messages call it by `words`; `forms` are those that it can be written in, the default first."""
 
     ends: tuple[str, ...]
     words: str
@@ -42,17 +41,20 @@ class Container:
 
 
 def read_safetensors(path: Path) -> Contents:
-    """Gives the arrays of a safetensors file."""
+    """Read the arrays of a safetensors file."""
     optional("safetensors")
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 it is no dict
-        return Contents({name: file.get_tensor(name) if k in SAFETENSORS else Unread(k) for name, k in kinds.items()})
+        arrays: dict[str, Any] = {}
+        for name in file.keys():  # noqa: SIM118 it is no dict
+            dtype = file.get_slice(name).get_dtype()
+            arrays[name] = file.get_tensor(name) if dtype in SAFETENSORS else Unread(dtype)
+        return Contents(arrays)
 
 
 def write_safetensors(contents: Contents, path: Path) -> None:
-    """Writes arrays to a safetensors file."""
+    """Write arrays to a safetensors file."""
     optional("safetensors")
     from safetensors.numpy import save_file
 
@@ -63,13 +65,15 @@ def write_safetensors(contents: Contents, path: Path) -> None:
 
 
 def read_npz(path: Path) -> Contents:
-    """Read the arrays of an NPZ file; what only unpickling reads is not read."""
-    arrays = claims.read_npz(path)
-    return Contents({name: Unread(a.kind) if isinstance(a, claims.NotAnArray) else a for name, a in arrays.items()})
+    """Read the arrays of an NPZ file; entries that could only be unpickled are not read."""
+    arrays: dict[str, Any] = {}
+    for name, array in claims.read_npz(path).items():
+        arrays[name] = Unread(array.kind) if isinstance(array, claims.NotAnArray) else array
+    return Contents(arrays)
 
 
 def write_npz(contents: Contents, path: Path) -> None:
-    """Writes arrays as `numpy.savez` does."""
+    """Write arrays as `numpy.savez` does."""
     arrays: dict[str, Any] = {name: np.asarray(a) for name, a in contents.arrays.items()}
     for name, a in arrays.items():
         if a.dtype.kind == "V":
@@ -79,7 +83,7 @@ def write_npz(contents: Contents, path: Path) -> None:
 
 
 def read_onnx(path: Path) -> Contents:
-    """Return the network of an ONNX file."""
+    """Read the network of an ONNX file."""
     optional("onnx")
     from lstmjax.convert.onnx.model import read_stack
 
@@ -89,46 +93,35 @@ def read_onnx(path: Path) -> Contents:
 
 
 def write_onnx(contents: Contents, path: Path) -> None:
-    """Write a network to an ONNX file, with its cell, its merge and its readout, of every step or the last one."""
+    """Write a network to an ONNX file, with its cell, merge and readout, for every step or the last one."""
     optional("onnx")
     from lstmjax.convert.onnx import to_onnx
 
-    network, row = contents.params, contents.architecture
-    for layer in as_layers(network.layers if isinstance(network, NetworkParams) else network):
-        for part in directions(layer):
-            others = part.w_c, part.w_r, part.norm, part.gain
-            vanilla = part.w_x.shape[1] == len(GATES) and all(a is None for a in others)
-            if row.cell == VANILLA and not vanilla:
-                raise ConvertError(
-                    Message(
-                        "the layers are not of the vanilla cell; say which by ",
-                        Either("to_onnx(params, path, cell=…)", "--cell"),
-                    )
-                )
+    params, architecture = contents.params, contents.architecture
+    assert params is not None
+    if architecture.cell == VANILLA and not all(map(_is_vanilla, as_layers(without_head(params)))):
+        raise ConvertError(
+            Message(
+                "the layers are not of the vanilla cell; say which by ",
+                Either("to_onnx(params, path, cell=…)", "--cell"),
+            )
+        )
     to_onnx(
-        network,
+        params,
         path,
-        return_sequences=row.return_sequences,
-        merge=row.merge,
-        cell=row.cell,
-        readout=READOUTS[row.readout] if isinstance(network, NetworkParams) else None,
+        return_sequences=architecture.return_sequences,
+        merge=architecture.merge,
+        cell=architecture.cell,
+        readout=READOUTS[architecture.readout] if isinstance(params, NetworkParams) else None,
     )
 
 
-def read_run(path: Path) -> Contents:
-    """Gives the network of the best checkpoint in a folder of `lstmjax train`."""
-    from lstmjax.training.loop import load_run
-
-    trained = load_run(path)
-    model, about = trained.config.model, trained.about
-    said = {
-        "model.residual is true": model.residual,
-        f"model.zoneout is {model.zoneout}": model.zoneout,
-        "the scale of its inputs": any(about.offset) or set(about.scale) != {1.0},
-    }
-    row = Architecture(find_cell(model.cell), model.merge, about.per_step, stated=True)
-    settings = tuple(words for words, true in said.items() if true)
-    return Contents({}, settings=settings, params=trained.params, architecture=row)
+def _is_vanilla(layer: LSTMParams | Bidirectional) -> bool:
+    """Return whether a layer has no arrays but those of the vanilla cell and of a projection."""
+    return all(
+        part.w_x.shape[1] == len(GATES) and all(a is None for a in (part.w_c, part.w_r, part.norm, part.gain))
+        for part in directions(layer)
+    )
 
 
 def read_safetensors_index(path: Path) -> Contents:
@@ -154,15 +147,15 @@ CONTAINERS = (
     Container((".safetensors.index.json",), "index of safetensors files", read_safetensors_index),
     Container((".bin.index.json",), "index of PyTorch files", read_torch_index),
 )
-"""All kinds of files; of two ends that fit, the first counts."""
+"""All kinds of files; if two ends fit a name, the first counts."""
 RUN = Container((), "run folder", read_run)
 
 
 def container_of(path: Path) -> Container:
-    """Gives the row about a file or folder.
+    """Return the kind of a file or folder.
 
     Raises:
-        ConvertError: it is of no known kind.
+        ConvertError: the kind is unknown.
     """
     if path.is_dir():
         return RUN
@@ -174,10 +167,10 @@ def container_of(path: Path) -> Container:
 
 
 def open_file(path: Path, container: Container) -> Contents:
-    """Gives what a file holds.
+    """Read a file.
 
     Raises:
-        ConvertError: it is not there, is not whole, claims too much, or would run code.
+        ConvertError: it does not exist, is damaged, claims too much memory, or would run code.
     """
     if not path.exists():
         raise ConvertError(f"{path}: no such file")

@@ -1,4 +1,4 @@
-"""cuDNN: the flat vector of `jax.experimental.rnn`."""
+"""cuDNN: the flat vector of weights of `jax.experimental.rnn`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYOUT = LAYOUTS["cudnn"]
 def from_cudnn(
     weights: Any, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
 ) -> Layers:
-    """Gives the layers of the flat vector that `jax.experimental.rnn.lstm` takes, bit by bit.
+    """Return the layers of the flat vector that `jax.experimental.rnn.lstm` takes, bit by bit.
 
     Args:
         weights: all W_ih and W_hh of each layer and direction, then all b_ih and b_hh, `[n]`.
@@ -28,7 +28,8 @@ def from_cudnn(
         ConvertError: the vector is not as long as these sizes make it.
     """
     flat = np.asarray(weights)
-    count, wide = 2 if bidirectional else 1, 4 * hidden_size
+    count = 2 if bidirectional else 1
+    wide = 4 * hidden_size
     shapes = [
         (wide, size)
         for n in range(num_layers)
@@ -38,18 +39,21 @@ def from_cudnn(
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
     if flat.shape != (ends[-1],):
         raise ConvertError(f"weights has shape {flat.shape}, expected ({ends[-1]},) for these sizes")
-    parts = [flat[a:z].reshape(shape) for a, z, shape in zip(ends, ends[1:], shapes, strict=False)]
-    half = len(parts) // 2
-    each = [read(LAYOUT, Fused(*parts[n : n + 2], *parts[half + n : half + n + 2])) for n in range(0, half, 2)]
-    pairs = [Bidirectional(*each[n : n + 2]) for n in range(0, len(each), 2)] if bidirectional else each
-    return to_jax(tuple(pairs))
+    arrays = [flat[a:z].reshape(shape) for a, z, shape in zip(ends, ends[1:], shapes, strict=False)]
+    matrices, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
+    layers: list[Any] = [
+        read(LAYOUT, Fused(*matrices[n : n + 2], *biases[n : n + 2])) for n in range(0, len(matrices), 2)
+    ]
+    if bidirectional:
+        layers = [Bidirectional(*layers[n : n + 2]) for n in range(0, len(layers), 2)]
+    return to_jax(tuple(layers))
 
 
 def to_cudnn(layers: Any) -> Array:
-    """Gives the flat vector for `jax.experimental.rnn.lstm`; one bias becomes b_ih beside a b_hh of zeros.
+    """Return the flat vector for `jax.experimental.rnn.lstm`; one bias becomes b_ih beside a b_hh of zeros.
 
     Raises:
-        ConvertError: layers differ in size, or have what cuDNN has no place for.
+        ConvertError: the layers differ in size, or have something that cuDNN has no place for.
     """
     layers = as_layers(layers)
     for n, layer in enumerate(layers):

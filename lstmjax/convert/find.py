@@ -1,4 +1,4 @@
-"""What is in a file: which form its arrays have, which of them are LSTM and head, and what is left over."""
+"""Find the LSTM layers and the head in a file: whose names the arrays have, and what else the file contains."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from lstmjax.convert.containers import RUN, Container, container_of, open_file
 from lstmjax.convert.folds import Folded, fold, names_in_file
 from lstmjax.convert.forms import FORMS, Form
 from lstmjax.convert.heads import candidates, dense, find_head
-from lstmjax.convert.layouts import ConvertError, to_jax
+from lstmjax.convert.layouts import ConvertError, has_pairs, to_jax, without_head
 from lstmjax.convert.names import Contents, Leaf, Object
 from lstmjax.convert.own import first_of, named
 from lstmjax.errors import Message, Named, Option, message_of
+from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
-from lstmjax.types import Bidirectional
 
 
 class Found(NamedTuple):
-    """What was read from a file."""
+    """The layers or the network in a file, how they are run, and what else the file contains."""
 
     params: Layers | NetworkParams
     form: str  # whose names the arrays have
-    left: tuple[str, ...]  # what is neither LSTM nor head
-    state: tuple[str, ...] = ()  # of optimizers and of random numbers, and notes such as the epoch
-    heads: tuple[str, ...] = ()  # Dense layers, where none is the head for sure
+    left: tuple[str, ...]  # names of what is neither LSTM nor head
+    state: tuple[str, ...] = ()  # names of state of optimizers and of random numbers, and of notes such as the epoch
+    heads: tuple[str, ...] = ()  # names of the Dense layers, if it is not sure which of them is the head
     not_finite: tuple[str, ...] = ()  # arrays with NaN or infinity
-    no_bias: bool = False  # the head had none, and has one of zeros
-    architecture: Architecture = Architecture()  # how the source says that the weights are run
-    folded: tuple[str, ...] = ()  # weights that were computed from what the file keeps in their place
+    no_bias: bool = False  # the head has a bias of zeros, since the file has none
+    architecture: Architecture = Architecture()  # how the file says that the weights are run
+    folded: tuple[str, ...] = ()  # weights that were computed from other arrays, such as those of weight_norm
 
 
 def find(
@@ -57,12 +57,13 @@ def find(
     cell: Cell | str | None = None,
     merge: str | None = None,
 ) -> Found:
-    """Read what `load_weights` gives, what stayed behind, and how the file says that it is run.
+    """Read the layers or the network in a file, how they are run, and what else the file contains.
 
     Args:
-        container: read it as that kind of file, whatever its name.
-        cell, merge: how bare weights are run, which do not say; None: by the vanilla cell, and by the merge with which
-            the layers fit each other. A file that states another one is refused.
+        path, form, prefix, names, head, extra: as for `load_weights`.
+        container: the kind of file; None: the kind that its name says.
+        cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
+            which the layers fit each other. A file that states otherwise is refused.
     """
     path = Path(path)
     one_of("extra", extra, ("refuse", "drop"))
@@ -73,45 +74,57 @@ def find(
     contents = open_file(path, container)
     with _naming(path):
         if contents.architecture.stated or contents.params is not None:
-            # Before the weights are read: a layer that is no LSTM is named, and not its shapes.
+            # Before the weights are read, so that a layer that is no LSTM is refused by its name and not its shapes.
             _check_left(contents.settings, (), extra)
         if contents.params is None:
-            found = _of_arrays(contents, form, prefix, names, head, row, merge)
+            result = _of_arrays(contents, form, prefix, names, head, row, merge)
         else:
             for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
                 if value is not None:
-                    beside = f" is said, but a {container.words} has no named arrays to choose from"
-                    raise ConvertError(Message(Named(name), beside))
-            remedy = Message("In an ONNX model read_onnx gives each of them")
-            architecture = _architecture(contents, contents.params, remedy, row, merge)
-            architecture = _assumed(architecture, contents.params)
-            name = (*container.forms, container.words)[0]
-            bad = () if container is RUN else tuple(_not_finite(named(contents.params)))  # a run says it itself
-            found = Found(contents.params, name, contents.settings, not_finite=bad, architecture=architecture)
-        _check_left(found.left, found.heads, extra)
-    if found.not_finite:
+                    complaint = f" is said, but a {container.words} has no named arrays to choose from"
+                    raise ConvertError(Message(Named(name), complaint))
+            result = _of_network(contents, contents.params, container, row, merge)
+        _check_left(result.left, result.heads, extra)
+    if result.not_finite:
         warnings.warn(
-            f"{path}: NaN or infinity in {listed(found.not_finite)}; is the file damaged, or did training diverge?",
+            f"{path}: NaN or infinity in {listed(result.not_finite)}; is the file damaged, or did training diverge?",
             stacklevel=2,
         )
-    return found
+    return result
+
+
+def _of_network(
+    contents: Contents, params: Layers | NetworkParams, container: Container, cell: Cell | None, merge: str | None
+) -> Found:
+    """Return the contents of a file that holds a network instead of named arrays."""
+    remedy = Message("In an ONNX model read_onnx gives each of them")
+    architecture = _assumed(_architecture(contents, params, remedy, cell, merge), params)
+    return Found(
+        params,
+        container.forms[0] if container.forms else container.words,
+        contents.settings,
+        not_finite=() if container is RUN else tuple(_not_finite(named(params))),  # a run warns of it itself
+        architecture=architecture,
+    )
 
 
 def _not_finite(arrays: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of arrays with NaN or infinity, and how many numbers are."""
+    """Yield the names of arrays with NaN or infinity, and how many of their numbers are not finite."""
     for name, array in arrays.items():
         values = np.asarray(array)
-        count = int((~np.isfinite(values.astype(np.float32) if values.dtype.itemsize < 4 else values)).sum())
+        if values.dtype.itemsize < 4:  # NumPy has no isfinite for bfloat16
+            values = values.astype(np.float32)
+        count = int((~np.isfinite(values)).sum())
         if count:
             yield f"{name} ({count} of {values.size} numbers)"
 
 
 def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
-    """Refuse what would stay behind."""
+    """Refuse a file with names that are neither LSTM nor head, unless they may be dropped."""
     if left and extra == "refuse":
-        could = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
+        hint = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
         words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
-        raise ConvertError(Message(words, Option("extra", "drop"), " to leave it behind", *could))
+        raise ConvertError(Message(words, Option("extra", "drop"), " to leave it behind", *hint))
 
 
 def _of_arrays(
@@ -123,40 +136,46 @@ def _of_arrays(
     cell: Cell | None,
     merge: str | None,
 ) -> Found:
+    """Find the LSTM layers and the head among the named arrays of a file."""
     leaves = fold({name: Leaf(name, value) for name, value in contents.arrays.items()})
     within = _within(leaves, prefix or "")
     if prefix is not None and not within:
-        beside = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
-        raise ConvertError(Message(Named("prefix"), beside))
+        complaint = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
+        raise ConvertError(Message(Named("prefix"), complaint))
     row = _recognised(within) if form is None else FORMS[form]
     params = _in_stated_order(row, within, contents, names)
     remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
-    others: Mapping[str, Any] = {}
+    heads: Mapping[str, Any] = {}
     chosen = None
     if not isinstance(params, NetworkParams):
-        others = candidates(row, row.normal(leaves))
-        stated = architecture.stated
-        if head is not None or contents.head is not None or not stated:
+        heads = candidates(row, row.normal(leaves))
+        if head is not None or contents.head is not None or not architecture.stated:
             name = contents.head if head is None else head
-            chosen = find_head(others, params, name, architecture.merge, within=stated and head is None)
-        params = params if chosen is None else NetworkParams(params, dense(row, chosen))
-    rest = [name for name, leaf in leaves.items() if not leaf.used]
-    state = tuple(name for name in rest if re.search(row.state, name) or leaves[name].is_note)
-    weights = [leaves[name] for name in rest if name not in set(state)]
-    state = _by_folder(state, leaves)
-    left = *(name for leaf in weights for name in names_in_file(leaf)), *contents.settings
-    no_bias = chosen is not None and chosen.b is None
-    folded = tuple(leaf.words for leaf in leaves.values() if isinstance(leaf, Folded) and leaf.used)
-    heads = () if chosen else tuple(others)
+            within = architecture.stated and head is None
+            chosen = find_head(heads, params, name, architecture.merge, within=within)
+        if chosen is not None:
+            params = NetworkParams(params, dense(row, chosen))
+    unused = [name for name, leaf in leaves.items() if not leaf.used]
+    state = [name for name in unused if re.search(row.state, name) or leaves[name].is_note]
+    weights = [name for name in unused if name not in set(state)]
+    used = {name: leaf for name, leaf in leaves.items() if leaf.used}
     several = len(names or ()) > 1 and row.name == "torch"
-    stated = _assumed(architecture, params, row.name, several)
-    bad = tuple(_not_finite({name: leaf for name, leaf in leaves.items() if leaf.used}))
-    return Found(to_jax(params), row.name, left, state, heads, bad, no_bias, stated, folded)
+    return Found(
+        to_jax(params),
+        row.name,
+        left=(*(name for weight in weights for name in names_in_file(leaves[weight])), *contents.settings),
+        state=_by_folder(state, leaves),
+        heads=() if chosen else tuple(heads),
+        not_finite=tuple(_not_finite(used)),
+        no_bias=chosen is not None and chosen.b is None,
+        architecture=_assumed(architecture, params, row.name, several),
+        folded=tuple(leaf.words for leaf in used.values() if isinstance(leaf, Folded)),
+    )
 
 
 def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
-    """Return the arrays whose names begin with a prefix, or else, if they all agree, begin so below one folder."""
+    """Return the arrays whose names begin with a prefix, at the top or else below a single folder."""
     within = {name: leaf for name, leaf in leaves.items() if name.startswith(prefix)}
     if within:
         return within
@@ -167,7 +186,7 @@ def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
 def _in_stated_order(
     row: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
 ) -> Layers | NetworkParams:
-    """Read the layers, in the order that the file states; of one that states none as `names` says."""
+    """Read the layers in the order that the file states, or else in that of `names`."""
     named = row.normal(leaves)
     if not contents.architecture.stated or contents.order is None:
         return row.read(named, names or contents.order)
@@ -190,8 +209,8 @@ def _in_stated_order(
 def _architecture(
     contents: Contents, params: Layers | NetworkParams, remedy: Message, cell: Cell | None, merge: str | None
 ) -> Architecture:
-    """Return how the file says that these layers are run; of bare weights what the caller says, or is assumed."""
-    layers = params.layers if isinstance(params, NetworkParams) else params
+    """Return how the layers are run: as the file states, or for bare weights as the caller says, or by default."""
+    layers = without_head(params)
     stated = contents.architecture
     if stated.stated:
         fault = stated.mismatch(cell, merge, has_pairs(layers))
@@ -210,7 +229,7 @@ def _architecture(
 def _assumed(
     architecture: Architecture, params: Layers | NetworkParams, form: str = "", several: bool = False
 ) -> Architecture:
-    """Return the architecture of bare weights with what was assumed."""
+    """Return the architecture, for bare weights with what was assumed."""
     if architecture.stated:
         return architecture
     headed = isinstance(params, NetworkParams)
@@ -220,7 +239,7 @@ def _assumed(
 
 
 def _recognised(leaves: Mapping[str, Leaf]) -> Form:
-    """Gives the form whose names these are."""
+    """Return the form whose names these are, or refuse them."""
     rows = [row for row in FORMS.values() if any(re.search(row.mark, name) for name in row.normal(leaves))]
     if not rows:
         raise ConvertError(
@@ -234,14 +253,14 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
 
 
 def _by_folder(names: Iterable[str], leaves: Mapping[str, Leaf]) -> tuple[str, ...]:
-    """Return names, those of one folder at the top as its name alone if nothing else stands in it."""
+    """Return names, with a folder in place of all names in it if it contains nothing else."""
     tops = [(name, re.split("[./]", name)[0]) for name in names]
     others = {re.split("[./]", name)[0] for name in leaves.keys() - {name for name, _ in tops}}
     return tuple(dict.fromkeys(name if top in others else top for name, top in tops))
 
 
 def _objects(leaves: Mapping[str, Leaf]) -> str:
-    """Name the objects in a file, in one of which the LSTM may be, and say what to do; empty if there are none."""
+    """Return a sentence that names an object in a file, since the LSTM may be in it, or nothing if there is none."""
     for name, leaf in leaves.items():
         if isinstance(leaf.value, Object):
             return f"; {name} is an object ({leaf.value.kind}), which is not unpickled. {leaf.value.remedy}"
@@ -249,7 +268,7 @@ def _objects(leaves: Mapping[str, Leaf]) -> str:
 
 
 def _check_fit(layers: Layers, remedy: Message, merges: Sequence[str]) -> str:
-    """Return the first of these merges with which the layers can stand on top of each other, or refuse."""
+    """Return the first of these merges with which each layer fits the layer below it, or refuse."""
     layers = jax.tree.map(first_of(layers), layers)
     faults = [_misfit(layers, merge) for merge in merges]
     for merge, fault in zip(merges, faults, strict=True):
@@ -269,28 +288,16 @@ def _misfit(layers: Layers, merge: str) -> str | None:
             return (
                 f"merge is 'sum', but the directions of layer {n - 1} give {listed(map(str, sorted(widths)))} numbers"
             )
-        gives = width_of(below, merge)
+        width = merged_width(below, merge)
         for part in directions(layer):
-            if part.input_size != gives:
-                return f"layer {n} takes {part.input_size} numbers, but layer {n - 1} gives {gives}"
+            if part.input_size != width:
+                return f"layer {n} takes {part.input_size} numbers, but layer {n - 1} gives {width}"
     return None
-
-
-def width_of(layer: Any, merge: str) -> int:
-    """Return how many numbers a layer gives."""
-    widths = [part.output_size for part in directions(layer)]
-    return sum(widths) if merge == "concat" else widths[0]
-
-
-def has_pairs(params: Layers | NetworkParams) -> bool:
-    """Return whether there is a layer of two directions."""
-    layers = params.layers if isinstance(params, NetworkParams) else params
-    return any(isinstance(layer, Bidirectional) for layer in layers)
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Puts the file's name before what is wrong with it."""
+    """Add the name of the file to a `ConvertError`."""
     try:
         yield
     except ConvertError as error:
@@ -298,12 +305,12 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def listed(words: Iterable[str], most: int = 8) -> str:
-    """Return the first of these words, and how many more there are."""
+    """Return the first of these words as a list in a sentence, and how many more there are."""
     words = list(words)
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def choice(words: Iterable[str]) -> str:
-    """Gives words as a choice: a, b or c."""
+    """Return words as a choice: a, b or c."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last

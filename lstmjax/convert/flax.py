@@ -1,4 +1,4 @@
-"""Flax: `LSTMCell` and `OptimizedLSTMCell` of linen and of NNX, in an `RNN` or a `Bidirectional`; msgpack files."""
+"""Flax: `LSTMCell` and `OptimizedLSTMCell` of linen and NNX, in an `RNN` or a `Bidirectional`, and msgpack files."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def from_linen(
 ) -> Layers:
     """Read the LSTM layers of linen variables, bit by bit.
 
-    Variables are weights alone. How they are run, the module says: with it, the layers are given only if `stacked`,
-    called with this cell, merge and time_major, runs them as the module does. Without it they are taken for those of
-    Flax's cells with sigmoid and tanh, run forward, pairs side by side.
+    Variables are weights alone; the module says how they are run. With a module the layers are returned only if
+    `stacked`, called with this cell, merge and time_major, runs them as the module does. Without a module they are
+    assumed to be those of Flax's cells with sigmoid and tanh, run forward, with the directions of a pair side by side.
 
     Args:
-        variables: what `init` of a cell, an `RNN`, a `Bidirectional` or a module with several of them
-            gives, or the "params" in it. Several are taken in the order of their names (RNN_2 before
-            RNN_10). A cell that a compact method hands to an RNN stands beside it, as LSTMCell_0, and
-            nothing tells which two of them are a pair: say so with `Bidirectional(*layers[:2])`. Or a bound module.
-        module: what the variables are of: a cell, an `RNN`, a `Bidirectional`, or a `Sequential` of them; a head
-            behind them is left out.
+        variables: what `init` of a cell, an `RNN`, a `Bidirectional` or a module with several of them returns, or the
+            "params" in it; or a bound module. Several layers are read in the order of their names (RNN_2 before
+            RNN_10). A cell that a compact method passes to an RNN is named separately, as LSTMCell_0, and the names
+            do not say which two cells are a pair: join them by `Bidirectional(*layers[:2])`.
+        module: the module of the variables: a cell, an `RNN`, a `Bidirectional`, or a `Sequential` of them; a head
+            after them is left out.
         cell: the cell that the layers will run with; `with_activations` makes one of gate_fn and activation_fn.
         merge: how the directions of a pair will be joined, "concat" or "sum".
         time_major: whether time will be the first axis.
@@ -43,83 +43,85 @@ def from_linen(
         A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
 
     Raises:
-        ConvertError: there is no LSTM cell, its arrays do not fit, or the module says that it is run in another way.
+        ConvertError: there is no LSTM cell, its arrays do not fit, or the module runs it in another way.
     """
     variables, module = with_module(variables, module)
     if module is None:
         return _of_variables(variables)
-    layers, said = linen_layers(variables, module)
-    check_run(said, cell, merge, time_major, "leave module out, for the weights alone")
+    layers, recurrent = linen_layers(variables, module)
+    check_run(recurrent, cell, merge, time_major, "leave module out, for the weights alone")
     return layers
 
 
 def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False) -> Layers:
     """Read the LSTM layers of an NNX module or state, bit by bit.
 
-    The layers of a module are given only if `stacked`, called with this cell, merge and time_major, runs them as the
-    module says; `model_from_nnx` runs them in any way that it can say. What a module of your own does between its
-    layers, it does not say.
+    The layers of a module are returned only if `stacked`, called with this cell, merge and time_major, runs them as the
+    module does; `model_from_nnx` returns a model that runs them in any way that Flax can. What a module of your own
+    computes between its layers is unknown.
 
     Args:
-        source: a cell, an `nnx.RNN`, an `nnx.Bidirectional`, or a module with several of them, which are taken in the
-            order of their names; a head behind them is left out. Or a state, the weights alone, which are
-            taken for those of Flax's cells with sigmoid and tanh.
+        source: a cell, an `nnx.RNN`, an `nnx.Bidirectional`, or a module with several of them, which are read in the
+            order of their names; a head after them is left out. Or a state, the weights alone, which are
+            assumed to be those of Flax's cells with sigmoid and tanh.
         cell, merge, time_major: how the layers will be run; see `from_linen`.
 
     Returns:
         A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
 
     Raises:
-        ConvertError: there is no LSTM cell, its arrays do not fit, or the module says that it is run in another way.
+        ConvertError: there is no LSTM cell, its arrays do not fit, or the module runs it in another way.
     """
     from flax import nnx
 
     if isinstance(source, nnx.Module):
-        layers, said = nnx_layers(source)
-        check_run(said, cell, merge, time_major, "pass nnx.state(module, nnx.Param), the weights alone")
+        layers, recurrent = nnx_layers(source)
+        check_run(recurrent, cell, merge, time_major, "pass nnx.state(module, nnx.Param), the weights alone")
         return layers
     tree = nnx.to_pure_dict(source) if isinstance(source, nnx.State) else source
     return to_jax(tuple(cells(LAYOUTS["nnx"], tree).values()))
 
 
 def nnx_layers(module: Any) -> tuple[Layers, list[Recurrent]]:
-    """Return the LSTM layers of an NNX module, and what it says of each.
+    """Return the LSTM layers of an NNX module, and how it runs each of them.
 
     Raises:
-        ConvertError: there is none, its arrays do not fit, or it says something that no stack of ours does.
+        ConvertError: there is none, its arrays do not fit, or it is run in a way that no stack of layers can be.
     """
     from flax import nnx
 
-    said = [described(nnx, one, where) for where, one in nnx_modules(module)]
+    recurrent = [described(nnx, inner, where) for where, inner in nnx_modules(module)]
     layers: list[LSTMParams | Bidirectional] = []
-    for one in said:
-        parts = [_cell(LAYOUTS["nnx"], nnx.to_pure_dict(nnx.state(part, nnx.Param)), one.where) for part in one.cells]
+    for layer in recurrent:
+        trees = [nnx.to_pure_dict(nnx.state(cell, nnx.Param)) for cell in layer.cells]
+        parts = [_cell(LAYOUTS["nnx"], tree, layer.where) for tree in trees]
         layers.append(Bidirectional(*parts) if len(parts) == 2 else parts[0])
-    return to_jax(tuple(layers)), said
+    return to_jax(tuple(layers)), recurrent
 
 
 def nnx_modules(module: Any) -> list[tuple[str, Any]]:
-    """Return the outermost recurrent modules of an NNX module with what to call them, in the order of their names.
+    """Return the outermost recurrent modules of an NNX module, in the order of their names, with words for messages.
 
     Raises:
-        ConvertError: there is none, or a `Sequential` has something else between them.
+        ConvertError: there is none, or a `Sequential` has another module between them.
     """
     from flax import nnx
 
     if isinstance(module, nnx.Sequential):
-        found = list(in_sequence(nnx, module))
+        recurrent = list(in_sequence(nnx, module))
     else:
-        every = {path: one for path, one in nnx.iter_modules(module) if is_recurrent(nnx, one)}
+        modules = dict(nnx.iter_modules(module))
+        for path, inner in modules.items():
+            if isinstance(inner, nnx.Sequential):
+                list(in_sequence(nnx, inner, f"{'/'.join(map(str, path))}: "))  # refuses other modules between layers
+        every = {path: inner for path, inner in modules.items() if is_recurrent(nnx, inner)}
         outer = [path for path in every if not any(path[:n] in every for n in range(len(path)))]
         outer.sort(key=lambda path: [natural(name) for name in path])
-        for path, one in nnx.iter_modules(module):
-            if isinstance(one, nnx.Sequential):
-                list(in_sequence(nnx, one, f"{'/'.join(map(str, path))}: "))  # refuses what stands between
-        found = [(f"{'/'.join(map(str, path))}: " if path else "", every[path]) for path in outer]
-    if not found:
+        recurrent = [(f"{'/'.join(map(str, path))}: " if path else "", every[path]) for path in outer]
+    if not recurrent:
         held = ", ".join(map(str, nnx.to_pure_dict(nnx.state(module, nnx.Param))))
         raise ConvertError(f"there is no LSTM cell in it, {kind(module)}; it holds {held or 'nothing'}")
-    return found
+    return recurrent
 
 
 def _of_variables(variables: Any) -> Layers:
@@ -127,7 +129,7 @@ def _of_variables(variables: Any) -> Layers:
 
 
 def with_module(variables: Any, module: Any) -> tuple[Any, Any]:
-    """Return variables and module; a bound module, in the place of variables, has both."""
+    """Return variables and their module; a bound module, passed as variables, has both."""
     if isinstance(variables, Mapping):
         return variables, module
     from flax import linen
@@ -144,10 +146,10 @@ def with_module(variables: Any, module: Any) -> tuple[Any, Any]:
 
 
 def linen_layers(variables: Any, module: Any) -> tuple[Layers, list[Recurrent]]:
-    """Return the LSTM layers of variables, and what the module that they are of says of each.
+    """Return the LSTM layers of variables, and how their module runs each of them.
 
     Raises:
-        ConvertError: the two do not fit, or the module says something that no stack of ours does.
+        ConvertError: they do not fit each other, or the module is run in a way that no stack of layers can be.
     """
     from flax import linen
 
@@ -156,51 +158,54 @@ def linen_layers(variables: Any, module: Any) -> tuple[Layers, list[Recurrent]]:
             f"module is {kind(module)}, expected a cell, an RNN, a Bidirectional or a Sequential of linen. A module of "
             "your own says what it does only while it runs: pass those in it, or leave it out, for the weights alone"
         )
-    said = [described(linen, one, where) for where, one in in_sequence(linen, module)]
+    recurrent = [described(linen, inner, where) for where, inner in in_sequence(linen, module)]
     layers = _of_variables(variables)
-    if [len(one.cells) for one in said] != [len(directions(layer)) for layer in layers]:
+    expected, counts = [len(layer.cells) for layer in recurrent], [len(directions(layer)) for layer in layers]
+    if expected != counts:
         raise ConvertError(
-            f"module has {len(said)} recurrent layers of {_counts(one.cells for one in said)} directions, but the "
-            f"variables {len(layers)} of {_counts(map(directions, layers))}. Are they the variables of this module?"
+            f"module has {len(recurrent)} recurrent layers of {_listed(expected)} directions, but the "
+            f"variables {len(layers)} of {_listed(counts)}. Are they the variables of this module?"
         )
-    return layers, said
+    return layers, recurrent
 
 
-def _counts(each: Any) -> str:
-    return ", ".join(str(len(one)) for one in each) or "no"
+def _listed(counts: list[int]) -> str:
+    return ", ".join(map(str, counts)) or "no"
 
 
 def to_linen(layers: Any, *, sum_biases: bool = False) -> tuple[dict[str, Any], ...]:
-    """Gives for each layer the variables of `linen.RNN(linen.LSTMCell(H))`, or of a `linen.Bidirectional` of two.
+    """Return for each layer the variables of `linen.RNN(linen.LSTMCell(H))`, or of a `linen.Bidirectional` of two.
 
-    `OptimizedLSTMCell` has the same. Flax's LSTM always has biases; without any they are zeros.
+    `OptimizedLSTMCell` has the same variables. Flax's LSTM always has biases; they are zeros for layers without biases.
 
     Args:
         layers: a tuple of layers, as `stacked` takes it, or one `LSTMParams`.
-        sum_biases: add two biases up; without it they are refused, since Flax keeps one.
+        sum_biases: add two biases up; without it they are refused, since Flax has one.
 
     Raises:
         ConvertError: Flax's LSTM has no place for something.
     """
-    made = (_to(LAYOUTS["linen"], n, layer, sum_biases, "if", False) for n, layer in enumerate(as_layers(layers)))
-    return tuple({"params": to_jax(tree)} for tree in made)
+    layout = LAYOUTS["linen"]
+    trees = (_to(layout, n, layer, sum_biases, "if", False) for n, layer in enumerate(as_layers(layers)))
+    return tuple({"params": to_jax(tree)} for tree in trees)
 
 
 def to_nnx(layers: Any, *, optimized: bool = False, sum_biases: bool = False) -> tuple[dict[str, Any], ...]:
-    """Gives for each layer the pure dict of `nnx.RNN(nnx.LSTMCell(I, H))`, or of an `nnx.Bidirectional` of two.
+    """Return for each layer the pure dict of `nnx.RNN(nnx.LSTMCell(I, H))`, or of an `nnx.Bidirectional` of two.
 
-    `nnx.update(module, tree)` puts it in place. See `to_linen`.
+    `nnx.update(module, tree)` sets the parameters of a module. See `to_linen`.
 
     Args:
-        optimized: for `nnx.OptimizedLSTMCell`, whose parameters are fused.
+        layers, sum_biases: as for `to_linen`.
+        optimized: whether the cells are `nnx.OptimizedLSTMCell`, whose parameters are fused.
     """
     layout = LAYOUTS["nnx"]
-    made = (_to(layout, n, layer, sum_biases, "if_", optimized) for n, layer in enumerate(as_layers(layers)))
-    return tuple(to_jax(tree) for tree in made)
+    trees = (_to(layout, n, layer, sum_biases, "if_", optimized) for n, layer in enumerate(as_layers(layers)))
+    return tuple(to_jax(tree) for tree in trees)
 
 
 def cells(layout: Layout, tree: Any) -> dict[str, LSTMParams | Bidirectional]:
-    """Gives the layers in a tree by their paths, in the order of their names, as NumPy arrays.
+    """Return the layers in a tree by their paths, in the order of their names, as NumPy arrays.
 
     Raises:
         ConvertError: there is none, or its arrays do not fit.
@@ -217,12 +222,12 @@ def cells(layout: Layout, tree: Any) -> dict[str, LSTMParams | Bidirectional]:
             before = set(layers)
             for name in DIRECTIONS:
                 visit(tree[name], f"{path}{name}/")
-            found = [layers.pop(name) for name in list(layers) if name not in before]
-            if len(found) != 2:
+            parts = [layers.pop(name) for name in list(layers) if name not in before]
+            if len(parts) != 2:
                 raise ConvertError(
-                    f"{path}forward_rnn and backward_rnn hold {len(found)} LSTM cells, expected one each"
+                    f"{path}forward_rnn and backward_rnn hold {len(parts)} LSTM cells, expected one each"
                 )
-            layers[path] = Bidirectional(*found)
+            layers[path] = Bidirectional(*parts)
         else:
             for name in sorted(tree, key=natural):
                 visit(tree[name], f"{path}{name}/")
@@ -234,21 +239,23 @@ def cells(layout: Layout, tree: Any) -> dict[str, LSTMParams | Bidirectional]:
 
 
 def _cell(layout: Layout, tree: Any, path: str) -> LSTMParams:
+    """Read a cell: of `OptimizedLSTMCell`, with fused kernels, or of `LSTMCell`, with a module for each gate."""
     if "dense_h" in tree:
-        bias = _joined(tree, ["dense_h"], "bias", path) if "bias" in _folder(tree["dense_h"]) else None
-        x, h = (_joined(tree, [name], "kernel", path) for name in ("dense_i", "dense_h"))
-        return read(layout, Fused(x, h, bias), path)
-    forget = "if_" if "if_" in tree else "if"
-    inputs, hidden = ([forget if k + gate == "if" else k + gate for gate in GATES] for k in "ih")
+        inputs, hidden = ["dense_i"], ["dense_h"]
+    else:
+        inputs, hidden = [f"i{gate}" for gate in GATES], [f"h{gate}" for gate in GATES]
+        if "if_" in tree:  # as NNX calls it, since "if" is a keyword of Python
+            inputs[inputs.index("if")] = "if_"
     missing = [name for name in (*inputs, *hidden) if name not in tree]
     if missing:
         raise ConvertError(f"{path}: {', '.join(missing)} is missing; there are {', '.join(map(str, tree))}")
-    bias = _joined(tree, hidden, "bias", path) if "bias" in _folder(tree["hi"]) else None
-    return read(layout, Fused(_joined(tree, inputs, "kernel", path), _joined(tree, hidden, "kernel", path), bias), path)
+    bias = _joined(tree, hidden, "bias", path) if "bias" in _folder(tree[hidden[0]]) else None
+    w_x, w_h = _joined(tree, inputs, "kernel", path), _joined(tree, hidden, "kernel", path)
+    return read(layout, Fused(w_x, w_h, bias), path)
 
 
 def _joined(tree: Any, names: list[str], leaf: str, path: str) -> np.ndarray:
-    """Gives the kernels or biases of these modules side by side."""
+    """Return the kernels or biases of these modules side by side."""
     missing = [f"{name}/{leaf}" for name in names if leaf not in _folder(tree[name])]
     if missing:
         raise ConvertError(f"{path}{', '.join(missing)} is missing")
@@ -264,14 +271,18 @@ def _folder(value: Any) -> Mapping[str, Any]:
 
 
 def _to(layout: Layout, n: int, layer: Any, sum_biases: bool, forget: str, optimized: bool) -> dict[str, Any]:
+    """Return the tree of a layer; `forget` is the name of the module with the input weights of the forget gate."""
+
     def cell(params: LSTMParams) -> dict[str, Any]:
         fused = write(layout, params, sum_biases=sum_biases, where=f"layer {n}: ")
         assert fused.b is not None
         if optimized:
             return {"cell": {"dense_i": {"kernel": fused.w_x}, "dense_h": {"kernel": fused.w_h, "bias": fused.b}}}
         x, h, b = (np.split(a, len(GATES), axis=-1) for a in fused[:3])
-        tree: dict[str, Any] = {forget if g == "f" else f"i{g}": {"kernel": a} for g, a in zip(GATES, x, strict=True)}
-        tree |= {f"h{g}": {"kernel": a, "bias": c} for g, a, c in zip(GATES, h, b, strict=True)}
+        tree: dict[str, Any] = {}
+        for k, gate in enumerate(GATES):
+            tree[forget if gate == "f" else f"i{gate}"] = {"kernel": x[k]}
+            tree[f"h{gate}"] = {"kernel": h[k], "bias": b[k]}
         return {"cell": tree}
 
     parts = [cell(part) for part in directions(layer)]
@@ -279,7 +290,7 @@ def _to(layout: Layout, n: int, layer: Any, sum_biases: bool, forget: str, optim
 
 
 def read_msgpack(path: Path) -> Contents:
-    """Gives the arrays of a file that `flax.serialization.to_bytes` makes, by names such as params/cell/ii/kernel."""
+    """Read a file that `flax.serialization.to_bytes` wrote; its arrays have names such as params/cell/ii/kernel."""
     from flax.serialization import msgpack_restore
 
     tree = msgpack_restore(path.read_bytes())
@@ -289,7 +300,7 @@ def read_msgpack(path: Path) -> Contents:
 
 
 def write_msgpack(contents: Contents, path: Path) -> None:
-    """Writes what `flax.serialization.msgpack_restore` gives back as a tree."""
+    """Write a file that `flax.serialization.msgpack_restore` reads as a tree."""
     from flax.serialization import msgpack_serialize
 
     path.write_bytes(msgpack_serialize(nested(contents.arrays, "/")))

@@ -1,4 +1,4 @@
-"""Flax objects as models that run as they say: `model_from_linen`, `model_from_nnx`."""
+"""Flax objects as models that run like them: `model_from_linen`, `model_from_nnx`."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from lstmjax.convert.model import Model
 
 
 def model_from_linen(variables: Any, module: Any = None) -> Model:
-    """Return the LSTM layers of linen variables as a model that runs them as the module says; see `from_linen`.
+    """Return the LSTM layers of linen variables as a model that runs them like their module; see `from_linen`.
 
     Args:
-        variables, module: as for `from_linen`; one of them is a module.
+        variables, module: as for `from_linen`; there must be a module, or bound variables.
 
     Returns:
-        A `Model`: `model(xs)` takes `[..., T, I]`, whatever time_major of the module is, and gives the outputs
-        of all steps.
+        A `Model`: `model(xs)` takes `[..., T, I]`, whatever time_major of the module is, and returns the
+        outputs of all steps.
 
     Raises:
-        ConvertError: the module says something that no model of ours can do.
+        ConvertError: the module is run in a way that no `Model` can be.
     """
     variables, module = with_module(variables, module)
     if module is None:
         raise ConvertError(
             "module is None, but variables do not say how they are run. Pass the module that they are of"
         )
-    layers, said = linen_layers(variables, module)
-    return Model(layers, architecture_of(said))
+    layers, recurrent = linen_layers(variables, module)
+    return Model(layers, architecture_of(recurrent))
 
 
 def model_from_nnx(module: Any) -> Model:
-    """Return the LSTM layers of an NNX module as a model that runs them as the module says; see `from_nnx`.
+    """Return the LSTM layers of an NNX module as a model that runs them like the module; see `from_nnx`.
 
     Args:
-        module: as for `from_nnx`, but no state.
+        module: as for `from_nnx`, but not a state.
 
     Returns:
-        A `Model`: `model(xs)` takes `[..., T, I]`, whatever time_major of the module is, and gives the outputs
-        of all steps.
+        A `Model`: `model(xs)` takes `[..., T, I]`, whatever time_major of the module is, and returns the
+        outputs of all steps.
 
     Raises:
-        ConvertError: the module says something that no model of ours can do.
+        ConvertError: the module is run in a way that no `Model` can be.
 
     Example:
         >>> import jax
@@ -59,5 +59,5 @@ def model_from_nnx(module: Any) -> Model:
 
     if not isinstance(module, nnx.Module):
         raise ConvertError(f"module is {kind(module)}, which does not say how it is run; expected an nnx.Module")
-    layers, said = nnx_layers(module)
-    return Model(layers, architecture_of(said))
+    layers, recurrent = nnx_layers(module)
+    return Model(layers, architecture_of(recurrent))

@@ -1,4 +1,4 @@
-"""What an object of Flax says of how its LSTM layers are run: cells, `RNN`, `Bidirectional`, `Sequential`."""
+"""How an object of Flax runs its LSTM layers: a cell, `RNN`, `Bidirectional` or `Sequential`."""
 
 from __future__ import annotations
 
@@ -18,42 +18,39 @@ from lstmjax.published import CELLS, find_cell, with_activations
 
 @dataclass(frozen=True)
 class Recurrent:
-    """One LSTM layer of an object, as the object says that it is run.
+    """How an object runs one LSTM layer."""
 
-    `cells` are Flax's cells, one for each direction. `direction` is that of `Architecture.directions`. `time_major`
-    says how the object has its inputs.
-    """
-
-    where: str
-    cells: tuple[Any, ...]
-    row: Cell
+    where: str  # what messages about the layer begin with
+    cells: tuple[Any, ...]  # Flax's cells, one for each direction
+    row: Cell  # what they compute
     merge: str = "concat"
-    direction: str = "forward"
-    time_major: bool = False
+    direction: str = "forward"  # as in `Architecture.directions`
+    time_major: bool = False  # whether time is the first axis of its inputs
 
 
 def described(flax: Any, module: Any, where: str = "") -> Recurrent:
-    """Return what a cell, an `RNN` or a `Bidirectional` says.
+    """Return how a cell, an `RNN` or a `Bidirectional` is run.
 
     Args:
-        flax: the namespace that the module is of, `flax.linen` or `flax.nnx`.
-        module: the object.
-        where: what to begin messages with.
+        flax: the namespace of the module, `flax.linen` or `flax.nnx`.
+        module: the cell, `RNN` or `Bidirectional`.
+        where: what messages begin with.
 
     Raises:
-        ConvertError: it says something that no stack of our layers does.
+        ConvertError: it is run in a way that no stack of layers can be.
     """
     if isinstance(module, flax.Bidirectional):
         _check_call(module, flax.Bidirectional, where)
-        # Bidirectional overrides time_major, reverse and keep_order of its two, so that only their cells count.
-        both = (_of_rnn(flax, rnn, f"{where}{name}: ") for name, rnn in _pair(module))
-        (cell, row), (back, other) = both
+        # Bidirectional overrides time_major, reverse and keep_order of its two RNNs, so that only their cells count.
+        forward, row = _of_rnn(flax, module.forward_rnn, f"{where}forward_rnn: ")
+        backward, other = _of_rnn(flax, module.backward_rnn, f"{where}backward_rnn: ")
         if not same_cell(row, other):
             raise ConvertError(
                 f"{where}the cells of the two directions have other functions: {row.name!r} and {other.name!r}. They "
                 "can be taken one by one: from forward_rnn.cell and backward_rnn.cell"
             )
-        return Recurrent(where, (cell, back), row, _merge(module, cell, where), time_major=bool(module.time_major))
+        merge = _merge(module, forward, where)
+        return Recurrent(where, (forward, backward), row, merge, time_major=bool(module.time_major))
     if isinstance(module, flax.RNN):
         cell, row = _of_rnn(flax, module, where)
         direction = "forward"
@@ -64,23 +61,23 @@ def described(flax: Any, module: Any, where: str = "") -> Recurrent:
 
 
 def is_recurrent(flax: Any, module: Any) -> bool:
-    """Tell whether a module is what `described` takes, or a cell of another kind in its place."""
+    """Return whether a module is a layer for `described`, or another kind of cell, which it refuses."""
     return isinstance(module, flax.RNN | flax.Bidirectional | flax.RNNCellBase)
 
 
 def flattened(flax: Any, module: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the modules and functions of a `Sequential`, those within others included; else the module itself."""
+    """Yield the modules and functions of a `Sequential`, also of those within it; of another module yield itself."""
     if not isinstance(module, flax.Sequential):
         yield where, module
         return
-    for n, one in enumerate(module.layers):
-        yield from flattened(flax, one, f"{where}layers[{n}]: ")
+    for n, layer in enumerate(module.layers):
+        yield from flattened(flax, layer, f"{where}layers[{n}]: ")
 
 
 def in_sequence(flax: Any, modules: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the recurrent modules of a `Sequential`, with what to call them.
+    """Yield the recurrent modules of a `Sequential`, with words for messages.
 
-    What stands behind the last one, such as a head, is left out.
+    What follows the last one, such as a head, is left out.
 
     Raises:
         ConvertError: something that changes numbers stands before the last recurrent module.
@@ -91,18 +88,18 @@ def in_sequence(flax: Any, modules: Any, where: str = "") -> Iterator[tuple[str,
         if is_recurrent(flax, module):
             yield name, module
         elif not isinstance(module, flax.Dropout):  # does nothing at evaluation
-            what = getattr(module, "__name__", type(module).__name__)
+            called = getattr(module, "__name__", type(module).__name__)
             raise ConvertError(
-                f"{name}{what} stands before an LSTM layer, and layers alone would leave it out. Take the layers one "
+                f"{name}{called} stands before an LSTM layer, and layers alone would leave it out. Take the layers one "
                 "by one, and put it between them yourself"
             )
 
 
 def architecture_of(layers: list[Recurrent]) -> Architecture:
-    """Return how the layers are run, all as one network.
+    """Return how a network of these layers is run.
 
     Raises:
-        ConvertError: they differ in what is one for all.
+        ConvertError: they differ in their cells or merges, which a stack has in common.
     """
     row, merges = layers[0].row, {layer.merge for layer in layers if len(layer.cells) == 2}
     for layer in layers[1:]:
@@ -121,29 +118,30 @@ def architecture_of(layers: list[Recurrent]) -> Architecture:
 
 
 def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major: bool, bare: str) -> None:
-    """Refuse layers that `stacked` with these options would not run as their object does.
+    """Refuse layers that `stacked` with these options would not run like their object.
 
     Args:
-        layers: what the object says.
+        layers: how the object runs them.
         cell, merge, time_major: the options of `stacked`.
-        bare: how the weights are had without what the object says, in words.
+        bare: how to get the weights alone, in words.
     """
-    row, found = find_cell(cell), architecture_of(layers)
+    row, architecture = find_cell(cell), architecture_of(layers)
     remedy = f"or take the model, which runs as it says (model_from_nnx, model_from_linen), or {bare}"
-    if not same_cell(found.cell, row):
+    if not same_cell(architecture.cell, row):
         raise ConvertError(
-            f"{layers[0].where}gate_fn and activation_fn make it the cell {found.cell.name!r}, but cell is "
-            f"{row.name!r}. Pass {_argument(found.cell)}, here and to stacked, {remedy}"
+            f"{layers[0].where}gate_fn and activation_fn make it the cell {architecture.cell.name!r}, but cell is "
+            f"{row.name!r}. Pass {_argument(architecture.cell)}, here and to stacked, {remedy}"
         )
-    if any(len(layer.cells) == 2 for layer in layers) and found.merge != merge:
+    if any(len(layer.cells) == 2 for layer in layers) and architecture.merge != merge:
         raise ConvertError(
-            f"merge_fn joins the directions by {found.merge!r}, but merge is {merge!r}. Pass merge={found.merge!r}, "
-            f"here and to stacked, {remedy}"
+            f"merge_fn joins the directions by {architecture.merge!r}, but merge is {merge!r}. Pass "
+            f"merge={architecture.merge!r}, here and to stacked, {remedy}"
         )
     for layer in layers:
         if layer.direction != "forward":
-            order = "keep_order=True" if layer.direction == "reverse" else "keep_order=False"
-            turned = "" if layer.direction == "reverse" else ", and turn its outputs"
+            order, turned = "keep_order=True", ""
+            if layer.direction == "turned":
+                order, turned = "keep_order=False", ", and turn its outputs"
             raise ConvertError(
                 f"{layer.where}it runs with reverse=True and {order}, which a stack of layers cannot say. Run it with "
                 f"lstm(params, xs, reverse=True){turned}, {remedy}"
@@ -156,8 +154,9 @@ def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major:
 
 
 def _argument(row: Cell) -> str:
-    known = CELLS.get(row.name)
-    return f"cell={row.name!r}" if known == row else "cell=with_activations('vanilla', gate_fn, activation_fn)"
+    if CELLS.get(row.name) == row:
+        return f"cell={row.name!r}"
+    return "cell=with_activations('vanilla', gate_fn, activation_fn)"
 
 
 def _of_rnn(flax: Any, module: Any, where: str) -> tuple[Any, Cell]:
@@ -179,7 +178,7 @@ def _row(flax: Any, cell: Any, where: str) -> Cell:
 
 
 def _check_call(module: Any, base: type, where: str) -> None:
-    """Refuse a class of one's own whose step or loop is not Flax's."""
+    """Refuse a derived class whose step or loop is not Flax's."""
     if type(module).__call__ is not base.__call__:
         raise ConvertError(
             f"{where}{type(module).__name__} has a __call__ of its own, so that what it computes with the weights of "
@@ -187,12 +186,8 @@ def _check_call(module: Any, base: type, where: str) -> None:
         )
 
 
-def _pair(module: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    return ("forward_rnn", module.forward_rnn), ("backward_rnn", module.backward_rnn)
-
-
 def _merge(module: Any, cell: Any, where: str) -> str:
-    """Return by what a Bidirectional joins its directions: its function is tried on random numbers."""
+    """Return how a Bidirectional joins its directions, by a trial of its function on random numbers."""
     hidden = getattr(cell, "hidden_features", None) or cell.features
     a, b = (jnp.asarray(np.random.default_rng(n).normal(size=(2, 3, hidden)), jnp.float32) for n in range(2))
     joined = np.asarray(module.merge_fn(a, b))

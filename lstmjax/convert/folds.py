@@ -1,7 +1,7 @@
-"""PyTorch's weights that are kept as something else: a direction and its length, a raw copy, a matrix to be divided.
+"""PyTorch's weights that are stored in another form: a direction and a length, a raw copy, a matrix to be divided.
 
-A table: how the names end that stand in the place of a weight, and how PyTorch computes the weight outside of
-training. `fold` puts the weight in their place; what a checkpoint does not determine is refused by name.
+Each row of a table has the names of the arrays that are stored instead of a weight, and how PyTorch computes the weight
+from them outside of training. `fold` replaces them by the weight; a weight that they do not determine is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ PARAMETRISED = r"((?:.*\.)?)parametrizations\.([^.]+)\..+"
 
 @dataclass(frozen=True)
 class Fold:
-    """One row.
+    """One form in which PyTorch stores a weight.
 
-    `names`: those that stand for a weight, which is called {} in them. `compute`: its value, of their arrays; its
-    second argument is the name of the weight, for messages. `words`: what it did. `weight`: a pattern of the
-    weights that it is about. `copies`: the weight may stand there, too, as the last training step had it.
+    Attributes:
+        names: the names of the arrays that are stored, with {} for the name of the weight.
+        compute: returns the weight; takes the arrays, and the name of the weight for messages.
+        words: how the weight is computed.
+        weight: a pattern of the names of weights that are stored so.
+        copies: the file may also have a copy of the weight itself, from the last training step.
     """
 
     names: tuple[str, ...]
@@ -37,16 +40,16 @@ class Fold:
 
 
 def _weight_norm(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
-    """W = g · v / ‖v‖, the norm over all axes but that of g (Salimans & Kingma 2016, eq. 2)."""
+    """Return W = g · v / ‖v‖, the norm over all axes but that of g (Salimans & Kingma 2016, eq. 2)."""
     g, v = arrays
-    sizes = (1,) * v.ndim if g.ndim == 0 else g.shape  # without an axis: one length of all
-    kept = [axis for axis, size in enumerate(sizes) if size != 1]
-    if len(sizes) != v.ndim or len(kept) > 1 or any(sizes[axis] != v.shape[axis] for axis in kept):
+    sizes = (1,) * v.ndim if g.ndim == 0 else g.shape  # without an axis: a single length
+    axes_of_g = [axis for axis, size in enumerate(sizes) if size != 1]
+    if len(sizes) != v.ndim or len(axes_of_g) > 1 or any(sizes[axis] != v.shape[axis] for axis in axes_of_g):
         raise ConvertError(
             f"{name} is kept as arrays of shape {g.shape} and {v.shape}; weight_norm has one length for each row"
         )
     wide = v.astype(np.float64)
-    axes = tuple(axis for axis in range(v.ndim) if axis not in kept)
+    axes = tuple(axis for axis in range(v.ndim) if axis not in axes_of_g)
     length = np.sqrt((wide * wide).sum(axis=axes, keepdims=True))
     if not length.all():
         raise ConvertError(f"{name} cannot be computed: weight_norm divides by the length of a row of zeros")
@@ -54,7 +57,7 @@ def _weight_norm(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
 
 
 def _spectral_norm(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
-    """W / (u · w v), with u and v as the last training step left them (Miyato et al. 2018, eq. 8 and 9)."""
+    """Return W / (u · W v), with u and v of the last training step (Miyato et al. 2018, eq. 8 and 9)."""
     w, u, v = arrays
     if w.ndim != 2 or (*u.shape, *v.shape) not in (w.shape, w.shape[::-1]) or u.size == v.size:
         raise ConvertError(
@@ -92,20 +95,20 @@ FOLDS = (
         copies=True,
     ),
 )
-"""What PyTorch keeps in the place of a weight, and AWD-LSTM (Merity et al. 2018, section 2)."""
+"""What PyTorch stores instead of a weight, and AWD-LSTM (Merity et al. 2018, section 2)."""
 
 
 class Folded(Leaf):
-    """A weight that is computed from others once it is read; `beside`: copies of it that stay behind."""
+    """A weight that is computed from other arrays when it is read; `copies` of it in the file are left out."""
 
-    def __init__(self, name: str, row: Fold, sources: Sequence[Leaf], beside: Sequence[Leaf] = ()):
+    def __init__(self, name: str, row: Fold, sources: Sequence[Leaf], copies: Sequence[Leaf] = ()):
         super().__init__(name, max(sources, key=lambda source: math.prod(source.shape or ())).value)
-        self.row, self.sources, self.beside = row, tuple(sources), tuple(beside)
+        self.row, self.sources, self.copies = row, tuple(sources), tuple(copies)
 
     @property
     def words(self) -> str:
-        """What was folded, in a line."""
-        return f"{self.name} is {self.row.words}: {', '.join(leaf.name for leaf in (*self.sources, *self.beside))}"
+        """A line on how it is computed."""
+        return f"{self.name} is {self.row.words}: {', '.join(leaf.name for leaf in (*self.sources, *self.copies))}"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         a = self.row.compute([np.asarray(source) for source in self.sources], self.name)
@@ -114,7 +117,7 @@ class Folded(Leaf):
 
 
 class Undetermined(Leaf):
-    """A weight that a file does not determine: to read it is refused, by the names of what stands in its place."""
+    """A weight that a file does not determine: reading it is refused, with the names of what is stored instead."""
 
     def __init__(self, name: str, sources: Sequence[Leaf]):
         super().__init__(name, sources[0].value)
@@ -130,38 +133,43 @@ class Undetermined(Leaf):
 
 
 def fold(leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Return the arrays of a file with every weight under its usual name, in the place of what it is kept as.
+    """Return the arrays of a file with each weight under its usual name, instead of the arrays that it is stored as.
 
     >>> g, v = Leaf("weight_hh_l0_g", np.full((8, 1), 2.0)), Leaf("weight_hh_l0_v", np.ones((8, 4)))
     >>> np.asarray(fold({"weight_hh_l0_g": g, "weight_hh_l0_v": v})["weight_hh_l0"])[0]
     array([1., 1., 1., 1.])
     """
-    found = dict(leaves)
+    folded = dict(leaves)
     for row in FOLDS:
         first = re.compile(rf"((?:.*\.)?){re.escape(row.names[0])}".replace(r"\{\}", f"({row.weight})"))
-        for match in filter(None, map(first.fullmatch, leaves)):
-            place, weight = match.groups()
-            names = [place + name.format(weight) for name in row.names]
-            target = place + weight
-            if row.copies and any(name.startswith(f"{place}module.weight_") for name in leaves):
-                target = f"{place}module.{weight}"  # fastai's wrapper keeps the raw weight, and runs what is in it
-            others = {name for name in leaves if name.startswith(f"{place}parametrizations.{weight}.")} - {*names}
-            if others or not found.keys() >= {*names} or (target in leaves and not row.copies):
+        for leaf_name in leaves:
+            match = first.fullmatch(leaf_name)
+            if match is None:
                 continue
-            sources = [found.pop(name) for name in names]
-            beside = [leaves[target]] if target in leaves else []
-            found[target] = Folded(target, row, sources, beside)
-    kept: dict[str, list[Leaf]] = {}
-    for name, leaf in found.items():
+            module, weight = match.groups()
+            names = [module + name.format(weight) for name in row.names]
+            target = module + weight
+            if row.copies and any(name.startswith(f"{module}module.weight_") for name in leaves):
+                target = f"{module}module.{weight}"  # fastai's wrapper keeps the raw weight, and runs what is in it
+            others = {name for name in leaves if name.startswith(f"{module}parametrizations.{weight}.")} - {*names}
+            if others or not folded.keys() >= {*names} or (target in leaves and not row.copies):
+                continue
+            sources = [folded.pop(name) for name in names]
+            copies = [leaves[target]] if target in leaves else []
+            folded[target] = Folded(target, row, sources, copies)
+    undetermined: dict[str, list[Leaf]] = {}
+    for name, leaf in folded.items():
         if match := re.fullmatch(PARAMETRISED, name):
-            kept.setdefault(match[1] + match[2], []).append(leaf)
-    for target, sources in kept.items():
+            undetermined.setdefault(match[1] + match[2], []).append(leaf)
+    for target, sources in undetermined.items():
         for source in sources:
-            del found[source.name]
-        found[target] = Undetermined(target, sources)
-    return found
+            del folded[source.name]
+        folded[target] = Undetermined(target, sources)
+    return folded
 
 
 def names_in_file(leaf: Leaf) -> tuple[str, ...]:
-    """Return the names that an array has in its file; several for what is folded."""
-    return tuple(source.name for source in leaf.sources) if isinstance(leaf, Folded | Undetermined) else (leaf.name,)
+    """Return the names of the arrays in a file that a leaf is read from; several for a folded weight."""
+    if isinstance(leaf, Folded | Undetermined):
+        return tuple(source.name for source in leaf.sources)
+    return (leaf.name,)

@@ -1,4 +1,4 @@
-"""How frameworks call their arrays: a row for each, and how it is recognised, read and written."""
+"""The names that frameworks give to their arrays: a row for each, which recognises, reads and writes them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ Order = Sequence[str] | None
 
 
 def _same(leaves: Leaves) -> Leaves:
+    """Return the leaves under the names that they have."""
     return leaves
 
 
 @dataclass(frozen=True)
 class Form:
-    """One row.
+    """The names of one framework.
 
-    `mark`: a pattern of a name that no other form has. `read`: gives the layers, or the network where its
-    head has a name of its own. `write`: layers, head or None, sum_biases. `dense`: how the weights and the
-    bias of a Dense layer end. `normal`: gives arrays under names of one kind where a framework has two.
-    `state`: a pattern of what is no weight, and stays behind: of optimizers and of random numbers.
+    Attributes:
+        mark: a pattern of a name that no other form has.
+        read: returns the layers, or the network if its head has a reserved name.
+        write: takes layers, the head or None, and sum_biases.
+        dense: the ends of the names of the weights and the bias of a Dense layer.
+        normal: renames arrays if a framework has two kinds of names.
+        state: a pattern of names of state of optimizers and of random numbers, which is left out.
     """
 
     name: str
@@ -45,7 +49,7 @@ class Form:
 
     @property
     def layout(self) -> Layout | None:
-        """The row of `LAYOUTS` about the arrays themselves; None: they are our own."""
+        """The row of `LAYOUTS` about the arrays themselves; None: they are in our own layout."""
         return LAYOUTS.get(self.name)
 
 
@@ -59,8 +63,8 @@ def _read_torch(leaves: Leaves, order: Order) -> Layers:
 
 
 def _read_keras(leaves: Leaves, order: Order) -> Layers:
-    found = keras.cells(leaves)
-    return tuple(found[path] for path in in_order(found, order))
+    layers = keras.cells(leaves)
+    return tuple(layers[path] for path in in_order(layers, order))
 
 
 def _read_linen(leaves: Leaves, order: Order) -> Layers:
@@ -74,8 +78,8 @@ def _read_nnx(leaves: Leaves, order: Order) -> Layers:
 def _read_tree(name: str, leaves: Leaves, order: Order) -> Layers:
     tree = nested(leaves, "/.")
     params = tree.get("params")
-    found = flax.cells(LAYOUTS[name], params if isinstance(params, dict) else tree)
-    layers = {path.rstrip("/"): layer for path, layer in found.items()}
+    cells = flax.cells(LAYOUTS[name], params if isinstance(params, dict) else tree)
+    layers = {path.rstrip("/"): layer for path, layer in cells.items()}
     return tuple(layers[path] for path in in_order(layers, order))
 
 
@@ -83,9 +87,10 @@ def _read_haiku(leaves: Leaves, order: Order) -> Layers:
     modules: dict[str, dict[str, Leaf]] = {}
     for name, leaf in leaves.items():
         cut = max(name.rfind("/"), name.rfind("."))
-        modules.setdefault(name[: max(cut, 0)], {})[name[cut + 1 :]] = leaf
-    found = haiku.cells(modules)
-    return tuple(found[path] for path in in_order(found, order))
+        module = name[: max(cut, 0)]
+        modules.setdefault(module, {})[name[cut + 1 :]] = leaf
+    layers = haiku.cells(modules)
+    return tuple(layers[path] for path in in_order(layers, order))
 
 
 def _write_own(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
@@ -107,11 +112,11 @@ def _write_keras(layers: Layers, head: Dense | None, sum_biases: bool) -> Conten
         kind = "bidirectional" if pair else "lstm"
         order.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
         counts[kind] += 1
-        places = ("forward_layer/cell", "backward_layer/cell") if pair else ("cell",)
-        each = len(weights) // len(places)
-        for k, place in enumerate(places):
-            for n, a in enumerate(weights[k * each : (k + 1) * each]):
-                arrays[f"layers/{order[-1]}/{place}/vars/{n}"] = a
+        cells = ("forward_layer/cell", "backward_layer/cell") if pair else ("cell",)
+        count = len(weights) // len(cells)
+        for k, cell in enumerate(cells):
+            for n, a in enumerate(weights[k * count : (k + 1) * count]):
+                arrays[f"layers/{order[-1]}/{cell}/vars/{n}"] = a
     if head is not None:
         order.append("dense")
         arrays |= {"layers/dense/vars/0": head.w, "layers/dense/vars/1": head.b}
@@ -120,7 +125,8 @@ def _write_keras(layers: Layers, head: Dense | None, sum_biases: bool) -> Conten
 
 def _write_linen(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
     trees = [variables["params"] for variables in flax.to_linen(layers, sum_biases=sum_biases)]
-    return Contents(flat({"params": {f"layers_{n}": tree for n, tree in enumerate(_headed(trees, head))}}, "/"))
+    layers_and_head = {f"layers_{n}": tree for n, tree in enumerate(_headed(trees, head))}
+    return Contents(flat({"params": layers_and_head}, "/"))
 
 
 def _write_nnx(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
@@ -134,7 +140,9 @@ def _headed(trees: list[Any], head: Dense | None) -> list[Any]:
 
 def _write_haiku(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
     tree = haiku.to_haiku(layers, sum_biases=sum_biases)
-    return Contents(flat(tree if head is None else tree | {"linear": {"w": head.w, "b": head.b}}, "/"))
+    if head is not None:
+        tree["linear"] = {"w": head.w, "b": head.b}
+    return Contents(flat(tree, "/"))
 
 
 FORMS = MappingProxyType(

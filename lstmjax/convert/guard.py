@@ -1,4 +1,4 @@
-"""Writing a file in one go, and optional packages; what keeps reading a stranger's file safe is in `lstmjax.claims`."""
+"""Optional packages, and writing a file in one go; `lstmjax.claims` guards reading a file that others wrote."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REMEDIES = MappingProxyType({"torch": "pip install torch"})
 
 
 def optional(module: str) -> Any:
-    """Gives a module of an optional package.
+    """Import a module of an optional package, and return it.
 
     Raises:
-        ConvertError: it is not installed; the message says how it is.
+        ConvertError: the package is not installed; the message says how to install it.
     """
     package = module.partition(".")[0]
     try:
@@ -31,13 +31,14 @@ def optional(module: str) -> Any:
 
 @contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """Gives a place to write to, which becomes `path` in one go if all went well: a kill leaves the old file or none.
+    """Yield a path to write to, which replaces `path` in one go if all went well: a kill leaves the old file or none.
 
     Raises:
-        ConvertError: there is no folder for it, or a folder in its place.
-        WriteError: it cannot be written, as the disk is full.
+        ConvertError: its folder does not exist, or `path` is a folder.
+        WriteError: it cannot be written, because the disk is full or for another such reason.
     """
     if path.is_dir() or not path.parent.is_dir():
-        raise ConvertError(f"{path}: is a folder" if path.is_dir() else f"{path}: there is no folder {path.parent}")
+        fault = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConvertError(f"{path}: {fault}")
     with writing.draft(path) as place:
         yield place

@@ -16,10 +16,10 @@ HAIKU, EQUINOX = LAYOUTS["haiku"], LAYOUTS["equinox"]
 
 
 def from_haiku(params: Mapping[str, Any]) -> Layers:
-    """Gives the LSTM layers among Haiku's parameters, in the order of their names.
+    """Return the LSTM layers among Haiku's parameters, in the order of their names.
 
-    Haiku adds 1 to the forget gate at run time; here it is stored in b. Everything else is carried over
-    bit by bit, and b's f to the rounding of b + 1.
+    Haiku adds 1 to the forget gate at run time; here it is stored in b. Everything else is copied
+    bit by bit; the bias of f is rounded to b + 1.
 
     Args:
         params: what `haiku.transform(...).init` gives: {"lstm/linear": {"w", "b"}, …}.
@@ -31,7 +31,7 @@ def from_haiku(params: Mapping[str, Any]) -> Layers:
 
 
 def cells(params: Mapping[str, Any]) -> dict[str, LSTMParams]:
-    """Gives the layers among Haiku's parameters by their names, in the order of these, as NumPy arrays.
+    """Return the layers among Haiku's parameters by their names and in the order of these, as NumPy arrays.
 
     Raises:
         ConvertError: there is none, or its arrays do not fit.
@@ -52,12 +52,12 @@ def cells(params: Mapping[str, Any]) -> dict[str, LSTMParams]:
 
 
 def to_haiku(layers: Any, *, names: Sequence[str] | None = None, sum_biases: bool = False) -> dict[str, dict[str, Any]]:
-    """Gives Haiku's parameters of these layers; b's f without the 1 that Haiku adds at run time.
+    """Return Haiku's parameters of these layers; the forget bias without the 1 that Haiku adds at run time.
 
     Args:
         layers: a tuple of layers in one direction, or one `LSTMParams`.
-        names: of the modules; None: lstm/linear, lstm_1/linear, …
-        sum_biases: add two biases up; without it they are refused, since Haiku keeps one.
+        names: of the modules; None: lstm/linear, lstm_1/linear and so on.
+        sum_biases: add two biases up; without it they are refused, since Haiku has one.
 
     Raises:
         ConvertError: Haiku's LSTM has no place for something, such as a second direction.
@@ -76,23 +76,24 @@ def to_haiku(layers: Any, *, names: Sequence[str] | None = None, sum_biases: boo
 
 
 def from_equinox(cell: Any) -> Layers:
-    """Gives the layer of an `equinox.nn.LSTMCell`, or the layers of a sequence of them, bit by bit."""
+    """Return the layer of an `equinox.nn.LSTMCell`, or the layers of a sequence of them, bit by bit."""
     cells = cell if isinstance(cell, list | tuple) else (cell,)
     layers = []
-    for n, one in enumerate(cells):
-        if not all(hasattr(one, name) for name in ("weight_ih", "weight_hh", "bias")):
-            raise ConvertError(f"cell is a {type(one).__name__}, expected an equinox.nn.LSTMCell")
-        b = None if one.bias is None else np.asarray(one.bias)
-        layers.append(read(EQUINOX, Fused(np.asarray(one.weight_ih), np.asarray(one.weight_hh), b), f"cell {n}: "))
+    for n, item in enumerate(cells):
+        if not all(hasattr(item, name) for name in ("weight_ih", "weight_hh", "bias")):
+            raise ConvertError(f"cell is a {type(item).__name__}, expected an equinox.nn.LSTMCell")
+        bias = None if item.bias is None else np.asarray(item.bias)
+        fused = Fused(np.asarray(item.weight_ih), np.asarray(item.weight_hh), bias)
+        layers.append(read(EQUINOX, fused, f"cell {n}: "))
     return to_jax(tuple(layers))
 
 
 def to_equinox(layers: Any, *, sum_biases: bool = False) -> tuple[Any, ...]:
-    """Gives an `equinox.nn.LSTMCell` for each layer.
+    """Return an `equinox.nn.LSTMCell` for each layer.
 
     Args:
         layers: a tuple of layers in one direction, or one `LSTMParams`.
-        sum_biases: add two biases up; without it they are refused, since Equinox keeps one.
+        sum_biases: add two biases up; without it they are refused, since Equinox has one.
 
     Raises:
         ConvertError: Equinox' cell has no place for something.
@@ -113,5 +114,5 @@ def to_equinox(layers: Any, *, sum_biases: bool = False) -> tuple[Any, ...]:
 
 
 def _arrays(cell: Any) -> list[Any]:
-    """Gives those of a cell's arrays that are there."""
+    """Return the arrays that a cell has."""
     return [a for a in (cell.weight_ih, cell.weight_hh, cell.bias) if a is not None]

@@ -1,8 +1,8 @@
-"""HDF5 files of Keras: `.weights.h5`, `.keras`, and whole models in `.h5`; neither Keras nor another file is opened.
+"""HDF5 files of Keras: `.weights.h5`, `.keras`, and whole models in `.h5`; they are read without Keras.
 
-The HDF5 library takes memory for what a file claims before it looks whether that is there. Hence the library reads
-nothing whose size it does not say beforehand: no compressed array, no word of variable length. The words with which
-Keras describes a model are of that kind, and `hdf5_words` reads them from the bytes.
+The HDF5 library allocates memory for what a file claims before it checks that the file holds it. Hence the library is
+only used for what has a known size: no compressed array, no word of variable length. The words with which Keras
+describes a model have variable length, and `hdf5_words` reads them from the bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Contents, Unread
 
 CONFIG, VERSION = "model_config", "keras_version"
-ORDER = "layer_names"  # as older files of Keras keep the order of their layers; it passes over ours
+ORDER = "layer_names"  # older files of Keras state the order of their layers so; newer Keras ignores ours
 
 
 def read_hdf5(source: Path | io.BytesIO) -> Contents:
-    """Gives the arrays of a file, and their order where it is kept."""
+    """Read the arrays of a file, and the order of its layers if the file states it."""
     h5py = optional("h5py")
     stored = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else source.stat().st_size
     with h5py.File(source, "r") as file:
@@ -38,28 +39,29 @@ def read_hdf5(source: Path | io.BytesIO) -> Contents:
         described = {name for name in (CONFIG, VERSION) if name in file.attrs}
     if CONFIG not in described or not isinstance(source, Path):
         return Contents(arrays, order)
-    said = describe(*description(source), by_name=True)
-    return Contents(arrays, said.order, said.settings, architecture=said.architecture, head=said.head)
+    return _with_description(arrays, source, by_name=True)
 
 
 def read_keras(path: Path) -> Contents:
-    """Read the arrays of a `.keras` file, and the order and the settings that its config.json says."""
+    """Read the arrays of a `.keras` file, and the description of the model in its config.json."""
     with archive(path, path.stat().st_size) as parts:
         present = parts.namelist()
         if not {"config.json", "model.weights.h5"} <= set(present):
             raise ConvertError(f"holds {', '.join(present[:6])}, expected config.json and model.weights.h5")
         weights = io.BytesIO(parts.read("model.weights.h5"))
-    said = describe(*description(path))
-    return Contents(
-        read_hdf5(weights).arrays, said.order, said.settings, architecture=said.architecture, head=said.head
-    )
+    return _with_description(read_hdf5(weights).arrays, path, by_name=False)
+
+
+def _with_description(arrays: Mapping[str, Any], path: Path, by_name: bool) -> Contents:
+    model = describe(*description(path), by_name=by_name)
+    return Contents(arrays, model.order, model.settings, architecture=model.architecture, head=model.head)
 
 
 def description(path: Path) -> tuple[Any, str | None]:
-    """Return what a `.keras` or whole `.h5` file says of its model, and the version of Keras that wrote it.
+    """Return the description of a model in a `.keras` or `.h5` file, and the version of Keras that wrote it.
 
     Raises:
-        ConvertError: it says nothing, or it cannot be read.
+        ConvertError: there is no description, or it cannot be read.
     """
     if path.name.lower().endswith(".keras"):
         with archive(path, path.stat().st_size) as parts:
@@ -91,40 +93,40 @@ def _words(file: Any, name: str, path: Path) -> str | None:
 
 
 def write_hdf5(contents: Contents, path: Path) -> None:
-    """Writes arrays as Keras' `save_weights` does."""
+    """Write arrays as Keras' `save_weights` does."""
     h5py = optional("h5py")
     image = io.BytesIO()  # on a full disk the HDF5 library ends the process
     with h5py.File(image, "w") as file:
         for name, a in contents.arrays.items():
-            made = file.create_dataset(name, data=a)
+            dataset = file.create_dataset(name, data=a)
             if a.dtype.name == "bfloat16":
-                made.attrs["dtype"] = "bfloat16"  # HDF5 has no such dtype; Keras looks here
+                dataset.attrs["dtype"] = "bfloat16"  # HDF5 has no such dtype; Keras looks here
         if contents.order is not None:
             file.attrs[ORDER] = np.array(contents.order, "S")
     path.write_bytes(image.getbuffer())
 
 
 def _datasets(h5py: Any, file: Any) -> dict[str, Any]:
-    """Gives what holds arrays by its path. A group that holds itself is entered once."""
-    found: dict[str, Any] = {}
-    rest, seen = [("", file)], {file}
-    while rest:
-        path, group = rest.pop()
+    """Return the datasets of a file by their paths. A group that contains itself is entered once."""
+    datasets: dict[str, Any] = {}
+    groups, seen = [("", file)], {file}
+    while groups:
+        folder, group = groups.pop()
         for name in group:
-            here = f"{path}{name}"
+            path = f"{folder}{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ConvertError(f"{here} is a link to elsewhere, which is not followed")
+                raise ConvertError(f"{path} is a link to elsewhere, which is not followed")
             item = group[name]
             if isinstance(item, h5py.Dataset):
-                found[here] = item
+                datasets[path] = item
             elif isinstance(item, h5py.Group) and item not in seen:
                 seen.add(item)
-                rest.append((f"{here}/", item))
-    return found
+                groups.append((f"{path}/", item))
+    return datasets
 
 
 def _claimed(item: Any) -> int:
-    """Gives how many bytes reading an array would take: all of it, or a whole chunk."""
+    """Return how many bytes it would take to read a dataset: all of it, or at least a chunk."""
     return item.dtype.itemsize * max(math.prod(item.shape or ()), math.prod(item.chunks or ()))
 
 
@@ -145,7 +147,7 @@ def _array(name: str, item: Any) -> Any:
 
 
 def _order(h5py: Any, file: Any, stored: int) -> tuple[str, ...] | None:
-    """Gives the order of the layers, where words of fixed length say it."""
+    """Return the order of the layers, or None if no words of fixed length state it."""
     for group in (file, file.get("model_weights")):
         if not isinstance(group, h5py.Group) or ORDER not in group.attrs:
             continue

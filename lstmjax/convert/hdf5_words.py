@@ -1,8 +1,8 @@
-"""Words of variable length in an HDF5 file, read from its bytes: the HDF5 library would take any length on trust.
+"""Words of variable length in an HDF5 file, read from its bytes: the HDF5 library would trust any length.
 
-An attribute of one word holds its length, and where in the file it stands: the address of a collection of objects
+An attribute that is a word stores its length and its place in the file: the address of a collection of objects
 ("global heap"), and a number in it. Source: HDF5 File Format Specification 3.0, III.E, IV.A.2.d, IV.A.2.m. Files
-of other sizes than 8 bytes for lengths and addresses are refused.
+whose lengths and addresses are not of 8 bytes are refused.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ VARIABLE = 9  # the class of a datatype of variable length
 
 
 def words_of(path: Path, name: str) -> str:
-    """Return the word that is called `name` in a file.
+    """Return the word that is the attribute `name` of a file.
 
     Raises:
-        ConvertError: it cannot be found, is damaged, or two of that name differ.
+        ConvertError: there is no such attribute, it is damaged, or two of that name differ.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:8] != SIGNATURE or not _has_wide_numbers(data):
             raise ConvertError(f"its {name} cannot be read: the file is no HDF5 file, or one of another layout")
         places = [descriptors for _, descriptors in _places(data, name.encode())]
-        found = {_word(data, name, *descriptors[0]) for descriptors in places if len(descriptors) == 1}
-    if len(found) != 1:
-        raise ConvertError(f"its {name} cannot be read: the file holds {len(found)} of that name")
-    return found.pop().decode()
+        words = {_word(data, name, *descriptors[0]) for descriptors in places if len(descriptors) == 1}
+    if len(words) != 1:
+        raise ConvertError(f"its {name} cannot be read: the file holds {len(words)} of that name")
+    return words.pop().decode()
 
 
 def check_words(path: Path) -> None:
-    """Refuse a file in which a word of variable length, in any attribute, is not as long as it is said to be.
+    """Refuse a file in which a word of variable length, in any attribute, does not have the length that is stated.
 
-    For a file that is handed on to a program which reads them by the HDF5 library.
+    Call it before a program reads the file by the HDF5 library.
 
     Raises:
-        ConvertError: by the name of the attribute.
+        ConvertError: it names the attribute.
     """
     h5py = optional("h5py")
     counts: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def _has_wide_numbers(data: mmap.mmap) -> bool:
 
 
 def _places(data: mmap.mmap, name: bytes) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
-    """Yield where attributes of this name stand that are words of variable length: length, address, number of each."""
+    """Yield the place of each attribute of this name, and of each of its words the length, address and number."""
     at = data.find(name + b"\0")
     while at >= 0:
         for version, before, aligned in ((1, 8, 8), (2, 8, 1), (3, 9, 1)):
@@ -101,7 +101,9 @@ def _count(data: mmap.mmap, space: int) -> int:
     """Return how many elements a dataspace has."""
     version, rank = data[space], data[space + 1]
     first = space + (8 if version == 1 else 4)
-    return math.prod(struct.unpack_from(f"<{rank}Q", data, first)) if first + 8 * rank <= len(data) else 0
+    if first + 8 * rank > len(data):
+        return 0
+    return math.prod(struct.unpack_from(f"<{rank}Q", data, first))
 
 
 def _padded(size: int, to: int) -> int:
@@ -109,7 +111,7 @@ def _padded(size: int, to: int) -> int:
 
 
 def _word(data: mmap.mmap, name: str, length: int, address: int, number: int) -> bytes:
-    """Return an object of a collection, if it is as long as the attribute says."""
+    """Return a word of a collection, or refuse one that has another length than its attribute states."""
     if address + 16 > len(data) or data[address : address + 4] != b"GCOL":
         raise ConvertError(f"its {name} cannot be read: it is said to stand where nothing is")
     end = min(len(data), address + struct.unpack_from("<Q", data, address + 8)[0])

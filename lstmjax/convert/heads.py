@@ -1,9 +1,10 @@
-"""The Dense head among the arrays of a whole model: taken only where it cannot be another layer."""
+"""Find the Dense head among the arrays of a model, if it cannot be another layer."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +12,13 @@ from lstmjax.convert.forms import Form, Leaves
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.names import Leaf
 from lstmjax.errors import Message, Named, Option
+from lstmjax.layered import merged_width
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 
 
 class Candidate(NamedTuple):
-    """A Dense layer in a file: it takes `inputs` numbers and gives `outputs`."""
+    """A Dense layer in a file, from `inputs` to `outputs` features."""
 
     inputs: int
     outputs: int
@@ -25,65 +27,81 @@ class Candidate(NamedTuple):
 
 
 def candidates(form: Form, leaves: Leaves) -> dict[str, Candidate]:
-    """Gives the Dense layers by their names: a matrix that no LSTM has read, and its bias."""
-    found: dict[str, Candidate] = {}
+    """Return the Dense layers by their names: each matrix that no LSTM has read, and its bias."""
+    heads: dict[str, Candidate] = {}
     if form.dense is None:
-        return found
+        return heads
+    weight, bias = form.dense
     for name, w in leaves.items():
-        whole = re.fullmatch(rf"(.*[/.]|){form.dense[0]}", name, re.DOTALL)
-        if whole is None or w.used or w.shape is None or len(w.shape) != 2:
+        match = re.fullmatch(rf"(.*[/.]|){weight}", name, re.DOTALL)
+        if match is None or w.used or w.shape is None or len(w.shape) != 2:
             continue
         inputs, outputs = reversed(w.shape) if form.layout and form.layout.rows else w.shape
-        b = leaves.get(whole[1] + form.dense[1])
-        found[whole[1].rstrip("/.")] = Candidate(inputs, outputs, w, b if b and b.shape == (outputs,) else None)
-    return found
+        b = leaves.get(match[1] + bias)
+        if b is not None and b.shape != (outputs,):
+            b = None
+        heads[match[1].rstrip("/.")] = Candidate(inputs, outputs, w, b)
+    return heads
 
 
 def find_head(
-    found: dict[str, Candidate], layers: Layers, said: str | None, merge: str = "concat", within: bool = False
+    heads: Mapping[str, Candidate], layers: Layers, name: str | None, merge: str = "concat", within: bool = False
 ) -> Candidate | None:
     """Return the Dense layer that is the head, or None if that is not sure.
 
     Args:
-        found: all Dense layers.
-        layers: the LSTM's.
-        said: the head's name, or the end of it; None: the only one with a bias that takes what the last
-            layer gives, and that no other one can follow.
-        merge: how the directions of the last layer are joined, which says how many numbers it gives.
-        within: `said` is a part of the head's name, or its beginning, as a file that describes its model has it.
+        heads: all Dense layers by their names.
+        layers: those of the LSTM.
+        name: the name of the head, or its end; None: the head is the only Dense layer with a bias that fits the
+            outputs of the last LSTM layer, and that no other Dense layer can follow.
+        merge: how the directions of the last layer are joined, on which the width of its outputs depends.
+        within: `name` is the beginning of the head's name, or a part of it, as in a file that describes its model.
 
     Raises:
-        ConvertError: there is no such Dense layer, or it takes something else.
+        ConvertError: there is no such Dense layer, or it has another number of inputs.
     """
-    last, first = directions(layers[-1]), directions(layers[0])[0].input_size
-    widths = [part.output_size for part in last]
-    width = sum(widths) if merge == "concat" else widths[0]
-    if said is None:
-        fits = [one for one in found.values() if one.inputs == width and one.b is not None]
-        # One that gives what the LSTM takes may stand before it; another one after the first makes that no head.
-        behind = [one for one in found.values() if fits and one.inputs == fits[0].outputs and one.outputs != first]
-        return fits[0] if len(fits) == 1 and not [one for one in behind if one is not fits[0]] else None
-    hits = [one for name, one in found.items() if _is_called(name, said, within)]
-    if len(hits) != 1:
-        beside = f" is {said!r}, but the Dense layers in it are {', '.join(found) or 'none'}"
-        raise ConvertError(Message(Named("head"), beside))
-    if hits[0].inputs != width:
-        other = "sum" if merge == "concat" else "concat"
-        remedy = (". With ", Option("merge", other), " it fits") if hits[0].inputs in (sum(widths), widths[0]) else ()
-        words = f"{said} takes {hits[0].inputs} numbers, but the last layer gives {width}"
-        raise ConvertError(Message(words, *remedy))
-    return hits[0]
+    width = merged_width(layers[-1], merge)
+    if name is None:
+        return _only_head(heads, width, directions(layers[0])[0].input_size)
+    matches = [head for other, head in heads.items() if _is_called(other, name, within)]
+    if len(matches) != 1:
+        complaint = f" is {name!r}, but the Dense layers in it are {', '.join(heads) or 'none'}"
+        raise ConvertError(Message(Named("head"), complaint))
+    inputs = matches[0].inputs
+    if inputs != width:
+        other_merge = "sum" if merge == "concat" else "concat"
+        fits = inputs == merged_width(layers[-1], other_merge)
+        remedy = (". With ", Option("merge", other_merge), " it fits") if fits else ()
+        raise ConvertError(Message(f"{name} takes {inputs} numbers, but the last layer gives {width}", *remedy))
+    return matches[0]
 
 
-def _is_called(name: str, said: str, within: bool) -> bool:
-    """Return whether a Dense layer is the one that is meant."""
-    if within:
-        return f"/{name}/".startswith(f"/{said}/") if "/" in said else f"/{said}/" in f"/{name}/"
-    return f"/{name}".endswith((f"/{said}", f".{said}"))
+def _only_head(heads: Mapping[str, Candidate], width: int, input_size: int) -> Candidate | None:
+    """Return the only Dense layer that can be the head of layers with inputs and outputs of these widths, or None."""
+    fits = [head for head in heads.values() if head.inputs == width and head.b is not None]
+    if len(fits) != 1:
+        return None
+    head = fits[0]
+    for other in heads.values():
+        # A layer whose outputs are as wide as the LSTM's inputs may be before the LSTM, and need not follow the head.
+        if other is not head and other.inputs == head.outputs and other.outputs != input_size:
+            return None
+    return head
+
+
+def _is_called(name: str, label: str, within: bool) -> bool:
+    """Return whether a Dense layer has this name."""
+    if not within:
+        return f"/{name}".endswith((f"/{label}", f".{label}"))
+    if "/" in label:
+        return f"/{name}/".startswith(f"/{label}/")
+    return f"/{label}/" in f"/{name}/"
 
 
 def dense(form: Form, head: Candidate) -> Dense:
-    """Gives the head of NumPy arrays; a bias that is not there becomes one of zeros."""
+    """Return the head, of NumPy arrays; without a bias in the file its bias is zeros."""
     w = np.asarray(head.w)
-    w = np.ascontiguousarray(w.T) if form.layout and form.layout.rows else w
-    return Dense(w, np.zeros(head.outputs, w.dtype) if head.b is None else np.asarray(head.b))  # type: ignore[arg-type]
+    if form.layout and form.layout.rows:
+        w = np.ascontiguousarray(w.T)
+    b: Any = np.zeros(head.outputs, w.dtype) if head.b is None else np.asarray(head.b)
+    return Dense(w, b)  # type: ignore[arg-type]

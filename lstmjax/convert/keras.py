@@ -1,23 +1,14 @@
-"""Keras 3: `LSTM`, `Bidirectional` and `StackedRNNCells`, from layers, models or `.weights.h5` files."""
+"""Keras: the weights of `LSTM`, `Bidirectional` and `StackedRNNCells`, as its layers and its files name them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from lstmjax.arguments import one_of
-from lstmjax.cells import Cell
-from lstmjax.convert.activations import FUNCTIONS
-from lstmjax.convert.keras_config import describe
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, as_layers, numbers, read, to_jax, write
-from lstmjax.errors import Message, Option
-from lstmjax.networks import NetworkParams
-from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -25,137 +16,39 @@ LAYOUT = LAYOUTS["keras"]
 FIELDS = ("kernel", "recurrent_kernel", "bias")
 
 
-def from_keras(
-    source: Any,
-    *,
-    names: Sequence[str] | None = None,
-    extra: str = "refuse",
-    cell: Cell | str = "vanilla",
-    merge: str = "concat",
-) -> Layers:
-    """Read the LSTM layers of a Keras model, in its order, bit by bit; a Dense head behind them is left out.
-
-    Keras stores its forget bias of 1, so nothing is added here. The layers are given only if `stacked`, called with
-    this cell and this merge, runs them as the model does; `load_model` of a saved file gives all of it.
-
-    Args:
-        source: a model or a layer; the list that `get_weights()` of an LSTM or a Bidirectional LSTM gives;
-            or the path of a file, `.weights.h5`, `.h5` or `.keras`.
-        names: of a file: the names of its recurrent layers, in the order of the model. Needed where
-            layers of several kinds are mixed, since a `.weights.h5` file does not keep their order.
-        extra: "refuse" what else the model does (other layers, steps run backwards, masks), or "drop" it.
-        cell: the cell that the layers will run with: another one for other activations than tanh and sigmoid.
-        merge: how the directions of a pair will be joined, "concat" or "sum".
-
-    Raises:
-        ConvertError: there is no LSTM, weights are missing or do not fit, the order is unknown, or the model does
-            what these layers do not.
-    """
-    if isinstance(source, str | Path):
-        from lstmjax.convert.weights import load_weights
-
-        params = load_weights(source, form="keras", names=names, extra=extra, cell=cell, merge=merge)
-        return params.layers if isinstance(params, NetworkParams) else params
-    one_of("extra", extra, ("refuse", "drop"))
-    if hasattr(source, "weights"):
-        layers = weights_of(source)
-        _check_stated(source, layers, find_cell(cell), merge, extra)
-        return layers
-    arrays = [np.asarray(a) for a in source]
-    parts, matrices = [], [n for n, a in enumerate(arrays) if a.ndim == 2]
-    for at in matrices[::2]:
-        if at + 1 not in matrices:
-            raise ConvertError(f"array {at} is a matrix without recurrent weights after it")
-        bias = arrays[at + 2] if at + 2 < len(arrays) and arrays[at + 2].ndim == 1 else None
-        parts.append(_part(arrays[at], arrays[at + 1], bias, f"weights {at} on: "))
-    if len(parts) == 2:
-        return to_jax((Bidirectional(*parts),))
-    if len(parts) != 1:
-        raise ConvertError(f"source has {len(arrays)} arrays, expected those of one LSTM, or of one Bidirectional LSTM")
-    return to_jax(tuple(parts))
-
-
 def weights_of(source: Any) -> Layers:
-    """Return the LSTM layers of a Keras model or layer, whatever else it says."""
+    """Return the LSTM layers of a Keras model or layer, without a look at how it runs them."""
     return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
 
 
-@contextmanager
-def _activations_by_name(source: Any) -> Iterator[None]:
-    """Let cells that hold functions of JAX, such as `jnp.tanh`, hold those of Keras that compute the same meanwhile.
-
-    Keras writes a function of JAX by its name alone, which a function of another kind may have, too.
-    """
-    import keras
-
-    replaced = []
-    for layer in source._flatten_layers():
-        for name in ("activation", "recurrent_activation"):
-            function = vars(layer).get(name)
-            if isinstance(function, Hashable) and function in FUNCTIONS:
-                replaced.append((layer, name, function))
-    try:
-        for layer, name, function in replaced:
-            setattr(layer, name, keras.activations.get(FUNCTIONS[function]))
-        yield
-    finally:
-        for layer, name, function in replaced:
-            setattr(layer, name, function)
-
-
-def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: str) -> None:
-    """Refuse a model or a layer of which these layers, run with this cell and merge, are not all."""
-    import keras
-
-    if not isinstance(source, keras.layers.Layer):
-        return
-    with _activations_by_name(source):
-        tree = keras.saving.serialize_keras_object(source)
-    said = describe(tree, keras.__version__, by_name=True)
-    row, where = said.architecture, f"{source.name}: "
-    more = [*said.settings, *row.beyond_layers()]
-    if more and extra == "refuse":
-        raise ConvertError(
-            Message(
-                f"{where}does more than its LSTM layers: {', '.join(more)}. Pass ",
-                Option("extra", "drop"),
-                " to leave it behind, or save it to a .keras file, which load_model runs as it is",
-            )
-        )
-    fault = row.mismatch(cell, merge, any(isinstance(layer, Bidirectional) for layer in layers))
-    if fault is not None:
-        raise ConvertError(Message(where, fault))
-
-
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:
-    """Gives for each layer the list that `set_weights` of a Keras `LSTM` or `Bidirectional` LSTM takes.
+    """Return for each layer the list that `set_weights` of a Keras `LSTM` or `Bidirectional` LSTM takes.
 
     Args:
         layers: a tuple of layers, as `stacked` takes it, or one `LSTMParams`.
-        sum_biases: add two biases up; without it they are refused, since Keras keeps one.
+        sum_biases: add two biases up; without it they are refused, since Keras has one.
 
     Raises:
         ConvertError: Keras' LSTM has no place for something.
     """
-    return [
-        [
-            a
-            for part in directions(layer)
-            for a in write(LAYOUT, part, sum_biases=sum_biases, where=f"layer {n}: ")
-            if a is not None
-        ]
-        for n, layer in enumerate(as_layers(layers))
-    ]
+    lists = []
+    for n, layer in enumerate(as_layers(layers)):
+        arrays: list[np.ndarray] = []
+        for part in directions(layer):
+            fused = write(LAYOUT, part, sum_biases=sum_biases, where=f"layer {n}: ")
+            arrays += [a for a in fused if a is not None]
+        lists.append(arrays)
+    return lists
 
 
 def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
-    """Gives the layers of weights by path: those that end in kernel, recurrent_kernel and bias belong together.
+    """Return the layers of weights by path: kernel, recurrent_kernel and bias in one folder belong together.
 
     Args:
-        weights: arrays by the paths that they have in a model; those of files `named` gives.
+        weights: arrays by the paths that they have in a model; `named` returns those of a file.
 
     Returns:
-        `LSTMParams`, or pairs of them, of NumPy arrays, in the order in which they came.
+        `LSTMParams`, or pairs of them, of NumPy arrays, in the order of the weights.
 
     Raises:
         ConvertError: there is no LSTM, or its arrays do not fit.
@@ -166,21 +59,22 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
         if name in FIELDS:
             folders.setdefault(folder, {})[name] = a
     layers: dict[str, dict[str, list[str]]] = {}  # folders of cells by layer and direction
-    for folder, found in folders.items():
-        if "recurrent_kernel" not in found:
+    for folder, arrays in folders.items():
+        if "recurrent_kernel" not in arrays:
             continue
-        if "kernel" not in found:
+        if "kernel" not in arrays:
             raise ConvertError(f"{folder}/kernel is missing")
         pair = re.fullmatch(r"(|.*/)(forward|backward)_[^/]*(/.*)?", folder, re.DOTALL)
-        layer, side = (pair[1].rstrip("/"), pair[2]) if pair else (folder, "forward")
+        layer, side = folder, "forward"
+        if pair:
+            layer, side = pair[1].rstrip("/"), pair[2]
         layers.setdefault(layer, {}).setdefault(side, []).append(folder)
     if not layers:
         raise ConvertError("there is no LSTM in it: no weight is called recurrent_kernel")
 
     def cell(folder: str) -> LSTMParams:
-        arrays = (folders[folder].get(name) for name in FIELDS)
-        kernel, recurrent, bias = (None if a is None else np.asarray(a) for a in arrays)
-        return _part(kernel, recurrent, bias, f"{folder}: ")
+        arrays = {name: np.asarray(a) for name, a in folders[folder].items()}
+        return read_part(arrays["kernel"], arrays["recurrent_kernel"], arrays.get("bias"), f"{folder}: ")
 
     result: dict[str, Any] = {}
     for layer, sides in layers.items():
@@ -195,8 +89,8 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
     return result
 
 
-def _part(kernel: Any, recurrent: Any, bias: np.ndarray | None, where: str) -> LSTMParams:
-    """Read one direction of a layer: of `LSTM`, or of the `CuDNNLSTM` of Keras 2, which keeps two biases."""
+def read_part(kernel: Any, recurrent: Any, bias: np.ndarray | None, where: str) -> LSTMParams:
+    """Read one direction of a layer: of `LSTM`, or of the `CuDNNLSTM` of Keras 2, which has two biases."""
     if bias is not None and kernel.ndim == 2 and bias.shape == (2 * kernel.shape[1],):
         return read(LAYOUT, _of_cudnn(kernel, recurrent, bias, where), where)
     return read(LAYOUT, Fused(kernel, recurrent, bias), where)
@@ -222,13 +116,13 @@ def _of_cudnn(kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray, where
 
 
 def named(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives the arrays of a file, called layers/lstm/cell/vars/0, under the paths that they have in a model."""
-    found = {}
+    """Return the arrays of a file, called layers/lstm/cell/vars/0, under the paths that they have in a model."""
+    renamed = {}
     for name, a in arrays.items():
         path = name.removeprefix("model_weights/").removesuffix(":0")
         folder, within, number = path.rpartition("/vars/")
         fields = FIELDS if re.search(r"(^|/)(cell|lstm_cell(_\d+)?)$", folder) else ("kernel", "bias")
         if within and number in map(str, range(len(fields))):
             path = f"{folder}/{fields[int(number)]}"
-        found[path] = a
-    return found
+        renamed[path] = a
+    return renamed

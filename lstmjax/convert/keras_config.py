@@ -1,4 +1,4 @@
-"""What a Keras model says of itself beside its weights: the order of its layers, and how they are run."""
+"""Read the description of a Keras model: the order of its layers, and how they are run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from lstmjax.cells import VANILLA, Activation, Cell, identity
 from lstmjax.convert.activations import KERAS, READOUTS
 from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.keras_graph import MASKS, MODELS, get, in_call_order, layers_of, name_of
+from lstmjax.convert.names import DTYPES
 from lstmjax.published import CELLS, hard_sigmoid_fifth, hard_sigmoid_sixth
 
 HARMLESS = (
     "InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
     "ActivityRegularization", "Identity",
 )  # fmt: skip
-"""Layers that do nothing when a model is used."""
+"""Layers that do nothing at inference."""
 COMMON = {
     "name", "trainable", "dtype", "units", "use_bias", "seed", "activity_regularizer", "batch_input_shape",
     "batch_shape", "input_shape", "input_dim", "input_length", "kernel_initializer", "bias_initializer",
@@ -44,46 +45,45 @@ READ = MappingProxyType(
         "Masking": COMMON | {"mask_value"},
     }
 )
-"""The settings of each layer that are read below, or change nothing when a model is used; others must be off."""
+"""The settings of each layer that are read below, or change nothing at inference; others must be off."""
 OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class Described(NamedTuple):
-    """What a model says: the places of its layers in its order, its head's, what we cannot do, and what we can."""
+    """The description of a model."""
 
-    order: tuple[str, ...] | None
-    settings: tuple[str, ...]
-    architecture: Architecture
-    head: str | None = None
+    order: tuple[str, ...] | None  # the paths or names of its layers, in the order of the model
+    settings: tuple[str, ...]  # what the model does that cannot be carried over, in words
+    architecture: Architecture  # how its layers are run
+    head: str | None = None  # the path or the name of its head
 
 
 def describe(model: Any, version: str | None = None, *, by_name: bool = False) -> Described:
-    """Read what a model says of how it is run.
+    """Read the description of a model.
 
     Args:
-        model: what config.json or `model_config` holds, of a `Sequential` or a functional model, or of one layer.
-        version: of Keras, which wrote it; hard_sigmoid is another function in Keras 2 than in Keras 3.
-        by_name: layers are called by their own names, as `.h5` files do, not by their classes, as `.keras` files do.
+        model: the tree in config.json or `model_config`, of a `Sequential` or a functional model, or of a layer.
+        version: the version of Keras that wrote it; hard_sigmoid is another function in Keras 2 than in Keras 3.
+        by_name: identify layers by their names, like `.h5` files; otherwise by their classes, like `.keras` files.
     """
     reader = Reader(version, by_name)
-    reader.walk(model, "", [])
-    names = [place for place, _ in reader.places]
-    if by_name and len(set(names)) < len(names):
-        doubled = [name for name, count in Counter(names).items() if count > 1]
+    reader.walk(model, "")
+    order = tuple(reader.places)
+    doubled = [place for place, count in Counter(order).items() if count > 1]
+    if by_name and doubled:
         reader.refuse(f"several layers are called {', '.join(doubled)}")
-    architecture = reader.architecture()  # which may refuse more
-    return Described(tuple(names) or None, tuple(dict.fromkeys(reader.settings)), architecture, reader.head)
+    architecture = reader.architecture()  # may add to the settings
+    return Described(order or None, tuple(dict.fromkeys(reader.settings)), architecture, reader.head)
 
 
 @dataclass
 class Reader:
-    """Goes through the layers of a model from the input on, and keeps what they say."""
+    """Reads the layers of a model in order, from the input on, and collects their settings."""
 
     version: str | None
     by_name: bool
     settings: list[str] = field(default_factory=list)
-    places: list[tuple[str, str]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     cells: list[tuple[str, Cell]] = field(default_factory=list)
     merges: list[tuple[str, str]] = field(default_factory=list)
     directions: list[str] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Reader:
     activated: bool = False
 
     def refuse(self, words: str) -> None:
-        """Keep what cannot be carried over."""
+        """Note something that cannot be carried over."""
         self.settings.append(words)
 
     def architecture(self) -> Architecture:
@@ -106,27 +106,34 @@ class Reader:
             if not same_cell(cell, other):
                 self.refuse(f"{name}: its cell is {other.name!r}, but {self.cells[0][0]} has {cell.name!r}")
         merge = self.merges[0][1] if self.merges else "concat"
-        for name, way in self.merges:
-            if way != merge:
-                self.refuse(f"{name}: merge_mode is {way!r}, but {self.merges[0][0]} has {merge!r}")
+        for name, other_merge in self.merges:
+            if other_merge != merge:
+                self.refuse(f"{name}: merge_mode is {other_merge!r}, but {self.merges[0][0]} has {merge!r}")
         for name, dtype in self.dtypes.items():
-            first = next(iter(self.dtypes.items()))
-            if dtype != first[1]:
-                self.refuse(f"{name}: dtype is {dtype}, but {first[0]} has {first[1]}")
+            first_name, first_dtype = next(iter(self.dtypes.items()))
+            if dtype != first_dtype:
+                self.refuse(f"{name}: dtype is {dtype}, but {first_name} has {first_dtype}")
         if self.mask_value is not None and self.sequences and "turned" in self.directions:
             self.refuse("a mask over a layer with go_backwards, which Keras does not turn with it")
         if self.mask_value is not None and "turned" in self.directions[:-1]:
             self.refuse("a mask over a layer with go_backwards below another one, which Keras does not turn with it")
         return Architecture(
-            cell, merge, self.sequences, True, (), tuple(self.directions), self.readout, self.mask_value, self.padding
+            cell,
+            merge,
+            return_sequences=self.sequences,
+            stated=True,
+            directions=tuple(self.directions),
+            readout=self.readout,
+            mask_value=self.mask_value,
+            padding=self.padding,
         )
 
-    def walk(self, model: Any, path: str, within: list[str]) -> None:
-        """Read a model, or a layer that is not in one."""
+    def walk(self, model: Any, path: str) -> None:
+        """Read a model, or a layer that is not part of a model."""
         kind = get(model, "class_name", str)
         layers = layers_of(model)
         if layers is None:
-            self.layer(model, f"{path}{place_of(kind)}" if not self.by_name else name_of(model))
+            self.layer(model, name_of(model) if self.by_name else f"{path}{place_of(kind)}")
             return
         if kind and (kind not in MODELS or strange(model)):
             self.refuse(f"{name_of(model)} ({strange(model) or kind})")
@@ -143,14 +150,14 @@ class Reader:
             if layers_of(layers[n]) is not None:
                 if self.mask_value is not None:
                     self.refuse(f"a mask into the model {name_of(layers[n])}")
-                self.walk(layers[n], f"{places[n]}/", [])
+                self.walk(layers[n], f"{places[n]}/")
             elif get(layers[n], "class_name", str) not in MASKS:
                 self.layer(layers[n], name_of(layers[n]) if self.by_name else places[n])
 
     def layer(self, layer: Any, place: str) -> None:
-        """Read one layer."""
+        """Read a layer."""
         kind, config, name = get(layer, "class_name", str), get(layer, "config"), name_of(layer)
-        self.places.append((place, name))
+        self.places.append(place)
         read = LAYERS.get(kind)
         if kind in HARMLESS and not strange(layer):
             return
@@ -161,7 +168,7 @@ class Reader:
         read(self, config, name, place)
 
     def check(self, kind: str, config: dict[str, Any], name: str) -> None:
-        """Refuse settings that are not read, and computing in another dtype than that of the weights."""
+        """Refuse settings that are not read, and dtypes other than floating-point ones."""
         for key, value in config.items():
             if key not in READ[kind] and value not in OFF:
                 self.refuse(f"{name}: {key} is {value!r}")
@@ -177,7 +184,7 @@ class Reader:
             self.dtypes[name] = dtype
 
     def recurrent(self, config: dict[str, Any], name: str) -> bool:
-        """Read what all recurrent layers have in common; return whether it runs backwards."""
+        """Read what all recurrent layers have in common; return whether the layer runs backwards."""
         if self.head is not None or self.activated:
             self.refuse(f"{name} stands behind the head")
         if self.cells and not self.sequences:
@@ -188,16 +195,17 @@ class Reader:
 
     def lstm(self, config: dict[str, Any], name: str, place: str) -> None:
         """Read an LSTM of one direction."""
-        back = self.recurrent(config, name)
+        backwards = self.recurrent(config, name)
         self.cells.append((name, self.cell(config, name)))
-        self.directions.append("turned" if back else "forward")
+        self.directions.append("turned" if backwards else "forward")
 
     def rnn(self, config: dict[str, Any], name: str, place: str) -> None:
-        """Read an RNN over cells: of several, the first one gets its steps backwards, and the others as they come."""
-        back = self.recurrent(config, name)
+        """Read an RNN over cells; if it runs backwards, only the first cell reads its inputs in reverse."""
+        backwards = self.recurrent(config, name)
         cells = self.inner_cells(config, name)
         self.cells += cells
-        self.directions += ["turned" if back and not n else "forward" for n in range(len(cells))]
+        for n in range(len(cells)):
+            self.directions.append("turned" if backwards and n == 0 else "forward")
 
     def inner_cells(self, config: dict[str, Any], name: str) -> list[tuple[str, Cell]]:
         """Return the cells of an RNN."""
@@ -206,19 +214,20 @@ class Reader:
         if get(cell, "class_name", str) == "StackedRNNCells" and not strange(cell):
             self.check("StackedRNNCells", get(cell, "config"), name)
             listed = get(cell, "config").get("cells")
-        found = []
-        for one in listed if isinstance(listed, list) else []:
-            kind = get(one, "class_name", str)
-            if kind != "LSTMCell" or strange(one):
-                self.refuse(f"{name}/cell ({strange(one) or kind})")
+        cells = []
+        numbers = []
+        for inner in listed if isinstance(listed, list) else []:
+            kind = get(inner, "class_name", str)
+            if kind != "LSTMCell" or strange(inner):
+                self.refuse(f"{name}/cell ({strange(inner) or kind})")
                 continue
-            where = f"{name}/{name_of(one)}"
-            self.check("LSTMCell", get(one, "config"), where)
-            found.append((where, self.cell(get(one, "config"), where)))
-        numbers = [[int(n) for n in re.findall(r"\d+", where.rpartition("/")[2])] for where, _ in found]
+            where = f"{name}/{name_of(inner)}"
+            self.check("LSTMCell", get(inner, "config"), where)
+            cells.append((where, self.cell(get(inner, "config"), where)))
+            numbers.append([int(n) for n in re.findall(r"\d+", where.rpartition("/")[2])])
         if self.by_name and numbers != sorted(numbers):
             self.refuse(f"{name}: its cells are called in another order than they stand")
-        return found
+        return cells
 
     def bidirectional(self, config: dict[str, Any], name: str, place: str) -> None:
         """Read a layer of two directions."""
@@ -228,7 +237,7 @@ class Reader:
         else:
             self.refuse(f"{name}: merge_mode is {merge!r}")
         first = True
-        for side, back in (("layer", False), ("backward_layer", True)):
+        for side, backwards in (("layer", False), ("backward_layer", True)):
             layer = config.get(side)
             if layer is None and side == "backward_layer":
                 continue
@@ -237,20 +246,20 @@ class Reader:
                 self.refuse(f"{where} ({strange(layer) or kind})")
                 continue
             self.check(kind, inner, where)
-            turned = bool(inner.get("go_backwards", False))
-            if turned != back:
-                self.refuse(f"{where}: go_backwards is {turned}")
+            go_backwards = bool(inner.get("go_backwards", False))
+            if go_backwards != backwards:
+                self.refuse(f"{where}: go_backwards is {go_backwards}")
             if first:
                 self.recurrent(inner, name)
                 first = False
             elif bool(inner.get("return_sequences", False)) != self.sequences:
                 self.refuse(f"{where}: return_sequences is {not self.sequences}")
             self.cells += [(where, self.cell(inner, where))] if kind != "RNN" else self.inner_cells(inner, where)
-        self.padding = "zero"  # which Bidirectional sets whatever its layers say
+        self.padding = "zero"  # Bidirectional overrides zero_output_for_mask of its layers
         self.directions.append("forward")
 
     def cell(self, config: dict[str, Any], name: str) -> Cell:
-        """Return the cell with the activations that a layer says."""
+        """Return the cell with the activations of a layer."""
         values = [config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")]
         functions = []
         for key, value in zip(("activation", "recurrent_activation"), values, strict=True):
@@ -264,7 +273,7 @@ class Reader:
         return next((known for known in CELLS.values() if same_cell(known, row)), row)
 
     def activation(self, value: Any, known: MappingProxyType[str, Activation]) -> Activation | None:
-        """Return the function that a setting names, or None."""
+        """Return the function that a setting names, or None if it is unknown."""
         if value is None:
             return identity
         if value == "hard_sigmoid" and self.version is not None:
@@ -272,21 +281,24 @@ class Reader:
         return known.get(value) if isinstance(value, str) else None
 
     def doubt(self, value: Any) -> str:
-        """Return why an activation that is known is not taken."""
-        return ", which is another function in Keras 2 than in Keras 3, and the version is not said" * (
-            value == "hard_sigmoid"
-        )
+        """Return why an activation is refused although its name is known; empty for other names."""
+        if value == "hard_sigmoid":
+            return ", which is another function in Keras 2 than in Keras 3, and the version is not said"
+        return ""
 
     def dense(self, config: dict[str, Any], name: str, place: str) -> None:
-        """Read a Dense layer, which is the head if it is the first one behind the LSTM."""
-        if self.head is not None or self.activated or not self.cells:
-            self.refuse(f"{name} (Dense) stands {'behind the head' if self.cells else 'before the LSTM'}")
+        """Read a Dense layer, which is the head if it is the first one after the LSTM."""
+        if not self.cells:
+            self.refuse(f"{name} (Dense) stands before the LSTM")
+            return
+        if self.head is not None or self.activated:
+            self.refuse(f"{name} (Dense) stands behind the head")
             return
         self.head = place
         self.follow(config.get("activation"), name)
 
     def time_distributed(self, config: dict[str, Any], name: str, place: str) -> None:
-        """Read a Dense layer that is said to work on every step, as it does anyway."""
+        """Read a Dense layer in a TimeDistributed, which changes nothing: Dense works on every step anyway."""
         layer = config.get("layer")
         if get(layer, "class_name", str) != "Dense" or strange(layer):
             self.refuse(f"{name}/layer ({strange(layer) or get(layer, 'class_name', str)})")
@@ -297,7 +309,7 @@ class Reader:
         self.dense(get(layer, "config"), name, place)
 
     def follow(self, value: Any, name: str) -> None:
-        """Read what follows the head."""
+        """Read the activation that follows the head."""
         function = self.activation(value, READOUTS)
         if function is None:
             self.refuse(f"{name}: activation is {spelled(value)}{self.doubt(value)}")
@@ -305,7 +317,7 @@ class Reader:
             self.readout, self.activated = function, True
 
     def activate(self, config: dict[str, Any], name: str, place: str) -> None:
-        """Read a layer that is an activation, which is taken behind the head alone."""
+        """Read a layer that is an activation, which may only follow the head."""
         value = config.get("activation")
         if value in (None, "linear"):
             return
@@ -322,7 +334,7 @@ class Reader:
         self.activate({"activation": "softmax"}, name, place)
 
     def mask(self, config: dict[str, Any], name: str, place: str) -> None:
-        """Read a mask, which is taken at the input alone."""
+        """Read a mask, which may only follow the input."""
         value = config.get("mask_value", 0.0)
         if self.cells or self.mask_value is not None or isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(f"{name} (Masking) with mask_value {value!r}")
@@ -343,11 +355,11 @@ LAYERS: MappingProxyType[str, Any] = MappingProxyType(
         "Masking": Reader.mask,
     }
 )
-"""What reads a layer of a class; those of other classes are refused by name."""
+"""The method that reads a layer of each class; layers of other classes are refused by name."""
 
 
 def place_of(kind: str) -> str:
-    """Return what a `.keras` file calls a layer of a class.
+    """Return the name in a `.keras` file of a layer of this class.
 
     >>> place_of("TimeDistributed"), place_of("LSTM")
     ('time_distributed', 'lstm')
@@ -356,14 +368,14 @@ def place_of(kind: str) -> str:
 
 
 def spelled(value: Any) -> str:
-    """Return a setting in words; of an object that Keras writes as a tree the name of its class."""
+    """Return a setting in words; for an object that Keras writes as a tree, the name of its class."""
     if isinstance(value, dict):
         return str(value.get("registered_name") or value.get("class_name"))[:60]
     return repr(value)[:60]
 
 
 def strange(layer: Any) -> str | None:
-    """Return the name of a layer's class if it is not one of Keras, or None."""
+    """Return the name of a layer's class if it is not a class of Keras, or None."""
     kind, module = get(layer, "class_name", str), get(layer, "module", str)
     registered = get(layer, "registered_name", str)
     if registered and registered != kind:

@@ -1,4 +1,4 @@
-"""How the layers of a Keras model are called: in which order, and where it is no chain."""
+"""The order in which a Keras model calls its layers, and where they are no chain."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 MODELS = ("Sequential", "Functional", "Model")
 MASKS = ("NotEqual", "Any")
-"""The operations that Keras writes into a functional model beside a layer Masking."""
+"""The operations that Keras adds to the description of a functional model with a layer Masking."""
 
 
 def get(tree: Any, name: str, kind: type = dict) -> Any:
-    """Return what stands there if it is of this kind, else an empty one: the file is a stranger's."""
+    """Return an entry of a tree, or an empty value if it is not of this kind: the file may hold anything."""
     value = tree.get(name) if isinstance(tree, dict) else None
     return value if isinstance(value, kind) else kind()
 
 
 def name_of(layer: Any) -> str:
-    """Return the name of a layer, or else its class."""
+    """Return the name of a layer, or its class if it has no name."""
     return get(get(layer, "config"), "name", str) or get(layer, "class_name", str)
 
 
 def layers_of(model: Any) -> list[Any] | None:
-    """Return the layers of a model as it lists them, or None if it is none."""
+    """Return the layers of a model in the order of its list, or None if this is no model."""
     config = model.get("config") if isinstance(model, dict) else None
     if isinstance(config, list):  # Sequential before Keras 2.2.3
         return config
@@ -43,18 +43,17 @@ def in_call_order(model: Any) -> tuple[list[int], list[str]]:
     for n, layer in enumerate(layers):
         if get(layer, "class_name", str) in MASKS:
             continue
-        name, nodes = name_of(layer), get(layer, "inbound_nodes", list)
-        entering = _entering(layer)
-        if len(entering) > 1:
-            faults.append(f"{name} reads {', '.join(entering)}")
-        for node in nodes:
+        name, inputs = name_of(layer), _inputs(layer)
+        if len(inputs) > 1:
+            faults.append(f"{name} reads {', '.join(inputs)}")
+        for node in get(layer, "inbound_nodes", list):
             faults += _call_faults(node, name, masks)
-        for one in entering:
-            source[n] = one
-            readers.setdefault(one, []).append(n)
-    for one, numbers in readers.items():
+        for other in inputs:
+            source[n] = other
+            readers.setdefault(other, []).append(n)
+    for name, numbers in readers.items():
         if len(numbers) > 1:
-            faults.append(f"{one} is read by {', '.join(name_of(layers[n]) for n in numbers)}")
+            faults.append(f"{name} is read by {', '.join(name_of(layers[n]) for n in numbers)}")
     names = {name_of(layer): n for n, layer in enumerate(layers) if get(layer, "class_name", str) not in MASKS}
     starts = [n for n in names.values() if source.get(n) not in names]
     order = starts[:1]
@@ -70,7 +69,7 @@ def in_call_order(model: Any) -> tuple[list[int], list[str]]:
 
 
 def _ends(model: Any, layers: list[Any], order: list[int]) -> Iterator[str]:
-    """Yield where a model has several inputs or outputs, or ends before its last layer."""
+    """Yield whether a model has several inputs or outputs, or ends before its last layer."""
     config = get(model, "config")
     for words, key, at in (("inputs", "input_layers", 0), ("outputs", "output_layers", -1)):
         ends = config.get(key)
@@ -80,7 +79,7 @@ def _ends(model: Any, layers: list[Any], order: list[int]) -> Iterator[str]:
             ends = list(ends.values())
         if isinstance(ends, list | tuple) and ends and isinstance(ends[0], str):
             ends = [ends]
-        names = [one[0] for one in ends if isinstance(one, list | tuple) and one and isinstance(one[0], str)]
+        names = [end[0] for end in ends if isinstance(end, list | tuple) and end and isinstance(end[0], str)]
         if len(names) != 1:
             yield f"it has {len(names)} {words}: {', '.join(names[:8])}"
         elif order and names[0] != name_of(layers[order[at]]):
@@ -90,46 +89,50 @@ def _ends(model: Any, layers: list[Any], order: list[int]) -> Iterator[str]:
 
 
 def _masks(layers: list[Any]) -> tuple[set[str], list[str]]:
-    """Return the operations whose results are the mask of a layer Masking, and what others there are."""
-    kinds: dict[str, list[Any]] = {kind: [] for kind in ("Masking", *MASKS)}
+    """Return the names of the operations that compute the mask of a layer Masking, and all other operations."""
+    layers_by_kind: dict[str, list[Any]] = {kind: [] for kind in ("Masking", *MASKS)}
     for layer in layers:
-        kinds.get(get(layer, "class_name", str), []).append(layer)
-    made = [(_entering(layer), get(layer, "config").get("mask_value", 0.0)) for layer in kinds["Masking"]]
-    unequal = {
-        name_of(layer)
-        for layer in kinds["NotEqual"]
-        if [(_entering(layer), _number(node)) for node in get(layer, "inbound_nodes", list)] in [[one] for one in made]
-    }
-    known = {
-        name_of(layer)
-        for layer in kinds["Any"]
-        if get(layer, "config").get("axis") in (-1, [-1])
-        and not get(layer, "config").get("keepdims")
-        and len(_entering(layer)) == 1
-        and unequal.issuperset(_entering(layer))
-    }
-    operations = [layer for kind in MASKS for layer in kinds[kind]]
-    return known, [
-        f"{name_of(one)} ({get(one, 'class_name', str)})" for one in operations if name_of(one) not in known | unequal
-    ]
+        kind = get(layer, "class_name", str)
+        if kind in layers_by_kind:
+            layers_by_kind[kind].append(layer)
+    maskings = [(_inputs(layer), get(layer, "config").get("mask_value", 0.0)) for layer in layers_by_kind["Masking"]]
+    unequal, masks = set(), set()
+    for layer in layers_by_kind["NotEqual"]:
+        calls = [(_inputs(layer), _number(node)) for node in get(layer, "inbound_nodes", list)]
+        if len(calls) == 1 and calls[0] in maskings:
+            unequal.add(name_of(layer))
+    for layer in layers_by_kind["Any"]:
+        config, inputs = get(layer, "config"), _inputs(layer)
+        over_features = config.get("axis") in (-1, [-1]) and not config.get("keepdims")
+        if over_features and len(inputs) == 1 and inputs[0] in unequal:
+            masks.add(name_of(layer))
+    others = [layer for kind in MASKS for layer in layers_by_kind[kind] if name_of(layer) not in masks | unequal]
+    return masks, [f"{name_of(layer)} ({get(layer, 'class_name', str)})" for layer in others]
 
 
-def _entering(layer: Any) -> list[str]:
-    return [one for node in get(layer, "inbound_nodes", list) for one in _sources(node)]
+def _inputs(layer: Any) -> list[str]:
+    """Return the names of the layers that a layer reads, masks left out."""
+    return [name for node in get(layer, "inbound_nodes", list) for name in _sources(node)]
+
+
+def _arguments(node: Any) -> list[Any]:
+    """Return the positional arguments of a call."""
+    return get(node, "args", list) or list(get(node, "args", tuple))
 
 
 def _number(node: Any) -> Any:
-    """Return the number that is the second argument of a call."""
-    arguments = get(node, "args", list) or list(get(node, "args", tuple))
+    """Return the second argument of a call, or None."""
+    arguments = _arguments(node)
     return arguments[1] if len(arguments) > 1 else None
 
 
 def _call_faults(node: Any, name: str, masks: set[str]) -> Iterator[str]:
-    """Yield what a call is handed beside its input that changes what it computes."""
-    options = get(node, "kwargs") if isinstance(node, dict) else {}
+    """Yield the arguments of a call, besides its input, that change what it computes."""
+    options = dict(get(node, "kwargs")) if isinstance(node, dict) else {}
     if isinstance(node, list):  # Keras 2: [name, node, tensor, keywords] for each input
-        for one in node:
-            options = {**options, **(one[3] if isinstance(one, list) and len(one) > 3 and one[3] else {})}
+        for call in node:
+            if isinstance(call, list) and len(call) > 3 and call[3]:
+                options |= call[3]
     if options.get("training"):
         yield f"{name} is called with training=True"
     mask = _history(options.get("mask"))
@@ -143,17 +146,18 @@ def _call_faults(node: Any, name: str, masks: set[str]) -> Iterator[str]:
 def _sources(node: Any) -> list[str]:
     """Return the names of the layers whose outputs enter a call, masks left out."""
     if isinstance(node, list):  # Keras 2: [name, node, tensor, keywords] for each input
-        return [str(one[0]) for one in node if isinstance(one, list) and one]
-    arguments = get(node, "args", list) or list(get(node, "args", tuple))
-    rest = [*arguments, *(v for k, v in get(node, "kwargs").items() if k not in ("training", "mask"))]
-    found = []
-    while rest:
-        one = rest.pop()
-        rest += one if isinstance(one, list | tuple) else []
-        name = _history(one)
+        return [str(call[0]) for call in node if isinstance(call, list) and call]
+    options = get(node, "kwargs")
+    stack = [*_arguments(node), *(value for key, value in options.items() if key not in ("training", "mask"))]
+    names = []
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | tuple):
+            stack += item
+        name = _history(item)
         if name is not None:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _history(tensor: Any) -> str | None:

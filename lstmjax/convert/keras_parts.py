@@ -1,4 +1,4 @@
-"""Whether a model's description names plain parts of Keras alone, so that Keras may be asked to build it."""
+"""Check that the description of a model names nothing but plain parts of Keras, so that Keras may build it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ CODE = ("function", "Lambda", "__lambda__")
 
 
 def foreign(tree: Any) -> Iterator[str]:
-    """Yield what a model's description names that is no plain part of Keras, and may run code when it is built.
+    """Yield the names in a model's description that are no plain part of Keras, and could run code when it is built.
 
-    Losses and optimizers are passed over: Keras is asked for the model alone (compile=False).
+    Losses and optimizers are skipped, since the model is built without them (compile=False).
     """
-    rest: list[Any] = [tree]
-    while rest:
-        one = rest.pop()
-        if isinstance(one, dict):
-            kind, module = get(one, "class_name", str), get(one, "module", str)
+    stack: list[Any] = [tree]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            kind, module = get(item, "class_name", str), get(item, "module", str)
             known = kind == "DTypePolicy" or any(kind in kinds for kinds in (LAYERS, HARMLESS, MODELS, READ, MASKS))
-            # Without a module Keras looks only among its own classes of the kind that a setting wants.
+            # Without a module Keras only searches its own classes of the kind that the setting needs.
             plain = not module or module in PARTS or (known and module.split(".")[0] == "keras")
             if kind in CODE or (kind and kind != "__keras_tensor__" and not plain):
                 yield f"{module}.{kind}".lstrip(".")[:60]
-            elif strange(one):
-                yield strange(one) or ""
-        rest += _within(one)
+            elif name := strange(item):
+                yield name
+        stack += _children(item)
 
 
-def _within(one: Any) -> Iterable[Any]:
-    if isinstance(one, dict):
-        return [value for key, value in one.items() if key != "compile_config"]
-    return one if isinstance(one, list | tuple) else ()
+def _children(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return [value for key, value in item.items() if key != "compile_config"]
+    return item if isinstance(item, list | tuple) else ()

@@ -1,4 +1,4 @@
-"""How each framework lays out the weights of one layer in one direction: a table, and the one engine that reads it."""
+"""How each framework lays out the weights of one layer in one direction: a table, and the engine that reads it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ import numpy as np
 
 from lstmjax import checks, stack
 from lstmjax.errors import Message, Option, UserError
+from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 
 class ConvertError(UserError):
-    """What cannot be carried over without losing something, or is not what it should be."""
+    """Weights or models that are damaged, or that would lose something if they were converted."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One row. N is I or P, the width of what is multiplied.
+    """The layout of one framework. N is I or P, the width of what a matrix is multiplied with.
 
-    `order`: gates along the fused axis. `rows`: the fused axis comes first, `[4H, N]`, else last,
-    `[N, 4H]`. `biases`: how many the framework keeps. `always`: it keeps them even if they are zero.
-    `added`: what it adds to the forget gate at run time and does not store; `LSTMParams` stores it.
-    `projection`: it knows one. `state`: the order of its state.
+    Attributes:
+        order: the gates along the fused axis.
+        rows: the fused axis comes first, `[4H, N]`; otherwise last, `[N, 4H]`.
+        biases: how many biases the framework stores.
+        always: it stores them even where all are zero.
+        added: what it adds to the bias of the forget gate at run time and does not store; `LSTMParams` stores it.
+        projection: its LSTM can have a projection.
+        state: the order of its state.
     """
 
     name: str
@@ -60,7 +65,7 @@ LAYOUTS = MappingProxyType(
 
 
 class Fused(NamedTuple):
-    """The arrays of one layer in one direction as a framework has them; None is not there."""
+    """The arrays of one layer in one direction as a framework has them; None: there is no such array."""
 
     w_x: Any  # [I, 4H] or [4H, I]
     w_h: Any  # [P, 4H] or [4H, P]
@@ -70,7 +75,7 @@ class Fused(NamedTuple):
 
 
 def read(layout: Layout, fused: Fused, where: str = "") -> LSTMParams:
-    """Gives `LSTMParams` of NumPy arrays from those of a framework; `where` names them in messages."""
+    """Return the arrays of a framework as `LSTMParams` of NumPy arrays; messages begin with `where`."""
     hidden = _hidden(layout, fused, where)
 
     def matrix(a: np.ndarray) -> Any:
@@ -87,12 +92,14 @@ def read(layout: Layout, fused: Fused, where: str = "") -> LSTMParams:
     b = fused.b
     if b is None and layout.added:
         b = np.zeros(len(GATES) * hidden, fused.w_x.dtype)
-    w_p = None if fused.w_p is None else (fused.w_p.T if layout.rows else fused.w_p)
+    w_p = fused.w_p
+    if w_p is not None and layout.rows:
+        w_p = w_p.T
     return LSTMParams(matrix(fused.w_x), matrix(fused.w_h), bias(b, layout.added), bias(fused.b_h, 0.0), w_p)
 
 
 def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where: str = "") -> Fused:
-    """Gives the arrays of a framework from `LSTMParams`.
+    """Return `LSTMParams` as the arrays of a framework.
 
     Raises:
         ConvertError: the framework has no place for something; the message names it and the remedy.
@@ -109,7 +116,8 @@ def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where
 
     b, b_h = params.b, params.b_h
     if layout.biases == 1 and b_h is not None:
-        b, b_h = (b_h if b is None else b + b_h), None
+        b = b_h if b is None else b + b_h
+        b_h = None
     if b is None and (layout.always or b_h is not None):
         b = np.zeros(params.w_x.shape[1:], params.w_x.dtype)
     if layout.added and b is not None:
@@ -117,17 +125,25 @@ def write(layout: Layout, params: LSTMParams, *, sum_biases: bool = False, where
         b[GATES.index("f")] -= np.asarray(layout.added, b.dtype)
     if layout.biases == 2 and b is not None and b_h is None:
         b_h = np.zeros_like(b)
-    w_p = None if params.w_p is None else np.ascontiguousarray(params.w_p.T if layout.rows else params.w_p)
-    b, b_h = (None if a is None else flat(a) for a in (b, b_h))
-    return Fused(matrix(params.w_x), matrix(params.w_h), b, b_h, w_p)
+    w_p = params.w_p
+    if w_p is not None:
+        w_p = np.ascontiguousarray(w_p.T if layout.rows else w_p)
+    return Fused(
+        w_x=matrix(params.w_x),
+        w_h=matrix(params.w_h),
+        b=None if b is None else flat(b),
+        b_h=None if b_h is None else flat(b_h),
+        w_p=w_p,
+    )
 
 
 def _gates(layout: Layout, a: np.ndarray) -> np.ndarray:
+    """Return an array `[..., 4, H]` with its gates in the order of `GATES`."""
     return np.ascontiguousarray(np.take(a, [layout.order.index(gate) for gate in GATES], axis=-2))
 
 
 def _hidden(layout: Layout, fused: Fused, where: str) -> int:
-    """Gives H, after a look at whether all arrays agree on it."""
+    """Return H, or refuse arrays that do not agree on it."""
     axis = 0 if layout.rows else -1
     for name, a in (("input", fused.w_x), ("recurrent", fused.w_h), ("projection", fused.w_p)):
         if a is not None and (a.ndim != 2 or 0 in a.shape):
@@ -135,11 +151,11 @@ def _hidden(layout: Layout, fused: Fused, where: str) -> int:
     wide = fused.w_x.shape[axis]
     hidden = wide // len(GATES)
     width = hidden if fused.w_p is None else fused.w_p.shape[0 if layout.rows else -1]
-    want = (wide, width) if layout.rows else (width, wide)
-    if wide % len(GATES) or fused.w_h.shape != want:
+    expected = (wide, width) if layout.rows else (width, wide)
+    if wide % len(GATES) or fused.w_h.shape != expected:
         raise ConvertError(
             f"{where}the input weights have shape {fused.w_x.shape} and the recurrent ones {fused.w_h.shape}; for four "
-            f"gates of H units the latter should be {want}. Is this an LSTM?"
+            f"gates of H units the latter should be {expected}. Is this an LSTM?"
         )
     if fused.w_p is not None and fused.w_p.shape[1 if layout.rows else 0] != hidden:
         raise ConvertError(f"{where}the projection has shape {fused.w_p.shape}, but there are {hidden} units")
@@ -150,7 +166,7 @@ def _hidden(layout: Layout, fused: Fused, where: str) -> int:
 
 
 def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False, where: str = "") -> None:
-    """Refuses parameters that the framework has no place for."""
+    """Refuse parameters that the framework has no place for."""
     words = {"w_c": "peepholes", "w_r": "gates fed back", "norm": "layer normalisation", "gain": "layer normalisation"}
     for name, word in words.items():
         if getattr(params, name) is not None:
@@ -176,18 +192,28 @@ def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False,
 
 
 def as_layers(layers: Any) -> Layers:
-    """Return a tuple of layers; one layer alone is taken too.
+    """Return layers, or a single layer, as a tuple of layers.
 
     Raises:
-        ConvertError: they are of an ensemble, which only our own names can say.
+        ConvertError: they are those of an ensemble, which no other framework has.
     """
-    if several := checks.ensemble(layers):
-        raise ConvertError(several)
+    if complaint := checks.ensemble(layers):
+        raise ConvertError(complaint)
     return stack.as_layers((layers,) if isinstance(layers, LSTMParams | Bidirectional) else layers)
 
 
+def without_head(params: Layers | NetworkParams) -> Layers:
+    """Return the LSTM layers of a network, or layers as they are."""
+    return params.layers if isinstance(params, NetworkParams) else params
+
+
+def has_pairs(params: Layers | NetworkParams) -> bool:
+    """Return whether any layer has two directions."""
+    return any(isinstance(layer, Bidirectional) for layer in without_head(params))
+
+
 def check_uniform(layout: Layout, layers: Layers) -> None:
-    """Refuses layers of several sizes where a framework keeps one for all."""
+    """Refuse layers of different sizes where a framework has one size for all of them."""
     sizes = {(type(layer), part.hidden_size, part.output_size) for layer in layers for part in directions(layer)}
     biases = {part.b is not None or part.b_h is not None for layer in layers for part in directions(layer)}
     if len(sizes) > 1 or len(biases) > 1:
@@ -198,7 +224,7 @@ def check_uniform(layout: Layout, layers: Layers) -> None:
 
 
 def numbers(a: Any) -> np.ndarray:
-    """Gives a tensor of any framework as NumPy numbers, PyTorch's bfloat16 included."""
+    """Return a tensor of any framework as a NumPy array, PyTorch's bfloat16 included."""
     if hasattr(a, "detach"):
         a = a.detach().cpu()
         if str(a.dtype) == "torch.bfloat16":
@@ -211,13 +237,17 @@ def numbers(a: Any) -> np.ndarray:
 
 
 def natural(name: object) -> list[tuple[int, str]]:
-    """Gives what to sort names by, so that RNN_2 stands before RNN_10."""
-    parts = ((part, part.lstrip("0")) for part in re.split(r"(\d+)", str(name)))
-    return [(len(digits), digits) if part.isdecimal() else (-1, part) for part, digits in parts]
+    """Return a key that sorts names so that RNN_2 stands before RNN_10."""
+    key = []
+    for part in re.split(r"(\d+)", str(name)):
+        digits = part.lstrip("0")
+        # Numbers by their count of digits first: a name may have more digits than int() reads.
+        key.append((len(digits), digits) if part.isdecimal() else (-1, part))
+    return key
 
 
 def to_jax(layers: Any) -> Any:
-    """Gives the layers as JAX arrays, bit by bit, or refuses.
+    """Return a tree of arrays as JAX arrays, bit by bit.
 
     Raises:
         ConvertError: float64 without JAX's x64 mode, which would round.

@@ -1,4 +1,4 @@
-"""A model as its file describes it: `load_model`."""
+"""Models that run as their files describe them: `load_model`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lstmjax.cell import product
 from lstmjax.cells import Cell
 from lstmjax.convert.architecture import Architecture
 from lstmjax.convert.find import find
+from lstmjax.convert.layouts import without_head
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions, naming, stacked
@@ -27,49 +28,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A network as a file describes it, ready to be called; see `load_model`."""
+    """A network that runs as its file describes it; see `load_model`."""
 
     params: Layers | NetworkParams
     """The weights: layers for `stacked`, or with a head for `network`."""
     architecture: Architecture
-    """How they are run, and what was assumed where the file does not say."""
+    """How the weights are run, and what was assumed if the file does not say it."""
 
     def __call__(
         self, xs: ArrayLike, *, lengths: ArrayLike | None = None, return_sequences: bool | None = None
     ) -> Array:
-        """Return the outputs of the model, each layer run as the file says.
+        """Return the outputs of the model, with each layer run as the file says.
 
         Args:
             xs: inputs `[..., T, I]`, in the dtype of the weights.
-            lengths: valid steps of each sequence, `[...]`; with a mask of the file's, both.
-            return_sequences: outputs of every step or of the last valid one; None: as the file says, and where it
-                does not, every step of layers and the last one of a network, as `stacked` and `network` have it.
+            lengths: valid steps of each sequence, `[...]`; if the model has a mask, a step counts if both allow it.
+            return_sequences: outputs of every step or of the last valid one; None: as the file says, or else every
+                step of layers and the last one of a network, like `stacked` and `network`.
 
         Returns:
-            `[..., T, P]` or `[..., P]`; of a network O for P, after the head's activation if it has one.
+            `[..., T, P]` or `[..., P]`; for a network O instead of P, after the activation of its head.
         """
-        row, headed = self.architecture, isinstance(self.params, NetworkParams)
-        layers = self.params.layers if isinstance(self.params, NetworkParams) else self.params
-        sequences = return_sequences
-        if sequences is None:
-            sequences = not headed if row.return_sequences is None else row.return_sequences
+        row, layers = self.architecture, without_head(self.params)
+        if return_sequences is None:
+            return_sequences = row.return_sequences
+        if return_sequences is None:
+            return_sequences = not isinstance(self.params, NetworkParams)
         xs = jnp.asarray(xs)
         checks.check_sequence(xs, directions(layers[0])[0], False)
         mask = None if row.mask_value is None else (xs != row.mask_value).any(-1)
-        ways = row.directions or ("forward",) * len(layers)
         last = len(layers) - 1
         options: dict[str, Any] = {"lengths": lengths, "mask": mask, "cell": row.cell}
-        for n, (layer, way) in enumerate(zip(layers, ways, strict=True)):
+        for n, (layer, direction) in enumerate(zip(layers, row.directions or ("forward",) * len(layers), strict=True)):
             with naming(n):
-                each = sequences or n < last
-                padding = row.padding if n == last else "zero"
-                if way == "forward":
-                    xs = stacked((layer,), xs, return_sequences=each, padding=padding, merge=row.merge, **options)[1]
+                options["return_sequences"] = return_sequences or n < last
+                options["padding"] = row.padding if n == last else "zero"
+                if direction == "forward":
+                    xs = stacked((layer,), xs, merge=row.merge, **options)[1]
                     continue
                 assert not isinstance(layer, Bidirectional)
                 below = xs
-                xs = lstm(layer, xs, reverse=True, return_sequences=each, padding=padding, **options)[1]
-                if each and way == "turned":
+                xs = lstm(layer, xs, reverse=True, **options)[1]
+                if options["return_sequences"] and direction == "turned":
                     xs = turned(xs, valid_steps(below, lengths, mask, False))
         if isinstance(self.params, NetworkParams):
             head = jax.tree.map(jnp.asarray, self.params.head)
@@ -78,7 +78,7 @@ class Model:
 
 
 def turned(ys: Array, valid: Array | None) -> Array:
-    """Return ys `[..., T, P]` with the valid steps, the first ones of each sequence, in the opposite order."""
+    """Return ys `[..., T, P]` with the valid steps, which come first in each sequence, in reverse order."""
     if valid is None:
         return jnp.flip(ys, -2)
     steps, count = jnp.arange(ys.shape[-2]), valid.sum(-1, keepdims=True)
@@ -97,20 +97,20 @@ def load_model(
     cell: Cell | str | None = None,
     merge: str | None = None,
 ) -> Model:
-    """Read a file with all that it says of its model, and return the model, which runs as the file says.
+    """Read a model from a file, with all that the file says of how it is run.
 
     Args:
         path, form, prefix, names, head, extra: as for `load_weights`.
-        cell, merge: how to run bare weights, which do not say; None: by the vanilla cell, and by the merge with which
-            the layers fit each other.
+        cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
+            which the layers fit each other.
 
     Returns:
-        A `Model`: `model(xs)` gives its outputs, `model.params` are the weights, and `model.architecture` tells how
-        they are run: cell, merge, directions, output per step, the head's activation, and `assumed`, what a file of
-        bare weights left open.
+        A `Model`: `model(xs)` returns its outputs, `model.params` are the weights, and `model.architecture` says how
+        they are run: cell, merge, directions, which steps are returned, the head's activation, and `assumed`, what
+        was assumed if the file holds bare weights.
 
     Raises:
-        ConvertError: as `load_weights`; or cell or merge is given, and the file states another one.
+        ConvertError: as for `load_weights`; or the file states another cell or merge than the argument.
 
     Example:
         >>> import numpy as np
@@ -122,5 +122,5 @@ def load_model(
         >>> model(np.ones((5, 7, 3), "f")).shape, model.architecture.assumed[1]
         ((5, 7, 2), 'nothing but dropout before, between and after the layers')
     """
-    found = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
-    return Model(found.params, found.architecture)
+    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    return Model(contents.params, contents.architecture)

@@ -1,7 +1,7 @@
-"""Unpickle what `torch.save` has written: numbers, words and claims about tensors, and nothing else.
+"""Unpickle a file of `torch.save`: numbers, words and claims about tensors, and nothing else.
 
 PyTorch's reader, `torch.load(weights_only=True)`, is all or nothing: one path or one NumPy scalar among the
-hyperparameters of a checkpoint, and the weights beside it cannot be had. Here every other object becomes an
+hyperparameters of a checkpoint, and it does not read the weights either. Here every other object becomes an
 inert stand-in, as the documentation of `pickle` advises ("Restricting Globals"): its class is never imported,
 nothing is called, and what it holds is dropped.
 """
@@ -59,7 +59,7 @@ class Tensor(NamedTuple):
 
 
 class StandIn:
-    """Stand in the place of any object: take what unpickling does to it, and do nothing."""
+    """Stand in for any object: accept whatever unpickling does to it, and do nothing."""
 
     name = "objects"  # of the class that it stands for
 
@@ -73,16 +73,16 @@ class StandIn:
     __init__ = __setstate__ = __setitem__ = append = extend = add = _ignore
 
     def __call__(self, *arguments: Any) -> StandIn:
-        """Be what a function would return, too."""
+        """Stand in for the result of a call, too."""
         return self
 
     def __str__(self) -> str:
-        """Return the name of the class, which old checkpoints of Lightning have as keys."""
+        """Return the name of the class: old checkpoints of Lightning have such objects as keys."""
         return self.name
 
 
 class Folder(dict):
-    """Stand in the place of an OrderedDict, whose attributes (`_metadata` of a state_dict) are dropped."""
+    """Stand in for an OrderedDict, whose attributes (`_metadata` of a state_dict) are dropped."""
 
     def __setstate__(self, state: Any) -> None:
         """Ignore the attributes."""
@@ -110,11 +110,11 @@ BUILDERS: MappingProxyType[tuple[str, str], Callable[..., Any]] = MappingProxyTy
         ("collections", "defaultdict"): lambda *_: Folder(),
     }
 )
-"""The functions that a pickle may call, each replaced by one that only notes a claim."""
+"""The functions that a pickle may call, each replaced by a function that only returns a claim."""
 
 
 class Builder:
-    """A function of `BUILDERS` in a shell, so that no instruction of a pickle can change it."""
+    """A function of `BUILDERS` behind an object, so that no instruction of a pickle can change the function."""
 
     __slots__ = ("build",)
 
@@ -122,7 +122,7 @@ class Builder:
         self.build = build
 
     def __call__(self, *arguments: Any) -> Any:
-        """Note the claim."""
+        """Return the claim."""
         return self.build(*arguments)
 
     def __setstate__(self, state: Any) -> None:
@@ -137,7 +137,7 @@ class Reader(pickle.Unpickler):
         self.others: list[str] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands in the place of a class or function; nothing is imported."""
+        """Return a stand-in for a class or function; nothing is imported."""
         if (module, name) in BUILDERS:
             return Builder(BUILDERS[module, name])
         if (module, name) == ("collections", "OrderedDict"):
@@ -153,7 +153,7 @@ class Reader(pickle.Unpickler):
         return type("StandIn", (StandIn,), {"name": where})
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Note where the numbers of a storage stand in the archive."""
+        """Return a claim about where the archive holds the numbers of a storage."""
         kind, dtype, key, *_ = pid
         if kind != "storage":
             raise ConvertError("is no file of torch.save: its data.pkl points to what is no storage")
@@ -161,20 +161,23 @@ class Reader(pickle.Unpickler):
 
 
 def check_memo(data: bytes) -> None:
-    """Refuse places in the unpickler's memory far beyond what the file can fill: it would reserve all up to there."""
+    """Refuse places in the unpickler's memo far beyond what the file can fill: it would reserve memory up to there."""
     for code, place, _ in pickletools.genops(data):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > len(data):
             raise ConvertError(f"claims to hold {place:,} objects in {len(data):,} bytes; it is damaged")
 
 
 def read_arrays(parts: zipfile.ZipFile, root: str, claims: Mapping[str, Any], stored: int) -> dict[str, Any]:
-    """Return the arrays that claims are about, after a look at whether the archive has numbers for them.
+    """Return the arrays that claims are about, or refuse claims for which the archive has too few numbers.
 
     Args:
         parts: the archive.
         root: the folder in it, with its slash.
-        claims: by name; what is no claim about a tensor stays as it is.
-        stored: bytes of the archive.
+        claims: by name; what is no claim about a tensor is returned as it is.
+        stored: the size of the archive in bytes.
+
+    Raises:
+        ConvertError: a tensor reaches beyond its storage, or all of them are far larger than the archive.
     """
     tensors = [claim for claim in claims.values() if isinstance(claim, Tensor) and claim.dtype in DTYPES]
     big = f"{root}byteorder" in parts.namelist() and parts.read(f"{root}byteorder") == b"big"
@@ -186,7 +189,7 @@ def read_arrays(parts: zipfile.ZipFile, root: str, claims: Mapping[str, Any], st
 
 
 def _array(name: str, claim: Any, data: Mapping[str, bytes], big: bool) -> Any:
-    """Return the view of a storage that a tensor is; `big`: its bytes are in the other order."""
+    """Return a tensor as a view of its storage; `big`: the bytes of its numbers are big-endian."""
     if not isinstance(claim, Tensor):
         return claim
     if claim.dtype not in DTYPES:

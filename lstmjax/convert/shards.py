@@ -1,4 +1,4 @@
-"""Weights in several files, as Hugging Face saves large models: an index says which array stands in which file."""
+"""Weights in several files, as Hugging Face saves large models: an index says which array is in which file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDEX = 2**26  # bytes; the index of the largest models has a few megabytes
 
 
 def check_whole(path: Path) -> None:
-    """Refuse one part of several: alone, it could look like a network of fewer layers.
+    """Refuse a single file of a model in several files: it could look like a network of fewer layers.
 
     >>> check_whole(Path("model-00001-of-00001.safetensors"))
     """
@@ -29,7 +29,7 @@ def check_whole(path: Path) -> None:
 
 
 def read_index(path: Path, read: Callable[[Path], Contents]) -> Contents:
-    """Read the arrays of all files that an index names; they stand beside it.
+    """Read the arrays of all files that an index names, in the folder of the index.
 
     Args:
         path: of the index, such as model.safetensors.index.json.

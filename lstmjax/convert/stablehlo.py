@@ -29,15 +29,15 @@ def to_stablehlo(
     dtype: DTypeLike = jnp.float32,
     platforms: Sequence[str] = PLATFORMS,
 ) -> export.Exported:
-    """Gives the StableHLO of a function of sequences, for any batch and any number of steps from 1 on.
+    """Return the StableHLO of a function of sequences, for any batch and any number of steps from 1 on.
 
-    What the function closes over, such as parameters, goes along as constants. The file is read by
+    What the function closes over, such as parameters, becomes constants of it. The file is read by
     `jax.export.deserialize(Path(path).read_bytes())`, whose `call` runs it.
 
     Args:
         function: `function(xs)`, or `function(xs, lengths)`; its outputs may be any pytree.
         input_size: I, features of one step.
-        path: the file; what stood there is replaced once the new one is whole.
+        path: the file; an older one is replaced once the new one is complete.
         lengths: hand the function valid steps `[batch]`, int32, as well.
         time_major: xs is `[time, batch, I]` instead of `[batch, time, I]`.
         dtype: of xs.

@@ -23,16 +23,16 @@ NAMES = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "b_h": "bias_hh
 
 
 def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
-    """Gives the layers of a `torch.nn.LSTM` or `LSTMCell`, bit by bit.
+    """Return the layers of a `torch.nn.LSTM` or `LSTMCell`, bit by bit.
 
     Args:
-        source: the module, its `state_dict()`, or any mapping of its names to arrays. Of a whole model
-            the LSTM in it is taken.
-        prefix: what stands before "weight_ih_l0" in the names; needed where there are several LSTMs.
+        source: the module, its `state_dict()`, or any mapping of its names to arrays. In a larger model the
+            LSTM is searched for.
+        prefix: what stands before "weight_ih_l0" in the names; needed if there are several LSTMs.
 
     Returns:
-        A tuple of `LSTMParams`, or of `Bidirectional` pairs, from the bottom up, for `stacked`; two
-        biases as PyTorch keeps them, and w_p with `proj_size`.
+        A tuple of `LSTMParams`, or of `Bidirectional` pairs, from the bottom up, for `stacked`; with
+        two biases, as PyTorch stores them, and with w_p for `proj_size`.
 
     Raises:
         ConvertError: there is no LSTM, or there are several; weights are missing or do not fit.
@@ -57,9 +57,9 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
                 raise ConvertError(f"{names[field]!r} is missing; there are {', '.join(map(repr, list(arrays)[:20]))}")
         if (names["b"] in arrays) != (names["b_h"] in arrays):
             raise ConvertError(f"of {names['b']!r} and {names['b_h']!r} only one is there; PyTorch keeps both or none")
-        found = {field: np.asarray(arrays[name]) for field, name in names.items() if name in arrays}
+        fields = {field: np.asarray(arrays[name]) for field, name in names.items() if name in arrays}
         used.update(names.values())
-        return read(LAYOUT, Fused(**found), f"{prefix}{suffix.lstrip('_') or 'LSTMCell'}: ")
+        return read(LAYOUT, Fused(**fields), f"{prefix}{suffix.lstrip('_') or 'LSTMCell'}: ")
 
     if f"{prefix}weight_ih" in arrays:
         layers.append(part(""))
@@ -70,21 +70,22 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
             layers.append(Bidirectional(part(suffix), part(f"{suffix}_reverse")) if pair else part(suffix))
     if not layers:
         raise ConvertError(f"there is no {prefix + 'weight_ih_l0'!r} among {', '.join(map(repr, list(arrays)[:20]))}")
-    left = [n for n in arrays if n not in used and re.fullmatch(re.escape(prefix) + r"(weight|bias)_(ih|hh|hr).*", n)]
-    if left:
-        raise ConvertError(f"{', '.join(map(repr, left))} belong to no layer: one below or one direction is missing")
+    of_an_lstm = re.compile(re.escape(prefix) + r"(weight|bias)_(ih|hh|hr).*")
+    unused = [name for name in arrays if name not in used and of_an_lstm.fullmatch(name)]
+    if unused:
+        raise ConvertError(f"{', '.join(map(repr, unused))} belong to no layer: one below or one direction is missing")
     return to_jax(tuple(layers))
 
 
 def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
-    """Gives the `state_dict` of a `torch.nn.LSTM` with these layers, bit by bit.
+    """Return the `state_dict` of a `torch.nn.LSTM` with these layers, bit by bit.
 
-    One bias becomes `bias_ih` beside a `bias_hh` of zeros: PyTorch has both or none. It computes the
-    same; under SGD the sum of two biases learns twice as fast.
+    One bias becomes `bias_ih` beside a `bias_hh` of zeros, since PyTorch has both or none. That computes the same, but
+    under SGD the sum of two biases learns twice as fast.
 
     Args:
         layers: a tuple of layers, as `stacked` takes it, or one `LSTMParams`.
-        prefix: what to put before the names.
+        prefix: what the names begin with.
 
     Raises:
         ConvertError: PyTorch's LSTM has no place for something, such as peepholes or layers of
@@ -96,28 +97,29 @@ def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
 
 
 def named(layers: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """Gives what `to_torch` gives as NumPy arrays."""
+    """Return what `to_torch` returns, as NumPy arrays."""
     layers = as_layers(layers)
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for n, layer in enumerate(layers):
         for part, suffix in zip(directions(layer), ("", "_reverse"), strict=False):
             fused = write(LAYOUT, part, where=f"layer {n}: ")
             for field, name in NAMES.items():
-                if getattr(fused, field) is not None:
-                    found[f"{prefix}{name}_l{n}{suffix}"] = getattr(fused, field)
+                array = getattr(fused, field)
+                if array is not None:
+                    arrays[f"{prefix}{name}_l{n}{suffix}"] = array
     check_uniform(LAYOUT, layers)
-    return found
+    return arrays
 
 
 def tensor(torch: Any, a: np.ndarray) -> Any:
-    """Gives an array as a tensor of its own, bit by bit."""
+    """Return an array as a tensor that does not share its memory, bit by bit."""
     if a.dtype.name == "bfloat16":
         return torch.from_numpy(a.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(a.copy())
 
 
 def prefixes(arrays: Iterable[str]) -> list[str]:
-    """Return what stands before the names of each LSTM, sorted as people count.
+    """Return what the names of each LSTM begin with, in natural order.
 
     >>> prefixes(["up.weight_ih_l0", "down.weight_ih", "head.weight"])
     ['down.', 'up.']
@@ -127,17 +129,19 @@ def prefixes(arrays: Iterable[str]) -> list[str]:
 
 
 def prefix_of(arrays: Iterable[str], name: str) -> str:
-    """Return what stands before the names of the LSTM that is called `name`, or whose name ends in it.
+    """Return what the names begin with of the LSTM that is called `name`, or whose name ends in it.
 
     Raises:
         ConvertError: there is none, or there are several.
     """
     every = prefixes(arrays)
-    hits = [prefix for prefix in every if prefix == f"{name}."] or [p for p in every if p.endswith(f".{name}.")]
-    if len(hits) != 1:
-        some = f"{len(hits)} of them end" if hits else "none ends"
+    if f"{name}." in every:
+        return f"{name}."
+    matches = [prefix for prefix in every if prefix.endswith(f".{name}.")]
+    if len(matches) != 1:
+        some = f"{len(matches)} of them end" if matches else "none ends"
         raise ConvertError(f"there are the LSTMs {', '.join(p.rstrip('.') for p in every)}, and {some} in {name!r}")
-    return hits[0]
+    return matches[0]
 
 
 def _prefix(arrays: Mapping[str, Any]) -> str:
@@ -150,7 +154,7 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
 
 
 def write_torch(contents: Contents, path: Path) -> None:
-    """Writes a `state_dict` as `torch.save` does."""
+    """Write a `state_dict` as `torch.save` does."""
     torch = optional("torch")
     image = io.BytesIO()  # PyTorch does not say why it could not write a file
     torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, image)

@@ -1,4 +1,4 @@
-"""Weights in the files of other frameworks and in our own: `load_weights`, `save_weights`."""
+"""Read and write weights in files of other frameworks and in our own: `load_weights`, `save_weights`."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ def load_weights(
     """Read the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
 
     Weights alone do not say how they are run. Those of a file that describes its model (`.keras`, a whole model in
-    `.h5`, the folder of a run) are given only if `stacked` or `network`, called with this cell and this merge, run
-    them as the file says; else the refusal says what to pass. `load_model` gives all that a file says.
+    `.h5`, the folder of a run) are returned only if `stacked` or `network`, called with this cell and this merge, run
+    them as the file says; otherwise the error says what to pass. `load_model` returns all that a file says.
 
     Args:
         path: `.pt`, `.pth`, `.bin`, `.ckpt` or `.tar` (PyTorch), `.safetensors`, `.npz`, `.weights.h5`, `.h5` or
             `.keras` (Keras), `.msgpack` (Flax), `.onnx`, or the folder of a run; of a model in several files its
-            index, `.safetensors.index.json` or `.bin.index.json`. Nothing in it is unpickled but tensors. Weights
-            that PyTorch keeps as something else (weight_norm, spectral_norm, WeightDrop) are computed as PyTorch
-            does outside of training.
+            index, `.safetensors.index.json` or `.bin.index.json`. Nothing but tensors is unpickled. Weights that
+            PyTorch stores in another form (weight_norm, spectral_norm, WeightDrop) are computed as PyTorch does
+            outside of training.
         form: whose names the arrays have: "torch", "keras", "linen", "nnx", "haiku" or "lstmjax", our own.
-            None: as they look.
-        prefix: what the names of the LSTM's arrays begin with, where there are several LSTMs.
-        names: of the LSTM's layers, from the bottom up, where the file does not keep their order; with
+            None: they are recognised.
+        prefix: what the names of the LSTM's arrays begin with, if there are several LSTMs.
+        names: of the LSTM's layers, from the bottom up, if the file does not store their order; for
             PyTorch those of several `torch.nn.LSTM` on top of each other.
-        head: name of the Dense layer that is the head; None: the only one that takes what the last layer gives,
-            and that no other Dense layer follows.
-        extra: "refuse" what is neither LSTM nor head, or "drop" it, with all of the model's description that no
-            argument says. State of optimizers and of random numbers, where it is told by its name, always stays
-            behind.
+        head: name of the Dense layer that is the head; None: the only Dense layer that fits the outputs of the last
+            LSTM layer and that no other Dense layer follows.
+        extra: "refuse" what is neither LSTM nor head, or "drop" it, together with all of the model's description that
+            no argument can say. State of optimizers and of random numbers that is recognised by its name is always
+            dropped.
         cell: the cell that the layers will run with, a row of `CELLS`, its name, or a `Cell` of your own.
         merge: how the directions of a pair will be joined, "concat" or "sum".
 
     Returns:
         A tuple of layers, for `stacked`, or `NetworkParams`, for `network`. A softmax or sigmoid after the head is
-        the loss's to say, and whether every step is output or the last one is the caller's (`return_sequences`).
+        left to the loss, and the choice between every step and the last one to the caller (`return_sequences`).
 
     Raises:
-        ConvertError: the file is not there, not whole or of no known kind; there is no LSTM in it, or something
-            of it would be lost; or it describes another network than these weights with this cell and merge.
+        ConvertError: the file does not exist, is damaged, or of an unknown kind; there is no LSTM in it, or something
+            in it would be lost; or it describes another network than these weights with this cell and merge.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -77,8 +77,8 @@ def load_weights(
         >>> layer.w_x.shape, layer.b
         ((3, 4, 2), None)
     """
-    found = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
-    more = "; ".join(found.architecture.beyond_options())
+    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    more = "; ".join(contents.architecture.beyond_options())
     if more and extra == "refuse":
         raise ConvertError(
             Message(
@@ -88,11 +88,11 @@ def load_weights(
                 " to take the weights alone",
             )
         )
-    return found.params
+    return contents.params
 
 
 def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_biases: bool = False) -> None:
-    """Writes layers or a network to a file that another framework reads, bit by bit and in one go.
+    """Write layers or a network to a file that another framework reads, bit by bit and in one go.
 
     Args:
         params: `NetworkParams`, a tuple of layers, or one `LSTMParams`.
@@ -100,22 +100,22 @@ def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_
             `self.lstm = torch.nn.LSTM(…)` and `self.head = torch.nn.Linear(…)`, or without a head of the LSTM
             itself. `.weights.h5`: of a Keras `Sequential` of `LSTM`, `Bidirectional` and `Dense`. `.msgpack`: of a
             `flax.linen.Sequential` or `nnx.Sequential` of `RNN`, `Bidirectional` and `Dense` or `Linear`.
-            `.safetensors` and `.npz`: any form. `.onnx`: a graph. What stood there is replaced once the new file is
-            whole.
-        form: whose names to use, where the kind of file leaves it open: "torch", "keras", "linen", "nnx", "haiku"
-            or "lstmjax", our own, which keep any cell, and the leading axes of an ensemble. None: the first that the
-            kind of file has.
-        sum_biases: add two biases up where the form keeps one; without it they are refused.
+            `.safetensors` and `.npz`: any form. `.onnx`: a graph. An older file is replaced once the new one is
+            complete.
+        form: whose names to use, if the kind of file leaves it open: "torch", "keras", "linen", "nnx", "haiku"
+            or "lstmjax", our own, for any cell and for the leading axes of an ensemble. None: the usual form of the
+            kind of file.
+        sum_biases: add two biases up if the form has one; without it they are refused.
 
     Raises:
-        ConvertError: the form has no place for something, or the file cannot be written so.
+        ConvertError: the form has no place for something, or such a file is not written in this form.
     """
     container, form = place_for(path, form)
     write_as(container, form, params, Path(path), sum_biases=sum_biases)
 
 
 def place_for(path: str | Path, form: str | None = None) -> tuple[Container, str]:
-    """Gives the kind of file that a path is for, and the form in which it will be written.
+    """Return the kind of file that a path names, and the form in which to write it.
 
     Raises:
         ConvertError: such files are not written, or not in this form.
@@ -126,26 +126,26 @@ def place_for(path: str | Path, form: str | None = None) -> tuple[Container, str
         ends = choice(end for row in CONTAINERS if row.write for end in row.ends)
         raise ConvertError(f"{path}: a {container.words} of this name is only read; what is written ends in {ends}")
     if form is not None and form not in container.forms:
-        beside = f" is {form!r}, expected {choice(container.forms)} for this kind of file"
-        raise ConvertError(Message(f"{path}: ", Named("target_form", argument="form"), beside))
+        complaint = f" is {form!r}, expected {choice(container.forms)} for this kind of file"
+        raise ConvertError(Message(f"{path}: ", Named("target_form", argument="form"), complaint))
     return container, form or container.forms[0]
 
 
 def to_safetensors(params: Any, path: str | Path) -> None:
-    """Writes layers or a whole network, of any cell, to a safetensors file under our own names, bit by bit.
+    """Write layers or a network, of any cell, to a safetensors file under our own names, bit by bit.
 
     Args:
         params: `NetworkParams`, a tuple of layers, or one `LSTMParams`.
-        path: the file; what stood there is replaced once the new one is whole.
+        path: the file; an older one is replaced once the new one is complete.
     """
     write_as(_SAFETENSORS, "lstmjax", params, Path(path))
 
 
 def from_safetensors(path: str | Path) -> Layers | NetworkParams:
-    """Gives what `to_safetensors` wrote: the layers, or the network if there is a head.
+    """Read what `to_safetensors` wrote: the layers, or the network if there is a head.
 
     Raises:
-        ConvertError: the file is not there, not whole, or holds other names.
+        ConvertError: the file does not exist, is damaged, or holds other names.
     """
     return find(path, container=_SAFETENSORS, form="lstmjax").params
 
@@ -159,11 +159,11 @@ def write_as(
     sum_biases: bool = False,
     architecture: Architecture | None = None,
 ) -> None:
-    """Write a file of this kind in this form, see `save_weights`; one that can say how it is run does."""
+    """Write a file of this kind in this form, with its architecture if such files state it; see `save_weights`."""
     layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
-    if form != "lstmjax" and (several := checks.ensemble(layers)):
+    if form != "lstmjax" and (complaint := checks.ensemble(layers)):
         ours = Option("target_form", "lstmjax", argument="form")
-        raise ConvertError(Message(f"{path}: {several} Our own names keep all of them: ", ours))
+        raise ConvertError(Message(f"{path}: {complaint} Our own names keep all of them: ", ours))
     contents = Contents({}, params=params, architecture=architecture or Architecture())
     if form in FORMS:
         contents = FORMS[form].write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)

@@ -1,4 +1,4 @@
-"""ONNX: networks out of here as models that run anywhere, and any node LSTM of a model into here."""
+"""ONNX: write networks as models that run anywhere, and read any node LSTM of a model."""
 
 from lstmjax.convert.onnx.model import from_onnx
 from lstmjax.convert.onnx.read import OnnxLSTM, read_onnx

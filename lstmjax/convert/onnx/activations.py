@@ -1,7 +1,7 @@
-"""The activations of ONNX' LSTM, by name: what each computes, in JAX, and which constants it takes.
+"""The activations of ONNX' LSTM, by name: the functions in JAX, and the constants that they take.
 
-Source: the operator LSTM of ONNX, whose names and formulas these are. A constant that a node does not
-give has the default of the ONNX operator of that name; Affine and ScaledTanh have none there.
+Source: the operator LSTM of ONNX, whose names and formulas these are. A constant that a node does not have takes the
+default of the ONNX operator of that name; Affine and ScaledTanh have no defaults there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lstmjax.types import Array
 
 @dataclass(frozen=True)
 class Affine:
-    """Gives α·z + β."""
+    """Return α·z + β."""
 
     alpha: float
     beta: float
@@ -34,7 +34,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class HardSigmoid:
-    """Gives max(0, min(1, α·z + β))."""
+    """Return max(0, min(1, α·z + β))."""
 
     alpha: float
     beta: float
@@ -45,7 +45,7 @@ class HardSigmoid:
 
 @dataclass(frozen=True)
 class ScaledTanh:
-    """Gives α·tanh(β·z)."""
+    """Return α·tanh(β·z)."""
 
     alpha: float
     beta: float
@@ -56,7 +56,7 @@ class ScaledTanh:
 
 @dataclass(frozen=True)
 class ThresholdedRelu:
-    """Gives z from α on, and 0 below."""
+    """Return z from α on, and 0 below."""
 
     alpha: float
 
@@ -66,12 +66,12 @@ class ThresholdedRelu:
 
 @dataclass(frozen=True)
 class Row:
-    """One activation: how it is made of its constants, and their defaults; None: ONNX has no default."""
+    """An activation: a function that makes it from its constants, and their defaults; None: there is no default."""
 
     make: Callable[..., Activation]
     alpha: float | None = None
     beta: float | None = None
-    takes: int = 0  # constants: none, alpha, or alpha and beta
+    takes: int = 0  # how many constants: 0, 1 (alpha) or 2 (alpha and beta)
 
 
 def _always(activation: Activation) -> Row:
@@ -96,7 +96,7 @@ ACTIVATIONS = MappingProxyType(
 """All activations by ONNX' name."""
 
 Written = tuple[str, tuple[float, ...]]
-"""An activation as a node says it: its name, and its constants in the order alpha, beta."""
+"""An activation as a node has it: its name, and its constants in the order alpha, beta."""
 
 OURS: MappingProxyType[Activation, Written] = MappingProxyType(
     {
@@ -110,11 +110,11 @@ OURS: MappingProxyType[Activation, Written] = MappingProxyType(
         softplus: ("Softplus", ()),
     }
 )
-"""Functions of the table of cells, and how ONNX says them."""
+"""Functions of the table of cells, and their names and constants in ONNX."""
 
 
 def written(activation: Activation) -> Written | None:
-    """Gives an activation as a node says it, or None if ONNX has no word for it."""
+    """Return an activation as a node has it, or None if ONNX does not have it."""
     name = type(activation).__name__
     if name in ACTIVATIONS and ACTIVATIONS[name].make is type(activation):
         return name, tuple(vars(activation).values())
@@ -122,28 +122,28 @@ def written(activation: Activation) -> Written | None:
 
 
 def activations(names: Iterable[str], alphas: Iterable[float], betas: Iterable[float], where: str) -> list[Activation]:
-    """Gives the functions that a node names; each takes its constants off the two lists, in order.
+    """Return the functions that a node names; each takes its constants from the two lists, in order.
 
     Raises:
-        ConvertError: an activation that is not in the table, or constants that are missing or left over.
+        ConvertError: an activation is not in the table, or there are too few or too many constants.
     """
-    left = {"alpha": list(alphas), "beta": list(betas)}
+    remaining = {"alpha": list(alphas), "beta": list(betas)}
     result = []
     rows = {name.lower(): (name, row) for name, row in ACTIVATIONS.items()}
-    for given in names:
-        if given.lower() not in rows:
-            raise ConvertError(f"{where}the activation {given!r} is not one of {', '.join(ACTIVATIONS)}")
-        name, row = rows[given.lower()]
+    for word in names:
+        if word.lower() not in rows:
+            raise ConvertError(f"{where}the activation {word!r} is not one of {', '.join(ACTIVATIONS)}")
+        name, row = rows[word.lower()]
         constants: list[float] = []
         for constant in ("alpha", "beta")[: row.takes]:
-            value = left[constant].pop(0) if left[constant] else getattr(row, constant)
+            value = remaining[constant].pop(0) if remaining[constant] else getattr(row, constant)
             if value is None:
                 raise ConvertError(
                     f"{where}the activation {name} has no activation_{constant}, and ONNX no default for it"
                 )
             constants.append(value)
         result.append(_ours(name, tuple(constants)) or row.make(*constants))
-    for constant, values in left.items():
+    for constant, values in remaining.items():
         if values:
             raise ConvertError(
                 f"{where}activation_{constant} has {len(values)} more values than activations that take one, so that "
@@ -153,7 +153,7 @@ def activations(names: Iterable[str], alphas: Iterable[float], betas: Iterable[f
 
 
 def _ours(name: str, constants: tuple[float, ...]) -> Activation | None:
-    """Gives the function of the table of cells that these constants, float32 in a file, stand for."""
+    """Return the function of the table of cells with these constants, compared as float32, or None."""
     rounded = tuple(map(np.float32, constants))
     for function, (other, values) in OURS.items():
         if other == name and tuple(map(np.float32, values)) == rounded:

@@ -1,4 +1,4 @@
-"""Building an ONNX graph: nodes and constants, each under a name of its own."""
+"""Build an ONNX graph: nodes and constants with unique names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 Name = str
-"""What a computed value is called in a graph."""
+"""The name of a value in a graph."""
 
 
 class Graph:
-    """Nodes and constants; the body of a loop is a `Graph(outer)`, whose constants stand in the outer one."""
+    """Nodes and constants; the body of a loop is a `Graph(outer)`, which adds its constants to the outer graph."""
 
     def __init__(self, outer: Graph | None = None) -> None:
         self.nodes: list[Any] = []
@@ -20,25 +20,25 @@ class Graph:
         self._count: list[int] = [0] if outer is None else outer._count
 
     def fresh(self, word: str) -> Name:
-        """Gives a name that nothing else has."""
+        """Return an unused name that begins with this word."""
         self._count[0] += 1
         return f"{word}_{self._count[0]}"
 
     def constant(self, value: Any, name: Name | None = None) -> Name:
-        """Gives the name of a constant; equal ones without a name of their own are one."""
+        """Add a constant, and return its name; equal constants without a name are added once."""
         value = np.asarray(value)
         key = name or (value.dtype.name, value.shape, value.tobytes())
         if key not in self._constants:
-            array = value.copy()  # contiguous, without making a scalar an array of one
+            array = value.copy()  # contiguous, while a scalar stays a scalar
             self._constants[key] = numpy_helper.from_array(array, name or self.fresh("constant"))
         return self._constants[key].name
 
     def ints(self, *values: int) -> Name:
-        """Gives the name of a constant of whole numbers, as shapes and axes are given."""
+        """Add a constant of integers, such as a shape or axes, and return its name."""
         return self.constant(np.array(values, np.int64))
 
     def add(self, op: str, *inputs: Name, outputs: int | Name | list[Name] = 1, **attributes: Any) -> Any:
-        """Adds a node, and gives the name of its output, or of its outputs if there are several or a list is given."""
+        """Add a node, and return the name of its output; a list of names for several outputs, or a list of them."""
         names = [self.fresh(op.lower()) for _ in range(outputs)] if isinstance(outputs, int) else outputs
         names = [names] if isinstance(names, str) else names
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
@@ -51,10 +51,10 @@ class Graph:
 
 
 def type_of(dtype: Any) -> int:
-    """Gives ONNX' number of a dtype."""
+    """Return ONNX' number of a dtype."""
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def tensor(name: Name, dtype: Any, shape: list[int | str] | None) -> Any:
-    """Gives the description of an input or output; a word is a symbolic dimension."""
+    """Return the description of an input or output; a word in its shape is a symbolic dimension."""
     return helper.make_tensor_value_info(name, type_of(dtype), shape)

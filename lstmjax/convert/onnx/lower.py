@@ -1,8 +1,8 @@
-"""A step as ONNX nodes, made from the step itself: its jaxpr, primitive by primitive.
+"""Write a step as ONNX nodes, from its jaxpr, primitive by primitive.
 
-So that what is exported cannot say anything else than the equation in `cell.py`, and so that a cell or
-a step of your own goes along. The step is traced without batch axes. What is computed from its state
-or its input is batched in ONNX, `[batch, ...]`; everything else is computed here and is a constant.
+Hence the exported model computes the equations of `cell.py`, which are not written again, and a cell or a step of your
+own can be exported, too. The step is traced without batch axes. Values that depend on its state or its input are
+batched in ONNX, `[batch, ...]`; all others are computed here, and become constants.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.onnx.graph import Graph, Name, type_of
 
 Value = Name | np.ndarray
-"""A batched value by its name, or a constant."""
+"""The name of a batched value, or a constant."""
 
 Lower = Callable[[Graph, list[Any], Any], Any]
-"""lower(graph, inputs, equation) -> the name of its output, or the names."""
+"""lower(graph, inputs, equation) returns the name of the output, or the names."""
 
 SAME = MappingProxyType(
     {
@@ -61,11 +61,11 @@ SAME = MappingProxyType(
 """Primitives that are one operator of ONNX, element by element."""
 
 CALLS = frozenset(("closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "remat2"))
-"""Primitives that run the jaxpr which they hold once, on what they are given; a loop holds one, too."""
+"""Primitives that run an inner jaxpr once, on their inputs; a loop has an inner jaxpr, too, but runs it repeatedly."""
 
 
 def _reshape(graph: Graph, value: Value, shape: tuple[int, ...]) -> Name:
-    return graph.add("Reshape", _named(graph, value), graph.ints(0, *shape))  # 0: the batch, as it is
+    return graph.add("Reshape", _named(graph, value), graph.ints(0, *shape))  # 0: the size of the batch
 
 
 def _broadcast(graph: Graph, inputs: list[Any], equation: Any) -> Name:
@@ -77,11 +77,11 @@ def _broadcast(graph: Graph, inputs: list[Any], equation: Any) -> Name:
 
 
 def _dot(graph: Graph, inputs: list[Any], equation: Any) -> Name:
-    (contract, batch), (left, right) = equation.params["dimension_numbers"], inputs
+    (contract, batch), (lhs, rhs) = equation.params["dimension_numbers"], inputs
     ranks = [var.aval.ndim for var in equation.invars]
-    if any(batch[0]) or len(contract[0]) != 1 or isinstance(left, str) == isinstance(right, str) or max(ranks) > 2:
+    if any(batch[0]) or len(contract[0]) != 1 or isinstance(lhs, str) == isinstance(rhs, str) or max(ranks) > 2:
         raise ConvertError("dot_general is exported as the product of a vector and a constant matrix only")
-    which = int(isinstance(right, str))  # which of the two is the batched one
+    which = int(isinstance(rhs, str))  # 0 if lhs is batched, 1 if rhs is
     value, matrix, axis = inputs[which], np.asarray(inputs[1 - which]), contract[1 - which][0]
     assert isinstance(value, str)
     if ranks[which] != 1:
@@ -155,14 +155,14 @@ OTHERS: MappingProxyType[str, Lower] = MappingProxyType(
         "unstack": _unstack,
     }
 )
-"""Primitives that take more to say."""
+"""Primitives that need other operators, or attributes."""
 
 
 def lower(graph: Graph, jaxpr: Any, constants: Any, inputs: list[Value]) -> list[Value]:
-    """Gives the outputs of a jaxpr, whose nodes it adds to a graph.
+    """Add the nodes of a jaxpr to a graph, and return its outputs.
 
     Raises:
-        ConvertError: a primitive that has no place in the two tables.
+        ConvertError: a primitive is in neither of the two tables.
     """
     values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
@@ -172,19 +172,19 @@ def lower(graph: Graph, jaxpr: Any, constants: Any, inputs: list[Value]) -> list
         return np.asarray(atom.val, kind.dtype) if isinstance(atom, core.Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        given = [value_of(atom) for atom in equation.invars]
+        operands = [value_of(atom) for atom in equation.invars]
         name = equation.primitive.name
         if name in CALLS:
             inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             closed = hasattr(inner, "jaxpr")
-            out: Any = lower(graph, inner.jaxpr if closed else inner, inner.consts if closed else (), given)
-        elif not any(isinstance(value, str) for value in given):
-            out = equation.primitive.bind(*given, **equation.params)
+            out: Any = lower(graph, inner.jaxpr if closed else inner, inner.consts if closed else (), operands)
+        elif not any(isinstance(value, str) for value in operands):
+            out = equation.primitive.bind(*operands, **equation.params)
             out = [np.asarray(a) for a in (out if equation.primitive.multiple_results else [out])]
         elif name in SAME:
-            out = [graph.add(SAME[name], *_names(graph, given))]
+            out = [graph.add(SAME[name], *_names(graph, operands))]
         elif name in OTHERS:
-            out = OTHERS[name](graph, given, equation)
+            out = OTHERS[name](graph, operands, equation)
             out = [out] if isinstance(out, str) else out
         else:
             raise ConvertError(f"the step uses {name}, which is not exported to ONNX")
@@ -193,7 +193,7 @@ def lower(graph: Graph, jaxpr: Any, constants: Any, inputs: list[Value]) -> list
 
 
 def batched(graph: Graph, value: np.ndarray, like: Name) -> Name:
-    """Gives a constant once for each entry of the batch that another value has."""
+    """Return a constant, repeated for each entry of the batch of another value."""
     batch = graph.add("Shape", like, start=0, end=1)
     shape = graph.add("Concat", batch, graph.ints(*value.shape), axis=0)
     return graph.add("Expand", graph.constant(value), shape)

@@ -1,4 +1,4 @@
-"""From an ONNX model to layers, or a network, that compute what the model computes; or a refusal that says why."""
+"""Read an ONNX model as layers, or a network, that compute the same; or refuse it and say why."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell, identity
 from lstmjax.convert.architecture import Architecture, same_cell
-from lstmjax.convert.layouts import ConvertError, to_jax
+from lstmjax.convert.layouts import ConvertError, has_pairs, to_jax, without_head
 from lstmjax.convert.onnx.chain import Chain, chain_of
 from lstmjax.convert.onnx.constants import Constants
 from lstmjax.convert.onnx.read import OnnxLSTM, flat_model, placed_lstms
 from lstmjax.convert.onnx.rules import READOUTS
-from lstmjax.convert.onnx.wiring import Wiring
+from lstmjax.convert.onnx.wire import wire
 from lstmjax.errors import Message, Option
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers, directions
+from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 
 REMEDY = "read_onnx gives each node LSTM for itself"
@@ -27,7 +27,7 @@ REMEDY = "read_onnx gives each node LSTM for itself"
 
 @dataclass(frozen=True)
 class Stack:
-    """A model as a stack: its weights, how they are run, and what of the model a stack does not have."""
+    """A model as a stack of layers: its weights, how they are run, and complaints about what a stack does not have."""
 
     params: Layers | NetworkParams
     architecture: Architecture
@@ -37,22 +37,20 @@ class Stack:
 
 
 def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
-    """Return a model as a stack; `complaints` are empty if that is all that it computes.
+    """Read a model as a stack of layers; without `complaints` the stack computes the same as the model.
 
     Raises:
         ConvertError: see `read_onnx`.
     """
     model = flat_model(source)
     placed = placed_lstms(model, None, dequantize)
-    within = [one.lstm.name for one in placed if one.place is None]
-    nodes = {one.place: one.lstm for one in placed if one.place is not None}
-    constants = Constants(model)
+    within = [lstm.name for place, lstm in placed if place is None]
     if within:
-        inside = f"{', '.join(within)}: within another node, in a branch or a loop"
-        layers = tuple(one.lstm.params for one in placed)
-        return Stack(layers, Architecture(), False, Chain(), (inside,))
-    wiring = Wiring(model, constants, {n: _about(lstm) for n, lstm in nodes.items() if n is not None})
-    chain = chain_of(model, wiring)
+        complaint = f"{', '.join(within)}: within another node, in a branch or a loop"
+        layers = tuple(lstm.params for _, lstm in placed)
+        return Stack(layers, Architecture(), False, Chain(), (complaint,))
+    nodes = {place: lstm for place, lstm in placed if place is not None}
+    chain = chain_of(model, wire(model, Constants(model), nodes))
     complaints = list(chain.complaints)
     layers = tuple(_layer([nodes[n] for n in layer]) for layer in chain.layers)
     cells = {replace(cell, name="", paper=""): cell for lstm in nodes.values() for cell in lstm.cells}
@@ -69,33 +67,33 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
     params: Layers | NetworkParams = layers
     if chain.head is not None:
         w, b = chain.head
-        head: Any = (w, np.zeros(w.shape[1], w.dtype) if b is None else b)
-        params = NetworkParams(layers, Dense(*to_jax(head)))
+        if b is None:
+            b = np.zeros(w.shape[1], w.dtype)
+        params = NetworkParams(layers, Dense(*to_jax((w, b))))
     return Stack(params, architecture, chain.residual, chain, tuple(complaints))
 
 
 def from_onnx(
     source: Any, *, cell: Cell | str = VANILLA, merge: str = "concat", residual: bool = False, dequantize: bool = False
 ) -> Layers | NetworkParams:
-    """Return the layers of a model, bit by bit, for `stacked`, or with its head for `network`.
+    """Read the layers of a model, bit by bit, for `stacked`, or with its head for `network`.
 
-    What feeds each node LSTM and what reads it is followed through the graph: operators that move numbers and
-    change none, directions side by side or added up, a product with a stored matrix after the last layer (the
-    head), and a softmax or sigmoid after that, which stays behind: it is the loss's to say. Anything else is
-    refused by the name of its node; so is what layers alone cannot say (a single reverse direction, an initial
-    state). `read_onnx` gives each node for itself. Whether the model's output has every step or the last one is
-    `return_sequences` of `stacked` and of `network`; initial states and lengths that are inputs of the model are
-    their `state` and `lengths`.
+    The inputs and readers of each node LSTM are followed through the graph: operators that move numbers and change
+    none, directions side by side or added up, a product with a stored matrix after the last layer (the head), and a
+    softmax or sigmoid after that, which is left to the loss. Anything else is refused by the name of its node; so is
+    what layers alone cannot say (a single reverse direction, an initial state). `read_onnx` returns each node for
+    itself. Whether the model's output has every step or the last one is `return_sequences` of `stacked` and of
+    `network`; initial states and lengths that are inputs of the model are their `state` and `lengths`.
 
     Args:
         source: the path of a file, or an `onnx.ModelProto`.
         cell: the cell that the layers will run with, a row of `CELLS` or its name.
         merge: how the directions of a pair will be joined, as for `stacked`.
-        residual: whether what enters a layer will be added to what it gives, as for `stacked`.
+        residual: whether the inputs of each layer will be added to its outputs, as for `stacked`.
         dequantize: see `read_onnx`.
 
     Raises:
-        ConvertError: see `read_onnx`; or the model computes something else, or is of another cell.
+        ConvertError: see `read_onnx`; or the model computes something else, or has another cell.
     """
     row = find_cell(cell)
     one_of("merge", merge, ("concat", "sum"))
@@ -114,8 +112,7 @@ def from_onnx(
                 ", here and to stacked; or use read_onnx, whose nodes carry their cells",
             )
         )
-    layers = stack.params.layers if isinstance(stack.params, NetworkParams) else stack.params
-    if merge != stack.architecture.merge and any(len(directions(layer)) == 2 for layer in layers):
+    if merge != stack.architecture.merge and has_pairs(stack.params):
         raise ConvertError(
             Message(
                 f"the model joins directions by {stack.architecture.merge!r}, but merge is {merge!r}. Pass ",
@@ -123,20 +120,15 @@ def from_onnx(
                 ", here and to stacked",
             )
         )
-    if residual != stack.residual and len(layers) > 1:
+    if residual != stack.residual and len(without_head(stack.params)) > 1:
         words = "has residual connections around its layers" if stack.residual else "has no residual connections"
         raise ConvertError(f"the model {words}, but residual is {residual}. Say residual=, here and to stacked")
     return stack.params
 
 
-def _about(lstm: OnnxLSTM) -> tuple[int, int, str, bool]:
-    part = directions(lstm.params)[0]
-    return part.input_size, part.hidden_size, lstm.direction, lstm.batch_first
-
-
 def _layer(nodes: list[OnnxLSTM]) -> Any:
-    """Return a layer of one node, or of two that are its directions."""
+    """Return the layer of a node, or of two nodes that are its directions."""
     if len(nodes) == 1:
         return nodes[0].params
-    ahead, back = nodes
-    return Bidirectional(ahead.params, back.params)
+    forward, backward = nodes
+    return Bidirectional(forward.params, backward.params)

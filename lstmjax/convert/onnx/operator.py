@@ -1,4 +1,4 @@
-"""A layer as a node of ONNX' operator LSTM, where that can say the cell."""
+"""Write a layer as a node of ONNX' operator LSTM, for the cells that this operator can compute."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lstmjax.types import GATES, LSTMParams
 LAYOUT = LAYOUTS["onnx"]
 PEEPHOLES = "iof"
 COUPLED = ("i", "g", "o")
-"""The blocks that are left of GATES where f is 1 − i."""
+"""The gates that have blocks if f is 1 − i."""
 
 
 def unsaid(shared: Shared, params: LSTMParams) -> Iterator[str]:
-    """Gives what the operator LSTM has no word for, in words."""
+    """Yield, in words, what the operator LSTM cannot compute of a layer."""
     if not isinstance(shared.step, CellStep):
         yield "a step of your own"
         return
@@ -52,80 +52,89 @@ def unsaid(shared: Shared, params: LSTMParams) -> Iterator[str]:
 
 
 def attributes(row: Cell) -> dict[str, Any]:
-    """Gives the attributes of a node LSTM, for one direction, of a cell that it can say."""
-    said: list[Any] = [written(activation) for activation in (row.i, row.g, row.squash)]
-    found: dict[str, Any] = {"activations": [name for name, _ in said]}
+    """Return the attributes of a node LSTM for one direction of a cell that it can compute."""
+    activations: list[Any] = [written(activation) for activation in (row.i, row.g, row.squash)]
+    result: dict[str, Any] = {"activations": [name for name, _ in activations]}
     for n, name in enumerate(("activation_alpha", "activation_beta")):
-        values = [constants[n] for _, constants in said if len(constants) > n]
+        values = [constants[n] for _, constants in activations if len(constants) > n]
         if values:
-            found[name] = values
+            result[name] = values
     if isinstance(row.limit, Clip):
-        found["clip"] = row.limit.limit
+        result["clip"] = row.limit.limit
     if row.couple is forget_from_input:
-        found["input_forget"] = 1
-    return found
+        result["input_forget"] = 1
+    return result
 
 
 def weights(row: Cell, params: LSTMParams) -> dict[str, np.ndarray | None]:
-    """Gives W `[4H, I]`, R `[4H, H]`, B `[8H]` and P `[3H]` of one direction; None: not there."""
+    """Return W `[4H, I]`, R `[4H, H]`, B `[8H]` and P `[3H]` of one direction; None: there is no such array."""
     peepholes = None
     if params.w_c is not None:
         rows = dict(zip(row.peepholes, np.asarray(params.w_c), strict=True))
         peepholes = np.concatenate([rows.get(gate, np.zeros_like(rows["i"])) for gate in PEEPHOLES])
-    four = jax.tree.map(lambda a: _four(row, np.asarray(a)), params._replace(w_c=None))
-    fused = write(LAYOUT, four)
+    all_gates = jax.tree.map(lambda a: _with_all_gates(row, np.asarray(a)), params._replace(w_c=None))
+    fused = write(LAYOUT, all_gates)
     bias = None if fused.b is None else np.concatenate([fused.b, fused.b_h])
     return {"W": fused.w_x, "R": fused.w_h, "B": bias, "P": peepholes}
 
 
-def _four(row: Cell, a: np.ndarray) -> np.ndarray:
-    """Gives an array with a gate axis of four, zeros for a gate that has no block."""
-    blocks = [
-        a[..., row.blocks.index(gate), :] if gate in row.blocks else np.zeros_like(a[..., 0, :]) for gate in GATES
-    ]
-    return np.stack(blocks, axis=-2)
+def _with_all_gates(row: Cell, a: np.ndarray) -> np.ndarray:
+    """Return an array with blocks for all four gates, zeros for a gate that has none."""
+    blocks = {gate: a[..., n, :] for n, gate in enumerate(row.blocks)}
+    return np.stack([blocks.get(gate, np.zeros_like(a[..., 0, :])) for gate in GATES], axis=-2)
 
 
-def lstm_nodes(shared: Shared, parts: tuple[LSTMParams, ...], xs: Name, ways: list[str]) -> list[Run]:
-    """Gives the outputs of a node LSTM; of two, if the directions are of different sizes."""
-    row = shared.row
-    arrays = [weights(row, part) for part in parts]
-    shapes = {tuple((name, a is None or a.shape) for name, a in one.items()) for one in arrays}
-    if len(shapes) > 1:
-        each = zip(parts, ways, ("forward", "reverse"), strict=True)
-        return [_node(shared, (part,), [arrays[k]], xs, [way], at)[0] for k, (part, way, at) in enumerate(each)]
-    return _node(shared, parts, arrays, xs, ways, "bidirectional" if len(parts) == 2 else "forward")
+def lstm_nodes(shared: Shared, parts: tuple[LSTMParams, ...], xs: Name, prefixes: list[str]) -> list[Run]:
+    """Add a node LSTM for a layer, or two if its directions differ in size, and return the outputs of each direction.
+
+    Args:
+        shared: what all layers share.
+        parts: the directions of the layer.
+        xs: the inputs, `[time, batch, I]`.
+        prefixes: what the names of states begin with, for each direction.
+    """
+    arrays = [weights(shared.row, part) for part in parts]
+    shapes = {tuple((name, a is None or a.shape) for name, a in arrays_of_part.items()) for arrays_of_part in arrays}
+    if len(shapes) == 1:
+        return _node(shared, parts, arrays, xs, prefixes, "bidirectional" if len(parts) == 2 else "forward")
+    runs = []
+    for k, direction in enumerate(("forward", "reverse")):
+        runs += _node(shared, parts[k : k + 1], arrays[k : k + 1], xs, prefixes[k : k + 1], direction)
+    return runs
 
 
 def _node(
-    shared: Shared, parts: tuple[LSTMParams, ...], arrays: list[dict], xs: Name, ways: list[str], direction: str
+    shared: Shared, parts: tuple[LSTMParams, ...], arrays: list[dict], xs: Name, prefixes: list[str], direction: str
 ) -> list[Run]:
-    graph, row = shared.graph, shared.row
-    stem = ways[0].removesuffix("forward.")
-    inputs = {
-        name: "" if arrays[0][name] is None else graph.constant(np.stack([one[name] for one in arrays]), stem + name)
-        for name in arrays[0]
-    }
+    graph = shared.graph
+    stem = prefixes[0].removesuffix("forward.")
+    inputs = {}
+    for name in arrays[0]:
+        stacked = [arrays_of_part[name] for arrays_of_part in arrays]
+        inputs[name] = "" if stacked[0] is None else graph.constant(np.stack(stacked), stem + name)
     begin = ["", ""]
     if shared.state:
         axis = graph.ints(0)
-        begin = [
-            graph.add("Concat", *(graph.add("Unsqueeze", way + word, axis) for way in ways), axis=0) for word in "hc"
-        ]
-    said = {k: v * len(parts) if isinstance(v, list) else v for k, v in attributes(row).items()}
+        for n, word in enumerate("hc"):
+            states = [graph.add("Unsqueeze", prefix + word, axis) for prefix in prefixes]
+            begin[n] = graph.add("Concat", *states, axis=0)
+    options = attributes(shared.row)
+    for name, value in options.items():
+        if isinstance(value, list):  # an entry for each activation, in each direction
+            options[name] = value * len(parts)
     names = [xs, inputs["W"], inputs["R"], inputs["B"], "lengths" if shared.lengths else "", *begin, inputs["P"]]
     while not names[-1]:
         names.pop()
     outputs = [graph.fresh(word) for word in ("Y", "Y_h", "Y_c")]
-    graph.add("LSTM", *names, outputs=outputs, direction=direction, hidden_size=parts[0].hidden_size, **said)
+    graph.add("LSTM", *names, outputs=outputs, direction=direction, hidden_size=parts[0].hidden_size, **options)
     any_step = ""
-    if shared.lengths and shared.state:  # of length 0 the state is the initial one; ONNX Runtime says 0
+    if shared.lengths and shared.state:  # for length 0 the last state is the initial one; ONNX Runtime returns 0
         any_step = graph.add("Unsqueeze", graph.add("Greater", "lengths", graph.constant(np.int32(0))), graph.ints(1))
     runs = []
-    for k, way in enumerate(ways):
+    for k, prefix in enumerate(prefixes):
         at = graph.constant(np.int64(k))
         ends = [graph.add("Gather", name, at, axis=0) for name in outputs[1:]]
         if any_step:
-            ends = [graph.add("Where", any_step, end, way + word) for end, word in zip(ends, "hc", strict=True)]
+            ends = [graph.add("Where", any_step, end, prefix + word) for end, word in zip(ends, "hc", strict=True)]
         runs.append(Run(graph.add("Gather", outputs[0], at, axis=1), ends))
     return runs

@@ -16,7 +16,7 @@ from lstmjax.convert.onnx.constants import Constants
 
 QUANTISED = "DynamicQuantizeLSTM"
 PLACES = {"W": (8, 9), "R": (10, 11)}
-"""Which inputs of the node are the scale and the zero point of a matrix."""
+"""The places of the scale and the zero point of each matrix among the inputs of the node."""
 
 
 def is_lstm(node: Any) -> bool:
@@ -30,7 +30,7 @@ def dequantised(node: Any, arrays: Mapping[str, np.ndarray], constants: Constant
     """Return W `[D, 4H, I]` and R `[D, 4H, H]` as float32: scale · (number − zero point).
 
     Raises:
-        ConvertError: scales or zero points that are not stored, or do not fit.
+        ConvertError: scales or zero points are not stored in the model, or do not fit.
     """
     result = {}
     for key, places in PLACES.items():

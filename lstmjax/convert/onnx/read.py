@@ -1,4 +1,4 @@
-"""From an ONNX model to layers: any node LSTM, with everything that the operator can say."""
+"""Read any node LSTM of an ONNX model, with all attributes and inputs that the operator has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, read, to_jax
 from lstmjax.convert.onnx.activations import activations
-from lstmjax.convert.onnx.constants import Constants
+from lstmjax.convert.onnx.constants import Constants, graphs_within
 from lstmjax.convert.onnx.operator import COUPLED, PEEPHOLES
 from lstmjax.convert.onnx.quantised import QUANTISED, dequantised, is_lstm
 from lstmjax.layer import lstm
@@ -24,11 +24,12 @@ from lstmjax.types import GATES, Array, Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["onnx"]
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+"""ONNX' names of the inputs of a node LSTM, in order."""
 
 
 @dataclass(frozen=True)
 class OnnxLSTM:
-    """A node LSTM of a model, as a function of its input; calling it gives what the node gives.
+    """A node LSTM of a model, as a function that returns the outputs of the node.
 
     >>> import jax
     >>> from lstmjax import init_params
@@ -40,40 +41,42 @@ class OnnxLSTM:
     """
 
     name: str
-    """What the model calls the node."""
+    """The name of the node in the model."""
     params: LSTMParams | Bidirectional
-    """Its weights: both biases as the node keeps them; w_c are its peepholes."""
+    """Its weights: both biases as the node has them; w_c are its peepholes."""
     cells: tuple[Cell, ...]
-    """The cell of each direction: activations, clip and coupled gates."""
+    """The cell of each direction, with its activations, clip and coupled gates."""
     direction: str
     """"forward", "reverse" or "bidirectional"."""
     batch_first: bool
-    """Layout 1 of ONNX: the batch is the first axis of everything."""
+    """Layout 1 of ONNX: the batch is the first axis of all inputs and outputs."""
     state: tuple[Array, Array] | None
-    """(initial_h, initial_c) of the file, `[D, B, H]`; None: zeros, or what the model computes."""
+    """(initial_h, initial_c) in the file, `[D, B, H]`; None: zeros, or the model computes them."""
     lengths: Array | None
-    """Valid steps `[B]` of the file; None: all, or what the model computes."""
+    """Valid steps `[B]` in the file; None: all, or the model computes them."""
 
     def __call__(
         self, xs: Any, lengths: Any = None, state: tuple[Any, Any] | None = None
     ) -> tuple[Array, Array, Array]:
-        """Gives (Y, Y_h, Y_c) in the shapes of ONNX.
+        """Return (Y, Y_h, Y_c) in the shapes of ONNX.
 
         Args:
             xs: X, `[T, B, I]`, or `[B, T, I]` with layout 1.
-            lengths: valid steps `[B]`; None: those of the file. For length 0 the state is the initial one,
-                where ONNX Runtime gives 0.
-            state: (initial_h, initial_c), each `[D, B, H]`, or `[B, D, H]` with layout 1; None: that of the
-                file, else zeros.
+            lengths: valid steps `[B]`; None: those in the file. For length 0 the last state is the initial one,
+                while ONNX Runtime returns 0.
+            state: (initial_h, initial_c), each `[D, B, H]`, or `[B, D, H]` with layout 1; None: that in the
+                file, or else zeros.
 
         Returns:
             Y `[T, D, B, H]`, Y_h and Y_c `[D, B, H]`; `[B, T, D, H]` and `[B, D, H]` with layout 1.
 
         Raises:
-            ConvertError: the state is not of these axes.
+            ConvertError: the state has other axes.
         """
-        xs, state = jnp.asarray(xs), self.state if state is None else state
-        lengths, axis = self.lengths if lengths is None else lengths, 1 if self.batch_first else 0
+        xs = jnp.asarray(xs)
+        state = self.state if state is None else state
+        lengths = self.lengths if lengths is None else lengths
+        axis = 1 if self.batch_first else 0  # of directions, in a state
         parts = directions(self.params)
         for a in state or ():
             if np.ndim(a) != 3 or np.shape(a)[axis] != len(parts):
@@ -82,9 +85,9 @@ class OnnxLSTM:
         ys, ends = [], []
         for k, part in enumerate(parts):
             begin = None if state is None else tuple(jnp.asarray(a).take(k, axis=axis) for a in state)
-            back = self.direction == "reverse" or k == 1
+            reverse = self.direction == "reverse" or k == 1
             end, y = lstm(
-                part, xs, begin, lengths=lengths, time_major=not self.batch_first, reverse=back, cell=self.cells[k]
+                part, xs, begin, lengths=lengths, time_major=not self.batch_first, reverse=reverse, cell=self.cells[k]
             )
             ys.append(y)
             ends.append(end)
@@ -95,62 +98,61 @@ class OnnxLSTM:
 def read_onnx(
     source: Any, inputs: Mapping[str, Any] | None = None, *, dequantize: bool = False
 ) -> tuple[OnnxLSTM, ...]:
-    """Return all nodes LSTM of a model, in its order, those within branches, loops and local functions included.
+    """Read all nodes LSTM of a model in its order, also those within branches, loops and local functions.
 
     A node within another is named by its path, such as "rate/then_branch/lstm".
 
     Args:
         source: the path of a file, or an `onnx.ModelProto`.
         inputs: arrays by name, for a model that takes weights as inputs.
-        dequantize: take nodes `DynamicQuantizeLSTM` of ONNX Runtime, too, their weights as the numbers that the
-            8 bits stand for. Such a node rounds X and h to 8 bits at each step as well, which is then not done:
-            the outputs are nearer to those of the model before it was quantised, and not those of the file.
+        dequantize: also read nodes `DynamicQuantizeLSTM` of ONNX Runtime, with the numbers that their 8-bit weights
+            stand for. Such a node also rounds X and h to 8 bits at each step, which is not done here: the outputs
+            are nearer to those of the model before it was quantised, and not those of the file.
 
     Raises:
-        ConvertError: no whole model, no LSTM in it, weights that the model computes from its inputs or that are
-            quantised, or what our table of activations does not have; the message names it.
+        ConvertError: the model is damaged or has no LSTM; its weights are quantised, or computed from its inputs;
+            or an activation is not in our table. The message names it.
     """
     return tuple(placed.lstm for placed in placed_lstms(flat_model(source), inputs, dequantize))
 
 
 class Placed(NamedTuple):
-    """A node LSTM, and its place among the nodes of the model's graph; None: in a graph within one."""
+    """A node LSTM, and its place among the nodes of the model; None: it is in a graph within a node."""
 
     place: int | None
     lstm: OnnxLSTM
 
 
 def placed_lstms(model: Any, inputs: Mapping[str, Any] | None = None, dequantize: bool = False) -> list[Placed]:
-    """Return the nodes LSTM of a model without local functions; see `read_onnx`."""
-    within: list[tuple[int | None, str, Any, Constants]] = []
+    """Read the nodes LSTM of a model without local functions; see `read_onnx`."""
+    nodes: list[tuple[int | None, str, Any, Constants]] = []
     kinds: set[str] = set()
-    _walk(model.graph, Constants(model, inputs), "", within, kinds)
-    if not within:
+    _walk(model.graph, Constants(model, inputs), "", nodes, kinds)
+    if not nodes:
         raise ConvertError(f"there is no node LSTM in the model; it holds {', '.join(sorted(kinds)) or 'nothing'}")
     result = []
-    for n, (place, path, node, constants) in enumerate(within):
+    for n, (place, path, node, constants) in enumerate(nodes):
         name = path + (node.name or f"LSTM {n}")
         result.append(Placed(place, _node(node, name, constants, dequantize)))
     return result
 
 
-def _walk(graph: Any, constants: Constants, path: str, within: list, kinds: set[str]) -> None:
-    """Note the nodes LSTM of a graph and of the graphs in its nodes, and what other operators there are."""
+def _walk(graph: Any, constants: Constants, path: str, nodes: list, kinds: set[str]) -> None:
+    """Note the nodes LSTM of a graph and of the graphs within its nodes, and the kinds of all nodes."""
     for n, node in enumerate(graph.node):
         kinds.add(node.op_type)
         if is_lstm(node):
-            within.append((None if path else n, path, node, constants))
-        for attribute in node.attribute:
-            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                folder = f"{path}{node.name or f'{node.op_type} {n}'}/{attribute.name}/"
-                _walk(inner, constants.within(inner), folder, within, kinds)
+            nodes.append((None if path else n, path, node, constants))
+        for attribute, inner in graphs_within(node):
+            folder = f"{path}{node.name or f'{node.op_type} {n}'}/{attribute}/"
+            _walk(inner, constants.within(inner), folder, nodes, kinds)
 
 
 def load_model(source: Any) -> Any:
-    """Gives the model at a path, or the model itself.
+    """Return the model at a path, or a model as it is.
 
     Raises:
-        ConvertError: the file is not there, or holds no whole model.
+        ConvertError: the file does not exist, or is damaged.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -171,10 +173,10 @@ def load_model(source: Any) -> Any:
 
 
 def flat_model(source: Any) -> Any:
-    """Return a model whose local functions stand where they are called.
+    """Return a model with its local functions inlined.
 
     Raises:
-        ConvertError: see `load_model`; or a function cannot be put there.
+        ConvertError: see `load_model`; or a function cannot be inlined.
     """
     model = load_model(source)
     if not model.functions:
@@ -198,62 +200,64 @@ def _node(node: Any, name: str, constants: Constants, dequantize: bool) -> OnnxL
             "Pass dequantize=True to read_onnx or from_onnx for its weights as floating-point numbers, which do not "
             "give the outputs of the file bit by bit; or convert the model as it was before it was quantised"
         )
-    said = {a.name: _decimal(helper.get_attribute_value(a)) for a in node.attribute}
-    given = {k: v for k, v in zip(INPUTS, node.input, strict=False) if v}
+    attributes = {a.name: _decimal(helper.get_attribute_value(a)) for a in node.attribute}
+    names = {key: name for key, name in zip(INPUTS, node.input, strict=False) if name}
     arrays: dict[str, Any] = {}
     for key in ("W", "R", "B", "P"):
-        if key in given:
-            arrays[key] = constants.get(given[key])
+        if key in names:
+            arrays[key] = constants.get(names[key])
             if arrays[key] is None:
                 raise ConvertError(
-                    f"{where}{key} ({given[key]}) comes from the model's inputs and is not stored in it; give it by "
+                    f"{where}{key} ({names[key]}) comes from the model's inputs and is not stored in it; give it by "
                     "inputs="
                 )
     if node.op_type == QUANTISED:
         arrays |= dequantised(node, arrays, constants, where)
-    direction = said.get("direction", b"forward").decode().lower()
+    direction = attributes.get("direction", b"forward").decode().lower()
     count = 2 if direction == "bidirectional" else 1
     _check(arrays, count, where)
-    coupled, layout = bool(said.get("input_forget", 0)), said.get("layout", 0)
-    cells = _cells(said, count, coupled, "P" in arrays, where)
+    coupled, batch_first = bool(attributes.get("input_forget", 0)), bool(attributes.get("layout", 0))
+    cells = _cells(attributes, count, coupled, "P" in arrays, where)
     parts = [_part({k: a[d] for k, a in arrays.items()}, coupled, f"{where}direction {d}: ") for d in range(count)]
-    state: Any = [constants.get(given[key]) if key in given else None for key in ("initial_h", "initial_c")]
+    state: Any = [constants.get(names[key]) if key in names else None for key in ("initial_h", "initial_c")]
     if any(a is not None for a in state):
-        like = next(a for a in state if a is not None)
-        state = [np.zeros_like(like) if a is None else a for a in state]
-    lengths = constants.get(given["sequence_lens"]) if "sequence_lens" in given else None
+        known = next(a for a in state if a is not None)
+        state = [np.zeros_like(known) if a is None else a for a in state]
+    lengths = constants.get(names["sequence_lens"]) if "sequence_lens" in names else None
     params = Bidirectional(*parts) if count == 2 else parts[0]
     state, lengths = to_jax((None if state[0] is None else tuple(state), lengths))
-    return OnnxLSTM(name, to_jax(params), cells, direction, bool(layout), state, lengths)
+    return OnnxLSTM(name, to_jax(params), cells, direction, batch_first, state, lengths)
 
 
 def _decimal(value: Any) -> Any:
-    """Gives a float32 of a file as the shortest decimal number that is stored so: 0.2, not 0.20000000298."""
+    """Return the shortest decimal number that a float32 of a file stands for: 0.2, not 0.20000000298."""
     if isinstance(value, list):
-        return [_decimal(one) for one in value]
+        return [_decimal(item) for item in value]
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _check(arrays: dict[str, np.ndarray], count: int, where: str) -> None:
+    """Refuse weights that do not fit each other, for this number of directions."""
     if not {"W", "R"} <= arrays.keys():
         raise ConvertError(f"{where}W and R are needed, but there are {', '.join(arrays) or 'neither'}")
     hidden = arrays["R"].shape[-1] if arrays["R"].ndim else 0
     inputs = arrays["W"].shape[-1] if arrays["W"].ndim else 0
     wide = {"W": (4 * hidden, inputs), "R": (4 * hidden, hidden), "B": (8 * hidden,), "P": (3 * hidden,)}
     for key, a in arrays.items():
-        want = (count, *wide[key])
-        if a.shape != want or not hidden:
+        expected = (count, *wide[key])
+        if a.shape != expected or not hidden:
             raise ConvertError(
-                f"{where}{key} has shape {a.shape}, expected {want} for {count} direction(s) of H = {hidden}"
+                f"{where}{key} has shape {a.shape}, expected {expected} for {count} direction(s) of H = {hidden}"
             )
 
 
 def _part(arrays: dict[str, np.ndarray], coupled: bool, where: str) -> LSTMParams:
+    """Return the parameters of a direction."""
     b, b_h = np.split(arrays["B"], 2) if "B" in arrays else (None, None)
     params = read(LAYOUT, Fused(arrays["W"], arrays["R"], b, b_h), where)
-    if coupled:  # f is 1 − i, and nothing reads the block of its own
-        keep = [GATES.index(gate) for gate in COUPLED]
-        params = jax.tree.map(lambda a: a[..., keep, :], params)
+    if coupled:  # f is 1 − i, and its block is not read
+        blocks = [GATES.index(gate) for gate in COUPLED]
+        params = jax.tree.map(lambda a: a[..., blocks, :], params)
     if "P" in arrays:
         order = [PEEPHOLES.index(gate) for gate in (COUPLED if coupled else GATES) if gate != "g"]
         rows: Any = arrays["P"].reshape(len(PEEPHOLES), -1)[order]
@@ -261,16 +265,18 @@ def _part(arrays: dict[str, np.ndarray], coupled: bool, where: str) -> LSTMParam
     return params
 
 
-def _cells(said: dict[str, Any], count: int, coupled: bool, peepholes: bool, where: str) -> tuple[Cell, ...]:
-    names = [name.decode() for name in said.get("activations", [b"Sigmoid", b"Tanh", b"Tanh"] * count)]
+def _cells(attributes: dict[str, Any], count: int, coupled: bool, peepholes: bool, where: str) -> tuple[Cell, ...]:
+    """Return the cell of each direction."""
+    names = [name.decode() for name in attributes.get("activations", [b"Sigmoid", b"Tanh", b"Tanh"] * count)]
     if len(names) != 3 * count:
         raise ConvertError(f"{where}activations has {len(names)} names, expected {3 * count}")
-    found = activations(names, said.get("activation_alpha", ()), said.get("activation_beta", ()), where)
+    alphas, betas = attributes.get("activation_alpha", ()), attributes.get("activation_beta", ())
+    functions = activations(names, alphas, betas, where)
     cells = []
-    for sigma, g, squash in zip(found[::3], found[1::3], found[2::3], strict=True):
+    for sigma, g, squash in zip(functions[::3], functions[1::3], functions[2::3], strict=True):
         cell = replace(VANILLA, i=sigma, f=sigma, o=sigma, g=g, squash=squash, has=("w_c",) if peepholes else ())
         if coupled:
             cell = replace(cell, blocks=COUPLED, couple=forget_from_input, f=VANILLA.f)
         cell = known_row(replace(cell, name=f"{where}{', '.join(names)}", paper="ONNX"))
-        cells.append(clip_inputs(cell, said["clip"]) if said.get("clip") else cell)
+        cells.append(clip_inputs(cell, attributes["clip"]) if attributes.get("clip") else cell)
     return tuple(cells)

@@ -1,7 +1,7 @@
-"""Rules for operators around nodes LSTM: what comes out, where no number changes or a place in a stack is known.
+"""Rules for the operators that a stack of layers may have around its nodes LSTM: sums, heads, readouts, shapes.
 
-A rule takes the wiring so far, the node and the values of its inputs, and gives that of its output; None where the
-node has no such place.
+A rule takes the wiring, the node and the values of its inputs, and returns the value of its output; None: the node has
+no place in a stack.
 """
 
 from __future__ import annotations
@@ -9,35 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from lstmjax.cells import Activation
 from lstmjax.convert.activations import relu, softplus, softsign
-from lstmjax.convert.onnx.shuffles import SHUFFLES, on_sizes, sizes_of, whole_numbers
+from lstmjax.convert.onnx.shuffles import SHUFFLES, integers, on_sizes, sizes_of
 from lstmjax.convert.onnx.values import (
     Axis,
     Filled,
+    Node,
     Positive,
     Signal,
     Sizes,
     Source,
-    Step,
     Stored,
     Value,
     Zeros,
     at_step,
-    beside,
     features,
     level_of,
     size_of,
+    sources_axis,
     sources_of,
 )
-
-if TYPE_CHECKING:
-    from lstmjax.convert.onnx.wiring import Wiring
+from lstmjax.convert.onnx.wiring import Wiring
 
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
     {
@@ -50,47 +47,47 @@ READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
         "Tanh": jax.lax.tanh,
     }
 )
-"""What may follow a head, by its operator."""
+"""Activations that may follow a head, by their operators."""
 
 
-def _shape(wiring: Wiring, step: Step, values: list[Value]) -> Value:
+def _shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     """Return the lengths of a signal's axes."""
     if not isinstance(values[0], Signal):
         return None
-    axes = values[0].axes[step.said.get("start", 0) : step.said.get("end")]
+    axes = values[0].axes[node.attributes.get("start", 0) : node.attributes.get("end")]
     result = np.empty(len(axes), object)
     for n, axis in enumerate(axes):
         result[n] = size_of(axis)
     return Sizes(result)
 
 
-def _constant_of_shape(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return zeros, whatever the shape."""
+def _constant_of_shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return zeros, of any shape; None: the constant is not 0."""
     from onnx import numpy_helper
 
-    value = numpy_helper.to_array(step.said["value"]) if "value" in step.said else np.zeros(1)
+    value = numpy_helper.to_array(node.attributes["value"]) if "value" in node.attributes else np.zeros(1)
     return None if value.any() else Zeros()
 
 
-def _expand(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return one length of an axis repeated, or a signal that stays as it is."""
+def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return the length of an axis, repeated, or a signal that Expand does not change."""
     lengths = sizes_of(values[0])
     if lengths is not None and lengths.size == 1:
         return Filled(lengths.reshape(-1)[0])
-    if step.op != "Expand":
+    if node.op != "Expand":
         return None
     if isinstance(values[0], Signal):
-        return SHUFFLES["Expand"](step, values, wiring.ragged, wiring.time)
+        return SHUFFLES["Expand"](node, values, wiring.ragged, wiring.time)
     return None
 
 
-def _add(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return the sum of two directions, of a layer and what entered it, or of a head and its bias."""
+def _add(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return the sum of two directions, of a layer and its input, or of a head and its bias."""
     if len(values) != 2:
         return None
     for a, b in (values, values[::-1]):
         if isinstance(a, Signal) and isinstance(b, Stored | Zeros):
-            return _with_bias(wiring, step, a, step.inputs[values.index(b)])
+            return _with_bias(wiring, node, a, node.inputs[values.index(b)])
         if isinstance(a, Signal) and isinstance(b, Signal):
             result = _directions(a, b) or _residual(wiring, a, b)
             if result is not None:
@@ -99,6 +96,7 @@ def _add(wiring: Wiring, step: Step, values: list[Value]) -> Value:
 
 
 def _directions(a: Signal, b: Signal) -> Value:
+    """Return the sum of the two directions of a layer."""
     sources = a.sources + b.sources
     level = level_of(sources)
     if len(sources) != 2 or level is None or not level.pair or a.axes != b.axes:
@@ -107,6 +105,7 @@ def _directions(a: Signal, b: Signal) -> Value:
 
 
 def _residual(wiring: Wiring, a: Signal, b: Signal) -> Value:
+    """Return the sum of the outputs of a layer, a, and its input, b."""
     level = level_of(a.sources)
     if level is None or level.residual:
         return None
@@ -118,31 +117,33 @@ def _residual(wiring: Wiring, a: Signal, b: Signal) -> Value:
         if level.pair or wiring.ragged:
             return None  # its directions end at different steps
         below = tuple(at_step(source, "last", False) for source in below)
-    axes = [[axis for axis in one.axes if axis != features(one.sources)] for one in (a, b)]
-    places = [one.axes.index(features(one.sources)) if features(one.sources) in one.axes else -1 for one in (a, b)]
-    widths = [sum(source.width for source in one.sources) for one in (a, b)]
-    if b.sources != below or axes[0] != axes[1] or places[0] != places[1] or places[0] < 0 or widths[0] != widths[1]:
+    if b.sources != below or features(a.sources) not in a.axes or features(b.sources) not in b.axes:
         return None
-    source = Source("residual", widths[0], of=a.sources, plus=b.sources)
+    width = sum(source.width for source in a.sources)
+    source = Source("residual", width, of=a.sources, plus=b.sources)
     axis = features((source,))
-    return Signal((source,), tuple(axis if n == places[0] else one for n, one in enumerate(a.axes)), a.type)
+    axes_a = tuple(axis if other == features(a.sources) else other for other in a.axes)
+    axes_b = tuple(axis if other == features(b.sources) else other for other in b.axes)
+    if axes_a != axes_b or width != sum(source.width for source in b.sources):
+        return None
+    return Signal((source,), axes_a, a.type)
 
 
-def _product(wiring: Wiring, step: Step, signal: Value, w: np.ndarray) -> Value:
-    """Return what a head gives: a product of the features of a layer, all of them, with a stored matrix."""
+def _product(wiring: Wiring, node: Node, signal: Value, w: np.ndarray) -> Value:
+    """Return the outputs of a head: the product of all features of a layer with a stored matrix."""
     if not isinstance(signal, Signal) or not signal.axes or w.ndim != 2:
         return None
     width = sum(source.width for source in signal.sources)
     if level_of(signal.sources) is None or signal.axes[-1] != features(signal.sources) or w.shape[0] != width:
         return None
-    key = step.outputs[0]
+    key = node.outputs[0]
     wiring.heads[key] = (w, None)
     source = Source("head", w.shape[1], name=key, of=signal.sources)
     return Signal((source,), (*signal.axes[:-1], features((source,))), signal.type)
 
 
-def _with_bias(wiring: Wiring, step: Step, signal: Value, name: str) -> Value:
-    """Return a head that has no bias yet with this one."""
+def _with_bias(wiring: Wiring, node: Node, signal: Value, name: str) -> Value:
+    """Return the outputs of a head with a bias added; None: the head has a bias, or this is none."""
     b = wiring.constants.get(name)
     if not isinstance(signal, Signal) or len(signal.sources) != 1 or b is None or b.ndim > len(signal.axes):
         return None
@@ -153,52 +154,54 @@ def _with_bias(wiring: Wiring, step: Step, signal: Value, name: str) -> Value:
         return None
     if b.size not in (1, source.width):
         return None
-    key = step.outputs[0]
+    key = node.outputs[0]
     w = wiring.heads[source.name][0]
     wiring.heads[key] = (w, np.broadcast_to(b.reshape(-1), (source.width,)).astype(w.dtype))
     return replace(signal, sources=(replace(source, name=key),))
 
 
-def _matmul(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    w = wiring.constants.get(step.inputs[1])
-    return None if w is None else _product(wiring, step, values[0], w)
+def _matmul(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    w = wiring.constants.get(node.inputs[1])
+    return None if w is None else _product(wiring, node, values[0], w)
 
 
-def _gemm(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    signal, w = values[0], wiring.constants.get(step.inputs[1])
+def _gemm(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    signal, w = values[0], wiring.constants.get(node.inputs[1])
     has_bias = len(values) > 2 and values[2] is not None
-    if not isinstance(signal, Signal) or w is None or len(signal.axes) != 2 or step.said.get("alpha", 1.0) != 1.0:
+    if not isinstance(signal, Signal) or w is None or len(signal.axes) != 2 or node.attributes.get("alpha", 1.0) != 1.0:
         return None
-    if has_bias and step.said.get("beta", 1.0) != 1.0:
+    if has_bias and node.attributes.get("beta", 1.0) != 1.0:
         return None
-    if step.said.get("transA", 0):
+    if node.attributes.get("transA", 0):
         signal = replace(signal, axes=signal.axes[::-1])
-    result = _product(wiring, step, signal, w.T if step.said.get("transB", 0) else w)
-    return _with_bias(wiring, step, result, step.inputs[2]) if has_bias else result
+    result = _product(wiring, node, signal, w.T if node.attributes.get("transB", 0) else w)
+    return _with_bias(wiring, node, result, node.inputs[2]) if has_bias else result
 
 
-def _readout(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return what an activation makes of a head's outputs."""
+def _readout(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return the outputs of an activation after a head."""
     signal = values[0]
     if not isinstance(signal, Signal) or [source.kind for source in signal.sources] != ["head"]:
         return None
     rank = len(signal.axes)
-    axis = step.said.get("axis", -1 if step.opset >= 13 else 1)
-    if not rank or signal.axes[-1] != features(signal.sources) or ("Softmax" in step.op and axis % rank != rank - 1):
+    axis = node.attributes.get("axis", -1 if node.opset >= 13 else 1)
+    if not rank or signal.axes[-1] != features(signal.sources) or ("Softmax" in node.op and axis % rank != rank - 1):
         return None
     head = signal.sources[0]
-    return replace(signal, sources=(Source("readout", head.width, name=step.op, of=(head,)),))
+    return replace(signal, sources=(Source("readout", head.width, name=node.op, of=(head,)),))
 
 
-def _greater(wiring: Wiring, step: Step, values: list[Value]) -> Value:
+def _greater(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return the result of input > 0."""
     a, b = values
-    is_input = isinstance(a, Signal) and [source.kind for source in a.sources] == ["input"]
-    zero = isinstance(b, Stored | Zeros) and not np.any(b.array if isinstance(b, Stored) else 0)
-    return Positive(a.sources[0].name) if is_input and zero and isinstance(a, Signal) else None
+    if not isinstance(a, Signal) or [source.kind for source in a.sources] != ["input"]:
+        return None
+    zero = isinstance(b, Zeros) or (isinstance(b, Stored) and not b.array.any())
+    return Positive(a.sources[0].name) if zero else None
 
 
-def _where(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return a last state that is the initial one where a sequence has no steps, as `stacked` has it."""
+def _where(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return a last state that is the initial state for a sequence without steps, as in `stacked`."""
     valid, end, begin = values
     if not isinstance(valid, Positive) or not isinstance(end, Signal) or not isinstance(begin, Signal):
         return None
@@ -209,31 +212,29 @@ def _where(wiring: Wiring, step: Step, values: list[Value]) -> Value:
     lengths, initial = entry["sequence_lens"], entry[f"initial_{source.kind}"]
     if not isinstance(lengths, Signal) or lengths.sources[0].name != valid.name:
         return None
-    place = source.direction == "reverse" and source.name == "bidirectional"
-    if sources_of([initial])[int(place) : int(place) + 1] != begin.sources:
-        return None
-    return end
+    direction = 1 if source.direction == "reverse" and source.name == "bidirectional" else 0
+    return end if sources_of([initial])[direction : direction + 1] == begin.sources else None
 
 
-def _unsqueeze(wiring: Wiring, step: Step, values: list[Value]) -> Value:
+def _unsqueeze(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     if isinstance(values[0], Positive):
         return values[0]
     if isinstance(values[0], Signal):
-        return SHUFFLES["Unsqueeze"](step, values, wiring.ragged, wiring.time)
-    return on_sizes(step, values) if isinstance(values[0], Sizes | Stored) else None
+        return SHUFFLES["Unsqueeze"](node, values, wiring.ragged, wiring.time)
+    return on_sizes(node, values) if isinstance(values[0], Sizes | Stored) else None
 
 
-def _reduce_sum(wiring: Wiring, step: Step, values: list[Value]) -> Value:
-    """Return the sum of two directions that stand on an axis of their own."""
-    signal, axes = values[0], whole_numbers(step, values, "axes", 1)
+def _reduce_sum(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return the sum of two directions that are stacked along an axis."""
+    signal, axes = values[0], integers(node, values, "axes", 1)
     if not isinstance(signal, Signal) or not signal.axes or axes is None or len(axes) != 1:
         return None
     at = axes[0] % len(signal.axes)
     level = level_of(signal.sources)
-    if level is None or not level.pair or len(signal.sources) != 2 or signal.axes[at] != beside(signal.sources):
+    if level is None or not level.pair or len(signal.sources) != 2 or signal.axes[at] != sources_axis(signal.sources):
         return None
     source = Source("sum", signal.sources[0].width, of=signal.sources)
-    middle: tuple[Axis, ...] = ((),) if step.said.get("keepdims", 1) else ()
+    middle: tuple[Axis, ...] = ((),) if node.attributes.get("keepdims", 1) else ()
     return Signal((source,), (*signal.axes[:at], *middle, *signal.axes[at + 1 :]), signal.type)
 
 
@@ -254,4 +255,4 @@ RULES: MappingProxyType[str, Callable] = MappingProxyType(
         **dict.fromkeys(READOUTS, _readout),
     }
 )
-"""Operators that are looked at in ways of their own, by name."""
+"""The rules by operator; those that only move numbers are in `SHUFFLES`."""

@@ -1,4 +1,4 @@
-"""What the layers of a model share while it is built."""
+"""The options and the graph that all layers of a model share while it is built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lstmjax.wrappers import Wrapper
 
 @dataclass(frozen=True)
 class Shared:
-    """What all layers of a model share."""
+    """The graph of a model, and the options that hold for all its layers."""
 
     graph: Graph
     dtype: Any
@@ -31,28 +31,28 @@ class Shared:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What the parts of a state are called."""
+        """The names of the parts of a state."""
         return ("h", "c", *self.row.feeds)
 
     @property
     def row(self) -> Cell:
-        """The cell; of a step of your own the vanilla one, whose state it has."""
+        """The cell; for a step of your own the vanilla cell, whose state it has."""
         return self.step.cell if isinstance(self.step, CellStep) else VANILLA
 
     def sizes(self, params: LSTMParams) -> tuple[int, ...]:
-        """Gives the widths of the parts of a state."""
+        """Return the widths of the parts of a state."""
         return (params.output_size, *[params.hidden_size] * (len(self.words) - 1))
 
 
 class Run(NamedTuple):
-    """What one direction gives: ys `[time, batch, P]`, and the parts of its last state, each `[batch, ...]`."""
+    """The outputs of a direction: ys `[time, batch, P]`, and the parts of its last state, each `[batch, ...]`."""
 
     ys: Name
     ends: list[Name]
 
 
 def step_numbers(shared: Shared, xs: Name) -> Name:
-    """Gives the numbers of the steps, int32 `[time, 1]`."""
+    """Return the numbers of the steps, int32 `[time, 1]`."""
     graph = shared.graph
     count = graph.add("Gather", graph.add("Shape", xs), graph.constant(np.int64(0)))
     steps = graph.add("Range", graph.constant(np.int64(0)), count, graph.constant(np.int64(1)))
@@ -60,5 +60,5 @@ def step_numbers(shared: Shared, xs: Name) -> Name:
 
 
 def valid_steps(shared: Shared, xs: Name) -> Name:
-    """Gives which steps are valid, bool `[time, batch]`."""
+    """Return which steps are valid, bool `[time, batch]`."""
     return shared.graph.add("Less", step_numbers(shared, xs), "lengths")

@@ -1,7 +1,7 @@
-"""Operators that move numbers and change none, on signals: what becomes of each axis.
+"""Operators that move numbers and change none: what they make of the axes of a signal.
 
-A function takes the node and the values of its inputs, and gives those of its outputs; None where no signal can
-say what comes out.
+A function takes the node, the values of its inputs, whether sequences have lengths, and the axis of time. It returns
+the values of the outputs, or None if they are no signals.
 """
 
 from __future__ import annotations
@@ -17,151 +17,158 @@ from lstmjax.convert.onnx.values import (
     ONE,
     Atom,
     Axis,
+    Node,
     Signal,
     Size,
     Sizes,
     Source,
-    Step,
     Stored,
     Value,
     at_step,
-    beside,
     features,
     size_of,
+    sources_axis,
 )
 
 BEYOND = 2**31 - 1
-"""An end from here on means to the end of the axis."""
+"""The end of a slice, from this number on, is the end of the axis."""
 LAYERS = "layers"
-"""The atom of layers where the axis of sources is split into layers and directions."""
+"""The name of the atom of layers, if the axis of sources is split into layers and directions."""
 
 
-def whole_numbers(step: Step, values: list[Value], name: str, place: int) -> list[int] | None:
-    """Return what an attribute, or in newer operator sets a stored input, lists; None: neither."""
-    if name in step.said:
-        return [int(n) for n in np.atleast_1d(step.said[name])]
+def integers(node: Node, values: list[Value], name: str, place: int) -> list[int] | None:
+    """Return the integers in an attribute, or in newer operator sets in a stored input; None: in neither."""
+    if name in node.attributes:
+        return [int(n) for n in np.atleast_1d(node.attributes[name])]
     value = values[place] if place < len(values) else None
     if isinstance(value, Stored):
         return [int(n) for n in value.array.reshape(-1)]
     return None
 
 
-def is_given(step: Step, values: list[Value], name: str, place: int) -> bool:
-    """Return whether the attribute or input is there at all, readable or not."""
-    return name in step.said or (place < len(values) and values[place] is not None)
+def is_present(node: Node, values: list[Value], name: str, place: int) -> bool:
+    """Return whether a node has an attribute, or in newer operator sets an input, constant or not."""
+    return name in node.attributes or (place < len(values) and values[place] is not None)
 
 
-def identity(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def identity(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return the first input."""
     return values[0]
 
 
-def cast(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return a signal whose dtype stays, or whose whole numbers get another width."""
+def cast(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return the signal, if it keeps its dtype, or if its integers get another width."""
     from onnx import TensorProto
 
     signal = values[0]
-    whole = (TensorProto.INT32, TensorProto.INT64)
-    if isinstance(signal, Signal) and (step.said["to"] == signal.type or {step.said["to"], signal.type} <= set(whole)):
-        return replace(signal, type=step.said["to"])
+    to = node.attributes["to"]
+    if isinstance(signal, Signal) and (
+        to == signal.type or {to, signal.type} <= {TensorProto.INT32, TensorProto.INT64}
+    ):
+        return replace(signal, type=to)
     return None
 
 
-def dropout(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return the input, unless the node drops out at evaluation, too."""
+def dropout(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return the input, unless the node also drops out at inference."""
     training = values[2] if len(values) > 2 else None
     if training is None or (isinstance(training, Stored) and not training.array.any()):
         return values[0]
     return None
 
 
-def transpose(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def transpose(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return the signal with its axes in another order."""
     signal = values[0]
     assert isinstance(signal, Signal)
-    order = step.said.get("perm", list(reversed(range(len(signal.axes)))))
+    order = node.attributes.get("perm", list(reversed(range(len(signal.axes)))))
     if sorted(order) != list(range(len(signal.axes))):
         return None
     return replace(signal, axes=tuple(signal.axes[n] for n in order))
 
 
-def squeeze(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def squeeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return the signal without axes of length 1."""
     signal = values[0]
     assert isinstance(signal, Signal)
-    if not is_given(step, values, "axes", 1):
+    if not is_present(node, values, "axes", 1):
         return replace(signal, axes=tuple(axis for axis in signal.axes if axis))
-    gone = whole_numbers(step, values, "axes", 1)
-    if gone is None:
+    removed = integers(node, values, "axes", 1)
+    if removed is None:
         return None
-    gone = [n % len(signal.axes) for n in gone]
-    if any(signal.axes[n] for n in gone):
+    removed = [n % len(signal.axes) for n in removed]
+    if any(signal.axes[n] for n in removed):
         return None
-    return replace(signal, axes=tuple(axis for n, axis in enumerate(signal.axes) if n not in gone))
+    return replace(signal, axes=tuple(axis for n, axis in enumerate(signal.axes) if n not in removed))
 
 
-def unsqueeze(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def unsqueeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return the signal with more axes of length 1."""
-    signal, new = values[0], whole_numbers(step, values, "axes", 1)
+    signal, new = values[0], integers(node, values, "axes", 1)
     assert isinstance(signal, Signal)
     if new is None:
         return None
     count = len(signal.axes) + len(new)
-    new = [n % count for n in new]
-    axes = iter(signal.axes)
-    return replace(signal, axes=tuple(() if n in new else next(axes) for n in range(count)))
+    axes = list(signal.axes)
+    for place in sorted(n % count for n in new):
+        axes.insert(place, ())
+    return replace(signal, axes=tuple(axes))
 
 
-def flatten(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def flatten(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return the signal as a matrix."""
     signal = values[0]
     assert isinstance(signal, Signal)
-    at = step.said.get("axis", 1)
+    at = node.attributes.get("axis", 1)
     at += len(signal.axes) if at < 0 else 0
     ahead, behind = signal.axes[:at], signal.axes[at:]
     return replace(signal, axes=(sum(ahead, ()), sum(behind, ())))
 
 
-def reshape(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return the signal with its atoms in the same order, side by side in other axes."""
+def reshape(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return the signal with the same atoms in the same order, grouped into other axes."""
     signal = values[0]
     assert isinstance(signal, Signal)
     target = sizes_of(values[1]) if len(values) > 1 else None
     if target is None:
         return None
-    wanted = list(target.reshape(-1))
-    for n, size in enumerate(wanted):
-        if size == Size(0):
-            if step.said.get("allowzero", 0) or n >= len(signal.axes):
+    sizes = list(target.reshape(-1))
+    for n, size in enumerate(sizes):
+        if size == Size(0):  # the size that the axis has, unless allowzero is set
+            if node.attributes.get("allowzero", 0) or n >= len(signal.axes):
                 return None
-            wanted[n] = size_of(signal.axes[n])
+            sizes[n] = size_of(signal.axes[n])
     atoms: Axis = sum(signal.axes, ())
-    axes = _regrouped(atoms, wanted)
+    axes = _grouped(atoms, sizes)
     count = len(signal.sources)
-    for many in range(2, count):  # PyTorch's states of all layers, [L·D, B, H], are often viewed as [L, D, B, H]
-        if axes is None and count % many == 0:
-            parts = Atom(LAYERS, Size(many)), Atom("sources", Size(count // many))
-            axes = _regrouped(sum((parts if (a,) == beside(signal.sources) else (a,) for a in atoms), ()), wanted)
+    for layers in range(2, count):  # PyTorch's states of all layers, [L·D, B, H], are often viewed as [L, D, B, H]
+        if axes is None and count % layers == 0:
+            parts = Atom(LAYERS, Size(layers)), Atom("sources", Size(count // layers))
+            split_atoms: Axis = ()
+            for atom in atoms:
+                split_atoms += parts if (atom,) == sources_axis(signal.sources) else (atom,)
+            axes = _grouped(split_atoms, sizes)
     return None if axes is None else replace(signal, axes=axes)
 
 
-def _regrouped(atoms: Axis, wanted: list[Size]) -> tuple[Axis, ...] | None:
-    """Return the atoms in axes of these lengths, of which one may be −1; None if an atom would be split."""
-    if Size(-1) not in wanted:
-        axes, left = _taken(atoms, wanted)
-        return None if axes is None or left else axes
-    at = wanted.index(Size(-1))
-    ahead, left = _taken(atoms, wanted[:at])
-    behind, middle = _taken(left[::-1], wanted[:at:-1])
+def _grouped(atoms: Axis, sizes: list[Size]) -> tuple[Axis, ...] | None:
+    """Return the atoms in axes of these sizes, of which one may be −1; None if an atom would be split."""
+    if Size(-1) not in sizes:
+        axes, remaining = _first_axes(atoms, sizes)
+        return None if axes is None or remaining else axes
+    at = sizes.index(Size(-1))
+    ahead, remaining = _first_axes(atoms, sizes[:at])
+    # The axes after it are taken from the end, of the atoms in reverse order.
+    behind, middle = _first_axes(remaining[::-1], sizes[:at:-1])
     if ahead is None or behind is None:
         return None
     return (*ahead, middle[::-1], *(axis[::-1] for axis in behind[::-1]))
 
 
-def _taken(atoms: Axis, wanted: list[Size]) -> tuple[tuple[Axis, ...] | None, Axis]:
-    """Return the axes of these lengths that the first atoms make, and the atoms behind them."""
+def _first_axes(atoms: Axis, sizes: list[Size]) -> tuple[tuple[Axis, ...] | None, Axis]:
+    """Return axes of these sizes of the first atoms, or None if there are none, and the remaining atoms."""
     axes: list[Axis] = []
-    for size in wanted:
+    for size in sizes:
         count = 0
         while size_of(atoms[:count]) != size:
             count += 1
@@ -172,12 +179,12 @@ def _taken(atoms: Axis, wanted: list[Size]) -> tuple[tuple[Axis, ...] | None, Ax
     return tuple(axes), atoms
 
 
-def gather(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return the signal at indices of one axis: of directions, of steps, or of an axis of length 1."""
+def gather(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return the signal at indices of an axis: of directions, of steps, or of length 1."""
     signal, index = values[0], values[1]
     if not isinstance(signal, Signal) or not isinstance(index, Stored) or index.array.ndim > 1:
         return None
-    at = step.said.get("axis", 0) % len(signal.axes)
+    at = node.attributes.get("axis", 0) % len(signal.axes)
     indices = [int(n) for n in index.array.reshape(-1)]
     result = picked(signal, at, indices, ragged, time)
     if result is None or index.array.ndim:
@@ -186,16 +193,16 @@ def gather(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
 
 
 def picked(signal: Signal, at: int, indices: list[int], ragged: bool, time: Axis) -> Signal | None:
-    """Return the signal with these entries of an axis, which stays; None if no signal can say that."""
+    """Return the signal with these entries of an axis, which is kept; None if that is no signal."""
     axis = signal.axes[at]
     ahead, behind = signal.axes[:at], signal.axes[at + 1 :]
     if not axis:
         return signal if indices in ([0], [-1]) else None
-    if axis == beside(signal.sources):
+    if axis == sources_axis(signal.sources):
         sources = tuple(signal.sources[n] for n in indices if -len(signal.sources) <= n < len(signal.sources))
         if not sources or len(sources) < len(indices):
             return None
-        return replace(signal, sources=sources, axes=(*ahead, beside(sources), *behind))
+        return replace(signal, sources=sources, axes=(*ahead, sources_axis(sources), *behind))
     size = size_of(axis)
     if [atom.name for atom in axis] == [LAYERS] and len(indices) == 1 and -size.count <= indices[0] < size.count:
         width, first = len(signal.sources) // size.count, indices[0] % size.count
@@ -204,23 +211,23 @@ def picked(signal: Signal, at: int, indices: list[int], ragged: bool, time: Axis
         return signal
     if axis != time or len(indices) != 1:
         return None
-    word = {0: "first", -1: "last"}.get(indices[0])
-    if not size.symbols and indices[0] == size.count - 1:
-        word = "last"
-    if word is None:
+    last = indices[0] == -1 or (not size.symbols and indices[0] == size.count - 1)
+    if not last and indices[0] != 0:
         return None
-    sources = tuple(at_step(source, word, ragged) for source in signal.sources)
+    sources = tuple(at_step(source, "last" if last else "first", ragged) for source in signal.sources)
     return replace(signal, sources=sources, axes=(*ahead, (), *behind))
 
 
-def slice_(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return the signal within ends of its axes."""
+def slice_(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return a slice of the signal."""
     signal = values[0]
-    starts, ends = whole_numbers(step, values, "starts", 1), slice_ends(step, values)
+    starts, ends = integers(node, values, "starts", 1), slice_ends(node, values)
     if not isinstance(signal, Signal) or starts is None or ends is None:
         return None
-    axes, steps = whole_numbers(step, values, "axes", 3), whole_numbers(step, values, "steps", 4)
-    if (axes is None and is_given(step, values, "axes", 3)) or (steps is None and is_given(step, values, "steps", 4)):
+    axes, steps = integers(node, values, "axes", 3), integers(node, values, "steps", 4)
+    if (axes is None and is_present(node, values, "axes", 3)) or (
+        steps is None and is_present(node, values, "steps", 4)
+    ):
         return None
     axes = list(range(len(starts))) if axes is None else axes
     result: Signal | None = signal
@@ -230,15 +237,16 @@ def slice_(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
     return result
 
 
-def slice_ends(step: Step, values: list[Value]) -> list[Size] | None:
-    """Return the ends of a slice, which may be lengths of axes that are not fixed."""
-    if "ends" in step.said:
-        return [Size(int(n)) for n in step.said["ends"]]
+def slice_ends(node: Node, values: list[Value]) -> list[Size] | None:
+    """Return the ends of a slice, which may be symbolic."""
+    if "ends" in node.attributes:
+        return [Size(int(n)) for n in node.attributes["ends"]]
     array = sizes_of(values[2]) if len(values) > 2 else None
     return None if array is None else list(array.reshape(-1))
 
 
 def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged: bool, time: Axis) -> Signal | None:
+    """Return a slice of the signal along axis `at`; None if that is no signal."""
     axis = signal.axes[at]
     size = size_of(axis)
     to_end = end == size or (not end.symbols and end.count >= BEYOND)
@@ -260,7 +268,7 @@ def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged:
 
 
 def _part(signal: Signal, at: int, start: int, end: int) -> Signal | None:
-    """Return the sources whose features these are, if no source is cut."""
+    """Return the sources that have the features from start to end; None if a source would be split."""
     edges = np.cumsum([0] + [source.width for source in signal.sources]).tolist()
     if start not in edges or end not in edges:
         return None
@@ -268,44 +276,45 @@ def _part(signal: Signal, at: int, start: int, end: int) -> Signal | None:
     return replace(signal, sources=sources, axes=(*signal.axes[:at], features(sources), *signal.axes[at + 1 :]))
 
 
-def split(step: Step, values: list[Value], ragged: bool, time: Axis) -> tuple[Value, ...] | None:
+def split(node: Node, values: list[Value], ragged: bool, time: Axis) -> tuple[Value, ...] | None:
     """Return the parts of a signal along one axis."""
     signal = values[0]
     assert isinstance(signal, Signal)
-    at = step.said.get("axis", 0) % len(signal.axes)
+    at = node.attributes.get("axis", 0) % len(signal.axes)
     size = size_of(signal.axes[at])
-    parts = whole_numbers(step, values, "split", 1)
-    if size.symbols or (parts is None and is_given(step, values, "split", 1)):
+    parts = integers(node, values, "split", 1)
+    if size.symbols or (parts is None and is_present(node, values, "split", 1)):
         return None
     if parts is None:
-        each = -(-size.count // len(step.outputs))
-        parts = [min(each, size.count - each * n) for n in range(len(step.outputs))]
+        longest = -(-size.count // len(node.outputs))
+        parts = [min(longest, size.count - longest * n) for n in range(len(node.outputs))]
     edges = np.cumsum([0, *parts]).tolist()
     return tuple(_sliced(signal, a, Size(b), at, 1, ragged, time) for a, b in pairwise(edges))
 
 
-def concat(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
+def concat(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     """Return signals side by side: along the features, or along an axis of directions."""
     signals = [value for value in values if isinstance(value, Signal)]
-    if len(signals) < len(values) or any(source.kind == "input" for one in signals for source in one.sources):
+    if len(signals) < len(values) or any(source.kind == "input" for signal in signals for source in signal.sources):
         return None
-    if len({len(one.axes) for one in signals}) > 1 or not signals[0].axes:
+    if len({len(signal.axes) for signal in signals}) > 1 or not signals[0].axes:
         return None
-    at = step.said["axis"] % len(signals[0].axes)
-    sources: tuple[Source, ...] = sum((one.sources for one in signals), ())
-    for axis in (features, beside):
-        if axis is beside and len({source.width for source in sources}) > 1:
+    at = node.attributes["axis"] % len(signals[0].axes)
+    sources: tuple[Source, ...] = sum((signal.sources for signal in signals), ())
+    others = {signal.axes[:at] + signal.axes[at + 1 :] for signal in signals}
+    if len(others) > 1:
+        return None
+    for axis_of_sources in (features, sources_axis):
+        if axis_of_sources is sources_axis and len({source.width for source in sources}) > 1:
             continue
-        with_axis = axis(sources)
-        wide = all(one.axes[at] == axis(one.sources) for one in signals)
-        others = {one.axes[:at] + one.axes[at + 1 :] for one in signals}
-        if wide and len(others) == 1:
-            return Signal(sources, (*signals[0].axes[:at], with_axis, *signals[0].axes[at + 1 :]), signals[0].type)
+        if all(signal.axes[at] == axis_of_sources(signal.sources) for signal in signals):
+            axes = (*signals[0].axes[:at], axis_of_sources(sources), *signals[0].axes[at + 1 :])
+            return Signal(sources, axes, signals[0].type)
     return None
 
 
 def sizes_of(value: Value) -> np.ndarray | None:
-    """Return stored whole numbers, or sizes, as an array of sizes."""
+    """Return stored integers, or sizes, as an array of `Size`."""
     if isinstance(value, Sizes):
         return value.array
     if isinstance(value, Stored) and value.array.dtype.kind in "iu":
@@ -316,8 +325,8 @@ def sizes_of(value: Value) -> np.ndarray | None:
     return None
 
 
-def expand(step: Step, values: list[Value], ragged: bool, time: Axis) -> Value:
-    """Return the signal, if that is all that comes out."""
+def expand(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+    """Return the signal, if it is not repeated."""
     signal, target = values[0], sizes_of(values[1])
     assert isinstance(signal, Signal)
     if target is None or target.size > len(signal.axes):
@@ -344,36 +353,36 @@ SHUFFLES: MappingProxyType[str, Callable] = MappingProxyType(
         "Unsqueeze": unsqueeze,
     }
 )
-"""All operators that move numbers, by name."""
+"""The functions by operator."""
 
 
-def on_sizes(step: Step, values: list[Value]) -> Value:
-    """Return what an operator makes of lengths of axes, as exporters compute shapes; None: not known."""
+def on_sizes(node: Node, values: list[Value]) -> Value:
+    """Return what an operator computes from lengths of axes, as exporters compute shapes; None: unknown."""
     arrays = [sizes_of(value) for value in values if value is not None]
     a = arrays[0] if arrays else None
     if a is None:
         return None
-    if step.op in ("Cast", "Identity"):
+    if node.op in ("Cast", "Identity"):
         return Sizes(a)
-    if step.op == "Mul" and len(arrays) == 2 and arrays[1] is not None:
+    if node.op == "Mul" and len(arrays) == 2 and arrays[1] is not None:
         return Sizes(np.asarray(a * arrays[1], object))
-    if step.op == "Concat" and all(array is not None for array in arrays):
+    if node.op == "Concat" and all(array is not None for array in arrays):
         return Sizes(np.concatenate(arrays))  # type: ignore[arg-type]
-    if step.op == "Gather" and isinstance(values[1], Stored):
-        return Sizes(_objects(np.take(a, values[1].array, axis=step.said.get("axis", 0))))
-    if step.op == "Unsqueeze" and a.ndim == 0:
+    if node.op == "Gather" and isinstance(values[1], Stored):
+        return Sizes(_objects(np.take(a, values[1].array, axis=node.attributes.get("axis", 0))))
+    if node.op == "Unsqueeze" and a.ndim == 0:
         return Sizes(a.reshape(1))
-    if step.op == "Squeeze" and a.size == 1:
+    if node.op == "Squeeze" and a.size == 1:
         return Sizes(a.reshape(()))
-    starts, ends = whole_numbers(step, values, "starts", 1), whole_numbers(step, values, "ends", 2)
-    if step.op == "Slice" and a.ndim == 1 and starts is not None and ends is not None and len(starts) == 1:
-        stride = whole_numbers(step, values, "steps", 4) or [1]
+    starts, ends = integers(node, values, "starts", 1), integers(node, values, "ends", 2)
+    if node.op == "Slice" and a.ndim == 1 and starts is not None and ends is not None and len(starts) == 1:
+        stride = integers(node, values, "steps", 4) or [1]
         return Sizes(a[starts[0] : ends[0] : stride[0]])
     return None
 
 
 def _objects(value: object) -> np.ndarray:
-    """Return an array of objects, also of one that NumPy has taken out of its array."""
+    """Return an array of objects; NumPy returns a single object without an array."""
     if isinstance(value, np.ndarray):
         return value
     result = np.empty((), object)

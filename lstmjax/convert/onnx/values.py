@@ -1,8 +1,7 @@
-"""What a tensor of a model is, as far as its wiring goes: which node's outputs, on which axes; never its numbers.
+"""What is known of a tensor of a model without its numbers: which nodes its numbers come from, and on which axes.
 
-A `Signal` is the model's input, or outputs of nodes LSTM, whose numbers nothing has changed: only axes were
-turned, joined, joined or left out. What a layer,
-a head or an output of the model reads is checked against that.
+A `Signal` is the model's input, or outputs of nodes LSTM, with unchanged numbers: only axes were permuted, split,
+joined or removed. What a layer, a head or an output of the model reads is checked against that.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Size:
-    """The length of an axis: a number, times axes whose length is not fixed, by their names."""
+    """The length of an axis: a number, times the lengths of symbolic axes, by their names."""
 
     count: int = 1
     symbols: tuple[str, ...] = ()
@@ -30,18 +29,18 @@ ONE = Size()
 
 @dataclass(frozen=True)
 class Atom:
-    """An axis that is not split further; several side by side in memory can be one axis of a tensor."""
+    """An axis that is not split further; an axis of a tensor can be several of them, joined."""
 
     name: str
     size: Size
 
 
 Axis = tuple[Atom, ...]
-"""An axis of a tensor: the atoms that it is made of, the slowest first; none if its length is 1."""
+"""An axis of a tensor: its atoms, the slowest first; none if its length is 1."""
 
 
 def axis_of(*atoms: Atom) -> Axis:
-    """Return the axis of these atoms; those of length 1 say nothing and are left out."""
+    """Return the axis of these atoms; those of length 1 are left out."""
     return tuple(atom for atom in atoms if atom.size != ONE)
 
 
@@ -57,9 +56,17 @@ def size_of(axis: Axis) -> Size:
 class Source:
     """Where numbers come from.
 
-    `kind` is "input" (of the model), "ys" (all steps of one direction of a node), "h" or "c" (its last state),
-    "sum" (`of` two directions), "residual" (`of` a layer, `plus` what entered it), "head" (a product with a
-    stored matrix), or "readout" (`name` of it, `of` a head). `step`: of ys only "first" or "last" in time.
+    Attributes:
+        kind: "input" (of the model), "ys" (all steps of one direction of a node), "h" or "c" (its last state),
+            "sum" (of two directions), "residual" (of a layer and its input), "head" (a product with a stored
+            matrix), or "readout" (an activation of a head).
+        width: how many features it has.
+        node: the place of the node LSTM among all nodes.
+        direction: "forward" or "reverse".
+        name: of the input, the head or the operator; of outputs of a node LSTM the direction of that node.
+        step: "first" or "last" if only that step of ys is read.
+        of: the sources that a sum, a residual, a head or a readout is computed from.
+        plus: the input of the layer, in a residual.
     """
 
     kind: str
@@ -74,10 +81,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Signal:
-    """Numbers of one or several sources side by side, unchanged; `type` is ONNX' number of their dtype.
+    """Unchanged numbers of one or several sources side by side; `type` is ONNX' number of their dtype.
 
-    The atoms "sources" (which of them) and "features" (of one of them) make up their axis of features; sources of
-    different widths have one atom, "both".
+    Their axis of features consists of the atoms "sources" (which of them) and "features" (of each of them); for sources
+    of different widths it is the single atom "both".
     """
 
     sources: tuple[Source, ...]
@@ -87,18 +94,18 @@ class Signal:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Numbers of these sources, unchanged, but picked or arranged by a node as no layer has them."""
+    """Unchanged numbers of these sources, but selected or arranged by a node as no layer does it."""
 
     sources: tuple[Source, ...]
-    cause: Step
+    cause: Node
 
 
 @dataclass(frozen=True)
 class Opaque:
-    """What a node computes that has no place in a stack of layers; `sources` are what it reads of them."""
+    """The output of a node that has no place in a stack of layers; `sources` are those that the node reads."""
 
     sources: tuple[Source, ...]
-    cause: Step
+    cause: Node
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Zeros:
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """Whole numbers that are lengths of axes, such as those of a shape: an array of `Size`."""
+    """Integers that are lengths of axes, such as a shape: an array of `Size`."""
 
     array: np.ndarray
 
@@ -122,31 +129,31 @@ class Stored:
 
 @dataclass(frozen=True)
 class Filled:
-    """One length of an axis, repeated, as some exporters write the lengths of sequences that have all steps."""
+    """The length of an axis, repeated, which some exporters use for the lengths of sequences without padding."""
 
     size: Size
 
 
 @dataclass(frozen=True)
 class Positive:
-    """Whether each number of an input is above 0, as of the lengths of sequences."""
+    """The result of input > 0, such as for the lengths of sequences."""
 
     name: str
 
 
 Value = Signal | Mixed | Opaque | Zeros | Sizes | Stored | Filled | Positive | None
-"""A tensor; None is an input that a node leaves out."""
+"""A tensor; None: an optional input that a node does not have."""
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Node:
     """A node of the graph."""
 
     op: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    said: Mapping[str, Any]
+    attributes: Mapping[str, Any]
     opset: int
 
     def __str__(self) -> str:
@@ -155,20 +162,20 @@ class Step:
 
 
 def features(sources: Iterable[Source]) -> Axis:
-    """Return the axis of features of sources side by side."""
+    """Return the axis of features of these sources side by side."""
     widths = [source.width for source in sources]
     if len(set(widths)) > 1:
         return axis_of(Atom("both", Size(sum(widths))))
     return axis_of(Atom("sources", Size(len(widths))), Atom("features", Size(widths[0])))
 
 
-def beside(sources: tuple[Source, ...]) -> Axis:
-    """Return the axis along which sources of one width are stacked."""
+def sources_axis(sources: tuple[Source, ...]) -> Axis:
+    """Return the axis along which these sources, of the same width, are stacked."""
     return axis_of(Atom("sources", Size(len(sources))))
 
 
 def sources_of(values: Iterable[Value]) -> tuple[Source, ...]:
-    """Return all sources that values come from."""
+    """Return all sources of these values."""
     result: dict[Source, None] = {}
     for value in values:
         if isinstance(value, Signal | Mixed | Opaque):
@@ -177,54 +184,61 @@ def sources_of(values: Iterable[Value]) -> tuple[Source, ...]:
 
 
 def at_step(source: Source, step: str, ragged: bool) -> Source:
-    """Return a source at the first or last step in time; the end of a direction is its last state.
+    """Return a source at the "first" or "last" step in time; where its direction ends, that is its last state.
 
-    With lengths (`ragged`) the last step in time is padding, and not where a sequence ends.
+    With lengths (`ragged`) the last step in time may be padding, and not the end of a sequence.
     """
     if source.kind == "ys":
-        ends = {"forward": "last", "reverse": "first"}[source.direction] == step and not ragged
-        return replace(source, kind="h") if ends else replace(source, step=step)
+        end = "last" if source.direction == "forward" else "first"
+        return replace(source, kind="h") if step == end and not ragged else replace(source, step=step)
     if not source.of:
         return replace(source, step=step)
-    of, plus = (tuple(at_step(each, step, ragged) for each in part) for part in (source.of, source.plus))
-    return replace(source, of=of, plus=plus)
+    return replace(
+        source,
+        of=tuple(at_step(other, step, ragged) for other in source.of),
+        plus=tuple(at_step(other, step, ragged) for other in source.plus),
+    )
 
 
 @dataclass(frozen=True)
 class Level:
-    """The outputs of one layer: of one node, or of two that are its directions."""
+    """The outputs of a layer: of a node, or of two nodes that are its directions."""
 
     nodes: tuple[int, ...]
     pair: bool
     kind: str  # "ys" or "h"
     merge: str = "concat"
     residual: bool = False
-    reverse: bool = False  # of a single direction
 
 
 def level_of(sources: tuple[Source, ...]) -> Level | None:
-    """Return the layer whose outputs these are, or None if they are anything else."""
+    """Return the layer whose outputs these are, or None if they are not the outputs of a layer."""
     if len(sources) == 2:
         return _pair(sources)
-    (source,) = sources if len(sources) == 1 else (None,)
-    if source is None:
+    if len(sources) != 1:
         return None
+    source = sources[0]
     if source.kind == "sum":
         level = _pair(source.of)
-        return level and replace(level, merge="sum")
+        return None if level is None else replace(level, merge="sum")
     if source.kind == "residual":
         level = level_of(source.of)
-        return level and replace(level, residual=True)
-    single = source.kind in ("ys", "h") and source.step is None and source.name != "bidirectional"
-    return Level((source.node,), False, source.kind, reverse=source.direction == "reverse") if single else None
+        return None if level is None else replace(level, residual=True)
+    if source.kind in ("ys", "h") and source.step is None and source.name != "bidirectional":
+        return Level((source.node,), False, source.kind)
+    return None
 
 
 def _pair(sources: tuple[Source, ...]) -> Level | None:
-    ahead, back = sources
-    alike = ahead.kind == back.kind and ahead.kind in ("ys", "h") and ahead.step is None and back.step is None
-    if not alike or (ahead.direction, back.direction) != ("forward", "reverse"):
+    forward, backward = sources
+    if forward.kind != backward.kind or forward.kind not in ("ys", "h"):
         return None
-    one_node = ahead.node == back.node
-    if one_node != (ahead.name == "bidirectional") or one_node != (back.name == "bidirectional"):
+    if (forward.direction, backward.direction) != ("forward", "reverse"):
         return None
-    return Level((ahead.node,) if one_node else (ahead.node, back.node), True, ahead.kind)
+    if forward.step is not None or backward.step is not None:
+        return None
+    same_node = forward.node == backward.node
+    if any(same_node != (source.name == "bidirectional") for source in sources):
+        return None
+    nodes = (forward.node,) if same_node else (forward.node, backward.node)
+    return Level(nodes, True, forward.kind)

@@ -1,4 +1,4 @@
-"""From a network to an ONNX model."""
+"""Write a network as an ONNX model: `to_onnx`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from lstmjax.cells import Cell
 from lstmjax.convert.guard import draft
 from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.onnx.graph import Graph, tensor
-from lstmjax.convert.onnx.layers import check_layers, last_of, layer_nodes, width_of
+from lstmjax.convert.onnx.layers import check_layers, last_of, layer_nodes
 from lstmjax.convert.onnx.shared import Shared
 from lstmjax.layer import resolve
+from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, PyTree
@@ -45,36 +46,36 @@ def to_onnx(
     readout: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
-    """Gives the ONNX model of layers or of a network, and writes it to a file if there is a path.
+    """Return the ONNX model of layers or of a network, and write it to a file if there is a path.
 
-    Batch and time are symbolic axes. A layer becomes a node LSTM where this operator can say its cell
+    Batch and time are symbolic axes. A layer becomes a node LSTM if this operator can compute its cell
     (see `operator`); any other cell, step or wrapper becomes a Scan, whose body is made from the step
-    itself, in its behaviour at evaluation.
+    itself, as it is at inference.
 
     Args:
         params: `NetworkParams`, a tuple of layers, or one `LSTMParams`; float32 or float64.
-        path: the file; what stood there is replaced once the new one is whole.
+        path: the file; an older one is replaced once the new one is complete.
         lengths: the model has an input "lengths" `[batch]`, int32: valid steps of each sequence.
-        state: the state is an input and an output: "layers.0.h" `[batch, P]` and "layers.0.c" `[batch, H]`,
-            in a pair "layers.0.forward.h" and so on, and what they end as, "layers.0.h.last", ….
-        return_sequences: the output of all steps, or of the last valid one. None: all of layers, the last
-            one of a network, as `stacked` and `network` have it.
+        state: the model has initial states as inputs, "layers.0.h" `[batch, P]` and "layers.0.c" `[batch, H]`, for a
+            pair "layers.0.forward.h" and so on; and last states as outputs, "layers.0.h.last" and so on.
+        return_sequences: the outputs of all steps, or of the last valid one. None: of all steps for layers, of the
+            last one for a network, like `stacked` and `network`.
         time_major: xs and ys are `[time, batch, ...]`.
         merge, residual, wrappers, cell, step: as for `stacked`.
-        operator: "lstm", "scan", or "auto": LSTM if it can say the cell and the parameters are float32.
+        operator: "lstm", "scan", or "auto": LSTM if it can compute the cell and the parameters are float32.
             ONNX Runtime computes an LSTM in float32 only, and a Scan in float64 as well.
-        scaling: (offset `[I]`, scale `[I]`): the model's input is (xs − offset) / scale first.
-        readout: "softmax" or "sigmoid": give the output "probabilities" beside "logits"; of a network only.
-        metadata: words to be kept in the file.
+        scaling: (offset `[I]`, scale `[I]`): the model computes (xs − offset) / scale first.
+        readout: "softmax" or "sigmoid": add the output "probabilities" beside "logits"; for a network only.
+        metadata: words to store in the file.
 
     Returns:
         `onnx.ModelProto` with the input "xs" `[batch, time, I]` and the output "ys", `[batch, time, P]`
-        or `[batch, P]`; of a network "logits" with O for P.
+        or `[batch, P]`; for a network "logits" with O instead of P.
 
     Raises:
-        ValueError: the layers are not of this cell, or do not fit each other.
-        ConvertError: half precision; a primitive of a step of your own that ONNX has no operator for;
-            `operator="lstm"` and a cell that it cannot say; an option that does not fit; no folder for the file.
+        ValueError: the layers are those of another cell, or do not fit each other.
+        ConvertError: the parameters are of half precision; ONNX has no operator for a primitive of a step of your own;
+            `operator="lstm"`, and it cannot compute the cell; an option does not fit; the folder does not exist.
 
     Example:
         >>> from lstmjax import init_params
@@ -96,12 +97,14 @@ def to_onnx(
     shared = Shared(
         Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state, pairs
     )
-    graph, dtype, axes = shared.graph, shared.dtype, ["time", "batch"] if time_major else ["batch", "time"]
+    graph, dtype = shared.graph, shared.dtype
+    axes = ["time", "batch"] if time_major else ["batch", "time"]
     check_layers(shared, layers)
     width = directions(layers[0])[0].input_size
     inputs = [tensor("xs", dtype, [*axes, width])]
-    inputs += [tensor("lengths", np.int32, ["batch"])] if lengths else []
-    outputs = []
+    if lengths:
+        inputs.append(tensor("lengths", np.int32, ["batch"]))
+    states = []
 
     xs = "xs" if time_major else graph.add("Transpose", "xs", perm=[1, 0, 2])
     if scaling is not None:
@@ -118,21 +121,21 @@ def to_onnx(
             xs, last = graph.add("Add", xs, below), graph.add("Add", last, last_of(shared, below))
         for name, size, final in out.states if state else ():
             inputs.append(tensor(name, dtype, ["batch", size]))
-            outputs.append(tensor(graph.add("Identity", final, outputs=f"{name}.last"), dtype, ["batch", size]))
+            states.append(tensor(graph.add("Identity", final, outputs=f"{name}.last"), dtype, ["batch", size]))
     ys = last
     if sequences:
         ys = xs if time_major else graph.add("Transpose", xs, perm=[1, 0, 2])
     shape = axes if sequences else ["batch"]
     if network is None:
-        found = {graph.add("Identity", ys, outputs="ys"): width_of(layers[-1], merge)}
+        widths = {graph.add("Identity", ys, outputs="ys"): merged_width(layers[-1], merge)}
     else:
         w, b = (graph.constant(np.asarray(a), f"head.{name}") for name, a in network.head._asdict().items())
-        found = {graph.add("Add", graph.add("MatMul", ys, w), b, outputs="logits"): network.head.w.shape[1]}
+        widths = {graph.add("Add", graph.add("MatMul", ys, w), b, outputs="logits"): network.head.w.shape[1]}
     if readout is not None:
         op, attributes = READOUTS[readout]
-        found |= {graph.add(op, "logits", outputs="probabilities", **attributes): found["logits"]}
-    outputs = [tensor(name, dtype, [*shape, size]) for name, size in found.items()] + outputs
-    model = _model(graph, inputs, outputs, dict(metadata or {}))
+        widths[graph.add(op, "logits", outputs="probabilities", **attributes)] = widths["logits"]
+    outputs = [tensor(name, dtype, [*shape, size]) for name, size in widths.items()]
+    model = _model(graph, inputs, outputs + states, dict(metadata or {}))
     if path is not None:
         with draft(Path(path)) as place:
             onnx.save_model(model, str(place))
@@ -144,9 +147,9 @@ def _model(graph: Graph, inputs: list[Any], outputs: list[Any], metadata: dict[s
 
     from lstmjax import __version__
 
-    whole = onnx.helper.make_graph(graph.nodes, "lstmjax", inputs, outputs, graph.initializers)
+    onnx_graph = onnx.helper.make_graph(graph.nodes, "lstmjax", inputs, outputs, graph.initializers)
     opset = [onnx.helper.make_opsetid("", OPSET)]
-    model = onnx.helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION)
+    model = onnx.helper.make_model(onnx_graph, opset_imports=opset, ir_version=IR_VERSION)
     model.producer_name, model.producer_version = "lstmjax", __version__
     onnx.helper.set_model_props(model, metadata)
     try:
@@ -174,10 +177,11 @@ def _dtype(params: Any) -> Any:
 
 
 def _check_residual(layers: Layers, n: int, merge: str, sequences: bool) -> None:
-    if width_of(layers[n], merge) != width_of(layers[n - 1], merge):
+    below, width = merged_width(layers[n - 1], merge), merged_width(layers[n], merge)
+    if width != below:
         raise ConvertError(
-            f"residual=True adds what enters layer {n} ({width_of(layers[n - 1], merge)} wide) to what it gives "
-            f"({width_of(layers[n], merge)} wide); they must be equally wide"
+            f"residual=True adds what enters layer {n} ({below} wide) to what it gives ({width} wide); they must be "
+            "equally wide"
         )
     if isinstance(layers[n], Bidirectional) and n == len(layers) - 1 and not sequences:
         raise ConvertError(
