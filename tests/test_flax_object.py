@@ -216,6 +216,21 @@ class Net(linen.Module):
         return linen.RNN(linen.LSTMCell(H))(xs)
 
 
+class Ones(nnx.LSTMCell):
+    def initialize_carry(self, *args, **options):
+        return jax.tree.map(jnp.ones_like, super().initialize_carry(*args, **options))
+
+
+def promote_to_float32(arrays, *, dtype=None):
+    return tuple(None if a is None else jnp.asarray(a, jnp.float32) for a in arrays)
+
+
+def with_lora():
+    cell = nnx_cell()
+    cell.hi = nnx.LoRALinear(H, H, lora_rank=2, rngs=nnx.Rngs(0))
+    return nnx.RNN(cell)
+
+
 def nnx_cell(**options):
     return nnx.LSTMCell(I, H, rngs=nnx.Rngs(0), **options)
 
@@ -225,6 +240,14 @@ def pair_of(one, other):
 
 
 REFUSED = {
+    "Ones has an initialize_carry of its own": lambda: from_nnx(nnx.RNN(Ones(I, H, rngs=nnx.Rngs(0)))),
+    "cell: promote_dtype is promote_to_float32": lambda: model_from_nnx(
+        nnx.RNN(nnx_cell(promote_dtype=promote_to_float32))
+    ),
+    "^dtype is float32, but the weights are bfloat16": lambda: from_nnx(
+        nnx.RNN(nnx_cell(dtype=jnp.float32, param_dtype=jnp.bfloat16, recurrent_kernel_init=nnx.initializers.zeros))
+    ),
+    "cell: hi is a LoRALinear, expected Flax's Linear": lambda: from_nnx(with_lora()),
     "merge_fn is multiplied, which neither": lambda: from_nnx(nnx_module({}, {}, {"merge_fn": multiplied})),
     "the cells of the two directions have other functions: 'vanilla' and 'vanilla, tanh by relu'": lambda: from_nnx(
         pair_of(nnx_cell(), nnx_cell(activation_fn=jax.nn.relu))
@@ -258,3 +281,32 @@ REFUSED = {
 def test_what_no_model_says_is_refused_by_name(words):
     with pytest.raises(ConvertError, match=words):
         REFUSED[words]()
+
+
+CELL_ONLY = {
+    "carry_init is ones, which does not begin with zeros": {"carry_init": nnx.initializers.ones},
+    "carry_init is .*, which does not begin with zeros": {"carry_init": nnx.initializers.normal(1.0)},
+    "dtype is bfloat16, but the weights are float32": {"dtype": jnp.bfloat16},
+}
+
+
+@pytest.mark.filterwarnings("ignore:carry_init is provided")
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+@pytest.mark.parametrize("pair", [None, {}], ids=["one", "a pair"])
+@pytest.mark.parametrize("words", CELL_ONLY)
+def test_what_a_cell_says_and_no_layer_stores_is_refused(framework, words, pair):
+    module, layers, model, _ = drawn(framework, CELL_ONLY[words], {}, pair)
+    for read in (layers, model, *([lambda: verify(module, XS)] if framework == "nnx" else [])):
+        with pytest.raises(ConvertError, match=words):
+            read()
+
+
+@pytest.mark.filterwarnings("ignore:carry_init is provided")
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+@pytest.mark.parametrize(
+    "cell", [{"carry_init": nnx.initializers.zeros}, {"dtype": jnp.float32}, {"dtype": "float32"}], ids=str
+)
+def test_what_changes_nothing_is_taken(framework, cell):
+    _, layers, model, theirs = drawn(framework, cell, {}, None)
+    assert_close(stacked(layers(), XS)[1], theirs())
+    assert_close(model()(XS), theirs())

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import Cell
-from lstmjax.convert.flax_object import Recurrent, check_run, described, in_sequence, is_recurrent
+from lstmjax.convert.flax_object import Recurrent, check_dtype, check_run, described, in_sequence, is_recurrent
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.convert.names import Contents, flat, nested
 from lstmjax.stack import Layers, directions
@@ -96,6 +96,7 @@ def nnx_layers(module: Any) -> tuple[Layers, list[Recurrent]]:
         trees = [nnx.to_pure_dict(nnx.state(cell, nnx.Param)) for cell in layer.cells]
         parts = [_cell(LAYOUTS["nnx"], tree, layer.where) for tree in trees]
         layers.append(Bidirectional(*parts) if len(parts) == 2 else parts[0])
+        check_dtype(layer, layers[-1])
     return to_jax(tuple(layers)), recurrent
 
 
@@ -166,6 +167,8 @@ def linen_layers(variables: Any, module: Any) -> tuple[Layers, list[Recurrent]]:
             f"module has {len(recurrent)} recurrent layers of {_listed(expected)} directions, but the "
             f"variables {len(layers)} of {_listed(counts)}. Are they the variables of this module?"
         )
+    for layer, weights in zip(recurrent, layers, strict=True):
+        check_dtype(layer, weights)
     return layers, recurrent
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,10 @@ from lstmjax.cells import Cell
 from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.published import CELLS, find_cell, with_activations
+from lstmjax.stack import directions
+from lstmjax.types import GATES, Bidirectional, LSTMParams
+
+ALONE = "Pass the weights alone: nnx.state(module, nnx.Param), or the variables"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def flattened(flax: Any, module: Any, where: str = "") -> Iterator[tuple[str, An
     if not isinstance(module, flax.Sequential):
         yield where, module
         return
+    _check_call(module, flax.Sequential, where)
     for n, layer in enumerate(module.layers):
         yield from flattened(flax, layer, f"{where}layers[{n}]: ")
 
@@ -173,7 +179,10 @@ def _row(flax: Any, cell: Any, where: str) -> Cell:
         place = type(cell).__module__
         ours = "; ours gives its weights itself, cell.to_params()" if place.startswith("lstmjax.") else ""
         raise ConvertError(f"{where}it is {kind(cell)} of {place}, expected Flax's LSTMCell or OptimizedLSTMCell{ours}")
-    _check_call(cell, flax.LSTMCell if isinstance(cell, flax.LSTMCell) else flax.OptimizedLSTMCell, where)
+    base = flax.LSTMCell if isinstance(cell, flax.LSTMCell) else flax.OptimizedLSTMCell
+    _check_call(cell, base, where)
+    _check_carry(cell, base, where)
+    _check_products(flax, cell, where)
     return with_activations("vanilla", cell.gate_fn, cell.activation_fn)
 
 
@@ -182,8 +191,54 @@ def _check_call(module: Any, base: type, where: str) -> None:
     if type(module).__call__ is not base.__call__:
         raise ConvertError(
             f"{where}{type(module).__name__} has a __call__ of its own, so that what it computes with the weights of "
-            f"{base.__name__} is not known. Pass the weights alone: nnx.state(module, nnx.Param), or the variables"
+            f"{base.__name__} is not known. {ALONE}"
         )
+
+
+def _check_carry(cell: Any, base: type, where: str) -> None:
+    """Refuse a cell that begins with a carry other than zeros, by a trial of its initialiser."""
+    if type(cell).initialize_carry is not base.initialize_carry:
+        raise ConvertError(
+            f"{where}{type(cell).__name__} has an initialize_carry of its own, so that what it begins with is not "
+            f"known. {ALONE}, and the state to begin with to lstm or stacked"
+        )
+    if cell.carry_init is None:
+        return
+    hidden = getattr(cell, "hidden_features", None) or cell.features
+    if np.any(np.asarray(cell.carry_init(jax.random.key(0), (2, hidden), jnp.float32))):
+        name = getattr(cell.carry_init, "__name__", repr(cell.carry_init))
+        raise ConvertError(
+            f"{where}carry_init is {name}, which does not begin with zeros, and layers do not store what they begin "
+            f"with. {ALONE}, and the state to begin with to lstm or stacked"
+        )
+
+
+def _check_products(flax: Any, cell: Any, where: str) -> None:
+    """Refuse an NNX cell whose Linear layers were replaced, or that promotes dtypes by a function of the caller."""
+    names = ("dense_i", "dense_h", *(f"{side}{gate}" for side in "ih" for gate in (*GATES, "f_")))
+    for name in names:
+        inner = getattr(cell, name, None)
+        if inner is not None and type(inner).__call__ is not flax.Linear.__call__:
+            raise ConvertError(f"{where}{name} is {kind(inner)}, expected Flax's Linear. {ALONE}")
+    promote = getattr(cell, "promote_dtype", None)
+    if promote is not None and promote is not flax.nn.dtypes.promote_dtype:
+        name = getattr(promote, "__name__", repr(promote))
+        raise ConvertError(f"{where}promote_dtype is {name}, which layers do not store. {ALONE}")
+
+
+def check_dtype(layer: Recurrent, weights: LSTMParams | Bidirectional) -> None:
+    """Refuse a cell that computes in another dtype than that of its weights."""
+    for cell, part in zip(layer.cells, directions(weights), strict=True):
+        fault = other_dtype(cell, part.w_x)
+        if fault:
+            raise ConvertError(f"{layer.where}{fault}. {ALONE}, cast to the dtype in which they are to be run")
+
+
+def other_dtype(module: Any, weights: Any) -> str:
+    """Return, in words, that a module computes in another dtype than that of its weights; "" if in the same."""
+    if module.dtype is None or jax.dtypes.canonicalize_dtype(module.dtype) == weights.dtype:
+        return ""
+    return f"dtype is {jnp.dtype(module.dtype).name}, but the weights are {weights.dtype}"
 
 
 def _merge(module: Any, cell: Any, where: str) -> str:
