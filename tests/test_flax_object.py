@@ -198,7 +198,7 @@ def test_a_sequence_says_what_stands_between():
         def __init__(self):
             self.stack = layers(jax.nn.relu)
 
-    with pytest.raises(ConvertError, match=r"stack: layers\[1\]: relu stands before an LSTM layer"):
+    with pytest.raises(ConvertError, match=r"module is a Net, expected a cell, .*module\.stack\.layers\.0, "):
         from_nnx(Net())
     deep = linen.Sequential([linen.RNN(linen.LSTMCell(H)), linen.tanh, linen.RNN(linen.LSTMCell(H))])
     with pytest.raises(ConvertError, match=r"layers\[1\]: tanh stands before an LSTM layer"):
@@ -231,12 +231,66 @@ def with_lora():
     return nnx.RNN(cell)
 
 
+class Stack(nnx.Module):
+    """Layers in another order than their names, with relu between and a Linear before them."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.first = nnx.Linear(I, 6, rngs=rngs)
+        self.b = nnx.RNN(nnx.LSTMCell(6, H, rngs=rngs))
+        self.a = nnx.RNN(nnx.LSTMCell(H, H, rngs=rngs))
+
+    def __call__(self, xs):
+        return self.a(nnx.relu(self.b(self.first(xs))))
+
+
+class Doubled(nnx.Sequential):
+    def __call__(self, xs):
+        return 2 * super().__call__(xs)
+
+
 def nnx_cell(**options):
     return nnx.LSTMCell(I, H, rngs=nnx.Rngs(0), **options)
 
 
 def pair_of(one, other):
     return nnx.Bidirectional(nnx.RNN(one), nnx.RNN(other))
+
+
+UNREAD = {
+    "a class of the caller's": (Stack, r"module is a Stack, .*its layers \(module\.a, module\.b\)"),
+    "behind an RNN": (
+        lambda: nnx.Sequential(nnx_module({}, {}, None), nnx.Linear(H, I, rngs=nnx.Rngs(0)), Stack()),
+        r"module is a Sequential, .*\(module\.layers\.2\.a, module\.layers\.2\.b\)",
+    ),
+    "before an RNN": (
+        lambda: nnx.Sequential(Stack(), nnx_module({}, {}, None, features=H)),
+        r"layers\[0\]: Stack stands before an LSTM layer",
+    ),
+    "a list": (lambda: nnx.List([nnx_module({}, {}, None)]), "module is a List, expected a cell"),
+    "a derived Sequential": (
+        lambda: nnx.Sequential(Doubled(nnx_module({}, {}, None))),
+        r"layers\[0\]: Doubled has a __call__ of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", UNREAD)
+def test_a_call_that_cannot_be_read_is_refused(row):
+    build, words = UNREAD[row]
+    module = build()
+    for read in (from_nnx, model_from_nnx, lambda module: verify(module, XS)):
+        with pytest.raises(ConvertError, match=words):
+            read(module)
+
+
+def test_a_module_that_is_not_read_is_verified_as_a_function():
+    module = Stack()
+    weights = from_nnx(nnx.state(module, nnx.Param))  # a before b, in the order of names
+    np.testing.assert_array_equal(weights[1].w_x, from_nnx(module.b)[0].w_x)
+    between = module.first(XS)
+    assert verify(lambda xs: np.asarray(module.b(xs)), between, params=weights[1:])
+    assert not verify(lambda xs: np.asarray(module.a(nnx.relu(module.b(xs)))), between, params=weights[::-1])
 
 
 REFUSED = {
