@@ -186,9 +186,9 @@ def test_a_sequence_says_what_stands_between():
     plain = layers(nnx.Dropout(0.5, deterministic=True))
     found = from_nnx(plain)
     assert_close(plain.layers[-1](stacked(found, XS)[1]), plain(XS))
-    assert verify(plain, XS).unchecked == (
-        "what a Sequential does beside its recurrent layers, each run on what the one below gives",
-    )
+    verdict = verify(plain, XS)
+    assert verdict, verdict
+    assert (verdict.unchecked, [one.name for one in verdict.compared]) == ((), ["h", "h", "y"])
     with pytest.raises(ConvertError, match=r"layers\[1\]: relu stands before an LSTM layer"):
         from_nnx(layers(jax.nn.relu))
     with pytest.raises(ConvertError, match=r"layers\[1\]: relu stands before an LSTM layer"):
@@ -255,6 +255,109 @@ def nnx_cell(**options):
 
 def pair_of(one, other):
     return nnx.Bidirectional(nnx.RNN(one), nnx.RNN(other))
+
+
+def softmax_last(logits):
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def last_step(ys):
+    return ys[:, -1]
+
+
+def halves(z):
+    return 0.5 * z
+
+
+class Offset(nnx.Linear):
+    def __call__(self, xs):
+        return super().__call__(xs) + 1
+
+
+# What stands behind the layers, for NNX and linen: a head of these options, functions before and after it.
+BEHIND = {
+    "a head": ({}, (), ()),
+    "a head without a bias": ({"use_bias": False}, (), ()),
+    "a head in float32": ({"dtype": jnp.float32}, (), ()),
+    "relu of a head": ({}, (), (jax.nn.relu,)),
+    "softmax of a head": ({}, (), (softmax_last,)),
+    "relu alone": (None, (jax.nn.relu,), ()),
+    "relu before the head": ({}, (jax.nn.relu,), ()),
+    "the last step": ({}, (last_step,), ()),
+    "the last step of the head's": ({}, (), (last_step,)),
+    "two functions": ({}, (), (jax.nn.relu, halves)),
+    "a function over time": ({}, (), (lambda y: y - y.mean(1, keepdims=True),)),
+    "a head in bfloat16": ({"dtype": jnp.bfloat16}, (), ()),
+}
+RUN = ("a head", "a head without a bias", "a head in float32", "relu of a head", "softmax of a head")
+
+
+def with_behind(framework, row, rnn=()):
+    """A Sequential of two layers, and what it computes."""
+    head, before, after = BEHIND[row]
+    rnn = dict(rnn)
+    if framework == "nnx":
+        layers = [nnx_module({}, rnn, None), nnx_module({}, rnn, None, features=H)]
+        bias = {"bias_init": nnx.initializers.normal(0.5), "rngs": nnx.Rngs(4)}
+        dense = [] if head is None else [nnx.Linear(H, 2, **bias, **head)]
+        module = nnx.Sequential(*layers, *before, nnx.Dropout(0.5, rngs=nnx.Rngs(0)), *dense, *after)
+        evaluated = nnx.Sequential(*layers, *before, *dense, *after)
+        return module, evaluated
+    dense = [] if head is None else [linen.Dense(2, bias_init=linen.initializers.normal(0.5), **head)]
+    layers = [linen_module({}, rnn, None) for _ in range(2)]
+    module = linen.Sequential([*layers, *before, linen.Dropout(0.5, deterministic=True), *dense, *after])
+    variables = module.init(jax.random.key(3), XS)
+    return module.bind(variables), lambda xs: module.apply(variables, xs)
+
+
+@pytest.mark.parametrize("row", BEHIND)
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+def test_a_model_runs_what_stands_behind_or_refuses_it(framework, row):
+    module, theirs = with_behind(framework, row)
+    read = model_from_nnx if framework == "nnx" else model_from_linen
+    if row not in RUN:
+        with pytest.raises(ConvertError, match=r"layers\[\d\]: .*: a Model runs a Dense head"):
+            read(module)
+        return
+    model = read(module)
+    assert_close(model(XS), theirs(XS))
+    assert_close(model(XS, lengths=LENGTHS, return_sequences=False), theirs(XS)[np.arange(B), LENGTHS - 1])
+
+
+@pytest.mark.parametrize("row", BEHIND)
+def test_verify_compares_the_head_or_says_that_it_did_not(row):
+    module, theirs = with_behind("nnx", row)
+    verdict = verify(module, XS)
+    assert verdict, verdict
+    if row in RUN:
+        assert verdict.compared[-1].name == "y"
+        assert not verdict.unchecked
+        assert verify(module, XS, lengths=LENGTHS)
+        return
+    assert {one.name for one in verdict.compared} == {"h"}
+    (words,) = verdict.unchecked
+    assert words.startswith("its recurrent layers alone were compared, not layers[")
+    assert words.count("layers[") == len(theirs.layers) - 2
+
+
+def test_a_head_of_layers_that_run_backwards_with_time_first():
+    module, theirs = with_behind("nnx", "relu of a head", {"reverse": True, "time_major": True})
+    expected = np.swapaxes(theirs(np.swapaxes(XS, 0, 1)), 0, 1)
+    assert_close(model_from_nnx(module)(XS), expected)
+    assert verify(module, XS)
+
+
+def test_another_head_is_no_head():
+    rnn = nnx_module({}, {}, None)
+    module = nnx.Sequential(rnn, Offset(H, 2, rngs=nnx.Rngs(0)))
+    with pytest.raises(ConvertError, match=r"layers\[1\]: Offset: a Model runs a Dense head"):
+        model_from_nnx(module)
+    assert verify(module, XS).unchecked == ("its recurrent layers alone were compared, not layers[1]: Offset",)
+    mixed = nnx.Sequential(nnx_module({}, {"time_major": True}, None), nnx_module({}, {}, None, features=H))
+    with pytest.raises(ConvertError, match="time_major is True in one layer and False in another"):
+        model_from_nnx(mixed)
+    with pytest.raises(ConvertError, match="time_major is True in one layer and False in another"):
+        verify(mixed, XS)
 
 
 UNREAD = {

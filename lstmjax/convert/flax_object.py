@@ -101,6 +101,13 @@ def in_sequence(flax: Any, modules: Any, where: str = "") -> Iterator[tuple[str,
             )
 
 
+def behind(flax: Any, modules: Any) -> list[tuple[str, Any]]:
+    """Return what a `Sequential` runs after its last recurrent module, without dropout, with words for messages."""
+    flat = list(flattened(flax, modules))
+    last = max((n for n, (_, module) in enumerate(flat) if is_recurrent(flax, module)), default=-1)
+    return [(where, module) for where, module in flat[last + 1 :] if not isinstance(module, flax.Dropout)]
+
+
 def architecture_of(layers: list[Recurrent]) -> Architecture:
     """Return how a network of these layers is run.
 
@@ -119,8 +126,18 @@ def architecture_of(layers: list[Recurrent]) -> Architecture:
             "merge_fn is concatenation in one Bidirectional and a sum in another; a stack has one for all. Take the "
             "layers one by one"
         )
+    check_axes(layers)
     merge = merges.pop() if merges else "concat"
     return Architecture(row, merge, stated=True, directions=tuple(layer.direction for layer in layers))
+
+
+def check_axes(layers: list[Recurrent]) -> None:
+    """Refuse layers of which one has time as its first axis, and another the batch."""
+    if len({layer.time_major for layer in layers}) > 1:
+        raise ConvertError(
+            "time_major is True in one layer and False in another, so that time and batch change places between them. "
+            "Take the layers one by one"
+        )
 
 
 def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major: bool, bare: str) -> None:
@@ -220,10 +237,18 @@ def _check_products(flax: Any, cell: Any, where: str) -> None:
         inner = getattr(cell, name, None)
         if inner is not None and type(inner).__call__ is not flax.Linear.__call__:
             raise ConvertError(f"{where}{name} is {kind(inner)}, expected Flax's Linear. {ALONE}")
-    promote = getattr(cell, "promote_dtype", None)
-    if promote is not None and promote is not flax.nn.dtypes.promote_dtype:
-        name = getattr(promote, "__name__", repr(promote))
-        raise ConvertError(f"{where}promote_dtype is {name}, which layers do not store. {ALONE}")
+    fault = other_promotion(flax, cell)
+    if fault:
+        raise ConvertError(f"{where}{fault}, which layers do not store. {ALONE}")
+
+
+def other_promotion(flax: Any, module: Any) -> str:
+    """Return, in words, that a module promotes dtypes by a function of the caller; "" if by Flax's."""
+    promote = getattr(module, "promote_dtype", None)
+    dtypes = flax.nn.dtypes if hasattr(flax, "nn") else flax.dtypes
+    if promote is None or promote is dtypes.promote_dtype:
+        return ""
+    return f"promote_dtype is {getattr(promote, '__name__', repr(promote))}"
 
 
 def check_dtype(layer: Recurrent, weights: LSTMParams | Bidirectional) -> None:

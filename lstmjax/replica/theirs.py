@@ -43,7 +43,8 @@ class Theirs:
     """The other side before it has run.
 
     `calls` are its layers, each run on what the one below gave; or there is `whole`, which gives what was
-    recorded, or what a model computes as its file describes it. `precision` is the dtype that its numbers are good
+    recorded, or what a model computes as its file describes it. `head_call` runs the head of an object on the outputs
+    of its last layer; None: the head is computed here. `precision` is the dtype that its numbers are good
     to. `architecture` is how our side is run, and `unchecked` says what a verdict does not cover.
     """
 
@@ -53,6 +54,7 @@ class Theirs:
     precision: str
     calls: tuple[Call, ...] = ()
     whole: Callable[[Array, Array | None], Any] | None = None
+    head_call: Callable[[Array], Array] | None = None
     architecture: Architecture = PLAIN
     unchecked: tuple[str, ...] = ()
 
@@ -110,6 +112,12 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None) -> Thei
             if peer.parts is not None and made_by(first, peer.package):
                 side = _own(peer, peer.parts(theirs), type(first).__name__, cell, merge)
                 more = () if peer.beyond is None else peer.beyond(theirs)
+                head = None if peer.head is None else peer.head(theirs)
+                if head is not None:
+                    row = replace(side.architecture, readout=head.readout)
+                    side = replace(
+                        side, head=jax.tree.map(np.asarray, head.weights), head_call=head.call, architecture=row
+                    )
                 words = f"its recurrent layers alone were compared, not {', '.join(more)}"
                 return replace(side, unchecked=(*side.unchecked, words)) if more else side
     raise TypeError(
@@ -227,7 +235,9 @@ def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> 
         ys = np.asarray(call(xs, lengths))
         found.append({"h": ys})
         xs = ys.astype(xs.dtype)
-    if theirs.head is not None:
+    if theirs.head_call is not None:
+        found.append({"y": theirs.head_call(xs)})
+    elif theirs.head is not None:
         w, b = (np.asarray(a, np.float64) for a in theirs.head)
         found.append({"y": xs.astype(np.float64) @ w + b})
     return found, False
@@ -318,8 +328,7 @@ def _own(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str
     ways = tuple(part.direction for part in parts)
     row = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
     calls = tuple(part.call for part in parts)
-    unchecked = tuple(dict.fromkeys(words for part in parts for words in part.unchecked))
-    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=row, unchecked=unchecked)
+    return Theirs(f"the {name} of {peer.title}", layers, None, precision, calls, architecture=row)
 
 
 def _recorded(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
