@@ -95,8 +95,8 @@ def _model(layers: Layers, recurrent: list[Recurrent], after: Behind) -> Model:
     if after.left:
         raise ConvertError(
             f"{', '.join(after.left)}: a Model runs a Dense head in the dtype of the layers and one function of its "
-            "logits behind the LSTM layers, and nothing else. Take the layers alone, by from_nnx or from_linen, and run "
-            "behind them what stands there"
+            "logits behind the LSTM layers, and nothing else. Take the layers alone, by from_nnx or from_linen, and "
+            "run behind them what stands there"
         )
     if after.head is None:
         return Model(layers, architecture)

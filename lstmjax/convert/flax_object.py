@@ -212,7 +212,7 @@ def _check_call(module: Any, base: type, where: str) -> None:
         )
 
 
-def _check_carry(cell: Any, base: type, where: str) -> None:
+def _check_carry(cell: Any, base: Any, where: str) -> None:
     """Refuse a cell that begins with a carry other than zeros, by a trial of its initialiser."""
     if type(cell).initialize_carry is not base.initialize_carry:
         raise ConvertError(
