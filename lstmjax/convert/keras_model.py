@@ -85,8 +85,8 @@ def _activations_by_name(source: Any) -> Iterator[None]:
     replaced: list[tuple[Any, str, Any]] = []
     for layer in source._flatten_layers():
         for name in ("activation", "recurrent_activation"):
-            function = vars(layer).get(name)
-            if isinstance(function, Hashable) and function in FUNCTIONS:
+            function: Any = vars(layer).get(name)
+            if isinstance(function, Hashable) and function in list(FUNCTIONS):
                 replaced.append((layer, name, function))
     try:
         for layer, name, function in replaced:
