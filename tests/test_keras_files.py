@@ -472,6 +472,24 @@ def of_keras(made):
             [made.Masking(0.0), made.Bidirectional(made.LSTM(H, return_sequences=True)), made.LSTM(3)],
             None,
         ),
+        "backward layer": (
+            [
+                made.Bidirectional(
+                    made.LSTM(H, return_sequences=True, name="up"),
+                    backward_layer=made.LSTM(H, return_sequences=True, go_backwards=True, use_bias=False, name="low"),
+                ),
+                made.Bidirectional(
+                    made.LSTM(2, return_sequences=True),
+                    backward_layer=made.LSTM(3, return_sequences=True, go_backwards=True),
+                ),
+            ],
+            None,
+        ),
+        "names of a pair": (
+            [made.LSTM(H, return_sequences=True, name="forward_lstm"), made.LSTM(H, name="backward_lstm")],
+            None,
+        ),
+        "softmax layer": ([made.LSTM(H), made.Dense(3), made.Softmax()], None),
         "pooling": ([made.AveragePooling1D(2), made.LSTM(H)], r"average_pooling1d(_\d+)? \(AveragePooling1D\)"),
         "ave": ([made.Bidirectional(made.LSTM(H), merge_mode="ave")], "merge_mode is 'ave'"),
         "other cells": ([made.LSTM(H, return_sequences=True), made.LSTM(H, activation="relu")], "its cell is 'relu,"),
@@ -482,7 +500,21 @@ def of_keras(made):
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize(
-    "what", ["settings", "backwards", "sum", "cells", "mask", "mask of pairs", "pooling", "ave", "other cells"]
+    "what",
+    [
+        "settings",
+        "backwards",
+        "sum",
+        "cells",
+        "mask",
+        "mask of pairs",
+        "backward layer",
+        "names of a pair",
+        "softmax layer",
+        "pooling",
+        "ave",
+        "other cells",
+    ],
 )
 def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_path):
     layers, refusal = of_keras(keras.layers)[what]
@@ -504,6 +536,9 @@ def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_pat
             assert verdict, str(verdict)
             assert f"as keras {keras.__version__} builds it" in verdict.who
             assert not verdict.unchecked
+    if what in ("backward layer", "names of a pair"):
+        ys = stacked(from_keras(model), xs, return_sequences=what == "backward layer")[1]
+        assert_close(ys, jnp.asarray(expected))
     with pytest.raises(ConvertError, match=refusal or "Pass "):
         from_keras(
             model, cell="vanilla" if refusal or what in ("settings", "cells", "mask", "backwards") else "peephole"
@@ -522,3 +557,16 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("name", ["any", "backward_lstm", "forward_up"])
+def test_a_pair_in_memory_is_recognised_whatever_its_layers_are_called(name, keras):
+    made = keras.layers
+    layer = made.Bidirectional(
+        made.LSTM(H, return_sequences=True, name="up"),
+        backward_layer=made.LSTM(H + 1, return_sequences=True, go_backwards=True, name=name),
+    )
+    expected = np.asarray(layer(XS))
+    assert_close(stacked(from_keras(layer), XS)[1], jnp.asarray(expected))

@@ -189,10 +189,10 @@ def _in_stated_order(
     """Read the layers in the order that the file states, or else in that of `names`."""
     named = row.normal(leaves)
     if not contents.architecture.stated or contents.order is None:
-        return row.read(named, names or contents.order)
-    params = row.read(named, contents.order)
+        return row.read(named, names or contents.order, contents.pairs)
+    params = row.read(named, contents.order, contents.pairs)
     if names is not None:
-        other = row.read(named, names)
+        other = row.read(named, names, contents.pairs)
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
