@@ -206,6 +206,17 @@ REFUSED = {  # words of the refusal: the model
     "a is called with training=True": functional(NODES[0], (lstm("a"), ["in"])),
 }
 REFUSED["a is called with training=True"]["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"training": True}
+CONSTANT = {"class_name": "__tensor__", "config": {"value": [[1.0] * H], "dtype": "float32"}}
+for words, constants in {
+    "a is called with initial_state by position": [[CONSTANT, CONSTANT]],
+    "a is called with mask by position": [None, CONSTANT],
+    "a is called with argument 4 by position": [None, None, None, CONSTANT],
+}.items():
+    REFUSED[words] = functional(NODES[0], (lstm("a"), ["in"]))
+    REFUSED[words]["config"]["layers"][1]["inbound_nodes"][0]["args"] += constants
+REFUSED["a is called with a list in which"] = functional(NODES[0], (lstm("a"), ["in"]))
+node = REFUSED["a is called with a list in which"]["config"]["layers"][1]["inbound_nodes"][0]
+node["args"] = [[*node["args"], CONSTANT]]
 
 
 @pytest.mark.parametrize("words", REFUSED)
