@@ -61,6 +61,7 @@ class Chain:
     lengths: str | None = None  # the input of valid steps
     states: tuple[str, ...] = ()  # inputs that are initial states
     outputs: tuple[Output, ...] = ()
+    only_states: str = ""  # in words, if no output of the model is one of the layers or of a head
     complaints: list[str] = field(default_factory=list)
 
 
@@ -337,6 +338,10 @@ def _join(
         chain.complaints.append(f"there are {len(heads)} heads: {', '.join(map(repr, sorted(heads)))}")
     chain.merge = next(iter(merges), "concat")
     chain.residual = next(iter(residuals), False)
+    if outputs and not mains:
+        values = [(output.name, wiring.values[output.name]) for output, _ in outputs]
+        states = [f"the output {name!r} is {_origin(wiring, value)}" for name, value in values]
+        chain.only_states = f"{', '.join(states)}: states alone, while a stack gives what its last layer puts out"
     if mains:
         chain.return_sequences = mains[0][1].kind == "ys"
     if heads:
