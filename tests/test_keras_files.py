@@ -227,6 +227,13 @@ def test_what_a_file_says_and_layers_do_not_is_refused_by_name(words, tmp_path):
     assert words in str(error.value)
 
 
+def test_a_cell_without_a_name_is_not_to_be_passed(tmp_path, capsys):
+    source = write(tmp_path / "relu.h5", sequential(lstm(activation="relu")), {"lstm": ONE})
+    assert main(["convert", str(source), str(tmp_path / "a.onnx"), "--cell", "peephole"]) == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("--cell is 'peephole'. Pass no --cell: it is run as the file says"), error
+
+
 def test_from_keras_of_a_path_drops_nothing_silently(tmp_path):
     path = write(tmp_path / "model.keras", REFUSED["rescaling (Rescaling)"], {"lstm": ONE})
     with pytest.raises(ConvertError, match=r"a head: rescaling \(Rescaling\)\. Pass extra='drop'"):

@@ -13,6 +13,7 @@ from lstmjax import network, stacked
 from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, load_weights, to_onnx
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
+from lstmjax.replica.theirs import File
 from lstmjax.replica.peers import oracle
 from lstmjax.stack import directions
 
@@ -358,3 +359,23 @@ def test_a_model_of_states_alone_is_not_read_as_one_of_outputs(name, tmp_path):
             ConvertError, match=rf"the output 'end' is {name} of node '{node.name}' .LSTM.: states alone"
         ):
             read(path)
+
+
+@pytest.mark.parametrize("op", [None, "Softmax"])
+def test_a_head_of_a_step_that_is_not_the_last_is_named(op):
+    """The axes of its outputs are those of a head."""
+    softmax = [("Softmax",)] if op else []
+    model = chain_of(after=(("MatMul", "w"), *softmax, ("Gather", "zero", {"axis": 0})))
+    stored = {"w": np.ones((H, 5), np.float32), "zero": np.array(0)}
+    model.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in stored.items())
+    with pytest.raises(ConvertError, match="is a head of the first step in time of Y of node 'lstm1' .LSTM., and"):
+        from_onnx(model)
+
+
+def test_what_was_dropped_is_not_said_to_be_missing(tmp_path):
+    """A file with a Sigmoid between its layers does not hold weights alone."""
+    path = tmp_path / "model.onnx"
+    onnx.save(chain_of(("Sigmoid",)), path)
+    words = str(verify(File(path, extra="drop"), numbers(B, T, H)))
+    assert "model.onnx was read as weights alone" in words
+    assert "holds weights alone" not in words

@@ -159,7 +159,8 @@ FORMS = MappingProxyType(
                 _read_torch,
                 _write_torch,
                 ("weight", "bias"),
-                state=r"(^|\.)param_groups$|(^|\.)state\.\d+\.(step|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg)$",
+                state=r"(^|\.)param_groups$|(^|\.)state\.\d+\.(step|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg)$"
+                r"|(^|\.)n_averaged$",  # of AveragedModel: how many weights were averaged
             ),
             Form(
                 "keras",

@@ -173,7 +173,8 @@ def _of_file(file: File, cell: Cell | None, merge: str | None) -> Theirs:
     peer, row = PEERS[name], model.architecture
     dropped = (f"left out on both sides: {listed(left)}",) if left else ()
     if not row.stated:
-        words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
+        holds = "was read as weights alone" if left else "holds weights alone"
+        words = f"nothing of the architecture was checked: {path.name} {holds}. "
         words += f"Assumed on both sides: {', '.join(row.assumed)}"
         return _rebuilt(model.params, peer, f" with the weights of {path}", row, (words, *dropped))
     layers, head = _split(model.params)

@@ -241,6 +241,11 @@ def _outputs(
             continue
         if any(n not in below for n in _read_nodes(value.sources)):
             continue  # there is a complaint already, and its axes are unknown
+        if kind in HEADS and level is None:
+            sources = first.of if kind == "head" else first.of[0].of
+            words = " and ".join(dict.fromkeys(_source_words(wiring, source) for source in sources))
+            chain.complaints.append(f"{reader} is a head of {words}, and a stack of layers has none there")
+            continue
         if kind != "state" and (level is None or not _has_axes(wiring, value, axes, level.kind == "ys")):
             expected = "time, batch and features" if level is not None and level.kind == "ys" else "batch and features"
             chain.complaints.append(f"{reader} has axes ({', '.join(axes)}), expected {expected}")
