@@ -13,8 +13,8 @@ from lstmjax import network, stacked
 from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, load_weights, to_onnx
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
-from lstmjax.replica.theirs import File
 from lstmjax.replica.peers import oracle
+from lstmjax.replica.theirs import File
 from lstmjax.stack import directions
 
 onnx = pytest.importorskip("onnx")
@@ -368,7 +368,7 @@ def test_a_head_of_a_step_that_is_not_the_last_is_named(op):
     model = chain_of(after=(("MatMul", "w"), *softmax, ("Gather", "zero", {"axis": 0})))
     stored = {"w": np.ones((H, 5), np.float32), "zero": np.array(0)}
     model.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in stored.items())
-    with pytest.raises(ConvertError, match="is a head of the first step in time of Y of node 'lstm1' .LSTM., and"):
+    with pytest.raises(ConvertError, match=r"is a head of the first step in time of Y of node 'lstm1' .LSTM., and"):
         from_onnx(model)
 
 

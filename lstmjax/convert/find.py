@@ -155,9 +155,10 @@ def _of_arrays(
             name = contents.head if head is None else head
             within = architecture.stated and head is None
             chosen = find_head(heads, params, name, architecture.merge, within=within)
-            either_side = name is None and chosen is not None and chosen.outputs == directions(params[0])[0].input_size
-            if either_side and row.name == "torch" and _is_listed_first(chosen.w, leaves, contents.arrays):
-                chosen, either_side = None, False
+            if name is None and chosen is not None:
+                either_side = chosen.outputs == directions(params[0])[0].input_size
+                if either_side and row.name == "torch" and _is_listed_first(chosen.w, leaves, contents.arrays):
+                    chosen = None
         if chosen is not None:
             params = NetworkParams(params, dense(row, chosen))
     unused = [name for name, leaf in leaves.items() if not leaf.used]
