@@ -116,6 +116,9 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
                 " to leave it behind, or save it to a .keras file, which load_model runs as it is",
             )
         )
+    if len(architecture.directions) not in (0, len(layers)):
+        count = len(architecture.directions)
+        raise ConvertError(f"{where}has {count} recurrent layers, but its weights are of {len(layers)}")
     fault = architecture.mismatch(cell, merge, has_pairs(layers))
     if fault is not None:
         raise ConvertError(Message(where, fault))

@@ -194,7 +194,8 @@ def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | N
     omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
     weights = f" with the weights of {path}"
     if not architecture.stated:
-        words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
+        holds = "was read as weights alone" if dropped else "holds weights alone"
+        words = f"nothing of the architecture was checked: {path.name} {holds}. "
         words += f"Assumed on both sides: {', '.join(architecture.assumed)}"
         return _rebuilt(model.params, peer, weights, architecture, (words, *omissions))
     layers, head = _split(model.params)
@@ -352,7 +353,6 @@ def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merg
         precision,
         calls=tuple(part.call for part in parts),
         architecture=architecture,
-        unchecked=tuple(dict.fromkeys(words for part in parts for words in part.unchecked)),
     )
 
 
