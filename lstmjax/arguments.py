@@ -86,19 +86,6 @@ def as_whole(name: str, value: Any) -> int:
         raise TypeError(f"{name} is {_described(value)}, expected a whole number.") from None
 
 
-def counted(value: object) -> str:
-    """Return what a value is; of a tuple, how much it holds.
-
-    >>> counted((1, 2, 3)), counted(None), counted(2.5)
-    ('a tuple of 3', 'None', 'a float')
-    """
-    if type(value) is tuple:
-        return f"a tuple of {len(value)}"
-    if value is None:
-        return "None"
-    return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
-
-
 def _is_array(value: object) -> bool:
     """Tell whether a value is an array, of JAX or of NumPy."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
@@ -113,7 +100,7 @@ def _described(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     strange = [leaf for leaf in _leaves(value) if not isinstance(leaf, numbers.Number) and not _is_array(leaf)]
     if not isinstance(value, list | tuple) or not strange:
-        return counted(value)
+        return kind(value)
     return f"a {type(value).__name__} that holds {_described(strange[0])}"
 
 
@@ -140,11 +127,15 @@ def _size(value: Any) -> tuple[int, ...] | None:
 
 
 def kind(value: object) -> str:
-    """Gives the name of a value's type with its article; "an array" for all that JAX has for one.
+    """Return what a value is, for messages: its type with an article; of a tuple, how much it holds.
 
-    >>> kind(jnp.ones(3)), kind([1])
-    ('an array', 'a list')
+    >>> kind(jnp.ones(3)), kind([1]), kind((1, 2, 3)), kind(None)
+    ('an array', 'a list', 'a tuple of 3', 'None')
     """
+    if value is None:
+        return "None"
+    if type(value) is tuple:
+        return f"a tuple of {len(value)}"
     return "an array" if isinstance(value, jax.Array) else f"a {type(value).__name__}"
 
 

@@ -17,22 +17,19 @@ if TYPE_CHECKING:
 
 
 def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    """Return the tree with all its floating-point leaves in `dtype`."""
+    """Return a tree with its floating-point leaves cast to `dtype`."""
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
 def as_shapes(tree: PyTree, dtype: Any = None) -> PyTree:
-    """Return the shapes and dtypes of a tree of arrays, those that `cast` to a dtype would give."""
-
-    def of(a: Array) -> jax.ShapeDtypeStruct:
-        floating = dtype is not None and jnp.issubdtype(a.dtype, jnp.floating)
-        return jax.ShapeDtypeStruct(a.shape, dtype if floating else a.dtype)
-
-    return jax.tree.map(of, tree)
+    """Return the shapes and dtypes of a tree of arrays, as after a `cast` to a dtype, if there is one."""
+    if dtype is not None:
+        return jax.eval_shape(partial(cast, dtype=dtype), tree)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
 
 
 def floating(dtype: Any) -> Any:
-    """Return a dtype, checked, or None."""
+    """Return a dtype that is checked to be floating-point, or None."""
     if dtype is None:
         return None
     check_floating("dtype", dtype)
@@ -40,14 +37,22 @@ def floating(dtype: Any) -> Any:
 
 
 def cast_inputs(xs: Array, dtype: DTypeLike) -> Array:
-    """Return inputs in `dtype`: real numbers, whole ones included; others are left for the checks to refuse."""
-    whole = jnp.issubdtype(xs.dtype, jnp.integer) or xs.dtype == jnp.bool_
-    return xs.astype(dtype) if whole or jnp.issubdtype(xs.dtype, jnp.floating) else xs
+    """Return real inputs, whole numbers too, cast to `dtype`; others are left for the checks to refuse."""
+    integral = jnp.issubdtype(xs.dtype, jnp.integer) or xs.dtype == jnp.bool_
+    return xs.astype(dtype) if integral or jnp.issubdtype(xs.dtype, jnp.floating) else xs
 
 
 def input_shape(xs: Array, dtype: DTypeLike | None) -> jax.ShapeDtypeStruct:
-    """Return the shape and dtype of inputs, those that `cast_inputs` to a dtype would give."""
+    """Return the shape and dtype of inputs, as after `cast_inputs` to a dtype, if there is one."""
     return as_shapes(xs) if dtype is None else jax.eval_shape(partial(cast_inputs, dtype=dtype), xs)
+
+
+def tied_zero(tree: PyTree) -> Array:
+    """Return a zero computed from the arrays of a tree, so that in `shard_map` it varies over the same mesh axes."""
+    leaves = jax.tree.leaves(tree)
+    leaves = [jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a for a in leaves]
+    zeros = (jnp.atleast_1d(jax.lax.stop_gradient(a))[:0].real.astype(jnp.float32).sum() for a in leaves)
+    return sum(zeros, jnp.float32(0))
 
 
 def checked_steps(

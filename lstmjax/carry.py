@@ -91,8 +91,8 @@ def check_parts(carry: object, cell: Cell | str) -> tuple[str, ...]:
     """Refuse a carry that does not have the parts of this cell; return their names."""
     names = ("c", "h", *find_cell(cell).feeds)
     if not isinstance(carry, tuple | list) or len(carry) != len(names):
-        what = f"a tuple of {len(carry)}" if isinstance(carry, tuple) else kind(carry)
-        raise ValueError(f"carry is {what}, expected the tuple ({', '.join(names)}), as initialize_carry gives it.")
+        parts = ", ".join(names)
+        raise ValueError(f"carry is {kind(carry)}, expected the tuple ({parts}), as initialize_carry gives it.")
     return names
 
 

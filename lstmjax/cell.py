@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
@@ -17,30 +17,30 @@ from lstmjax.published import find_cell
 from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
 
 Emit = str | Callable[[Step], PyTree]
-"""What a step gives to look at: "h", "c", "step", or a function of the `Step`."""
+"""What a step emits: "h", "c", "step" (everything), or a function of the `Step`."""
 Tap = Callable[[str, Array], Array]
-"""What every named value of a step passes through: the one hook through which it is changed from outside."""
+"""`tap(name, value) -> value`: every named value of a step passes through it, the one hook that can change a value."""
 
 
 class Product(Protocol):
-    """How a step multiplies: the one hook through which a fast backward sees its weights."""
+    """How a step multiplies: the one hook through which a fast backward pass sees the weights."""
 
     def __call__(self, site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array: ...
 
 
-def as_made(name: str, value: Array) -> Array:
-    """Gives a value of a step as the step made it."""
+def untapped(name: str, value: Array) -> Array:
+    """Return a value of a step unchanged: the tap that does nothing."""
     return value
 
 
 def product(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
-    """Gives the sum of the matrix products of a site, plus its biases.
+    """Return the sum of the matrix products of a site, plus its biases.
 
     Args:
         site: the name of this place in the step: "z" for the gates, "p" for the projection. Plain
-            multiplication does not need it; a backend that saves and replays products does.
+            multiplication ignores it; a backend that saves and replays products needs it.
         *terms: pairs (operand `[..., N]`, weight `[N, ...]`), contracted over N.
-        bias: arrays of the shape of a weight without its first axis; None is skipped.
+        bias: arrays of the shape of a weight without its first axis; a None is skipped.
 
     Returns:
         `[..., weight.shape[1:]]`; products of bfloat16 and float16 come back in float32.
@@ -55,7 +55,7 @@ def product(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ..
 
 
 def _dot(operand: Array, weight: Array, dtype: jnp.dtype) -> Array:
-    """One plain matrix product with the gate axis folded away; XLA is slower with three axes."""
+    """Return one matrix product, computed with the gate axis folded away: XLA is slower with three axes."""
     flat = weight.reshape(weight.shape[0], -1)
     contract = (((operand.ndim - 1,), (0,)), ((), ()))
     z = jax.lax.dot_general(operand, flat, contract, preferred_element_type=dtype)
@@ -70,10 +70,10 @@ def cell_step(
     *,
     cell: Cell | str = VANILLA,
     product: Product = product,
-    tap: Tap = as_made,
+    tap: Tap = untapped,
     emit: Emit = "h",
 ) -> tuple[tuple[Array, ...], PyTree]:
-    r"""Gives the state after one LSTM step, and what the step emits.
+    r"""Run one LSTM step; return the state after it, and what the step emits.
 
         i = σ(x·W_xi + h·W_hi + b_i)        input gate
         f = σ(x·W_xf + h·W_hf + b_f)        forget gate
@@ -84,21 +84,22 @@ def cell_step(
         h' = m, or m·W_p + b_p with a projection
 
     Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000,
-    eq. 5); the projection is that of Sak, Senior & Beaufays (2014). It scans as it stands:
+    eq. 5); the projection is that of Sak, Senior & Beaufays (2014). `jax.lax.scan` takes it as it is:
     `jax.lax.scan(functools.partial(cell_step, params), (h, c), xs)`.
 
     Args:
         params: `LSTMParams`.
         state: (h, c), h `[..., P]` in the dtype of the parameters, c `[..., H]`. For bfloat16 and
-            float16 parameters c, the gates and m are float32: small steps added to a half-precision
-            c would be lost.
+            float16 parameters c, the gates and m are float32: a half-precision c would lose the small
+            numbers that are added to it.
         x: the input of this step, `[..., I]`, in the dtype of the parameters.
-        aux: what the layer hands to wrappers beside x; the cell itself needs nothing.
-        cell: another cell: a row of `CELLS`, its name, or a `Cell` of your own. Cells that feed gates
-            back have them behind h and c in the state.
+        aux: the extras that a layer hands to the wrappers around the step; the cell itself ignores them.
+        cell: the cell: a row of `CELLS`, its name, or a `Cell` of your own. Where a cell feeds gates back,
+            they follow h and c in the state.
         product: how the step multiplies; see `product`.
-        tap: `tap(name, value) -> value`, what every value of the step (the fields of `Step`) passes through once it is
-            made and before it is used: to change gates, or to add what a gradient is wanted for.
+        tap: `tap(name, value) -> value`, called with every value of the step (the fields of `Step`) as soon as it is
+            computed; the step goes on with what it returns. Use it to change gates, or to add a variable whose
+            gradient you want.
         emit: what y is: "h", "c", "step" (everything, as a `Step`) or a function of the `Step`.
 
     Returns:
@@ -106,7 +107,7 @@ def cell_step(
 
     Raises:
         ValueError: params, state and x do not fit each other.
-        AssertionError: a gate came out with a wrong shape or dtype (a cell or a tap of your own, perhaps).
+        AssertionError: a gate has a wrong shape or dtype, probably from a cell or a tap of your own.
 
     Example:
         >>> params = LSTMParams(jnp.ones((5, 4, 3)), jnp.ones((3, 4, 3)), jnp.zeros((4, 3)))
@@ -123,30 +124,38 @@ def cell_step(
     z = gate_sums(params, cell, x, h, fed, product)
     w_c = peepholes(params, cell)
 
-    def sees(name: str, c: Array) -> Array | None:
-        return cell.pre_activation(params, name, peep(z[name], w_c.get(name), c))
+    def pre_activation(gate: str, c: Array) -> Array | None:
+        return cell.pre_activation(params, gate, peep(z[gate], w_c.get(gate), c))
 
-    def made(**values: Array | None) -> Iterator[Any]:
-        values = {name: None if value is None else tap(name, value) for name, value in values.items()}
-        checks.check_values(params, x.shape[:-1], **values)
-        return iter(values.values())
+    def tapped(name: str, value: Any) -> Any:
+        """Return a value as the tap leaves it, checked before it meets others; None if the cell has no such block."""
+        if value is None:
+            return None
+        value = tap(name, value)
+        checks.check_value(params, x.shape[:-1], name, value)
+        return value
 
     one = jnp.ones_like(c)  # a gate without a block is 1
-    z_i, z_f, z_g = made(z_i=sees("i", c), z_f=sees("f", c), z_g=sees("g", c))
+    z_i = tapped("z_i", pre_activation("i", c))
+    z_f = tapped("z_f", pre_activation("f", c))
+    z_g = tapped("z_g", pre_activation("g", c))
     i, f = cell.couple(cell.gate("i", z_i, one), cell.gate("f", z_f, one))
-    i, f, g = made(i=i, f=f, g=cell.gate("g", z_g, one))
-    (c,) = made(c=cell.carry(params, f * c + i * g))
-    (z_o,) = made(z_o=sees("o", c))  # the output gate sees the new c
-    (o,) = made(o=cell.gate("o", z_o, one))
-    (m,) = made(m=o * cell.squash(cell.inside(params, c)))
-    (h,) = made(h=project(params, cell, m.astype(h.dtype), product))  # [..., P]
+    i = tapped("i", i)
+    f = tapped("f", f)
+    g = tapped("g", cell.gate("g", z_g, one))
+    c = tapped("c", cell.carry(params, f * c + i * g))
+    z_o = tapped("z_o", pre_activation("o", c))  # the output gate sees the new c
+    o = tapped("o", cell.gate("o", z_o, one))
+    m = tapped("m", o * cell.squash(cell.inside(params, c)))
+    h = tapped("h", project(params, cell, m.astype(h.dtype), product))  # [..., P]
     step = Step(i, f, g, o, z_i, z_f, z_g, z_o, c, m, h)
-    return (h, c, *(getattr(step, name) for name in cell.feeds)), emitted(emit, step)
+    gates_fed_back = [getattr(step, name) for name in cell.feeds]
+    return (h, c, *gates_fed_back), emitted(emit, step)
 
 
 @dataclass(frozen=True)
 class CellStep:
-    """`cell_step` with a row of the table, as a function that compiled code can be kept by."""
+    """`cell_step` with its cell: hashable, so that compiled code is kept by it."""
 
     cell: Cell
 
@@ -159,7 +168,10 @@ class CellStep:
 def gate_sums(
     params: LSTMParams, cell: Cell, x: Array, h: Array, fed: Sequence[Array], product: Product
 ) -> dict[str, Array | None]:
-    """Return what each of `GATES` gets of x, of h and of the gates fed back, `[..., H]`; None: no such block."""
+    """Return for each of `GATES` the sum of its products with x, h and the gates fed back, `[..., H]`, or None.
+
+    None stands for a gate without a block of weights.
+    """
     z = cell.join(params, x, h, product)  # [..., G, H]
     # Split along one flat axis: XLA's backward pass is a quarter faster than with a gate axis unstacked.
     parts = jnp.split(jax.lax.collapse(z, z.ndim - 2), len(cell.blocks), axis=-1)  # each [..., H]
@@ -176,19 +188,21 @@ def peepholes(params: LSTMParams, cell: Cell) -> dict[str, Array]:
 
 
 def project(params: LSTMParams, cell: Cell, m: Array, product: Product) -> Array:
-    """Return h `[..., P]`: m, or its projection m·W_p + b_p, which some cells limit."""
+    """Return h `[..., P]`: m itself, or its projection m·W_p + b_p, which some cells limit."""
     if params.w_p is None:
         return m
     return cell.limit_h(product("p", (m, params.w_p), bias=(params.b_p,))).astype(m.dtype)
 
 
 def peep(z: Array | None, w_c: Array | None, c: Array) -> Array | None:
-    """Gives z + w_c ⊙ c if there are both, else z."""
-    return z if z is None or w_c is None else z + jnp.broadcast_to(w_c.astype(c.dtype), c.shape) * c
+    """Return z + w_c ⊙ c for a gate with a peephole, else z."""
+    if z is None or w_c is None:
+        return z
+    return z + jnp.broadcast_to(w_c.astype(c.dtype), c.shape) * c
 
 
 def emitted(emit: Emit, step: Step) -> PyTree:
-    """Gives what `emit` asks for of a `Step`; for steps of your own that follow our signature."""
+    """Return what `emit` selects from a `Step`; a step of your own with the same signature ends in it."""
     checks.check_emit(emit)
     if not isinstance(step, Step):
         raise TypeError(f"step is {kind(step)}, expected a Step of everything that the step computed.")

@@ -1,8 +1,8 @@
-"""What a cell is: which gate blocks and parameters it has, and how each gate is made.
+"""What a cell is: which gate blocks and parameters it has, and how each gate is computed.
 
 A row is hashable: its functions are named and live in a module, or are frozen dataclasses. What a row
-does not have costs nothing: a gate without a block is 1, a parameter that is None is not there. The
-equations that put the gates together stand once, in `cell.py`; the published rows in `published.py`.
+does not have costs nothing: a gate without a block is 1, and a parameter that is None does not exist. The
+equations that join the gates stand once, in `cell.py`; the published rows stand in `published.py`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 
 import jax
 
-from lstmjax.types import GATES, Array, LSTMParams
+from lstmjax.types import GATES, LETTERS, Array, LSTMParams
 
 Activation = Callable[[Array], Array]
 
 
 def identity(z: Array) -> Array:
-    """Gives z."""
+    """Return z."""
     return z
 
 
 def uncoupled(i: Array, f: Array) -> tuple[Array, Array]:
-    """Gives the input and the forget gate as they are."""
+    """Return the input and the forget gate unchanged."""
     return i, f
 
 
 def as_it_is(params: LSTMParams, c: Array) -> Array:
-    """Gives c."""
+    """Return c."""
     return c
 
 
@@ -39,17 +39,17 @@ def as_seen(params: LSTMParams, block: int, z: Array) -> Array:
 
 
 def summed(params: LSTMParams, x: Array, h: Array, product: Any) -> Array:
-    """Gives x·W_x + h·W_h + b, one site: z `[..., G, H]`."""
+    """Return x·W_x + h·W_h + b, one site: z `[..., G, H]`."""
     return product("z", (x, params.w_x), (h, params.w_h), bias=(params.b, params.b_h))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row: which gate blocks and optional parameters there are, and how each gate is made.
+    """One row: its gate blocks, its optional parameters, and how each gate is computed.
 
     `blocks` are the names along the gate axis of the parameters, in the order i, f, g, o. `has` names
     the optional fields of `LSTMParams` that the cell reads beside weights and biases: "w_c", "w_r",
-    "norm", "gain". `feeds` are gates that are handed to the next step, in the state behind h and c.
+    "norm", "gain". `feeds` names the gates that enter the next step; they follow h and c in the state.
     """
 
     name: str = "vanilla"
@@ -66,8 +66,8 @@ class Cell:
     normalise: Callable[[LSTMParams, int, Array], Array] = as_seen  # (params, block, z): z of one block, with peephole
     limit: Activation = identity  # of a pre-activation, before its activation
     couple: Callable[[Array, Array], tuple[Array, Array]] = uncoupled  # of i and f
-    carry: Callable[[LSTMParams, Array], Array] = as_it_is  # c as it is carried on
-    inside: Callable[[LSTMParams, Array], Array] = as_it_is  # c as m sees it
+    carry: Callable[[LSTMParams, Array], Array] = as_it_is  # the c that goes to the next step
+    inside: Callable[[LSTMParams, Array], Array] = as_it_is  # the c that m is computed from
     limit_h: Activation = identity  # of a projected h; without a projection there is none
 
     @property
@@ -77,17 +77,23 @@ class Cell:
 
     @property
     def needs_projection(self) -> bool:
-        """Whether the cell does something with a projected h, so that parameters without w_p are not its own."""
+        """Whether the cell limits a projected h, so that its parameters must have a projection w_p."""
         return self.limit_h is not identity
 
+    def shapes(self, inputs: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of the parameters, for I, H and P, by its name; a norm's as "norm.x"."""
+        gates, peepholes = len(self.blocks), len(self.peepholes)
+        sizes = {"I": inputs, "G": gates, "H": hidden, "P": width, "K": peepholes, "R": 3 * hidden, "S": 3}
+        return {name: tuple(sizes[letter] for letter in letters) for name, letters in LETTERS.items()}
+
     def pre_activation(self, params: LSTMParams, name: str, z: Array | None) -> Array | None:
-        """Return the pre-activation of a gate from its sum z, in which its peephole is; None: no such block."""
+        """Return the pre-activation of a gate from its sum z, peephole included; None: no such block."""
         return None if z is None else self.normalise(params, self.blocks.index(name), z)
 
     def gate(self, name: str, z: Array | None, absent: Array) -> Array:
-        """Gives a gate of its pre-activation, or `absent` if the cell has no such block."""
+        """Return a gate from its pre-activation z, or `absent` if the cell has no such block."""
         return absent if z is None else getattr(self, name)(self.limit(z))
 
 
 VANILLA = Cell()
-"""The LSTM of the textbooks and of every framework: a forget gate, no peepholes."""
+"""The LSTM of the textbooks and of every framework: with a forget gate, without peepholes."""

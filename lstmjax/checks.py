@@ -1,7 +1,7 @@
-"""What must hold, said in words: at the public boundary ValueError, at every gate a chex assertion.
+"""What must hold of parameters, states and inputs: ValueError at the public boundary, a chex assertion at every gate.
 
-Everything here looks at shapes and dtypes only, so it runs once, when a function is traced, and
-costs nothing at run time. `check_lengths` alone looks at values, and only when they are at hand.
+Every check looks at shapes and dtypes only, so it runs once, when a function is traced, and costs
+nothing at run time. `check_lengths` alone looks at values, where they are known while tracing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arguments import check_hashable, check_positive, counted, kind
+from lstmjax.arguments import check_hashable, check_positive, kind
 from lstmjax.errors import Either, Message, Option
-from lstmjax.types import Array, LSTMParams, Norms, PyTree, leading_axes
+from lstmjax.types import GATE_WORDS, LETTERS, Array, LSTMParams, Norms, PyTree, leading_axes
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 EMITS = ("h", "c", "step")
 PADDINGS = ("zero", "hold")
 REQUIRED = ("w_x", "w_h", "norm.x", "norm.h", "norm.c")
-"""Arrays of the parameters that are never None; the norm's where there is one."""
+"""Arrays of the parameters that are never None; those of a norm, if there is one."""
 BY_CELL = ("w_c", "w_r", "norm", "gain")
-"""Optional fields of the parameters that the cell says; biases and a projection go with every cell."""
+"""Optional fields of the parameters that the cell determines; biases and a projection go with every cell."""
+VALUE_WORDS = (
+    {name: f"{words} {name}" for name, words in GATE_WORDS.items()}
+    | {f"z_{name}": f"pre-activation z_{name} of the {words}" for name, words in GATE_WORDS.items()}
+    | {"c": "cell state c", "m": "m = o ⊙ tanh(c)", "h": "output h"}
+)
+"""The fields of `Step` in words."""
 
 
 def cell_dtype(dtype: Any) -> jnp.dtype:
-    """Gives the dtype of c, the gates and m: float32 for half precision, else the dtype itself.
+    """Return the dtype of c, the gates and m: float32 for half precision, else the dtype itself.
 
     >>> cell_dtype(jnp.bfloat16), cell_dtype(jnp.float64)
     (dtype('float32'), dtype('float64'))
@@ -41,14 +47,14 @@ def cell_dtype(dtype: Any) -> jnp.dtype:
 
 
 def check_emit(emit: object) -> None:
-    """Refuses an `emit` that is neither a known word nor a function."""
+    """Refuse an `emit` that is neither a known word nor a function."""
     if not callable(emit) and not (isinstance(emit, str) and emit in EMITS):
         raise ValueError(f"emit is {emit!r}, expected 'h', 'c', 'step' or a function of the Step.")
     check_hashable("emit", emit)
 
 
 def check_emitted(ys: PyTree, batch: tuple[int, ...]) -> None:
-    """Refuses what a step emits if it does not begin with the batch axes."""
+    """Refuse what a step emits unless its arrays begin with the batch axes."""
     for y in jax.tree.leaves(ys):
         if jnp.shape(y)[: len(batch)] != batch:
             raise ValueError(
@@ -58,7 +64,7 @@ def check_emitted(ys: PyTree, batch: tuple[int, ...]) -> None:
 
 
 def ensemble(params: PyTree) -> str:
-    """Return why parameters are more than one network and what to do, or nothing if they are one."""
+    """Return why parameters are of several networks and what to do about it, or "" if they are of one."""
     axes = leading_axes(params)
     if not axes:
         return ""
@@ -70,7 +76,7 @@ def ensemble(params: PyTree) -> str:
 
 
 def check_params_type(params: object) -> None:
-    """Refuse what is no `LSTMParams`."""
+    """Refuse anything but `LSTMParams`."""
     if not isinstance(params, LSTMParams):
         raise TypeError(
             f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
@@ -79,7 +85,7 @@ def check_params_type(params: object) -> None:
 
 
 def check_params(params: LSTMParams, cell: Cell) -> None:
-    """Refuses parameters whose arrays do not fit each other or the cell."""
+    """Refuse parameters whose arrays do not fit each other or the cell."""
     check_params_type(params)
     fields = params._asdict()
     if isinstance(params.norm, Norms):
@@ -88,11 +94,9 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
         if not hasattr(value, "shape") and (value is not None or name in REQUIRED):
             raise TypeError(f"{name} is {kind(value)}, expected an array: jnp.asarray({name}).")
         if value is not None and not jnp.issubdtype(value.dtype, jnp.floating):
-            remedy = (
-                "Pass their real parts; gates are not defined for complex numbers"
-                if jnp.issubdtype(value.dtype, jnp.complexfloating)
-                else "Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), params)"
-            )
+            remedy = "Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), params)"
+            if jnp.issubdtype(value.dtype, jnp.complexfloating):
+                remedy = "Pass their real parts; gates are not defined for complex numbers"
             raise ValueError(f"{name} is {value.dtype}, expected floating-point numbers. {remedy}.")
     if params.w_x.ndim > 3 and params.w_h.ndim == params.w_x.ndim:
         raise ValueError(ensemble(params))
@@ -114,15 +118,9 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
         )
     for name in BY_CELL:
         if (getattr(params, name) is None) == (name in cell.has):
-            there, wanted = ("None", "has it") if name in cell.has else ("given", "has none")
-            raise ValueError(
-                Message(
-                    f"{name} is {there}, but the cell {cell.name!r} {wanted}. Were these parameters made for another "
-                    "cell? Pass ",
-                    Option("cell"),
-                    Either(" to both init_params and the layer.", "."),
-                )
-            )
+            fault = "None, but the cell {} has it" if name in cell.has else "given, but the cell {} has none"
+            words = f"{name} is {fault.format(repr(cell.name))}. Were these parameters made for another cell? Pass "
+            raise ValueError(Message(words, Option("cell"), Either(" to both init_params and the layer.", ".")))
     if params.w_p is None and params.b_p is not None:
         raise ValueError(
             "b_p is given, but there is no projection w_p for it to be the bias of. Pass b_p=None, or w_p [H, P]."
@@ -133,52 +131,29 @@ def check_params(params: LSTMParams, cell: Cell) -> None:
             "the cell without that limit."
         )
     width = hidden if params.w_p is None else params.w_p.shape[-1]
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        "w_h": ("[P, G, H]", (width, gates, hidden)),
-        "w_p": ("[H, P]", (hidden, width)),
-        "b_p": ("[P]", (width,)),
-        "w_c": ("[K, H]", (len(cell.peepholes), hidden)),
-        "w_r": ("[3H, 3, H]", (3 * hidden, 3, hidden)),
-        "norm.c": ("[H]", (hidden,)),
-        "norm.c_shift": ("[H]", (hidden,)),
-    }
+    expected = cell.shapes(inputs, hidden, width)
     for name, value in fields.items():
         if value is None:
             continue
-        letters, shape = expected.get(name, ("[G, H]", (gates, hidden)))
-        shape = params.w_x.shape if name == "w_x" else shape
-        if value.shape != shape:
+        if value.shape != expected[name]:
+            letters = ", ".join(LETTERS[name]).replace("R", "3H").replace("S", "3")
             raise ValueError(
-                f"{name} has shape {value.shape}, expected {letters} = {shape}, since w_x {params.w_x.shape} "
-                f"has I = {inputs}, G = {gates}, H = {hidden}."
+                f"{name} has shape {value.shape}, expected [{letters}] = {expected[name]}, since w_x "
+                f"{params.w_x.shape} has I = {inputs}, G = {gates}, H = {hidden}."
             )
         if value.dtype != params.w_x.dtype:
             raise ValueError(f"{name} is {value.dtype}, but w_x is {params.w_x.dtype}; all parameters share one dtype.")
 
 
 def check_cell_inputs(params: LSTMParams, state: tuple[Array, ...], x: Array, cell: Cell) -> None:
-    """Refuses parameters, a state and an input that do not fit each other."""
+    """Refuse parameters, a state and an input that do not fit each other."""
     check_params(params, cell)
-    check_state_tuple("state", state, cell.feeds)
-    dtype = params.w_x.dtype
     check_features("x", x, params)
-    for name, value in zip(("h", "c", *cell.feeds), state, strict=True):
-        shape = (*x.shape[:-1], params.output_size if name == "h" else params.hidden_size)
-        expected = dtype if name == "h" else cell_dtype(dtype)
-        if value.shape != shape:
-            raise ValueError(
-                f"state {name} has shape {value.shape}, expected {shape}, the batch axes of x and "
-                f"{'P, the width of h' if name == 'h' else 'H units'}. Is the state (h, c), and not (c, h)?"
-            )
-        if value.dtype != expected:
-            raise ValueError(
-                f"state {name} is {value.dtype}, expected {expected} with {dtype} parameters "
-                f"(c is kept in float32 under half precision). Cast it with .astype."
-            )
+    check_state("state", state, state_like(params, x.shape[:-1], cell.feeds), cell.feeds, exact=True)
 
 
 def check_features(name: str, xs: Any, params: PyTree, layout: str = "[..., I]") -> None:
-    """Refuses inputs whose last axis or dtype is not that of the parameters."""
+    """Refuse inputs whose last axis or dtype is not that of the parameters."""
     if xs.ndim < 1 or not jnp.issubdtype(xs.dtype, jnp.floating):
         hint = "Symbols and class numbers go through jax.nn.one_hot or an embedding first."
         if jnp.issubdtype(xs.dtype, jnp.complexfloating):
@@ -211,7 +186,7 @@ def _features_hint(xs: Any, inputs: int) -> str:
 
 
 def check_sequence(xs: Any, params: PyTree, time_major: bool) -> None:
-    """Refuses inputs that are no sequence of feature vectors for these parameters."""
+    """Refuse inputs that are not a sequence of feature vectors for these parameters."""
     layout = "[T, ..., I]" if time_major else "[..., T, I]"
     if xs.ndim < 2:
         raise ValueError(
@@ -222,7 +197,7 @@ def check_sequence(xs: Any, params: PyTree, time_major: bool) -> None:
 
 
 def check_steps(name: str, value: Array, shape: tuple[int, ...], time_major: bool) -> None:
-    """Refuses a mask or resets that are not booleans, one for each step of xs."""
+    """Refuse a mask or resets unless they are booleans, one for each step of xs."""
     if value.shape != shape:
         layout = "[T, ...]" if time_major else "[..., T]"
         raise ValueError(
@@ -234,7 +209,7 @@ def check_steps(name: str, value: Array, shape: tuple[int, ...], time_major: boo
 
 
 def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> None:
-    """Refuses lengths that are not whole numbers from 0 to T, one for each sequence."""
+    """Refuse lengths unless they are whole numbers from 0 to T, one for each sequence."""
     value: Any = lengths
     if value.shape != batch:
         hint = " Did you pass (time, batch, features)? Then pass time_major=True." if value.shape == (steps,) else ""
@@ -243,9 +218,9 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
         )
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
-    if not isinstance(value, jax.core.Tracer):  # values are at hand: not under jit, grad or vmap
+    if not isinstance(value, jax.core.Tracer):  # the values are known: not under jit, grad or vmap
         if isinstance(value, jax.Array) and value.is_fully_addressable:
-            value = jax.device_get(value)  # nothing is compiled for it
+            value = jax.device_get(value)  # NumPy compiles nothing
         with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
             extremes = int(value.max(initial=0)), int(value.min(initial=0))
         for extreme in extremes:
@@ -254,7 +229,11 @@ def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> Non
 
 
 def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> tuple[tuple, tuple]:
-    """Refuses a step, wrappers, checkpoint or unroll that a scan cannot use; gives wrappers and what they bring."""
+    """Return the wrappers, and for each the extras it brings or None; refuse what a scan cannot run.
+
+    Args:
+        step, wrappers, checkpoint, unroll: as for `lstm`.
+    """
     check_positive("unroll", unroll)
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "sqrt"):
         if isinstance(checkpoint, str):
@@ -273,94 +252,82 @@ def check_running(step: object, wrappers: object, checkpoint: object, unroll: ob
     if not callable(step):
         raise TypeError(f"step is {step!r}, expected a function step(params, state, x) that gives (state, y).")
     check_hashable("step", step)
-    return tuple(wrapper for wrapper, _ in pairs), tuple(own for _, own in pairs)
+    return tuple(wrapper for wrapper, _ in pairs), tuple(extras for _, extras in pairs)
 
 
 def check_tapped(tapped: bool, names: Sequence[str], step: object) -> None:
-    """Refuses a tap where a step of one's own does not take it."""
+    """Refuse a tap around a user's step that does not take it."""
     if tapped and "tap" not in names:
         name = getattr(step, "__name__", step)
         raise TypeError(f"a wrapper taps what {name} computes, but {name} does not name the keyword tap. Hand it on.")
 
 
 def check_stepped(pair: object, step: object) -> None:
-    """Refuses a step of one's own that does not give (state, y)."""
+    """Refuse a user's step that does not return (state, y)."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else kind(pair)
-        raise TypeError(f"step {getattr(step, '__name__', step)} gives {what}, expected the tuple (state, y).")
+        raise TypeError(f"step {getattr(step, '__name__', step)} gives {kind(pair)}, expected the tuple (state, y).")
 
 
 def check_alike(name: str, reset_state: PyTree, state: PyTree, other: str = "state") -> None:
-    """Refuses a state to return to that is not built as the state is."""
-    there, wanted = (str(jax.tree.structure(s)) for s in (reset_state, state))
-    if there != wanted:
-        raise ValueError(f"{name} has the structure {there}, but {other} has {wanted}. Pass one that is built alike.")
+    """Refuse a reset state whose tree is not that of the state."""
+    got, expected = str(jax.tree.structure(reset_state)), str(jax.tree.structure(state))
+    if got != expected:
+        raise ValueError(f"{name} has the structure {got}, but {other} has {expected}. Pass one that is built alike.")
 
 
-def is_state(state: PyTree, like: PyTree, batch: tuple[int, ...]) -> bool:
-    """Tells whether the state of a step of one's own is a plain (h, c): both with the batch axes, or both without."""
-    if type(state) is not tuple or not all(
-        hasattr(s, "dtype") and jnp.issubdtype(s.dtype, jnp.floating) for s in state
-    ):
+def state_like(params: LSTMParams, batch: tuple[int, ...], feeds: tuple[str, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Return the shapes and dtypes of a state (h, c), with the gates behind it that the cell feeds back."""
+    dtype = params.w_x.dtype
+    h = jax.ShapeDtypeStruct((*batch, params.output_size), dtype)
+    c = jax.ShapeDtypeStruct((*batch, params.hidden_size), cell_dtype(dtype))
+    return h, *[c] * (1 + len(feeds))
+
+
+def is_state(state: PyTree, like: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+    """Return whether the state of a user's step is a plain (h, c): both with the batch axes, or both without."""
+    if type(state) is not tuple or not all(hasattr(s, "dtype") for s in state):
         return False
-    shapes, wanted = [jnp.shape(s) for s in state], [z.shape for z in like]
-    return shapes == wanted or [batch + shape for shape in shapes] == wanted
-
-
-def check_state_tuple(name: str, state: PyTree, feeds: tuple[str, ...]) -> None:
-    """Refuses a state that is no tuple (h, c), with the gates behind it that the cell feeds back."""
-    if not isinstance(state, tuple) or len(state) != 2 + len(feeds):
-        raise ValueError(f"{name} is {counted(state)}, expected the tuple ({', '.join(('h', 'c', *feeds))}).")
+    real = all(jnp.issubdtype(s.dtype, jnp.floating) for s in state)
+    return real and [jnp.shape(s) for s in state] in ([z.shape for z in like], [z.shape[-1:] for z in like])
 
 
 def check_state(
-    name: str, state: PyTree, like: PyTree, batch: tuple[int, ...], force: bool, feeds: tuple[str, ...] = ()
+    name: str, state: PyTree, like: tuple, feeds: tuple[str, ...] = (), exact: bool = False, cast: bool = False
 ) -> None:
-    """Refuses an (h, c) that is neither one state for all sequences nor one for each."""
-    check_state_tuple(name, state, feeds)
-    for part, value, target in zip(("h", "c", *feeds), state, like, strict=True):
-        size = target.shape[-1:]
+    """Refuse a state that is not a tuple (h, c), with the gates behind it that the cell feeds back, as `like` is.
+
+    Without `exact` it may lack the batch axes, for all sequences alike, and c may be in half precision; with `cast`
+    it may have any dtype.
+    """
+    names = ("h", "c", *feeds)
+    if not isinstance(state, tuple) or len(state) != len(names):
+        raise ValueError(f"{name} is {kind(state)}, expected the tuple ({', '.join(names)}).")
+    for part, value, target in zip(names, state, like, strict=True):
         if not hasattr(value, "shape"):
             raise TypeError(f"{name} {part} is {kind(value)}, expected an array: jnp.asarray({part}).")
-        if value.shape not in (size, batch + size):
-            either = "" if not batch else f" or {size} for all sequences alike"
+        shared = target.shape[-1:]  # one state for all sequences
+        if value.shape != target.shape and (exact or value.shape != shared):
+            either = "" if exact or target.shape == shared else f" or {shared} for all sequences alike"
+            size = "P, the width of h" if part == "h" else "H units"
             raise ValueError(
-                f"{name} {part} has shape {value.shape}, expected {batch + size}{either}. "
-                "Is the state (h, c), and not (c, h) as Flax has it?"
+                f"{name} {part} has shape {value.shape}, expected {target.shape}{either}: the batch axes of x, then "
+                f"{size}. Is the state (h, c), and not (c, h) as Flax has it?"
             )
-        if not force and value.dtype != target.dtype and cell_dtype(value.dtype) != target.dtype:
-            raise ValueError(f"{name} {part} is {value.dtype}, expected {target.dtype}. Cast it with .astype.")
+        fits = value.dtype == target.dtype or (not exact and cell_dtype(value.dtype) == target.dtype)
+        if not (cast or fits):
+            raise ValueError(
+                f"{name} {part} is {value.dtype}, expected {target.dtype} (under half precision h is half and c is "
+                "float32). Cast it with .astype."
+            )
 
 
-def check_values(params: LSTMParams, batch: tuple[int, ...], **values: Array | None) -> None:
-    """Asserts the shape and dtype of gates, c, m or h, named as in `Step` (chex, while tracing).
-
-    To be called before the values meet others, so that the message comes from here and names them.
-    """
-    dtype = params.w_x.dtype
-    for name, value in values.items():
-        if value is None:  # the cell has no such block
-            continue
-        size, letter = (params.output_size, "P") if name == "h" else (params.hidden_size, "H")
-        expected = dtype if name == "h" else cell_dtype(dtype)
-        words = (
-            f"{_WORDS[name]} has shape {value.shape} and dtype {value.dtype}, expected [..., {letter}] = "
-            f"{(*batch, size)} and {expected}."
-        )
-        chex.assert_shape(value, (*batch, size), custom_message=words)
-        chex.assert_type(value, expected, custom_message=words)
-
-
-_WORDS = {
-    "i": "input gate i",
-    "f": "forget gate f",
-    "g": "candidate g",
-    "o": "output gate o",
-    "z_i": "pre-activation z_i of the input gate",
-    "z_f": "pre-activation z_f of the forget gate",
-    "z_g": "pre-activation z_g of the candidate",
-    "z_o": "pre-activation z_o of the output gate",
-    "c": "cell state c",
-    "m": "m = o ⊙ tanh(c)",
-    "h": "output h",
-}
+def check_value(params: LSTMParams, batch: tuple[int, ...], name: str, value: Array) -> None:
+    """Assert the shape and dtype of a gate, c, m or h, named as in `Step` (by chex, while tracing)."""
+    size, letter = (params.output_size, "P") if name == "h" else (params.hidden_size, "H")
+    dtype = params.w_x.dtype if name == "h" else cell_dtype(params.w_x.dtype)
+    message = (
+        f"{VALUE_WORDS[name]} has shape {value.shape} and dtype {value.dtype}, expected [..., {letter}] = "
+        f"{(*batch, size)} and {dtype}."
+    )
+    chex.assert_shape(value, (*batch, size), custom_message=message)
+    chex.assert_type(value, dtype, custom_message=message)

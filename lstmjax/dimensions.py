@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_positive, counted, kind, one_of
+from lstmjax.arguments import check_flags, check_positive, kind, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -240,7 +240,7 @@ def shapes(
     check_positive("layers", layers)
     if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         if not isinstance(params, tuple | list) or not params:
-            what = "empty" if isinstance(params, tuple | list) else counted(params)
+            what = "empty" if isinstance(params, tuple | list) else kind(params)
             raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
         for n, layer in enumerate(params):
             if not isinstance(layer, LSTMParams | Bidirectional):

@@ -20,9 +20,7 @@ from lstmjax.published import (
     input_from_forget,
     unbiased,
 )
-from lstmjax.types import GATES
-
-WORDS = MappingProxyType({"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"})
+from lstmjax.types import GATE_WORDS, GATES
 
 FORMS: MappingProxyType[object, str] = MappingProxyType(
     {
@@ -68,12 +66,12 @@ def formulas(cell: Cell, bias: str, projection_bias: str = "") -> dict[str, str]
     if coupled is None:
         pair = f"{_name(cell.couple)}({gates['i']}, {gates['f']})"
         coupled = {"i": f"{pair}[0]", "f": f"{pair}[1]"}
-    said = {name: f"{text}, {WORDS[name]}" for name, text in (gates | coupled).items() if text != "1"}
+    said = {name: f"{text}, {GATE_WORDS[name]}" for name, text in (gates | coupled).items() if text != "1"}
     a_sum = ": a sum" if cell.carry is as_it_is else ""
     each = f"; then each gate {_form(cell.normalise, 'z', bias)}" if cell.normalise is not as_seen else ""
     return {
         "z": _form(cell.join, "x, h", bias) + _seen(cell) + each,
-        **{name: said.get(name, f"1, there is no {WORDS[name]}") for name in GATES},
+        **{name: said.get(name, f"1, there is no {GATE_WORDS[name]}") for name in GATES},
         "c": f"{_form(cell.carry, 'f ⊙ c + i ⊙ g')}, cell state{a_sum}",
         "m": f"o ⊙ {_form(cell.squash, _form(cell.inside, 'c'))}",
         "projected": _form(cell.limit_h, f"m · w_p{projection_bias}"),

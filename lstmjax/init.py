@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_floating, check_key, check_number, check_positive, one_of
+from lstmjax.arguments import check_floating, check_key, check_number, check_positive, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
-from lstmjax.types import Array, Bidirectional, LSTMParams, Norms
+from lstmjax.types import Array, LSTMParams, Norms
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -64,7 +63,7 @@ def orthogonal_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: An
 
 
 def orthogonal_per_gate(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """An orthogonal draw for each gate's own `[P, H]`."""
+    """One orthogonal draw of `[P, H]` for each gate."""
     return jnp.stack([_orthogonal(k, (shape[0], shape[2]), dtype) for k in jax.random.split(key, shape[1])], axis=1)
 
 
@@ -81,7 +80,7 @@ def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -
 
 @dataclass(frozen=True)
 class Preset:
-    """One row: how each field is drawn, how many biases there are, and what f's bias is set to."""
+    """One row: how each field is drawn, how many biases there are, and the forget bias."""
 
     w_x: Draw
     w_h: Draw
@@ -114,7 +113,7 @@ PRESETS = MappingProxyType(
 - haiku: `haiku.LSTM`; the 1 that it adds to f at run time is stored in b.
 - equinox: `equinox.nn.LSTMCell`, U(±1/√H) for everything, one bias.
 
-The frameworks without a projection of their own draw w_p as `default` does, LeCun normal.
+For frameworks that have no projection w_p is drawn as in `default`, LeCun normal.
 """
 
 
@@ -131,17 +130,17 @@ def init_params(
     forget_bias: float | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> LSTMParams:
-    """Gives initial parameters for one layer in one direction.
+    """Initialise the parameters of one layer in one direction.
 
     Args:
         key: random key.
         input_size: I, features of one step.
         hidden_size: H, units.
         cell: the cell that the parameters are for, a row of `CELLS` or its name. Peepholes begin at
-            0, so that an untrained peephole cell is the vanilla one; gains at 1, and shifts at 0;
-            what feeds gates back LeCun normal.
+            0, so that an untrained peephole cell is the vanilla one; gains begin at 1, shifts at 0; the
+            weights of gates fed back are LeCun normal.
         projection_size: P, width of h if it is a projection of m; None: h is m, P = H.
-        projection_bias: whether the projection has a bias b_p, zeros at first, as TensorFlow Lite's may have.
+        projection_bias: whether the projection has a bias b_p, as in TensorFlow Lite; it begins at 0.
         bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
             two for `init="torch"`, one for all others.
         init: the name of a row of `PRESETS`, or a `Preset` of your own.
@@ -153,7 +152,7 @@ def init_params(
 
     Raises:
         ValueError: an unknown cell, preset or bias, a size below 1, a forget bias without a bias or
-            a forget gate, a bias of a projection that is not there, a cell that needs a projection.
+            a forget gate, a bias of a projection that does not exist, a cell that needs a projection.
 
     >>> params = init_params(jax.random.key(0), 5, 10)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -175,7 +174,7 @@ def init_params(
     preset = init if isinstance(init, Preset) else PRESETS[init]
     sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
     row = find_cell(cell)
-    blocks, gates = row.blocks, len(row.blocks)
+    blocks = row.blocks
     if forget_bias is not None and "f" not in blocks:
         raise ValueError(
             f"forget_bias is {forget_bias}, but the cell {row.name!r} has no forget gate of its own: its blocks are "
@@ -186,84 +185,27 @@ def init_params(
         raise ValueError(f"{reason}, but projection_size is None: there is no projection. Pass projection_size=P.")
     biases = preset.bias if bias == "preset" else bias
     forget = preset.forget_bias if forget_bias is None else forget_bias
+    shape = row.shapes(input_size, hidden_size, sizes.width)
     keys = jax.random.split(key, 5)
 
-    b = preset.b(keys[2], (gates, hidden_size), sizes, dtype) if biases else None
-    b_h = preset.b(keys[3], (gates, hidden_size), sizes, dtype) if biases == "double" else None
+    b = preset.b(keys[2], shape["b"], sizes, dtype) if biases else None
+    b_h = preset.b(keys[3], shape["b_h"], sizes, dtype) if biases == "double" else None
     if forget is not None and "f" in blocks:
         k = blocks.index("f")
-        b, b_h = (None if a is None else a.at[k].set(value) for a, value in ((b, forget), (b_h, 0.0)))
-    gain, one = (jnp.ones(shape, dtype) for shape in ((gates, hidden_size), (hidden_size,)))
-    norm = Norms(gain, gain, one, 0 * gain, 0 * gain, 0 * one) if "norm" in row.has else None
-    back = (3 * hidden_size, 3, hidden_size)
+        b = None if b is None else b.at[k].set(forget)
+        b_h = None if b_h is None else b_h.at[k].set(0.0)
+    gain, c_gain = jnp.ones(shape["gain"], dtype), jnp.ones(shape["norm.c"], dtype)
+    norm = Norms(gain, gain, c_gain, 0 * gain, 0 * gain, 0 * c_gain) if "norm" in row.has else None
+    projected = projection_size is not None
     return LSTMParams(
-        w_x=preset.w_x(keys[0], (input_size, gates, hidden_size), sizes, dtype),
-        w_h=preset.w_h(keys[1], (sizes.width, gates, hidden_size), sizes, dtype),
+        w_x=preset.w_x(keys[0], shape["w_x"], sizes, dtype),
+        w_h=preset.w_h(keys[1], shape["w_h"], sizes, dtype),
         b=b,
         b_h=b_h,
-        w_p=None if projection_size is None else preset.w_p(keys[4], (hidden_size, projection_size), sizes, dtype),
-        w_c=jnp.zeros((len(row.peepholes), hidden_size), dtype) if "w_c" in row.has else None,
-        w_r=lecun_normal(jax.random.fold_in(key, 5), back, sizes, dtype) if "w_r" in row.has else None,
+        w_p=preset.w_p(keys[4], shape["w_p"], sizes, dtype) if projected else None,
+        w_c=jnp.zeros(shape["w_c"], dtype) if "w_c" in row.has else None,
+        w_r=lecun_normal(jax.random.fold_in(key, 5), shape["w_r"], sizes, dtype) if "w_r" in row.has else None,
         norm=norm,
         gain=gain if "gain" in row.has else None,
-        b_p=jnp.zeros(projection_size, dtype) if projection_size is not None and projection_bias else None,
+        b_p=jnp.zeros(shape["b_p"], dtype) if projected and projection_bias else None,
     )
-
-
-def init_stacked(
-    key: Array,
-    input_size: int,
-    hidden_size: int,
-    layers: int = 1,
-    *,
-    bidirectional: bool = False,
-    merge: str = "concat",
-    cell: Cell | str = VANILLA,
-    projection_size: int | None = None,
-    projection_bias: bool = False,
-    bias: str | None = "preset",
-    init: str | Preset = "default",
-    forget_bias: float | None = None,
-    dtype: DTypeLike = jnp.float32,
-) -> tuple[LSTMParams | Bidirectional, ...]:
-    """Gives initial parameters for `stacked`: a tuple of layers of one size, each fed by the one before.
-
-    Args:
-        layers: L, number of layers.
-        bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
-        merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
-        key, input_size, hidden_size, cell, projection_size, projection_bias, bias, init, forget_bias, dtype: see
-            `init_params`.
-
-    >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
-    >>> layers[1].forward.w_x.shape
-    (20, 4, 10)
-    """
-    check_positive("layers", layers)
-    one_of("merge", merge, ("concat", "sum"))
-    check_key("key", key)
-    check_positive("hidden_size", hidden_size)
-    if projection_size is not None:
-        check_positive("projection_size", projection_size)
-    check_flags(bidirectional=bidirectional)
-    width = hidden_size if projection_size is None else projection_size
-    one = partial(
-        init_params,
-        hidden_size=hidden_size,
-        cell=cell,
-        projection_size=projection_size,
-        projection_bias=projection_bias,
-        bias=bias,
-        init=init,
-        forget_bias=forget_bias,
-        dtype=dtype,
-    )
-    result: list[LSTMParams | Bidirectional] = []
-    for k in jax.random.split(key, layers):
-        size = input_size if not result else width * (2 if bidirectional and merge == "concat" else 1)
-        if bidirectional:
-            forward, reverse = jax.random.split(k)
-            result.append(Bidirectional(one(forward, size), one(reverse, size)))
-        else:
-            result.append(one(k, size))
-    return tuple(result)

@@ -50,8 +50,8 @@ def run_stack(
 
     def run_one(n: int, direction: str, one: Inputs) -> tuple[PyTree, PyTree]:
         k = int(direction == "reverse")
-        asked, backend = calls[n][k]
-        return run_layer(one, drawn[n][k], asked=asked, backend=backend)
+        request, backend = calls[n][k]
+        return run_layer(one, drawn[n][k], request=request, backend=backend)
 
     return through(run_one, inputs, how)
 

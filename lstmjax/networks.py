@@ -18,10 +18,9 @@ from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.errors import Message, Option
-from lstmjax.init import init_stacked
 from lstmjax.layer import lstm
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers, drop, stacked
+from lstmjax.stack import Layers, drop, init_stacked, stacked
 from lstmjax.types import Array, LSTMParams, PyTree, exported
 from lstmjax.wrappers import Wrapper
 

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, check_function, check_key, check_rate, kind, one_of
+from lstmjax.arguments import (
+    as_array,
+    as_arrays,
+    check_flags,
+    check_function,
+    check_key,
+    check_positive,
+    check_rate,
+    kind,
+    one_of,
+)
 from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
-from lstmjax.cells import Cell
+from lstmjax.cells import VANILLA, Cell
+from lstmjax.init import Preset, init_params
 from lstmjax.layer import Inputs, lstm, resolve, settle
 from lstmjax.layered import Layers as Layers
 from lstmjax.layered import Stacking, by_direction, check_added, merged_width, run_stack, through
@@ -25,6 +38,56 @@ from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
+
+
+def init_stacked(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    merge: str = "concat",
+    cell: Cell | str = VANILLA,
+    projection_size: int | None = None,
+    projection_bias: bool = False,
+    bias: str | None = "preset",
+    init: str | Preset = "default",
+    forget_bias: float | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[LSTMParams | Bidirectional, ...]:
+    """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
+
+    Args:
+        layers: L, number of layers.
+        bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
+        merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
+        key, input_size, hidden_size, cell, projection_size, projection_bias, bias, init, forget_bias, dtype: see
+            `init_params`.
+
+    >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
+    >>> layers[1].forward.w_x.shape
+    (20, 4, 10)
+    """
+    check_positive("layers", layers)
+    one_of("merge", merge, ("concat", "sum"))
+    check_key("key", key)
+    check_flags(bidirectional=bidirectional)
+    init_layer = partial(
+        init_params, hidden_size=hidden_size, cell=cell, projection_size=projection_size,
+        projection_bias=projection_bias, bias=bias, init=init, forget_bias=forget_bias, dtype=dtype,
+    )  # fmt: skip
+    stack: list[LSTMParams | Bidirectional] = []
+    for layer_key in jax.random.split(key, layers):
+        if bidirectional:
+            forward, reverse = jax.random.split(layer_key)
+            stack.append(Bidirectional(init_layer(forward, input_size), init_layer(reverse, input_size)))
+        else:
+            stack.append(init_layer(layer_key, input_size))
+        input_size = hidden_size if projection_size is None else projection_size
+        if bidirectional and merge == "concat":
+            input_size *= 2
+    return tuple(stack)
 
 
 def stacked(
@@ -173,7 +236,7 @@ def _settled(
             width = merged_width(layer, how.merge)
             if how.residual and n:
                 check_added(n, width, xs.shape[-1])
-        calls.append(tuple((asked, backend) for asked, backend, _, _ in settled))
+        calls.append(tuple((request, backend) for request, backend, _, _ in settled))
         drawn.append(tuple(brought for *_, brought in settled))
         xs = jax.ShapeDtypeStruct((*xs.shape[:-1], width), directions(layer)[0].w_x.dtype)
     return tuple(calls), tuple(drawn)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, counted
+from lstmjax.arguments import as_array, as_arrays, check_flags, kind
 from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
@@ -44,7 +44,7 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
     (40, 15)
     """
     if not isinstance(params, LSTMParams):
-        raise TypeError(f"params is {counted(params)}, expected LSTMParams, as init_params gives them.")
+        raise TypeError(f"params is {kind(params)}, expected LSTMParams, as init_params gives them.")
     params = as_arrays("params", params)
     check_flags(sum_biases=sum_biases)
     if several := checks.ensemble(params):

@@ -1,4 +1,4 @@
-"""The words of the library: what the parameters, a step and a state are called.
+"""The terms of the library: the parameters, a step and a state, as pytrees with names.
 
 Letters, used everywhere: T time steps, B batch, I input features, H hidden units, P width of h
 (P = H unless there is a projection), L layers, O outputs, G gate blocks. Leading batch axes are
@@ -19,9 +19,12 @@ PyTree: TypeAlias = Any
 GATES = ("i", "f", "g", "o")
 """The order of the gate blocks: input, forget, candidate, output."""
 
+GATE_WORDS = MappingProxyType({"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"})
+"""The gates' names in words."""
+
 
 class GateParams(NamedTuple):
-    """One gate's own part of the parameters; see `LSTMParams.gate`."""
+    """The part of the parameters that belongs to one gate; see `LSTMParams.gate`."""
 
     w_x: Array  # [I, H]
     w_h: Array  # [P, H]
@@ -34,8 +37,8 @@ class GateParams(NamedTuple):
 class Norms(NamedTuple):
     """Gains and shifts of a cell with layer normalisation (Ba et al. 2016); a shift may be None."""
 
-    x: Array  # [G, H]  gain of what comes from the input
-    h: Array  # [G, H]  gain of what comes from the previous h
+    x: Array  # [G, H]  gain of the product with x
+    h: Array  # [G, H]  gain of the product with the previous h
     c: Array  # [H]     gain of c
     x_shift: Array | None = None  # [G, H]
     h_shift: Array | None = None  # [G, H]
@@ -46,9 +49,9 @@ class LSTMParams(NamedTuple):
     """The parameters of one LSTM layer in one direction: a pytree, and nothing else.
 
     A field that is `None` does not exist: it is no leaf of the tree, gets no gradient and changes
-    no equation. The gate axis G is named by `GATES`; H stays the last axis, so that it can be
-    sharded. Number of parameters: 4·(I·H + H·H + H) with one bias and no projection. What stands
-    below w_p belongs to cells that have it; see `CELLS`.
+    no equation. `GATES` names the gate axis G; H is the last axis, so that it can be sharded.
+    Number of parameters: 4·(I·H + H·H + H) with one bias and no projection. The fields below w_p
+    belong to some cells only; see `CELLS`.
     """
 
     w_x: Array  # [I, G, H]  from the input
@@ -59,7 +62,7 @@ class LSTMParams(NamedTuple):
     w_c: Array | None = None  # [K, H]  peepholes of i, f and o, those that the cell has
     w_r: Array | None = None  # [3H, 3, H]  from the previous i, f and o to i, f and o
     norm: Norms | None = None  # layer normalisation of the products and of c
-    gain: Array | None = None  # [G, H]  layer normalisation of each gate by itself, as TensorFlow Lite has it
+    gain: Array | None = None  # [G, H]  layer normalisation, each gate by itself, as in TensorFlow Lite
     b_p: Array | None = None  # [P]  bias of the projection
 
     @property
@@ -78,11 +81,11 @@ class LSTMParams(NamedTuple):
         return self.w_h.shape[0]
 
     def gate(self, name: str, blocks: tuple[str, ...] = GATES) -> GateParams:
-        """Gives the part of the parameters that belongs to one gate.
+        """Return the part of the parameters that belongs to one gate.
 
         Args:
             name: "i", "f", "g" or "o".
-            blocks: the names along the gate axis; a cell with other blocks brings its own.
+            blocks: the names along the gate axis: the `blocks` of the cell.
 
         Returns:
             `GateParams`: w_x `[I, H]`, w_h `[P, H]`, b, b_h, the peephole w_c and the gain `[H]` or None.
@@ -103,8 +106,8 @@ class LSTMParams(NamedTuple):
             )
         k = blocks.index(name)
         bias, bias_h, gain = (None if a is None else a[k] for a in (self.b, self.b_h, self.gain))
-        seeing = [block for block in blocks if block != "g"]
-        peephole = None if self.w_c is None or name == "g" else self.w_c[seeing.index(name)]
+        with_peephole = [block for block in blocks if block != "g"]
+        peephole = None if self.w_c is None or name == "g" else self.w_c[with_peephole.index(name)]
         return GateParams(self.w_x[:, k], self.w_h[:, k], bias, bias_h, peephole, gain)
 
 
@@ -119,18 +122,21 @@ AXES: MappingProxyType[type, MappingProxyType[str, str]] = MappingProxyType(
         Norms: MappingProxyType({"x": "GH", "h": "GH", "c": "H", "x_shift": "GH", "h_shift": "GH", "c_shift": "H"}),
     }
 )  # fmt: skip
-"""The axes of each array of the parameters; a letter is one size, wherever it stands."""
+"""The axes of each array of the parameters; a letter is one size, wherever it stands. K peepholes, R = 3H, S = 3."""
+
+LETTERS = MappingProxyType({**AXES[LSTMParams], **{f"norm.{name}": letters for name, letters in AXES[Norms].items()}})
+"""The axes of each array of the parameters by its name, those of `Norms` as "norm.x"."""
 
 
 def leading_axes(params: PyTree) -> tuple[int, ...]:
-    """Return the axes that stand before those of one network, as `jax.vmap` makes them; () for one network.
+    """Return the leading axes that `jax.vmap` gave to all parameters; () for a single network.
 
     Args:
         params: `LSTMParams`, or a tree of them with or without a head.
 
     >>> import jax.numpy as jnp
-    >>> one = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)))
-    >>> leading_axes(one), leading_axes(jax.vmap(lambda k: one)(jnp.arange(7)))
+    >>> params = LSTMParams(jnp.ones((5, 4, 10)), jnp.ones((10, 4, 10)))
+    >>> leading_axes(params), leading_axes(jax.vmap(lambda k: params)(jnp.arange(7)))
     ((), (7,))
     """
     parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, LSTMParams))
@@ -141,11 +147,11 @@ def leading_axes(params: PyTree) -> tuple[int, ...]:
 
 
 class Step(NamedTuple):
-    """Everything one step computed, from the one equation in `cell.py`.
+    """Everything that one step of `cell_step` computes.
 
-    All `[..., H]` but h, which is `[..., P]`. A pre-activation that a cell does not have is None.
+    All are `[..., H]` but h, which is `[..., P]`. A pre-activation that a cell does not have is None.
     When a wrapper such as zoneout changes h or c after the step, h and c are the changed ones;
-    the gates and m stay what the cell computed.
+    the gates and m are those of the cell.
     """
 
     i: Array  # input gate, 0 to 1
@@ -169,9 +175,9 @@ class Bidirectional(NamedTuple):
 
 
 def exported(*trees: type) -> None:
-    """Makes named tuples known to `jax.export`, so that what takes or gives them can be written to files."""
+    """Register named tuples with `jax.export`, so that functions which take or return them can be written to files."""
     for tree in trees:
-        with suppress(ValueError):  # a module that is loaded anew: the name stands for its first class
+        with suppress(ValueError):  # the module was loaded again: the name stands for its first class
             jax.export.register_namedtuple_serialization(tree, serialized_name=f"lstmjax.{tree.__name__}")
 
 

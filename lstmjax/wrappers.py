@@ -1,22 +1,22 @@
-"""What happens around a step: hold, reset, dropout, zoneout. A wrapper turns a step into a step.
+"""What happens around a step: a wrapper turns a step into a step. The published ones stand in `dropout.py`.
 
 A wrapper is a frozen dataclass (so that it is hashable, and jit recognises it) with two methods:
 
-    draw(key, steps, state, x) -> (fixed, stepped)
-        what it needs beside x: `fixed` for the whole sequence, `stepped` with a leading T axis,
-        scanned beside xs. `key` is None at evaluation. `state` and `x` are those of one step and
+    draw(key, steps, state, x) -> (fixed, scanned)
+        its extras, what it needs beside x: `fixed` for the whole sequence, `scanned` with a leading T
+        axis, scanned beside xs. `key` is None at evaluation. `state` and `x` are those of one step and
         give shapes and dtypes: leaves `[..., H]` and `[..., I]`.
-    __call__(inner, params, state, x, own) -> (state, out)
-        one step around `inner(params, state, x)`; `own` is the pair (fixed, stepped at this step).
+    __call__(inner, params, state, x, extras) -> (state, out)
+        one step around `inner(params, state, x)`; `extras` is the pair (fixed, scanned at this step).
 
 Both work on leading `...` axes. `inner(params, state, x, tap=...)` also changes what the step computes, value by value;
-see `cell_step`. `out` is whatever the step lets you look at, a `Step` for ours. A wrapper that is not for every layer
-of a stack has a third method, `at`; see `stack.placed`.
+see `cell_step`. `out` is what the step emits, a `Step` for ours. A wrapper that is not for every layer of a stack has a
+third method, `at`; see `stack.placed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,157 +24,80 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import check_rate, kind
-from lstmjax.cell import Emit, Tap, as_made, emitted
+from lstmjax.arguments import kind
+from lstmjax.cell import Emit, Tap, emitted, untapped
 from lstmjax.types import Array, PyTree, Step
 
 Inner = Callable[..., tuple[PyTree, PyTree]]
 
 
-class Around(Protocol):
-    """What can stand around a step."""
+class StepWrapper(Protocol):
+    """A wrapper as the layer runs it: it is called around each step with its extras."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]: ...
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]: ...
 
 
-class Wrapper(Around, Protocol):
-    """What a user puts around a step: it also draws what it needs. See the head of this file."""
+class Wrapper(StepWrapper, Protocol):
+    """A wrapper that a user passes: it also draws its extras. See the head of this file."""
 
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[PyTree, PyTree]: ...
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A step with one wrapper around it: again a step. It takes the first entry of aux; `hooks` are product and tap."""
+    """A step with one wrapper around it, which is a step again.
 
-    wrapper: Around
+    It takes the first entry of aux, its own extras, and passes the others on; `hooks` are product and tap.
+    """
+
+    wrapper: StepWrapper
     step: Callable[..., tuple[PyTree, PyTree]]
 
     def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
-        (own, *rest), beyond = aux, hooks.get("tap", as_made)
+        extras, *inner_aux = aux
+        outer_tap = hooks.get("tap", untapped)
 
-        def inner(params: PyTree, state: PyTree, x: Array, *, tap: Tap = as_made) -> tuple[PyTree, PyTree]:
-            mine = {} if tap is as_made else {"tap": lambda name, value: beyond(name, tap(name, value))}
-            return self.step(params, state, x, tuple(rest), **hooks | mine)
+        def inner(params: PyTree, state: PyTree, x: Array, *, tap: Tap = untapped) -> tuple[PyTree, PyTree]:
+            taps = {} if tap is untapped else {"tap": lambda name, value: outer_tap(name, tap(name, value))}
+            return self.step(params, state, x, tuple(inner_aux), **hooks | taps)
 
-        return self.wrapper(inner, params, state, x, own)
-
-
-@dataclass(frozen=True)
-class RecurrentDropout:
-    """Dropout on h before the recurrent product, one mask for the whole sequence.
-
-    Gal & Ghahramani (2016). The units that stay are divided by 1 − rate while training, so that
-    at evaluation (no key) the step is the plain one.
-    """
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        check_rate("rate", self.rate)
-
-    def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[Array | None, None]:
-        h = state[0]
-        if key is None or self.rate == 0.0:
-            return None, None
-        if self.rate == 1.0:  # nothing stays, and nothing can be divided by 1 − rate
-            return jnp.zeros(h.shape, h.dtype), None
-        keep = jax.random.bernoulli(key, 1.0 - self.rate, h.shape)
-        return jnp.where(keep, 1.0 / (1.0 - self.rate), 0.0).astype(h.dtype), None
-
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        (h, *rest), (scale, _) = state, own
-        return inner(params, (h if scale is None else h * scale, *rest), x)
-
-
-@dataclass(frozen=True)
-class Zoneout:
-    """Keeps a random part of h and c as they were, drawn anew at every step.
-
-    Krueger et al. (2017, eq. 3 and 4). `h` and `c` are the probabilities that a unit keeps its old
-    value. At evaluation (no key) the new state is the expected one: rate · old + (1 − rate) · new.
-    """
-
-    h: float = 0.0
-    c: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_rate("h", self.h)
-        check_rate("c", self.c)
-
-    def draw(self, key: Array | None, steps: int, state: tuple[Array, Array], x: Any) -> tuple[None, tuple]:
-        if key is None:
-            return None, (None, None)
-        masks = tuple(
-            jax.random.bernoulli(k, float(rate), (steps, *old.shape)) if rate else None
-            for k, rate, old in zip(jax.random.split(key), (self.h, self.c), state[:2], strict=True)
-        )
-        return None, masks
-
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        new, out = inner(params, state, x)
-        _, masks = own
-        h, c = (
-            _zone(old, value, rate, mask)
-            for old, value, rate, mask in zip(state[:2], new[:2], (self.h, self.c), masks, strict=True)
-        )
-        return (h, c, *new[2:]), with_state(out, (h, c), self)
-
-
-def _zone(old: Array, new: Array, rate: float, mask: Array | None) -> Array:
-    if rate == 0.0:
-        return new
-    if mask is None:
-        return rate * old + (1.0 - rate) * new
-    return jnp.where(mask | jnp.zeros_like(old, dtype=bool), old, new)  # sharded as old is
-
-
-def with_state(out: PyTree, state: tuple[Array, Array], wrapper: Around) -> Step:
-    """Gives the `Step` with h and c as a wrapper changed them.
-
-    Raises:
-        TypeError: the step inside gives no `Step`, so that what it emits cannot follow the change.
-    """
-    if not isinstance(out, Step):
-        raise TypeError(
-            f"{type(wrapper).__name__} changes h and c after the step, so the step inside must emit a Step; it emits "
-            f"{kind(out)}. Give your step the keyword emit and return emitted(emit, Step(...))."
-        )
-    return out._replace(h=state[0], c=state[1])
+        return self.wrapper(inner, params, state, x, extras)
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Puts the state back to its initial value before a flagged step; no gradient crosses."""
+    """Return the state to its initial value before a flagged step; no gradient crosses."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        initial, flag = own
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        initial, flag = extras
         return inner(params, select(flag, initial, state), x)
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Keeps the state at a step that is not valid, and gives zeros or the output held in the state.
+    """Hold the state at a step that is not valid, and emit zeros or the last output.
 
-    `output` is where in the state (a tuple) the output stands, or None for zeros.
+    `place` is where in the state (a tuple) the last output stands, or None for zeros.
     """
 
-    output: int | None
+    place: int | None
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        _, valid = own
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        _, valid = extras
         new, y = inner(params, state, x)
-        held = select(valid, new, state)
-        return held, select(valid, y, jax.tree.map(jnp.zeros_like, y)) if self.output is None else held[self.output]
+        state = select(valid, new, state)
+        if self.place is not None:
+            return state, state[self.place]
+        return state, select(valid, y, jax.tree.map(jnp.zeros_like, y))
 
 
 @dataclass(frozen=True)
 class Look:
-    """Turns the `Step` into what `emit` asks for. What a step of your own emits stands for "h"."""
+    """Turn the `Step` into what `emit` selects. What a user's step emits, if no `Step`, stands for "h"."""
 
     emit: Emit
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         state, out = inner(params, state, x)
         if isinstance(out, Step):
             y = emitted(self.emit, out)
@@ -190,15 +113,40 @@ class Look:
 
 @dataclass(frozen=True)
 class Remember:
-    """Carries the last output beside the state, (state, y), where it cannot be read off the state."""
+    """Carry the last output beside the state, as (state, y): for outputs that the state does not hold."""
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         new, y = inner(params, state[0], x)
         return (new, y), y
 
 
+def with_extras(
+    wrappers: Sequence[Wrapper], extras: Sequence[tuple | None], key: Array | None, xs: Array, state: PyTree
+) -> list[tuple[StepWrapper, tuple]]:
+    """Return each wrapper with its extras: the pair that it brings, or what it draws, each from a key of its own.
+
+    Args:
+        wrappers: those of a layer.
+        extras: for each the pair (fixed, scanned) that it brings, or None.
+        key: random key, or None at evaluation.
+        xs: the inputs `[T, ..., I]`.
+        state: the state to start from.
+    """
+    drawing = [n for n, pair in enumerate(extras) if pair is None]
+    keys: dict[int, Array] = {}
+    if key is not None and drawing:
+        keys = dict(zip(drawing, jax.random.split(key, len(drawing)), strict=True))
+    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    wrapped: list[tuple[StepWrapper, tuple]] = []
+    for n, (wrapper, pair) in enumerate(zip(wrappers, extras, strict=True)):
+        if pair is None:
+            pair = wrapper.draw(keys.get(n), xs.shape[0], state, x)
+        wrapped.append((wrapper, pair))
+    return wrapped
+
+
 def select(flag: Array, then: PyTree, otherwise: PyTree) -> PyTree:
-    """Gives, leaf by leaf, `then` where the flag `[...]` is set, with the features behind it."""
+    """Return `then` where the flag `[...]` is set, else `otherwise`, leaf by leaf `[..., features]`."""
 
     def leaf(a: Array, b: Array) -> Array:
         return jnp.where(flag.reshape(flag.shape + (1,) * (a.ndim - flag.ndim)), a, b)

@@ -72,9 +72,9 @@ def test_recipes_of_papers_run_as_they_stand(card):
 def test_recurrent_dropout_keeps_its_mask_for_all_steps_and_gates():
     drops = {drop.by: drop for drop in CARDS["gal_2016"].drops}
     assert drops["RecurrentDropout"][1:] == ("h", "sequence", False)
-    fixed, stepped = RecurrentDropout(0.5).draw(jax.random.key(0), T, (jnp.zeros((B, H)), jnp.zeros((B, H))), None)
+    fixed, scanned = RecurrentDropout(0.5).draw(jax.random.key(0), T, (jnp.zeros((B, H)), jnp.zeros((B, H))), None)
     assert fixed.shape == (B, H)
-    assert stepped is None
+    assert scanned is None
     assert drops["keep"][1:] == ("inputs", "sequence", False)
     assert cook(CARDS["gal_2016"])["keep"].shape == (B, 1, I)
 
@@ -85,11 +85,11 @@ def test_zoneout_draws_its_masks_for_every_step():
         assert drop.on.startswith(name)
         assert drop.mask == "step"
         state = jnp.zeros((B, H)), jnp.zeros((B, H))
-        fixed, stepped = Zoneout(**{name: 0.5}).draw(jax.random.key(0), T, state, None)
+        fixed, scanned = Zoneout(**{name: 0.5}).draw(jax.random.key(0), T, state, None)
         assert fixed is None
-        assert stepped[n].shape == (T, B, H)
-        assert stepped[1 - n] is None
-        assert len({mask.tobytes() for mask in np.asarray(stepped[n])}) == T
+        assert scanned[n].shape == (T, B, H)
+        assert scanned[1 - n] is None
+        assert len({mask.tobytes() for mask in np.asarray(scanned[n])}) == T
 
 
 def test_every_dropout_of_a_paper_is_looked_at():

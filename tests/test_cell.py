@@ -10,8 +10,19 @@ import pytest
 from against import LAYERS, B, H, I, P, T, draw_params, draw_state, run, take
 from tolerances import assert_close
 
-from lstmjax import GATES, Cell, LSTMParams, Step, cell_step, emitted, from_concatenated, lstm, oracle, to_concatenated
-from lstmjax.wrappers import Zoneout
+from lstmjax import (
+    GATES,
+    Cell,
+    LSTMParams,
+    Step,
+    Zoneout,
+    cell_step,
+    emitted,
+    from_concatenated,
+    lstm,
+    oracle,
+    to_concatenated,
+)
 
 pytestmark = pytest.mark.usefixtures("x64")
 

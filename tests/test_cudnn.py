@@ -224,12 +224,12 @@ def test_the_backward_pass_writes_into_a_copy():
 def ask(**changes):
     """What a layer on a GPU asks for, changed."""
     params, xs, state = draw()
-    asked = {
-        "step": CellStep(VANILLA), "wrappers": (), "emit": "h", "keep": True, "valid": None, "hold": False,
-        "resets": False, "reverse": False, "checkpoint": None, "unroll": 1, "axis": 1, "params": params,
-        "xs": jnp.moveaxis(xs, 1, 0), "state": state, "platform": "gpu",
+    options = {
+        "step": CellStep(VANILLA), "wrappers": (), "emit": "h", "return_sequences": True, "valid": None,
+        "padding": "zero", "resets": False, "reverse": False, "checkpoint": None, "unroll": 1, "axis": 1,
+        "params": params, "xs": jnp.moveaxis(xs, 1, 0), "state": state, "platform": "gpu",
     }  # fmt: skip
-    return request.Request(**asked | changes)
+    return request.Request(**options | changes)
 
 
 def second(step):
@@ -279,16 +279,21 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals(name, gpu):
     changes, reason = REFUSED[name]
-    asked = ask(**changes)
-    assert reason in cudnn.refuses(asked)
-    assert backends.choose("auto", asked) != "cudnn"
+    wanted = ask(**changes)
+    assert reason in cudnn.refuses(wanted)
+    assert backends.choose("auto", wanted) != "cudnn"
     with pytest.raises(ValueError, match=r"backend='cudnn' cannot run this: "):
-        backends.choose("cudnn", asked)
+        backends.choose("cudnn", wanted)
 
 
 def test_what_is_served(gpu):
     assert cudnn.refuses(ask()) is None
-    assert cudnn.refuses(ask(valid="lengths", hold=True, reverse=True, keep=False, unroll=4, mode="training")) is None
+    assert (
+        cudnn.refuses(
+            ask(valid="lengths", padding="hold", reverse=True, return_sequences=False, unroll=4, mode="training")
+        )
+        is None
+    )
     assert backends.choose("cudnn", ask()) == "cudnn"
 
 

@@ -192,5 +192,7 @@ def test_messages(x, starts, error, words):
 
 def test_a_stack_is_told_how_to_be_asked():
     params = init_params(jax.random.key(0), I, H)
-    with pytest.raises(TypeError, match=r"params is a tuple, expected LSTMParams.*stacked\(layers\[:n\], xs\)\[1\]"):
+    with pytest.raises(
+        TypeError, match=r"params is a tuple of 1, expected LSTMParams.*stacked\(layers\[:n\], xs\)\[1\]"
+    ):
         fixed_points((params,), jnp.zeros(I), (jnp.zeros((1, H)),) * 2)

@@ -175,11 +175,7 @@ XS = jnp.zeros((B, T, I))
     ("call", "error", "words"),
     [
         (lambda: gradient_flow(PARAMS, XS, lambda ys: ys[:, -1]), ValueError, r"loss gives float32 \(3, 4\), expected"),
-        (
-            lambda: gradient_flow(PARAMS, XS, lambda ys: None),
-            ValueError,
-            "loss gives a NoneType, expected one floating",
-        ),
+        (lambda: gradient_flow(PARAMS, XS, lambda ys: None), ValueError, "loss gives None, expected one floating"),
         (lambda: gradient_flow(PARAMS, XS, jnp.sum, fields="q"), ValueError, "fields is 'q', expected one of"),
         (lambda: gradient_flow((PARAMS,), XS, jnp.sum, reverse=True), ValueError, "reverse is for LSTMParams"),
         (lambda: gradient_flow(PARAMS, XS[0, 0], jnp.sum), ValueError, "One step alone is a sequence of length 1"),

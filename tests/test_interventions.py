@@ -271,7 +271,7 @@ def test_a_unit_that_nothing_reads_is_worth_nothing():
         (lambda: Fix("f", [1.0]), TypeError, r"value is a list, expected a number or a tuple .*\(float, value"),
         (lambda: Fix("f", True), TypeError, "value is a bool, expected a number"),
         (lambda: Scale("f", "2"), TypeError, "factor is a str, expected a number"),
-        (lambda: Ablate("c", (1,), ()), TypeError, "value is a tuple, expected a number"),
+        (lambda: Ablate("c", (1,), ()), TypeError, "value is a tuple of 0, expected a number"),
         (lambda: Sample("g"), ValueError, "gate is 'g', expected 'i', 'f' or 'o': the gates that are probabilities"),
         (lambda: Fix("f", 1.0, layer=-1), ValueError, "layer is -1, expected the number of a layer, counted from 0"),
         (lambda: Fix("f", 1.0, direction="back"), ValueError, "direction is 'back', expected one of None, 'forward'"),

@@ -348,8 +348,8 @@ REFUSED = {
     "dtype is int32": lambda: init(LSTM(H, dtype=jnp.int32)),
     "param_dtype is int32": lambda: init(LSTM(H, param_dtype=jnp.int32)),
     "params is a LSTMParams, expected a tuple": lambda: LSTM.from_params(PARAMS),
-    "params is a tuple, expected NetworkParams": lambda: LSTMNetwork.from_params((PARAMS,)),
-    "params is a tuple, expected LSTMParams": lambda: LSTMCell.from_params((PARAMS,)),
+    "params is a tuple of 1, expected NetworkParams": lambda: LSTMNetwork.from_params((PARAMS,)),
+    "params is a tuple of 1, expected LSTMParams": lambda: LSTMCell.from_params((PARAMS,)),
     "xs has 3 features": lambda: LSTM(H).apply(LSTM.from_params((PARAMS,)), jnp.ones((B, T, 3))),
     "Do layers, bidirectional, cell, bias and projection_size say": lambda: LSTM(H, cell="peephole").apply(
         LSTM.from_params((PARAMS,)), jnp.ones((B, T, I))

@@ -146,7 +146,7 @@ MESSAGES = {
     "norm-gain-missing": (
         lambda: lstm(NORMED._replace(norm=NORMED.norm._replace(x=None)), XS, cell="layer_norm"),
         TypeError,
-        "norm.x is a NoneType, expected an array: jnp.asarray(norm.x).",
+        "norm.x is None, expected an array: jnp.asarray(norm.x).",
     ),
     "gate-gain-missing": (
         lambda: lstm(PARAMS._replace(w_c=zeros(3, H)), XS, cell="layer_norm_per_gate"),
@@ -250,14 +250,14 @@ MESSAGES = {
     "step-state-shape": (
         lambda: cell_step(PROJECTED, (zeros(B, H), zeros(B, P)), XS[:, 0]),
         ValueError,
-        "state h has shape (3, 4), expected (3, 6), the batch axes of x and P, the width of h. Is the state (h, c), "
-        "and not (c, h)?",
+        "state h has shape (3, 4), expected (3, 6): the batch axes of x, then P, the width of h. Is the state "
+        "(h, c), and not (c, h) as Flax has it?",
     ),
     "step-state-dtype": (
         lambda: cell_step(PARAMS, (zeros(B, H), zeros(B, H, dtype=jnp.bfloat16)), XS[:, 0]),
         ValueError,
-        "state c is bfloat16, expected float32 with float32 parameters (c is kept in float32 under half precision). "
-        "Cast it with .astype.",
+        "state c is bfloat16, expected float32 (under half precision h is half and c is float32). Cast it with "
+        ".astype.",
     ),
     "carry": (
         lambda: nnx.LSTMCell(I, H, rngs=Rngs(0))(STATE[0], XS[:, 0]),
@@ -301,18 +301,19 @@ MESSAGES = {
     "state-shape": (
         lambda: lstm(PROJECTED, XS, (zeros(B, H), zeros(B, P))),
         ValueError,
-        "state h has shape (3, 4), expected (3, 6) or (6,) for all sequences alike. Is the state (h, c), and not "
-        "(c, h) as Flax has it?",
+        "state h has shape (3, 4), expected (3, 6) or (6,) for all sequences alike: the batch axes of x, then P, the "
+        "width of h. Is the state (h, c), and not (c, h) as Flax has it?",
     ),
     "reset-state": (
         lambda: lstm(PARAMS, XS[0], reset_state=STATE, resets=np.ones(T, bool)),
         ValueError,
-        "reset_state h has shape (3, 4), expected (4,). Is the state (h, c), and not (c, h) as Flax has it?",
+        "reset_state h has shape (3, 4), expected (4,): the batch axes of x, then P, the width of h. Is the state "
+        "(h, c), and not (c, h) as Flax has it?",
     ),
     "state-dtype": (
         lambda: lstm(PARAMS, XS, (zeros(B, H, dtype=jnp.int32), zeros(B, H))),
         ValueError,
-        "state h is int32, expected float32. Cast it with .astype.",
+        "state h is int32, expected float32 (under half precision h is half and c is float32). Cast it with .astype.",
     ),
     "state-of-own-step": (
         lambda: lstm({"w": zeros(I, H)}, XS, step=plain),
@@ -583,7 +584,7 @@ MESSAGES = {
     "layers-in-lstm": (
         lambda: lstm((PARAMS,), XS),
         TypeError,
-        "params is a tuple, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
+        "params is a tuple of 1, expected LSTMParams. For one layer pass init_params(...); for a tuple of layers use "
         "stacked.",
     ),
     "dtype-of-layer": (
@@ -615,7 +616,7 @@ MESSAGES = {
     "wrapper-class": (
         lambda: lstm(PARAMS, XS, wrappers=(Zoneout,)),
         TypeError,
-        "wrappers holds <class 'lstmjax.wrappers.Zoneout'>, expected wrappers with their rates, such as "
+        "wrappers holds <class 'lstmjax.dropout.Zoneout'>, expected wrappers with their rates, such as "
         "Zoneout(0.1, 0.1), or objects with the methods draw and __call__.",
     ),
     "rate-type": (lambda: Zoneout("0.1"), ValueError, "h is '0.1', expected a probability from 0 to 1."),
@@ -661,7 +662,7 @@ MESSAGES = {
     "state-pair": (
         lambda: stacked((Bidirectional(PARAMS, PARAMS),), XS, (STATE,)),
         TypeError,
-        "state[0] is a tuple, but layer 0 is a pair; expected Bidirectional(forward, reverse) of two (h, c).",
+        "state[0] is a tuple of 2, but layer 0 is a pair; expected Bidirectional(forward, reverse) of two (h, c).",
     ),
     "state-single": (
         lambda: stacked((PARAMS,), XS, (Bidirectional(STATE, STATE),)),
@@ -704,7 +705,7 @@ MESSAGES = {
     "network-type": (
         lambda: network((PARAMS,), XS),
         TypeError,
-        "params is a tuple, expected NetworkParams(layers, Dense(w, b)), as init_network gives them. For LSTM "
+        "params is a tuple of 1, expected NetworkParams(layers, Dense(w, b)), as init_network gives them. For LSTM "
         "layers without a head use stacked.",
     ),
     "resets-of-stack": (
@@ -800,7 +801,7 @@ MESSAGES = {
     "emitted-step": (
         lambda: lstmjax.emitted("h", None),
         TypeError,
-        "step is a NoneType, expected a Step of everything that the step computed.",
+        "step is None, expected a Step of everything that the step computed.",
     ),
     "forget-bias-nan": (
         lambda: init_params(KEY, I, H, forget_bias=float("nan")),
@@ -868,6 +869,8 @@ CORE = [
     "cell",
     "init",
     "wrappers",
+    "dropout",
+    "states",
     "layer",
     "stack",
     "networks",

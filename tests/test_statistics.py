@@ -236,7 +236,7 @@ def test_what_is_no_gate_no_span_and_no_order_of_steps_is_refused():
     for call in (half_life, partial(retention, spans=(1,)), partial(retained, start=0, stop=1)):
         with pytest.raises(TypeError, match=r"f is a Step, " + expected):
             call(steps)
-        with pytest.raises(TypeError, match=r"f is a NoneType, " + expected):
+        with pytest.raises(TypeError, match=r"f is None, " + expected):
             call(None)
         with pytest.raises(ValueError, match=r"f has shape \(4,\), expected \[..., T, H\]. For one unit f\[:, None\]"):
             call(steps.f[0, 0])

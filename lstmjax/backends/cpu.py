@@ -83,21 +83,21 @@ def _alike(operands: Sequence[Array], weights: Sequence[Array]) -> bool:
     return all(len(side) == 1 for side in sides)
 
 
-def on_cpu(asked: Request) -> bool:
+def on_cpu(request: Request) -> bool:
     """Tells whether products may be rearranged: on CPUs, and where no axis is sharded explicitly."""
-    return asked.platform == "cpu" and not every_step.apart()
+    return request.platform == "cpu" and not every_step.apart()
 
 
-def forwards(params: PyTree, asked: Request) -> Product:
+def forwards(params: PyTree, request: Request) -> Product:
     """Gives what multiplies as `product` does, with the leaves of params, in the form that pays.
 
     To be made outside the scan, so that a matrix is turned once.
     """
-    if not on_cpu(asked):
+    if not on_cpu(request):
         return product
     matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
     large = any(_known(0, [w]) and w.size >= LARGE for w in matrices)
-    steps = asked.xs.shape[0]
+    steps = request.xs.shape[0]
     turned = [jax.lax.optimization_barrier(flat(w).T) for w in matrices] if large else []  # unused ones vanish
 
     def multiply(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
@@ -113,19 +113,19 @@ def forwards(params: PyTree, asked: Request) -> Product:
     return multiply
 
 
-def forms(asked: Request) -> str | None:
+def forms(request: Request) -> str | None:
     """Says which form a layer's gates take, as far as shapes tell; None: as they stand."""
-    if not on_cpu(asked):
+    if not on_cpu(request):
         return None
-    steps, batch = asked.xs.shape[0], math.prod(asked.xs.shape[1:-1])
-    gates = [w for w in jax.tree.leaves(asked.params) if w.ndim > 2]
-    recurrent = getattr(asked.params, "w_h", None)
+    steps, batch = request.xs.shape[0], math.prod(request.xs.shape[1:-1])
+    gates = [w for w in jax.tree.leaves(request.params) if w.ndim > 2]
+    recurrent = getattr(request.params, "w_h", None)
     found = []
     if any(turns(batch, [w]) for w in gates):
         found.append("matrices on the left, which are large beside the batch")
     elif folds(steps, batch, gates):
         found.append("small matrices folded into one product")
-    if asked.mode == "training" and recurrent is not None and turns_back(batch, [recurrent]):
+    if request.mode == "training" and recurrent is not None and turns_back(batch, [recurrent]):
         found.append("matrices on the left in the derivative")
     return ", ".join(found) or None
 

@@ -95,29 +95,29 @@ def run(
     state: tuple[Array, Array],
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[tuple[Array, Array], Array | None]:
     """Gives what `scan.run` gives, rounded as cuDNN rounds it."""
-    plain: Callable = partial(scan.run, step, asked=asked)
-    sequence = jax.custom_jvp(partial(_sequence, asked))
-    sequence.defjvp(partial(_derivative, sequence, plain, asked), symbolic_zeros=True)
-    return sequence(params, state, xs, fixed, stepped)[0]
+    plain: Callable = partial(scan.run, step, request=request)
+    sequence = jax.custom_jvp(partial(_sequence, request))
+    sequence.defjvp(partial(_derivative, sequence, plain, request), symbolic_zeros=True)
+    return sequence(params, state, xs, fixed, scanned)[0]
 
 
 def _sequence(
-    asked: Request, params: LSTMParams, state: tuple, xs: Array, fixed: tuple, stepped: tuple
+    request: Request, params: LSTMParams, state: tuple, xs: Array, fixed: tuple, scanned: tuple
 ) -> tuple[tuple, Made]:
     """Gives the final state and the outputs, and what the call made, on the batch axes of the layer."""
-    valid = _valid(asked, stepped)
-    made = cudnn_call.forward(*_before(asked, valid, params, state, xs), _lengths(valid, xs))
+    valid = _valid(request, scanned)
+    made = cudnn_call.forward(*_before(request, valid, params, state, xs), _lengths(valid, xs))
     made = _unfolded(made, xs.shape[1:-1])
-    return _behind(asked, valid, made, state), made
+    return _behind(request, valid, made, state), made
 
 
 def _derivative(
-    sequence: Callable, plain: Callable, asked: Request, primals: tuple, tangents: tuple
+    sequence: Callable, plain: Callable, request: Request, primals: tuple, tangents: tuple
 ) -> tuple[tuple, tuple]:
     """Gives value and tangent; the tangent is that of the plain scan, and is transposed by cuDNN's backward pass."""
     out, made = sequence(*primals)
@@ -141,13 +141,13 @@ def _derivative(
         return jax.vjp(partial(moved, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
 
     def pulled_by_cudnn(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        slopes = _pulled(asked, arrays(residuals), Made(*residuals[len(values) :]), out_tree.unflatten(cotangents))
+        slopes = _pulled(request, arrays(residuals), Made(*residuals[len(values) :]), out_tree.unflatten(cotangents))
         of_each = jax.tree.leaves(slopes)  # of params, state and xs, the first of the primals
         return [of_each[n] for n in varying]
 
-    params, _, _, fixed, stepped = primals
-    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(SHARED, fixed), _all(1, stepped)))
-    outputs = (0, 0, 1) if asked.keep else (0, 0)
+    params, _, _, fixed, scanned = primals
+    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(SHARED, fixed), _all(1, scanned)))
+    outputs = (0, 0, 1) if request.return_sequences else (0, 0)
     axes = Axes((*batch, 0, 0, 0, SHARED), tuple(batch[n] for n in varying), outputs)
     found = linear.linear(
         Way(tangent, tangent), Way(pulled_by_cudnn, pulled), [*values, *made], [directions[n] for n in varying], axes
@@ -159,20 +159,20 @@ def _all(axis: int, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda _: axis, tree)
 
 
-def _pulled(asked: Request, arrays: tuple, made: Made, cotangents: tuple) -> tuple:
+def _pulled(request: Request, arrays: tuple, made: Made, cotangents: tuple) -> tuple:
     """Gives the cotangents of params, state and xs: what lies behind the call, the call, and what lies before it."""
-    params, state, xs, _, stepped = arrays
-    valid = _valid(asked, stepped)
-    d_made, d_state = jax.vjp(partial(_behind, asked, valid), made, state)[1](cotangents)
-    call, pull = jax.vjp(partial(_before, asked, valid), params, state, xs)
+    params, state, xs, _, scanned = arrays
+    valid = _valid(request, scanned)
+    d_made, d_state = jax.vjp(partial(_behind, request, valid), made, state)[1](cotangents)
+    call, pull = jax.vjp(partial(_before, request, valid), params, state, xs)
     d_call = cudnn_call.backward(call, _lengths(valid, xs), _folded(made), _folded(d_made))
     d_params, d_start, d_xs = pull(d_call)
     return d_params, jax.tree.map(jnp.add, d_state, d_start), d_xs
 
 
-def _valid(asked: Request, stepped: tuple) -> Array | None:
+def _valid(request: Request, scanned: tuple) -> Array | None:
     """Gives which steps are valid, `[T, ...]`: what is handed to `Hold`, the outermost wrapper."""
-    return None if asked.valid is None else stepped[0]
+    return None if request.valid is None else scanned[0]
 
 
 def _lengths(valid: Array | None, xs: Array) -> Array:
@@ -182,27 +182,27 @@ def _lengths(valid: Array | None, xs: Array) -> Array:
     return jnp.maximum(valid.sum(0, dtype=jnp.int32), 1).reshape(-1)
 
 
-def _before(asked: Request, valid: Array | None, params: LSTMParams, state: tuple, xs: Array) -> Call:
+def _before(request: Request, valid: Array | None, params: LSTMParams, state: tuple, xs: Array) -> Call:
     """Gives what a call takes. It is linear in params, state and xs."""
-    x = jnp.moveaxis(_turned(asked, valid, xs), 0, -2).reshape(-1, xs.shape[0], xs.shape[-1])
+    x = jnp.moveaxis(_turned(request, valid, xs), 0, -2).reshape(-1, xs.shape[0], xs.shape[-1])
     h, c = (s.reshape(1, -1, s.shape[-1]) for s in state)
     return Call(x, h, c, jnp.concatenate(cudnn_call.pieces([params])))
 
 
-def _behind(asked: Request, valid: Array | None, made: Made, state: tuple) -> tuple:
+def _behind(request: Request, valid: Array | None, made: Made, state: tuple) -> tuple:
     """Gives the final state and the outputs `[T, ..., H]`. It is linear in what the call made and in the state."""
-    end, ys = (made.h, made.c), _turned(asked, valid, jnp.moveaxis(made.y, -2, 0))
+    end, ys = (made.h, made.c), _turned(request, valid, jnp.moveaxis(made.y, -2, 0))
     if valid is not None:
         some = valid.any(0)[..., None]
         end = tuple(jnp.where(some, new, old) for new, old in zip(end, state, strict=True))
-        held = (state if asked.reverse else end)[0] if asked.hold else jnp.zeros_like(end[0])
+        held = (state if request.reverse else end)[0] if request.padding == "hold" else jnp.zeros_like(end[0])
         ys = jnp.where(valid[..., None], ys, held[None])
-    return end, (ys if asked.keep else None)
+    return end, (ys if request.return_sequences else None)
 
 
-def _turned(asked: Request, valid: Array | None, xs: Array) -> Array:
+def _turned(request: Request, valid: Array | None, xs: Array) -> Array:
     """Gives xs `[T, ..., N]` in the order of processing, and back: its valid steps last to first, if it is reversed."""
-    if not asked.reverse:
+    if not request.reverse:
         return xs
     if valid is None:
         return jnp.flip(xs, 0)

@@ -38,7 +38,7 @@ class Given(NamedTuple):
     state: PyTree
     xs: Array  # [T, ..., I]
     fixed: tuple
-    stepped: tuple
+    scanned: tuple
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,21 @@ def run(
     state: PyTree,
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives what `scan.run` gives, with a derivative that is faster to transpose."""
     if not xs.shape[0]:
-        return scan.run(step, params, state, xs, fixed, stepped, asked=asked)
+        return scan.run(step, params, state, xs, fixed, scanned, request=request)
 
     def over(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
-        sequence = jax.custom_jvp(partial(infer, step, asked))
-        sequence.defjvp(partial(derivative, step, asked), symbolic_zeros=True)
+        sequence = jax.custom_jvp(partial(infer, step, request))
+        sequence.defjvp(partial(derivative, step, request), symbolic_zeros=True)
         return sequence(Given(params, state, inputs[0], fixed, inputs[1]))
 
-    inputs = xs, stepped
-    return over(state, inputs) if asked.checkpoint is None else in_segments(over, state, xs, stepped, asked)
+    inputs = xs, scanned
+    return over(state, inputs) if request.checkpoint is None else in_segments(over, state, xs, scanned, request)
 
 
 def refuses(request: Request) -> str | None:
@@ -98,8 +98,8 @@ def refuses(request: Request) -> str | None:
 
 def one(step: Callable, given: Given, **hooks: Any) -> tuple[PyTree, PyTree]:
     """Gives what one step makes of what it is given, leaves of one step."""
-    params, state, x, fixed, own = given
-    return step(params, state, x, tuple(zip(fixed, own, strict=True)), **hooks)
+    params, state, x, fixed, scanned = given
+    return step(params, state, x, tuple(zip(fixed, scanned, strict=True)), **hooks)
 
 
 def now(given: Given, state: PyTree, inputs: tuple[Array, tuple]) -> Given:
@@ -107,20 +107,20 @@ def now(given: Given, state: PyTree, inputs: tuple[Array, tuple]) -> Given:
     return Given(given.params, state, inputs[0], given.fixed, inputs[1])
 
 
-def infer(step: Callable, asked: Request, given: Given) -> tuple[PyTree, PyTree]:
+def infer(step: Callable, request: Request, given: Given) -> tuple[PyTree, PyTree]:
     """Gives the final state and the outputs, and saves nothing."""
-    multiply = cpu.forwards(given.params, asked)
+    multiply = cpu.forwards(given.params, request)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
         state, y = one(step, now(given, state, inputs), product=multiply)
-        return state, y if asked.keep else None
+        return state, y if request.return_sequences else None
 
-    return settled(over_time(body, given.state, (given.xs, given.stepped), asked))
+    return settled(over_time(body, given.state, (given.xs, given.scanned), request))
 
 
-def over_time(body: Callable, state: PyTree, inputs: PyTree, asked: Request) -> tuple[PyTree, PyTree]:
+def over_time(body: Callable, state: PyTree, inputs: PyTree, request: Request) -> tuple[PyTree, PyTree]:
     """Gives what a scan gives that runs as the layer asks."""
-    return jax.lax.scan(body, state, inputs, reverse=asked.reverse, unroll=asked.unroll)
+    return jax.lax.scan(body, state, inputs, reverse=request.reverse, unroll=request.unroll)
 
 
 def plan(step: Callable, given: Given) -> Plan:
@@ -129,7 +129,7 @@ def plan(step: Callable, given: Given) -> Plan:
     A step that multiplies inside a transform of its own (a vmap, a cond) is differentiated as it stands: what is made
     in there cannot be saved from outside.
     """
-    like = now(given, given.state, jax.tree.map(lambda a: a[0], (given.xs, given.stepped)))
+    like = now(given, given.state, jax.tree.map(lambda a: a[0], (given.xs, given.scanned)))
     sites: list[Site | None] = []
 
     def probe(given: Given, twin: Given) -> tuple[PyTree, list[Array]]:
@@ -179,9 +179,11 @@ class Saved(NamedTuple):
     made: tuple[tuple[Array, ...], ...]  # of each site, the operands that the step made
 
 
-def save(step: Callable, asked: Request, sites: tuple[Site | None, ...], given: Given) -> tuple[PyTree, PyTree, Saved]:
+def save(
+    step: Callable, request: Request, sites: tuple[Site | None, ...], given: Given
+) -> tuple[PyTree, PyTree, Saved]:
     """Gives the final state, the outputs, and what the derivative needs of every step."""
-    multiply = cpu.forwards(given.params, asked)
+    multiply = cpu.forwards(given.params, request)
 
     def body(state: PyTree, inputs: tuple[Array, tuple]) -> tuple[PyTree, tuple[PyTree, Saved]]:
         calls, zs, made = iter(sites), [], []
@@ -194,13 +196,13 @@ def save(step: Callable, asked: Request, sites: tuple[Site | None, ...], given: 
             return z
 
         new, y = one(step, now(given, state, inputs), product=kept)
-        return new, (y if asked.keep else None, Saved(state, tuple(zs), tuple(made)))
+        return new, (y if request.return_sequences else None, Saved(state, tuple(zs), tuple(made)))
 
-    state, (ys, saved) = over_time(body, given.state, (given.xs, given.stepped), asked)
+    state, (ys, saved) = over_time(body, given.state, (given.xs, given.scanned), request)
     return state, ys, saved
 
 
-def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
+def derivative(step: Callable, request: Request, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
     """Gives the value and the tangent of a run; see the head of this file."""
     (given,), (moved,) = primals, tangents
     values: list[Array] = jax.tree.leaves(given)
@@ -208,8 +210,8 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
     moves = {k: d for k, d in enumerate(tree.flatten_up_to(moved)) if not isinstance(d, SymbolicZero)}
     first, of_state, of_x = places(given)
     watched = plan(step, given)
-    state, ys, saved = save(step, asked, watched.sites, given)
-    es = ahead(watched, given, saved, {k: moves.get(k) for k in range(of_x + 1)}, of_x, asked)
+    state, ys, saved = save(step, request, watched.sites, given)
+    es = ahead(watched, given, saved, {k: moves.get(k) for k in range(of_x + 1)}, of_x, request)
 
     carried = [k for k in of_state if differentiable(values[k])]
     start = [moves.get(k, jnp.zeros_like(values[k])) for k in carried]
@@ -221,10 +223,10 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
     def pushed(values: list[Array], zs: tuple, moves: dict[int, Array], es: tuple) -> tuple[list, list]:
         def local(moving: dict[int, Array], zs: tuple) -> tuple[list, list]:
             here = tree.unflatten([moving.get(k, value) for k, value in enumerate(values)])
-            new, y = one(step, here, product=replay(watched.sites, zs, asked))
+            new, y = one(step, here, product=replay(watched.sites, zs, request))
             return (
                 [a for a in jax.tree.leaves(new) if differentiable(a)],
-                [a for a in jax.tree.leaves(y) if differentiable(a)] if asked.keep else [],
+                [a for a in jax.tree.leaves(y) if differentiable(a)] if request.return_sequences else [],
             )
 
         return jax.jvp(local, ({k: values[k] for k in moves}, zs), (moves, es))[1]
@@ -235,23 +237,23 @@ def derivative(step: Callable, asked: Request, primals: tuple, tangents: tuple) 
         es = tuple(jnp.zeros_like(z) if e is None else e for z, e in zip(saved.zs, es, strict=True))
         return pushed(here, saved.zs, whole | scanned | dict(zip(carried, carry, strict=True)), es)
 
-    end, out = over_time(body, start, ((given.xs, given.stepped), saved._replace(made=()), scanned, es), asked)
+    end, out = over_time(body, start, ((given.xs, given.scanned), saved._replace(made=()), scanned, es), request)
     return settled((state, ys)), (with_tangents(state, settled(end)), with_tangents(ys, settled(out)))
 
 
 def places(given: Given) -> tuple[int, range, int]:
-    """Gives where in the leaves `stepped` begins, where the state stands, and where xs."""
+    """Gives where in the leaves `scanned` begins, where the state stands, and where xs."""
     counts = [len(jax.tree.leaves(part)) for part in given]
     before = [sum(counts[:k]) for k in range(len(counts) + 1)]
     return before[4], range(before[1], before[2]), before[2]
 
 
 def ahead(
-    watched: Plan, given: Given, saved: Saved, moves: dict[int, Array | None], of_x: int, asked: Request
+    watched: Plan, given: Given, saved: Saved, moves: dict[int, Array | None], of_x: int, request: Request
 ) -> tuple[Array | None, ...]:
     """Gives the part of each site's tangent that waits for no step, [T, ..., G, H], or None if there is none."""
     params, states = jax.tree.leaves(given.params), jax.tree.leaves(saved.states)
-    by_weight = cpu.by_tangent_weight if cpu.on_cpu(asked) else by_tangent_weight
+    by_weight = cpu.by_tangent_weight if cpu.on_cpu(request) else by_tangent_weight
 
     def of(site: Site, z: Array, made: Iterator[Array]) -> Array | None:
         parts = []
@@ -276,10 +278,10 @@ def spread(part: Array, z: Array) -> Array:
     return jnp.broadcast_to(jnp.expand_dims(part, range(1, 1 + z.ndim - part.ndim)), z.shape)
 
 
-def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...], asked: Request) -> Callable[..., Array]:
+def replay(sites: tuple[Site | None, ...], zs: tuple[Array, ...], request: Request) -> Callable[..., Array]:
     """Gives a product that returns what was saved; its tangent adds what comes through h, or what is made of it."""
     calls, left = iter(sites), iter(zs)
-    multiply = cpu.backwards if cpu.on_cpu(asked) else partial(product, "")
+    multiply = cpu.backwards if cpu.on_cpu(request) else partial(product, "")
 
     def replayed(name: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
         site = next(calls, None)

@@ -34,16 +34,16 @@ def run(
     state: PyTree,
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives what `scan.run` gives; turned back and forth by views that the compiler drops."""
-    arrays = params, state, xs, fixed, stepped
-    plain: Callable = partial(scan.run, step, asked=asked)
-    if not asked.keep or not xs.shape[0]:
+    arrays = params, state, xs, fixed, scanned
+    plain: Callable = partial(scan.run, step, request=request)
+    if not request.return_sequences or not xs.shape[0]:
         return plain(*arrays)
-    written = jax.custom_jvp(partial(write, step, asked=asked))
+    written = jax.custom_jvp(partial(write, step, request=request))
     written.defjvp(partial(derivative, plain), symbolic_zeros=True)
     return written(*arrays)
 
@@ -54,31 +54,31 @@ def write(
     state: PyTree,
     xs: Array,
     fixed: tuple,
-    stepped: tuple,
+    scanned: tuple,
     *,
-    asked: Request,
+    request: Request,
 ) -> tuple[PyTree, PyTree]:
     """Gives the final state and all outputs, time on the first axis."""
     axis = xs.ndim - 2  # of time, behind the batch axes
-    multiply = cpu.forwards(params, asked)
+    multiply = cpu.forwards(params, request)
 
     def one(state: PyTree, now: tuple[Array, tuple]) -> tuple[PyTree, PyTree]:
-        x, own = now
-        return step(params, state, x, tuple(zip(fixed, own, strict=True)), product=multiply)
+        x, scanned = now
+        return step(params, state, x, tuple(zip(fixed, scanned, strict=True)), product=multiply)
 
     def body(carry: tuple[PyTree, PyTree, Array], now: tuple[Array, tuple]) -> tuple[tuple, None]:
         state, ys, t = carry
         state, y = one(state, now)
         ys = jax.tree.map(lambda all, a: jax.lax.dynamic_update_index_in_dim(all, a, t, axis), ys, y)
-        return (state, ys, t + (-1 if asked.reverse else 1)), None
+        return (state, ys, t + (-1 if request.reverse else 1)), None
 
     def room(a: Array) -> Array:  # made of an output, so that it is sharded as outputs are
         return jnp.broadcast_to(jnp.expand_dims(a, axis), (*a.shape[:axis], xs.shape[0], *a.shape[axis:]))
 
-    first = one(state, jax.tree.map(lambda a: a[0], (xs, stepped)))[1]
-    start = jnp.int32(xs.shape[0] - 1 if asked.reverse else 0)
+    first = one(state, jax.tree.map(lambda a: a[0], (xs, scanned)))[1]
+    start = jnp.int32(xs.shape[0] - 1 if request.reverse else 0)
     carry = (state, jax.tree.map(room, first), start)
-    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, stepped), reverse=asked.reverse, unroll=asked.unroll)
+    (state, ys, _), _ = jax.lax.scan(body, carry, (xs, scanned), reverse=request.reverse, unroll=request.unroll)
     return settled((state, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), ys)))
 
 

@@ -38,9 +38,9 @@ class Request:
     step: Callable  # resolved, without what stands around it: a `CellStep` for ours
     wrappers: tuple
     emit: Any
-    keep: bool  # all outputs, or the last one
+    return_sequences: bool  # all outputs, or the last one
     valid: str | None  # how invalid steps are told: None, "lengths", or "mask", which may have holes
-    hold: bool  # padding="hold"
+    padding: str  # "zero" or "hold": outputs at steps that are not valid
     resets: bool
     reverse: bool
     checkpoint: int | str | None
@@ -67,8 +67,8 @@ def nothing(request: Request) -> None:
 class Backend:
     """One way to run a step over time.
 
-    `run(step, params, state, xs, fixed, stepped, *, asked)` gives (state, ys), with time on the first axis of xs,
-    stepped and ys; see `scan.run`. `refuses(request)` gives the reason why it cannot serve a request, a sentence with
+    `run(step, params, state, xs, fixed, scanned, *, request)` gives (state, ys), with time on the first axis of xs,
+    scanned and ys; see `scan.run`. `refuses(request)` gives the reason why it cannot serve a request, a sentence with
     its remedy, or None. `about` is one line for `explain_backend`, and `forms(request)` says in words which of its
     forms runs, where there are several.
 

@@ -18,21 +18,21 @@ from lstmjax.types import Array, PyTree
 
 
 def in_segments(
-    scan: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], state: PyTree, xs: Array, stepped: tuple, asked: Request
+    scan: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], state: PyTree, xs: Array, scanned: tuple, request: Request
 ) -> tuple[PyTree, PyTree]:
-    """Gives what `scan` gives of (xs, stepped), time first, with the states between segments alone remembered.
+    """Gives what `scan` gives of (xs, scanned), time first, with the states between segments alone remembered.
 
     Segments are cut out of the array that the caller passed, and their outputs written into the one that it gets, with
     time where it stands there: a copy of either with time first would take more memory than all segments together.
     """
-    steps, axis = xs.shape[0], asked.axis
-    length = segment_length(asked.checkpoint, steps)
+    steps, axis = xs.shape[0], request.axis
+    length = segment_length(request.checkpoint, steps)
     xs = jnp.moveaxis(xs, 0, axis)  # as it came: the compiler drops both moves
 
     def segment(length: int, state: PyTree, start: Array | int) -> tuple[PyTree, PyTree]:
         x = jnp.moveaxis(jax.lax.dynamic_slice_in_dim(xs, start, length, axis), axis, 0)
-        own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), stepped)
-        state, ys = scan(state, (x, own))
+        parts = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), scanned)
+        state, ys = scan(state, (x, parts))
         return state, jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
 
     def write(carry: tuple[PyTree, PyTree], start: Array | int, length: int = length) -> tuple[tuple, None]:
@@ -50,10 +50,10 @@ def in_segments(
 
     whole = steps // length * length
     carry = state, jax.tree.map(room, jax.eval_shape(partial(segment, length, start=0), state)[1])
-    if whole < steps and asked.reverse:
+    if whole < steps and request.reverse:
         carry, _ = write(carry, whole, steps - whole)
-    carry, _ = jax.lax.scan(write, carry, jnp.arange(0, whole, length), reverse=asked.reverse)
-    if whole < steps and not asked.reverse:
+    carry, _ = jax.lax.scan(write, carry, jnp.arange(0, whole, length), reverse=request.reverse)
+    if whole < steps and not request.reverse:
         carry, _ = write(carry, whole, steps - whole)
     state, ys = carry
     return state, jax.tree.map(lambda y: jnp.moveaxis(y, axis, 0), ys)

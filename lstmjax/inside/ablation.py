@@ -118,8 +118,8 @@ def ablation(
 class _Out(Intervention):
     """Puts numbers in the place of the units that `own` flags: ((flags `[H]`, numbers `[H]`), None)."""
 
-    def put(self, value: Array, own: Any) -> Array:
-        out, instead = (jnp.broadcast_to(a, value.shape) for a in own[0])
+    def put(self, value: Array, extras: Any) -> Array:
+        out, instead = (jnp.broadcast_to(a, value.shape) for a in extras[0])
         return jnp.where(out, instead.astype(value.dtype), value)
 
 

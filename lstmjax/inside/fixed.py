@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_number, check_positive, counted, kind
+from lstmjax.arguments import as_array, as_arrays, check_number, check_positive, kind
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import (
@@ -134,7 +134,7 @@ def distinct_points(state: tuple[Array, ...], speeds: Array, same: ArrayLike = 1
     [False  True  True]
     """
     if not isinstance(state, tuple) or not state:
-        raise TypeError(f"state is {counted(state)}, expected the tuple (h, c), as FixedPoints has it.")
+        raise TypeError(f"state is {kind(state)}, expected the tuple (h, c), as FixedPoints has it.")
     s = side_by_side(as_arrays("state", state))
     speeds, same = as_array("speeds", speeds), as_array("same", same)
     if speeds.shape != s.shape[:1]:

@@ -31,7 +31,7 @@ class Nowhere:
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, None]:
         return None, None
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
         return inner(params, state, x)
 
 
@@ -90,15 +90,15 @@ class Intervention:
             )
         return None, (self._flags(steps), None)
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        new, out = inner(params, state, x, tap=lambda name, a: self.put(a, own) if name == self.gate else a)
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        new, out = inner(params, state, x, tap=lambda name, a: self.put(a, extras) if name == self.gate else a)
         if isinstance(out, Step) and getattr(out, self.gate) is None:
             raise ValueError(f"gate is {self.gate!r}, but the cell has no such block, so there is nothing to change.")
         return new, out
 
-    def put(self, value: Array, own: Any) -> Array:
+    def put(self, value: Array, extras: Any) -> Array:
         """Gives a value `[..., H]` with what is chosen of it changed."""
-        _, (flag, drawn) = own
+        _, (flag, drawn) = extras
         there = chosen(self, value.shape, self.units)
         there = there if flag is None else there & jnp.broadcast_to(flag, there.shape)
         return jnp.where(there, self.changed(value, drawn), value)

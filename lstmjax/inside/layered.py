@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lstmjax.arguments import counted, kind
+from lstmjax.arguments import kind
 from lstmjax.networks import NetworkParams
 from lstmjax.types import Bidirectional, LSTMParams
 
@@ -58,7 +58,7 @@ def check_model(params: object) -> None:
     """Refuse what is no parameters of one layer, of several or of a network, by the name params."""
     several = type(params) in (tuple, list) and len(params) > 0  # type: ignore[arg-type]
     if not several and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
-        what = "empty" if type(params) in (tuple, list) else counted(params)
+        what = "empty" if type(params) in (tuple, list) else kind(params)
         raise TypeError(
             f"params is {what}, expected LSTMParams, a Bidirectional pair, a tuple of these from the bottom up, or "
             "NetworkParams."

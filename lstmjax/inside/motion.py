@@ -17,11 +17,12 @@ from lstmjax.arguments import as_array, as_arrays, kind
 from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
-from lstmjax.layer import compose, initial_state
+from lstmjax.layer import compose
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
+from lstmjax.states import initial_state
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Hold, Wrapper
+from lstmjax.wrappers import Hold, Wrapper, with_extras
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -46,7 +47,7 @@ def prepare(
     """
     check_one_direction(params)
     step = CellStep(find_cell(cell))
-    around, given = checks.check_running(step, wrappers, None, 1)
+    wrappers, extras = checks.check_running(step, wrappers, None, 1)
     params = as_arrays("params", params)
     checks.check_params(params, step.cell)
     dtype = checks.cell_dtype(params.w_x.dtype)
@@ -57,8 +58,8 @@ def prepare(
         xs, valid = jnp.where(valid[..., None], xs, 0), jnp.moveaxis(valid, -1, 0)
     params, xs = cast(params, dtype), cast(xs, dtype)
     xs = jnp.moveaxis(xs, -2, 0)
-    state = initial_state(params, xs, name, as_arrays(name, state), step=step, force=True)
-    return {"step": step, "wrappers": around}, (params, xs, state, valid, given)
+    state = initial_state(params, xs, name, as_arrays(name, state), step=step, cast=True)
+    return {"step": step, "wrappers": wrappers}, (params, xs, state, valid, extras)
 
 
 def check_one_direction(params: object) -> None:
@@ -78,7 +79,7 @@ def motion(
     xs: Array,
     state: tuple[Array, ...],
     valid: Array | None,
-    given: tuple[tuple | None, ...],
+    extras: tuple[tuple | None, ...],
     *,
     step: CellStep,
     wrappers: tuple[Wrapper, ...],
@@ -88,20 +89,20 @@ def motion(
     Args:
         params, xs, state: as a scan takes them, xs `[T, ..., I]`.
         valid: bool `[T, ...]`; a step that is not valid holds the state. None: all.
-        given: for each wrapper what it would draw, or None.
+        extras: for each wrapper what it would draw, or None.
         step, wrappers: what is run.
     """
-    x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    around: list = [(w, own or w.draw(None, xs.shape[0], state, x)) for w, own in zip(wrappers, given, strict=True)]
+    wrapped = with_extras(wrappers, extras, None, xs, state)
     if valid is not None:
-        around.append((Hold(0), (None, valid)))
-    whole, fixed, stepped = compose(step, around)
+        wrapped.append((Hold(0), (None, valid)))
+    wrapped_step, fixed, scanned = compose(step, wrapped)
 
     def move(s: Array, now: PyTree) -> Array:
-        x, own = now
-        return side_by_side(whole(params, parts(s, params), x, tuple(zip(fixed, own, strict=True)))[0])
+        x, scanned = now
+        extras = tuple(zip(fixed, scanned, strict=True))
+        return side_by_side(wrapped_step(params, parts(s, params), x, extras)[0])
 
-    return move, side_by_side(state), (xs, stepped)
+    return move, side_by_side(state), (xs, scanned)
 
 
 def side_by_side(state: tuple[Array, ...]) -> Array:

@@ -40,8 +40,8 @@ class Perturb:
     def draw(self, key: Array | None, steps: int, state: PyTree, x: Any) -> tuple[None, Step]:
         return None, NONE
 
-    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, own: Any) -> tuple[PyTree, PyTree]:
-        added = own[1]._asdict()
+    def __call__(self, inner: Inner, params: PyTree, state: PyTree, x: Array, extras: Any) -> tuple[PyTree, PyTree]:
+        added = extras[1]._asdict()
         return inner(params, state, x, tap=lambda name, a: a if added[name] is None else a + added[name])
 
 

@@ -127,9 +127,9 @@ def stream(
     checks.check_sequence(xs, None, time_major)
     axis = 0 if time_major else xs.ndim - 2
     steps = checked_steps(xs, lengths, mask, resets, time_major)
-    wrappers, given = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
+    wrappers, extras = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
     how = {"reduce": reduce, "with_h": with_h, "reverse": reverse, "options": tuple(options.items()), "axis": axis}
-    return _stream(params, state, reset_state, xs, *steps, given, wrappers=wrappers, **how)
+    return _stream(params, state, reset_state, xs, *steps, extras, wrappers=wrappers, **how)
 
 
 @partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "axis", "segment"))
@@ -141,7 +141,7 @@ def _stream(
     lengths: Array | None,
     mask: Array | None,
     resets: Array | None,
-    given: tuple[tuple | None, ...],
+    extras: tuple[tuple | None, ...],
     *,
     wrappers: tuple[Wrapper, ...],
     reduce: Reduce,
@@ -171,13 +171,13 @@ def _stream(
     state = run(xs[:0], state)[0]
     # Drawn for the whole sequence: a wrapper may count its steps, and segments count anew.
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-    own = [w.draw(None, steps, state, x) if pair is None else pair for w, pair in zip(wrappers, given, strict=True)]
-    parts = jax.tree.map(cut, (xs, valid, resets, [stepped for _, stepped in own]))
+    drawn = [w.draw(None, steps, state, x) if pair is None else pair for w, pair in zip(wrappers, extras, strict=True)]
+    parts = jax.tree.map(cut, (xs, valid, resets, [scanned for _, scanned in drawn]))
 
     def segment_of(state: PyTree, now: tuple, with_h: bool) -> tuple[PyTree, Emitted]:
-        x, valid, resets, stepped = now
-        around = tuple((w, (fixed, part)) for w, (fixed, _), part in zip(wrappers, own, stepped, strict=True))
-        return run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, with_h), wrappers=around)
+        x, valid, resets, scanned = now
+        wrapped = tuple((w, (fixed, part)) for w, (fixed, _), part in zip(wrappers, drawn, scanned, strict=True))
+        return run(x, state, mask=valid, resets=resets, emit=Seen(reduce.of, with_h), wrappers=wrapped)
 
     def one(carry: tuple[PyTree, PyTree], now: tuple) -> tuple[tuple[PyTree, PyTree], Array | None]:
         state, sofar = carry

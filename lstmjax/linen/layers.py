@@ -10,10 +10,9 @@ from flax import linen as nn
 
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
-from lstmjax.init import init_stacked
 from lstmjax.linen.held import held
 from lstmjax.networks import NetworkParams, init_network, network
-from lstmjax.stack import Layers, stacked
+from lstmjax.stack import Layers, init_stacked, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 

@@ -9,11 +9,10 @@ from flax import nnx as flax_nnx
 
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
-from lstmjax.init import init_stacked
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.nnx.held import Held, Rngs, check_sizes
 from lstmjax.nnx.over_time import OverTime
-from lstmjax.stack import Layers, stacked
+from lstmjax.stack import Layers, init_stacked, stacked
 from lstmjax.types import Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 

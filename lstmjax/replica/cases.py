@@ -10,8 +10,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from lstmjax.init import PRESETS, init_stacked
-from lstmjax.stack import Layers
+from lstmjax.init import PRESETS
+from lstmjax.stack import Layers, init_stacked
 
 
 class Drawn(NamedTuple):

@@ -12,10 +12,11 @@ import numpy as np
 
 from lstmjax.config import Config, Model
 from lstmjax.data import About, Sequences
+from lstmjax.dropout import RecurrentDropout, Zoneout
 from lstmjax.networks import NetworkParams, network
 from lstmjax.training.losses import LOSSES
 from lstmjax.types import Array
-from lstmjax.wrappers import RecurrentDropout, Wrapper, Zoneout
+from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike

@@ -12,7 +12,7 @@ from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.onnx.graph import Graph, Name, tensor
 from lstmjax.convert.onnx.lower import batched, lower
 from lstmjax.convert.onnx.shared import Run, Shared, valid_steps
-from lstmjax.layer import NOTHING, compose
+from lstmjax.layer import NO_EXTRAS, compose
 from lstmjax.types import LSTMParams
 from lstmjax.wrappers import Hold, Look
 
@@ -24,15 +24,15 @@ def scan_node(shared: Shared, params: LSTMParams, xs: Name, way: str, reverse: b
     shapes = [jax.ShapeDtypeStruct((size,), dtype) for size in (*sizes, params.input_size)]
     flags = [jax.ShapeDtypeStruct((), bool)] * shared.lengths
     *state, x = shapes
-    around: list[tuple] = [(w, w.draw(None, 1, tuple(state), x)) for w in shared.wrappers]
-    around += [(Look("h"), NOTHING), *[(Hold(None), NOTHING)] * shared.lengths]
-    whole, fixed, stepped = compose(shared.step, around)
-    if jax.tree.leaves(stepped):
+    wrapped: list[tuple] = [(w, w.draw(None, 1, tuple(state), x)) for w in shared.wrappers]
+    wrapped += [(Look("h"), NO_EXTRAS), *[(Hold(None), NO_EXTRAS)] * shared.lengths]
+    wrapped_step, fixed, per_step = compose(shared.step, wrapped)
+    if jax.tree.leaves(per_step):
         raise ConvertError("a wrapper needs something for each step at evaluation, too, which is not exported")
 
     def once(state: tuple, x: Any, *valid: Any) -> Any:
-        pairs = list(zip(fixed, stepped, strict=True))
-        return whole(params, state, x, ((None, *valid), *pairs[1:]) if valid else tuple(pairs))
+        pairs = list(zip(fixed, per_step, strict=True))
+        return wrapped_step(params, state, x, ((None, *valid), *pairs[1:]) if valid else tuple(pairs))
 
     with jax.enable_x64(dtype == np.float64):
         closed, (end, y) = jax.make_jaxpr(once, return_shape=True)(tuple(state), x, *flags)
