@@ -1,6 +1,6 @@
-"""Files that claim more than they hold: claims are checked against bytes, and memory wanted against memory available.
+"""Refuse files whose headers claim more than the file holds, or more than fits into the memory.
 
-One place for weights and for data. No JAX here, so that a file is refused before it is loaded.
+Files of weights and of data are both checked here. JAX is not imported, so that a file is refused before JAX is loaded.
 """
 
 from __future__ import annotations
@@ -16,46 +16,48 @@ import numpy as np
 
 from lstmjax.errors import UserError
 
-FREE, RATIO = 2**26, 50  # weights hardly compress: to a half where many are zero, never to a fiftieth
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy, Keras and PyTorch write; the others expand more
+FREE, RATIO = 2**26, 50  # weights hardly compress: to half their size if many are zero, never to a fiftieth
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy, Keras and PyTorch write; others expand far more
 NO_ARRAY = "no array"
 MAGIC = b"\x93NUMPY"  # what an NPY file begins with
 NO_MEMORY = "there is not enough memory for it; give less of it, or use a computer with more"
 GROUPS = Path("/sys/fs/cgroup")
-LIMITS = (  # of a container, what is used of it, and of what: cgroups of version 2 and 1
+LIMITS = (  # files with a container's limit, its use and the parts of that: cgroups version 2 and 1
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
 
 
 class ClaimError(UserError):
-    """A file that claims to hold what it does not, or more than there is memory for."""
+    """A file claims to hold more than it does, or more than fits into the memory."""
 
 
 class NotAnArray(NamedTuple):
-    """What stands in a file in the place of an array, and is not read; `kind` says what it is."""
+    """An entry of a file that is not an array, and is not read; `kind` says what it is."""
 
     kind: str
 
 
 def available() -> int:
-    """Return the bytes of memory that are free for this process: of the machine, or of its container."""
-    import psutil  # what reads no file does not need it
+    """Return the bytes of free memory, of the machine or of the container if that has less."""
+    import psutil  # here, as only reading files needs it
 
     free = psutil.virtual_memory().available
     for limit, used, parts in LIMITS:
         try:
             limited, taken = (int((GROUPS / name).read_text()) for name in (limit, used))
             stat = dict(line.split() for line in (GROUPS / parts).read_text().splitlines())
-        except (OSError, ValueError):  # no container, or one without a limit ("max")
+        except (OSError, ValueError):  # no container, or no limit ("max")
             continue
-        cache = sum(int(stat.get(name, 0)) for name in ("active_file", "inactive_file"))  # is given up when needed
+        cache = sum(
+            int(stat.get(name, 0)) for name in ("active_file", "inactive_file")
+        )  # the kernel frees it on demand
         free = min(free, limited - taken + cache)
     return max(free, 0)
 
 
 def words(count: int) -> str:
-    """Return a number of bytes in words.
+    """Return a number of bytes as text with a unit.
 
     >>> words(1500), words(16_000_000_000_000)
     ('1.5 kB', '16 TB')
@@ -66,12 +68,15 @@ def words(count: int) -> str:
 
 
 def check_claim(claimed: int, stored: int, *, free: int | None = None) -> None:
-    """Refuse what claims to be far larger than the bytes that are there, before memory is taken for it.
+    """Refuse a claim that is far larger than the file, before memory is allocated for it.
 
     Args:
-        claimed: bytes that the arrays would take.
-        stored: bytes of the file.
+        claimed: size in bytes of the arrays, by the file's headers.
+        stored: size in bytes of the file.
         free: bytes that any file may claim; None: `FREE`.
+
+    Raises:
+        ClaimError: the claim is larger than `free` and 50 times the file.
     """
     if claimed > (FREE if free is None else free) + RATIO * stored:
         raise ClaimError(
@@ -79,16 +84,25 @@ def check_claim(claimed: int, stored: int, *, free: int | None = None) -> None:
         )
 
 
-def check_memory(wanted: int, what: str, remedy: str) -> None:
-    """Refuse what takes more memory than is available; `what` takes it, and `remedy` says how to need less."""
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse what needs more memory than is available.
+
+    Args:
+        needed: bytes.
+        what: what needs them, for the message.
+        remedy: how to need less, for the message.
+
+    Raises:
+        ClaimError: there is less memory than that.
+    """
     free = available()
-    if wanted > free:
-        raise ClaimError(f"{what} takes {words(wanted)} of memory, and {words(free)} are available; {remedy}")
+    if needed > free:
+        raise ClaimError(f"{what} takes {words(needed)} of memory, and {words(free)} are available; {remedy}")
 
 
 @contextmanager
 def archive(file: Path | IO[bytes], stored: int, *, free: int | None = None) -> Iterator[zipfile.ZipFile]:
-    """Open a ZIP archive whose parts, unpacked, are no larger than they may be; see `check_claim`."""
+    """Open a ZIP archive after checking the size of its unpacked members; see `check_claim`."""
     with zipfile.ZipFile(file) as opened:
         members = opened.infolist()
         if any(member.compress_type not in PACKED for member in members):
@@ -100,11 +114,11 @@ def archive(file: Path | IO[bytes], stored: int, *, free: int | None = None) -> 
 
 
 def read_npz(path: Path, *, free: int | None = None) -> dict[str, np.ndarray | NotAnArray]:
-    """Read the arrays of an NPZ file by their names, each checked against the bytes that are there.
+    """Read the arrays of an NPZ file by name, checking the claim of each header first.
 
     Raises:
-        ClaimError: an array claims more bytes than there are.
-        Exception: NumPy's and the archive's, of many kinds, where the file is damaged.
+        ClaimError: an array claims more bytes than the file holds.
+        Exception: of many types, from NumPy and zipfile, if the file is damaged.
     """
     with archive(path, path.stat().st_size, free=free) as parts:
         arrays: dict[str, np.ndarray | NotAnArray] = {}
@@ -124,31 +138,31 @@ def read_npz(path: Path, *, free: int | None = None) -> dict[str, np.ndarray | N
 
 
 def read_npy(file: IO[bytes], stored: int) -> np.ndarray | NotAnArray:
-    """Read the array of an NPY file of `stored` bytes, if its header claims no more than follows it.
+    """Read the array of an NPY file of `stored` bytes, after checking the claim of its header.
 
     Raises:
-        ClaimError: the header claims more bytes than there are, or a shape that is none.
+        ClaimError: the header claims more bytes than the file holds, or an impossible shape.
     """
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in headers:
         raise ClaimError(f"is of version {version} of the NPY format, expected 1.0 or 2.0")
-    shape, by_columns, dtype = headers[version](file)
+    shape, column_major, dtype = headers[version](file)
     if dtype.hasobject:
         return NotAnArray(str(dtype))
     if any(isinstance(size, bool) or size < 0 for size in shape):
         raise ClaimError(f"claims to have the shape {shape}, which is none")
-    claimed = math.prod(shape) * max(dtype.itemsize, 1)  # words of no letters take no bytes, and memory later
+    claimed = math.prod(shape) * max(dtype.itemsize, 1)  # strings of length 0 take no bytes here, but memory later
     if claimed > stored:
         raise ClaimError(f"claims to have {claimed:,} bytes in {stored:,}")
     content = bytearray(math.prod(shape) * dtype.itemsize)
     if _fill(file, content) < len(content):
         raise ClaimError(f"claims to have {claimed:,} bytes, and ends before")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if column_major else "C")
 
 
 def _fill(file: IO[bytes], content: bytearray) -> int:
-    """Read from a file until the buffer is full or the file ends; return how many bytes were read."""
+    """Fill a buffer from a file, and return the number of bytes read."""
     view, count = memoryview(content), 0
     while count < len(view):
         part = file.read(min(len(view) - count, 2**24))

@@ -1,4 +1,4 @@
-"""The command line: reads words, calls a function, prints what it gives. No JAX until it is needed."""
+"""The command line: parse the arguments, call a function, print its lines. JAX is imported only when needed."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from lstmjax.writing import WriteError, named, reason_of
 
 
 def _with_values(options: Any, values: dict[str, Any]) -> Any:
-    """Gives the options with the values of a configuration as their defaults."""
-    known = {name: getattr(options, name) for name in values}
-    return dataclasses.replace(
-        options,
-        **{n: _with_values(known[n], v) if dataclasses.is_dataclass(known[n]) else v for n, v in values.items()},
-    )
+    """Return options whose defaults are the values of a configuration."""
+    replaced = {}
+    for name, value in values.items():
+        default = getattr(options, name)
+        replaced[name] = _with_values(default, value) if dataclasses.is_dataclass(default) else value
+    return dataclasses.replace(options, **replaced)
 
 
 def _print(lines: Iterable[str], flush: bool = False) -> None:
-    """Print lines as they come: here the work of a command is done, after everything that it imports is loaded."""
+    """Print lines as they come. The work of a command happens here, as its lines are generated."""
     with interruptible():
         for line in lines:
             with named("standard output"):
@@ -59,7 +59,7 @@ def _train(command: Train) -> None:
     from lstmjax.runs import RunFolder
 
     if command.resume is not None:
-        RunFolder.open(command.resume)  # what is wrong with it is said before JAX is loaded
+        RunFolder.open(command.resume)  # reports faults of the folder before JAX is loaded
         from lstmjax.training import resume
 
         result = resume(command.resume)
@@ -117,7 +117,7 @@ def _inspect(command: Inspect) -> None:
 
 
 def _reading(command: Reading) -> dict[str, Any]:
-    """Return what a command says of a weights file, as functions take it."""
+    """Return the options of reading a weights file as keyword arguments."""
     names = [field.name for field in dataclasses.fields(Reading)]
     values = {ARGUMENTS.get(name, name): getattr(command, name) for name in names}
     return values | {"names": command.names or None}
@@ -184,7 +184,7 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
         Bench: _bench,
     }
 )
-"""What each command does, and its exit code if that is not 0."""
+"""The function of each command; it returns an exit code, or None for 0."""
 
 HELP = """usage: lstmjax COMMAND ...
 
@@ -210,22 +210,25 @@ options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 done, 1 failed, 2 asked wrongly, 128 + N stopped by signal N, 141 nobody reads."""
+    """Run the command line and return the exit code.
+
+    0: done; 1: failed; 2: wrong arguments; 128 + N: stopped by signal N; 141: the reader of the output is gone.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # None if closed; a terminal without umlauts is no reason to fail
+        if hasattr(stream, "reconfigure"):  # a closed one is None; a terminal that cannot show ü or ∂ must not fail
             stream.reconfigure(errors="backslashreplace")
-    for chatty in ("absl", "asyncio"):  # orbax tells how it goes about; what matters is raised, too
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):  # orbax logs every detail; what matters it also raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.excepthook = _without_late_callbacks
     with quitting():
         with _plain_warnings():
             code = _guarded(words)
         try:
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a reader that went away can be told from a failure
+                sys.stdout.flush()  # at exit Python would report a closed pipe as a failure
         except BrokenPipeError:
-            return _drop_output(128 + 13)  # as SIGPIPE would have it
+            return _drop_output(128 + 13)  # the exit code of SIGPIPE
         except OSError as error:
             if not code:
                 _say(str(WriteError("standard output", reason_of(error))))
@@ -234,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    """Run a command; what a user can put right is a line, and no traceback."""
+    """Run a command, and print an error that a user can put right as one line without a traceback."""
     try:
         return _run(words)
     except BrokenPipeError:
@@ -244,12 +247,12 @@ def _guarded(words: list[str]) -> int:
         _say(message_of(error).for_command({} if kind is None else options_of(kind)))
         return error.code
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # files are named where they are written: it is print
+        if error.errno is not None and error.filename is None:  # errors of files have a name, so this is from print
             error = WriteError("standard output", reason_of(error))
         _say(f"{error}")
         return 1
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # of JAX
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX' word for no memory
             raise
         _say("there is not enough memory; give less data, smaller batches or a smaller model")
         return 1
@@ -264,9 +267,9 @@ def _kinds() -> dict[str, type]:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print warnings as a line each, without the place in our source."""
+    """Print each warning as a line, without file and line number."""
 
-    def show(message: Warning | str, *place: Any, **more: Any) -> None:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
         _say(f"warning: {message}")
 
     with warnings.catch_warnings():
@@ -275,18 +278,18 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _without_late_callbacks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an exception that nobody caught, but not what threads of orbax print behind a save that has failed."""
+    """Print an uncaught exception, except for those in threads of orbax after a failed save."""
     if not (kind is RuntimeError and str(error) == "Event loop is closed"):
         sys.__excepthook__(kind, error, trace)
 
 
 def _say(message: str) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or the stream closed
+    with suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or the stream closed or None
         print(f"lstmjax: {message}", file=sys.stderr, flush=True)
 
 
 def _drop_output(code: int) -> int:
-    """Send what is in the buffer of stdout nowhere, as it would fail once more at exit."""
+    """Discard the buffer of stdout, which would fail again at exit, and return `code`."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
@@ -306,12 +309,13 @@ def _run(words: list[str]) -> int:
         near = get_close_matches(words[0], names, 1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
         raise ConfigError(f"unknown command {words[0]!r}; {hint}")
-    kind, rest = names[words[0]], words[1:]
-    command = _parse_train(rest) if kind is Train else _parse(kind, words[0], rest)
+    name, *options = words
+    kind = names[name]
+    command = _parse_train(options) if kind is Train else _parse(kind, name, options)
     try:
         return COMMANDS[kind](command) or 0
     except Exception as error:
-        if type(error).__name__ != "Interrupted":
+        if type(error).__name__ != "Interrupted":  # by name, as importing the class would load JAX
             raise
         _say(f"{error}")
         return 128 + error.signum  # type: ignore[attr-defined]
@@ -322,13 +326,18 @@ def _parse(kind: type, name: str, words: list[str], **options: Any) -> Any:
 
 
 def _parse_train(words: list[str]) -> Train:
-    """Reads CONFIG or the resumed run's configuration first, since it is what the options override."""
+    """Parse the arguments of train; CONFIG is read first, as its values are the defaults of the options."""
     one_value = (tyro.conf.FlagConversionOff,)  # --model.bidirectional True, as in the file
     if {"-h", "--help"} & set(words):
         return _parse(Train, "train", words, config=one_value)
-    # As every option takes one value, the word that is none can be told without knowing them.
-    before = ["", *words][: len(words)]
-    files = [w for w, b in zip(words, before, strict=True) if w[:2] != "--" and (b[:2] != "--" or "=" in b)]
+    # Every option takes exactly one value, so a word that is neither an option nor behind one is a file.
+    files = []
+    previous = ""
+    for word in words:
+        is_value = previous.startswith("--") and "=" not in previous
+        if not word.startswith("--") and not is_value:
+            files.append(word)
+        previous = word
     resumed = _value_of("--resume", words)
     if len(files) > 1 or (len(files) == 1) == (resumed is not None):
         raise ConfigError("train takes a CONFIG file, such as configs/digits.yaml, or --resume RUN: one of the two")
@@ -337,17 +346,18 @@ def _parse_train(words: list[str]) -> Train:
             raise ConfigError("--resume goes on exactly as the run began; for other values start a new run")
         return Train(resume=Path(resumed))
     values = load_config(files[0]).model_dump()
-    for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if _value_of(f"--{given}", words) is not None and _value_of(f"--{other}", words) is None:
-            values[other] = None  # what is given here takes the place of the other in the file
+    for name, other in (("steps", "epochs"), ("epochs", "steps")):
+        if _value_of(f"--{name}", words) is not None and _value_of(f"--{other}", words) is None:
+            values[other] = None  # the option replaces the other one in the file
     words = [_as_in_python(word) for word in words]
     return _parse(Train, "train", words, default=Train(values=_with_values(Options(), values)), config=one_value)
 
 
 def _as_in_python(word: str) -> str:
-    """Gives true, false and null of the file as tyro wants them."""
+    """Return a word with a value of true, false or null, as in YAML, spelt as tyro reads it."""
+    spellings = {"true": "True", "false": "False", "null": "None"}
     option, equals, value = word.rpartition("=")
-    return option + equals + {"true": "True", "false": "False", "null": "None"}.get(value, value)
+    return option + equals + spellings.get(value, value)
 
 
 def _value_of(option: str, words: list[str]) -> str | None:

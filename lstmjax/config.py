@@ -1,6 +1,6 @@
-"""The configuration of a run: what the YAML file may say, with its checks and its messages.
+"""The configuration of a run: the keys of the YAML file, their defaults and their checks.
 
-No JAX here, so that `lstmjax --help` and a mistyped key are answered at once.
+JAX is not imported here, so that `lstmjax --help` and a mistyped key are answered at once.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def _in_float32(value: float) -> float:
     return value
 
 
-SMALLEST, LARGEST = 1.1754944e-38, 3.4028235e38  # of float32: below it numbers are 0, above it infinite
+SMALLEST, LARGEST = 1.1754944e-38, 3.4028235e38  # of float32: smaller numbers become 0, larger ones infinite
 Size = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]  # a square matrix of that many rows takes 4 TB
-Depth = Annotated[int, Field(ge=1, le=1_000)]  # each layer is compiled for itself
+Depth = Annotated[int, Field(ge=1, le=1_000)]  # each layer is compiled separately
 Batch = Annotated[int, Field(ge=1, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]  # steps are int32
 Steps = Annotated[int, Field(ge=0, lt=2**31)]
@@ -46,7 +46,7 @@ CellName = Literal[
     "projection", "layer_norm", "layer_norm_carried", "layer_norm_per_gate",
     "hard_sigmoid_fifth", "hard_sigmoid_sixth", "np",
 ]  # fmt: skip
-"""The names of `lstmjax.CELLS`, without loading JAX; a test compares the two."""
+"""The keys of `lstmjax.CELLS`, repeated so that JAX need not be imported; a test compares the two."""
 
 
 class Section(BaseModel):
@@ -71,29 +71,29 @@ class Model(Section):
     merge: Literal["concat", "sum"] = "concat"
     """How the two directions' outputs are joined."""
     dropout: Rate = 0.0
-    """Rate of dropout between layers and before the head, 0 to 1; 1 leaves zeros."""
+    """Rate of dropout between layers and before the head, 0 to 1."""
     recurrent_dropout: Rate = 0.0
-    """Rate of dropout on h before the recurrent product, one mask a sequence."""
+    """Rate of dropout on h before the recurrent product, with one mask for each sequence."""
     zoneout: Rate = 0.0
     """Probability that a unit keeps its h and its c."""
     projection_size: Width | None = None
-    """P, width of h if it is a projection; None: P = H."""
+    """P, width of h if it is projected; None: P = H."""
     bias: Literal["preset", "single", "double"] | None = "preset"
-    """Biases of each gate: "preset" has as many as the preset's framework."""
+    """Biases of each gate; "preset": as many as the framework of the preset has."""
     init: Literal["default", "torch", "keras", "flax", "flax_optimized_nnx", "haiku", "equinox"] = "default"
-    """Preset of initial values."""
+    """Preset of initial values: the distributions of a framework."""
     forget_bias: Number | None = None
-    """Initial bias of the forget gate; None: as the preset has it."""
+    """Initial bias of the forget gate; None: that of the preset."""
     input_bias: Number | None = None
-    """Initial bias of the input gate of each layer's first unit; None: as the preset has it."""
+    """Initial bias of the input gate of each layer's first unit; None: that of the preset."""
     input_bias_step: Number = 0.0
-    """How much the input gate's initial bias differs from one unit to the next."""
+    """Difference of the input gate's initial bias from one unit to the next."""
     residual: bool = False
-    """Add what enters a layer to what it gives, from the second layer on."""
+    """Add the input of each layer to its output, from the second layer on."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Dtype of the computation."""
     param_dtype: Literal["float32", "float64"] = "float32"
-    """Dtype in which the parameters are kept."""
+    """Dtype of the stored parameters."""
 
     @model_validator(mode="after")
     def _a_projection_has_its_width(self) -> Self:
@@ -115,16 +115,16 @@ class Model(Section):
 
     @property
     def needs_x64(self) -> bool:
-        """Whether JAX must be allowed 64-bit numbers."""
+        """Whether JAX must be allowed to use 64-bit numbers."""
         return "float64" in (self.dtype, self.param_dtype)
 
 
 class Source(NamedTuple):
-    """One row: what a kind of data leaves nothing to say about."""
+    """A row of `BUILT_IN`: the keys of `data` that do not apply to a source, and why."""
 
     reason: str  # the beginning of a message
     refuses: tuple[str, ...]  # keys of `data` that do not apply
-    endless: bool = False  # every training batch is new, so that there are no epochs
+    endless: bool = False  # every training batch is generated, so that there are no epochs
 
 
 BUILT_IN = MappingProxyType(
@@ -140,61 +140,62 @@ BUILT_IN = MappingProxyType(
         ),
     }
 )
-"""The sources that are in the package, by `data.source`; every other name is a file."""
+"""The sources in the package, by `data.source`; any other name is a file."""
 FILE = Source("a file has sequences of its own length", ("length",))
 
 
 class Data(Section):
-    """What is learned from."""
+    """The data to learn from."""
 
     source: str = "digits"
-    """"digits" (in the package), "order" (the temporal-order task, generated), or an NPZ or CSV file of your own."""
+    """"digits" (in the package), "order" (the temporal-order task, generated), or an NPZ or CSV file."""
     validation: str | None = None
-    """File of the validation part; None: a part of the source."""
+    """File of the validation part; None: part of the source."""
     test: str | None = None
-    """File of the test part; None: there is none (the digits have their own)."""
+    """File of the test part; None: no test part (the digits bring one)."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Part of the source that validates, drawn once for all seeds (the digits' is fixed: the last 288)."""
+    """Fraction of the source that validates, the same for all seeds (not for the digits, which bring that part)."""
     normalize: Literal["none", "standardize"] = "none"
-    """"standardize": mean 0 and deviation 1 of each feature, by the training part; kept with the run."""
+    """"standardize": mean 0 and standard deviation 1 of each feature over the training part; stored with the run."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which each image is shifted at random while training; for images given row by row."""
+    """Largest random shift of each training image, in pixels; for images given row by row."""
     length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None
-    """T of the temporal-order task: sequences of T to 1.1 T steps; None: 100, as in the paper."""
+    """T of the temporal-order task, whose sequences have T to 1.1 T steps; None: 100, as in the paper."""
 
     @model_validator(mode="after")
-    def _what_does_not_apply_is_unsaid(self) -> Self:
+    def _no_key_that_does_not_apply(self) -> Self:
         row = BUILT_IN.get(self.source, FILE)
         fields = type(self).model_fields
-        if said := [f"data.{key}" for key in row.refuses if getattr(self, key) != fields[key].default]:
-            raise ValueError(f"{row.reason}; remove {' and '.join(said)}")
+        set_keys = [f"data.{key}" for key in row.refuses if getattr(self, key) != fields[key].default]
+        if set_keys:
+            raise ValueError(f"{row.reason}; remove {' and '.join(set_keys)}")
         return self
 
     @property
     def endless(self) -> bool:
-        """Whether every training batch is new."""
+        """Whether every training batch is generated anew."""
         return BUILT_IN.get(self.source, FILE).endless
 
 
 class Optimizer(Section):
-    """How the parameters move."""
+    """How the parameters are updated."""
 
     name: Literal["adamw", "adam", "adam_keras", "sgd", "rmsprop", "lion"] = "adamw"
-    """The rule, from Optax; "adam_keras" is Adam with Keras' ε."""
+    """Update rule, from Optax; "adam_keras": Adam with the ε of Keras."""
     learning_rate: Above0 = 1e-3
-    """Step size, at its highest."""
+    """Largest step size."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """How the step size falls after the warm-up."""
+    """How the step size decreases after the warm-up."""
     warmup_steps: Steps = 0
-    """Steps over which the step size rises from zero."""
+    """Steps over which the step size increases linearly."""
     final_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """What the schedule ends at, as a part of the learning rate."""
+    """Step size at the end of the schedule, as a fraction of the learning rate."""
     weight_decay: AtLeast0 = 0.0
     """Decoupled decay of all parameters (Loshchilov & Hutter 2019)."""
     momentum: Below1 = 0.9
-    """Momentum of sgd; the others have their own."""
+    """Momentum of sgd; ignored by the other rules."""
     clip_norm: Above0 | None = None
-    """Largest norm of a gradient; None: no clipping."""
+    """Largest global norm of the gradient; None: no clipping."""
 
     @model_validator(mode="after")
     def _adam_does_not_decay(self) -> Self:
@@ -204,12 +205,12 @@ class Optimizer(Section):
 
 
 class Loss(Section):
-    """What the logits mean."""
+    """The loss, and with it what the logits mean."""
 
     name: Literal["softmax", "sigmoid", "linear"] = "softmax"
-    """"softmax": one class; "sigmoid": labels that may hold together; "linear": numbers (squared error)."""
+    """"softmax": one class; "sigmoid": any number of labels at once; "linear": numbers (squared error)."""
     label_smoothing: Below1 = 0.0
-    """Part of the target that is spread over all classes."""
+    """Fraction of the target that is spread over all classes."""
 
     @model_validator(mode="after")
     def _numbers_are_not_smoothed(self) -> Self:
@@ -219,32 +220,33 @@ class Loss(Section):
 
 
 class Config(Section):
-    """A whole run."""
+    """The configuration of a run."""
 
     model: Model = Model()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
     batch_size: Batch = 64
-    """B, sequences in one step."""
+    """B, sequences in one training step."""
     epochs: Count | None = None
-    """Passes over the training part; give this or steps. Generated data have none."""
+    """Passes over the training part; give either this or steps. Generated data have no epochs."""
     steps: Count | None = None
-    """Training steps; give this or epochs."""
+    """Training steps; give either this or epochs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Decides initial values, order, dropout and shifts."""
+    """Seed of the initial values, the order of the data, dropout and shifts."""
     evaluate_every: Size | None = None
-    """Steps between validations; None: once an epoch, and ten times in all where there are no epochs."""
+    """Steps between validations; None: once an epoch, or ten times in all without epochs."""
     checkpoint_every: Size | None = None
-    """Steps between checkpoints, each validated; None: at every validation."""
+    """Steps between checkpoints, which are also validated; None: at every validation."""
     keep_every: Size | None = None
-    """Steps between checkpoints that are kept beside the last two and the best, to see it learn; None: no others."""
+    """Steps between checkpoints that are kept beside the last two and the best one; None: no others."""
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            given = "neither is" if self.epochs is None else "both are"
-            raise ValueError(f"give exactly one of epochs and steps; {given} given")
+    def _epochs_or_steps(self) -> Self:
+        if self.epochs is None and self.steps is None:
+            raise ValueError("give exactly one of epochs and steps; neither is given")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give exactly one of epochs and steps; both are given")
         if self.epochs is not None and self.data.endless:
             raise ValueError(
                 f"data.source {self.data.source} has no epochs, as every batch is new; give steps, not epochs"
@@ -253,39 +255,39 @@ class Config(Section):
 
     @property
     def fingerprint(self) -> str:
-        """What a checkpoint is known by: a hash of everything but where the data lies.
+        """A hash of everything but the paths of the data, by which checkpoints recognise their configuration.
 
-        What runs could not yet say goes unsaid where it is as it was then: their checkpoints stay theirs.
+        Keys that were added later are left out at their defaults, so that older checkpoints still match.
         """
-        unsaid: dict[str, Any] = {"data": {"source", "validation", "test"}, "model": set()}
-        for section, later in LATER.items():
+        excluded: dict[str, Any] = {"data": {"source", "validation", "test"}, "model": set()}
+        for section, added in LATER.items():
             values, fields = getattr(self, section), type(getattr(self, section)).model_fields
-            unsaid[section] |= {key for key in later if getattr(values, key) == fields[key].default}
+            excluded[section] |= {key for key in added if getattr(values, key) == fields[key].default}
         if self.keep_every is None:
-            unsaid["keep_every"] = True
-        return hashlib.sha256(self.model_dump_json(exclude=unsaid).encode()).hexdigest()[:16]
+            excluded["keep_every"] = True
+        return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
 LATER = {"model": ("cell", "input_bias", "input_bias_step"), "data": ("length",)}
-"""Keys of sections that there were not from the beginning."""
+"""Keys of sections that were added after the first version."""
 SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.annotation in Section.__subclasses__())
-"""The keys that hold keys."""
+"""The keys whose values are sections."""
 
 
 def load_config(path: str | Path) -> Config:
-    """Read the configuration in a YAML file.
+    """Read a configuration from a YAML file.
 
-    Paths in `data` are read from the folder in which the command runs, and made absolute.
+    Paths in `data` are relative to the current folder, and made absolute.
 
     Raises:
-        ConfigError: no such file, no YAML, an unknown key, a wrong type or value; the message names
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or value; the message names
             the file, the key and the nearest valid one.
     """
     return parse_config(read_yaml(path), str(path))
 
 
 def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
-    """Gives the configuration that a tree of plain values describes; `name` is where it came from.
+    """Return the configuration in a tree of plain values; `name` says in messages where it came from.
 
     Raises:
         ConfigError: an unknown key, a wrong type or value.
@@ -297,7 +299,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
     """
     try:
         text = json.dumps(tree, default=str)
-    except (RecursionError, TypeError, ValueError) as error:  # a value that holds itself, a key that is no word
+    except (RecursionError, TypeError, ValueError) as error:  # a value that contains itself, a key that is no string
         raise ConfigError(f"{name}: holds what is no tree of keys and values ({error})") from None
     try:
         return with_absolute_paths(Config.model_validate_json(text))
@@ -308,7 +310,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Make the paths of the configuration's data absolute; ~ is the home folder.
+    """Make the paths in the `data` section absolute; ~ is the home folder.
 
     Raises:
         ConfigError: a path begins with ~ and the name of a user who has no home folder.
@@ -326,36 +328,38 @@ def with_absolute_paths(config: Config) -> Config:
                 f"data.{key} is {path!r}, but {user} is nobody's home folder; write ~/ for your home folder, or "
                 f"./{user} for a folder of this name"
             ) from None
-    return config.model_copy(update={"data": config.data.model_copy(update=update)}) if update else config
+    if not update:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update=update)})
 
 
 def dump_config(config: Config) -> str:
-    """Gives the configuration, all defaults resolved, as YAML that `load_config` reads again."""
+    """Return a configuration as YAML for `load_config`, with all defaults written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def explain(error: ValidationError, name: str) -> str:
-    """Gives a line for each thing that is wrong: the key, what came, what was expected."""
+    """Return a line for each fault: the key, its value, and what was expected."""
     lines = []
-    for one in error.errors():
-        key = ".".join(_own_keys(one["loc"]))
+    for fault in error.errors():
+        key = ".".join(_config_keys(fault["loc"]))
         message = (
-            one["msg"]
+            fault["msg"]
             .removeprefix("Value error, ")
             .replace("Input should be", "it should be")
             .replace("an object", "a section with keys of its own")
         )
-        if one["type"] == "extra_forbidden":
+        if fault["type"] == "extra_forbidden":
             lines.append(f"{name}: unknown key {key}{_nearest(key)}")
-        elif one["type"] in ("value_error", "json_invalid"):
+        elif fault["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
         else:
-            lines.append(f"{name}: {key} is {one['input']!r}; {message}")
+            lines.append(f"{name}: {key} is {fault['input']!r}; {message}")
     return "\n".join(dict.fromkeys(lines))
 
 
 def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Gives all keys of the configuration, with dots: "model", "model.hidden_size", ..."""
+    """Return all keys of the configuration, with dots: "model", "model.hidden_size", ..."""
     result = []
     for field, info in section.model_fields.items():
         result.append(prefix + field)
@@ -364,21 +368,22 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return result
 
 
-def _own_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """Gives the keys in a location without the parts of a union, which pydantic puts behind them."""
-    own: list[str] = []
+def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys in a location, without the members of a union that pydantic appends."""
+    path: list[str] = []
     for part in map(str, loc):
-        if own and ".".join(own) not in SECTIONS:
+        if path and ".".join(path) not in SECTIONS:
             break
-        own.append(part)
-    return own
+        path.append(part)
+    return path
 
 
 def _nearest(key: str) -> str:
-    """Gives the nearest valid key: in the same section, else the same word elsewhere, else the valid ones."""
+    """Return a hint: the nearest key in the same section, or else in another one, or else all valid keys."""
     section, _, word = key.rpartition(".")
-    beside = [k for k in keys() if k.rpartition(".")[0] == section]
+    siblings = [k for k in keys() if k.rpartition(".")[0] == section]
     by_word = {k.rpartition(".")[2]: k for k in reversed(keys())}
-    near = get_close_matches(key, beside, 1, 0.75) or [by_word[w] for w in get_close_matches(word, by_word, 1, 0.75)]
-    near = near or get_close_matches(key, beside, 1)
-    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(beside or keys())}"
+    near = get_close_matches(key, siblings, 1, 0.75)
+    near = near or [by_word[match] for match in get_close_matches(word, by_word, 1, 0.75)]
+    near = near or get_close_matches(key, siblings, 1)
+    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or keys())}"

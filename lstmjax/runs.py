@@ -1,4 +1,4 @@
-"""A run's folder: config.yaml, data.json, metrics.jsonl, curves.png, result.json, checkpoints/."""
+"""The folder of a run: config.yaml, data.json, metrics.jsonl, curves.png, result.json, checkpoints/."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from lstmjax.writing import named, write_text
 
 try:
     import fcntl
-except ImportError:  # not on Windows: nothing is locked there
+except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("lstmjax")
 SPEED = "steps_per_second"
-LEFT = {".lock", "config.yaml.new"}
-"""What a process that was killed may leave in a folder that holds no run yet."""
+REMNANTS = {".lock", "config.yaml.new"}
+"""Files that a killed process may leave in a folder that holds no run yet."""
 
 
 class RunError(UserError):
-    """A run folder that cannot be used as asked."""
+    """A run folder cannot be used."""
 
 
 class RunFolder:
-    """The files of a run. `create` makes a new folder, `open` takes one that is there."""
+    """The files of a run. `create` makes a new folder, `open` opens an existing one."""
 
     def __init__(self, path: Path, config: Config):
         self.path, self.config = path.absolute(), config
@@ -48,15 +48,15 @@ class RunFolder:
     @classmethod
     @contextmanager
     def create(cls, path: str | Path | None, config: Config, name: str = "train") -> Iterator[RunFolder]:
-        """Make a new run folder with its config.yaml, and hold it until the block or the process ends.
+        """Create a run folder with its config.yaml, and lock it until the block or the process ends.
 
         Args:
-            path: a folder that is new or empty; None: a new one under runs/, by name and time.
-            config: the whole run.
-            name: what the folder under runs/ begins with.
+            path: a folder that is new or empty; None: a new one under runs/, named by `name` and the time.
+            config: configuration of the run.
+            name: beginning of the folder's name under runs/.
 
         Raises:
-            RunError: the folder is there already and not empty, cannot be made, or another process holds it.
+            RunError: the folder is not empty, cannot be created, or is locked by another process.
         """
         path = _new_folder(name) if path is None else Path(path)
         try:
@@ -65,20 +65,20 @@ class RunFolder:
             raise RunError(f"{path}: is a file; give another --run-dir") from None
         except OSError as error:
             raise RunError(f"{path}: cannot be made ({error.strerror or error}); give another --run-dir") from None
-        with _lock(path):  # before the test for emptiness, so that of two processes only one finds it empty
-            if {entry.name for entry in path.iterdir()} - LEFT:
-                ours = (path / "config.yaml").is_file()
-                hint = f"continue it by --resume {path}, or " if ours else ""
+        with _lock(path):  # before looking whether it is empty, as another process may be creating a run, too
+            if {entry.name for entry in path.iterdir()} - REMNANTS:
+                is_run = (path / "config.yaml").is_file()
+                hint = f"continue it by --resume {path}, or " if is_run else ""
                 raise RunError(f"{path}: is there already and not empty; {hint}give another --run-dir")
             write_text(path / "config.yaml", dump_config(config))
             yield cls(path, config)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Return the run folder that is there.
+        """Open an existing run folder.
 
         Raises:
-            RunError: it is none.
+            RunError: there is no such folder, or it is not a run folder.
         """
         path = Path(path)
         if not path.is_dir():
@@ -88,37 +88,37 @@ class RunFolder:
                 raise RunError(f"{path}: the run has only begun, and its config.yaml is not written yet; wait for it")
             if (path / "checkpoints").is_dir():
                 raise RunError(f"{path}: its config.yaml is missing; put it back, all values as they were")
-            begun = not {entry.name for entry in path.iterdir()} - LEFT
-            hint = f"; if a run was stopped as it began, start it anew: lstmjax train CONFIG --run-dir {path}"
+            hint = ""
+            if not {entry.name for entry in path.iterdir()} - REMNANTS:
+                hint = f"; if a run was stopped as it began, start it anew: lstmjax train CONFIG --run-dir {path}"
             raise RunError(
-                f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where"
-                + (hint if begun else "")
+                f"{path}: has no config.yaml, so it is no run folder; lstmjax train makes one and says where{hint}"
             )
         return cls(path, load_config(path / "config.yaml"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for the one process that trains in it, until the block or the process ends.
+        """Lock the folder for training, until the block or the process ends.
 
         Raises:
-            RunError: another process holds it.
+            RunError: another process has locked it.
         """
         with _lock(self.path):
             yield
 
     def is_trained(self) -> bool:
-        """Return whether a process trains in the folder just now."""
+        """Return whether a process is training in the folder."""
         return _is_locked(self.path)
 
     def write_about(self, about: About) -> None:
-        """Write what predicting needs to know of the data."""
+        """Write what predicting needs to know of the data to data.json."""
         write_text(self.path / "data.json", about.model_dump_json(indent=1) + "\n")
 
     def read_about(self) -> About:
-        """Return what `write_about` wrote.
+        """Read what `write_about` wrote.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: data.json is missing or damaged.
         """
         path = self.path / "data.json"
         try:
@@ -135,24 +135,24 @@ class RunFolder:
 
     @property
     def remedy(self) -> str:
-        """The command that goes on with the run, and writes what can be computed again."""
+        """The command that continues the run, and rewrites the files that can be computed again."""
         return f"lstmjax train --resume {self.path}"
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl, on the disk before this returns."""
+        """Append a line to metrics.jsonl, and wait until it is on the disk."""
         with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
 
     def records(self, metric: str) -> list[dict[str, Any]]:
-        """Return the whole lines of metrics.jsonl; a line cut off by a kill is none.
+        """Read the lines of metrics.jsonl, except for a last line that a kill has cut off.
 
         Args:
-            metric: name of what is reported beside the loss.
+            metric: name of the metric beside the loss.
 
         Raises:
-            RunError: a line is something else.
+            RunError: a line is not one that training wrote.
         """
         try:
             text = self.metrics.read_text(encoding="utf-8", errors="replace")
@@ -172,25 +172,25 @@ class RunFolder:
         return records
 
     def forget_after(self, step: int, metric: str) -> list[int]:
-        """Remove the lines of metrics.jsonl behind a step, as training goes on from there.
+        """Remove the lines of metrics.jsonl after a step, from which training continues.
 
         Returns:
-            The steps of the lines that are left.
+            The steps of the remaining lines.
         """
-        kept = [record for record in self.records(metric) if record["step"] <= step]
-        write_text(self.metrics, "".join(map(_line, kept)))
-        return [record["step"] for record in kept]
+        records = [record for record in self.records(metric) if record["step"] <= step]
+        write_text(self.metrics, "".join(map(_line, records)))
+        return [record["step"] for record in records]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write how the run ended, with a checksum."""
-        json.dumps(result, allow_nan=False)
+        """Write the result of the run to result.json, with a checksum."""
+        json.dumps(result, allow_nan=False)  # raises for NaN and infinity
         write_text(self.path / "result.json", json.dumps(sealed(result), indent=1) + "\n")
 
     def read_result(self, metric: str) -> dict[str, Any] | None:
-        """Return how the run ended, or None if it has not, or if the file is damaged: it can be computed again.
+        """Read the result of the run; None: the run has not ended, or the file is damaged, which is warned of.
 
         Args:
-            metric: name of what is reported beside the loss.
+            metric: name of the metric beside the loss.
         """
         path = self.path / "result.json"
         try:
@@ -208,7 +208,7 @@ class RunFolder:
 def about_sum(about: About) -> int:
     """Return the checksum of what a run knows of its data.
 
-    What is at its default is left out, so that a field that runs could not yet have changes no checksum.
+    Defaults are left out, so that a field that is added later changes no checksum.
     """
     return zlib.crc32(about.model_dump_json(exclude_defaults=True).encode())
 
@@ -252,7 +252,7 @@ def _is_step(value: Any) -> bool:
 
 
 def _new_folder(name: str) -> Path:
-    """Make a folder under runs/ that was not there, by name and time; of two processes each gets one of its own."""
+    """Create a folder under runs/, named by `name` and the time; a number is added if the name is taken."""
     stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     path, n = stem, 1
     while True:
@@ -272,12 +272,15 @@ def _new_folder(name: str) -> Path:
 def _lock(folder: Path, shared: bool = False) -> Iterator[None]:
     """Lock a folder until the block or the process ends.
 
-    The folder itself is locked, since its files are replaced by others of the same name; where folders cannot be
-    locked, as on NFS, a file in it.
+    The folder itself is locked rather than a file, as files are replaced by new ones of the same name. Where folders
+    cannot be locked, as on NFS, the file .lock in it is.
 
     Args:
-        folder: what to lock.
-        shared: only ask whether another process holds it.
+        folder: folder to lock.
+        shared: take a shared lock, to see whether another process has locked the folder.
+
+    Raises:
+        RunError: another process has locked the folder.
     """
     descriptors: list[int] = []
     try:
@@ -309,12 +312,12 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> None:
-    """Lock at once, or after those that only ask whether it is locked, which takes them no time."""
-    for left in reversed(range(5)):
+    """Lock without waiting, but try again while other processes hold a shared lock, which takes them no time."""
+    for attempt in range(1, 6):
         try:
             return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not left or kind == fcntl.LOCK_SH:
+            if attempt == 5 or kind == fcntl.LOCK_SH:
                 raise
             time.sleep(0.02)
     return None

@@ -1,7 +1,7 @@
-"""What signals do: end the process at once, or be noted until what is under way is saved.
+"""Handle signals: end the process at once, or note the signal until the state is saved.
 
-No JAX here: the handlers stand before anything large is imported. A KeyboardInterrupt that is raised while
-modules load, or in a callback of JAX, is lost or ends in a traceback.
+JAX is not imported here, as the handlers must be set before anything large is imported: a KeyboardInterrupt
+that is raised while modules load, or in a callback of JAX, is lost or ends in a traceback.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from types import FrameType
 from typing import Any
 
 SAVING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
-"""The signals after which training saves; a terminal that closes sends SIGHUP, Ctrl-\\ sends SIGQUIT."""
+"""The signals after which training saves; a closed terminal sends SIGHUP, Ctrl-\\ sends SIGQUIT."""
 
-
-AGAIN = 0.02  # seconds until an interrupt that went nowhere comes again
+AGAIN = 0.02  # seconds until a lost interrupt is sent again
 
 
 class Stop:
-    """Which signal came while `noted` was on, or None."""
+    """The signal that came inside `noted`; None: no signal yet."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -32,9 +31,9 @@ class Stop:
 
 @contextmanager
 def noted() -> Iterator[Stop]:
-    """Note the first of `SAVING` instead of letting it act; the second one acts at once.
+    """Note the first signal of `SAVING` without acting on it; a second signal acts as usual.
 
-    In a thread other than the main one nothing is noted, as Python delivers signals to the main thread.
+    In other threads than the main one nothing is noted, as Python delivers signals to the main thread.
     """
     stop = Stop()
     if not _in_main_thread():
@@ -45,7 +44,7 @@ def noted() -> Iterator[Stop]:
         stop.signum = signum
         _restore(before)
 
-    # Under nohup SIGHUP is ignored, and is to stay so.
+    # Under nohup SIGHUP is ignored, and must remain so.
     hangup = getattr(signal, "SIGHUP", None)
     taken = [n for n in SAVING if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]
     before: dict[int, Any] = {number: signal.signal(number, note) for number in taken}
@@ -56,7 +55,7 @@ def noted() -> Iterator[Stop]:
 
 
 def quit_on_interrupt() -> dict[int, Any]:
-    """End the process by one line at SIGINT from here on, and return the handler that was there before."""
+    """Make SIGINT end the process with one line, and return the previous handler."""
     if not _in_main_thread():
         return {}
     return {signal.SIGINT: signal.signal(signal.SIGINT, _quit)}
@@ -64,7 +63,7 @@ def quit_on_interrupt() -> dict[int, Any]:
 
 @contextmanager
 def quitting() -> Iterator[None]:
-    """End the process by one line at SIGINT: for the time in which nothing is written that could be lost."""
+    """Make SIGINT end the process with one line, while nothing is being written that could be lost."""
     before = quit_on_interrupt()
     try:
         yield
@@ -74,14 +73,14 @@ def quitting() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at SIGINT, again if it lands in a callback whose exceptions go nowhere."""
+    """Raise KeyboardInterrupt at SIGINT, and once more if it is lost in a callback that swallows exceptions."""
     if not _in_main_thread():
         yield
         return
 
     def again(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(AGAIN, _interrupt).start()  # behind the callback: here it would land in this one
+            threading.Timer(AGAIN, _interrupt).start()  # later, since now it would be lost in the same callback
         else:
             hook(unraisable)
 
@@ -96,7 +95,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _interrupt() -> None:
-    if hasattr(signal, "pthread_kill"):  # a signal proper also ends a wait
+    if hasattr(signal, "pthread_kill"):  # a real signal also interrupts a blocking call
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
         _thread.interrupt_main()

@@ -1,4 +1,4 @@
-"""Checksums: of arrays, of files, and of JSON objects that carry their own."""
+"""Checksums of arrays, of files, and inside JSON objects."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 
 
 def array_sum(array: np.ndarray) -> int:
-    """Return the checksum of an array: dtype, shape and bytes."""
+    """Return the checksum of the dtype, shape and bytes of an array."""
     head = json.dumps([str(array.dtype), array.shape]).encode()
     return zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(head))
 
 
 def file_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, int]:
-    """Return the checksum of files in a folder, by their path in it.
+    """Return the checksums of the files in a folder, by their path in it.
 
     Args:
-        folder: where they lie, in folders of it, too.
-        names: which of them; those that are not there are left out. None: all.
+        folder: the folder; files in its subfolders count, too.
+        names: paths of the files; missing ones are left out. None: all files.
     """
     paths = folder.rglob("*") if names is None else (folder / name for name in names)
     files = sorted(path for path in paths if path.is_file())
@@ -30,11 +30,11 @@ def file_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, int
 
 
 def sealed(tree: dict[str, Any], free: str = "") -> dict[str, Any]:
-    """Return a JSON object with the checksum of its content under "check".
+    """Return a JSON object with a checksum of its content added as "check".
 
     Args:
         tree: the object.
-        free: a key that the checksum leaves out, as it differs between runs that are the same.
+        free: a key that the checksum leaves out, as its value differs between identical runs.
 
     >>> broken_seal(sealed({"step": 3})), broken_seal(sealed({"step": 3}) | {"step": 4}), broken_seal({"step": 3})
     (False, True, False)
@@ -43,7 +43,7 @@ def sealed(tree: dict[str, Any], free: str = "") -> dict[str, Any]:
 
 
 def broken_seal(tree: dict[str, Any], free: str = "") -> bool:
-    """Return whether the content of an object is not what it was sealed with; without a seal it cannot be told."""
+    """Return whether the content of an object contradicts its checksum; without a checksum the answer is False."""
     return "check" in tree and tree["check"] != _content_sum(tree, free)
 
 

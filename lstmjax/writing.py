@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what keeps them from being written is told by name. No JAX here."""
+"""Write files completely or not at all, and name the file in errors. JAX is not imported here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmjax.errors import UserError
 
 
 class WriteError(UserError):
-    """A file, or what else is written to, that cannot be written, and why."""
+    """A file or stream cannot be written; the message says why."""
 
     code = 1
 
@@ -22,17 +22,17 @@ class WriteError(UserError):
 
 @contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is written into one line with its name and the remedy.
+    """Turn an OSError while a file is written into a `WriteError` with the file's name and a remedy.
 
     Args:
-        path: the file, or what else is written to.
+        path: the file, or the name of the stream.
 
     Raises:
-        WriteError: the disk is full, the folder may not be written to, or a library could not write.
+        WriteError: the disk is full, the folder is read-only, or the like.
     """
     try:
         yield
-    except WriteError as error:  # of a draft inside of a draft
+    except WriteError as error:  # of a draft within a draft
         raise WriteError(path, error.reason) from None
     except BrokenPipeError:
         raise
@@ -41,19 +41,20 @@ def named(path: str | Path) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why something could not be written, in a few words."""
+    """Return the reason of an error in a few words."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return getattr(error, "strerror", None) or lines[0][:200]
 
 
 @contextmanager
 def draft(path: Path) -> Iterator[Path]:
-    """Give a place to write to, which becomes `path` in one go: a kill or a full disk leaves the old file or none.
+    """Yield a path to write to; its file replaces `path` when the block ends, so that no half-written file remains.
 
-    Nothing but writing belongs into the block: other libraries' words on a full disk are of no common type.
+    Only writing belongs in the block: libraries report a full disk by exceptions of any type, which all become
+    `WriteError`.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written; an existing file at `path` stays as it was.
     """
     place = path.with_name(path.name + ".new")
     try:
@@ -71,13 +72,13 @@ def draft(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file through a `draft`."""
+    """Write a text file through `draft`."""
     with draft(path) as place:
         place.write_text(text, encoding="utf-8")
 
 
 def _flush_to_disk(place: Path) -> None:
-    """Wait until the bytes are on the disk: some file systems tell of a full disk only then."""
+    """Wait until the bytes are on the disk: some file systems report a full disk only then."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)

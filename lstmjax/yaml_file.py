@@ -1,7 +1,7 @@
-"""Read a YAML file of keys and values, as the configuration of a run is; whatever is in it, in bounded time and memory.
+"""Read a YAML file of keys and values, such as a configuration, in bounded time and memory.
 
-YAML lets a few lines stand for millions of values (aliases within aliases), and YAML 1.1 reads 017 as 15 and 1:30 as
-90. Both are refused, the second with what to write.
+In YAML a few lines can stand for millions of values (aliases within aliases), and YAML 1.1 reads 017 as 15 and 1:30
+as 90. Both are refused, and for the numbers the message says what to write.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from lstmjax.errors import ConfigError
 
-BYTES, VALUES = 2**20, 10_000  # far more than all keys take
+BYTES, VALUES = 2**20, 10_000  # far more than a configuration needs
 OCTAL = re.compile(r"[-+]?0[0-7_]+")
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
@@ -24,7 +24,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file.
 
     Raises:
-        ConfigError: no such file, no YAML, no keys and values; the message names the file and the line.
+        ConfigError: no such file, not YAML, or no keys and values; the message names the file and the line.
     """
     path = Path(path)
     try:
@@ -37,7 +37,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read as YAML (too deeply nested)") from None
-    except (TypeError, ValueError) as error:  # a date that is none, a number of thousands of digits
+    except (TypeError, ValueError) as error:  # an impossible date, a number of thousands of digits
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
@@ -67,7 +67,7 @@ def _similar_file(path: Path) -> str:
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with 3e-4 as a number, words as keys, no key given twice, and no number that means another than it shows."""
+    """A safe YAML loader that reads 3e-4 as a number and refuses repeated keys and misleading numbers."""
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -92,7 +92,7 @@ class Loader(yaml.SafeLoader):
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """Read a whole number or a float, but refuse the notations of YAML 1.1 that mean another number."""
+        """Read an integer or a float, but refuse octal and base-60 notation, which YAML 1.1 reads as other numbers."""
         text = node.value
         read = self.construct_yaml_int if node.tag.endswith(":int") else self.construct_yaml_float
         number: int | float = read(node)
@@ -121,7 +121,7 @@ Loader.add_implicit_resolver(
 
 
 def _values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Count the values that a node stands for, with aliases written out; one that holds itself is counted once."""
+    """Count the values of a node with its aliases expanded; a node that contains itself is counted once."""
     if id(node) not in counted:
         counted[id(node)] = 1
         below: list[yaml.Node] = []

@@ -233,9 +233,9 @@ def test_the_cells_are_those_of_the_table():
 
 
 def test_the_sources_are_those_that_are_made():
-    from lstmjax.data.load import MAKERS
+    from lstmjax.data.load import SOURCES
 
-    assert tuple(BUILT_IN) == tuple(MAKERS)
+    assert tuple(BUILT_IN) == tuple(SOURCES)
 
 
 def test_every_key_has_its_explanation():

@@ -13,7 +13,7 @@ from lstmjax.data import DataError, load, markers, order
 from lstmjax.data.order import SYMBOLS
 from lstmjax.networks import init_network
 from lstmjax.training import progress
-from lstmjax.training.commands import evaluate_run
+from lstmjax.training.apply import evaluate_run
 from lstmjax.training.inference import predict
 from lstmjax.training.loop import Interrupted, load_run, resume, train
 

@@ -443,11 +443,11 @@ def test_weights_that_are_no_numbers_are_said(bad, tmp_path, caplog, capsys):
     for name in ("evaluate", "predict", "export", "convert"):
         caplog.clear()
         assert main(words(name, bad, tmp_path)) == 0
-        assert "the weights of step 2 hold NaN or infinity (head.w): what they give is no number" in caplog.text
+        assert "the weights of step 2 hold NaN or infinity (head.w): no output of theirs is finite" in caplog.text
         expected = name == "predict"
-        assert ("the outputs of 4 of 4 sequences are no numbers, first of 0" in caplog.text) == expected
+        assert ("the outputs of 4 of 4 sequences are not finite, first of 0" in caplog.text) == expected
         expected = name == "evaluate"
-        assert ("the loss over test is no number" in caplog.text) == expected
+        assert ("the loss over test is not finite" in caplog.text) == expected
     capsys.readouterr()
     assert "the network gives NaN or infinity for the test part, which no page can show" in one_line(
         capsys, main(words("inspect", bad, tmp_path))
@@ -483,7 +483,7 @@ def test_a_full_disk_is_one_line_with_file_and_remedy(run, tmp_path, capsys, nam
 @pytest.mark.parametrize("file", ["config.yaml.new", "data.json.new", "metrics.jsonl", "result.json.new"])
 def test_a_run_on_a_full_disk_names_the_file(tmp_path, monkeypatch, file):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(runs, "LEFT", {*runs.LEFT, file})
+    monkeypatch.setattr(runs, "REMNANTS", {*runs.REMNANTS, file})
     (tmp_path / "run" / file).symlink_to("/dev/full")
     name = file.removesuffix(".new")
     with pytest.raises(WriteError, match=rf"run/{name}: cannot be written \(No space left on device\); make room"):

@@ -1,4 +1,4 @@
-"""Data: the digits in the package, the temporal-order task, the user's own files, and batches from them."""
+"""Data: the digits in the package, the temporal-order task, the user's files, and batches of them."""
 
 from lstmjax.data.batches import batch, batch_rows, steps_per_epoch
 from lstmjax.data.digits import digits

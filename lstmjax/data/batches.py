@@ -1,4 +1,4 @@
-"""Batches as a function of (seed, step), so that one whole number is all the state there is."""
+"""Draw batches as a function of (seed, step), so that the step is the only state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lstmjax.data.sequences import DataError, Sequences
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Gives how many whole batches N sequences make; what is left over differs from epoch to epoch.
+    """Return the number of full batches in N sequences; each epoch leaves out a different remainder.
 
     Raises:
-        DataError: there is not one.
+        DataError: N is less than the size of a batch.
     """
     if batch_size > count:
         raise DataError(f"batch_size is {batch_size}, but only {count} sequences train; set it to {count} at most")
@@ -21,7 +21,7 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def batch_rows(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
-    """Gives which of N sequences make the batch of a step, `[B]`; every epoch has an order of its own.
+    """Return the indices of a step's batch among N sequences, `[B]`; each epoch is shuffled anew.
 
     >>> [batch_rows(5, 2, seed=0, step=step).tolist() for step in range(4)]
     [[2, 4], [3, 0], [1, 4], [3, 0]]
@@ -31,7 +31,7 @@ def batch_rows(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarr
 
 
 def batch(data: Sequences, batch_size: int, *, seed: int, step: int) -> Sequences:
-    """Gives the batch of a step: `batch_size` of the sequences."""
+    """Return the batch of a step: `batch_size` of the sequences."""
     rows = batch_rows(len(data.x), batch_size, seed=seed, step=step)
     return data._replace(names=None, features=None).take(rows)
 

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with the package; DIGITS.md tells where they are from."""
+"""The handwritten digits that come with the package; DIGITS.md names their source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ INK = 16.0  # the largest value of a pixel
 
 
 def digits() -> Parts:
-    """Gives the 1,797 images, 8 × 8, row by row as time steps: T = 8, I = 8, ten classes.
+    """Return the 1,797 images of 8 × 8 pixels, with rows as time steps: T = 8, I = 8, ten classes.
 
-    Train on the first 1,149, validate on the next 288, test on the last 360. Pixels are whole
-    numbers from 0 to 16.
+    The first 1,149 are for training, the next 288 for validation, the last 360 for testing. Pixels
+    are whole numbers from 0 to 16.
 
     >>> parts = digits()
     >>> parts.train.x.shape, parts.validation.x.shape, parts.test.x.shape
@@ -26,7 +26,7 @@ def digits() -> Parts:
     '  .+.   '
     """
     with files("lstmjax.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        whole = Sequences(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
-    ends = np.cumsum([0, TRAIN, VALIDATION, TEST])
-    train, validation, test = (whole.take(slice(a, b)) for a, b in pairwise(ends))
+        images = Sequences(arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
+    bounds = np.cumsum([0, TRAIN, VALIDATION, TEST])
+    train, validation, test = (images.take(slice(start, end)) for start, end in pairwise(bounds))
     return Parts(train, validation, test)

@@ -1,4 +1,4 @@
-"""The fables that come with the package; FABLES.md tells where they are from."""
+"""The fables that come with the package; FABLES.md names their source."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from importlib.resources import files
 
 
 def fables() -> str:
-    """Gives four short fables of Aesop as one text, for networks that read characters.
+    """Return four short fables of Aesop as one text, for networks that read characters.
 
-    ASCII, 50 kinds of characters; a quotation mark looks the same at both ends of a quotation.
+    The text is ASCII with 50 different characters; opening and closing quotation marks are the same.
 
     >>> text = fables()
     >>> text[:25], len(text)

@@ -1,4 +1,4 @@
-"""Reads the user's own files: NPZ and NPY by NumPy, the long CSV format in `table.py`."""
+"""Read the user's data files: NPZ and NPY here, CSV in `table.py`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def read_npz(path: Path, *, labels: bool = True) -> Sequences:
 
     Args:
         path: the file.
-        labels: whether y must be there; without, it is not looked at.
+        labels: whether y is required; False: y is ignored.
 
     Raises:
-        DataError: what is missing or wrong, and where.
+        DataError: something is missing or wrong; the message says what and where.
     """
     if (kind := _kind(path)) != ".npz":
         hint = "one array, as np.save writes it; name it .npy, or" if kind else "no archive of arrays;"
@@ -60,7 +60,7 @@ def read_npz(path: Path, *, labels: bool = True) -> Sequences:
 
 
 def read_npy(path: Path, *, labels: bool = True) -> Sequences:
-    """Read the sequences of an NPY file, x `[N, T, I]` or one sequence `[T, I]`; for prediction only."""
+    """Read the sequences of an NPY file, x `[N, T, I]` or a single `[T, I]`; for prediction only."""
     if labels:
         raise DataError(f"{path}: an NPY file has no labels; write an NPZ file by np.savez(path, x=x, y=y)")
     if (kind := _kind(path)) != ".npy":
@@ -75,7 +75,7 @@ def read_npy(path: Path, *, labels: bool = True) -> Sequences:
 
 @contextmanager
 def _reading(path: Path, kind: str, writer: str) -> Iterator[None]:
-    """Say which file it is, and how it is written, where it cannot be read."""
+    """Turn any error while reading into a `DataError` that names the file and how to write it."""
     try:
         yield
     except claims.ClaimError as error:
@@ -85,21 +85,21 @@ def _reading(path: Path, kind: str, writer: str) -> Iterator[None]:
         ) from None
     except MemoryError:
         raise DataError(f"{path}: {claims.NO_MEMORY}") from None
-    except Exception as error:  # over damaged bytes NumPy and zlib raise whatever their layers raise
+    except Exception as error:  # damaged bytes make NumPy and zlib raise exceptions of any type
         raise DataError(f"{path}: cannot be read as {kind} ({_first_line(error)}); write it by {writer}") from None
 
 
 READERS: MappingProxyType[str, Callable[..., Sequences]] = MappingProxyType(
     {".npz": read_npz, ".npy": read_npy, ".csv": read_csv}
 )
-"""How each kind of file is read, by the end of its name."""
+"""The function that reads each kind of file, by the end of its name."""
 
 
 def read(path: str | Path, *, labels: bool = True) -> Sequences:
-    """Gives the sequences of a file, NPZ, NPY or CSV by the end of its name.
+    """Read the sequences of a file: NPZ, NPY or CSV, by the end of its name.
 
     Raises:
-        DataError: no such file, another kind of file, or what is wrong in it.
+        DataError: no such file, another kind of file, or its content is wrong.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
@@ -117,10 +117,10 @@ def read(path: str | Path, *, labels: bool = True) -> Sequences:
 
 
 def check(data: Sequences, name: str | Path) -> Sequences:
-    """Gives the sequences back, x as float32 and lengths as int32, if they fit each other.
+    """Return the sequences with x as float32 and lengths as int32, if x, y and lengths fit each other.
 
     Raises:
-        DataError: ranks, sizes, dtypes, lengths outside 1 to T, numbers that are not finite.
+        DataError: wrong ranks, sizes or dtypes, lengths outside 1 to T, or numbers that are not finite.
     """
     x, y, lengths = data.x, data.y, data.lengths
     if x.ndim != 3:
@@ -147,27 +147,33 @@ def check(data: Sequences, name: str | Path) -> Sequences:
     data = data._replace(x=finite("x", x, data, name))
     if y is not None and np.issubdtype(y.dtype, np.floating):
         finite("y", y, data, name)
-    if lengths is not None:  # what stands behind the end is nobody's, not even the checksum's
+    if lengths is not None:  # padding must not affect anything, the checksum included
         data = data._replace(x=np.where(data.valid()[..., None], data.x, np.float32(0)))
     return data
 
 
 def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> np.ndarray:
-    """Gives values as float32; missing and too large ones are refused, but not behind the end of a sequence.
+    """Return values as float32; refuse those that are not finite, except after the end of a sequence.
+
+    Args:
+        key: "x" or "y", for messages.
+        values: numbers, or strings of numbers.
+        data: the sequences to which they belong.
+        name: of the file, for messages.
 
     Raises:
-        DataError: there is one, and where.
-        ValueError: words that are no numbers.
+        DataError: a value is missing or too large; the message says where.
+        ValueError: a string is not a number.
     """
     if values.dtype.kind in "UO":
-        strange = [word for word in values.ravel().tolist() if not plain_number(word)]
-        if strange:
-            raise ValueError(f"could not convert string to float: {strange[0]!r}")
+        invalid = [word for word in values.ravel().tolist() if not plain_number(word)]
+        if invalid:
+            raise ValueError(f"could not convert string to float: {invalid[0]!r}")
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = values.astype(np.float32)
     wrong = ~np.isfinite(numbers)
-    valid = values.shape[:2] == data.x.shape[:2] and values.ndim == 3
-    if valid:
+    per_step = values.shape[:2] == data.x.shape[:2] and values.ndim == 3
+    if per_step:
         wrong &= data.valid()[..., None]
     if wrong.any():
         at = tuple(np.argwhere(wrong)[0].tolist())
@@ -176,7 +182,9 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         what = "too large for float32; give it in other units" if large else "fill or remove missing values"
         raise DataError(f"{name}: {key}[{place}] is {values[at]}; {what} ({wrong.sum()} in all)")
     if values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32:
-        lost = lost_digits(values, numbers) & (data.valid()[..., None] if valid else True)
+        lost = lost_digits(values, numbers)
+        if per_step:
+            lost &= data.valid()[..., None]
         if lost.any():
             at = tuple(np.argwhere(lost)[0].tolist())
             warn_lost(f"{name}: {key}[{', '.join(map(str, at))}]", values[at], numbers[at], int(lost.sum()))
@@ -184,7 +192,7 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
 
 
 def _check_size(numbers: int, name: str | Path) -> None:
-    """Refuse what does not fit into the memory as float32."""
+    """Refuse arrays that do not fit into the memory as float32."""
     try:
         claims.check_memory(4 * numbers, "x as float32", "give fewer or shorter sequences")
     except claims.ClaimError as error:
@@ -192,7 +200,7 @@ def _check_size(numbers: int, name: str | Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """Gives what a file is by its content: ".npz", ".npy" or ""."""
+    """Return the kind of a file by its content: ".npz", ".npy" or ""."""
     try:
         with path.open("rb") as file:
             if file.read(6) == b"\x93NUMPY":
@@ -203,6 +211,6 @@ def _kind(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return what went wrong without NumPy's advice to load pickles, which can run any code."""
+    """Return the first line of an error, without NumPy's advice to load pickles, which can run any code."""
     line = str(error).split("\n")[0].replace(" when allow_pickle=False", "")
     return line.partition(" max_header_size")[0] if "pickle" in line else line or type(error).__name__

@@ -1,4 +1,4 @@
-"""From the `data` section of a configuration to the arrays that are trained on."""
+"""Load the arrays to train on, as the `data` section of a configuration describes them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lstmjax.data.order import SAMPLE, SYMBOLS, TESTED, VALIDATED, order
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
 from lstmjax.limits import check_order
 
-SPLIT_SEED = 20260101  # the same split for all seeds, so that they can be compared
+SPLIT_SEED = 20260101  # the split is the same for all seeds of a run, so that their results can be compared
 
 
-class Maker(NamedTuple):
-    """One row: how a source in the package is made."""
+class BuiltIn(NamedTuple):
+    """A row of `SOURCES`: a source of data in the package."""
 
     parts: Callable[[Data], Parts]
-    scale: float  # what every feature is divided by
+    scale: float  # every feature is divided by it
 
 
 def _order(data: Data) -> Parts:
@@ -30,25 +30,25 @@ def _order(data: Data) -> Parts:
     return order(data.length or 100)
 
 
-MAKERS: MappingProxyType[str, Maker] = MappingProxyType(
-    {"digits": Maker(lambda data: digits(), INK), "order": Maker(_order, 1.0)}
+SOURCES: MappingProxyType[str, BuiltIn] = MappingProxyType(
+    {"digits": BuiltIn(lambda data: digits(), INK), "order": BuiltIn(_order, 1.0)}
 )
-"""The sources in the package, by `data.source`: the names of `lstmjax.config.BUILT_IN`."""
+"""The sources in the package, by `data.source`; its keys are those of `lstmjax.config.BUILT_IN`."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
-    """Gives the parts of the data, scaled and with y as the loss wants it, and what is known about them.
+    """Return the parts of the data, scaled and with y in the form of the loss, and what a run remembers of them.
 
     Args:
-        data: which data, and how they are split and scaled.
-        loss: "softmax": y becomes the number of its class, int32 `[N]` or, with a label at each
+        data: the source, and how it is split and scaled.
+        loss: "softmax": y becomes the index of the class, int32 `[N]` or, with a label at each
             step, `[N, T]`; "sigmoid" (zeros and ones) and "linear": float32 `[N, O]` or `[N, T, O]`.
 
     Raises:
-        DataError: the files do not hold what is needed.
+        DataError: the files do not contain what is needed.
     """
-    made = MAKERS.get(data.source)
-    raw = made.parts(data) if made else _from_files(data, loss)
+    built_in = SOURCES.get(data.source)
+    raw = built_in.parts(data) if built_in else _from_files(data, loss)
     name = data.source
     names = (name, data.validation or name, data.test or name)
     classes = _classes(raw, names) if loss == "softmax" else None
@@ -77,20 +77,20 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
 
 
 def labelled(path: str, about: About, loss: str) -> Sequences:
-    """Gives the sequences of a file, scaled and labelled as those that a network was trained on."""
+    """Read the sequences of a file, scaled and labelled like those that a network was trained on."""
     data = about.scaled(read(path), path)
     return _as_learned(data._replace(y=TARGETS[loss](data, about.classes, path)), about, loss, path)
 
 
 def _as_learned(part: Sequences, about: About, loss: str, name: str) -> Sequences:
-    """Gives the part back if its y is of the kind and width that is learned: others would broadcast in the loss."""
+    """Return the part if the rank and width of its y are those of training; others would broadcast in the loss."""
     y = part.y
     assert y is not None
-    each = ("sequence", "step")
     per_step = y.ndim == (2 if loss == "softmax" else 3)
-    came, learned = each[per_step], each[about.per_step]
-    if came != learned:
-        raise DataError(f"{name}: y is for each {came}, but the network learns it for each {learned}")
+    actual = "step" if per_step else "sequence"
+    learned = "step" if about.per_step else "sequence"
+    if actual != learned:
+        raise DataError(f"{name}: y is for each {actual}, but the network learns it for each {learned}")
     if loss != "softmax" and y.shape[-1] != about.output_size:
         raise DataError(
             f"{name}: y is {y.shape[-1]} wide, but the network learns {about.output_size} for each {learned}"
@@ -99,7 +99,7 @@ def _as_learned(part: Sequences, about: About, loss: str, name: str) -> Sequence
 
 
 def _each(change: Callable[[Sequences, str], Sequences], parts: Parts, names: tuple[str, str, str]) -> Parts:
-    """Changes each part, told by the name of the file that it is from, and each batch that will be drawn."""
+    """Apply `change(part, name of its file)` to each part, and to each batch as it is drawn."""
     test = None if parts.test is None else change(parts.test, names[2])
     draw = parts.draw
 
@@ -116,14 +116,14 @@ def _from_files(data: Data, loss: str) -> Parts:
         train, validation = source, _read(data.validation, loss)
     else:
         count = len(source.x)
-        held = round(count * data.validation_fraction)
-        if not 0 < held < count:
+        validated = round(count * data.validation_fraction)
+        if not 0 < validated < count:
             raise DataError(
                 f"{data.source}: {count} sequences cannot be split with data.validation_fraction "
                 f"{data.validation_fraction}; give more, or a file as data.validation"
             )
         order = np.random.default_rng(SPLIT_SEED).permutation(count)
-        train, validation = source.take(np.sort(order[held:])), source.take(np.sort(order[:held]))
+        train, validation = source.take(np.sort(order[validated:])), source.take(np.sort(order[:validated]))
     test = None if data.test is None else _read(data.test, loss)
     for part, name in ((validation, data.validation), (test, data.test)):
         if part is not None and part.x.shape[-1] != source.x.shape[-1]:
@@ -132,15 +132,15 @@ def _from_files(data: Data, loss: str) -> Parts:
 
 
 def _read(path: str, loss: str) -> Sequences:
-    """Gives a file with its numbers checked before it is split, so that a place in a message is one in the file."""
+    """Read a file and check its y before it is split, so that messages name the place in the file."""
     data = read(path)
     return data if loss == "softmax" else data._replace(y=TARGETS[loss](data, None, path))
 
 
 def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[float, ...]]:
     size = train.x.shape[-1]
-    if data.source in MAKERS:
-        return (0.0,) * size, (MAKERS[data.source].scale,) * size
+    if data.source in SOURCES:
+        return (0.0,) * size, (SOURCES[data.source].scale,) * size
     if data.normalize == "none":
         return (0.0,) * size, (1.0,) * size
     steps = train.x[train.valid()].astype(np.float64)  # [all steps, I]
@@ -149,7 +149,7 @@ def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[flo
 
 
 def _classes(parts: Parts, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Gives the names of the classes in training and validation: whole numbers in their order, words in theirs."""
+    """Return the names of the classes in training and validation: in numerical order, or in alphabetical order."""
     train, validation = (
         set(map(str, np.unique(_class_labels(part, name)).tolist()))
         for part, name in zip((parts.train, parts.validation), names, strict=False)
@@ -159,15 +159,15 @@ def _classes(parts: Parts, names: tuple[str, ...]) -> tuple[str, ...]:
             f"{names[1]}: labels such as {min(validation)!r}, but {names[0]} has labels such as {min(train)!r}; "
             "name the classes in all files alike"
         )
-    found = train | validation
-    words = sorted(found) if not all(_is_number(w) for w in found) else sorted(found, key=int)
-    if len(words) < 2:
-        raise DataError(f"{names[0]}: all labels are {words[0]!r}; a classification needs two classes at least")
-    return tuple(words)
+    labels = train | validation
+    classes = sorted(labels, key=int) if all(_is_number(label) for label in labels) else sorted(labels)
+    if len(classes) < 2:
+        raise DataError(f"{names[0]}: all labels are {classes[0]!r}; a classification needs two classes at least")
+    return tuple(classes)
 
 
 def _class_labels(part: Sequences, name: str) -> np.ndarray:
-    """Gives the labels at valid steps, flat."""
+    """Return the labels, those of valid steps if each step has one, as a flat array."""
     y = part.y
     assert y is not None
     if y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != part.x.shape[1]):
@@ -185,14 +185,15 @@ def _class_labels(part: Sequences, name: str) -> np.ndarray:
 def _as_classes(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
     assert classes is not None
     assert part.y is not None
-    known = set(map(str, np.unique(_class_labels(part, name)).tolist()))
-    if strange := sorted(known - set(classes)):
-        raise DataError(f"{name}: label {strange[0]!r} is none of the {len(classes)} classes in training")
-    place = {word: n for n, word in enumerate(classes)}
-    labels, which = np.unique(part.y, return_inverse=True)
-    # Behind the end of a sequence stands any label, known or not, and has no weight.
-    places = np.array([place.get(str(label), 0) for label in labels.tolist()], np.int32)
-    return places[which.reshape(part.y.shape)]
+    valid_labels = set(map(str, np.unique(_class_labels(part, name)).tolist()))
+    unknown = sorted(valid_labels - set(classes))
+    if unknown:
+        raise DataError(f"{name}: label {unknown[0]!r} is none of the {len(classes)} classes in training")
+    index_of = {word: n for n, word in enumerate(classes)}
+    labels, positions = np.unique(part.y, return_inverse=True)
+    # Labels in the padding may be unknown. They become 0, and have no weight in the loss.
+    indices = np.array([index_of.get(str(label), 0) for label in labels.tolist()], np.int32)
+    return indices[positions.reshape(part.y.shape)]
 
 
 def _as_numbers(part: Sequences, classes: tuple[str, ...] | None, name: str) -> np.ndarray:
@@ -223,11 +224,11 @@ def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) ->
 TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str], np.ndarray]] = MappingProxyType(
     {"softmax": _as_classes, "sigmoid": _as_switches, "linear": _as_numbers}
 )
-"""What each loss makes of y."""
+"""The function that brings y into the form that each loss takes."""
 
 
 def _letters(y: np.ndarray) -> str:
-    """Gives the shape of y without the number of sequences, which is that of a part only."""
+    """Return the shape of y as text, with a word for the number of sequences, which may be that of a part."""
     return f"[{', '.join(['sequences', *map(str, y.shape[1:])])}]"
 
 

@@ -1,4 +1,4 @@
-"""The temporal-order task, generated: which markers, in which order? (Hochreiter & Schmidhuber 1997, experiment 6a.)"""
+"""Generate the temporal-order task: which markers, in which order? (Hochreiter & Schmidhuber 1997, experiment 6a.)"""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import numpy as np
 
 from lstmjax.data.sequences import DataError, Parts, Sequences
 
-SYMBOLS = ("E", "B", "a", "b", "c", "d", "X", "Y")  # start, end, four that mean nothing, two markers
+SYMBOLS = ("E", "B", "a", "b", "c", "d", "X", "Y")  # start, end, four distractors, two markers
 CLASSES = ("XX", "XY", "YX", "YY")
-END, DISTRACTOR, MARKER = 1, 2, 6  # where in SYMBOLS each kind begins; the start is 0
-TRAIN, VALIDATION, TEST = range(1, 4)  # a stream of random numbers for each
-SAMPLE, VALIDATED, TESTED = 1024, 1024, 2560  # sequences; 2,560 are tested in the paper
+END, DISTRACTOR, MARKER = 1, 2, 6  # where each kind begins in SYMBOLS; the start symbol is 0
+TRAIN, VALIDATION, TEST = range(1, 4)  # each has its own stream of random numbers
+SAMPLE, VALIDATED, TESTED = 1024, 1024, 2560  # numbers of sequences; the paper tests 2,560
 
 
 def order(length: int = 100) -> Parts:
-    """Gives the task as parts: batches without end to train on, validation and test fixed.
+    """Generate the parts of the task: endless batches for training, fixed sequences for validation and test.
 
-    A sequence begins with E, ends with B and holds a, b, c, d drawn at random, but for an X or a Y at
-    step t1 and another X or Y at step t2; the class is which, in which order: XX, XY, YX or YY. With
-    T = `length`: T to 1.1 T steps, t1 from T/10 to T/5, t2 from T/2 to 3T/5, all drawn uniformly;
-    steps count from 0. Inputs are one-hot, I = 8.
+    A sequence begins with E and ends with B. Between them are a, b, c and d at random, except for an X or
+    Y at step t1 and another X or Y at step t2. The class is the two markers in their order: XX, XY, YX or
+    YY. With T = `length`, a sequence has T to 1.1 T steps, t1 is from T/10 to T/5 and t2 from T/2 to 3T/5,
+    all drawn uniformly and counted from 0. Inputs are one-hot, I = 8.
 
     Args:
         length: T, 100 in the paper.
 
     Returns:
-        Parts whose `draw` gives the training batches; `train` is a sample of the same kind. Each part
-        has random numbers of its own; two sequences of 100 steps agree with probability below 1e-58.
+        Parts whose `draw` generates training batches; `train` is a sample of them. Each part has its own
+        stream of random numbers; two sequences of 100 steps agree with probability below 1e-58.
 
     >>> parts = order()
     >>> parts.train.x.shape, parts.validation.x.shape, parts.test.x.shape
     ((1024, 110, 8), (1024, 110, 8), (2560, 110, 8))
-    >>> one = parts.draw(1, seed=0, step=0)
-    >>> symbols = [SYMBOLS[n] for n in one.x[0].argmax(axis=-1)]
-    >>> "".join(symbols[:20]), "".join(symbols[50:60]), one.lengths[0].item(), one.y[0].item()
+    >>> batch = parts.draw(1, seed=0, step=0)
+    >>> symbols = [SYMBOLS[n] for n in batch.x[0].argmax(axis=-1)]
+    >>> "".join(symbols[:20]), "".join(symbols[50:60]), batch.lengths[0].item(), batch.y[0].item()
     ('EddabdbbdbbccaaYddcd', 'bcabdbcbXb', 105, 'YX')
     """
 
@@ -48,7 +48,7 @@ def order(length: int = 100) -> Parts:
 
 
 def sequences(count: int, length: int, random: np.random.Generator) -> Sequences:
-    """Gives N sequences of the task: x `[N, 1.1 T, 8]`, y `[N]` words, lengths `[N]`."""
+    """Generate N sequences of the task: x `[N, 1.1 T, 8]`, y `[N]` strings, lengths `[N]`."""
     tenth = length // 10
     lengths = random.integers(length, length + tenth, count, endpoint=True)
     at = np.stack(
@@ -71,19 +71,19 @@ def sequences(count: int, length: int, random: np.random.Generator) -> Sequences
 
 
 def markers(data: Sequences) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
-    """Gives what there is to remember in sequences of the task: the fields of `lstmjax.inside.Question`, twice.
+    """Return what must be remembered in sequences of the task, as the fields of two `lstmjax.inside.Question`.
 
-    "first marker": whether it is an X, from the step after it to the step before the second;
+    "first marker": whether it is an X, from the step after it to the step before the second marker;
     "second marker": whether it is an X, from the step after it to the end.
 
     Args:
-        data: N sequences, x `[N, T, 8]` as `order` gives it.
+        data: N sequences, x `[N, T, 8]` as `order` returns them.
 
     Returns:
-        Two of (name, labels bool `[N]`, spans `[N, 2]`: the first step and the step after the last one).
+        Two tuples (name, labels bool `[N]`, spans `[N, 2]`: the first step and the step after the last one).
 
     Raises:
-        DataError: a sequence has not two markers, or what is no sequence of the task.
+        DataError: a sequence does not have exactly two markers, or eight features.
 
     >>> (name, labels, spans), _ = markers(order().test)
     >>> name, labels[:3].tolist(), spans[0].tolist()

@@ -1,4 +1,4 @@
-"""What data is: sequences with labels, and what is known about them."""
+"""Data as arrays: sequences with labels, their parts, and what a run remembers of them."""
 
 from __future__ import annotations
 
@@ -12,78 +12,77 @@ import numpy as np
 from lstmjax.config import Section
 from lstmjax.errors import UserError
 
-FREE = 2**30  # bytes that any file of data may claim: what is mostly padding or zeros compresses to a hundredth
+FREE = 2**30  # bytes that any file of data may claim: padding and zeros compress to a hundredth
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
-WHOLE, SUMMED = 2.0**24, 2.0**53  # up to these float32 and float64 have every whole number
+EXACT32, EXACT64 = 2.0**24, 2.0**53  # up to these float32 and float64 represent every whole number
 
 
 class DataError(UserError):
-    """Data that cannot be used; the message names the file, the place and the remedy."""
+    """Data cannot be used; the message names the file, the place and the remedy."""
 
 
 class Sequences(NamedTuple):
     """N sequences, padded to the longest one."""
 
     x: np.ndarray  # [N, T, I]
-    y: np.ndarray | None = (
-        None  # [N] or [N, T] classes (words of CSV as objects, each once), or [N, O] or [N, T, O] numbers
-    )
-    lengths: np.ndarray | None = None  # [N] valid steps; None: all T
-    names: tuple[str, ...] | None = None  # N of them, as the file calls the sequences
-    features: tuple[str, ...] | None = None  # I of them, as the file calls the features
+    y: np.ndarray | None = None  # classes [N] or [N, T] (those of CSV are str objects), or numbers [N, O] or [N, T, O]
+    lengths: np.ndarray | None = None  # valid steps [N]; None: all T
+    names: tuple[str, ...] | None = None  # N names of the sequences, if the file has them
+    features: tuple[str, ...] | None = None  # I names of the features, if the file has them
 
     def take(self, rows: Any) -> Sequences:
-        """Gives some of the sequences, by slice or by index."""
-        y, lengths = (None if a is None else a[rows] for a in (self.y, self.lengths))
+        """Return some of the sequences; `rows` is a slice or an array of indices."""
+        y = None if self.y is None else self.y[rows]
+        lengths = None if self.lengths is None else self.lengths[rows]
         names = None if self.names is None else tuple(np.asarray(self.names, object)[rows])
         return Sequences(self.x[rows], y, lengths, names, self.features)
 
     def valid(self) -> np.ndarray:
-        """Gives which steps are there, bool `[N, T]`."""
+        """Return which steps are valid and not padding, bool `[N, T]`."""
         n, t = self.x.shape[:2]
         return np.ones((n, t), bool) if self.lengths is None else np.arange(t) < self.lengths[:, None]
 
 
 class Draw(Protocol):
-    """Gives the batch of a step, `count` sequences, as a function of (seed, step)."""
+    """A function that returns the batch of a step, `count` sequences, determined by (seed, step)."""
 
     def __call__(self, count: int, *, seed: int, step: int) -> Sequences: ...
 
 
 class Parts(NamedTuple):
-    """What is learned from, what choices are made on, and what is read once."""
+    """The parts of the data: for learning, for choosing a checkpoint, and for testing once."""
 
-    train: Sequences  # with `draw`, a sample of what is learned from
+    train: Sequences  # with `draw`, only a sample
     validation: Sequences
     test: Sequences | None
-    draw: Draw | None = None  # for data without end; None: batches are taken from `train`
+    draw: Draw | None = None  # generates training batches; None: they are taken from `train`
 
 
 class About(Section):
-    """What a run must remember of its data, so that it can predict without them."""
+    """What a run remembers of its data, so that it can predict without them."""
 
     input_size: int
     """I."""
     output_size: int
     """O: classes, labels or numbers."""
     per_step: bool
-    """Whether there is a label at each step."""
+    """Whether each step has a label."""
     classes: tuple[str, ...] | None
     """Names of the classes, in the order of the logits."""
     offset: tuple[float, ...]
-    """What is subtracted from each of the I features."""
+    """Number subtracted from each of the I features."""
     scale: tuple[float, ...]
-    """What each of the I features is divided by, after that."""
+    """Number by which each of the I features is divided after that."""
     features: tuple[str, ...] | None
-    """Names of the features, where the file gives them."""
+    """Names of the features, if the file has them."""
     fingerprint: int
     """Checksum of the training and validation part."""
 
     def scaled(self, data: Sequences, name: str = "x") -> Sequences:
-        """Gives the sequences as the network sees them: x float32, shifted and scaled as in training.
+        """Return the sequences with x as the network sees it: float32, shifted and scaled as in training.
 
         Raises:
-            DataError: another number of features, or others by name.
+            DataError: the number or the names of the features differ from those of training.
         """
         if data.x.shape[-1] != self.input_size:
             raise DataError(
@@ -100,7 +99,7 @@ class About(Section):
 
 
 def fingerprint(*parts: Sequences) -> int:
-    """Gives a checksum of everything in the parts that training depends on."""
+    """Return a checksum of everything in the parts that training depends on."""
     crc = 0
     for part in parts:
         for array in (part.x, part.y, part.lengths):
@@ -111,21 +110,21 @@ def fingerprint(*parts: Sequences) -> int:
 
 
 def plain_number(word: str) -> bool:
-    """Tell whether a word is a decimal number in ASCII, which Python's 1_000 and full-width digits are not."""
+    """Return whether a word is a decimal number in ASCII; `float` would also take 1_000 and full-width digits."""
     return NUMBER.fullmatch(word.strip()) is not None
 
 
 def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Tell which values are whole numbers that float32 cannot keep, such as times in seconds since 1970.
+    """Return which values are whole numbers that float32 cannot represent, such as seconds since 1970.
 
-    Other numbers are rounded to 7 digits without a word, as everywhere.
+    Numbers with a fraction are not reported: rounding them to 7 digits is expected.
 
     Args:
-        values: whole numbers, or float64.
-        numbers: the same as float32.
+        values: integers, or float64.
+        numbers: the same values as float32.
     """
     exact = values.astype(np.float64)
-    return (np.abs(exact) > WHOLE) & (np.abs(exact) < SUMMED) & (exact == np.rint(exact)) & (exact != numbers)
+    return (np.abs(exact) > EXACT32) & (np.abs(exact) < EXACT64) & (exact == np.rint(exact)) & (exact != numbers)
 
 
 def warn_lost(place: str, value: Any, number: Any, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads the long CSV format: a row for each step, `sequence,step,feature...,label`."""
+"""Read the long CSV format: a row for each step, `sequence,step,feature...,label`."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Row(NamedTuple):
 
 
 def read_csv(path: Path, *, labels: bool = True) -> Sequences:
-    """Gives the sequences of a long CSV file, in the order in which they first appear.
+    """Read the sequences of a long CSV file, in the order of their first rows.
 
     The first line names the columns: `sequence` (any name), `step` (0, 1, 2, ... or 1, 2, 3, ...),
     the features, and `label`, the same in all rows of a sequence. Sequences may differ in length.
 
     Args:
         path: the file, UTF-8.
-        labels: whether the column `label` must be there; without, it is not looked at.
+        labels: whether the column `label` is required; False: it is ignored.
 
     Returns:
-        x `[N, T, I]` padded with zeros, y `[N]` as the file has it, lengths `[N]`.
+        x `[N, T, I]` padded with zeros, y `[N]` as strings, lengths `[N]` or None if all are equal.
 
     Raises:
-        DataError: file, line, column and remedy.
+        DataError: the content is wrong; the message names the file, the line, the column and the remedy.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -69,7 +69,8 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
         x[n, : len(rows)] = _numbers(path, features, rows, lost)
     if lost:
         warn_lost(*lost[0], len(lost))
-    y = np.array([rows[0].label for rows in sequences.values()], object) if labels else None  # `<U` pads to the longest
+    # As objects: an array of NumPy's strings would pad every label to the longest one.
+    y = np.array([rows[0].label for rows in sequences.values()], object) if labels else None
     ragged = None if (lengths == lengths[0]).all() else lengths
     return Sequences(x, y, ragged, tuple(sequences), features)
 
@@ -111,7 +112,7 @@ def _row(
         if not WHOLE_NUMBER.fullmatch(named["step"]):
             raise ValueError
         step = int(named["step"])
-    except ValueError:  # also thousands of digits
+    except ValueError:  # `int` also refuses thousands of digits
         raise DataError(
             f"{path}:{line}: column 'step' is {named['step'][:40]!r}, expected a whole number in digits 0 to 9"
         ) from None
@@ -119,7 +120,7 @@ def _row(
 
 
 def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: bool) -> None:
-    """Sorts the rows by step, and refuses gaps, repetitions and a label that changes."""
+    """Sort the rows by step; refuse gaps, repeated steps and a label that changes."""
     rows.sort(key=lambda row: (row.step, row.line))
     if first not in (0, 1):
         raise DataError(f"{path}: the first step is {first}, expected 0 or 1; number the steps of each sequence anew")
@@ -144,25 +145,25 @@ def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: 
 
 
 def _check_padded(path: Path, sequences: dict[str, list[Row]], steps: int, features: int) -> None:
-    """Refuse sequences so unequal that padding them to the longest would exhaust the memory."""
-    wanted = len(sequences) * steps * features * 4
+    """Refuse sequences of such different lengths that padding them to the longest would exhaust the memory."""
+    needed = len(sequences) * steps * features * 4
     try:
-        claims.check_claim(wanted, path.stat().st_size, free=FREE)
-        claims.check_memory(wanted, "x", "give less")
+        claims.check_claim(needed, path.stat().st_size, free=FREE)
+        claims.check_memory(needed, "x", "give less")
     except claims.ClaimError:
         longest = max(sequences, key=lambda name: len(sequences[name]))
         raise DataError(
             f"{path}: {len(sequences):,} sequences, padded to the {steps:,} steps of sequence {longest!r}, take "
-            f"{claims.words(wanted)} of memory; cut long sequences into pieces of similar length, or leave them out"
+            f"{claims.words(needed)} of memory; cut long sequences into pieces of similar length, or leave them out"
         ) from None
 
 
 def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[tuple[str, str, float]]) -> np.ndarray:
-    """Read the features of a sequence, `[T, I]`; `lost` collects the cells whose digits float32 cannot keep."""
+    """Return the features of a sequence, `[T, I]`; append cells that float32 cannot represent to `lost`."""
     try:
         exact = np.array([row.cells for row in rows], np.float64)
     except ValueError:
-        exact = np.array([[_number(cell) for cell in row.cells] for row in rows])  # NaN where there is none
+        exact = np.array([[_number(cell) for cell in row.cells] for row in rows])  # NaN where a cell is no number
     with np.errstate(over="ignore"):
         numbers = exact.astype(np.float32)
     wrong = ~np.isfinite(numbers)

@@ -1,13 +1,13 @@
-"""The LSTM as Flax linen modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
+"""The LSTM as Flax linen modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin wrappers of the functions.
 
-The variables hold the functional parameters as they are, under one name: "layers", "network" or
-"cell". `to_params(variables)` takes them out and `from_params(params)` makes variables of them, also
-under jit and grad; a module calls the function and adds no equation.
+The variables hold the functional parameters unchanged, under one name: "layers", "network" or
+"cell". `to_params(variables)` returns them and `from_params(params)` makes variables of them, also
+under jit and grad. A module calls the function and contains no equations.
 
     from lstmjax import linen as lstmlinen    # or: import lstmjax.linen
 
-Sizes carry Flax's names: features or hidden_features is H, out_features O; I is read off the first
-input. What the functions call `init` is `preset` here, since `init` is a method of every linen module.
+Sizes have the names of Flax: features or hidden_features is H, out_features O; I comes from the first
+input. The argument `init` of the functions is `preset` here, since every linen module has a method `init`.
 """
 
 from lstmjax.linen.cell import LSTMCell

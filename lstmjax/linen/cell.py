@@ -1,4 +1,4 @@
-"""`LSTMCell`: one step as a cell of Flax's own `linen.RNN`."""
+"""`LSTMCell`: one step as a cell for Flax's `linen.RNN`."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 
 class LSTMCell(nn.RNNCellBase):
-    """One step of our LSTM as a cell of Flax's `nn.RNN` and `nn.Bidirectional`, in the place of `nn.LSTMCell`.
+    """One step of the LSTM as a cell for Flax's `nn.RNN` and `nn.Bidirectional`, to use instead of `nn.LSTMCell`.
 
     It takes the arguments, inputs and carries that `nn.LSTMCell` takes, and computes the same with the same weights
-    (`lstmjax.convert` carries them over). The carry is (c, h), as Flax has it; everywhere else in this library the
-    state is (h, c). A cell that feeds gates back has them behind: (c, h, i, f, o). For dropout, zoneout, masks and
-    resets use `LSTM`.
+    (`lstmjax.convert` converts them). The carry is (c, h), as in Flax; everywhere else in this library the state is
+    (h, c). A cell that feeds gates back appends them: (c, h, i, f, o). For dropout, zoneout, masks and resets use
+    `LSTM`.
 
-    What differs from `nn.LSTMCell`:
+    Differences from `nn.LSTMCell`:
 
-    - The variables: one `LSTMParams` under "cell", w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]`, in the place of
-      eight Dense layers. The names of `nn.with_partitioning` get a None for the axis of gates.
+    - Variables: one `LSTMParams` under "cell", w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]`, instead of eight
+      Dense layers. The names of `nn.with_partitioning` get a None for the gate axis.
     - Initial values: `preset="default"` has a forget bias of 1; `preset="flax"` has the distributions of Flax's cell.
-      An initialiser is called for each gate with the shape that Flax gives it. Random numbers are others than
-      Flax's from the same key, which is split in another way.
-    - Half precision: gates and c are float32, and c begins as float32. h, and with it the output, is in the dtype of
-      the computation, where Flax begins with both in `param_dtype`. A carry of your own comes back as it came.
+      An initialiser is called once for each gate, with the shape that it has in Flax. The random numbers differ from
+      Flax's for the same key, which is split in another way.
+    - Half precision: gates and c are float32, and so is the initial c. h and the output have the dtype of the
+      computation. (In Flax both h and c start in `param_dtype`.) A carry that you pass keeps its dtypes.
 
     Attributes:
-        features: H of the carry that `initialize_carry` gives. Parameters get their H from the carry of the first
-            call, as in Flax; with `projection_size` from here.
-        gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
-        activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
-        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,
-            `[P, H]` and `[H]`; None: as `preset` has it. With `bias_init` the forget bias is what it gives.
-        dtype: of the computation; None: that to which Flax promotes inputs, carry and parameters.
+        features: H of the carry that `initialize_carry` returns. As in Flax, the parameters get their H from the
+            carry of the first call; with `projection_size` they get it from here.
+        gate_fn: replaces σ, a function of one array; None: that of `cell`.
+        activation_fn: replaces tanh, both for the candidate and for c; None: that of `cell`.
+        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)`, called for each gate with the shape
+            `[I, H]`, `[P, H]` or `[H]`; None: that of `preset`. `bias_init` also sets the forget bias.
+        dtype: of the computation; None: the dtype to which Flax promotes inputs, carry and parameters.
         param_dtype: of the stored parameters.
-        carry_init: `carry_init(key, shape, dtype)`, how each part of the carry begins.
-        cell, projection_size, projection_bias, preset, bias, forget_bias: see `LSTM`. `preset="flax"` draws as Flax's
-            own cell does.
+        carry_init: `carry_init(key, shape, dtype)` for each part of the initial carry.
+        cell, projection_size, projection_bias, preset, bias, forget_bias: see `LSTM`. `preset="flax"` has the
+            distributions of Flax's cell.
 
     Raises:
-        ValueError, TypeError: at `init` or `apply`: an argument does not fit; the message names it.
+        ValueError, TypeError: an argument is invalid, at `init` or `apply`; the message names it.
 
     Example:
         >>> import jax
@@ -89,9 +89,9 @@ class LSTMCell(nn.RNNCellBase):
         """Return ((c', h'), h') after one step.
 
         Args:
-            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them; also
-                without the batch axes of the inputs.
-            inputs: x, `[..., I]`, of real numbers; whole ones are promoted to floating-point.
+            carry: (c, h), in the order of Flax: c `[..., H]`, h `[..., P]`, as `initialize_carry` returns them.
+                The batch axes of the inputs may be missing.
+            inputs: x, `[..., I]`, real numbers; integers are promoted to floating-point.
         """
         row = self._row()
         check_parts(carry, row)
@@ -103,7 +103,7 @@ class LSTMCell(nn.RNNCellBase):
         return with_activations(self.cell, self.gate_fn, self.activation_fn)
 
     def _hidden(self, carry: Carry) -> int:
-        """Return H: that of the parameters, else that of the carry, which says it unless h is a projection."""
+        """Return H: that of the parameters, else that of h in the carry, or `features` if h is projected."""
         existing = existing_params(self, "cell")
         if existing is not None:
             return existing.hidden_size
@@ -111,7 +111,7 @@ class LSTMCell(nn.RNNCellBase):
 
     @nn.nowrap
     def _draw(self, key: Array, inputs: int, hidden: int) -> LSTMParams:
-        """Return initial parameters, those in boxes for which an initialiser gave boxes."""
+        """Return initial parameters, in boxes of metadata where the initialiser returns boxes."""
         one_of("preset", self.preset, tuple(PRESETS))
         if self.bias is None and self.bias_init is not None:
             raise ValueError("bias is None, so there is no bias for bias_init. Leave bias out.")
@@ -127,9 +127,9 @@ class LSTMCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
-        """Return the carry (c, h) to start from, zeros unless `carry_init` draws.
+        """Return the initial carry (c, h): zeros, unless `carry_init` says otherwise.
 
-        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
+        In half precision, c and the gates that the cell feeds back are float32.
 
         Args:
             rng: key for `carry_init`.
@@ -161,11 +161,11 @@ class LSTMCell(nn.RNNCellBase):
 
 
 def _promote(arrays: tuple[Any, ...], *, dtype: DTypeLike | None) -> Any:
-    """Promote as linen's Dense does."""
+    """Promote arrays to one dtype as linen's Dense does."""
     return promote_dtype(*arrays, dtype=dtype)
 
 
 def _boxed(box: Any, value: Array) -> Any:
-    """Return the values of all gates in the box of the first one's, which gets a nameless axis of gates."""
+    """Return an array of all gates in the box of the first gate's array, with an unnamed gate axis added."""
     index = value.ndim - 2
     return meta.add_axis(meta.replace_boxed(box, value), index, {nn.PARTITION_NAME: None})

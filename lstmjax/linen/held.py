@@ -1,4 +1,4 @@
-"""How a linen module holds the functional parameters: as one variable."""
+"""Hold the functional parameters of a linen module as one variable."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from lstmjax.types import Array, LSTMParams
 
 
 def held(module: Any, name: str, inputs: Any, draw: Callable[[Array, int], Any]) -> Any:
-    """Return the parameters that a module holds under `name`; at init, those that `draw(key, I)` gives.
+    """Return the parameters that a module holds under `name`; at init, those that `draw(key, I)` returns.
 
-    Once they exist, their own I stands for that of the inputs, which the functions then check in their own words.
+    Existing parameters are compared with the module at their own I, not that of the inputs; the functions check the
+    inputs against them and say what is wrong.
     """
     for field in ("features", "hidden_features", "out_features"):
         if hasattr(module, field):
@@ -31,14 +32,14 @@ def held(module: Any, name: str, inputs: Any, draw: Callable[[Array, int], Any])
     size = jnp.shape(inputs)[-1] if existing is None else _first(existing).input_size
     expected: list[Any] = []
 
-    def initial(key: Array) -> Any:  # Flax calls it at init to draw, at apply to compare shapes
+    def initial(key: Array) -> Any:  # Flax calls it at init to draw, and at apply to compare shapes
         params = draw(key, size)
         expected.append(jax.tree.structure(meta.unbox(params)))
         return params
 
     params = module.param(name, initial)
     actual: Any = jax.tree.structure(params)
-    if actual != expected[-1]:  # Flax compares shapes only as far as both trees go
+    if actual != expected[-1]:  # Flax compares shapes only up to the end of the shorter tree
         raise ValueError(
             f"{name} in the variables is not built as this {type(module).__name__} says. It holds\n"
             f"{actual}\nexpected\n{expected[-1]}\nDo layers, bidirectional, cell, bias "
@@ -49,11 +50,13 @@ def held(module: Any, name: str, inputs: Any, draw: Callable[[Array, int], Any])
 
 def existing_params(module: nn.Module, name: str) -> Any:
     """Return the parameters that the variables hold under `name`, without boxes of metadata, or None."""
-    return meta.unbox(module.get_variable("params", name)) if module.has_variable("params", name) else None
+    if not module.has_variable("params", name):
+        return None
+    return meta.unbox(module.get_variable("params", name))
 
 
 def _first(params: Any) -> LSTMParams:
-    """Return the parameters that see the input: those of the lowest layer, in one direction."""
+    """Return the parameters of the first layer, in one direction."""
     while not isinstance(params, LSTMParams):
         params = params[0]
     return params

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Initial(nn.Module):
-    """What both share: the fields that say how the parameters begin, and how they are held."""
+    """Base class: the fields that determine the initial parameters, and how these are held."""
 
     _: KW_ONLY
     cell: Cell | str = "vanilla"
@@ -34,7 +34,7 @@ class _Initial(nn.Module):
     param_dtype: Any = jnp.float32
 
     def _held(self, name: str, inputs: Any, draw: Any, *sizes: Any, **options: Any) -> Any:
-        """Return the parameters held under `name`; at init, those that `draw` gives for these inputs."""
+        """Return the parameters held under `name`; at init, those that `draw` returns for these inputs."""
 
         def initial(key: Array, size: int) -> Any:
             return draw(
@@ -47,7 +47,7 @@ class _Initial(nn.Module):
 
 
 class _OverTime(_Initial):
-    """What LSTM and LSTMNetwork share: the options of a run over time, and the keys for what draws."""
+    """Base class of `LSTM` and `LSTMNetwork`: the options of a call, and random keys for dropout and wrappers."""
 
     _: KW_ONLY
     layers: int = 1
@@ -63,43 +63,42 @@ class _OverTime(_Initial):
     deterministic: bool | None = None
 
     def _options(self, deterministic: bool | None) -> dict[str, Any]:
-        """Gives the keywords of the function; the key is None unless this call draws."""
+        """Return the keyword arguments of the function; the key is None for evaluation, or if nothing is random."""
         names = (
             "cell", "merge", "residual", "dropout", "wrappers", "time_major", "dtype", "checkpoint", "unroll",
             "backend",
         )  # fmt: skip
         options = {name: getattr(self, name) for name in names}
-        draws = bool(self.dropout or self.wrappers)
-        off = not draws or nn.merge_param("deterministic", self.deterministic, deterministic)
-        return options | {"key": None if off else self.make_rng("dropout")}
+        is_random = bool(self.dropout or self.wrappers)
+        evaluation = not is_random or nn.merge_param("deterministic", self.deterministic, deterministic)
+        return options | {"key": None if evaluation else self.make_rng("dropout")}
 
 
 class LSTM(_OverTime):
-    """Gives the states and outputs of LSTM layers over a sequence; `lstmjax.stacked` as a module.
+    """LSTM layers over a sequence: `lstmjax.stacked` as a module.
 
     Attributes:
         features: H, units of each layer.
         layers: L, number of layers.
         bidirectional: each layer runs in both directions.
-        merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
-        cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
-        projection_size: P, width of h if it is a projection; None: H.
+        merge: how their outputs are joined: "concat" (width 2P) or "sum" (width P).
+        cell: a name in `lstmjax.CELLS`, or a `Cell`.
+        projection_size: P, width of h if it is projected; None: H.
         projection_bias: whether the projection has a bias.
-        residual: add what enters a layer to what it gives, from the second layer on.
-        dropout: rate of dropout between layers, while training.
-        wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
-        return_sequences: ys of all steps, or (False) of the last valid one.
+        residual: add the input of each layer to its output, from the second layer on.
+        dropout: rate of dropout between layers, in training.
+        wrappers: wrappers around each step, such as `(RecurrentDropout(.2), Zoneout(.1, .1))`.
+        return_sequences: return ys of all steps; False: of the last valid step.
         time_major: time is the first axis of xs and ys.
         preset, bias, forget_bias: initial values: `init`, `bias`, `forget_bias` of `lstmjax.init_params`.
-        dtype: of the computation; None: that of the parameters. c stays in float32 when it is
-            bfloat16 or float16.
+        dtype: of the computation; None: that of the parameters. In bfloat16 and float16 c stays float32.
         param_dtype: of the stored parameters.
         checkpoint, unroll, backend: see `lstmjax.lstm`.
-        deterministic: True: evaluation, nothing is drawn. With dropout or wrappers say it here or at
-            the call, as for `nn.Dropout`; what is drawn comes from the stream "dropout".
+        deterministic: True: evaluation, without dropout or random wrappers. If there are any, it must be
+            set here or at the call, as for `nn.Dropout`; they draw from the stream "dropout".
 
     Raises:
-        ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.
+        ValueError: a size, rate or name is invalid, at `init` or `apply`; the message names it.
 
     Example:
         >>> import jax
@@ -131,14 +130,13 @@ class LSTM(_OverTime):
         padding: str = "zero",
         deterministic: bool | None = None,
     ) -> tuple[tuple, PyTree]:
-        """Gives (state, ys) as `lstmjax.stacked` does: each layer's (h, c), and the last layer's outputs.
+        """Return (state, ys) as `lstmjax.stacked` does: (h, c) of each layer, and the outputs of the last layer.
 
         Args:
             xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
-            state: the state to start from, as it comes back; of a single layer (h, c) alone is taken, too. None:
-                zeros.
+            state: initial state, in the form in which it is returned; for a single layer also (h, c). None: zeros.
             lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
-            deterministic: True: evaluation, nothing is drawn.
+            deterministic: True: evaluation, without dropout or random wrappers.
         """
         params = self._held(
             "layers", xs, init_stacked, self.features, self.layers, bidirectional=self.bidirectional, merge=self.merge
@@ -159,12 +157,12 @@ class LSTM(_OverTime):
 
     @staticmethod
     def to_params(variables: Any) -> Layers:
-        """Gives the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
+        """Return the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
         return variables["params"]["layers"]
 
     @staticmethod
     def from_params(params: Layers) -> dict[str, Any]:
-        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
+        """Return the variables for `apply`; the module's sizes must be those of the parameters."""
         if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple):
             raise TypeError(
                 f"params is a {type(params).__name__}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
@@ -174,20 +172,21 @@ class LSTM(_OverTime):
 
 
 class LSTMNetwork(_OverTime):
-    """Gives the logits of LSTM layers with a Dense head over a sequence; `lstmjax.network` as a module.
+    """LSTM layers and a Dense head over a sequence: `lstmjax.network` as a module.
 
-    What the logits mean is the loss's to say: softmax, sigmoid, or the numbers themselves.
+    It returns logits; the loss decides what they mean: softmax, sigmoid, or plain numbers.
 
     Attributes:
         hidden_features: H, units of each layer.
         out_features: O, classes or targets.
-        return_sequences: logits of every step, or (False) of the last valid one.
-        dropout: rate of dropout between layers and before the head, while training.
-        layers, bidirectional, merge, cell, projection_size, projection_bias, residual, wrappers, time_major, preset,
-            bias, forget_bias, dtype, param_dtype, checkpoint, unroll, backend, deterministic: see `LSTM`.
+        return_sequences: return logits of every step; False: of the last valid step.
+        dropout: rate of dropout between layers and before the head, in training.
+        layers, bidirectional, merge, cell, projection_size, projection_bias, residual: see `LSTM`.
+        wrappers, time_major, preset, bias, forget_bias, dtype, param_dtype: see `LSTM`.
+        checkpoint, unroll, backend, deterministic: see `LSTM`.
 
     Raises:
-        ValueError: at `init` or `apply`: a size, rate or name is not a valid one; the message names it.
+        ValueError: a size, rate or name is invalid, at `init` or `apply`; the message names it.
 
     Example:
         >>> import jax, optax
@@ -228,11 +227,11 @@ class LSTMNetwork(_OverTime):
         return_state: bool = False,
         deterministic: bool | None = None,
     ) -> Any:
-        """Gives the logits `[..., O]`, or `[..., T, O]` with return_sequences.
+        """Return the logits `[..., O]`, or `[..., T, O]` with return_sequences.
 
         Args:
             xs, state, lengths, mask, resets, deterministic: see `LSTM`.
-            return_state: give (state, logits) instead, to continue from the state.
+            return_state: return (state, logits), to continue from the state.
         """
         params = self._held(
             "network",
@@ -258,12 +257,12 @@ class LSTMNetwork(_OverTime):
 
     @staticmethod
     def to_params(variables: Any) -> NetworkParams:
-        """Gives the parameters that `lstmjax.network` takes."""
+        """Return the parameters that `lstmjax.network` takes."""
         return variables["params"]["network"]
 
     @staticmethod
     def from_params(params: NetworkParams) -> dict[str, Any]:
-        """Gives the variables for `apply`; the module's sizes must be those of the parameters."""
+        """Return the variables for `apply`; the module's sizes must be those of the parameters."""
         if not isinstance(params, NetworkParams):
             raise TypeError(
                 f"params is a {type(params).__name__}, expected NetworkParams(layers, Dense(w, b)). For layers without "

@@ -1,12 +1,12 @@
-"""The LSTM as Flax NNX modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin around the functions.
+"""The LSTM as Flax NNX modules: `LSTM`, `LSTMNetwork` and `LSTMCell`, thin wrappers of the functions.
 
 A module holds the functional parameters, one `nnx.Param` for each array, and the options of the
-function that it calls; no equation stands here. `to_params()` gives the parameters as the
-functions take them and `from_params(params)` a module that holds them, also under jit and grad.
+function that it calls; it contains no equations. `to_params()` returns the parameters that the
+functions take, and `from_params(params)` a module that holds them, also under jit and grad.
 
     from lstmjax import nnx as lstmnnx    # or: import lstmjax.nnx
 
-Sizes carry Flax's names: in_features is I, hidden_features H, out_features O.
+Sizes have the names of Flax: in_features is I, hidden_features H, out_features O.
 """
 
 from lstmjax.nnx.cell import LSTMCell

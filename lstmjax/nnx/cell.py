@@ -1,4 +1,4 @@
-"""`LSTMCell`: one step as a cell of Flax's own `nnx.RNN`."""
+"""`LSTMCell`: one step as a cell for Flax's `nnx.RNN`."""
 
 from __future__ import annotations
 
@@ -32,40 +32,41 @@ NOTHING: Metadata = MappingProxyType({})
 
 
 class LSTMCell(Held, flax_nnx.RNNCellBase):
-    """One step of our LSTM as a cell of Flax's `nnx.RNN` and `nnx.Bidirectional`, in the place of `nnx.LSTMCell`.
+    """One step of the LSTM as a cell for Flax's `nnx.RNN` and `nnx.Bidirectional`, to use instead of `nnx.LSTMCell`.
 
     It takes the arguments, inputs and carries that `nnx.LSTMCell` takes, and computes the same with the same
-    weights (`lstmjax.convert` carries them over). The carry is (c, h), as Flax has it; everywhere else in this
-    library the state is (h, c). A cell that feeds gates back has them behind: (c, h, i, f, o). For dropout,
-    zoneout, masks and resets use `LSTM`.
+    weights (`lstmjax.convert` converts them). The carry is (c, h), as in Flax; everywhere else in this library
+    the state is (h, c). A cell that feeds gates back appends them: (c, h, i, f, o). For dropout, zoneout, masks
+    and resets use `LSTM`.
 
-    What differs from `nnx.LSTMCell`:
+    Differences from `nnx.LSTMCell`:
 
-    - The parameters: w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]` in the place of eight Linear layers. Names in
-      `out_sharding` get a None for the axis of gates.
+    - Parameters: w_x `[I, 4, H]`, w_h `[H, 4, H]` and b `[4, H]` instead of eight Linear layers. Names in
+      `out_sharding` get a None for the gate axis.
     - Initial values: `init="default"` has a forget bias of 1; `init="flax"` has the distributions of Flax's cell.
-      An initialiser is called for each gate with the shape that Flax gives it. Random numbers are others than
-      Flax's from the same seed: the keys are split in another way.
-    - Half precision: gates and c are float32, and c begins as float32. h, and with it the output, is in the dtype
-      of the computation, where Flax begins with both in `param_dtype`. A carry of your own comes back as it came.
-    - Zeros to start from need no `rngs`, and nothing warns of `carry_init` or `keep_rngs`.
+      An initialiser is called once for each gate, with the shape that it has in Flax. The random numbers differ
+      from Flax's for the same seed, because the keys are split in another way.
+    - Half precision: gates and c are float32, and so is the initial c. h and the output have the dtype of the
+      computation. (In Flax both h and c start in `param_dtype`.) A carry that you pass keeps its dtypes.
+    - A carry of zeros needs no `rngs`, and nothing warns about `carry_init` or `keep_rngs`.
 
     Args:
-        in_features, hidden_features, cell, projection_size, projection_bias, init, bias, forget_bias, dtype,
-            param_dtype, rngs: see `LSTM`. With dtype=None inputs, carry and parameters are promoted as Flax
-            promotes them.
-        gate_fn: in the place of σ, a function of one array; None: as `cell` has it.
-        activation_fn: in the place of tanh, of the candidate and of c; None: as `cell` has it.
-        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)` for each gate, of shape `[I, H]`,
-            `[P, H]` and `[H]`; None: as `init` has it. With `bias_init` the forget bias is what it gives.
+        in_features, hidden_features: see `LSTM`.
+        cell, projection_size, projection_bias: see `LSTM`.
+        init, bias, forget_bias, param_dtype, rngs: see `LSTM`.
+        dtype: of the computation; None: the dtype to which Flax promotes inputs, carry and parameters.
+        gate_fn: replaces σ, a function of one array; None: that of `cell`.
+        activation_fn: replaces tanh, both for the candidate and for c; None: that of `cell`.
+        kernel_init, recurrent_kernel_init, bias_init: `init(key, shape, dtype)`, called for each gate with the
+            shape `[I, H]`, `[P, H]` or `[H]`; None: that of `init`. `bias_init` also sets the forget bias.
         carry_init: `carry_init(key, shape, dtype)` for each part of the carry; None: zeros.
-        promote_dtype: how inputs, kernel and bias get one dtype; Flax's.
-        keep_rngs: keep a fork of the stream "carry", for a `carry_init` without rngs.
-        kernel_metadata, recurrent_kernel_metadata, bias_metadata: of the `nnx.Param` w_x, w_h and b, as Flax's
-            cell gives them to its kernels and biases.
+        promote_dtype: function that brings inputs, kernel and bias to one dtype; the default is Flax's.
+        keep_rngs: keep a fork of the stream "carry", so that `carry_init` works without rngs at the call.
+        kernel_metadata, recurrent_kernel_metadata, bias_metadata: metadata of the `nnx.Param` w_x, w_h and b, as
+            in Flax's cell.
 
     Raises:
-        ValueError, TypeError: an argument does not fit; the message names it.
+        ValueError, TypeError: an argument is invalid; the message names it.
 
     Example:
         >>> from flax import nnx
@@ -112,11 +113,11 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
             forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
-        metadata = {"w_x": kernel_metadata, "w_h": recurrent_kernel_metadata, "b": bias_metadata}
-        for field, given in metadata.items():
+        fields = {"w_x": kernel_metadata, "w_h": recurrent_kernel_metadata, "b": bias_metadata}
+        for field, metadata in fields.items():
             box = draws[field].box if field in draws else None
-            if given or isinstance(box, flax_nnx.VariableMetadata):
-                setattr(self, field, _param(getattr(params, field), box, given))
+            if metadata or isinstance(box, flax_nnx.VariableMetadata):
+                setattr(self, field, _param(getattr(params, field), box, metadata))
         self._configure(cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype, rngs if keep_rngs else None)
 
     def _configure(
@@ -153,7 +154,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         """Return a cell that holds these parameters; nothing is drawn.
 
         Args:
-            params: those of one layer, made for `cell`. The arrays are held as they are.
+            params: parameters of one layer, for `cell`. The arrays are not copied.
             cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype: see the class.
         """
         if not isinstance(params, LSTMParams):
@@ -170,18 +171,18 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         """Return ((c', h'), h') after one step.
 
         Args:
-            carry: (c, h), Flax's order: c `[..., H]`, h `[..., P]`, as `initialize_carry` gives them; also
-                without the batch axes of the inputs.
-            inputs: x, `[..., I]`, of real numbers; whole ones are promoted to floating-point.
+            carry: (c, h), in the order of Flax: c `[..., H]`, h `[..., P]`, as `initialize_carry` returns them.
+                The batch axes of the inputs may be missing.
+            inputs: x, `[..., I]`, real numbers; integers are promoted to floating-point.
         """
         return carry_step(self.to_params(), carry, inputs, self.dtype, self.cell, self.promote_dtype)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Rngs | None = None, carry_init: Initializer | None = None
     ) -> Carry:
-        """Return the carry (c, h) to start from: zeros, or what `carry_init` draws.
+        """Return the initial carry (c, h): zeros, or what `carry_init` draws.
 
-        c, and the gates that the cell feeds back, are float32 where the computation is half precision.
+        In half precision, c and the gates that the cell feeds back are float32.
 
         Args:
             input_shape: shape of the input of one step, `[..., I]`.
@@ -227,22 +228,22 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
 
     @property
     def gate_fn(self) -> Activation:
-        """The function of the output gate; of a cell such as `nnx.LSTMCell`, that of all gates."""
+        """The activation of the output gate, which in cells such as `nnx.LSTMCell` is that of all gates."""
         return find_cell(self.cell).o
 
     @property
     def activation_fn(self) -> Activation:
-        """The function of c inside h; of a cell such as `nnx.LSTMCell`, that of the candidate, too."""
+        """The activation of c in h, which in cells such as `nnx.LSTMCell` is also that of the candidate."""
         return find_cell(self.cell).squash
 
 
 def _open(value: Any) -> Any:
-    """Return what an initialiser drew, without the box of `nnx.with_partitioning` and `nnx.with_metadata`."""
+    """Return the array that an initialiser drew, without the box of `nnx.with_partitioning` or `nnx.with_metadata`."""
     return value.raw_value if isinstance(value, flax_nnx.VariableMetadata) else value
 
 
 def _param(value: Array, box: Any, metadata: Metadata) -> flax_nnx.Param:
-    """Return a Param with the metadata that Flax's cell has, for an array with an axis of gates more."""
+    """Return a Param with the metadata of Flax's cell, for an array that also has a gate axis."""
     with_gates = {name: _with_gates(name, entry) for name, entry in metadata.items()}
     if not isinstance(box, flax_nnx.VariableMetadata):
         return flax_nnx.Param(value, **with_gates)
@@ -255,7 +256,7 @@ AXES = ("out_sharding", "sharding", "sharding_names")
 
 
 def _with_gates(name: str, entry: Any) -> Any:
-    """Return an entry of the metadata of one gate's array, for all gates: the axis before the last gets no name."""
+    """Return an entry of one gate's metadata for all gates: names of axes get a None for the gate axis."""
     if name not in AXES or not isinstance(entry, tuple | list | PartitionSpec) or not entry:
         return entry
     names = (*entry[:-1], None, entry[-1])

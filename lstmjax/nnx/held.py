@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
 Rngs = flax_nnx.Rngs | flax_nnx.RngStream | Array
-"""What keys come from: `nnx.Rngs` (its stream "dropout"), one stream, or one key as it stands."""
+"""Sources of a key: `nnx.Rngs` (its stream "dropout"), a stream, or a key itself."""
 
 M = TypeVar("M", bound="Held")
 
 
 class Held(flax_nnx.Module):
-    """Holds a NamedTuple of parameters under the names of its fields.
+    """A module with a NamedTuple of parameters as attributes, under the names of its fields.
 
-    An array becomes an `nnx.Param`, a NamedTuple a `Held`, a tuple an `nnx.List`; None holds
-    nothing. One Param around a whole NamedTuple would not survive the second `nnx.Optimizer.update`.
+    An array becomes an `nnx.Param`, a NamedTuple a `Held`, a tuple an `nnx.List`, and None stays None.
+    A single Param around the NamedTuple would not survive the second `nnx.Optimizer.update`.
     """
 
     def __init__(self, params: Any) -> None:
@@ -31,7 +31,7 @@ class Held(flax_nnx.Module):
             setattr(self, name, _hold(value))
 
     def held(self) -> Any:
-        """Gives the NamedTuple back, of the arrays themselves."""
+        """Return the NamedTuple, with the arrays themselves."""
         return self.kind(*(_release(getattr(self, name)) for name in self.kind._fields))
 
 
@@ -50,14 +50,14 @@ def _release(value: Any) -> Any:
 
 
 def holding(cls: type[M], params: Any) -> M:
-    """Gives a module of class `cls` that holds `params`, without the draws of its constructor."""
+    """Return a module of class `cls` that holds `params`, without drawing as its constructor does."""
     module = cls.__new__(cls)
     module.__setstate__(Held(params).__getstate__())  # as unpickling does
     return module
 
 
 def check_sizes(param_dtype: DTypeLike, **sizes: int) -> None:
-    """Refuses, by the names that Flax gives them, what the functions know under others."""
+    """Refuse sizes that are not positive, under the names of Flax, and a param_dtype that is not floating-point."""
     for name, size in sizes.items():
         check_positive(name, size)
     check_floating("param_dtype", param_dtype)

@@ -21,40 +21,39 @@ if TYPE_CHECKING:
 
 
 class Stack(NamedTuple):
-    """The layers of an `LSTM` under the name that they have in the module."""
+    """The layers of an `LSTM`, under the name of the module's attribute."""
 
     layers: Layers
 
 
 class LSTM(OverTime):
-    """Gives the states and outputs of LSTM layers over a sequence; `lstmjax.stacked` as a module.
+    """LSTM layers over a sequence: `lstmjax.stacked` as a module.
 
     Args:
         in_features: I, features of one step.
         hidden_features: H, units of each layer.
         layers: L, number of layers.
         bidirectional: each layer runs in both directions.
-        merge: how their outputs are joined: "concat" (2P wide) or "sum" (P wide).
-        cell: a name in `lstmjax.CELLS`, or a `Cell` of your own.
-        projection_size: P, width of h if it is a projection; None: H.
+        merge: how their outputs are joined: "concat" (width 2P) or "sum" (width P).
+        cell: a name in `lstmjax.CELLS`, or a `Cell`.
+        projection_size: P, width of h if it is projected; None: H.
         projection_bias: whether the projection has a bias.
-        residual: add what enters a layer to what it gives, from the second layer on.
-        dropout: rate of dropout between layers, while training.
-        wrappers: what happens around each step: `(RecurrentDropout(.2), Zoneout(.1, .1))`.
-        return_sequences: ys of all steps, or (False) of the last valid one.
+        residual: add the input of each layer to its output, from the second layer on.
+        dropout: rate of dropout between layers, in training.
+        wrappers: wrappers around each step, such as `(RecurrentDropout(.2), Zoneout(.1, .1))`.
+        return_sequences: return ys of all steps; False: of the last valid step.
         time_major: time is the first axis of xs and ys.
         init, bias, forget_bias: initial values; see `lstmjax.init_params`.
-        dtype: of the computation; None: that of the parameters. c stays in float32 when it is
-            bfloat16 or float16.
+        dtype: of the computation; None: that of the parameters. In bfloat16 and float16 c stays float32.
         param_dtype: of the stored parameters.
         checkpoint, unroll, backend: see `lstmjax.lstm`.
-        deterministic: True: evaluation, nothing is drawn. `model.train()`, `model.eval()` and
-            `nnx.view(model, deterministic=...)` set it, as they do for `nnx.Dropout`.
-        rngs: `nnx.Rngs`: stream "params" for initial values; stream "dropout" for what draws in
-            training, forked and held only if there is dropout or a wrapper.
+        deterministic: True: evaluation, without dropout or random wrappers. `model.train()`,
+            `model.eval()` and `nnx.view(model, deterministic=...)` set it, as for `nnx.Dropout`.
+        rngs: `nnx.Rngs`: stream "params" for initial values; stream "dropout" for dropout and wrappers
+            in training, of which a fork is held only if there are any.
 
     Raises:
-        ValueError: a size, rate or name is not a valid one; the message names the argument.
+        ValueError: a size, rate or name is invalid; the message names the argument.
 
     Example:
         >>> from flax import nnx
@@ -123,16 +122,15 @@ class LSTM(OverTime):
         deterministic: bool | None = None,
         rngs: Rngs | None = None,
     ) -> tuple[tuple, PyTree]:
-        """Gives (state, ys) as `lstmjax.stacked` does: each layer's (h, c), and the last layer's outputs.
+        """Return (state, ys) as `lstmjax.stacked` does: (h, c) of each layer, and the outputs of the last layer.
 
         Args:
             xs: inputs `[..., T, I]`, or `[T, ..., I]` with time_major.
-            state: the state to start from, as it comes back; of a single layer (h, c) alone is taken, too. None:
-                zeros.
+            state: initial state, in the form in which it is returned; for a single layer also (h, c). None: zeros.
             lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
-            deterministic: overrides the module's own for this call.
-            rngs: overrides the module's own: `nnx.Rngs`, a stream, or a key, with which the call
-                gives exactly what `stacked(..., key=key)` does.
+            deterministic: replaces that of the module for this call.
+            rngs: replaces those of the module for this call: `nnx.Rngs`, a stream, or a key; with a key the
+                call returns exactly what `stacked(..., key=key)` returns.
         """
         return stacked(
             self.to_params(),
@@ -149,7 +147,7 @@ class LSTM(OverTime):
         )
 
     def to_params(self) -> Layers:
-        """Gives the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
+        """Return the parameters that `lstmjax.stacked` takes: a tuple of LSTMParams or Bidirectional pairs."""
         return self.held().layers
 
     @staticmethod
@@ -163,20 +161,20 @@ class LSTM(OverTime):
 
 
 class LSTMNetwork(OverTime):
-    """Gives the logits of LSTM layers with a Dense head over a sequence; `lstmjax.network` as a module.
+    """LSTM layers and a Dense head over a sequence: `lstmjax.network` as a module.
 
-    What the logits mean is the loss's to say: softmax, sigmoid, or the numbers themselves.
+    It returns logits; the loss decides what they mean: softmax, sigmoid, or plain numbers.
 
     Args:
         out_features: O, classes or targets.
-        return_sequences: logits of every step, or (False) of the last valid one.
-        dropout: rate of dropout between layers and before the head, while training.
-        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size, projection_bias, residual,
-            wrappers, time_major, init, bias, forget_bias, dtype, param_dtype, checkpoint, unroll,
-            backend, deterministic, rngs: see `LSTM`.
+        return_sequences: return logits of every step; False: of the last valid step.
+        dropout: rate of dropout between layers and before the head, in training.
+        in_features, hidden_features, layers, bidirectional, merge, cell, projection_size: see `LSTM`.
+        projection_bias, residual, wrappers, time_major, init, bias, forget_bias, dtype: see `LSTM`.
+        param_dtype, checkpoint, unroll, backend, deterministic, rngs: see `LSTM`.
 
     Raises:
-        ValueError: a size, rate or name is not a valid one; the message names the argument.
+        ValueError: a size, rate or name is invalid; the message names the argument.
 
     Example:
         >>> import jax, optax
@@ -255,11 +253,11 @@ class LSTMNetwork(OverTime):
         deterministic: bool | None = None,
         rngs: Rngs | None = None,
     ) -> Any:
-        """Gives the logits `[..., O]`, or `[..., T, O]` with return_sequences.
+        """Return the logits `[..., O]`, or `[..., T, O]` with return_sequences.
 
         Args:
             xs, state, lengths, mask, resets, deterministic, rngs: see `LSTM`.
-            return_state: give (state, logits) instead, to continue from the state.
+            return_state: return (state, logits), to continue from the state.
         """
         state, logits = network(
             self.to_params(),
@@ -274,7 +272,7 @@ class LSTMNetwork(OverTime):
         return (state, logits) if return_state else logits
 
     def to_params(self) -> NetworkParams:
-        """Gives the parameters that `lstmjax.network` takes."""
+        """Return the parameters that `lstmjax.network` takes."""
         return self.held()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What the NNX modules over time share: the options of a run, and the keys for what draws."""
+"""What `LSTM` and `LSTMNetwork` share in NNX: the options of a call, and random keys."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class OverTime(Held):
-    """What LSTM and LSTMNetwork share: the options of a run over time, and the keys for what draws."""
+    """Base class of `LSTM` and `LSTMNetwork`: the options of a call, and random keys for dropout and wrappers."""
 
-    _sequences: ClassVar[bool]  # the constructor's return_sequences
+    _sequences: ClassVar[bool]  # the constructor's default of return_sequences
 
     def _configure(
         self,
@@ -64,7 +64,7 @@ class OverTime(Held):
 
     @staticmethod
     def _named(params: Any) -> Any:
-        """Gives the parameters as a NamedTuple of the module's attributes, or refuses them."""
+        """Return the parameters as a NamedTuple of the module's attributes; refuse parameters of another kind."""
         raise NotImplementedError
 
     @classmethod
@@ -86,15 +86,16 @@ class OverTime(Held):
         deterministic: bool = False,
         rngs: flax_nnx.Rngs | flax_nnx.RngStream | None = None,
     ) -> Self:
-        """Gives a module that holds given parameters, of any sizes that fit each other; nothing is drawn.
+        """Return a module that holds these parameters; nothing is drawn.
 
         Args:
-            params: what `to_params()` gives: the tuple of layers for `LSTM`, `NetworkParams` for
-                `LSTMNetwork`. The arrays are held as they are, tracers of jit and grad included.
-            cell: the one that the parameters were made for.
-            return_sequences: None: as the constructor of this class has it.
-            merge, residual, dropout, wrappers, time_major, dtype, checkpoint, unroll, backend,
-                deterministic, rngs: see the class; rngs is for what draws in training.
+            params: what `to_params()` returns: a tuple of layers for `LSTM`, `NetworkParams` for
+                `LSTMNetwork`. The arrays are not copied, and may be tracers of jit and grad.
+            cell: the cell of the parameters.
+            return_sequences: None: the default of the constructor.
+            merge, residual, dropout, wrappers, time_major, dtype: see the class.
+            checkpoint, unroll, backend, deterministic: see the class.
+            rngs: `nnx.Rngs` or a stream for dropout and wrappers in training; None: for evaluation.
 
         Example:
             >>> import jax.numpy as jnp
@@ -121,7 +122,7 @@ class OverTime(Held):
         return {name: getattr(self, name) for name in names}
 
     def _key(self, deterministic: bool | None, rngs: Rngs | None) -> Array | None:
-        """Gives a key if this call draws, else None: evaluation."""
+        """Return a key for this call; None: evaluation, or nothing is random."""
         off = self.deterministic if deterministic is None else deterministic
         if off or not (self.dropout or self.wrappers):
             return None
@@ -136,20 +137,22 @@ class OverTime(Held):
         return source() if isinstance(source, flax_nnx.RngStream) else source
 
     def set_view(self, deterministic: bool | None = None) -> None:
-        """Sets what `nnx.view` sets.
+        """Set the attributes that `nnx.view` changes.
 
         Args:
-            deterministic: True: evaluation, nothing is drawn.
+            deterministic: True: evaluation, without dropout or random wrappers.
         """
         if deterministic is not None:
             self.deterministic = deterministic
 
 
 def _stream(rngs: Any) -> flax_nnx.RngStream | None:
+    if rngs is None:
+        return None
     if isinstance(rngs, flax_nnx.Rngs):
         return rngs.dropout.fork()
-    if rngs is None or isinstance(rngs, flax_nnx.RngStream):
-        return None if rngs is None else rngs.fork()
+    if isinstance(rngs, flax_nnx.RngStream):
+        return rngs.fork()
     raise TypeError(
         f"rngs is a {type(rngs).__name__}, expected nnx.Rngs: a module draws at every call. One key serves one call: "
         "pass it there, model(xs, rngs=key)."

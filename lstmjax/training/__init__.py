@@ -7,7 +7,7 @@ result = train(load_config("configs/digits.yaml"))
 print(result.test["accuracy"], result.trained.params)
 """
 
-from lstmjax.training.commands import evaluate_run, predict_file
+from lstmjax.training.apply import evaluate_run, predict_file
 from lstmjax.training.export import export_run
 from lstmjax.training.finite import Diverged
 from lstmjax.training.inference import Prediction, Trained, evaluate, predict

@@ -1,4 +1,4 @@
-"""The curves of a run as a file; the one file of training that brings Matplotlib, through `lstmjax.plot`."""
+"""Write the curves of a run to a file; only this module of training imports Matplotlib, through `lstmjax.plot`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from lstmjax.writing import draft
 
 
 def draw_curves(records: Sequence[dict[str, Any]], metric: str, path: str | Path, title: str = "") -> None:
-    """Write a PNG with the loss and the metric over the steps, of training and of validation; see `plot.curves`."""
+    """Write a PNG with the loss and the metric of training and validation over the steps; see `plot.curves`."""
     with draft(Path(path)) as place:
         curves(records, metric, title=title).savefig(place, dpi=120, format="png")

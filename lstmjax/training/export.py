@@ -1,4 +1,4 @@
-"""What `lstmjax export` does: a trained network in a file that runs without this library."""
+"""Write a trained network to a file that runs without this library: what `lstmjax export` does."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Lines = Iterator[str]
 
 
 def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines:
-    """Gives lines on what a run's network takes and gives, once it is written to a file.
+    """Write the network of a run to a file, and yield lines that name its inputs and outputs.
 
-    The file holds everything that predicting does: the scale of the training data, the network at
-    evaluation, and probabilities beside the logits, where the loss has them.
+    The file computes everything that predicting does: the scaling of the training data, the network
+    in evaluation mode, and the probabilities beside the logits, if the loss has them.
 
     Args:
         run: the run's folder.
         out: the file: .onnx, or .stablehlo for `jax.export.deserialize`.
-        lengths: it also takes the valid steps of each sequence.
+        lengths: add an input for the valid steps of each sequence.
 
     Raises:
         UserError: no such run.
-        ConvertError: another kind of file, or what cannot be exported.
+        ConvertError: another kind of file, or a network that cannot be exported.
     """
     write = KINDS.get(Path(out).suffix.lower())
     if write is None:
@@ -65,10 +65,10 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         readout=readout,
         metadata=classes,
     )
-    for word, values in (("input", exported.graph.input), ("output", exported.graph.output)):
-        for one in values:
-            shape = [str(d.dim_param or d.dim_value) for d in one.type.tensor_type.shape.dim]
-            yield f"{word} {one.name} ({', '.join(shape)})"
+    for role, tensors in (("input", exported.graph.input), ("output", exported.graph.output)):
+        for tensor in tensors:
+            shape = [str(d.dim_param or d.dim_value) for d in tensor.type.tensor_type.shape.dim]
+            yield f"{role} {tensor.name} ({', '.join(shape)})"
     if model.dtype != model.param_dtype:
         yield f"it computes in {model.param_dtype}, the dtype of the parameters, and not in {model.dtype}"
     kinds = [node.op_type for node in exported.graph.node if node.op_type in ("LSTM", "Scan")]
@@ -82,7 +82,9 @@ def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
         offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), xs.shape) for a in (about.offset, about.scale))
         logits = logits_of(params, (xs - offset) / scale, lengths, model=config.model, per_step=about.per_step)
-        return {"logits": logits} | ({} if config.loss.name == "linear" else {"probabilities": readout(logits)})
+        if config.loss.name == "linear":
+            return {"logits": logits}
+        return {"logits": logits, "probabilities": readout(logits)}
 
     exported = to_stablehlo(predict, about.input_size, out, lengths=lengths)
     for name, value in zip(("xs", "lengths"), exported.in_avals, strict=False):
@@ -96,4 +98,4 @@ def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
 KINDS: MappingProxyType[str, Callable[[Trained, str | Path, bool], Lines]] = MappingProxyType(
     {".onnx": _onnx, ".stablehlo": _stablehlo}
 )
-"""How a network is written, by the ending of the file."""
+"""The function that writes each kind of file, by the end of its name."""

@@ -1,4 +1,4 @@
-"""Numbers that are none: a loss, a state or weights with NaN or infinity in them are told by name and step."""
+"""Refuse NaN and infinity in a loss, a state or weights, with the name and the step in the message."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ REMEDY = "lower optimizer.learning_rate or set optimizer.clip_norm"
 
 
 class Diverged(UserError):
-    """The loss is no number any more."""
+    """The loss or the state is NaN or infinite."""
 
     code = 1
 
 
 def check_values(part: str, values: dict[str, float], step: int, saved: Checkpoints) -> dict[str, float]:
-    """Return loss and metric if they are numbers.
+    """Return the loss and the metric if they are finite.
 
     Args:
-        part: of the data, for the message.
+        part: part of the data, for the message.
         values: "loss", and the metric under its name.
-        step: that they are from.
+        step: training step at which they were computed.
         saved: the checkpoints of the run.
 
     Raises:
-        Diverged: they are none.
+        Diverged: they are not finite.
     """
     if not all(map(math.isfinite, values.values())):
         raise Diverged(f"the {part} loss is {values['loss']} at step {step}; {REMEDY}{_before(saved)}")
@@ -43,16 +43,16 @@ def check_values(part: str, values: dict[str, float], step: int, saved: Checkpoi
 
 
 def check_training(state: TrainState, first_bad: int, metric: str, saved: Checkpoints) -> dict[str, float]:
-    """Return the means of a state if it is worth going on from: the losses up to it and its arrays are numbers.
+    """Return the mean loss and metric of a state, if these and its arrays are finite.
 
     Args:
-        state: after a step, with the sums of its batches.
-        first_bad: the first step whose loss was no number, or 0.
-        metric: name of what is reported beside the loss.
+        state: after a step, with the sums over the batches since the last validation.
+        first_bad: the first step whose loss was not finite, or 0.
+        metric: name of the metric beside the loss.
         saved: the checkpoints of the run.
 
     Raises:
-        Diverged: it is not; the message names the first bad step.
+        Diverged: they are not; the message names the first bad step.
     """
     values = state.sums.means(metric)
     check_values("training", values, first_bad or int(state.step), saved)
@@ -62,14 +62,14 @@ def check_training(state: TrainState, first_bad: int, metric: str, saved: Checkp
 
 
 def check_restored(state: TrainState, saved: Checkpoints) -> None:
-    """Refuse to go on from a checkpoint that holds no numbers.
+    """Refuse to continue from a checkpoint that holds NaN or infinity.
 
     Raises:
-        Diverged: it does not.
+        Diverged: it does.
     """
     if bad := bad_leaves(state):
         step = int(state.step)
-        earlier = [kept for kept in saved.steps() if kept < step]
+        earlier = [candidate for candidate in saved.steps() if candidate < step]
         remove = f", or remove {saved.folder / str(step)} to go on from step {earlier[-1]}" if earlier else ""
         raise Diverged(
             f"{saved.folder}: {bad[0]} holds NaN or infinity at step {step}, from which nothing can be learned; start "
@@ -78,25 +78,22 @@ def check_restored(state: TrainState, saved: Checkpoints) -> None:
 
 
 def bad_leaves(state: TrainState) -> list[str]:
-    """Return the names of the arrays that make a state useless: parameters that are not finite, moments that are NaN.
+    """Return the names of the parameters that are not finite and of the moments that are NaN.
 
-    An infinite second moment still leaves finite updates, of zero.
+    Infinite moments are allowed: an infinite second moment makes updates of zero, which are finite.
     """
     params = [f"params.{name}" for name in _names_where(state.params, lambda a: ~np.isfinite(a))]
     return params + [f"moments.{name}" for name in _names_where(state.moments, np.isnan)]
 
 
 def warn_of_weights(params: PyTree, path: Path, step: int) -> None:
-    """Say so if the weights of a run are not finite: all that is computed with them is no number."""
+    """Warn if the weights of a run are not finite: whatever is computed with them is not finite either."""
     if bad := _names_where(params, lambda a: ~np.isfinite(a)):
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         log.warning(
-            "%s: the weights of step %d hold NaN or infinity (%s%s): what they give is no number",
-            path,
-            step,
-            bad[0],
-            more,
-        )
+            "%s: the weights of step %d hold NaN or infinity (%s%s): no output of theirs is finite",
+            path, step, bad[0], more,
+        )  # fmt: skip
 
 
 def _names_where(tree: PyTree, bad: Callable[[np.ndarray], np.ndarray]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a trained network gives: logits, metrics and predictions, as functions on arrays."""
+"""Compute logits, metrics and predictions of a trained network, as functions of arrays."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lstmjax.wrappers import Wrapper
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-CHUNK = 128  # sequences computed at once outside training; one size for all parts compiles once
+CHUNK = 128  # sequences evaluated at once; the same size for all data, so that the program is compiled once
 
 
 class Trained(NamedTuple):
-    """A network with what is needed to use it."""
+    """A trained network with its configuration and what it must know of the data."""
 
     params: NetworkParams
     config: Config
@@ -33,20 +33,31 @@ class Trained(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a network says of N sequences; with a label at each step, of N × T steps."""
+    """Predictions for N sequences, or for N × T steps if each step has a label."""
 
     outputs: np.ndarray  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
     classes: np.ndarray | None  # [N] or [N, T]: names of the likeliest classes (softmax)
 
 
 def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
-    """Gives what stands around each step of the network that a configuration describes."""
+    """Return the wrappers around each step of the configured network."""
     wrappers: tuple[Wrapper, ...] = ()
     if model.recurrent_dropout:
         wrappers += (RecurrentDropout(model.recurrent_dropout),)
     if model.zoneout:
         wrappers += (Zoneout(model.zoneout, model.zoneout),)
     return wrappers
+
+
+def network_options(model: Model) -> dict[str, Any]:
+    """Return the options that `network` and `gate_statistics` take from a configuration, without dropout."""
+    return {
+        "merge": model.merge,
+        "residual": model.residual,
+        "wrappers": wrappers_of(model),
+        "cell": model.cell,
+        "dtype": jnp.dtype(model.dtype),
+    }
 
 
 def logits_of(
@@ -58,33 +69,23 @@ def logits_of(
     per_step: bool = False,
     key: Array | None = None,
 ) -> Array:
-    """Gives the logits of the network that a configuration describes, `[B, O]` or `[B, T, O]`.
+    """Return the logits of the configured network, `[B, O]` or `[B, T, O]`.
 
     Args:
         params: parameters of the network.
         xs: inputs `[B, T, I]`, scaled as in training.
         lengths: valid steps `[B]`; None: all.
-        model: what the parameters do not say: cell, dropout, residual connections, dtype.
-        per_step: logits at each step, or of the last valid one.
+        model: what the parameters alone do not determine: cell, dropout, residual connections, dtype.
+        per_step: whether to return logits of every step; False: of the last valid step.
         key: random key for dropout and zoneout; None: evaluation.
     """
     return network(
-        params,
-        xs,
-        lengths=lengths,
-        return_sequences=per_step,
-        merge=model.merge,
-        residual=model.residual,
-        dropout=model.dropout,
-        key=key,
-        wrappers=wrappers_of(model),
-        cell=model.cell,
-        dtype=jnp.dtype(model.dtype),
+        params, xs, lengths=lengths, return_sequences=per_step, dropout=model.dropout, key=key, **network_options(model)
     )[1]
 
 
 class Sums(NamedTuple):
-    """Running sums over labels; divided by `weight` they are means."""
+    """Running sums over labels; dividing by `weight` gives means."""
 
     loss: Array
     metric: Array
@@ -95,16 +96,16 @@ class Sums(NamedTuple):
         return cls(*(jnp.zeros((), jnp.float32) for _ in cls._fields))
 
     def means(self, metric: str) -> dict[str, float]:
-        """Gives the means by name: "loss", and the metric under its own."""
+        """Return the means as a dictionary with the keys "loss" and `metric`."""
         return {"loss": float(self.loss / self.weight), metric: float(self.metric / self.weight)}
 
 
 def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, loss: str, smoothing: float) -> Sums:
-    """Gives the sums over a batch: of sequences, or of their valid steps.
+    """Return the sums over the sequences of a batch, or over their valid steps.
 
     Args:
         logits: `[B, O]` or `[B, T, O]`.
-        y: as the loss wants it; see `lstmjax.data.load`.
+        y: targets in the form that the loss takes; see `lstmjax.data.load`.
         weight: of each sequence, `[B]`; None: 1.
         lengths: valid steps `[B]`; None: all.
         loss: a row of `LOSSES`.
@@ -133,11 +134,11 @@ _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_o
 
 
 def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
-    """Gives the mean loss and the metric ("accuracy" or "mse") over labelled sequences.
+    """Return the mean loss and the metric ("accuracy" or "mse") over labelled sequences.
 
     Args:
         trained: the network.
-        data: sequences, scaled and labelled as `lstmjax.data.load` and `labelled` give them.
+        data: sequences, scaled and labelled as `lstmjax.data.load` and `labelled` return them.
     """
     config = trained.config
     options = {"model": config.model, "loss": config.loss.name, "per_step": trained.about.per_step}
@@ -148,15 +149,16 @@ def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
 
 
 def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -> Prediction:
-    """Gives the classes and their probabilities, or the numbers of a regression.
+    """Return the classes and their probabilities, or the numbers of a regression.
 
     Args:
         trained: the network.
-        xs: inputs `[N, T, I]` in the units of the training data: they are scaled here as they were there.
+        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet.
         lengths: valid steps `[N]`; None: all T.
     """
     model, about = trained.config.model, trained.about
-    data = about.scaled(Sequences(np.asarray(xs), None, None if lengths is None else np.asarray(lengths, np.int32)))
+    valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
+    data = about.scaled(Sequences(np.asarray(xs), None, valid_steps))
     readout = LOSSES[trained.config.loss.name].readout
     with jax.enable_x64(model.needs_x64):
         parts = [
@@ -164,16 +166,15 @@ def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -
             for c, _ in _chunks(data)
         ]
     outputs = np.concatenate(parts)[: len(data.x)]
-    return Prediction(
-        outputs, None if about.classes is None else np.array(about.classes, object)[outputs.argmax(axis=-1)]
-    )
+    if about.classes is None:
+        return Prediction(outputs, None)
+    return Prediction(outputs, np.array(about.classes, object)[outputs.argmax(axis=-1)])
 
 
 def _chunks(data: Sequences) -> Iterator[tuple[Sequences, np.ndarray]]:
-    """Gives the sequences in chunks of one size, so that they compile once, with weight 0 for what fills up."""
+    """Yield the sequences in chunks of `CHUNK`, with their weights; the last chunk is filled up at weight 0."""
     count = len(data.x)
-    size = CHUNK
-    for start in range(0, count, size):
-        rows = np.arange(start, start + size)
+    for start in range(0, count, CHUNK):
+        rows = np.arange(start, start + CHUNK)
         weight = (rows < count).astype(np.float32)
         yield data._replace(names=None, features=None).take(np.minimum(rows, count - 1)), weight

@@ -1,4 +1,4 @@
-"""How gates learn: their statistics at each checkpoint of a run."""
+"""Compute the statistics of gates at each checkpoint of a run, to see how they learn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.config import Model
@@ -15,7 +14,7 @@ from lstmjax.data import Sequences, load
 from lstmjax.inside import gate_statistics
 from lstmjax.networks import NetworkParams
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Trained, wrappers_of
+from lstmjax.training.inference import Trained, network_options
 from lstmjax.training.loop import load_checkpoints
 from lstmjax.types import PyTree
 
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Learning(NamedTuple):
-    """What the gates of a network did at S steps of its training."""
+    """Statistics of a network's gates at S steps of its training."""
 
-    steps: np.ndarray  # [S], the first one 0: before training
+    steps: np.ndarray  # [S], starting with 0: before training
     statistics: PyTree  # for each layer `GateStatistics` with a leading axis S, a `Bidirectional` of two for a pair
 
 
@@ -39,35 +38,35 @@ def learning(
     high: float = 0.9,
     at_most: int = 512,
 ) -> Learning:
-    """Gives the gate statistics of a run's network before training and at each checkpoint that it kept.
+    """Return the gate statistics of a run's network before training and at each of its checkpoints.
 
-    The configuration says how many: a run keeps the last two checkpoints and the best one, and with
-    `keep_every: 100` that of each hundredth step, too.
+    A run keeps its last two checkpoints and the best one; with `keep_every: 100` in its configuration
+    it also keeps that of every hundredth step.
 
     Args:
         run: the run's folder.
         xs: sequences `[N, T, I]` in the units of the training data; None: the run's validation part.
         lengths: valid steps of xs, `[N]`; None: all T.
         low, high: limits of saturation, see `lstmjax.inside.saturation`.
-        at_most: how many of the sequences are looked at, the first ones.
+        at_most: use the first so many sequences.
 
     Raises:
-        UserError: no such run, nothing that can be read in it, or its data have changed.
+        UserError: no such run, no readable checkpoint in it, or its data have changed.
     """
     steps, networks = zip(*load_checkpoints(run), strict=True)
     data = _sequences(run, networks[0], xs, lengths).take(slice(at_most))
     with jax.enable_x64(networks[0].config.model.needs_x64):
-        found = [
-            _statistics(one.params, data.x, data.lengths, model=one.config.model, low=low, high=high)
-            for one in networks
+        statistics = [
+            _statistics(trained.params, data.x, data.lengths, model=trained.config.model, low=low, high=high)
+            for trained in networks
         ]
-    return Learning(np.asarray(steps), jax.tree.map(lambda *a: np.stack(a), *found))
+    return Learning(np.asarray(steps), jax.tree.map(lambda *a: np.stack(a), *statistics))
 
 
 def _sequences(run: str | Path, trained: Trained, xs: ArrayLike | None, lengths: ArrayLike | None) -> Sequences:
     if xs is not None:
-        whole = None if lengths is None else np.asarray(lengths, np.int32)
-        return trained.about.scaled(Sequences(np.asarray(xs), None, whole))
+        valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
+        return trained.about.scaled(Sequences(np.asarray(xs), None, valid_steps))
     parts, about = load(trained.config.data, trained.config.loss.name)
     if about != trained.about:
         raise RunError(f"{run}: the data have changed since this run began; restore them, or pass xs")
@@ -78,15 +77,4 @@ def _sequences(run: str | Path, trained: Trained, xs: ArrayLike | None, lengths:
 def _statistics(
     params: NetworkParams, xs: ArrayLike, lengths: ArrayLike | None, *, model: Model, low: float, high: float
 ) -> PyTree:
-    return gate_statistics(
-        params,
-        xs,
-        low=low,
-        high=high,
-        lengths=lengths,
-        merge=model.merge,
-        residual=model.residual,
-        wrappers=wrappers_of(model),
-        cell=model.cell,
-        dtype=jnp.dtype(model.dtype),
-    )
+    return gate_statistics(params, xs, low=low, high=high, lengths=lengths, **network_options(model))

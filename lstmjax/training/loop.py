@@ -1,4 +1,4 @@
-"""Trains a network from a configuration: `train`, `resume`, and reading what they saved."""
+"""Train a network from a configuration: `train`, `resume`, `load_run` and `load_checkpoints`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from lstmjax.training.progress import Progress
 from lstmjax.training.step import Recipe, TrainState, first_state, structure, train_step
 
 log = logging.getLogger("lstmjax")
-TIE = 1e-6  # of the loss, in the score: between equal accuracies the lower loss is better
+TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
 
 
 class Schedule(NamedTuple):
-    """After which steps of a run is validated and saved."""
+    """After which steps a run is validated and saved."""
 
     steps: int
     evaluate_every: int
@@ -38,25 +38,31 @@ class Schedule(NamedTuple):
     keep_every: int
 
     def saves(self, done: int) -> bool:
-        """Return whether there is a checkpoint after so many steps."""
+        """Return whether a checkpoint is saved after `done` steps."""
         return done % self.checkpoint_every == 0 or done % self.keep_every == 0 or done == self.steps
 
     def validates(self, done: int) -> bool:
-        """Return whether there is a line of metrics.jsonl after so many steps."""
+        """Return whether the network is validated after `done` steps."""
         return self.saves(done) or done % self.evaluate_every == 0
 
 
-class Job(NamedTuple):
-    """All that a run of training works on, beside its state."""
+class Plan(NamedTuple):
+    """What a configuration and its data determine before a run has a folder."""
 
-    run: RunFolder
-    saved: Checkpoints
     recipe: Recipe
     parts: Parts
     about: About
     like: TrainState  # shapes and dtypes of the state
+
+
+class Job(NamedTuple):
+    """Everything that the training loop works on, beside the state."""
+
+    run: RunFolder
+    saved: Checkpoints
+    plan: Plan
     schedule: Schedule
-    metric: str  # what is reported beside the loss
+    metric: str  # name of the metric beside the loss
     stop: Stop
     quiet: bool
 
@@ -65,22 +71,22 @@ class Result(NamedTuple):
     """How a run ended."""
 
     trained: Trained  # the network that validation chose
-    step: int  # the step that it is from
-    parameters: int  # how many numbers were learned
+    step: int  # its training step
+    parameters: int  # number of trained parameters
     validation: dict[str, float]  # "loss", and "accuracy" or "mse"
-    test: dict[str, float] | None  # None: there is no test part
+    test: dict[str, float] | None  # None: no test part
     run_dir: Path
 
     @property
     def last_line(self) -> str:
-        """The one number that counts: of the test part, or of validation if there is none."""
+        """The metric of the test part, or of the validation part if there is no test part, as text."""
         part, values = ("validation", self.validation) if self.test is None else ("test", self.test)
         metric = LOSSES[self.trained.config.loss.name].metric
         return f"{part} {metric} {values[metric]:.4f}"
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after a checkpoint."""
+    """Training was stopped by a signal, and its state is saved."""
 
     def __init__(self, step: int, run_dir: Path, signum: int):
         super().__init__(f"stopped at step {step}; continue by: lstmjax train --resume {run_dir}")
@@ -88,70 +94,75 @@ class Interrupted(Exception):
 
 
 def train(config: Config, run_dir: str | Path | None = None, *, name: str = "train", quiet: bool = False) -> Result:
-    """Train the network that a configuration describes, and return it with what it is worth.
+    """Train the network that a configuration describes, and return it with its loss and metric.
 
     Args:
-        config: the whole run; see `lstmjax.config`.
+        config: configuration of the run; see `lstmjax.config`.
         run_dir: a folder that is new or empty; None: one under runs/, by name and time.
         name: what the folder under runs/ begins with.
         quiet: print nothing.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; the message says why.
-        Diverged: the loss is no number any more.
+        Diverged: the loss or the state is NaN or infinite.
         Interrupted: a signal came (SIGINT, SIGTERM, SIGHUP, SIGQUIT); the state is saved.
     """
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
     with jax.enable_x64(config.model.needs_x64):
-        parts, about = load(config.data, config.loss.name)
-        check_network(config, about.input_size, about.output_size, _room())
-        recipe = make_recipe(config, about, parts)
-        like = structure(recipe, about)
-        # From here on there is something to save; before, a signal acts at once.
+        plan = _plan(config)
+        # From here on there is something to save; until now a signal ends the process at once.
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
-            run.write_about(about)
-            with _saving(run, about) as saved:
-                begin = partial(first_state, jax.random.key(config.seed), recipe=recipe, about=about)
-                return _fit(_job(run, saved, recipe, parts, about, like, stop, quiet), begin)
+            run.write_about(plan.about)
+            with _saving(run, plan.about) as saved:
+                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan))
+
+
+def _plan(config: Config) -> Plan:
+    """Load the data of a configuration and check that the network can be trained on them."""
+    parts, about = load(config.data, config.loss.name)
+    check_network(config, about.input_size, about.output_size, _room())
+    recipe = make_recipe(config, about, parts)
+    return Plan(recipe, parts, about, structure(recipe, about))
+
+
+def _first_state(config: Config, plan: Plan) -> TrainState:
+    return first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
 
 
 def _room() -> int | None:
-    """Return the bytes of memory of the accelerator, or None where the machine's own memory counts."""
+    """Return the bytes of memory of the accelerator; None: arrays live in the memory of the machine."""
     room: int | None = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     return room
 
 
 def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
-    """Return what `train` would have returned, had it not been stopped: bit by bit the same parameters.
+    """Continue a run that was stopped; the parameters are those of an uninterrupted run, bit by bit.
 
     Args:
         run_dir: the folder of the run.
         quiet: print nothing.
 
     Raises:
-        UserError: as `train`, and if config.yaml or the data have changed since.
-        Diverged: the loss, or the state that was saved, is no number.
+        UserError: as for `train`, or config.yaml or the data have changed since.
+        Diverged: the loss or the state, or the saved state, is NaN or infinite.
         Interrupted: a signal came (SIGINT, SIGTERM, SIGHUP, SIGQUIT); the state is saved.
     """
     run = RunFolder.open(run_dir)
     config = run.config
     with jax.enable_x64(config.model.needs_x64), run.locked():
-        parts, about = load(config.data, config.loss.name)
-        check_network(config, about.input_size, about.output_size, _room())
-        recipe = make_recipe(config, about, parts)
-        like = structure(recipe, about)
-        with noted() as stop, _saving(run, about) as saved:
-            _mend_about(run, saved, about)
-            job = _job(run, saved, recipe, parts, about, like, stop, quiet)
+        plan = _plan(config)
+        with noted() as stop, _saving(run, plan.about) as saved:
+            _mend_about(run, saved, plan.about)
+            job = _job(run, saved, plan, stop, quiet)
             step, state = 0, None
             if saved.steps():
-                step, state = saved.latest(like)
+                step, state = saved.latest(plan.like)
                 check_restored(state, saved)
-            _tell_what_is_gone(job, step, run.forget_after(step, job.metric))
+            _warn_of_gaps(job, step, run.forget_after(step, job.metric))
             if state is not None:
                 return _fit(job, partial(jax.tree.map, jnp.asarray, state))
-            return _fit(job, partial(first_state, jax.random.key(config.seed), recipe=recipe, about=about))
+            return _fit(job, partial(_first_state, config, plan))
 
 
 def _saving(run: RunFolder, about: About) -> Checkpoints:
@@ -159,46 +170,43 @@ def _saving(run: RunFolder, about: About) -> Checkpoints:
     return Checkpoints(run.checkpoints, config.fingerprint, data=about_sum(about), keep_every=config.keep_every)
 
 
-def _job(
-    run: RunFolder,
-    saved: Checkpoints,
-    recipe: Recipe,
-    parts: Parts,
-    about: About,
-    like: TrainState,
-    stop: Stop,
-    quiet: bool,
-) -> Job:
+def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
     config = run.config
-    evaluate_every = config.evaluate_every or _epoch(config, parts)
+    evaluate_every = config.evaluate_every or _epoch(config, plan.parts)
     checkpoint_every = config.checkpoint_every or evaluate_every
-    schedule = Schedule(recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
-    metric = LOSSES[config.loss.name].metric
-    return Job(run, saved, recipe, parts, about, like, schedule, metric, stop, quiet)
+    schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
+    return Job(run, saved, plan, schedule, LOSSES[config.loss.name].metric, stop, quiet)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About) -> None:
-    """Write data.json anew if it is gone or damaged; the checkpoints tell that from data that have changed.
+    """Rewrite data.json if it is missing or damaged. The checkpoints tell damage from data that have changed.
 
     Raises:
         RunError: the data have changed.
     """
-    path, found = run.path / "data.json", None
+    path, stored = run.path / "data.json", None
     with suppress(RunError):
-        found = run.read_about()
+        stored = run.read_about()
     recorded = saved.data_sum()
-    changed = found not in (None, about) if recorded is None else recorded != about_sum(about)
+    # Earlier versions recorded no checksum; then the file itself is compared.
+    changed = stored not in (None, about) if recorded is None else recorded != about_sum(about)
     if changed:
         raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
-    if found != about:
+    if stored != about:
         if saved.steps():  # before the first checkpoint a kill is the likely cause
             reason = "is not what was saved" if path.exists() else "is missing"
             log.warning("%s: %s; it is written anew from the data", path, reason)
         run.write_about(about)
 
 
-def _tell_what_is_gone(job: Job, step: int, lines: list[int]) -> None:
-    """Say what is missing of what training wrote up to a step, of 0 if there is no checkpoint."""
+def _warn_of_gaps(job: Job, step: int, lines: list[int]) -> None:
+    """Warn of checkpoints and of lines of metrics.jsonl that are missing.
+
+    Args:
+        job: the run.
+        step: step of the latest checkpoint; 0: there is none.
+        lines: steps of the lines in metrics.jsonl.
+    """
     run, result = job.run, job.run.path / "result.json"
     if step == 0 and result.exists():
         log.warning("%s: holds no checkpoint any more; training begins anew", run.checkpoints)
@@ -211,9 +219,9 @@ def _tell_what_is_gone(job: Job, step: int, lines: list[int]) -> None:
 
 
 def load_run(run_dir: str | Path) -> Trained:
-    """Return the network of a run's folder, that of the best checkpoint so far.
+    """Return the network of a run's best checkpoint so far.
 
-    It says so on the log if this is not the checkpoint that validation chose, or if weights are no numbers.
+    Warns if this is not the checkpoint that validation chose, or if weights are NaN or infinite.
     """
     run = RunFolder.open(run_dir)
     with _reading(run) as (saved, recipe, about):
@@ -224,20 +232,22 @@ def load_run(run_dir: str | Path) -> Trained:
 
 
 def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
-    """Return a run's network before its first step and at each checkpoint that is kept, with the steps.
+    """Return a run's network before its first step and at each of its checkpoints, each with its step.
 
-    A run keeps the last two and the best one; `keep_every` in its configuration keeps more.
+    A run keeps its last two checkpoints and the best one; with `keep_every` in its configuration it keeps more.
     """
     run = RunFolder.open(run_dir)
     with _reading(run) as (saved, recipe, about):
         first = first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
-        kept = [(step, jax.tree.map(jnp.asarray, s.params)) for step, s in saved.each(structure(recipe, about))]
-        return [(step, Trained(params, run.config, about)) for step, params in ((0, first), *kept)]
+        networks = [(0, Trained(first, run.config, about))]
+        for step, state in saved.each(structure(recipe, about)):
+            networks.append((step, Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)))
+        return networks
 
 
 @contextmanager
 def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
-    """Give the checkpoints of a run, which stay as they are, and what a state of it is made by.
+    """Yield the checkpoints of a run, opened for reading only, and the recipe and data that determine its state.
 
     Raises:
         RunError: there is no checkpoint yet, or data.json is not what training wrote.
@@ -267,7 +277,7 @@ def _no_checkpoint(run: RunFolder) -> RunError:
 
 
 def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
-    """Return what the training step of a configuration depends on."""
+    """Return the static arguments of the training step for a configuration."""
     steps = (config.epochs or 0) * _epoch(config, parts) or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
@@ -275,66 +285,68 @@ def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
 
 
 def _epoch(config: Config, parts: Parts) -> int:
-    """Return how many steps an epoch has; where batches are new for ever, a tenth of the run."""
+    """Return the steps of an epoch; for generated data, which have no epochs, a tenth of the run."""
     if parts.draw is not None:
         return max((config.steps or 0) // 10, 1)
     return steps_per_epoch(len(parts.train.x), config.batch_size)
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
-    """Train from the state that `begin` returns to the end, and say what the best checkpoint is worth."""
-    run, parts, config = job.run, job.parts, job.run.config
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(job.like.params))
+    """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
+    run, config = job.run, job.run.config
+    recipe, parts, about, like = job.plan
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     state = begin()
     start = int(state.step)
-    with Progress(job.recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
+    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
-            + f", {job.recipe.steps} steps"
+            + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
         _steps(job, state, start, progress)
     _draw(run, job.metric)
     result = run.read_result(job.metric)
-    step, best = job.saved.best(job.like, None if result is None else result["step"])
-    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, job.about)
+    step, best = job.saved.best(like, None if result is None else result["step"])
+    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
         test = None if parts.test is None else check_values("test", evaluate(trained, parts.test), step, job.saved)
         validation = evaluate(trained, parts.validation)
-        found = {"step": step, "parameters": parameters, "validation": validation, "test": test}
-        if result is None:  # else it says what the checkpoint was worth that is gone
-            run.write_result(found)
-        result = found
+        evaluated = {"step": step, "parameters": parameters, "validation": validation, "test": test}
+        if result is None:  # otherwise the file describes the chosen checkpoint, which is lost, and stays
+            run.write_result(evaluated)
+        result = evaluated
     return Result(trained, step, parameters, result["validation"], result["test"], run.path)
 
 
 def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
-    """Do the steps from `start` on, each validated and saved as the schedule says.
+    """Train from step `start` to the last one, validating and saving by the schedule.
 
     Raises:
-        Diverged: the loss or the state is no number.
+        Diverged: the loss or the state is NaN or infinite.
         Interrupted: a signal came, and the state is saved.
     """
-    run, saved, parts, config, metric = job.run, job.saved, job.parts, job.run.config, job.metric
-    sign = LOSSES[job.recipe.loss.name].sign
+    run, saved, config, metric = job.run, job.saved, job.run.config, job.metric
+    recipe, parts, about, _ = job.plan
+    sign = LOSSES[config.loss.name].sign
     key = jax.random.key(config.seed)
     draw = parts.draw or partial(batch, parts.train)
     first_bad = jnp.zeros((), jnp.int32)
     since, last = time.monotonic(), start
-    for step in range(start, job.recipe.steps):
+    for step in range(start, recipe.steps):
         rows = draw(config.batch_size, seed=config.seed, step=step)
-        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=job.recipe)
+        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=recipe)
         done = step + 1
         progress.step(partial(sums.means, metric))
         save, validate = job.schedule.saves(done), job.schedule.validates(done)
         if validate:
             record: dict[str, Any] = {"step": done, "train": check_training(state, int(first_bad), metric, saved)}
-            values = evaluate(Trained(state.params, config, job.about), parts.validation)
+            values = evaluate(Trained(state.params, config, about), parts.validation)
             record["validation"] = check_values("validation", values, done, saved)
             record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
-            run.append(record)  # before the checkpoint: a kill between the two repeats the line, and loses none
+            run.append(record)  # before the checkpoint: a kill between the two repeats the line instead of losing it
             progress.validated(record)
             state = state._replace(sums=state.sums.zero())
             if save:
@@ -345,16 +357,16 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
                 check_training(state, int(first_bad), metric, saved)
             if not save:
                 saved.save(done, state)
-            if done < job.recipe.steps:
+            if done < recipe.steps:
                 _draw(run, metric)
                 raise Interrupted(done, run.path, job.stop.signum)
 
 
 def _draw(run: RunFolder, metric: str) -> None:
-    """Draw the curves; a picture that fails costs a line, not the run."""
+    """Draw the curves; if that fails, warn and go on."""
     try:
         from lstmjax.training.curves import draw_curves
 
         draw_curves(run.records(metric), metric, run.curves, run.path.name)
-    except Exception as error:  # whatever it is, the run is worth more
+    except Exception as error:  # a failed picture must not cost the run
         log.warning("%s: could not be drawn (%s)", run.curves, error)

@@ -1,4 +1,4 @@
-"""What the logits mean: softmax, sigmoid or the numbers themselves; the loss decides."""
+"""The losses: what the logits mean (softmax, sigmoid or plain numbers) and what is reported."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _are_right(logits: Array, y: Array) -> Array:
 
 
 class Loss(NamedTuple):
-    """One row: what is minimised, what is reported, what a prediction is."""
+    """A row of `LOSSES`: what is minimised, what is reported, and how logits become predictions."""
 
     value: Callable[[Array, Array, float], Array]  # logits [..., O], y, label smoothing -> [...]
-    metric: str  # name of what is reported
+    metric: str  # name of the reported metric
     measure: Callable[[Array, Array], Array]  # logits [..., O], y -> [...]
     sign: int  # +1 if a higher metric is better
     readout: Callable[[Array], Array]  # logits [..., O] -> probabilities or numbers [..., O]

@@ -1,4 +1,4 @@
-"""From the `optimizer` section of a configuration to an Optax transformation, and Adam as Keras has it."""
+"""Make an Optax transformation from the `optimizer` section of a configuration; Adam with the ε of Keras."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from lstmjax.types import PyTree
 
 
 def scale_by_adam_keras(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7) -> optax.GradientTransformation:
-    r"""Gives Adam's direction in the form that Keras has, with ε beside the raw second moment.
+    r"""Rescale updates by Adam in the form of Keras, which adds ε to the root of the raw second moment.
 
         m_t = b1·m_{t−1} + (1 − b1)·g        v_t = b2·v_{t−1} + (1 − b2)·g²
         u_t = √(1 − b2^t) / (1 − b1^t) · m_t / (√v_t + eps)
 
     This eps is the "epsilon hat" of Kingma & Ba (2015, the text before section 2.1). `optax.scale_by_adam`
-    and PyTorch follow their Algorithm 1, m̂ / (√v̂ + ε) with v̂ = v_t / (1 − b2^t): the same with
-    ε = eps / √(1 − b2^t), which at the first step is 32 eps. It shows where gradients are as small as ε.
+    and PyTorch follow their Algorithm 1, m̂ / (√v̂ + ε) with v̂ = v_t / (1 − b2^t). The two agree if
+    ε = eps / √(1 − b2^t), which is 32 eps at the first step. The difference matters where gradients are as
+    small as ε.
 
     Args:
         b1, b2: decay rates of the first and the second moment.
@@ -38,14 +39,15 @@ def scale_by_adam_keras(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7) -
     """
 
     def init(params: PyTree) -> optax.ScaleByAdamState:
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), *(jax.tree.map(jnp.zeros_like, params) for _ in "mv"))
+        m, v = jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), m, v)
 
     def update(updates: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
         m = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         v = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g * g, updates, state.nu)
         count = optax.safe_increment(state.count)
-        rise = jnp.sqrt(1 - b2**count) / (1 - b1**count)
-        u = jax.tree.map(lambda m, v: rise.astype(m.dtype) * m / (jnp.sqrt(v) + eps), m, v)
+        correction = jnp.sqrt(1 - b2**count) / (1 - b1**count)
+        u = jax.tree.map(lambda m, v: correction.astype(m.dtype) * m / (jnp.sqrt(v) + eps), m, v)
         return u, optax.ScaleByAdamState(count, m, v)
 
     return optax.GradientTransformation(init, update)
@@ -61,7 +63,7 @@ RULES: MappingProxyType[str, Callable[[Optimizer], optax.GradientTransformation]
         "lion": lambda o: optax.scale_by_lion(),
     }
 )
-"""How a gradient becomes a direction, by `optimizer.name`."""
+"""The update rules by `optimizer.name`, without step size and decay."""
 
 SCHEDULES: MappingProxyType[str, Callable[[Optimizer, int], optax.Schedule]] = MappingProxyType(
     {
@@ -70,11 +72,11 @@ SCHEDULES: MappingProxyType[str, Callable[[Optimizer, int], optax.Schedule]] = M
         "linear": lambda o, steps: optax.linear_schedule(o.learning_rate, o.learning_rate * o.final_fraction, steps),
     }
 )
-"""How the step size falls over the steps after the warm-up, by `optimizer.schedule`."""
+"""The step size over the steps after the warm-up, by `optimizer.schedule`."""
 
 
 def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
-    """Gives the step size as a function of the step, 0 to `steps` - 1.
+    """Return the step size as a function of the step, 0 to `steps` - 1.
 
     >>> schedule = make_schedule(Optimizer(learning_rate=0.5, schedule="linear", warmup_steps=2), 6)
     >>> [round(float(schedule(step)), 3) for step in range(6)]
@@ -86,16 +88,16 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     warmup = config.warmup_steps
     if warmup >= steps:
         raise ConfigError(f"optimizer.warmup_steps is {warmup}, but there are only {steps} training steps")
-    after = SCHEDULES[config.schedule](config, steps - warmup)
+    main = SCHEDULES[config.schedule](config, steps - warmup)
     if not warmup:
-        return after
-    # From the first share, not from zero, so that no step is wasted.
+        return main
+    # The warm-up starts at its first fraction rather than at zero, which would waste a step.
     rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, max(warmup - 1, 1))
-    return optax.join_schedules([rise, after], [warmup])
+    return optax.join_schedules([rise, main], [warmup])
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """Gives clipping, the rule, decoupled decay and the step size, in this order.
+    """Chain clipping, the update rule, decoupled weight decay and the step size, in this order.
 
     The decay is multiplied by the step size (Loshchilov & Hutter 2019), for every rule.
     """

@@ -1,4 +1,4 @@
-"""What a user sees while training: a line at each validation and, on a terminal, a bar."""
+"""Show the progress of training: a line at each validation and, on a terminal, a bar."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for us
+REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
 
 
 class Tolerant:
-    """A stream that may be missing or break: a reader that went away stops no training.
+    """A stream that may be missing or break, so that a closed terminal or pipe does not stop training.
 
     >>> Tolerant(None).write("to nobody")
     """
@@ -34,16 +34,16 @@ class Tolerant:
             self._stream = io.StringIO()
 
     def flush(self) -> None:
-        """Does nothing, as each `write` flushes."""
+        """Do nothing, as each `write` flushes."""
 
 
 class Progress:
-    """A line at each validation; on a terminal a bar, too, with loss, metric, steps per second and time left.
+    """Prints a line at each validation; on a terminal also a bar with loss, metric, speed and remaining time.
 
     Args:
-        total: steps of the whole run.
-        start: steps that were done before.
-        metric: name of what is reported beside the loss.
+        total: number of steps of the run.
+        start: number of steps done before.
+        metric: name of the metric beside the loss.
         quiet: show nothing at all.
     """
 
@@ -54,7 +54,7 @@ class Progress:
             total=total, initial=start, unit="step", disable=True if quiet else None, dynamic_ncols=True, leave=False,
             file=Tolerant(sys.stderr),
         )  # fmt: skip
-        self._shown = {"val": "?"}  # first, as a narrow terminal cuts off what is behind
+        self._shown = {"val": "?"}  # first, because a narrow terminal cuts off the end
         self._next = 0.0
 
     def __enter__(self) -> Self:
@@ -63,16 +63,20 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
-    def step(self, now: Callable[[], dict[str, float]]) -> None:
-        """Counts a step; `now` gives the loss and the metric, and is called a few times a second only."""
+    def step(self, values: Callable[[], dict[str, float]]) -> None:
+        """Count a step.
+
+        Args:
+            values: returns the loss and the metric by name; called a few times a second only, as it waits for them.
+        """
         self._bar.update()
         if not self._bar.disable and time.monotonic() >= self._next:
             self._next = time.monotonic() + REFRESH
-            self._shown |= {name: f"{value:.4f}" for name, value in now().items()}
+            self._shown |= {name: f"{value:.4f}" for name, value in values().items()}
             self._bar.set_postfix(self._shown, refresh=False)
 
     def validated(self, record: dict[str, Any]) -> None:
-        """Shows a line of metrics.jsonl."""
+        """Print the line of a validation; `record` is its line of metrics.jsonl."""
         train, validation, metric = record["train"], record["validation"], self._metric
         self._shown["val"] = f"{validation[metric]:.4f}"
         self.say(
@@ -82,7 +86,7 @@ class Progress:
         )
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar."""
+        """Print a line above the bar."""
         if not self._quiet:
             self._bar.clear()
             self._out.write(f"{line}\n")

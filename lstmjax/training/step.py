@@ -1,4 +1,4 @@
-"""One step of training: the state that it carries, and how it begins."""
+"""One step of training, the state that it carries and the initial state."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lstmjax.types import Array, PyTree
 
 
 class TrainState(NamedTuple):
-    """All that training carries from step to step; the data and the keys follow from `step`."""
+    """Everything that training carries from step to step; data and random keys are functions of `step`."""
 
     params: NetworkParams
-    moments: PyTree  # Optax' state
-    step: Array  # steps done
-    sums: Sums  # since the last line of metrics.jsonl
+    moments: PyTree  # state of the optimizer
+    step: Array  # number of steps done
+    sums: Sums  # over the batches since the last validation
 
 
 class Recipe(NamedTuple):
-    """What a compiled training step depends on, beside the arrays: hashable."""
+    """The static arguments of the compiled training step; hashable."""
 
     model: Model
     optimizer: Optimizer
@@ -62,7 +62,7 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
     return TrainState(params, moments, jnp.zeros((), jnp.int32), Sums.zero())
 
 
-# Runs once: to optimise it would take longer than to run it (2.2 against 5.7 s, most of them compiling).
+# It runs once, so that optimising it costs more than it saves: 5.7 s instead of 2.2 s, mostly compilation.
 first_state = partial(
     jax.jit, static_argnames=("recipe", "about"), compiler_options={"xla_backend_optimization_level": 0}
 )(init_state)
@@ -72,14 +72,15 @@ first_state = partial(
 def train_step(
     state: TrainState, first_bad: Array, data: Sequences, key: Array, *, recipe: Recipe
 ) -> tuple[TrainState, Array, Sums]:
-    """Return the state after one step, the first step whose loss was no number, and the sums of its batch.
+    """Return the state after one step, the first step whose loss was not finite, and the sums over the batch.
 
     Args:
-        state: before the step; its memory is taken over.
-        first_bad: int32, the first step whose loss was no number, counted from 1, or 0. It stays on the device, so
-            that watching every step makes the loop wait for none; as no bad state is saved, it is no part of one.
-        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` gives them.
-        key: the run's random key, the same at every step: the step's own is made from it and the step.
+        state: the state before the step; its buffers are donated.
+        first_bad: int32, the first step whose loss was not finite, counted from 1, or 0. It stays on the device, so
+            that every step is checked without waiting for any. A state with a bad loss is never saved, so this is
+            not a part of the state.
+        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` returns them.
+        key: the run's random key, the same at every step; the step number is folded in.
         recipe: what is trained and how.
     """
     shifts, draws = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step))
@@ -100,10 +101,7 @@ def train_step(
 
 
 def shifted(key: Array, x: Array, by: int) -> Array:
-    """Return images, as rows `[B, T, I]`, each moved by up to `by` pixels in both directions.
-
-    What comes in at the border is zero.
-    """
+    """Shift each image, row by row in `[B, T, I]`, by up to `by` pixels in both directions; fill with zeros."""
     if by == 0:
         return x
     padded = jnp.pad(x, ((0, 0), (by, by), (by, by)))
@@ -112,7 +110,7 @@ def shifted(key: Array, x: Array, by: int) -> Array:
 
 
 def structure(recipe: Recipe, about: About) -> TrainState:
-    """Return shapes and dtypes of the state; here a model that makes no sense is refused, before any work."""
+    """Return the shapes and dtypes of the state; refuse an inconsistent model before any work is done."""
     model = recipe.model
     if model.residual and model.bidirectional and model.layers > 1 and not recipe.per_step:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What `lstmjax evaluate` and `lstmjax predict` do, as functions that give lines of text."""
+"""Apply the network of a run to data: what `lstmjax evaluate` and `lstmjax predict` do."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger("lstmjax")
 
 
 def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:
-    """Gives the loss and, on the last line, the metric of a run's best checkpoint.
+    """Evaluate the best checkpoint of a run; yield a line with the loss, then one with the metric.
 
     Args:
         run: the run's folder.
         part: "train", "validation" or "test" of the run's own data.
-        data: a file of labelled sequences instead.
+        data: a file of labelled sequences to evaluate on instead of a part.
 
     Raises:
         UserError: no such run, or the data cannot be used.
@@ -37,27 +37,27 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     if data is not None:
         name, sequences = Path(data).name, labelled(str(data), about, config.loss.name)
     else:
-        parts, found = load(config.data, config.loss.name)
-        if found != about:
+        parts, current = load(config.data, config.loss.name)
+        if current != about:
             raise RunError(f"{run}: the data have changed since this run began; name a file by --data")
         name, sequences = part, getattr(parts, part)
         if sequences is None:
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
     values = evaluate(trained, sequences)
     if not all(map(math.isfinite, values.values())):
-        log.warning("%s: the loss over %s is no number", run, name)
+        log.warning("%s: the loss over %s is not finite", run, name)
     metric = LOSSES[config.loss.name].metric
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
     yield f"{name} {metric} {values[metric]:.4f}"
 
 
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:
-    """Gives what a run's network says of the sequences in a file, as lines of CSV; or where they were written.
+    """Predict the sequences in a file; yield lines of CSV, or a line that says where they were written.
 
     Args:
         run: the run's folder.
-        path: NPZ, NPY or CSV; labels in it are not looked at.
-        out: a CSV or NPZ file to write to.
+        path: NPZ, NPY or CSV; labels in it are ignored.
+        out: a CSV or NPZ file to write to; None: yield the lines.
 
     Raises:
         UserError: no such run, or the file cannot be used.
@@ -68,7 +68,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
         raise DataError(f"{out}: is the file that is read; give another one by --out")
     trained = load_run(run)
     data = read(path, labels=False)
-    trained.about.scaled(data, str(path))  # says what does not fit, by the file's name
+    trained.about.scaled(data, str(path))  # here an error names the file
     prediction = predict(trained, data.x, data.lengths)
     _warn_of_outputs(prediction.outputs, data, path)
     if out is None:
@@ -86,7 +86,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
 
 
 def _warn_of_outputs(outputs: np.ndarray, data: Sequences, path: str | Path) -> None:
-    """Say which sequences have outputs that are no numbers."""
+    """Warn of sequences whose outputs are NaN or infinite."""
     bad = ~np.isfinite(outputs)
     if bad.ndim == 3:
         bad &= data.valid()[..., None]
@@ -94,12 +94,12 @@ def _warn_of_outputs(outputs: np.ndarray, data: Sequences, path: str | Path) -> 
     if len(rows):
         name = data.names[rows[0]] if data.names else rows[0]
         log.warning(
-            "%s: the outputs of %d of %d sequences are no numbers, first of %s", path, len(rows), len(bad), name
+            "%s: the outputs of %d of %d sequences are not finite, first of %s", path, len(rows), len(bad), name
         )
 
 
 def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None) -> str:
-    """Gives predictions as CSV: the sequence, the step if there is one for each, the class, the numbers."""
+    """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers."""
     outputs = prediction.outputs
     per_step = outputs.ndim == 3
     numbers = [f"p_{c}" for c in classes] if classes else [f"y_{n}" for n in range(outputs.shape[-1])]
@@ -110,6 +110,6 @@ def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | No
         if per_step and data.lengths is not None and at[1] >= data.lengths[at[0]]:
             continue
         name = data.names[at[0]] if data.names else at[0]
-        said = [] if prediction.classes is None else [prediction.classes[at]]
-        write([name, *at[1:], *said, *(f"{value:.6g}" for value in outputs[at])])
+        label = [] if prediction.classes is None else [prediction.classes[at]]
+        write([name, *at[1:], *label, *(f"{value:.6g}" for value in outputs[at])])
     return text.getvalue()
