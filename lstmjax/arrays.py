@@ -29,10 +29,15 @@ def as_shapes(tree: PyTree, dtype: Any = None) -> PyTree:
 
 
 def floating(dtype: Any) -> Any:
-    """Return a dtype that is checked to be floating-point, or None."""
+    """Return the dtype that JAX computes in for a dtype, checked to be floating-point, or None.
+
+    Without 64-bit mode float64 is float32, of which JAX warns.
+    """
     if dtype is None:
         return None
     check_floating("dtype", dtype)
+    if jnp.dtype(dtype).itemsize > 4:
+        return jax.eval_shape(lambda: jnp.zeros((), dtype)).dtype
     return jnp.dtype(dtype)
 
 
