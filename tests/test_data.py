@@ -151,6 +151,32 @@ def test_whole_numbers_that_lose_digits_are_told(tmp_path):
         assert read(tmp_path / "a.npz").x[2, 1, 0] == np.float32(value)
 
 
+@pytest.mark.parametrize("value", [2**53 + 1, 1_700_000_000_000_000_000, -(2**62) - 1, 2**63 - 1, 2**64 - 1])
+def test_whole_numbers_of_any_size_that_lose_digits_are_named(value, tmp_path):
+    kept = int(np.float32(value))
+    for written in (str(value), f"{value}.0", str(value).replace("-", "-00")):
+        (tmp_path / "a.csv").write_text(GOOD.replace(",3,", f",{written},"), encoding="utf-8")
+        with pytest.warns(UserWarning, match=f"a.csv:3: column 'a' is 0*{written}, which float32 keeps as {kept} "):
+            assert read(tmp_path / "a.csv").x[0, 1, 0] == kept
+    kinds = [kind for kind in (np.int64, np.uint64) if np.iinfo(kind).min <= value <= np.iinfo(kind).max]
+    for kind in kinds:
+        x = np.zeros(X.shape, kind)
+        x[2, 1, 0], x[3] = value, 2**24
+        np.savez(tmp_path / "a.npz", x=x, y=Y)
+        with pytest.warns(UserWarning, match=rf"x\[2, 1, 0\] is {value}, .* keeps as {kept} \(1 such numbers in all"):
+            assert read(tmp_path / "a.npz").x[2, 1, 0] == kept
+    np.savez(tmp_path / "a.npz", x=X, y=np.array([str(value), "1", "2", "3", "4"]))
+    with pytest.warns(UserWarning, match=rf"y\[0\] is {value}, which float32 keeps as {kept} "):
+        load(Data(source=str(tmp_path / "a.npz")), "linear")
+
+
+def test_large_whole_numbers_that_float32_holds_are_taken_without_a_warning(tmp_path):
+    for value in (2**60, -(2**63), 2**24):
+        (tmp_path / "a.csv").write_text(GOOD.replace(",3,", f",{value},"), encoding="utf-8")
+        np.savez(tmp_path / "a.npz", x=np.full(X.shape, value), y=Y)
+        assert read(tmp_path / "a.csv").x[0, 1, 0] == read(tmp_path / "a.npz").x[0, 0, 0] == value
+
+
 X = np.random.default_rng(1).normal(size=(5, 4, 3)).astype(np.float32)
 Y = np.arange(5) % 2
 

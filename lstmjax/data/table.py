@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, plain_number, warn_lost
+from lstmjax.data.sequences import FREE, DataError, Sequences, lost_in_words, plain_number, warn_lost
 
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
 FORMAT = "expected the columns sequence, step, one or more features, label"
@@ -181,7 +181,8 @@ def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[
             f"{path}:{row.line}: column {features[i]!r} is {cell!r}, expected a finite number"
             f"{' that float32 holds' if large else ''}; {remedy}"
         )
-    for t, i in np.argwhere(lost_digits(exact, numbers)):
+    words = np.array([row.cells for row in rows], object)
+    for t, i in np.argwhere(lost_in_words(words, exact, numbers)):
         lost.append((f"{path}:{rows[t].line}: column {features[i]!r}", rows[t].cells[i], numbers[t, i]))
     return numbers
 
