@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lstmjax.types import Array, PyTree
 
@@ -74,8 +75,49 @@ def check_number(name: str, value: Any) -> None:
     if isinstance(value, jax.core.Tracer) and value.shape == ():
         return
     real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
-    if isinstance(value, bool) or not real or not math.isfinite(value):
+    if isinstance(value, bool) or not real or not _is_finite(value):
         raise ValueError(f"{name} is {_described(value)}, expected a finite number.")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number or a fraction beyond float64
+        return False
+
+
+def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
+    """Return a number, or an array `[H]` with one for each unit.
+
+    Args:
+        name: name of the argument, for messages.
+        value: the number or the array; one that is traced is checked by its shape only.
+        units: H.
+        dtype: dtype in which the numbers must be finite.
+
+    Raises:
+        ValueError: it is neither, or a number is not finite in the dtype.
+    """
+    plain = isinstance(value, numbers.Number | str | None) or type(value) is np.ndarray
+    value = value if plain else as_array(name, value)
+    if jnp.shape(value) == ():
+        check_number(name, value)
+    if isinstance(value, numbers.Real):
+        value = float(value)  # a Fraction is no number to JAX
+    shape = jnp.shape(value)
+    if shape not in ((), (units,)):
+        raise ValueError(f"{name} has shape {shape}, expected a number, or one for each unit, [H] = ({units},).")
+    if not any(jnp.issubdtype(jnp.result_type(value), real) for real in (jnp.floating, jnp.integer)):
+        raise ValueError(f"{name} is {value.dtype}, expected real numbers.")
+    if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
+        return value  # its values are not known
+    with np.errstate(all="ignore"):
+        stored = np.asarray(value).astype(dtype).astype(np.float64)
+    if not np.isfinite(stored).all():
+        at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
+        wrong = np.asarray(value)[at]
+        raise ValueError(f"{name}{list(at) or ''} is {wrong}, expected a number that is finite in {jnp.dtype(dtype)}.")
+    return value
 
 
 def as_whole(name: str, value: Any) -> int:

@@ -53,7 +53,7 @@ def init_stacked(
     projection_bias: bool = False,
     bias: str | None = "preset",
     init: str | Preset = "default",
-    forget_bias: float | None = None,
+    forget_bias: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> tuple[LSTMParams | Bidirectional, ...]:
     """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
