@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from lstmjax.arguments import as_array, check_flags, kind, one_of
+from lstmjax.arguments import as_array, as_flags, kind, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.layered import check_model, in_form_of, of_one_layer
@@ -94,7 +94,7 @@ def trace(
     """
     check_model(params)
     xs = as_array("xs", xs)
-    check_flags(reverse=reverse, time_major=time_major, residual=residual)
+    reverse, time_major, residual = as_flags(reverse=reverse, time_major=time_major, residual=residual)
     form = params
     params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
     recorder = Recorder(chosen(fields), reduce, perturb, params)
