@@ -6,6 +6,7 @@ Files of weights and of data are both checked here. JAX is not imported, so that
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,7 +150,7 @@ def read_npy(file: IO[bytes], stored: int) -> np.ndarray | NotAnArray:
         raise ClaimError(f"is of version {version} of the NPY format, expected 1.0 or 2.0")
     try:
         shape, column_major, dtype = headers[version](file)
-    except (ValueError, SyntaxError, TypeError, RecursionError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
         if "max_header_size" in str(error) or "EOF:" in str(error):  # NumPy's words say what it is
             raise
         raise ClaimError("has a header that states no shape and dtype") from None

@@ -1,3 +1,4 @@
+import re
 import tracemalloc
 import zipfile
 
@@ -6,7 +7,7 @@ import pytest
 from training import write_sequences
 
 from lstmjax import claims
-from lstmjax.config import Data
+from lstmjax.config import ConfigError, Data, load_config
 from lstmjax.data import (
     About,
     DataError,
@@ -79,7 +80,7 @@ def test_csv_says_what_npz_says(tmp_path):
         ("seqence,step,a,label\n", "a.csv:1: no column 'sequence' (is 'seqence' meant?)"),
         ("sequence,step,label\n", "a.csv:1: no feature columns; expected the columns sequence, step"),
         ("sequence,step,a,a,label\n", "a.csv:1: column 'a' is there twice; rename one of them"),
-        ("sequence,step,a,,label\n", "a.csv:1: column 4 has no name"),
+        ("sequence,step,a,,label\nu,0,1,2,yes\n", "a.csv:1: column 4 has no name, but line 2 has '2' in it"),
         ("sequence,step,a,label\n", "a.csv: has no rows below the first line"),
         (GOOD + "v,1,7,no\n", "a.csv:5: 4 cells, but the first line names 5 columns"),
         (GOOD + "v,1,7,,no\n", "a.csv:5: column 'b' is empty; fill the cell or remove the sequence"),
@@ -107,6 +108,32 @@ def test_a_mistake_in_a_csv_is_told_with_line_and_column(tmp_path, text, message
         read(tmp_path / "a.csv")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ends", [",", ",,", " , ,"])
+def test_empty_columns_without_a_name_are_dropped(tmp_path, ends):
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "b.csv").write_text("".join(f"{line}{ends}\n" for line in GOOD.splitlines()), encoding="utf-8")
+    plain, data = read(tmp_path / "a.csv"), read(tmp_path / "b.csv")
+    np.testing.assert_array_equal(data.x, plain.x)
+    assert (data.names, data.features, data.y.tolist()) == (plain.names, plain.features, plain.y.tolist())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", "is in UTF-16 (Unicode in spreadsheets and editors); save it as UTF-8"),
+        ("utf-16-le", "is in UTF-16, or no text, by its many zero bytes; save it as text in UTF-8"),
+        ("latin-1", "is not in UTF-8 but in another encoding, such as Latin-1 or Windows-1252; save it as "),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, encoding, message):
+    (tmp_path / "a.csv").write_text(GOOD.replace("yes", "größer"), encoding=encoding)
+    with pytest.raises(DataError, match=re.escape(f"a.csv: {message}")):
+        read(tmp_path / "a.csv")
+    (tmp_path / "a.yaml").write_text("epochs: 3  # größer\n", encoding=encoding)
+    with pytest.raises(ConfigError, match=re.escape(f"a.yaml: {message}")):
+        load_config(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(
