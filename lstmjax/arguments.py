@@ -164,7 +164,7 @@ def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
     if shape not in ((), (units,)):
         raise ValueError(f"{name} has shape {shape}, expected a number, or one for each unit, [H] = ({units},).")
     if not any(jnp.issubdtype(jnp.result_type(value), real) for real in (jnp.floating, jnp.integer)):
-        raise ValueError(f"{name} is {value.dtype}, expected real numbers.")
+        raise ValueError(f"{name} is {jnp.result_type(value)}, expected real numbers.")
     if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
         return value  # its values are not known
     with np.errstate(all="ignore"):

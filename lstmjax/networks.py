@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -91,7 +90,7 @@ def init_network(
     kept = floating(dtype)
     if input_bias is not None:
         first = as_units("input_bias", input_bias, hidden_size, kept)
-        step = float(input_bias_step) if isinstance(input_bias_step, Real) else input_bias_step
+        step = as_units("input_bias_step", input_bias_step, hidden_size, kept)
     below, above = jax.random.split(key)
     stack = init_stacked(
         below,
@@ -119,7 +118,7 @@ def init_network(
     return NetworkParams(stack, Dense(w, jnp.zeros(output_size, dtype)))
 
 
-def _with_input_bias(params: LSTMParams, biases: Array, row: Cell) -> LSTMParams:
+def _with_input_bias(params: LSTMParams, biases: Array | float, row: Cell) -> LSTMParams:
     """Gives the parameters with b's i set, and b_h's i at 0."""
     if "i" not in row.blocks or params.b is None:
         lack = "the parameters have no bias" if params.b is None else f"the cell {row.name!r} has no input gate"

@@ -98,7 +98,7 @@ def test_a_fraction_is_a_forget_bias():
         (np.ones(H + 1), "float32", rf" has shape \({H + 1},\), expected a number, or one for .*, \[H\] = \({H},\)"),
         (np.ones((1, H)), "float32", rf" has shape \(1, {H}\), expected a number, or one for each unit"),
         (np.ones(H, bool), "float32", " is bool, expected real numbers"),
-        (np.ones(H, complex), "float32", " is complex128, expected real numbers"),
+        (np.ones(H, complex), "float32", " is complex64, expected real numbers"),
         ([1.0, None], "float32", " is a list that holds None, expected an array of numbers"),
     ],
 )  # fmt: skip
