@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_positive, kind, one_of
+from lstmjax.arguments import as_flags, check_positive, kind, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -236,7 +236,7 @@ def shapes(
     True
     """
     one_of("merge", merge, ("concat", "sum"))
-    check_flags(bidirectional=bidirectional)
+    (bidirectional,) = as_flags(bidirectional=bidirectional)
     check_positive("layers", layers)
     if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         if not isinstance(params, tuple | list) or not params:
