@@ -8,8 +8,9 @@ from lstmjax.signals import quit_on_interrupt
 def main() -> int:
     """Return the exit code of the command line; see `lstmjax.cli.main`."""
     quit_on_interrupt()  # for good, as the process ends behind this
-    from lstmjax.cli import main
+    from lstmjax.cli import main, print_log
 
+    print_log()
     return main()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lstmjax.types import Array, PyTree
 
@@ -30,18 +31,68 @@ def as_array(name: str, value: Any) -> Array:
     """
     if isinstance(value, jax.Array):
         return value
+    for part in (value, *(value if isinstance(value, list | tuple) else ())):
+        _refuse_relatives(name, part)
     try:
         with jax.debug_nans(False), jax.debug_infs(False):  # which are not to see what stands in padding
-            return jnp.asarray(value)
+            array = jnp.asarray(value)
     except OverflowError:
         raise ValueError(f"{name} holds a whole number that is too large for an array. Pass it as float.") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
+        for leaf in _leaves(value):
+            _refuse_relatives(name, leaf)
         if _is_ragged(value):
             raise ValueError(
                 f"{name} is {_described(value)} whose parts differ in length, expected an array. Pad them to one "
                 "length, and pass lengths to say how many steps each has."
             ) from None
         raise TypeError(f"{name} is {_described(value)}, expected an array of numbers.") from None
+    if isinstance(value, np.ndarray | np.integer) and array.dtype.kind in "iu" and array.dtype != value.dtype:
+        limits = jnp.iinfo(array.dtype)  # JAX would wrap around
+        if value.size and not limits.min <= value.min() <= value.max() <= limits.max:
+            raise ValueError(f"{name} holds a whole number that is too large for {array.dtype}. Pass it as float.")
+    return array
+
+
+def _refuse_relatives(name: str, value: Any) -> None:
+    """Refuse what resembles an array, with the way to make one of it."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array of NumPy, expected an array of numbers. Put a number where it is masked: "
+            f"{name}.filled(0)."
+        )
+    if isinstance(value, jax.ShapeDtypeStruct):
+        raise TypeError(
+            f"{name} is a jax.ShapeDtypeStruct, a shape without numbers, expected an array of numbers. To compute "
+            "shapes alone, call the function by jax.eval_shape."
+        )
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(
+            f"{name} is a tensor of PyTorch with requires_grad, expected an array of numbers. Pass {name}.detach()."
+        )
+
+
+def as_lengths(value: Any, steps: int) -> Array:
+    """Return lengths as an array; `[]` are those of an empty batch.
+
+    Args:
+        value: the lengths, as the caller passed them.
+        steps: T, for messages.
+
+    Raises:
+        ValueError: a number is too large for an array, and so for any sequence.
+        TypeError: they are no array, as in `as_array`.
+    """
+    if isinstance(value, list | tuple) and not _leaves(value):
+        return jnp.zeros(_size(value) or 0, jnp.int32)
+    if isinstance(value, np.ndarray):
+        counts = [int(value.max()), int(value.min())] if value.size and value.dtype.kind in "iu" else []
+    else:
+        counts = [] if isinstance(value, jax.Array) else [n for n in _leaves(value) if isinstance(n, int | np.integer)]
+    for count in counts:
+        if not -(2**31) <= count < 2**31:
+            raise ValueError(f"lengths holds {count}, expected 0 to T = {steps}, the number of steps in xs.")
+    return as_array("lengths", value)
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
@@ -56,11 +107,17 @@ def check_arrays(name: str, tree: PyTree) -> None:
             as_array(name + jax.tree_util.keystr(at), leaf)
 
 
-def check_flags(**flags: Any) -> None:
-    """Refuse what is neither True nor False: words such as "no" would count as True."""
+def as_flags(**flags: Any) -> tuple[Any, ...]:
+    """Return flags as True, False or None; refuse what is none of them: words such as "no" would count as True."""
     for name, value in flags.items():
+        if isinstance(value, jax.core.Tracer):
+            raise TypeError(
+                f"{name} is traced, expected True or False, since other programs are compiled for it. Make it a "
+                "static argument of jax.jit."
+            )
         if not isinstance(value, bool | int | None) and getattr(value, "shape", None) != ():
             raise TypeError(f"{name} is {_described(value)}, expected True or False.")
+    return tuple(None if value is None else bool(value) for value in flags.values())
 
 
 def check_function(name: str, value: object, signature: str) -> None:
@@ -74,8 +131,49 @@ def check_number(name: str, value: Any) -> None:
     if isinstance(value, jax.core.Tracer) and value.shape == ():
         return
     real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
-    if isinstance(value, bool) or not real or not math.isfinite(value):
+    if isinstance(value, bool) or not real or not _is_finite(value):
         raise ValueError(f"{name} is {_described(value)}, expected a finite number.")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number or a fraction beyond float64
+        return False
+
+
+def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
+    """Return a number, or an array `[H]` with one for each unit.
+
+    Args:
+        name: name of the argument, for messages.
+        value: the number or the array; one that is traced is checked by its shape only.
+        units: H.
+        dtype: dtype in which the numbers must be finite.
+
+    Raises:
+        ValueError: it is neither, or a number is not finite in the dtype.
+    """
+    plain = isinstance(value, numbers.Number | str | None) or type(value) is np.ndarray
+    value = value if plain else as_array(name, value)
+    if jnp.shape(value) == ():
+        check_number(name, value)
+    if isinstance(value, numbers.Real):
+        value = float(value)  # a Fraction is no number to JAX
+    shape = jnp.shape(value)
+    if shape not in ((), (units,)):
+        raise ValueError(f"{name} has shape {shape}, expected a number, or one for each unit, [H] = ({units},).")
+    if not any(jnp.issubdtype(jnp.result_type(value), real) for real in (jnp.floating, jnp.integer)):
+        raise ValueError(f"{name} is {jnp.result_type(value)}, expected real numbers.")
+    if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
+        return value  # its values are not known
+    with np.errstate(all="ignore"):
+        stored = np.asarray(value).astype(dtype).astype(np.float64)
+    if not np.isfinite(stored).all():
+        at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
+        wrong = np.asarray(value)[at]
+        raise ValueError(f"{name}{list(at) or ''} is {wrong}, expected a number that is finite in {jnp.dtype(dtype)}.")
+    return value
 
 
 def as_whole(name: str, value: Any) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_floating
+from lstmjax.arguments import as_array, as_lengths, check_floating
 from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
@@ -29,10 +29,15 @@ def as_shapes(tree: PyTree, dtype: Any = None) -> PyTree:
 
 
 def floating(dtype: Any) -> Any:
-    """Return a dtype that is checked to be floating-point, or None."""
+    """Return the dtype that JAX computes in for a dtype, checked to be floating-point, or None.
+
+    Without 64-bit mode float64 is float32, of which JAX warns.
+    """
     if dtype is None:
         return None
     check_floating("dtype", dtype)
+    if jnp.dtype(dtype).itemsize > 4:
+        return jax.eval_shape(lambda: jnp.zeros((), dtype)).dtype
     return jnp.dtype(dtype)
 
 
@@ -62,7 +67,7 @@ def checked_steps(
     axis = 0 if time_major else xs.ndim - 2
     mask = step_flags("mask", mask, xs, time_major)
     if lengths is not None:
-        lengths = as_array("lengths", lengths)
+        lengths = as_lengths(lengths, xs.shape[axis])
         checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
     return lengths, mask, step_flags("resets", resets, xs, time_major)
 

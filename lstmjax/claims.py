@@ -6,6 +6,7 @@ Files of weights and of data are both checked here. JAX is not imported, so that
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,7 +148,12 @@ def read_npy(file: IO[bytes], stored: int) -> np.ndarray | NotAnArray:
     version = np.lib.format.read_magic(file)
     if version not in headers:
         raise ClaimError(f"is of version {version} of the NPY format, expected 1.0 or 2.0")
-    shape, column_major, dtype = headers[version](file)
+    try:
+        shape, column_major, dtype = headers[version](file)
+    except (ValueError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
+        if "max_header_size" in str(error) or "EOF:" in str(error):  # NumPy's words say what it is
+            raise
+        raise ClaimError("has a header that states no shape and dtype") from None
     if dtype.hasobject:
         return NotAnArray(str(dtype))
     if any(isinstance(size, bool) or size < 0 for size in shape):

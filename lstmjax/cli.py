@@ -277,6 +277,20 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+class _Log(logging.Handler):
+    """Print what is logged as warnings are printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def print_log() -> None:
+    """Print what the library logs as lines of the command, whatever handlers other libraries set up."""
+    log = logging.getLogger("lstmjax")
+    log.addHandler(_Log(logging.WARNING))
+    log.propagate = False
+
+
 def _without_late_callbacks(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an uncaught exception, except for those in threads of orbax after a failed save."""
     if not (kind is RuntimeError and str(error) == "Event loop is closed"):

@@ -104,6 +104,15 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_step_has_its_beginning(self) -> Self:
+        if self.input_bias is None and self.input_bias_step:
+            raise ValueError(
+                f"model.input_bias_step is {self.input_bias_step}, but there is no bias of the first unit to step "
+                "from; set model.input_bias, or remove model.input_bias_step"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _biases_are_finite(self) -> Self:
         highest = abs((self.input_bias or 0.0) + self.input_bias_step * (self.hidden_size - 1))
         if highest > LARGEST:

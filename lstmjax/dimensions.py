@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import check_flags, check_positive, kind, one_of
+from lstmjax.arguments import as_flags, check_positive, kind, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
@@ -236,7 +236,7 @@ def shapes(
     True
     """
     one_of("merge", merge, ("concat", "sum"))
-    check_flags(bidirectional=bidirectional)
+    (bidirectional,) = as_flags(bidirectional=bidirectional)
     check_positive("layers", layers)
     if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
         if not isinstance(params, tuple | list) or not params:
@@ -290,8 +290,8 @@ def _planned(
     for name, size in {"input": input, "hidden": hidden}.items():
         if size is None:
             raise ValueError(f"{name} is missing: shapes needs input= and hidden=, or parameters.")
-    given = {"input": input, "hidden": hidden, "output": output, "layers": layers, "projection": projection}
-    for name, size in given.items():
+    sizes = {"input": input, "hidden": hidden, "output": output, "layers": layers, "projection": projection}
+    for name, size in sizes.items():
         if size is not None:
             check_positive(name, size)
     one_of("bias", bias, tuple(BIASES))
@@ -300,9 +300,9 @@ def _planned(
         raise ValueError(f"{reason}, but projection is None. Pass projection=P.")
     stack: list[tuple[Direction, ...]] = []
     for _ in range(layers):
-        one = Direction.of_cell(row, input, hidden, projection, BIASES[bias], projection_bias)
-        stack.append((one, one) if bidirectional else (one,))
-        input = one.out * (2 if bidirectional and merge == "concat" else 1)
+        direction = Direction.of_cell(row, input, hidden, projection, BIASES[bias], projection_bias)
+        stack.append((direction, direction) if bidirectional else (direction,))
+        input = direction.out * (2 if bidirectional and merge == "concat" else 1)
     return stack
 
 
@@ -357,7 +357,7 @@ def _total(part: Direction) -> str:
         "9·H·H": part.fed,
         f"{part.vectors}·H": part.vectors > 0,
     }
-    return " + ".join([f"{part.gates}·(I·H + {out}·H{bias})", *(term for term, there in more.items() if there)])
+    return " + ".join([f"{part.gates}·(I·H + {out}·H{bias})", *(term for term, exists in more.items() if exists)])
 
 
 def _arrays(part: Direction) -> tuple[Row, ...]:
@@ -392,19 +392,19 @@ def _flow(first: Direction, letter: str, width: int, output: int | None, b: int 
     hidden, out = first.hidden, "H" if first.width is None else "P"
     bias = ("", " + b", " + b + b_h")[first.biases]
     projection_bias = " + b_p" if first.projection_bias else ""
-    said = UNSAID | {"projected": f"m · w_p{projection_bias}"}
+    words = UNSAID | {"projected": f"m · w_p{projection_bias}"}
     if first.cell is not None:
-        said = formulas(first.cell, bias, projection_bias)
+        words = formulas(first.cell, bias, projection_bias)
     rows = [
         Row("xs", "the input: (batch, time, features)", ("B", "T", "I"), (b, t, first.inputs)),
         Row("x", "one time step of it", ("B", "I"), (b, first.inputs)),
-        Row("z", said["z"], ("B", str(first.gates), "H"), (b, first.gates, hidden)),
+        Row("z", words["z"], ("B", str(first.gates), "H"), (b, first.gates, hidden)),
         *(
             Row(name, formula, ("B", "H"), (b, hidden))
-            for name, formula in said.items()
+            for name, formula in words.items()
             if name not in ("z", "projected")
         ),
-        Row("h", "m" if first.width is None else said["projected"], ("B", out), (b, first.out)),
+        Row("h", "m" if first.width is None else words["projected"], ("B", out), (b, first.out)),
         Row("ys", "h of all steps (return_sequences=True)", ("B", "T", letter), (b, t, width)),
         Row("h_T", "h of the last step (return_sequences=False)", ("B", letter), (b, width)),
     ]
@@ -417,12 +417,12 @@ def _flow(first: Direction, letter: str, width: int, output: int | None, b: int 
 def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     """What the numbers do not depend on, in sentences."""
     inputs, hidden = first.inputs, first.hidden
-    one, two = (sum(row.parameters for row in _arrays(first._replace(biases=n))) for n in (1, 2))
+    single, double = (sum(row.parameters for row in _arrays(first._replace(biases=n))) for n in (1, 2))
     keras, torch = (" (Keras, Flax)", " (PyTorch)") if first.cell == VANILLA else ("", "")
     notes = [
         "T time steps, B batch, I features, H units (hidden size), P width of h after a projection, O outputs.",
         "The same weights serve every step and every sequence: 13 or 100 steps, 1 or 32 sequences, the number stays.",
-        f"{inputs} features into {hidden} units: {one:,} with one bias{keras}, {two:,} with two{torch}.",
+        f"{inputs} features into {hidden} units: {single:,} with one bias{keras}, {double:,} with two{torch}.",
         f"Each unit gives one number a step; {hidden} units are one vector of {hidden}.",
     ]
     if first.cell is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from lstmjax import backends
-from lstmjax.arguments import as_array, check_arrays, check_key, one_of
+from lstmjax.arguments import as_array, as_lengths, check_arrays, check_key, one_of
 from lstmjax.cell import Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.layer import lstm
@@ -141,13 +141,16 @@ def explain_backend(
     def traced(params: PyTree, xs: Array, state: PyTree, key: Array | None, arrays: dict[str, Any]) -> Any:
         return call(params, xs, state, key=key, backend=note, **arrays, **options)
 
+    xs = _array("xs", xs)
+    if lengths is not None and not isinstance(lengths, jax.ShapeDtypeStruct):
+        lengths = as_lengths(lengths, xs.shape[0 if time_major else max(xs.ndim - 2, 0)] if xs.ndim else 0)
     arrays = {
-        "lengths": None if lengths is None else _array("lengths", lengths),
+        "lengths": lengths,
         "mask": None if mask is None else _array("mask", mask),
         "resets": None if resets is None else _array("resets", resets),
         "reset_state": reset_state,
     }
-    jax.eval_shape(traced, params, _array("xs", xs), state, key, arrays)
+    jax.eval_shape(traced, params, xs, state, key, arrays)
     choices = iter([chosen(backend, request) for request in requests])
     if call is lstm:
         return next(choices)

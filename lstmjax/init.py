@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import check_floating, check_key, check_number, check_positive, one_of
+from lstmjax.arguments import as_units, check_key, check_positive, one_of
+from lstmjax.arrays import floating
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, Norms
 
 if TYPE_CHECKING:
-    from jax.typing import DTypeLike
+    from jax.typing import ArrayLike, DTypeLike
 
 Draw = Callable[[Array, tuple[int, ...], "Sizes", Any], Array]
 """draw(key, shape, sizes, dtype) -> the initial values of one field."""
@@ -127,7 +128,7 @@ def init_params(
     projection_bias: bool = False,
     bias: str | None = "preset",
     init: str | Preset = "default",
-    forget_bias: float | None = None,
+    forget_bias: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> LSTMParams:
     """Initialise the parameters of one layer in one direction.
@@ -144,7 +145,9 @@ def init_params(
         bias: "single" (b), "double" (b and b_h, as PyTorch and cuDNN train it) or None. "preset":
             two for `init="torch"`, one for all others.
         init: the name of a row of `PRESETS`, or a `Preset` of your own.
-        forget_bias: f's total bias: b's f is set to it and b_h's f to 0. None: as the preset has it.
+        forget_bias: f's total bias, a number or one for each unit `[H]`: b's f is set to it and b_h's f to 0.
+            None: as the preset has it. For chrono initialisation (Tallec & Ollivier 2018) pass the logarithms of
+            numbers drawn between 1 and T − 1, the longest time to remember.
         dtype: floating-point dtype of all fields.
 
     Returns:
@@ -152,7 +155,8 @@ def init_params(
 
     Raises:
         ValueError: an unknown cell, preset or bias, a size below 1, a forget bias without a bias or
-            a forget gate, a bias of a projection that does not exist, a cell that needs a projection.
+            a forget gate, of another shape or not finite in dtype, a bias of a projection that does not
+            exist, a cell that needs a projection.
 
     >>> params = init_params(jax.random.key(0), 5, 10)
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -166,25 +170,29 @@ def init_params(
         one_of("init", init, tuple(PRESETS))
     one_of("bias", bias, ("preset", "single", "double", None))
     check_key("key", key)
-    check_floating("dtype", dtype)
+    kept = floating(dtype)
     if forget_bias is not None:
-        check_number("forget_bias", forget_bias)
+        forget_bias = as_units("forget_bias", forget_bias, hidden_size, kept)
     if bias is None and forget_bias is not None:
-        raise ValueError(f"forget_bias is {forget_bias}, but bias=None leaves no bias to set. Pass bias='single'.")
+        raise ValueError(
+            f"forget_bias is {_shown(forget_bias)}, but bias=None leaves no bias to set. Pass bias='single'."
+        )
     preset = init if isinstance(init, Preset) else PRESETS[init]
     sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
     row = find_cell(cell)
     blocks = row.blocks
     if forget_bias is not None and "f" not in blocks:
         raise ValueError(
-            f"forget_bias is {forget_bias}, but the cell {row.name!r} has no forget gate of its own: its blocks are "
-            f"{', '.join(blocks)}. Leave forget_bias out."
+            f"forget_bias is {_shown(forget_bias)}, but the cell {row.name!r} has no forget gate of its own: its "
+            f"blocks are {', '.join(blocks)}. Leave forget_bias out."
         )
     if projection_size is None and (projection_bias or row.needs_projection):
         reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
         raise ValueError(f"{reason}, but projection_size is None: there is no projection. Pass projection_size=P.")
     biases = preset.bias if bias == "preset" else bias
-    forget = preset.forget_bias if forget_bias is None else forget_bias
+    forget = forget_bias
+    if forget is None and preset.forget_bias is not None:
+        forget = as_units("the preset's forget_bias", preset.forget_bias, hidden_size, kept)
     shape = row.shapes(input_size, hidden_size, sizes.width)
     keys = jax.random.split(key, 5)
 
@@ -209,3 +217,7 @@ def init_params(
         gain=gain if "gain" in row.has else None,
         b_p=jnp.zeros(shape["b_p"], dtype) if projected and projection_bias else None,
     )
+
+
+def _shown(bias: Array | float) -> str:
+    return f"{bias}" if jnp.ndim(bias) == 0 else f"an array of shape {jnp.shape(bias)}"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, check_key, one_of
+from lstmjax.arguments import as_array, as_arrays, as_flags, check_key, one_of
 from lstmjax.arrays import as_shapes, cast, cast_inputs, checked_steps, floating, input_shape, tied_zero, within
 from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
 from lstmjax.cells import VANILLA, Cell
@@ -106,7 +106,9 @@ def lstm(
         ((32, 256), (32, 256), (32, 100, 256))
     """
     step = resolve(step, cell)
-    check_flags(reverse=reverse, time_major=time_major, return_sequences=return_sequences)
+    reverse, time_major, return_sequences = as_flags(
+        reverse=reverse, time_major=time_major, return_sequences=return_sequences
+    )
     if key is not None:
         check_key("key", key)
     if isinstance(step, CellStep):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arguments import as_arrays, check_key, check_number, check_positive, kind
+from lstmjax.arguments import as_arrays, as_units, check_key, check_number, check_positive, kind
 from lstmjax.arrays import cast, floating
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
@@ -59,8 +59,8 @@ def init_network(
     projection_bias: bool = False,
     bias: str | None = "preset",
     init: str = "default",
-    forget_bias: float | None = None,
-    input_bias: float | None = None,
+    forget_bias: ArrayLike | None = None,
+    input_bias: ArrayLike | None = None,
     input_bias_step: float = 0.0,
     dtype: DTypeLike = jnp.float32,
 ) -> NetworkParams:
@@ -70,7 +70,8 @@ def init_network(
 
     Args:
         output_size: O, classes or targets.
-        input_bias: total bias of the input gate of each layer's first unit; None: as the preset has it.
+        input_bias: total bias of the input gate of each layer's first unit, or of each unit `[H]`; None: as the
+            preset has it.
         input_bias_step: by how much that of each further unit differs from the one before. Below 0, units
             are taken into use one after the other, as they are needed (Hochreiter & Schmidhuber 1997,
             section 4: -2, -4, -6 in experiment 6).
@@ -81,6 +82,15 @@ def init_network(
     """
     check_key("key", key)
     check_positive("output_size", output_size)
+    if input_bias is not None or input_bias_step is not None:
+        check_number("input_bias_step", input_bias_step)
+    if input_bias is None and input_bias_step:
+        raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
+    check_positive("hidden_size", hidden_size)
+    kept = floating(dtype)
+    if input_bias is not None:
+        first = as_units("input_bias", input_bias, hidden_size, kept)
+        step = as_units("input_bias_step", input_bias_step, hidden_size, kept)
     below, above = jax.random.split(key)
     stack = init_stacked(
         below,
@@ -97,13 +107,9 @@ def init_network(
         forget_bias=forget_bias,
         dtype=dtype,
     )
-    for name, number in (("input_bias", input_bias), ("input_bias_step", input_bias_step)):
-        if number is not None:
-            check_number(name, number)
-    if input_bias is None and input_bias_step:
-        raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
     if input_bias is not None:
-        biases = input_bias + input_bias_step * jnp.arange(hidden_size, dtype=dtype)
+        biases = first + step * jnp.arange(hidden_size, dtype=dtype)
+        biases = as_units("input_bias with input_bias_step", biases, hidden_size, kept)
         begin = partial(_with_input_bias, biases=biases, row=find_cell(cell))
         stack = jax.tree.map(begin, stack, is_leaf=lambda part: isinstance(part, LSTMParams))
     width = hidden_size if projection_size is None else projection_size
@@ -112,7 +118,7 @@ def init_network(
     return NetworkParams(stack, Dense(w, jnp.zeros(output_size, dtype)))
 
 
-def _with_input_bias(params: LSTMParams, biases: Array, row: Cell) -> LSTMParams:
+def _with_input_bias(params: LSTMParams, biases: Array | float, row: Cell) -> LSTMParams:
     """Return the parameters with the input gate's biases set in b, and 0 in b_h."""
     if "i" not in row.blocks or params.b is None:
         lack = "the parameters have no bias" if params.b is None else f"the cell {row.name!r} has no input gate"

@@ -300,9 +300,9 @@ def clip_projection(cell: Cell | str, limit: float) -> Cell:
     return replace(row, name=f"{row.name}, h clipped at {limit}", limit_h=Clip(limit, row.limit_h))
 
 
-def _check_limit(limit: Any) -> None:
+def _check_limit(limit: Any, name: str = "limit", remedy: str = "leave the cell as it is") -> None:
     if isinstance(limit, bool) or not isinstance(limit, numbers.Real) or not float(limit) > 0:
-        raise ValueError(f"limit is {limit!r}, expected a number above 0. For no limit leave the cell as it is.")
+        raise ValueError(f"{name} is {limit!r}, expected a number above 0. For no limit {remedy}.")
 
 
 def tensorflow_lite_cell(
@@ -346,8 +346,10 @@ def tensorflow_lite_cell(
     if layer_norm:
         row = replace(row, join=unbiased, normalise=GateNorm(EPSILON_LITE))
     row = known_row(row)
-    for limit, clipped in ((cell_clip, clip_cell), (proj_clip, clip_projection)):
+    limits = {"cell_clip": (cell_clip, clip_cell), "proj_clip": (proj_clip, clip_projection)}
+    for name, (limit, clipped) in limits.items():
         if limit != 0:
+            _check_limit(limit, name, "pass 0")
             row = clipped(row, limit)
     return row
 

@@ -139,6 +139,22 @@ class RunFolder:
         """The command that continues the run, and rewrites the files that can be computed again."""
         return f"lstmjax train --resume {self.path}"
 
+    def note_divergence(self, reason: str | None) -> None:
+        """Write why training ended at NaN or infinity to diverged.txt, or remove the file if there is no reason."""
+        path = self.path / "diverged.txt"
+        with suppress(OSError, UserError):  # the error itself is more important
+            if reason is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_text(path, reason + "\n")
+
+    def divergence(self) -> str | None:
+        """Return why training ended at NaN or infinity, or None if it did not."""
+        try:
+            return (self.path / "diverged.txt").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def append(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, and wait until it is on the disk."""
         with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from lstmjax import checks
 from lstmjax.arguments import (
     as_array,
     as_arrays,
-    check_flags,
+    as_flags,
     check_function,
     check_key,
     check_positive,
@@ -53,7 +53,7 @@ def init_stacked(
     projection_bias: bool = False,
     bias: str | None = "preset",
     init: str | Preset = "default",
-    forget_bias: float | None = None,
+    forget_bias: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> tuple[LSTMParams | Bidirectional, ...]:
     """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
@@ -72,7 +72,7 @@ def init_stacked(
     check_positive("layers", layers)
     one_of("merge", merge, ("concat", "sum"))
     check_key("key", key)
-    check_flags(bidirectional=bidirectional)
+    (bidirectional,) = as_flags(bidirectional=bidirectional)
     init_layer = partial(
         init_params, hidden_size=hidden_size, cell=cell, projection_size=projection_size,
         projection_bias=projection_bias, bias=bias, init=init, forget_bias=forget_bias, dtype=dtype,
@@ -163,7 +163,9 @@ def stacked(
     check_function("run", run, "that is called as lstm is")
     one_of("merge", merge, ("concat", "sum"))
     check_rate("dropout", dropout)
-    check_flags(time_major=time_major, return_sequences=return_sequences, residual=residual)
+    time_major, return_sequences, residual = as_flags(
+        time_major=time_major, return_sequences=return_sequences, residual=residual
+    )
     if key is not None:
         check_key("key", key)
     layers, xs = as_arrays("layers", layers), as_array("xs", xs)

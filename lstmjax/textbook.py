@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_flags, kind
+from lstmjax.arguments import as_array, as_arrays, as_flags, kind
 from lstmjax.errors import Message, Option
 from lstmjax.types import GATES, Array, LSTMParams
 
@@ -46,7 +46,7 @@ def to_concatenated(params: LSTMParams, *, sum_biases: bool = False) -> Concaten
     if not isinstance(params, LSTMParams):
         raise TypeError(f"params is {kind(params)}, expected LSTMParams, as init_params gives them.")
     params = as_arrays("params", params)
-    check_flags(sum_biases=sum_biases)
+    (sum_biases,) = as_flags(sum_biases=sum_biases)
     if several := checks.ensemble(params):
         raise ValueError(several)
     if params.b_h is not None and not sum_biases:

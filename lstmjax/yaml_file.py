@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lstmjax.encodings import NOT_UTF8, check_text
 from lstmjax.errors import ConfigError
 
 BYTES, VALUES = 2**20, 10_000  # far more than a configuration needs
@@ -52,10 +53,13 @@ def _text(path: Path) -> str:
             content = file.read(BYTES + 1)
         if len(content) > BYTES:
             raise ConfigError(f"{path}: is larger than {BYTES:,} bytes, which no configuration is; is it another file?")
+        check_text(path, ConfigError)
         return content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{_similar_file(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: {NOT_UTF8}; save it as UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
 
 

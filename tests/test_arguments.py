@@ -126,3 +126,15 @@ def test_finite_numbers_of_every_kind_are_taken():
     for number in (np.nan, np.inf, "1", 1j, None, True, np.ones(2)):
         with pytest.raises(ValueError, match=r"^forget_bias is .*, expected a finite number"):
             check_number("forget_bias", number)
+
+
+def test_flags_may_be_arrays_of_one_truth_value():
+    for true in (jnp.array(True), np.bool_(True), 1):
+        np.testing.assert_array_equal(lstm(PARAMS, XS, reverse=true)[1], lstm(PARAMS, XS, reverse=True)[1])
+    assert stacked((PARAMS,), XS, return_sequences=jnp.array(False))[1].shape == (B, H)
+
+
+def test_an_empty_batch_has_an_empty_list_of_lengths():
+    for empty in ([], (), np.zeros(0, int)):
+        assert lstm(PARAMS, jnp.zeros((0, T, I)), lengths=empty)[1].shape == (0, T, H)
+    assert lstm(PARAMS, jnp.zeros((2, 0, T, I)), lengths=[[], []])[1].shape == (2, 0, T, H)

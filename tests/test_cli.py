@@ -1,6 +1,7 @@
 import csv
 import io
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -219,3 +220,22 @@ def test_a_reader_that_went_away_is_no_failure_of_ours(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["--version"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_logged_and_what_is_warned_look_alike(tmp_path):
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import logging, sys, warnings\n"
+        "import lstmjax.cli as cli\n"
+        "from lstmjax.__main__ import main\n"
+        "logging.basicConfig()\n"  # as other libraries do
+        "def warn(words):\n"
+        "    logging.getLogger('lstmjax').warning('a %s', 'word')\n"
+        "    warnings.warn('another')\n"
+        "    return 0\n"
+        "cli._run = warn\n"
+        "sys.exit(main())\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["lstmjax: warning: a word", "lstmjax: warning: another"]

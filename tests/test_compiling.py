@@ -21,6 +21,7 @@ def steps(xs):
     return {"mask": xs[..., 0] > 0, "resets": xs[..., 1] > 1}
 
 
+TRACED = jax.jit(lambda xs, steps: trace(PAIRS, xs, **steps, lengths=LENGTHS))
 CALLS = {
     "layer": (1, lambda xs, steps: lstm(LAYER, xs)),
     "options": (
@@ -37,6 +38,8 @@ CALLS = {
         lambda xs, steps: network(NETWORK, xs, lengths=LENGTHS, return_sequences=True, dropout=0.5, key=KEY),
     ),
     "trace": (1, lambda xs, steps: trace(LAYER, xs, **steps)),
+    "trace of layers in jit": (1, lambda xs, steps: TRACED(xs, steps)),
+    "trace of a network": (2, lambda xs, steps: trace(NETWORK, xs)),
     "reduced": (1, lambda xs, steps: trace(LAYER, xs, **steps, reduce=lambda step: step.f)),
 }
 

@@ -42,6 +42,11 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
             "input_bias + input_bias_step · (hidden_size − 1) is 3.81e+39 in size, which is infinite in float32; set "
             "model.input_bias_step nearer to 0",
         ),
+        (
+            {"model": {"input_bias_step": 1}},
+            "model.input_bias_step is 1.0, but there is no bias of the first unit to step from; set model.input_bias, "
+            "or remove model.input_bias_step",
+        ),
         ({"optimizer": {"learning_rate": 1e-300}}, "optimizer.learning_rate: 1e-300 is 0 in float32; it should be at"),
         ({"optimizer": {"weight_decay": 1e39}}, "optimizer.weight_decay: 1e+39 is infinite in float32"),
         ({"model": {"cell": "lstm"}}, "model.cell is 'lstm'; it should be 'vanilla', 'peephole', 'nig'"),
@@ -219,7 +224,7 @@ def test_a_run_from_before_there_was_a_choice_keeps_its_fingerprint():
     kept = [parse_config({"epochs": 2, "keep_every": every}).fingerprint for every in (None, 10, 20)]
     assert kept[0] == "771723b9434e2078"
     assert len(set(kept)) == 3
-    for later in ({"model": {"input_bias": -1.0}}, {"model": {"input_bias_step": -1.0}}):
+    for later in ({"model": {"input_bias": -1.0}}, {"model": {"input_bias": 0.0, "input_bias_step": -1.0}}):
         assert parse_config({"epochs": 2} | later).fingerprint != said["vanilla"]
     task = {"steps": 2, "data": {"source": "order"}}
     longer = {"steps": 2, "data": {"source": "order", "length": 50}}

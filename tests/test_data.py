@@ -1,3 +1,4 @@
+import re
 import tracemalloc
 import zipfile
 
@@ -6,7 +7,7 @@ import pytest
 from training import write_sequences
 
 from lstmjax import claims
-from lstmjax.config import Data
+from lstmjax.config import ConfigError, Data, load_config
 from lstmjax.data import (
     About,
     DataError,
@@ -79,7 +80,7 @@ def test_csv_says_what_npz_says(tmp_path):
         ("seqence,step,a,label\n", "a.csv:1: no column 'sequence' (is 'seqence' meant?)"),
         ("sequence,step,label\n", "a.csv:1: no feature columns; expected the columns sequence, step"),
         ("sequence,step,a,a,label\n", "a.csv:1: column 'a' appears twice; rename one of them"),
-        ("sequence,step,a,,label\n", "a.csv:1: column 4 has no name"),
+        ("sequence,step,a,,label\nu,0,1,2,yes\n", "a.csv:1: column 4 has no name, but line 2 has '2' in it"),
         ("sequence,step,a,label\n", "a.csv: has no rows below the first line"),
         (GOOD + "v,1,7,no\n", "a.csv:5: 4 cells, but the first line names 5 columns"),
         (GOOD + "v,1,7,,no\n", "a.csv:5: column 'b' is empty; fill the cell or remove the sequence"),
@@ -107,6 +108,32 @@ def test_a_mistake_in_a_csv_is_told_with_line_and_column(tmp_path, text, message
         read(tmp_path / "a.csv")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ends", [",", ",,", " , ,"])
+def test_empty_columns_without_a_name_are_dropped(tmp_path, ends):
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "b.csv").write_text("".join(f"{line}{ends}\n" for line in GOOD.splitlines()), encoding="utf-8")
+    plain, data = read(tmp_path / "a.csv"), read(tmp_path / "b.csv")
+    np.testing.assert_array_equal(data.x, plain.x)
+    assert (data.names, data.features, data.y.tolist()) == (plain.names, plain.features, plain.y.tolist())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", "is in UTF-16 (Unicode in spreadsheets and editors); save it as UTF-8"),
+        ("utf-16-le", "is in UTF-16, or no text, by its many zero bytes; save it as text in UTF-8"),
+        ("latin-1", "is not in UTF-8 but in another encoding, such as Latin-1 or Windows-1252; save it as "),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, encoding, message):
+    (tmp_path / "a.csv").write_text(GOOD.replace("yes", "größer"), encoding=encoding)
+    with pytest.raises(DataError, match=re.escape(f"a.csv: {message}")):
+        read(tmp_path / "a.csv")
+    (tmp_path / "a.yaml").write_text("epochs: 3  # größer\n", encoding=encoding)
+    with pytest.raises(ConfigError, match=re.escape(f"a.yaml: {message}")):
+        load_config(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +176,32 @@ def test_whole_numbers_that_lose_digits_are_told(tmp_path):
     for value in (16_777_216, 0.1, 3.3e20, 1.7e9):  # whole and kept, or no whole number that counts something
         np.savez(tmp_path / "a.npz", x=np.where(X[2, 1, 0] == X, value, 0.0), y=Y)
         assert read(tmp_path / "a.npz").x[2, 1, 0] == np.float32(value)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 1_700_000_000_000_000_000, -(2**62) - 1, 2**63 - 1, 2**64 - 1])
+def test_whole_numbers_of_any_size_that_lose_digits_are_named(value, tmp_path):
+    kept = int(np.float32(value))
+    for written in (str(value), f"{value}.0", str(value).replace("-", "-00")):
+        (tmp_path / "a.csv").write_text(GOOD.replace(",3,", f",{written},"), encoding="utf-8")
+        with pytest.warns(UserWarning, match=f"a.csv:3: column 'a' is 0*{written}, which float32 keeps as {kept} "):
+            assert read(tmp_path / "a.csv").x[0, 1, 0] == kept
+    kinds = [kind for kind in (np.int64, np.uint64) if np.iinfo(kind).min <= value <= np.iinfo(kind).max]
+    for kind in kinds:
+        x = np.zeros(X.shape, kind)
+        x[2, 1, 0], x[3] = value, 2**24
+        np.savez(tmp_path / "a.npz", x=x, y=Y)
+        with pytest.warns(UserWarning, match=rf"x\[2, 1, 0\] is {value}, .* keeps as {kept} \(1 such numbers in all"):
+            assert read(tmp_path / "a.npz").x[2, 1, 0] == kept
+    np.savez(tmp_path / "a.npz", x=X, y=np.array([str(value), "1", "2", "3", "4"]))
+    with pytest.warns(UserWarning, match=rf"y\[0\] is {value}, which float32 keeps as {kept} "):
+        load(Data(source=str(tmp_path / "a.npz")), "linear")
+
+
+def test_large_whole_numbers_that_float32_holds_are_taken_without_a_warning(tmp_path):
+    for value in (2**60, -(2**63), 2**24):
+        (tmp_path / "a.csv").write_text(GOOD.replace(",3,", f",{value},"), encoding="utf-8")
+        np.savez(tmp_path / "a.npz", x=np.full(X.shape, value), y=Y)
+        assert read(tmp_path / "a.csv").x[0, 1, 0] == read(tmp_path / "a.npz").x[0, 0, 0] == value
 
 
 X = np.random.default_rng(1).normal(size=(5, 4, 3)).astype(np.float32)
@@ -229,7 +282,10 @@ CLAIMS = {
     "no number": (header("(True, 5, 2)") + bytes(40), "claims to have the shape (True, 5, 2), which is impossible"),
     "below 0": (header("(-1, 5, 2)") + bytes(40), "claims to have the shape (-1, 5, 2), which is impossible"),
     "no bytes": (header("(1000000000000,)", "<U0"), "claims to have 1,000,000,000,000 bytes in"),
-    "cut off": (header("(3,5"), "cannot be read as"),
+    "cut off": (header("(3,5"), "has a header that states no shape and dtype"),
+    "expression": (header("(10**12, 5, 2)"), "has a header that states no shape and dtype"),
+    "no dtype": (header("(3, 5, 2)", "float99"), "has a header that states no shape and dtype"),
+    "short": (header("(3, 5, 2)")[:40], "EOF"),
     "deep": (header("(" * 3000), "cannot be read as"),
     "version": (header("(3, 5, 2)", version=7), "is of version (7, 0) of the NPY format"),
     "objects": (header("(3, 5, 2)", "|O"), "Object arrays cannot be loaded"),

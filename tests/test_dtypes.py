@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import B, H, I, P, T, draw_params
+from flax import nnx as flax_nnx
 from tolerances import assert_close
 
-from lstmjax import init_params, lstm, oracle, stacked
+from lstmjax import init_network, init_params, linen, lstm, network, nnx, oracle, stacked
+from lstmjax.inside import gate_statistics, trace
 
 LOW = ["bfloat16", "float16"]
 DTYPES = ["float32", *LOW]
@@ -104,6 +106,35 @@ def test_a_stack_computes_in_dtype_throughout():
     assert dtypes(ys) == {"bfloat16"}
     assert [dtypes(h) for h, _ in states] == [{"bfloat16"}] * 2
     assert [dtypes(c) for _, c in states] == [{"float32"}] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")  # JAX's own, also of init_params
+@pytest.mark.parametrize("dtype", ["float64", np.float64, float])
+def test_float64_is_what_jax_makes_of_it_without_64_bit_mode(dtype):
+    params, xs = drawn("float32")
+    net = init_network(jax.random.key(0), I, H, 3, dtype=dtype)
+    state = jnp.ones((B, H))
+    linen_layer = linen.LSTM(H, dtype=dtype, param_dtype=dtype)
+    for run in (
+        lambda xs, dtype: lstm(params, xs, dtype=dtype)[1],
+        lambda xs, dtype: stacked((params,), xs, dtype=dtype)[1],
+        lambda xs, dtype: network(net, xs, dtype=dtype),
+        lambda xs, dtype: trace(params, xs, dtype=dtype).c,
+        lambda xs, dtype: nnx.LSTM(I, H, dtype=dtype, rngs=flax_nnx.Rngs(0))(xs),
+        lambda xs, dtype: nnx.LSTMCell(I, H, dtype=dtype, rngs=flax_nnx.Rngs(0))((state, state), xs[:, 0])[1],
+        lambda xs, dtype: linen.LSTM(H, dtype=dtype).init_with_output(jax.random.key(0), xs)[0],
+        lambda xs, dtype: gate_statistics(params, xs, dtype=dtype).mean.f,
+    ):
+        actual, expected = run(xs, dtype), run(xs, "float32")
+        assert dtypes(actual) == {"float32"}
+        np.testing.assert_array_equal(jax.tree.leaves(actual)[0], jax.tree.leaves(expected)[0])
+    assert dtypes(linen_layer.init(jax.random.key(0), xs)) == {"float32"}
+
+
+def test_jax_warns_of_float64_without_64_bit_mode():
+    params, xs = drawn("float32")
+    with pytest.warns(UserWarning, match="float64"):
+        jax.eval_shape(lambda: lstm(params, xs, dtype="float64"))
 
 
 @pytest.mark.parametrize("dtype", LOW)

@@ -20,7 +20,7 @@ from tolerances import assert_close
 
 from lstmjax import Dense, NetworkParams, claims, network
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, load_weights, save_weights
+from lstmjax.convert import ConvertError, from_torch, load_model, load_weights, save_weights
 from lstmjax.convert.containers import CONTAINERS
 from lstmjax.convert.keras_config import describe
 
@@ -268,6 +268,24 @@ def test_a_head_is_taken_where_it_is_sure_and_nothing_is_dropped_silently(arrays
     if head:
         assert found.head.w.shape == head
         assert found.head.b.shape == head[1:]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_dense_layer_that_fits_on_either_side_is_a_head_only_behind_the_lstm(first, tmp_path):
+    """A Linear from 4 to 4 before an LSTM of 4 numbers became its head."""
+    path = tmp_path / "model.npz"
+    lstm = {"lstm.weight_ih_l0": ones(16, 4), "lstm.weight_hh_l0": ones(16, 4)}
+    fc = {"pre.weight": ones(4, 4), "pre.bias": ones(4)}
+    np.savez(path, **(fc | lstm if first else lstm | fc))
+    if first:
+        with pytest.raises(ConvertError, match="if one of pre is the head, pass head="):
+            load_model(path)
+    model = load_model(path, head="pre" if first else None)
+    assert model.params.head.w.shape == (4, 4)
+    assumed = "pre.weight as the head's, though it fits before the layers, too"
+    assert (assumed in model.architecture.assumed) == (not first)
+    np.savez(path, **dict(sorted({**lstm, "fc.weight": ones(4, 4), "fc.bias": ones(4)}.items())))
+    assert "fc.weight as the head's, though it fits before the layers, too" in load_model(path).architecture.assumed
 
 
 def test_several_lstms_are_chosen_from_or_put_on_top_of_each_other(tmp_path):
@@ -615,3 +633,23 @@ def test_the_command_says_what_is_not_bit_by_bit(tmp_path, capsys):
         save_weights(jax.tree.map(lambda a: a.astype(jnp.float64), layer(width=3)), a)
     assert main(["convert", str(a), str(b)]) == 0
     assert "layer 0: 2 → 3, 4 units, one bias, float64" in capsys.readouterr().out
+
+
+WRONG_CELLS = {
+    "peephole": "has w_c, but layer 0 has none",
+    "layer_norm": "has norm, but layer 0 has none",
+    "projection": "has w_c, but layer 0 has none",
+    "fgr": "has w_c, but layer 0 has none",
+    "cifg": "has the 3 gates i, g, o, but layer 0 has 4",
+}
+
+
+@pytest.mark.parametrize("cell", WRONG_CELLS)
+def test_a_cell_that_weights_are_not_of_is_refused(cell, tmp_path, capsys):
+    source, target = tmp_path / "a.npz", tmp_path / "b.npz"
+    save_weights(layer(), source)
+    with pytest.raises(ConvertError, match=rf"a\.npz: cell is '{cell}', which {WRONG_CELLS[cell]}\. Pass the cell"):
+        load_weights(source, cell=cell)
+    assert main(["convert", str(source), str(target), "--cell", cell]) == 2
+    assert f"--cell is '{cell}', which {WRONG_CELLS[cell]}" in capsys.readouterr().err
+    assert not target.exists()

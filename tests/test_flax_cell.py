@@ -147,6 +147,15 @@ def test_a_carry_comes_back_as_it_came_so_that_a_scan_takes_it():
     assert_close(ours, theirs, dtype=jnp.bfloat16)
 
 
+def test_an_rnn_with_no_carry_returns_the_dtypes_that_the_docs_state():
+    xs = jnp.ones((B, T, I), jnp.float32)
+    ours, theirs = (m.LSTMCell(I, H, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)) for m in (lstmjax.nnx, nnx))
+    assert [nnx.RNN(cell)(xs).dtype for cell in (ours, theirs)] == [jnp.bfloat16, jnp.float32]
+    ours, theirs = (linen.RNN(m.LSTMCell(H, dtype=jnp.bfloat16)) for m in (lstmjax.linen, linen))
+    dtypes = [rnn.init_with_output(jax.random.key(0), xs)[0].dtype for rnn in (ours, theirs)]
+    assert dtypes == [jnp.bfloat16, jnp.float32]
+
+
 def test_a_row_with_functions_is_a_row_of_the_table_where_there_is_one():
     cell = lstmjax.nnx.LSTMCell(I, H, gate_fn=nnx.sigmoid, activation_fn=nnx.tanh, rngs=nnx.Rngs(0))
     assert cell.cell == "vanilla"

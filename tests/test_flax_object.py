@@ -186,9 +186,9 @@ def test_a_sequence_says_what_stands_between():
     plain = layers(nnx.Dropout(0.5, deterministic=True))
     found = from_nnx(plain)
     assert_close(plain.layers[-1](stacked(found, XS)[1]), plain(XS))
-    assert verify(plain, XS).unchecked == (
-        "what a Sequential does beside its recurrent layers, each run on what the one below gives",
-    )
+    verdict = verify(plain, XS)
+    assert verdict, verdict
+    assert (verdict.unchecked, [one.name for one in verdict.compared]) == ((), ["h", "h", "y"])
     with pytest.raises(ConvertError, match=r"layers\[1\]: relu stands before an LSTM layer"):
         from_nnx(layers(jax.nn.relu))
     with pytest.raises(ConvertError, match=r"layers\[1\]: relu stands before an LSTM layer"):
@@ -198,7 +198,7 @@ def test_a_sequence_says_what_stands_between():
         def __init__(self):
             self.stack = layers(jax.nn.relu)
 
-    with pytest.raises(ConvertError, match=r"stack: layers\[1\]: relu stands before an LSTM layer"):
+    with pytest.raises(ConvertError, match=r"module is a Net, expected a cell, .*module\.stack\.layers\.0, "):
         from_nnx(Net())
     deep = linen.Sequential([linen.RNN(linen.LSTMCell(H)), linen.tanh, linen.RNN(linen.LSTMCell(H))])
     with pytest.raises(ConvertError, match=r"layers\[1\]: tanh stands before an LSTM layer"):
@@ -216,6 +216,39 @@ class Net(linen.Module):
         return linen.RNN(linen.LSTMCell(H))(xs)
 
 
+class Ones(nnx.LSTMCell):
+    def initialize_carry(self, *args, **options):
+        return jax.tree.map(jnp.ones_like, super().initialize_carry(*args, **options))
+
+
+def promote_to_float32(arrays, *, dtype=None):
+    return tuple(None if a is None else jnp.asarray(a, jnp.float32) for a in arrays)
+
+
+def with_lora():
+    cell = nnx_cell()
+    cell.hi = nnx.LoRALinear(H, H, lora_rank=2, rngs=nnx.Rngs(0))
+    return nnx.RNN(cell)
+
+
+class Stack(nnx.Module):
+    """Layers in another order than their names, with relu between and a Linear before them."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.first = nnx.Linear(I, 6, rngs=rngs)
+        self.b = nnx.RNN(nnx.LSTMCell(6, H, rngs=rngs))
+        self.a = nnx.RNN(nnx.LSTMCell(H, H, rngs=rngs))
+
+    def __call__(self, xs):
+        return self.a(nnx.relu(self.b(self.first(xs))))
+
+
+class Doubled(nnx.Sequential):
+    def __call__(self, xs):
+        return 2 * super().__call__(xs)
+
+
 def nnx_cell(**options):
     return nnx.LSTMCell(I, H, rngs=nnx.Rngs(0), **options)
 
@@ -224,7 +257,154 @@ def pair_of(one, other):
     return nnx.Bidirectional(nnx.RNN(one), nnx.RNN(other))
 
 
+def softmax_last(logits):
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def last_step(ys):
+    return ys[:, -1]
+
+
+def halves(z):
+    return 0.5 * z
+
+
+class Offset(nnx.Linear):
+    def __call__(self, xs):
+        return super().__call__(xs) + 1
+
+
+# What stands behind the layers, for NNX and linen: a head of these options, functions before and after it.
+BEHIND = {
+    "a head": ({}, (), ()),
+    "a head without a bias": ({"use_bias": False}, (), ()),
+    "a head in float32": ({"dtype": jnp.float32}, (), ()),
+    "relu of a head": ({}, (), (jax.nn.relu,)),
+    "softmax of a head": ({}, (), (softmax_last,)),
+    "relu alone": (None, (jax.nn.relu,), ()),
+    "relu before the head": ({}, (jax.nn.relu,), ()),
+    "the last step": ({}, (last_step,), ()),
+    "the last step of the head's": ({}, (), (last_step,)),
+    "two functions": ({}, (), (jax.nn.relu, halves)),
+    "a function over time": ({}, (), (lambda y: y - y.mean(1, keepdims=True),)),
+    "a head in bfloat16": ({"dtype": jnp.bfloat16}, (), ()),
+}
+RUN = ("a head", "a head without a bias", "a head in float32", "relu of a head", "softmax of a head")
+
+
+def with_behind(framework, row, rnn=()):
+    """A Sequential of two layers, and what it computes."""
+    head, before, after = BEHIND[row]
+    rnn = dict(rnn)
+    if framework == "nnx":
+        layers = [nnx_module({}, rnn, None), nnx_module({}, rnn, None, features=H)]
+        bias = {"bias_init": nnx.initializers.normal(0.5), "rngs": nnx.Rngs(4)}
+        dense = [] if head is None else [nnx.Linear(H, 2, **bias, **head)]
+        module = nnx.Sequential(*layers, *before, nnx.Dropout(0.5, rngs=nnx.Rngs(0)), *dense, *after)
+        evaluated = nnx.Sequential(*layers, *before, *dense, *after)
+        return module, evaluated
+    dense = [] if head is None else [linen.Dense(2, bias_init=linen.initializers.normal(0.5), **head)]
+    layers = [linen_module({}, rnn, None) for _ in range(2)]
+    module = linen.Sequential([*layers, *before, linen.Dropout(0.5, deterministic=True), *dense, *after])
+    variables = module.init(jax.random.key(3), XS)
+    return module.bind(variables), lambda xs: module.apply(variables, xs)
+
+
+@pytest.mark.parametrize("row", BEHIND)
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+def test_a_model_runs_what_stands_behind_or_refuses_it(framework, row):
+    module, theirs = with_behind(framework, row)
+    read = model_from_nnx if framework == "nnx" else model_from_linen
+    if row not in RUN:
+        with pytest.raises(ConvertError, match=r"layers\[\d\]: .*: a Model runs a Dense head"):
+            read(module)
+        return
+    model = read(module)
+    assert_close(model(XS), theirs(XS))
+    assert_close(model(XS, lengths=LENGTHS, return_sequences=False), theirs(XS)[np.arange(B), LENGTHS - 1])
+
+
+@pytest.mark.parametrize("row", BEHIND)
+def test_verify_compares_the_head_or_says_that_it_did_not(row):
+    module, theirs = with_behind("nnx", row)
+    verdict = verify(module, XS)
+    assert verdict, verdict
+    if row in RUN:
+        assert verdict.compared[-1].name == "y"
+        assert not verdict.unchecked
+        assert verify(module, XS, lengths=LENGTHS)
+        return
+    assert {one.name for one in verdict.compared} == {"h"}
+    (words,) = verdict.unchecked
+    assert words.startswith("its recurrent layers alone were compared, not layers[")
+    assert words.count("layers[") == len(theirs.layers) - 2
+
+
+def test_a_head_of_layers_that_run_backwards_with_time_first():
+    module, theirs = with_behind("nnx", "relu of a head", {"reverse": True, "time_major": True})
+    expected = np.swapaxes(theirs(np.swapaxes(XS, 0, 1)), 0, 1)
+    assert_close(model_from_nnx(module)(XS), expected)
+    assert verify(module, XS)
+
+
+def test_another_head_is_no_head():
+    rnn = nnx_module({}, {}, None)
+    module = nnx.Sequential(rnn, Offset(H, 2, rngs=nnx.Rngs(0)))
+    with pytest.raises(ConvertError, match=r"layers\[1\]: Offset: a Model runs a Dense head"):
+        model_from_nnx(module)
+    assert verify(module, XS).unchecked == ("its recurrent layers alone were compared, not layers[1]: Offset",)
+    mixed = nnx.Sequential(nnx_module({}, {"time_major": True}, None), nnx_module({}, {}, None, features=H))
+    with pytest.raises(ConvertError, match="time_major is True in one layer and False in another"):
+        model_from_nnx(mixed)
+    with pytest.raises(ConvertError, match="time_major is True in one layer and False in another"):
+        verify(mixed, XS)
+
+
+UNREAD = {
+    "a class of the caller's": (Stack, r"module is a Stack, .*its layers \(module\.a, module\.b\)"),
+    "behind an RNN": (
+        lambda: nnx.Sequential(nnx_module({}, {}, None), nnx.Linear(H, I, rngs=nnx.Rngs(0)), Stack()),
+        r"module is a Sequential, .*\(module\.layers\.2\.a, module\.layers\.2\.b\)",
+    ),
+    "before an RNN": (
+        lambda: nnx.Sequential(Stack(), nnx_module({}, {}, None, features=H)),
+        r"layers\[0\]: Stack stands before an LSTM layer",
+    ),
+    "a list": (lambda: nnx.List([nnx_module({}, {}, None)]), "module is a List, expected a cell"),
+    "a derived Sequential": (
+        lambda: nnx.Sequential(Doubled(nnx_module({}, {}, None))),
+        r"layers\[0\]: Doubled has a __call__ of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", UNREAD)
+def test_a_call_that_cannot_be_read_is_refused(row):
+    build, words = UNREAD[row]
+    module = build()
+    for read in (from_nnx, model_from_nnx, lambda module: verify(module, XS)):
+        with pytest.raises(ConvertError, match=words):
+            read(module)
+
+
+def test_a_module_that_is_not_read_is_verified_as_a_function():
+    module = Stack()
+    weights = from_nnx(nnx.state(module, nnx.Param))  # a before b, in the order of names
+    np.testing.assert_array_equal(weights[1].w_x, from_nnx(module.b)[0].w_x)
+    between = module.first(XS)
+    assert verify(lambda xs: np.asarray(module.b(xs)), between, params=weights[1:])
+    assert not verify(lambda xs: np.asarray(module.a(nnx.relu(module.b(xs)))), between, params=weights[::-1])
+
+
 REFUSED = {
+    "Ones has an initialize_carry of its own": lambda: from_nnx(nnx.RNN(Ones(I, H, rngs=nnx.Rngs(0)))),
+    "cell: promote_dtype is promote_to_float32": lambda: model_from_nnx(
+        nnx.RNN(nnx_cell(promote_dtype=promote_to_float32))
+    ),
+    "^dtype is float32, but the weights are bfloat16": lambda: from_nnx(
+        nnx.RNN(nnx_cell(dtype=jnp.float32, param_dtype=jnp.bfloat16, recurrent_kernel_init=nnx.initializers.zeros))
+    ),
+    "cell: hi is a LoRALinear, expected Flax's Linear": lambda: from_nnx(with_lora()),
     "merge_fn is multiplied, which neither": lambda: from_nnx(nnx_module({}, {}, {"merge_fn": multiplied})),
     "the cells of the two directions have other functions: 'vanilla' and 'vanilla, tanh by relu'": lambda: from_nnx(
         pair_of(nnx_cell(), nnx_cell(activation_fn=jax.nn.relu))
@@ -258,3 +438,32 @@ REFUSED = {
 def test_what_no_model_says_is_refused_by_name(words):
     with pytest.raises(ConvertError, match=words):
         REFUSED[words]()
+
+
+CELL_ONLY = {
+    "carry_init is ones, which does not begin with zeros": {"carry_init": nnx.initializers.ones},
+    "carry_init is .*, which does not begin with zeros": {"carry_init": nnx.initializers.normal(1.0)},
+    "dtype is bfloat16, but the weights are float32": {"dtype": jnp.bfloat16},
+}
+
+
+@pytest.mark.filterwarnings("ignore:carry_init is provided")
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+@pytest.mark.parametrize("pair", [None, {}], ids=["one", "a pair"])
+@pytest.mark.parametrize("words", CELL_ONLY)
+def test_what_a_cell_says_and_no_layer_stores_is_refused(framework, words, pair):
+    module, layers, model, _ = drawn(framework, CELL_ONLY[words], {}, pair)
+    for read in (layers, model, *([lambda: verify(module, XS)] if framework == "nnx" else [])):
+        with pytest.raises(ConvertError, match=words):
+            read()
+
+
+@pytest.mark.filterwarnings("ignore:carry_init is provided")
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+@pytest.mark.parametrize(
+    "cell", [{"carry_init": nnx.initializers.zeros}, {"dtype": jnp.float32}, {"dtype": "float32"}], ids=str
+)
+def test_what_changes_nothing_is_taken(framework, cell):
+    _, layers, model, theirs = drawn(framework, cell, {}, None)
+    assert_close(stacked(layers(), XS)[1], theirs())
+    assert_close(model()(XS), theirs())

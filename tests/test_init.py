@@ -1,13 +1,16 @@
 """Initial values: the statistics of every preset; those of the frameworks themselves are in test_cards_peers.py."""
 
 import math
+from fractions import Fraction
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from distributions import BIAS, INPUT, UNIFORM, F, H, I, P, check_biases, check_moments, check_recurrent, check_uniform
 
-from lstmjax import PRESETS, Bidirectional, init_params, init_stacked
+from lstmjax import PRESETS, Bidirectional, init_network, init_params, init_stacked
 
 
 def drawn(init, **options):
@@ -52,6 +55,67 @@ def test_a_forget_bias_is_the_total(init, bias):
     np.testing.assert_array_equal(params.b[np.array(keep)], other.b[np.array(keep)])
     if bias == "double":
         np.testing.assert_array_equal(params.b_h[F], np.zeros(H))
+
+
+def chrono(dtype):
+    """Logarithms of numbers from 1 to 9, one for each unit (Tallec & Ollivier 2018)."""
+    return np.log(np.random.default_rng(0).uniform(1, 9, H)).astype(dtype)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, list, partial(np.asarray, dtype=np.float64)])
+def test_a_forget_bias_may_be_one_number_a_unit(kind):
+    bias = chrono(np.float32)
+    for b in (
+        drawn("torch", forget_bias=kind(bias)).b,
+        jax.jit(lambda v: drawn("default", forget_bias=v).b)(jnp.asarray(bias)),
+        jax.jit(lambda: drawn("default", forget_bias=np.asarray(bias)).b)(),
+    ):
+        np.testing.assert_array_equal(b[F], bias)
+    key = jax.random.key(0)
+    net = init_network(key, I, H, 3, layers=2, bidirectional=True, forget_bias=kind(bias), input_bias=kind(-bias))
+    for pair in (*net.layers, *init_stacked(key, I, H, 2, bidirectional=True, forget_bias=kind(bias))):
+        for params in pair:
+            np.testing.assert_array_equal(params.b[F], bias)
+    for pair in net.layers:
+        np.testing.assert_array_equal(pair.reverse.b[0], -bias)
+
+
+def test_a_fraction_is_a_forget_bias():
+    assert drawn("default", forget_bias=Fraction(1, 2)).b[F].tolist() == [0.5] * H
+    net = init_network(jax.random.key(0), I, H, 3, input_bias=Fraction(-1, 2), input_bias_step=Fraction(1, 4))
+    np.testing.assert_array_equal(net.layers[0].b[0], -0.5 + 0.25 * np.arange(H))
+
+
+@pytest.mark.parametrize(
+    ("bias", "dtype", "message"),
+    [
+        (1e39, "float32", r" is 1e\+39, expected a number that is finite in float32"),
+        (np.float64(-1e39), "bfloat16", r" is -1e\+39, expected a number that is finite in bfloat16"),
+        (70_000, "float16", r" is 70000.0, expected a number that is finite in float16"),
+        (10**400, "float32", r" is 10+…, expected a finite number"),
+        (np.full(H, 1e39), "float32", r"\[0\] is 1e\+39, expected a number that is finite in float32"),
+        (jnp.ones(H).at[2].set(jnp.nan), "float32", r"\[2\] is nan, expected a number that is finite in float32"),
+        (np.ones(H + 1), "float32", rf" has shape \({H + 1},\), expected a number, or one for .*, \[H\] = \({H},\)"),
+        (np.ones((1, H)), "float32", rf" has shape \(1, {H}\), expected a number, or one for each unit"),
+        (np.ones(H, bool), "float32", " is bool, expected real numbers"),
+        (np.ones(H, complex), "float32", " is complex64, expected real numbers"),
+        ([1.0, None], "float32", " is a list that holds None, expected an array of numbers"),
+    ],
+)  # fmt: skip
+def test_biases_that_are_not_finite_or_do_not_fit_are_refused(bias, dtype, message):
+    key = jax.random.key(0)
+    for name, call in (
+        ("forget_bias", lambda: init_params(key, I, H, forget_bias=bias, dtype=dtype)),
+        ("forget_bias", lambda: init_network(key, I, H, 3, forget_bias=bias, dtype=dtype)),
+        ("input_bias", lambda: init_network(key, I, H, 3, input_bias=bias, dtype=dtype)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{name}{message}"):
+            call()
+
+
+def test_a_step_of_input_biases_that_ends_at_infinity_is_refused():
+    with pytest.raises(ValueError, match=rf"^input_bias with input_bias_step\[{H - 1}\] is inf, expected a number"):
+        init_network(jax.random.key(0), I, H, 3, input_bias=1.0, input_bias_step=3.4e38 / (H - 1.5))
 
 
 @pytest.mark.parametrize("init", PRESETS)

@@ -206,6 +206,17 @@ REFUSED = {  # words of the refusal: the model
     "a is called with training=True": functional(NODES[0], (lstm("a"), ["in"])),
 }
 REFUSED["a is called with training=True"]["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"training": True}
+CONSTANT = {"class_name": "__tensor__", "config": {"value": [[1.0] * H], "dtype": "float32"}}
+for words, constants in {
+    "a is called with initial_state by position": [[CONSTANT, CONSTANT]],
+    "a is called with mask by position": [None, CONSTANT],
+    "a is called with argument 4 by position": [None, None, None, CONSTANT],
+}.items():
+    REFUSED[words] = functional(NODES[0], (lstm("a"), ["in"]))
+    REFUSED[words]["config"]["layers"][1]["inbound_nodes"][0]["args"] += constants
+REFUSED["a is called with a list in which"] = functional(NODES[0], (lstm("a"), ["in"]))
+node = REFUSED["a is called with a list in which"]["config"]["layers"][1]["inbound_nodes"][0]
+node["args"] = [[*node["args"], CONSTANT]]
 
 
 @pytest.mark.parametrize("words", REFUSED)
@@ -214,6 +225,13 @@ def test_what_a_file_says_and_layers_do_not_is_refused_by_name(words, tmp_path):
     with pytest.raises(ConvertError, match=r"model\.keras: holds more than LSTM layers and a head: ") as error:
         load_model(path)
     assert words in str(error.value)
+
+
+def test_a_cell_without_a_name_is_not_to_be_passed(tmp_path, capsys):
+    source = write(tmp_path / "relu.h5", sequential(lstm(activation="relu")), {"lstm": ONE})
+    assert main(["convert", str(source), str(tmp_path / "a.onnx"), "--cell", "peephole"]) == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("--cell is 'peephole'. Pass no --cell: it is run as the file says"), error
 
 
 def test_from_keras_of_a_path_drops_nothing_silently(tmp_path):
@@ -472,6 +490,24 @@ def of_keras(made):
             [made.Masking(0.0), made.Bidirectional(made.LSTM(H, return_sequences=True)), made.LSTM(3)],
             None,
         ),
+        "backward layer": (
+            [
+                made.Bidirectional(
+                    made.LSTM(H, return_sequences=True, name="up"),
+                    backward_layer=made.LSTM(H, return_sequences=True, go_backwards=True, use_bias=False, name="low"),
+                ),
+                made.Bidirectional(
+                    made.LSTM(2, return_sequences=True),
+                    backward_layer=made.LSTM(3, return_sequences=True, go_backwards=True),
+                ),
+            ],
+            None,
+        ),
+        "names of a pair": (
+            [made.LSTM(H, return_sequences=True, name="forward_lstm"), made.LSTM(H, name="backward_lstm")],
+            None,
+        ),
+        "softmax layer": ([made.LSTM(H), made.Dense(3), made.Softmax()], None),
         "pooling": ([made.AveragePooling1D(2), made.LSTM(H)], r"average_pooling1d(_\d+)? \(AveragePooling1D\)"),
         "ave": ([made.Bidirectional(made.LSTM(H), merge_mode="ave")], "merge_mode is 'ave'"),
         "other cells": ([made.LSTM(H, return_sequences=True), made.LSTM(H, activation="relu")], "its cell is 'relu,"),
@@ -482,7 +518,21 @@ def of_keras(made):
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize(
-    "what", ["settings", "backwards", "sum", "cells", "mask", "mask of pairs", "pooling", "ave", "other cells"]
+    "what",
+    [
+        "settings",
+        "backwards",
+        "sum",
+        "cells",
+        "mask",
+        "mask of pairs",
+        "backward layer",
+        "names of a pair",
+        "softmax layer",
+        "pooling",
+        "ave",
+        "other cells",
+    ],
 )
 def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_path):
     layers, refusal = of_keras(keras.layers)[what]
@@ -504,6 +554,9 @@ def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_pat
             assert verdict, str(verdict)
             assert f"as keras {keras.__version__} builds it" in verdict.who
             assert not verdict.unchecked
+    if what in ("backward layer", "names of a pair"):
+        ys = stacked(from_keras(model), xs, return_sequences=what == "backward layer")[1]
+        assert_close(ys, jnp.asarray(expected))
     with pytest.raises(ConvertError, match=refusal or "Pass "):
         from_keras(
             model, cell="vanilla" if refusal or what in ("settings", "cells", "mask", "backwards") else "peephole"
@@ -522,3 +575,16 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("name", ["any", "backward_lstm", "forward_up"])
+def test_a_pair_in_memory_is_recognised_whatever_its_layers_are_called(name, keras):
+    made = keras.layers
+    layer = made.Bidirectional(
+        made.LSTM(H, return_sequences=True, name="up"),
+        backward_layer=made.LSTM(H + 1, return_sequences=True, go_backwards=True, name=name),
+    )
+    expected = np.asarray(layer(XS))
+    assert_close(stacked(from_keras(layer), XS)[1], jnp.asarray(expected))

@@ -56,6 +56,12 @@ class Unhashable:
         return state, x
 
 
+class TorchTensor:
+    """A tensor of PyTorch that takes part in a gradient, by all that is looked at."""
+
+    requires_grad = True
+
+
 class UnhashableEmit:
     __hash__ = None
 
@@ -344,6 +350,21 @@ MESSAGES = {
         ValueError,
         "lengths has shape (), expected (3,): one number a sequence, the batch axes of xs.",
     ),
+    **{
+        f"lengths-huge-{n}": (
+            lambda lengths=lengths: lstm(PARAMS, XS, lengths=lengths),
+            ValueError,
+            f"lengths holds {count}, expected 0 to T = 5, the number of steps in xs.",
+        )
+        for n, (lengths, count) in enumerate(
+            [
+                ([3, 2**40, 1], 2**40),
+                ([3, -(10**30), 1], -(10**30)),
+                (np.array([3, 2**32 + 1, 1]), 2**32 + 1),
+                (np.array([3, 2**63, 1], np.uint64), 2**63),
+            ]
+        )
+    },
     "lengths-dtype": (
         lambda: lstm(PARAMS, XS, lengths=np.ones(B, np.float32)),
         ValueError,
@@ -747,6 +768,38 @@ MESSAGES = {
         ValueError,
         "xs has shape (3, 5, 2) and dtype complex64, expected [..., T, I] of floating-point numbers. A complex number "
         "goes in as two features: jnp.concatenate([xs.real, xs.imag], -1).",
+    ),
+    "xs-wraps": (
+        lambda: lstm(PARAMS, np.full((B, T, I), 2**32 + 1), dtype="float32"),
+        ValueError,
+        "xs holds a whole number that is too large for int32. Pass it as float.",
+    ),
+    "xs-masked": (
+        lambda: lstm(PARAMS, np.ma.masked_array(np.ones((B, T, I), np.float32))),
+        TypeError,
+        "xs is a masked array of NumPy, expected an array of numbers. Put a number where it is masked: xs.filled(0).",
+    ),
+    "xs-list-of-masked": (
+        lambda: lstm(PARAMS, [np.ma.masked_array(np.ones((T, I), np.float32))] * B),
+        TypeError,
+        "xs is a masked array of NumPy, expected an array of numbers. Put a number where it is masked: xs.filled(0).",
+    ),
+    "xs-shape": (
+        lambda: lstm(PARAMS, jax.ShapeDtypeStruct((B, T, I), jnp.float32)),
+        TypeError,
+        "xs is a jax.ShapeDtypeStruct, a shape without numbers, expected an array of numbers. To compute shapes "
+        "alone, call the function by jax.eval_shape.",
+    ),
+    "xs-torch": (
+        lambda: lstm(PARAMS, TorchTensor()),
+        TypeError,
+        "xs is a tensor of PyTorch with requires_grad, expected an array of numbers. Pass xs.detach().",
+    ),
+    "flag-traced": (
+        lambda: jax.jit(lambda flag: lstm(PARAMS, XS, reverse=flag))(True),
+        TypeError,
+        "reverse is traced, expected True or False, since other programs are compiled for it. Make it a static "
+        "argument of jax.jit.",
     ),
     "step-x-none": (lambda: cell_step(PARAMS, STATE, None), TypeError, "x is None, expected an array of numbers."),
     "lengths-none": (

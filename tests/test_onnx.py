@@ -416,6 +416,13 @@ def from_an_input(model):
     model.graph.initializer[0].name = "other"
 
 
+def doubled(model):
+    """W is computed: the node takes twice what is stored under another name."""
+    model.graph.initializer[0].name = "half"
+    node = onnx.helper.make_node("Add", ["half", "half"], ["W"], name="twice")
+    model.graph.node.insert(0, node)
+
+
 REFUSED = {
     "the activation 'Swish' is not one of Sigmoid, Tanh": attribute(activations=["Sigmoid", "Swish", "Tanh"]),
     "activations has 2 names, expected 3": attribute(activations=["Sigmoid", "Tanh"]),
@@ -424,6 +431,7 @@ REFUSED = {
     r"W has shape \(1, 16, 2\), expected \(2, 16, 2\) for 2": attribute(direction="bidirectional"),
     "the stored array 'W' is not whole": shorter,
     r"W \(W\) comes from the model's inputs and is not stored in it; give it by inputs=": from_an_input,
+    r"W \(W\) is computed from constants by node 'twice' \(Add\), an operator that is not executed": doubled,
 }
 
 

@@ -10,10 +10,11 @@ from exchange import layer, pair
 from tolerances import assert_close
 
 from lstmjax import network, stacked
-from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, to_onnx
+from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, load_weights, to_onnx
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
 from lstmjax.replica.peers import oracle
+from lstmjax.replica.theirs import File
 from lstmjax.stack import directions
 
 onnx = pytest.importorskip("onnx")
@@ -330,7 +331,7 @@ def test_verify_runs_the_file_itself(tmp_path):
 
 
 def test_verify_says_when_the_file_is_not_run(tmp_path, x64):
-    """ONNX Runtime has no LSTM in float64; a file whose outputs are states only gives nothing to compare."""
+    """ONNX Runtime has no LSTM in float64."""
     model = chain_of()
     for tensor in model.graph.initializer:
         if tensor.name[0] in "WR":
@@ -341,3 +342,40 @@ def test_verify_says_when_the_file_is_not_run(tmp_path, x64):
     onnx.save(model, path)
     words = str(verify(path, numbers(B, T, H)))
     assert "nothing of the architecture was checked: both sides ran as lstmjax reads model.onnx (ONNX Run" in words
+
+
+@pytest.mark.parametrize("name", ["Y_h", "Y_c"])
+def test_a_model_of_states_alone_is_not_read_as_one_of_outputs(name, tmp_path):
+    """Only Y_c as the output was read as the sequence Y, which has another shape."""
+    model = chain_of()
+    first, last = model.graph.node[0], model.graph.node[2]
+    node = last if name == "Y_c" else first
+    node.output.extend({"Y_h": ["end"], "Y_c": ["", "end"]}[name])
+    model.graph.output[0].name = "end"
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    for read in (load_model, load_weights):
+        with pytest.raises(
+            ConvertError, match=rf"the output 'end' is {name} of node '{node.name}' .LSTM.: states alone"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("op", [None, "Softmax"])
+def test_a_head_of_a_step_that_is_not_the_last_is_named(op):
+    """The axes of its outputs are those of a head."""
+    softmax = [("Softmax",)] if op else []
+    model = chain_of(after=(("MatMul", "w"), *softmax, ("Gather", "zero", {"axis": 0})))
+    stored = {"w": np.ones((H, 5), np.float32), "zero": np.array(0)}
+    model.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in stored.items())
+    with pytest.raises(ConvertError, match=r"is a head of the first step in time of Y of node 'lstm1' .LSTM., and"):
+        from_onnx(model)
+
+
+def test_what_was_dropped_is_not_said_to_be_missing(tmp_path):
+    """A file with a Sigmoid between its layers does not hold weights alone."""
+    path = tmp_path / "model.onnx"
+    onnx.save(chain_of(("Sigmoid",)), path)
+    words = str(verify(File(path, extra="drop"), numbers(B, T, H)))
+    assert "model.onnx was read as weights alone" in words
+    assert "holds weights alone" not in words

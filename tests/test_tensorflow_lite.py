@@ -266,7 +266,9 @@ REFUSED = {  # those of the core stand in test_messages.py
     "the cell 'vanilla, h clipped at 0.5' limits a projected h, but projection is None": lambda: shapes(
         input=I, hidden=H, cell=clip_projection("vanilla", 0.5)
     ),
-    "limit is -1.0, expected a number above 0": lambda: tensorflow_lite_cell(proj_clip=-1.0),
+    "proj_clip is -1.0, expected a number above 0. For no limit pass 0": lambda: tensorflow_lite_cell(proj_clip=-1.0),
+    "proj_clip is None, expected a number above 0. For no limit pass 0": lambda: tensorflow_lite_cell(proj_clip=None),
+    "cell_clip is True, expected a number above 0": lambda: tensorflow_lite_cell(cell_clip=True),
     "limit is nan, expected a number above 0": lambda: clip_inputs("vanilla", float("nan")),
     "limit is None, expected a number above 0": lambda: clip_projection("vanilla", None),
     "limit is True, expected a number above 0": lambda: clip_cell("vanilla", True),

@@ -113,6 +113,14 @@ CHECKPOINTS = {
 }
 
 
+def averaged(net, prefix):
+    """The state_dict of `torch.optim.swa_utils.AveragedModel`."""
+    return {"n_averaged": torch.tensor(3), **weights(net, f"module.{prefix}")}
+
+
+CHECKPOINTS["averaged"] = (averaged, ("n_averaged",))
+
+
 @pytest.mark.parametrize("end", [".ckpt", ".pth.tar", ".tar", ".pt", ".bin"])
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_it_is_read_without_options_and_says_what_it_passed_over(name, end, net, params, tmp_path, capsys):
@@ -130,6 +138,20 @@ def test_it_is_read_without_options_and_says_what_it_passed_over(name, end, net,
     said = [line for line in lines if line.startswith("left behind, as no weights: ")]
     assert len(said) == bool(beside)
     assert all(word in said[0] for word in beside)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_negative_bit_of_a_tensor_is_read(own, net, params, tmp_path):
+    """Such a tensor shares the numbers of another one with the other sign."""
+    negative = {}
+    for name, a in weights(net).items():
+        b = torch.complex(torch.zeros_like(a), -a).conj().imag
+        assert b.is_neg()
+        negative[name] = torch.nn.Parameter(b) if own else b
+    torch.save(negative, tmp_path / "a.pt")
+    read = load_weights(tmp_path / "a.pt")
+    same(read.layers, params[0])
+    same(tuple(read.head), params[1])
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -9,7 +9,7 @@ from tolerances import assert_close
 
 from lstmjax import network, stacked
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, load_weights
+from lstmjax.convert import ConvertError, from_torch, load_model, load_weights
 
 
 @pytest.fixture
@@ -206,3 +206,12 @@ def test_an_orthogonal_weight_is_refused_until_pytorch_has_computed_it(torch):
         from_torch(lstm)
     torch.nn.utils.parametrize.remove_parametrizations(lstm, "weight_hh_l0")
     np.testing.assert_array_equal(from_torch(lstm)[0].w_h, w_h(lstm.weight_hh_l0.detach().numpy()))
+
+
+@pytest.mark.parametrize("what", FOLDED)
+def test_what_a_parametrisation_computes_is_said_to_be_assumed(what, tmp_path):
+    """One of the user's own has the same names as weight_norm."""
+    np.savez(tmp_path / "model.npz", **without(plain(), HH, **FOLDED[what][0]))
+    words = "the parametrisation of lstm.weight_hh_l0 as "
+    assumed = [line for line in load_model(tmp_path / "model.npz").architecture.assumed if line.startswith(words)]
+    assert len(assumed) == what.startswith("parametrised")

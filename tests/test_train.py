@@ -216,6 +216,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     )  # fmt: skip
     with pytest.raises(Diverged, match=r"at step 2; lower optimizer\.learning_rate or set optimizer\.clip_norm$"):
         train(wild, tmp_path / "run", quiet=True)
+    with pytest.raises(
+        RunError, match=r"run: training diverged .*is (inf|nan) at step 2; .*start a new run with other"
+    ):
+        load_run(tmp_path / "run")
+    with pytest.raises(Diverged, match="at step 2;"):
+        resume(tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])

@@ -89,7 +89,10 @@ class Architecture:
         )
         if cell is not None and not same_cell(self.cell, cell):
             stated = f"it states the cell {self.cell.name!r}, but "
-            return Message(stated, Named("cell"), f" is {cell.name!r}. Pass ", to_pass(self.cell), remedy)
+            option = to_pass(self.cell)
+            if isinstance(option, Either):  # on the command line there is nothing to pass
+                remedy = Either(remedy.python, ": it is run as the file says")
+            return Message(stated, Named("cell"), f" is {cell.name!r}. Pass ", option, remedy)
         if merge is not None and pairs and self.merge != merge:
             stated = f"it states that directions are joined by {self.merge!r}, but "
             return Message(stated, Named("merge"), f" is {merge!r}. Pass ", Option("merge", self.merge), remedy)

@@ -89,6 +89,7 @@ def read_onnx(path: Path) -> Contents:
 
     stack = read_stack(path)
     more = ("residual connections around its layers",) if stack.residual else ()
+    more += (stack.chain.only_states,) if stack.chain.only_states else ()
     return Contents({}, settings=stack.complaints + more, params=stack.params, architecture=stack.architecture)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
+from lstmjax.checks import BY_CELL
 from lstmjax.convert.architecture import Architecture, assumptions
 from lstmjax.convert.containers import RUN, Container, container_of, open_file
 from lstmjax.convert.folds import Folded, fold, names_in_file
@@ -147,13 +148,17 @@ def _of_arrays(
     remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
     heads: Mapping[str, Any] = {}
-    chosen = None
+    chosen, either_side = None, False
     if not isinstance(params, NetworkParams):
         heads = candidates(row, row.normal(leaves))
         if head is not None or contents.head is not None or not architecture.stated:
             name = contents.head if head is None else head
             within = architecture.stated and head is None
             chosen = find_head(heads, params, name, architecture.merge, within=within)
+            if name is None and chosen is not None:
+                either_side = chosen.outputs == directions(params[0])[0].input_size
+                if either_side and row.name == "torch" and _is_listed_first(chosen.w, leaves, contents.arrays):
+                    chosen = None
         if chosen is not None:
             params = NetworkParams(params, dense(row, chosen))
     unused = [name for name, leaf in leaves.items() if not leaf.used]
@@ -161,6 +166,8 @@ def _of_arrays(
     weights = [name for name in unused if name not in set(state)]
     used = {name: leaf for name, leaf in leaves.items() if leaf.used}
     several = len(names or ()) > 1 and row.name == "torch"
+    either = [f"{chosen.w.name} as the head's, though it fits before the layers, too"] if chosen and either_side else []
+    guessed = [leaf.assumed for leaf in used.values() if isinstance(leaf, Folded) and leaf.assumed]
     return Found(
         to_jax(params),
         row.name,
@@ -169,7 +176,7 @@ def _of_arrays(
         heads=() if chosen else tuple(heads),
         not_finite=tuple(_not_finite(used)),
         no_bias=chosen is not None and chosen.b is None,
-        architecture=_assumed(architecture, params, row.name, several),
+        architecture=_assumed(architecture, params, row.name, several, (*either, *guessed)),
         folded=tuple(leaf.words for leaf in used.values() if isinstance(leaf, Folded)),
     )
 
@@ -189,10 +196,10 @@ def _in_stated_order(
     """Read the layers in the order that the file states, or else in that of `names`."""
     named = row.normal(leaves)
     if not contents.architecture.stated or contents.order is None:
-        return row.read(named, names or contents.order)
-    params = row.read(named, contents.order)
+        return row.read(named, names or contents.order, contents.pairs)
+    params = row.read(named, contents.order, contents.pairs)
     if names is not None:
-        other = row.read(named, names)
+        other = row.read(named, names, contents.pairs)
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
@@ -222,12 +229,37 @@ def _architecture(
             )
         _check_fit(layers, remedy, (stated.merge,))
         return stated
+    _check_cell(layers, cell or VANILLA)
     fits = _check_fit(layers, remedy, ("concat", "sum") if merge is None else (merge,))
     return replace(stated, cell=cell or VANILLA, merge=fits)
 
 
+def _check_cell(layers: Layers, cell: Cell) -> None:
+    """Refuse weights of another cell than this one; the vanilla cell, which is the default, is not looked at."""
+    if cell == VANILLA:
+        return
+    for n, layer in enumerate(layers):
+        for part in directions(layer):
+            gates, fault = part.w_x.shape[-2], None
+            if gates != len(cell.blocks):
+                fault = f"has the {len(cell.blocks)} gates {', '.join(cell.blocks)}, but layer {n} has {gates}"
+            elif cell.needs_projection and part.w_p is None:
+                fault = f"limits a projected h, but layer {n} has no projection w_p"
+            for name in BY_CELL:
+                present = getattr(part, name) is not None
+                if fault is None and present != (name in cell.has):
+                    fault = f"has {'no ' if present else ''}{name}, but layer {n} has {'it' if present else 'none'}"
+            if fault is not None:
+                remedy = ". Pass the cell that the weights were made for, or leave it out"
+                raise ConvertError(Message(Named("cell"), f" is {cell.name!r}, which {fault}{remedy}"))
+
+
 def _assumed(
-    architecture: Architecture, params: Layers | NetworkParams, form: str = "", several: bool = False
+    architecture: Architecture,
+    params: Layers | NetworkParams,
+    form: str = "",
+    several: bool = False,
+    more: Sequence[str] = (),
 ) -> Architecture:
     """Return the architecture, for bare weights with what was assumed."""
     if architecture.stated:
@@ -235,7 +267,7 @@ def _assumed(
     headed = isinstance(params, NetworkParams)
     cell, merge = architecture.cell, architecture.merge
     words = assumptions(has_pairs(params), headed, cell, merge, form=form, several=several)
-    return replace(architecture, assumed=words)
+    return replace(architecture, assumed=(*words, *more))
 
 
 def _recognised(leaves: Mapping[str, Leaf]) -> Form:
@@ -250,6 +282,20 @@ def _recognised(leaves: Mapping[str, Leaf]) -> Form:
         several = f"there are names of {choice([row.name for row in rows])} in it; say which by "
         raise ConvertError(Message(several, Option("form")))
     return rows[0]
+
+
+def _is_listed_first(leaf: Leaf, leaves: Mapping[str, Leaf], order: Iterable[str]) -> bool:
+    """Return whether a file has an array before those of the LSTM, as PyTorch does if its layer was made before.
+
+    False if the names are in alphabetical order, which says nothing of the model.
+    """
+    order = list(order)
+    places = {name: n for n, name in enumerate(order)}
+
+    def place(leaf: Leaf) -> int:
+        return min(places[name] for name in names_in_file(leaf))
+
+    return order != sorted(order) and place(leaf) < min(place(other) for other in leaves.values() if other.used)
 
 
 def _by_folder(names: Iterable[str], leaves: Mapping[str, Leaf]) -> tuple[str, ...]:

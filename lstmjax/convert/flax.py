@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import Cell
-from lstmjax.convert.flax_object import Recurrent, check_run, described, in_sequence, is_recurrent
+from lstmjax.convert.flax_object import Recurrent, check_dtype, check_run, described, in_sequence, is_recurrent
 from lstmjax.convert.layouts import LAYOUTS, ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.convert.names import Contents, flat, nested
 from lstmjax.stack import Layers, directions
@@ -57,13 +57,14 @@ def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat"
     """Read the LSTM layers of an NNX module or state, bit by bit.
 
     The layers of a module are returned only if `stacked`, called with this cell, merge and time_major, runs them as the
-    module does; `model_from_nnx` returns a model that runs them in any way that Flax can. What a module of your own
-    computes between its layers is unknown.
+    module does; `model_from_nnx` returns a model that runs them in any way that Flax can. A module of a class of your
+    own is refused: what its `__call__` does with its layers cannot be read from it.
 
     Args:
-        source: a cell, an `nnx.RNN`, an `nnx.Bidirectional`, or a module with several of them, which are read in the
-            order of their names; a head after them is left out. Or a state, the weights alone, which are
-            assumed to be those of Flax's cells with sigmoid and tanh.
+        source: a cell, an `nnx.RNN`, an `nnx.Bidirectional`, or an `nnx.Sequential` of them; what stands behind the
+            last of them, such as a head, is left out. Or a state of any module, `nnx.state(module, nnx.Param)`: the
+            weights alone, in the order of their names, which are assumed to be those of Flax's cells with sigmoid and
+            tanh, run forward.
         cell, merge, time_major: how the layers will be run; see `from_linen`.
 
     Returns:
@@ -96,32 +97,44 @@ def nnx_layers(module: Any) -> tuple[Layers, list[Recurrent]]:
         trees = [nnx.to_pure_dict(nnx.state(cell, nnx.Param)) for cell in layer.cells]
         parts = [_cell(LAYOUTS["nnx"], tree, layer.where) for tree in trees]
         layers.append(Bidirectional(*parts) if len(parts) == 2 else parts[0])
+        check_dtype(layer, layers[-1])
     return to_jax(tuple(layers)), recurrent
 
 
 def nnx_modules(module: Any) -> list[tuple[str, Any]]:
-    """Return the outermost recurrent modules of an NNX module, in the order of their names, with words for messages.
+    """Return the outermost recurrent modules of an NNX module, in the order in which it runs them, with their names.
 
     Raises:
-        ConvertError: there is none, or a `Sequential` has another module between them.
+        ConvertError: there is none; a `Sequential` has another module between them; or the module is a class of the
+            caller's, whose call cannot be read.
     """
     from flax import nnx
 
-    if isinstance(module, nnx.Sequential):
-        recurrent = list(in_sequence(nnx, module))
-    else:
-        modules = dict(nnx.iter_modules(module))
-        for path, inner in modules.items():
-            if isinstance(inner, nnx.Sequential):
-                list(in_sequence(nnx, inner, f"{'/'.join(map(str, path))}: "))  # refuses other modules between layers
-        every = {path: inner for path, inner in modules.items() if is_recurrent(nnx, inner)}
-        outer = [path for path in every if not any(path[:n] in every for n in range(len(path)))]
-        outer.sort(key=lambda path: [natural(name) for name in path])
-        recurrent = [(f"{'/'.join(map(str, path))}: " if path else "", every[path]) for path in outer]
-    if not recurrent:
+    every = {path: inner for path, inner in nnx.iter_modules(module) if is_recurrent(nnx, inner)}
+    outer = [path for path in every if not any(path[:n] in every for n in range(len(path)))]
+    if not outer:
         held = ", ".join(map(str, nnx.to_pure_dict(nnx.state(module, nnx.Param))))
         raise ConvertError(f"there is no LSTM cell in it, {kind(module)}; it holds {held or 'nothing'}")
+    if not isinstance(module, nnx.Sequential):
+        if is_recurrent(nnx, module):
+            return [("", module)]
+        raise ConvertError(_unread(module, sorted(outer, key=lambda path: [natural(name) for name in path])))
+    recurrent = list(in_sequence(nnx, module))
+    missing = [path for path in outer if not any(every[path] is inner for _, inner in recurrent)]
+    if missing:
+        raise ConvertError(_unread(module, missing))
     return recurrent
+
+
+def _unread(module: Any, paths: list[Any]) -> str:
+    """Return why LSTM layers at these paths of an NNX module are refused."""
+    listed = ", ".join(f"module.{'.'.join(map(str, path))}" for path in paths)
+    return (
+        f"module is {kind(module)}, expected a cell, an RNN, a Bidirectional or a Sequential of them. What another "
+        f"class does with its layers ({listed}), and in which order, cannot be read from it. Pass one layer, or "
+        "nnx.state(module, nnx.Param), the weights alone, in the order of their names. To verify it, run it yourself: "
+        "verify(lambda xs: module(xs), xs, params=...)"
+    )
 
 
 def _of_variables(variables: Any) -> Layers:
@@ -166,6 +179,8 @@ def linen_layers(variables: Any, module: Any) -> tuple[Layers, list[Recurrent]]:
             f"module has {len(recurrent)} recurrent layers of {_listed(expected)} directions, but the "
             f"variables {len(layers)} of {_listed(counts)}. Are they the variables of this module?"
         )
+    for layer, weights in zip(recurrent, layers, strict=True):
+        check_dtype(layer, weights)
     return layers, recurrent
 
 

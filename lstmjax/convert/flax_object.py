@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,10 @@ from lstmjax.cells import Cell
 from lstmjax.convert.architecture import Architecture, same_cell
 from lstmjax.convert.layouts import ConvertError
 from lstmjax.published import CELLS, find_cell, with_activations
+from lstmjax.stack import directions
+from lstmjax.types import GATES, Bidirectional, LSTMParams
+
+ALONE = "Pass the weights alone: nnx.state(module, nnx.Param), or the variables"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def flattened(flax: Any, module: Any, where: str = "") -> Iterator[tuple[str, An
     if not isinstance(module, flax.Sequential):
         yield where, module
         return
+    _check_call(module, flax.Sequential, where)
     for n, layer in enumerate(module.layers):
         yield from flattened(flax, layer, f"{where}layers[{n}]: ")
 
@@ -95,6 +101,13 @@ def in_sequence(flax: Any, modules: Any, where: str = "") -> Iterator[tuple[str,
             )
 
 
+def behind(flax: Any, modules: Any) -> list[tuple[str, Any]]:
+    """Return what a `Sequential` runs after its last recurrent module, without dropout, with words for messages."""
+    flat = list(flattened(flax, modules))
+    last = max((n for n, (_, module) in enumerate(flat) if is_recurrent(flax, module)), default=-1)
+    return [(where, module) for where, module in flat[last + 1 :] if not isinstance(module, flax.Dropout)]
+
+
 def architecture_of(layers: list[Recurrent]) -> Architecture:
     """Return how a network of these layers is run.
 
@@ -113,8 +126,18 @@ def architecture_of(layers: list[Recurrent]) -> Architecture:
             "merge_fn is concatenation in one Bidirectional and a sum in another; a stack has one for all. Take the "
             "layers one by one"
         )
+    check_axes(layers)
     merge = merges.pop() if merges else "concat"
     return Architecture(row, merge, stated=True, directions=tuple(layer.direction for layer in layers))
+
+
+def check_axes(layers: list[Recurrent]) -> None:
+    """Refuse layers of which one has time as its first axis, and another the batch."""
+    if len({layer.time_major for layer in layers}) > 1:
+        raise ConvertError(
+            "time_major is True in one layer and False in another, so that time and batch change places between them. "
+            "Take the layers one by one"
+        )
 
 
 def check_run(layers: list[Recurrent], cell: Cell | str, merge: str, time_major: bool, bare: str) -> None:
@@ -173,7 +196,10 @@ def _row(flax: Any, cell: Any, where: str) -> Cell:
         place = type(cell).__module__
         ours = "; ours gives its weights itself, cell.to_params()" if place.startswith("lstmjax.") else ""
         raise ConvertError(f"{where}it is {kind(cell)} of {place}, expected Flax's LSTMCell or OptimizedLSTMCell{ours}")
-    _check_call(cell, flax.LSTMCell if isinstance(cell, flax.LSTMCell) else flax.OptimizedLSTMCell, where)
+    base = flax.LSTMCell if isinstance(cell, flax.LSTMCell) else flax.OptimizedLSTMCell
+    _check_call(cell, base, where)
+    _check_carry(cell, base, where)
+    _check_products(flax, cell, where)
     return with_activations("vanilla", cell.gate_fn, cell.activation_fn)
 
 
@@ -182,8 +208,62 @@ def _check_call(module: Any, base: type, where: str) -> None:
     if type(module).__call__ is not base.__call__:
         raise ConvertError(
             f"{where}{type(module).__name__} has a __call__ of its own, so that what it computes with the weights of "
-            f"{base.__name__} is not known. Pass the weights alone: nnx.state(module, nnx.Param), or the variables"
+            f"{base.__name__} is not known. {ALONE}"
         )
+
+
+def _check_carry(cell: Any, base: Any, where: str) -> None:
+    """Refuse a cell that begins with a carry other than zeros, by a trial of its initialiser."""
+    if type(cell).initialize_carry is not base.initialize_carry:
+        raise ConvertError(
+            f"{where}{type(cell).__name__} has an initialize_carry of its own, so that what it begins with is not "
+            f"known. {ALONE}, and the state to begin with to lstm or stacked"
+        )
+    if cell.carry_init is None:
+        return
+    hidden = getattr(cell, "hidden_features", None) or cell.features
+    if np.any(np.asarray(cell.carry_init(jax.random.key(0), (2, hidden), jnp.float32))):
+        name = getattr(cell.carry_init, "__name__", repr(cell.carry_init))
+        raise ConvertError(
+            f"{where}carry_init is {name}, which does not begin with zeros, and layers do not store what they begin "
+            f"with. {ALONE}, and the state to begin with to lstm or stacked"
+        )
+
+
+def _check_products(flax: Any, cell: Any, where: str) -> None:
+    """Refuse an NNX cell whose Linear layers were replaced, or that promotes dtypes by a function of the caller."""
+    names = ("dense_i", "dense_h", *(f"{side}{gate}" for side in "ih" for gate in (*GATES, "f_")))
+    for name in names:
+        inner = getattr(cell, name, None)
+        if inner is not None and type(inner).__call__ is not flax.Linear.__call__:
+            raise ConvertError(f"{where}{name} is {kind(inner)}, expected Flax's Linear. {ALONE}")
+    fault = other_promotion(flax, cell)
+    if fault:
+        raise ConvertError(f"{where}{fault}, which layers do not store. {ALONE}")
+
+
+def other_promotion(flax: Any, module: Any) -> str:
+    """Return, in words, that a module promotes dtypes by a function of the caller; "" if by Flax's."""
+    promote = getattr(module, "promote_dtype", None)
+    dtypes = flax.nn.dtypes if hasattr(flax, "nn") else flax.dtypes
+    if promote is None or promote is dtypes.promote_dtype:
+        return ""
+    return f"promote_dtype is {getattr(promote, '__name__', repr(promote))}"
+
+
+def check_dtype(layer: Recurrent, weights: LSTMParams | Bidirectional) -> None:
+    """Refuse a cell that computes in another dtype than that of its weights."""
+    for cell, part in zip(layer.cells, directions(weights), strict=True):
+        fault = other_dtype(cell, part.w_x)
+        if fault:
+            raise ConvertError(f"{layer.where}{fault}. {ALONE}, cast to the dtype in which they are to be run")
+
+
+def other_dtype(module: Any, weights: Any) -> str:
+    """Return, in words, that a module computes in another dtype than that of its weights; "" if in the same."""
+    if module.dtype is None or jax.dtypes.canonicalize_dtype(module.dtype) == weights.dtype:
+        return ""
+    return f"dtype is {jnp.dtype(module.dtype).name}, but the weights are {weights.dtype}"
 
 
 def _merge(module: Any, cell: Any, where: str) -> str:

@@ -106,6 +106,13 @@ class Folded(Leaf):
         self.row, self.sources, self.copies = row, tuple(sources), tuple(copies)
 
     @property
+    def assumed(self) -> str | None:
+        """What the file does not say, and was assumed: the names of a parametrisation are the same for any function."""
+        if not self.sources[0].name.rpartition("parametrizations.")[1]:
+            return None
+        return f"the parametrisation of {self.name} as {self.row.words}"
+
+    @property
     def words(self) -> str:
         """A line on how it is computed."""
         return f"{self.name} is {self.row.words}: {', '.join(leaf.name for leaf in (*self.sources, *self.copies))}"

@@ -19,6 +19,7 @@ from lstmjax.types import Bidirectional
 
 Leaves = Mapping[str, Leaf]
 Order = Sequence[str] | None
+Pairs = Mapping[str, str] | None
 
 
 def _same(leaves: Leaves) -> Leaves:
@@ -32,7 +33,8 @@ class Form:
 
     Attributes:
         mark: a pattern of a name that no other form has.
-        read: returns the layers, or the network if its head has a reserved name.
+        read: returns the layers, or the network if its head has a reserved name; takes the arrays, the order of the
+            layers and the pairs of `Contents`.
         write: takes layers, the head or None, and sum_biases.
         dense: the ends of the names of the weights and the bias of a Dense layer.
         normal: renames arrays if a framework has two kinds of names.
@@ -41,7 +43,7 @@ class Form:
 
     name: str
     mark: str
-    read: Callable[[Leaves, Order], Layers | NetworkParams]
+    read: Callable[[Leaves, Order, Pairs], Layers | NetworkParams]
     write: Callable[[Layers, Dense | None, bool], Contents]
     dense: tuple[str, str] | None = None
     normal: Callable[[Leaves], Leaves] = _same
@@ -53,25 +55,26 @@ class Form:
         return LAYOUTS.get(self.name)
 
 
-def _read_own(leaves: Leaves, order: Order) -> Layers | NetworkParams:
+def _read_own(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers | NetworkParams:
     return own.from_names(leaves)
 
 
-def _read_torch(leaves: Leaves, order: Order) -> Layers:
+def _read_torch(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers:
     prefixes = [None] if order is None else [torch.prefix_of(leaves, name) for name in order]
     return tuple(layer for prefix in prefixes for layer in torch.from_torch(leaves, prefix=prefix))
 
 
-def _read_keras(leaves: Leaves, order: Order) -> Layers:
-    layers = keras.cells(leaves)
+def _read_keras(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers:
+    folders = [name.rpartition("/")[0] for name in leaves]
+    layers = keras.cells(leaves, None if pairs is None else keras.sides_of(folders, pairs))
     return tuple(layers[path] for path in in_order(layers, order))
 
 
-def _read_linen(leaves: Leaves, order: Order) -> Layers:
+def _read_linen(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers:
     return _read_tree("linen", leaves, order)
 
 
-def _read_nnx(leaves: Leaves, order: Order) -> Layers:
+def _read_nnx(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers:
     return _read_tree("nnx", leaves, order)
 
 
@@ -83,7 +86,7 @@ def _read_tree(name: str, leaves: Leaves, order: Order) -> Layers:
     return tuple(layers[path] for path in in_order(layers, order))
 
 
-def _read_haiku(leaves: Leaves, order: Order) -> Layers:
+def _read_haiku(leaves: Leaves, order: Order, pairs: Pairs = None) -> Layers:
     modules: dict[str, dict[str, Leaf]] = {}
     for name, leaf in leaves.items():
         cut = max(name.rfind("/"), name.rfind("."))
@@ -156,7 +159,8 @@ FORMS = MappingProxyType(
                 _read_torch,
                 _write_torch,
                 ("weight", "bias"),
-                state=r"(^|\.)param_groups$|(^|\.)state\.\d+\.(step|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg)$",
+                state=r"(^|\.)param_groups$|(^|\.)state\.\d+\.(step|(max_)?exp_avg(_sq)?|momentum_buffer|square_avg)$"
+                r"|(^|\.)n_averaged$",  # of AveragedModel: how many weights were averaged
             ),
             Form(
                 "keras",

@@ -54,7 +54,9 @@ def read_keras(path: Path) -> Contents:
 
 def _with_description(arrays: Mapping[str, Any], path: Path, by_name: bool) -> Contents:
     model = describe(*description(path), by_name=by_name)
-    return Contents(arrays, model.order, model.settings, architecture=model.architecture, head=model.head)
+    return Contents(
+        arrays, model.order, model.settings, architecture=model.architecture, head=model.head, pairs=model.pairs
+    )
 
 
 def description(path: Path) -> tuple[Any, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,40 @@ from lstmjax.types import Bidirectional, LSTMParams
 
 LAYOUT = LAYOUTS["keras"]
 FIELDS = ("kernel", "recurrent_kernel", "bias")
+SIDES = ("forward", "backward")
+Sides = dict[str, tuple[str, str]]
 
 
 def weights_of(source: Any) -> Layers:
     """Return the LSTM layers of a Keras model or layer, without a look at how it runs them."""
-    return to_jax(tuple(cells({w.path: numbers(w.value) for w in source.weights}).values()))
+    directions_by_weight = _directions_of_pairs(source)
+    arrays: dict[str, Any] = {}
+    sides: Sides = {}
+    for w in source.weights:
+        path = w.path
+        if id(w) in directions_by_weight:
+            pair, side = directions_by_weight[id(w)]
+            path = f"{pair}/{side}_layer/{path}"  # the layers of a pair may have the same name
+            sides[path.rpartition("/")[0]] = (pair, side)
+        if path in arrays:
+            raise ConvertError(f"several weights are called {path}; give their layers different names")
+        arrays[path] = numbers(w.value)
+    return to_jax(tuple(cells(arrays, sides).values()))
+
+
+def _directions_of_pairs(source: Any) -> dict[int, tuple[str, str]]:
+    """Return the `Bidirectional` and the direction that the weights of a Keras object belong to, by their ids."""
+    if not hasattr(source, "_flatten_layers"):
+        return {}
+    from keras.layers import Bidirectional as Pair
+
+    return {
+        id(w): (layer.path or layer.name, side)
+        for layer in source._flatten_layers()
+        if isinstance(layer, Pair)
+        for side in SIDES
+        for w in getattr(layer, f"{side}_layer").weights
+    }
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:
@@ -41,11 +70,13 @@ def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]
     return lists
 
 
-def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
+def cells(weights: Mapping[str, Any], sides: Sides | None = None) -> dict[str, LSTMParams | Bidirectional]:
     """Return the layers of weights by path: kernel, recurrent_kernel and bias in one folder belong together.
 
     Args:
         weights: arrays by the paths that they have in a model; `named` returns those of a file.
+        sides: the layer and the direction of each folder of a `Bidirectional`, where an object or a description says
+            it; None: the names say it, as Keras chooses them.
 
     Returns:
         `LSTMParams`, or pairs of them, of NumPy arrays, in the order of the weights.
@@ -64,10 +95,7 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
             continue
         if "kernel" not in arrays:
             raise ConvertError(f"{folder}/kernel is missing")
-        pair = re.fullmatch(r"(|.*/)(forward|backward)_[^/]*(/.*)?", folder, re.DOTALL)
-        layer, side = folder, "forward"
-        if pair:
-            layer, side = pair[1].rstrip("/"), pair[2]
+        layer, side = (_side_by_name(folder) if sides is None else sides.get(folder)) or (folder, "forward")
         layers.setdefault(layer, {}).setdefault(side, []).append(folder)
     if not layers:
         raise ConvertError("there is no LSTM in it: no weight is called recurrent_kernel")
@@ -79,14 +107,41 @@ def cells(weights: Mapping[str, Any]) -> dict[str, LSTMParams | Bidirectional]:
     result: dict[str, Any] = {}
     for layer, sides in layers.items():
         forward, backward = sides.get("forward", []), sides.get("backward", [])
-        if not backward:
+        if not backward and (sides is None or layer in forward):
             result |= {folder: cell(folder) for folder in forward}
         elif len(forward) == len(backward) == 1:
             result[layer] = Bidirectional(cell(forward[0]), cell(backward[0]))
         else:
             held = ", ".join(forward + backward)
-            raise ConvertError(f"{layer} holds {held}; expected one LSTM, or a forward and a backward one")
+            raise ConvertError(
+                f"{layer or 'the model'} holds {held}; expected one LSTM, or a forward and a backward one"
+            )
     return result
+
+
+def _side_by_name(folder: str) -> tuple[str, str] | None:
+    """Return the layer and the direction that a folder of weights has by its name, or None if it is of no pair."""
+    pair = re.fullmatch(r"(|.*/)(forward|backward)_[^/]*(/.*)?", folder, re.DOTALL)
+    return (pair[1].rstrip("/"), pair[2]) if pair else None
+
+
+def sides_of(folders: Iterable[str], pairs: Mapping[str, str]) -> Sides:
+    """Return the layer and the direction of each folder of weights that is of a pair.
+
+    Args:
+        folders: of the weights in a file, such as both/both/forward_lstm/lstm_cell.
+        pairs: the names of the `Bidirectional` layers, and of the forward layer in each, as the file describes them.
+            A backward layer of its own is called as the user likes.
+    """
+    sides: Sides = {}
+    for folder in folders:
+        for pair, name in pairs.items():
+            above, within, below = f"/{folder}/".rpartition(f"/{pair}/")
+            if within:
+                forward = {name, f"forward_{name}"}  # Keras 3 describes the layer as it calls it, Keras 2 as it came
+                side = "forward" if below.split("/")[0] in forward else "backward"
+                sides[folder] = (f"{above}/{pair}".strip("/"), side)
+    return sides
 
 
 def read_part(kernel: Any, recurrent: Any, bias: np.ndarray | None, where: str) -> LSTMParams:

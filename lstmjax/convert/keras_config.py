@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ READ = MappingProxyType(
         "TimeDistributed": COMMON | {"layer"},
         "Dense": COMMON | {"activation"},
         "Activation": COMMON | {"activation"},
-        "Softmax": COMMON,
+        "Softmax": COMMON | {"axis"},
         "Masking": COMMON | {"mask_value"},
     }
 )
@@ -56,6 +57,7 @@ class Described(NamedTuple):
     settings: tuple[str, ...]  # what the model does that cannot be carried over, in words
     architecture: Architecture  # how its layers are run
     head: str | None = None  # the path or the name of its head
+    pairs: Mapping[str, str] | None = None  # by name: each Bidirectional, and the forward layer in it; None: by path
 
 
 def describe(model: Any, version: str | None = None, *, by_name: bool = False) -> Described:
@@ -73,7 +75,13 @@ def describe(model: Any, version: str | None = None, *, by_name: bool = False) -
     if by_name and doubled:
         reader.refuse(f"several layers are called {', '.join(doubled)}")
     architecture = reader.architecture()  # may add to the settings
-    return Described(order or None, tuple(dict.fromkeys(reader.settings)), architecture, reader.head)
+    return Described(
+        order or None,
+        tuple(dict.fromkeys(reader.settings)),
+        architecture,
+        reader.head,
+        reader.pairs if by_name else None,
+    )
 
 
 @dataclass
@@ -86,6 +94,7 @@ class Reader:
     places: list[str] = field(default_factory=list)
     cells: list[tuple[str, Cell]] = field(default_factory=list)
     merges: list[tuple[str, str]] = field(default_factory=list)
+    pairs: dict[str, str] = field(default_factory=dict)
     directions: list[str] = field(default_factory=list)
     dtypes: dict[str, str] = field(default_factory=dict)
     sequences: bool = True
@@ -236,6 +245,7 @@ class Reader:
             self.merges.append((name, merge))
         else:
             self.refuse(f"{name}: merge_mode is {merge!r}")
+        self.pairs[name] = name_of(config.get("layer"))
         first = True
         for side, backwards in (("layer", False), ("backward_layer", True)):
             layer = config.get(side)

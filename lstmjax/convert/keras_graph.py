@@ -9,6 +9,9 @@ MODELS = ("Sequential", "Functional", "Model")
 MASKS = ("NotEqual", "Any")
 """The operations that Keras adds to the description of a functional model with a layer Masking."""
 
+RECURRENT = ("sequence", "initial_state", "mask", "training")
+"""The arguments of a recurrent layer in the order of `call`; Keras takes nothing but tensors by position."""
+
 
 def get(tree: Any, name: str, kind: type = dict) -> Any:
     """Return an entry of a tree, or an empty value if it is not of this kind: the file may hold anything."""
@@ -138,6 +141,13 @@ def _call_faults(node: Any, name: str, masks: set[str]) -> Iterator[str]:
     mask = _history(options.get("mask"))
     if options.get("mask") is not None and mask not in masks:
         yield f"{name} is called with a mask of {mask or 'its own'}"
+    first, *others = _arguments(node) or [None]
+    if isinstance(first, list | tuple) and not all(map(_history, first)):
+        yield f"{name} is called with a list in which not every tensor is the output of a layer"
+    for n, value in enumerate(others, start=1):
+        if value is not None and _history(value) is None:
+            argument = RECURRENT[n] if n < len(RECURRENT) else f"argument {n}"
+            yield f"{name} is called with {argument} by position"
     for key, value in options.items():
         if key not in ("training", "mask") and value is not None and _history(value) is None:
             yield f"{name} is called with {key}"

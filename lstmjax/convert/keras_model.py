@@ -85,8 +85,8 @@ def _activations_by_name(source: Any) -> Iterator[None]:
     replaced: list[tuple[Any, str, Any]] = []
     for layer in source._flatten_layers():
         for name in ("activation", "recurrent_activation"):
-            function = vars(layer).get(name)
-            if isinstance(function, Hashable) and function in FUNCTIONS:
+            function: Any = vars(layer).get(name)
+            if isinstance(function, Hashable) and function in list(FUNCTIONS):
                 replaced.append((layer, name, function))
     try:
         for layer, name, function in replaced:
@@ -116,6 +116,9 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
                 " to leave it behind, or save it to a .keras file, which load_model runs as it is",
             )
         )
+    if len(architecture.directions) not in (0, len(layers)):
+        count = len(architecture.directions)
+        raise ConvertError(f"{where}has {count} recurrent layers, but its weights are of {len(layers)}")
     fault = architecture.mismatch(cell, merge, has_pairs(layers))
     if fault is not None:
         raise ConvertError(Message(where, fault))

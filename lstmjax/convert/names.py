@@ -29,6 +29,7 @@ class Contents(NamedTuple):
     params: Layers | NetworkParams | None = None  # of a file that holds a network instead of named arrays
     architecture: Architecture = Architecture()  # how the file says that its weights are run
     head: str | None = None  # the name of the head, if the file describes its model; None: it has none
+    pairs: Mapping[str, str] | None = None  # the pairs of a Keras file, and the forward layer of each, if it names them
 
 
 class Unread(NamedTuple):

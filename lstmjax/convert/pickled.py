@@ -56,6 +56,7 @@ class Tensor(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    negative: bool = False  # its numbers are those of the storage with the other sign
 
 
 class StandIn:
@@ -88,12 +89,32 @@ class Folder(dict):
         """Ignore the attributes."""
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    return Tensor(storage, storage.dtype, offset, tuple(shape), tuple(strides))
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None, *_: Any
+) -> Tensor:
+    return Tensor(storage, storage.dtype, offset, tuple(shape), tuple(strides), _is_negative(metadata))
 
 
-def _typed(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> Tensor:
-    return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
+def _typed(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    grad: Any,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+    *_: Any,
+) -> Tensor:
+    return Tensor(storage, dtype, offset, tuple(shape), tuple(strides), _is_negative(metadata))
+
+
+def _is_negative(metadata: Any) -> bool:
+    """Return whether a tensor has PyTorch's negative bit; the conjugate bit is for complex numbers, which are not read.
+
+    Source: `set_tensor_metadata` in torch/_utils.py.
+    """
+    return isinstance(metadata, Mapping) and bool(metadata.get("neg"))
 
 
 def _of_type(build: Any, kind: Any, arguments: Any, state: Any) -> Any:
@@ -203,4 +224,5 @@ def _array(name: str, claim: Any, data: Mapping[str, bytes], big: bool) -> Any:
     numbers = np.frombuffer(data[claim.storage.key], dtype, stored)[claim.offset :]
     strides = tuple(stride * dtype.itemsize for stride in claim.strides)
     view = np.lib.stride_tricks.as_strided(numbers, claim.shape, strides, writeable=False)
-    return view.byteswap() if big else view
+    view = view.byteswap() if big else view
+    return np.negative(view) if claim.negative and dtype != np.bool_ else view

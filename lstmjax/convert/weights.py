@@ -53,11 +53,13 @@ def load_weights(
         names: of the LSTM's layers, from the bottom up, if the file does not store their order; for
             PyTorch those of several `torch.nn.LSTM` on top of each other.
         head: name of the Dense layer that is the head; None: the only Dense layer that fits the outputs of the last
-            LSTM layer and that no other Dense layer follows.
+            LSTM layer and that no other Dense layer follows. One that fits before the LSTM as well, and stands before
+            it in a file of PyTorch, must be named.
         extra: "refuse" what is neither LSTM nor head, or "drop" it, together with all of the model's description that
             no argument can say. State of optimizers and of random numbers that is recognised by its name is always
             dropped.
-        cell: the cell that the layers will run with, a row of `CELLS`, its name, or a `Cell` of your own.
+        cell: the cell that the layers will run with, a row of `CELLS`, its name, or a `Cell` of your own; refused if
+            bare weights are of another one. The vanilla cell, the default, is not compared with them.
         merge: how the directions of a pair will be joined, "concat" or "sum".
 
     Returns:

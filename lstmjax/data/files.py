@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, plain_number, warn_lost
+from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, lost_in_words, plain_number, warn_lost
 from lstmjax.data.table import read_csv
 
 KEYS = ("x", "y", "lengths")
@@ -181,8 +181,9 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         large = math.isfinite(float(values[at]))
         what = "too large for float32; give it in other units" if large else "fill or remove missing values"
         raise DataError(f"{name}: {key}[{place}] is {values[at]}; {what} ({wrong.sum()} in all)")
-    if values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32:
-        lost = lost_digits(values, numbers)
+    in_words = values.dtype.kind in "UO"
+    if in_words or (values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32):
+        lost = lost_in_words(values, values.astype(np.float64), numbers) if in_words else lost_digits(values, numbers)
         if per_step:
             lost &= data.valid()[..., None]
         if lost.any():

@@ -13,7 +13,9 @@ from lstmjax.config import Section
 from lstmjax.errors import UserError
 
 FREE = 2**30  # bytes that any file of data may claim: padding and zeros compress to a hundredth
+SHOWN = 40  # letters of a value that a message shows
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+WHOLE = re.compile(r"[-+]?0*(\d+)(\.0*)?", re.ASCII)
 EXACT32, EXACT64 = 2.0**24, 2.0**53  # up to these float32 and float64 represent every whole number
 
 
@@ -117,20 +119,41 @@ def plain_number(word: str) -> bool:
 def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return which values are whole numbers that float32 cannot represent, such as seconds since 1970.
 
-    Numbers with a fraction are not reported: rounding them to 7 digits is expected.
+    Numbers with a fraction are not reported, as rounding them to 7 digits is expected; nor are float64 beyond 2^53,
+    which may have been rounded before.
 
     Args:
         values: integers, or float64.
         numbers: the same values as float32.
     """
+    if values.dtype.kind in "iu":
+        inside = numbers < np.iinfo(values.dtype).max + 1.0  # beyond, a conversion to integers wraps around
+        return ~inside | (np.where(inside, numbers, 0).astype(values.dtype) != values)
     exact = values.astype(np.float64)
     return (np.abs(exact) > EXACT32) & (np.abs(exact) < EXACT64) & (exact == np.rint(exact)) & (exact != numbers)
 
 
+def lost_in_words(words: np.ndarray, exact: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return which numbers, as written in a file, are whole and cannot be represented in float32.
+
+    Args:
+        words: strings of numbers.
+        exact: the same values as float64.
+        numbers: the same values as float32.
+    """
+    lost = lost_digits(exact, numbers)
+    large = (np.abs(exact) >= EXACT64) & np.isfinite(numbers)
+    for at in zip(*np.nonzero(large), strict=True):  # float64 itself may have lost digits
+        whole = WHOLE.fullmatch(str(words[at]).strip())
+        lost[at] = whole is not None and int(whole[1]) != abs(int(numbers[at]))
+    return lost
+
+
 def warn_lost(place: str, value: Any, number: Any, count: int) -> None:
     """Warn of whole numbers that lose digits in float32."""
+    shown = str(value) if len(str(value)) <= SHOWN else f"{str(value)[:SHOWN]}…"
     warnings.warn(
-        f"{place} is {value}, which float32 keeps as {number:.0f} ({count} such numbers in all); subtract a constant, "
+        f"{place} is {shown}, which float32 keeps as {number:.0f} ({count} such numbers in all); subtract a constant, "
         "or give it in other units",
         stacklevel=2,
     )

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, plain_number, warn_lost
+from lstmjax.data.sequences import FREE, DataError, Sequences, lost_in_words, plain_number, warn_lost
+from lstmjax.encodings import NOT_UTF8, check_text
 
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
 FORMAT = "expected the columns sequence, step, one or more features, label"
@@ -45,6 +46,7 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            check_text(path, DataError)
             lines = csv.reader(file, strict=True)
             header = [word.strip() for word in next(lines, [])]
             features = _check_header(path, header, labels)
@@ -53,7 +55,9 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
                 if any(cell.strip() for cell in cells):
                     name, row = _row(path, lines.line_num, header, features, cells, labels)
                     sequences.setdefault(name, []).append(row)
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: {NOT_UTF8}; save it as CSV UTF-8") from None
+    except (csv.Error, OSError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}); write it as UTF-8 with commas") from None
     if not sequences:
         raise DataError(f"{path}: has no rows below the first line")
@@ -86,11 +90,9 @@ def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...
             near = get_close_matches(column, header, 1)
             hint = f" (is {near[0]!r} meant?)" if near else ""
             raise DataError(f"{path}:1: no column {column!r}{hint}; {FORMAT}")
-    if twice := [word for n, word in enumerate(header) if word in header[:n]]:
+    if twice := [word for n, word in enumerate(header) if word and word in header[:n]]:
         raise DataError(f"{path}:1: column {twice[0]!r} appears twice; rename one of them")
-    if "" in header:
-        raise DataError(f"{path}:1: column {header.index('') + 1} has no name; {FORMAT}")
-    features = tuple(word for word in header if word not in ("sequence", "step", "label"))
+    features = tuple(word for word in header if word not in ("sequence", "step", "label", ""))
     if not features:
         raise DataError(f"{path}:1: no feature columns; {FORMAT}")
     return features
@@ -104,7 +106,14 @@ def _row(
             f"{path}:{line}: {len(cells)} cells, but the first line names {len(header)} columns; "
             "a cell is missing or too many"
         )
-    named = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    named = {}
+    for n, (column, cell) in enumerate(zip(header, cells, strict=True), 1):
+        if column:
+            named[column] = cell.strip()
+        elif cell.strip():  # spreadsheets write empty columns as commas at the end of each line
+            raise DataError(
+                f"{path}:1: column {n} has no name, but line {line} has {cell.strip()[:40]!r} in it; {FORMAT}"
+            )
     for column, cell in named.items():
         if not cell and (labels or column != "label"):
             raise DataError(f"{path}:{line}: column {column!r} is empty; fill the cell or remove the sequence")
@@ -181,7 +190,8 @@ def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[
             f"{path}:{row.line}: column {features[i]!r} is {cell!r}, expected a finite number"
             f"{' that float32 holds' if large else ''}; {remedy}"
         )
-    for t, i in np.argwhere(lost_digits(exact, numbers)):
+    words = np.array([row.cells for row in rows], object)
+    for t, i in np.argwhere(lost_in_words(words, exact, numbers)):
         lost.append((f"{path}:{rows[t].line}: column {features[i]!r}", rows[t].cells[i], numbers[t, i]))
     return numbers
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, as_arrays, check_arrays, check_flags, check_function
+from lstmjax.arguments import as_array, as_arrays, as_flags, check_arrays, check_function
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
@@ -93,7 +93,9 @@ def gradient_flow(
     """
     check_model(params)
     check_function("loss", loss, "loss(outputs) -> one number")
-    check_flags(reverse=reverse, time_major=time_major, residual=residual, return_sequences=return_sequences)
+    reverse, time_major, residual, return_sequences = as_flags(
+        reverse=reverse, time_major=time_major, residual=residual, return_sequences=return_sequences
+    )
     check_arrays("state", state)
     check_arrays("reset_state", reset_state)
     form = params

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_arrays, as_whole, check_flags, check_function, check_positive, kind
+from lstmjax.arguments import as_arrays, as_flags, as_whole, check_function, check_positive, kind
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import motion, prepare, pushed, unit_directions
@@ -62,7 +62,7 @@ def step_jacobians(
         >>> step_jacobians(params, jnp.ones((2, 7, 5))).shape
         (2, 7, 6, 6)
     """
-    check_flags(reverse=reverse)
+    (reverse,) = as_flags(reverse=reverse)
     options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     return jnp.moveaxis(_step_jacobians(*arrays, **options, reverse=bool(reverse)), 0, -3)
 
@@ -113,7 +113,7 @@ def state_jacobian(
         >>> state_jacobian(params, jnp.ones((2, 7, 5)), 0, 7).shape
         (2, 6, 6)
     """
-    check_flags(reverse=reverse)
+    (reverse,) = as_flags(reverse=reverse)
     options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     span = as_whole("start", start), as_whole("stop", stop)
     steps = arrays[1].shape[0]
@@ -188,7 +188,7 @@ def lyapunov_spectrum(
         >>> [round(float(value), 4) for value in exponents]  # log f = log σ(1)
         [-0.3133, -0.3133, -0.3133]
     """
-    check_flags(reverse=reverse)
+    (reverse,) = as_flags(reverse=reverse)
     options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
     steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
     if count is not None:

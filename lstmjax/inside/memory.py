@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_flags, check_floating, kind
+from lstmjax.arguments import as_array, as_flags, check_floating, kind
 from lstmjax.arrays import valid_steps
 from lstmjax.types import Array
 
@@ -142,7 +142,7 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
     0.72
     """
     f = forget_gates(f)
-    check_flags(reverse=reverse)
+    (reverse,) = as_flags(reverse=reverse)
     start, stop = as_array("start", start), as_array("stop", stop)
     for name, at in (("start", start), ("stop", stop)):
         if not jnp.issubdtype(at.dtype, jnp.integer) or at.shape not in ((), f.shape[:-2]):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.arguments import as_array, check_flags
+from lstmjax.arguments import as_array, as_flags
 from lstmjax.types import Array
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def singular_values(jacobians: ArrayLike, *, log: bool = False) -> Array:
         [-105.36, -693.15]
     """
     jacobians = as_array("jacobians", jacobians)
-    check_flags(log=log)
+    (log,) = as_flags(log=log)
     if jacobians.ndim < 3 or jacobians.shape[-1] != jacobians.shape[-2]:
         raise ValueError(
             f"jacobians has shape {jacobians.shape}, expected [..., T, S, S], a square matrix for each step. For one "

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends
-from lstmjax.arguments import as_array, check_arrays, check_flags, check_floating, check_number, kind, one_of
+from lstmjax.arguments import as_array, as_flags, check_arrays, check_floating, check_number, kind, one_of
 from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
@@ -150,7 +150,7 @@ def gate_statistics(
     """
     check_model(params)
     xs = as_array("xs", xs)
-    check_flags(reverse=reverse, time_major=time_major, residual=residual)
+    reverse, time_major, residual = as_flags(reverse=reverse, time_major=time_major, residual=residual)
     check_arrays("state", state)
     check_arrays("reset_state", reset_state)
     if cell is not None:

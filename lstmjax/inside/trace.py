@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lstmjax.arguments import as_array, check_flags, kind, one_of
+from lstmjax.arguments import as_array, as_flags, kind, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.inside.layered import check_model, in_form_of, in_layers, layers_of, of_one_layer
@@ -95,7 +95,7 @@ def trace(
     """
     check_model(params)
     xs = as_array("xs", xs)
-    check_flags(reverse=reverse, time_major=time_major, residual=residual)
+    reverse, time_major, residual = as_flags(reverse=reverse, time_major=time_major, residual=residual)
     form = params
     params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
     names = field_names(fields)

@@ -21,7 +21,7 @@ from lstmjax.published import with_activations
 from lstmjax.types import Array, LSTMParams
 
 if TYPE_CHECKING:
-    from jax.typing import DTypeLike
+    from jax.typing import ArrayLike, DTypeLike
 
 
 class LSTMCell(nn.RNNCellBase):
@@ -82,7 +82,7 @@ class LSTMCell(nn.RNNCellBase):
     projection_bias: bool = False
     preset: str = "default"
     bias: str | None = "preset"
-    forget_bias: float | None = None
+    forget_bias: ArrayLike | None = None
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:

@@ -29,7 +29,7 @@ class _Initial(nn.Module):
     projection_bias: bool = False
     preset: str = "default"
     bias: str | None = "preset"
-    forget_bias: float | None = None
+    forget_bias: ArrayLike | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 

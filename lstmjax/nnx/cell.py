@@ -23,7 +23,7 @@ from lstmjax.published import find_cell, with_activations
 from lstmjax.types import Array, LSTMParams
 
 if TYPE_CHECKING:
-    from jax.typing import DTypeLike
+    from jax.typing import ArrayLike, DTypeLike
 
     from lstmjax.per_gate import Initializer
 
@@ -86,7 +86,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
         projection_bias: bool = False,
         init: str = "default",
         bias: str | None = "preset",
-        forget_bias: float | None = None,
+        forget_bias: ArrayLike | None = None,
         gate_fn: Activation | None = None,
         activation_fn: Activation | None = None,
         kernel_init: Initializer | None = None,

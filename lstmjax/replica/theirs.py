@@ -43,7 +43,8 @@ class Theirs:
     """The other side before it has run.
 
     `calls` are its layers, each of which runs on what the one below computed; or there is `model`, a function that
-    returns what was recorded, or what a model computes as its file describes it. `precision` is the dtype that its
+    returns what was recorded, or what a model computes as its file describes it. `head_call` runs the head of an
+    object on the outputs of its last layer; None: the head is computed here. `precision` is the dtype that its
     numbers are good to. `architecture` is how our side runs, and `unchecked` says what a verdict does not cover.
     """
 
@@ -53,6 +54,7 @@ class Theirs:
     precision: str
     calls: tuple[Call, ...] = ()
     model: Call | None = None
+    head_call: Callable[[Array], Array] | None = None
     architecture: Architecture = PLAIN
     unchecked: tuple[str, ...] = ()
 
@@ -112,6 +114,14 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
                 side = _of_object(peer, peer.parts(theirs), type(first).__name__, cell, merge)
+                head = None if peer.head is None else peer.head(theirs)
+                if head is not None:
+                    side = replace(
+                        side,
+                        head=jax.tree.map(np.asarray, head.weights),
+                        head_call=head.call,
+                        architecture=replace(side.architecture, readout=head.readout),
+                    )
                 beyond = () if peer.beyond is None else peer.beyond(theirs)
                 words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
                 return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
@@ -184,7 +194,8 @@ def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | N
     omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
     weights = f" with the weights of {path}"
     if not architecture.stated:
-        words = f"nothing of the architecture was checked: {path.name} holds weights alone. "
+        holds = "was read as weights alone" if dropped else "holds weights alone"
+        words = f"nothing of the architecture was checked: {path.name} {holds}. "
         words += f"Assumed on both sides: {', '.join(architecture.assumed)}"
         return _rebuilt(model.params, peer, weights, architecture, (words, *omissions))
     layers, head = _split(model.params)
@@ -242,7 +253,9 @@ def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> 
         ys = np.asarray(call(xs, lengths))
         computed.append({"h": ys})
         xs = ys.astype(xs.dtype)
-    if theirs.head is not None:
+    if theirs.head_call is not None:
+        computed.append({"y": theirs.head_call(xs)})
+    elif theirs.head is not None:
         w, b = (np.asarray(a, np.float64) for a in theirs.head)
         computed.append({"y": xs.astype(np.float64) @ w + b})
     return computed, False
@@ -340,7 +353,6 @@ def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merg
         precision,
         calls=tuple(part.call for part in parts),
         architecture=architecture,
-        unchecked=tuple(dict.fromkeys(words for part in parts for words in part.unchecked)),
     )
 
 

@@ -19,7 +19,7 @@ from lstmjax.limits import check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
 from lstmjax.training.checkpoint import Checkpoints
-from lstmjax.training.finite import check_restored, check_training, check_values, warn_of_weights
+from lstmjax.training.finite import Diverged, check_restored, check_training, check_values, warn_of_weights
 from lstmjax.training.inference import Trained, evaluate
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.progress import Progress
@@ -273,6 +273,11 @@ def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
 def _no_checkpoint(run: RunFolder) -> RunError:
     if run.is_trained():
         return RunError(f"{run.path}: is being trained and has no checkpoint yet; wait for the first one")
+    if (reason := run.divergence()) is not None:
+        return RunError(
+            f"{run.path}: training diverged before the first checkpoint, and would again ({reason}); start a new run "
+            "with other settings"
+        )
     return RunError(f"{run.checkpoints}: holds no checkpoint; go on with the run: {run.remedy}")
 
 
@@ -305,7 +310,12 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
-        _steps(job, state, start, progress)
+        run.note_divergence(None)
+        try:
+            _steps(job, state, start, progress)
+        except Diverged as error:
+            run.note_divergence(str(error))
+            raise
     _draw(run, job.metric)
     result = run.read_result(job.metric)
     step, best = job.saved.best(like, None if result is None else result["step"])

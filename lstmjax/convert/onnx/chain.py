@@ -61,6 +61,7 @@ class Chain:
     lengths: str | None = None  # the input of valid steps
     states: tuple[str, ...] = ()  # inputs that are initial states
     outputs: tuple[Output, ...] = ()
+    only_states: str = ""  # in words, if no output of the model is one of the layers or of a head
     complaints: list[str] = field(default_factory=list)
 
 
@@ -240,6 +241,11 @@ def _outputs(
             continue
         if any(n not in below for n in _read_nodes(value.sources)):
             continue  # there is a complaint already, and its axes are unknown
+        if kind in HEADS and level is None:
+            sources = first.of if kind == "head" else first.of[0].of
+            words = " and ".join(dict.fromkeys(_source_words(wiring, source) for source in sources))
+            chain.complaints.append(f"{reader} is a head of {words}, and a stack of layers has none there")
+            continue
         if kind != "state" and (level is None or not _has_axes(wiring, value, axes, level.kind == "ys")):
             expected = "time, batch and features" if level is not None and level.kind == "ys" else "batch and features"
             chain.complaints.append(f"{reader} has axes ({', '.join(axes)}), expected {expected}")
@@ -337,6 +343,10 @@ def _join(
         chain.complaints.append(f"there are {len(heads)} heads: {', '.join(map(repr, sorted(heads)))}")
     chain.merge = next(iter(merges), "concat")
     chain.residual = next(iter(residuals), False)
+    if outputs and not mains:
+        values = [(output.name, wiring.values[output.name]) for output, _ in outputs]
+        states = [f"the output {name!r} is {_origin(wiring, value)}" for name, value in values]
+        chain.only_states = f"{', '.join(states)}: states alone, while a stack gives what its last layer puts out"
     if mains:
         chain.return_sequences = mains[0][1].kind == "ys"
     if heads:

@@ -88,6 +88,29 @@ class Constants:
             waiting.pop()
         return self._values[name]
 
+    def in_the_way(self, name: str) -> Any:
+        """Return the node whose operator is not in `SHUFFLING` and which computes a name from constants, or None.
+
+        None also if any of the numbers come from the model's inputs.
+        """
+        waiting, seen, way = [name], {name}, None
+        while waiting:
+            current = waiting.pop()
+            node = self._makers.get(current)
+            if current in self._stored or self._values.get(current) is not None:
+                continue
+            if node is None:
+                known = current not in self._inputs and self._outer is not None and self._outer.get(current) is not None
+                if known:
+                    continue
+                return None
+            if self._maker(current) is None:
+                way = node
+            names = {other for other in node.input if other} - seen
+            seen |= names
+            waiting += names
+        return way
+
     def _missing_inputs(self, name: str) -> list[str]:
         """Return the inputs that must be computed before a name."""
         node = self._maker(name)

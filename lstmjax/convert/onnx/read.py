@@ -206,6 +206,14 @@ def _node(node: Any, name: str, constants: Constants, dequantize: bool) -> OnnxL
     for key in ("W", "R", "B", "P"):
         if key in names:
             arrays[key] = constants.get(names[key])
+            node_between = None if arrays[key] is not None else constants.in_the_way(names[key])
+            if node_between is not None:
+                between = f"node {node_between.name!r} ({node_between.op_type})"
+                raise ConvertError(
+                    f"{where}{key} ({names[key]}) is computed from constants by {between}, an operator that is not "
+                    "executed here; simplify the model (onnxsim or onnxruntime fold constants), or give the array by "
+                    "inputs="
+                )
             if arrays[key] is None:
                 raise ConvertError(
                     f"{where}{key} ({names[key]}) comes from the model's inputs and is not stored in it; give it by "

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lstmjax.replica.peers import equinox, flax, haiku, keras, onnxruntime, oracle, torch
-from lstmjax.replica.peers.outcome import Outcome, Part, made_by
+from lstmjax.replica.peers.outcome import Head, Outcome, Part, made_by
 
 __all__ = ["PEERS", "Outcome", "Part", "Peer", "made_by"]
 
@@ -29,7 +29,8 @@ class Peer:
     `[B]` or None); it raises `ConvertError` where the framework would run another model or code. An attribute
     `unchecked` of that function says in words which outputs and inputs of the file it leaves out. None: it has no
     such files.
-    `beyond(source)` says what an object of the framework does beside its recurrent layers.
+    `beyond(source)` says what an object of the framework does beside its recurrent layers and
+    its head, and `head(source)` returns that head, or None; None: heads are not read.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Peer:
     parts: Callable[[Any], list[Part]] | None = None
     load: Callable[[Path], Callable[[Any, Any], Any]] | None = None
     beyond: Callable[[Any], tuple[str, ...]] | None = None
+    head: Callable[[Any], Head | None] | None = None
     also: tuple[str, ...] = ()
 
     @property
@@ -79,7 +81,7 @@ PEERS = MappingProxyType(
                 beyond=keras.beyond,
             ),
             Peer("linen", "flax", "flax", flax.run_linen),
-            Peer("nnx", "flax", "flax", flax.run_nnx, parts=flax.parts),
+            Peer("nnx", "flax", "flax", flax.run_nnx, parts=flax.parts, beyond=flax.beyond, head=flax.head),
             Peer("haiku", "haiku", "dm-haiku", haiku.run, pairs=False, lengths=False),
             Peer("equinox", "equinox", "equinox", equinox.run, pairs=False, lengths=False, parts=equinox.parts),
             Peer(

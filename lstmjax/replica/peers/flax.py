@@ -10,9 +10,10 @@ import numpy as np
 
 from lstmjax.convert import from_linen, from_nnx, to_linen, to_nnx
 from lstmjax.convert.flax import nnx_layers, nnx_modules
-from lstmjax.convert.flax_object import flattened
+from lstmjax.convert.flax_model import nnx_behind
+from lstmjax.convert.flax_object import behind, check_axes
 from lstmjax.convert.layouts import ConvertError
-from lstmjax.replica.peers.outcome import OnJax, Outcome, Part, on_jax, sizes
+from lstmjax.replica.peers.outcome import Head, OnJax, Outcome, Part, on_jax, sizes
 from lstmjax.stack import Layers
 
 
@@ -103,10 +104,7 @@ def parts(source: Any) -> list[Part]:
     modules = [module for _, module in nnx_modules(source)]
     if any(isinstance(module, nnx.RNNCellBase) for module in modules):
         raise ConvertError(f"there is no RNN in theirs, a {type(source).__name__} of nnx; pass nnx.RNN(cell)")
-    items = [item for _, item in flattened(nnx, source) if not isinstance(item, nnx.Dropout)]
-    beside = [item for item in items if not any(item is module for module in modules)]
-    words = f"what a {type(source).__name__} does beside its recurrent layers, each run on what the one below gives"
-    unchecked = (words,) if beside else ()
+    check_axes(descriptions)
     return [
         Part(
             layer,
@@ -114,10 +112,37 @@ def parts(source: Any) -> list[Part]:
             description.merge,
             description.row,
             description.direction,
-            unchecked,
         )
         for layer, description, module in zip(layers, descriptions, modules, strict=True)
     ]
+
+
+def head(source: Any) -> Head | None:
+    """Return the head of a `Sequential`, and what runs all that stands behind its layers; see `Peer.head`."""
+    from flax import nnx
+
+    layers, said = nnx_layers(source)
+    after = nnx_behind(source, layers)
+    if after.head is None:
+        return None
+    module = nnx.Sequential(*(module for _, module in behind(nnx, source)))
+    time_major = said[-1].time_major
+
+    def run(ys: np.ndarray) -> np.ndarray:
+        graph, state = nnx.split(module)
+
+        def forward(state: Any, ys: Any) -> Any:
+            ys = nnx.merge(graph, state)(jnp.swapaxes(ys, 0, 1) if time_major else ys)
+            return jnp.swapaxes(ys, 0, 1) if time_major else ys
+
+        return on_jax(forward, state, ys, None)[0]
+
+    return Head(after.head, after.readout, run)
+
+
+def beyond(source: Any) -> tuple[str, ...]:
+    """Return what a `Sequential` does behind its layers that no head is; see `Peer.beyond`."""
+    return nnx_behind(source, nnx_layers(source)[0]).left
 
 
 def _run(module: Any, time_major: bool, xs: Any, lengths: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lstmjax.cells import VANILLA, Cell
+from lstmjax.cells import VANILLA, Activation, Cell
 from lstmjax.stack import Layers
 
 
@@ -30,7 +30,14 @@ class Part(NamedTuple):
     merge: str = "concat"  # how a pair joins its directions
     cell: Cell = VANILLA  # that computes what the object does
     direction: str = "forward"  # as in `Architecture.directions`
-    unchecked: tuple[str, ...] = ()  # what of the object is not run
+
+
+class Head(NamedTuple):
+    """The head of a framework's own object, with its weights in our form."""
+
+    weights: Any  # Dense
+    readout: Activation  # what follows it
+    call: Callable[[np.ndarray], np.ndarray]  # ys [B, T, P] of the last layer -> y [B, T, O], after the readout
 
 
 @contextmanager
