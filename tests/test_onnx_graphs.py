@@ -14,7 +14,6 @@ from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, load_w
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
 from lstmjax.replica.peers import oracle
-from lstmjax.replica.theirs import File
 from lstmjax.stack import directions
 
 onnx = pytest.importorskip("onnx")
@@ -376,6 +375,6 @@ def test_what_was_dropped_is_not_said_to_be_missing(tmp_path):
     """A file with a Sigmoid between its layers does not hold weights alone."""
     path = tmp_path / "model.onnx"
     onnx.save(chain_of(("Sigmoid",)), path)
-    words = str(verify(File(path, extra="drop"), numbers(B, T, H)))
+    words = str(verify(path, numbers(B, T, H), extra="drop"))
     assert "model.onnx was read as weights alone" in words
     assert "holds weights alone" not in words
