@@ -87,7 +87,9 @@ def as_lengths(value: Any, steps: int) -> Array:
     if _is_numpy(value):
         counts = [int(value.max()), int(value.min())] if value.size and value.dtype.kind in "iu" else []
     else:
-        counts = [] if isinstance(value, jax.Array) else [n for n in _leaves(value) if isinstance(n, numbers.Integral)]
+        counts = (
+            [] if isinstance(value, jax.Array) else [int(n) for n in _leaves(value) if isinstance(n, numbers.Integral)]
+        )
     for count in counts:
         if not -(2**31) <= count < 2**31:
             raise ValueError(f"lengths holds {count}, expected 0 to T = {steps}, the number of steps in xs.")
@@ -141,7 +143,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
+def as_units(name: str, value: Any, units: int, dtype: Any) -> Any:
     """Return a number, or an array `[H]` with one for each unit.
 
     Args:
@@ -156,18 +158,18 @@ def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
     if not isinstance(value, numbers.Number | str | None):
         _refuse_relatives(name, value)
         value = value if _is_array(value) else as_array(name, value)
-    if jnp.shape(value) == ():
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    if shape == ():
         check_number(name, value)
     if isinstance(value, numbers.Real):
         value = float(value)  # a Fraction is no number to JAX
-    shape = jnp.shape(value)
     if shape not in ((), (units,)):
         raise ValueError(f"{name} has shape {shape}, expected a number, or one for each unit, [H] = ({units},).")
     if not any(jnp.issubdtype(jnp.result_type(value), real) for real in (jnp.floating, jnp.integer)):
         raise ValueError(f"{name} is {jnp.result_type(value)}, expected real numbers.")
     if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
         return value  # its values are not known
-    dtype = jnp.dtype(dtype if jax.config.jax_enable_x64 or jnp.dtype(dtype).itemsize <= 4 else jnp.float32)
+    dtype = jnp.dtype(dtype if jnp.dtype(dtype).itemsize <= 4 else jnp.result_type(float))  # 64 bits if JAX has them
     limits = jnp.finfo(dtype)
     infinite = float(limits.max) * (1 + float(limits.eps) / 4)  # what is nearer to the largest number is rounded to it
     for at, number in enumerate([value] if shape == () else jax.device_get(value).tolist()):
