@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lstmjax.types import Array, PyTree
 
@@ -43,11 +42,11 @@ def as_array(name: str, value: Any) -> Array:
             _refuse_relatives(name, leaf)
         if _is_ragged(value):
             raise ValueError(
-                f"{name} is {_described(value)} whose parts differ in length, expected an array. Pad them to one "
+                f"{name} is {described(value)} whose parts differ in length, expected an array. Pad them to one "
                 "length, and pass lengths to say how many steps each has."
             ) from None
-        raise TypeError(f"{name} is {_described(value)}, expected an array of numbers.") from None
-    if isinstance(value, np.ndarray | np.integer) and array.dtype.kind in "iu" and array.dtype != value.dtype:
+        raise TypeError(f"{name} is {described(value)}, expected an array of numbers.") from None
+    if _is_numpy(value) and array.dtype.kind in "iu" and array.dtype != value.dtype:
         limits = jnp.iinfo(array.dtype)  # JAX would wrap around
         if value.size and not limits.min <= value.min() <= value.max() <= limits.max:
             raise ValueError(f"{name} holds a whole number that is too large for {array.dtype}. Pass it as float.")
@@ -56,7 +55,7 @@ def as_array(name: str, value: Any) -> Array:
 
 def _refuse_relatives(name: str, value: Any) -> None:
     """Refuse what resembles an array, with the way to make one of it."""
-    if isinstance(value, np.ma.MaskedArray):
+    if hasattr(value, "mask") and hasattr(value, "filled"):
         raise TypeError(
             f"{name} is a masked array of NumPy, expected an array of numbers. Put a number where it is masked: "
             f"{name}.filled(0)."
@@ -85,10 +84,12 @@ def as_lengths(value: Any, steps: int) -> Array:
     """
     if isinstance(value, list | tuple) and not _leaves(value):
         return jnp.zeros(_size(value) or 0, jnp.int32)
-    if isinstance(value, np.ndarray):
+    if _is_numpy(value):
         counts = [int(value.max()), int(value.min())] if value.size and value.dtype.kind in "iu" else []
     else:
-        counts = [] if isinstance(value, jax.Array) else [n for n in _leaves(value) if isinstance(n, int | np.integer)]
+        counts = (
+            [] if isinstance(value, jax.Array) else [int(n) for n in _leaves(value) if isinstance(n, numbers.Integral)]
+        )
     for count in counts:
         if not -(2**31) <= count < 2**31:
             raise ValueError(f"lengths holds {count}, expected 0 to T = {steps}, the number of steps in xs.")
@@ -116,14 +117,14 @@ def as_flags(**flags: Any) -> tuple[Any, ...]:
                 "static argument of jax.jit."
             )
         if not isinstance(value, bool | int | None) and getattr(value, "shape", None) != ():
-            raise TypeError(f"{name} is {_described(value)}, expected True or False.")
+            raise TypeError(f"{name} is {described(value)}, expected True or False.")
     return tuple(None if value is None else bool(value) for value in flags.values())
 
 
 def check_function(name: str, value: object, signature: str) -> None:
     """Refuse what cannot be called; `signature` is how it will be."""
     if not callable(value):
-        raise TypeError(f"{name} is {_described(value)}, expected a function {signature}.")
+        raise TypeError(f"{name} is {described(value)}, expected a function {signature}.")
 
 
 def check_number(name: str, value: Any) -> None:
@@ -132,7 +133,7 @@ def check_number(name: str, value: Any) -> None:
         return
     real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
     if isinstance(value, bool) or not real or not _is_finite(value):
-        raise ValueError(f"{name} is {_described(value)}, expected a finite number.")
+        raise ValueError(f"{name} is {described(value)}, expected a finite number.")
 
 
 def _is_finite(value: Any) -> bool:
@@ -142,7 +143,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
+def as_units(name: str, value: Any, units: int, dtype: Any) -> Any:
     """Return a number, or an array `[H]` with one for each unit.
 
     Args:
@@ -154,25 +155,27 @@ def as_units(name: str, value: Any, units: int, dtype: Any) -> Array | float:
     Raises:
         ValueError: it is neither, or a number is not finite in the dtype.
     """
-    plain = isinstance(value, numbers.Number | str | None) or type(value) is np.ndarray
-    value = value if plain else as_array(name, value)
-    if jnp.shape(value) == ():
+    if not isinstance(value, numbers.Number | str | None):
+        _refuse_relatives(name, value)
+        value = value if _is_array(value) else as_array(name, value)
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    if shape == ():
         check_number(name, value)
     if isinstance(value, numbers.Real):
         value = float(value)  # a Fraction is no number to JAX
-    shape = jnp.shape(value)
     if shape not in ((), (units,)):
         raise ValueError(f"{name} has shape {shape}, expected a number, or one for each unit, [H] = ({units},).")
     if not any(jnp.issubdtype(jnp.result_type(value), real) for real in (jnp.floating, jnp.integer)):
         raise ValueError(f"{name} is {jnp.result_type(value)}, expected real numbers.")
     if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
         return value  # its values are not known
-    with np.errstate(all="ignore"):
-        stored = np.asarray(value).astype(dtype).astype(np.float64)
-    if not np.isfinite(stored).all():
-        at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
-        wrong = np.asarray(value)[at]
-        raise ValueError(f"{name}{list(at) or ''} is {wrong}, expected a number that is finite in {jnp.dtype(dtype)}.")
+    dtype = jnp.dtype(dtype if jnp.dtype(dtype).itemsize <= 4 else jnp.result_type(float))  # 64 bits if JAX has them
+    limits = jnp.finfo(dtype)
+    infinite = float(limits.max) * (1 + float(limits.eps) / 4)  # what is nearer to the largest number is rounded to it
+    for at, number in enumerate([value] if shape == () else jax.device_get(value).tolist()):
+        if not abs(float(number)) < infinite:  # also if it is NaN
+            place = f"[{at}]" if shape else ""
+            raise ValueError(f"{name}{place} is {number}, expected a number that is finite in {dtype}.")
     return value
 
 
@@ -181,7 +184,12 @@ def as_whole(name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:  # also of an array of several numbers
-        raise TypeError(f"{name} is {_described(value)}, expected a whole number.") from None
+        raise TypeError(f"{name} is {described(value)}, expected a whole number.") from None
+
+
+def _is_numpy(value: object) -> bool:
+    """Tell whether a value is an array or a number of NumPy, which this module does not import."""
+    return hasattr(value, "__array_interface__") and not isinstance(value, jax.Array)
 
 
 def _is_array(value: object) -> bool:
@@ -189,7 +197,7 @@ def _is_array(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Return what a value is, in words; of a list, what does not belong in it."""
     if value is None or isinstance(value, str | numbers.Number):
         shown = repr(value)
@@ -199,7 +207,7 @@ def _described(value: Any) -> str:
     strange = [leaf for leaf in _leaves(value) if not isinstance(leaf, numbers.Number) and not _is_array(leaf)]
     if not isinstance(value, list | tuple) or not strange:
         return kind(value)
-    return f"a {type(value).__name__} that holds {_described(strange[0])}"
+    return f"a {type(value).__name__} that holds {described(strange[0])}"
 
 
 def _leaves(value: Any) -> list[Any]:

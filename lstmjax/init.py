@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import as_units, check_key, check_positive, one_of
-from lstmjax.arrays import floating
+from lstmjax.arguments import as_units, check_floating, check_key, check_positive, described, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, Norms
@@ -170,29 +169,27 @@ def init_params(
         one_of("init", init, tuple(PRESETS))
     one_of("bias", bias, ("preset", "single", "double", None))
     check_key("key", key)
-    kept = floating(dtype)
-    if forget_bias is not None:
-        forget_bias = as_units("forget_bias", forget_bias, hidden_size, kept)
+    check_floating("dtype", dtype)
+    preset = init if isinstance(init, Preset) else PRESETS[init]
+    forget = preset.forget_bias if forget_bias is None else forget_bias
+    if forget is not None:
+        forget = as_units("forget_bias", forget, hidden_size, dtype)
     if bias is None and forget_bias is not None:
         raise ValueError(
-            f"forget_bias is {_shown(forget_bias)}, but bias=None leaves no bias to set. Pass bias='single'."
+            f"forget_bias is {described(forget)}, but bias=None leaves no bias to set. Pass bias='single'."
         )
-    preset = init if isinstance(init, Preset) else PRESETS[init]
     sizes = Sizes(input_size, hidden_size, hidden_size if projection_size is None else projection_size)
     row = find_cell(cell)
     blocks = row.blocks
     if forget_bias is not None and "f" not in blocks:
         raise ValueError(
-            f"forget_bias is {_shown(forget_bias)}, but the cell {row.name!r} has no forget gate of its own: its "
+            f"forget_bias is {described(forget)}, but the cell {row.name!r} has no forget gate of its own: its "
             f"blocks are {', '.join(blocks)}. Leave forget_bias out."
         )
     if projection_size is None and (projection_bias or row.needs_projection):
         reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
         raise ValueError(f"{reason}, but projection_size is None: there is no projection. Pass projection_size=P.")
     biases = preset.bias if bias == "preset" else bias
-    forget = forget_bias
-    if forget is None and preset.forget_bias is not None:
-        forget = as_units("the preset's forget_bias", preset.forget_bias, hidden_size, kept)
     shape = row.shapes(input_size, hidden_size, sizes.width)
     keys = jax.random.split(key, 5)
 
@@ -217,7 +214,3 @@ def init_params(
         gain=gain if "gain" in row.has else None,
         b_p=jnp.zeros(shape["b_p"], dtype) if projected and projection_bias else None,
     )
-
-
-def _shown(bias: Array | float) -> str:
-    return f"{bias}" if jnp.ndim(bias) == 0 else f"an array of shape {jnp.shape(bias)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arguments import as_arrays, as_units, check_key, check_number, check_positive, kind
+from lstmjax.arguments import as_arrays, as_units, check_floating, check_key, check_number, check_positive, kind
 from lstmjax.arrays import cast, floating
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
@@ -87,10 +87,10 @@ def init_network(
     if input_bias is None and input_bias_step:
         raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
     check_positive("hidden_size", hidden_size)
-    kept = floating(dtype)
+    check_floating("dtype", dtype)
     if input_bias is not None:
-        first = as_units("input_bias", input_bias, hidden_size, kept)
-        step = as_units("input_bias_step", input_bias_step, hidden_size, kept)
+        first = as_units("input_bias", input_bias, hidden_size, dtype)
+        step = as_units("input_bias_step", input_bias_step, hidden_size, dtype)
     below, above = jax.random.split(key)
     stack = init_stacked(
         below,
@@ -109,7 +109,7 @@ def init_network(
     )
     if input_bias is not None:
         biases = first + step * jnp.arange(hidden_size, dtype=dtype)
-        biases = as_units("input_bias with input_bias_step", biases, hidden_size, kept)
+        biases = as_units("input_bias with input_bias_step", biases, hidden_size, dtype)
         begin = partial(_with_input_bias, biases=biases, row=find_cell(cell))
         stack = jax.tree.map(begin, stack, is_leaf=lambda part: isinstance(part, LSTMParams))
     width = hidden_size if projection_size is None else projection_size
