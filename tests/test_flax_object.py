@@ -461,7 +461,9 @@ def test_what_a_cell_says_and_no_layer_stores_is_refused(framework, words, pair)
 @pytest.mark.filterwarnings("ignore:carry_init is provided")
 @pytest.mark.parametrize("framework", ["nnx", "linen"])
 @pytest.mark.parametrize(
-    "cell", [{"carry_init": nnx.initializers.zeros}, {"dtype": jnp.float32}, {"dtype": "float32"}], ids=["zeros", "dtype", "word"]
+    "cell",
+    [{"carry_init": nnx.initializers.zeros}, {"dtype": jnp.float32}, {"dtype": "float32"}],
+    ids=["zeros", "dtype", "word"],
 )
 def test_what_changes_nothing_is_taken(framework, cell):
     _, layers, model, theirs = drawn(framework, cell, {}, None)
