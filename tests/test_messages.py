@@ -861,6 +861,11 @@ MESSAGES = {
         ValueError,
         "forget_bias is nan, expected a finite number.",
     ),
+    "forget-bias-of-other-units": (
+        lambda: init_params(KEY, I, H, forget_bias=jnp.ones(H + 1)),
+        ValueError,
+        f"forget_bias has shape ({H + 1},), expected a number, or one for each unit, [H] = ({H},).",
+    ),
     "input-bias-word": (
         lambda: init_network(KEY, I, H, 3, input_bias="-1"),
         ValueError,

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.core import meta
 from flax.linen.dtypes import promote_dtype
 
-from lstmjax.arguments import one_of
+from lstmjax.arguments import kind, one_of
 from lstmjax.carry import Carry, carry_like, carry_step, check_parts
 from lstmjax.cells import Activation, Cell
 from lstmjax.init import PRESETS, init_params
@@ -156,7 +156,7 @@ class LSTMCell(nn.RNNCellBase):
     def from_params(params: LSTMParams) -> dict[str, Any]:
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
         if not isinstance(params, LSTMParams):
-            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
+            raise TypeError(f"params is {kind(params)}, expected LSTMParams, those of one layer.")
         return {"params": {"cell": params}}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
 from lstmjax.linen.held import held
@@ -165,7 +166,7 @@ class LSTM(_OverTime):
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
         if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple):
             raise TypeError(
-                f"params is a {type(params).__name__}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
+                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
                 "bottom up. For one layer: (params,)."
             )
         return {"params": {"layers": params}}
@@ -265,7 +266,7 @@ class LSTMNetwork(_OverTime):
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
         if not isinstance(params, NetworkParams):
             raise TypeError(
-                f"params is a {type(params).__name__}, expected NetworkParams(layers, Dense(w, b)). For layers without "
+                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
                 "a head: LSTM.from_params."
             )
         return {"params": {"network": params}}

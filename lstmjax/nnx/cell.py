@@ -13,7 +13,7 @@ from flax import nnx as flax_nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote
 from jax.sharding import PartitionSpec
 
-from lstmjax.arguments import check_floating, one_of
+from lstmjax.arguments import check_floating, kind, one_of
 from lstmjax.carry import Carry, Promote, carry_like, carry_step
 from lstmjax.cells import Activation, Cell
 from lstmjax.init import PRESETS, init_params
@@ -158,7 +158,7 @@ class LSTMCell(Held, flax_nnx.RNNCellBase):
             cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype: see the class.
         """
         if not isinstance(params, LSTMParams):
-            raise TypeError(f"params is a {type(params).__name__}, expected LSTMParams, those of one layer.")
+            raise TypeError(f"params is {kind(params)}, expected LSTMParams, those of one layer.")
         module = holding(cls, params)
         module._configure(cell, gate_fn, activation_fn, dtype, carry_init, promote_dtype, None)
         return module

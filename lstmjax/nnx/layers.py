@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
+from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams, init_network, network
@@ -154,7 +155,7 @@ class LSTM(OverTime):
     def _named(params: Any) -> Stack:
         if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple | list):
             raise TypeError(
-                f"params is a {type(params).__name__}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
+                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
                 "bottom up. For one layer: (params,)."
             )
         return Stack(tuple(params))
@@ -279,7 +280,7 @@ class LSTMNetwork(OverTime):
     def _named(params: Any) -> NetworkParams:
         if not isinstance(params, NetworkParams):
             raise TypeError(
-                f"params is a {type(params).__name__}, expected NetworkParams(layers, Dense(w, b)). For layers without "
+                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
                 "a head: LSTM.from_params."
             )
         return params
