@@ -866,6 +866,16 @@ MESSAGES = {
         ValueError,
         f"forget_bias has shape ({H + 1},), expected a number, or one for each unit, [H] = ({H},).",
     ),
+    "forget-bias-complex": (
+        lambda: init_params(KEY, I, H, forget_bias=jnp.ones(H, jnp.complex64)),
+        ValueError,
+        "forget_bias is complex64, expected real numbers.",
+    ),
+    "forget-bias-too-large": (
+        lambda: init_params(KEY, I, H, forget_bias=1e39),
+        ValueError,
+        "forget_bias is 1e+39, expected a number that is finite in float32.",
+    ),
     "input-bias-word": (
         lambda: init_network(KEY, I, H, 3, input_bias="-1"),
         ValueError,
