@@ -168,7 +168,11 @@ def files(tmp_path, monkeypatch):
         (["w.safetensors", "--input", "text.npy"], 2, "text.npy: cannot be read as NPY"),
         (["w.safetensors", "--input", "x.npz"], 2, "x.npz: cannot be read as NPY"),
         (["mixed.safetensors", "--input", "x.npy"], 2, "the weights are float32, float64"),
-        (["w.safetensors", "--input", "x.npy", "--cell", "peephole"], 2, "w_c is None, but the cell 'peephole' has it"),
+        (
+            ["w.safetensors", "--input", "x.npy", "--cell", "peephole"],
+            2,
+            "--cell is 'peephole', which has w_c, but layer 0 has none",
+        ),
         (["w.safetensors", "--input", "x.npy", "--against", "torch"], 2, "--against is for --grid; leave it out"),
         (["--grid", "--outputs", "y.npy"], 2, "--outputs is for WEIGHTS and --input; leave it out"),
         (["w.safetensors", "--input", "narrow.npy"], 2, "xs has 3 features on its last axis, but the parameters"),

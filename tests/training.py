@@ -14,8 +14,8 @@ def flip(data):
 
 
 def damage(folder, how=flip):
-    """Changes the largest file of a checkpoint's arrays."""
-    path = max((p for p in folder.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    """Change the largest file of a checkpoint's arrays."""
+    path = max((folder / "state" / "d").iterdir(), key=lambda p: p.stat().st_size)  # orbax leaves copies elsewhere
     path.write_bytes(how(path.read_bytes()))
 
 
