@@ -66,8 +66,9 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
         _check_sequence(path, name, rows, first, labels)
 
     lengths = np.array([len(rows) for rows in sequences.values()], np.int32)
-    _check_padded(path, sequences, int(lengths.max()), len(features))
-    x = np.zeros((len(sequences), np.max(lengths), len(features)), np.float32)
+    longest = max(len(rows) for rows in sequences.values())
+    _check_padded(path, sequences, longest, len(features))
+    x = np.zeros((len(sequences), longest, len(features)), np.float32)
     lost: list[tuple[str, str, float]] = []
     for n, rows in enumerate(sequences.values()):
         x[n, : len(rows)] = _numbers(path, features, rows, lost)

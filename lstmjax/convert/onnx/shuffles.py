@@ -366,8 +366,10 @@ def on_sizes(node: Node, values: list[Value]) -> Value:
         return Sizes(a)
     if node.op == "Mul" and len(arrays) == 2 and arrays[1] is not None:
         return Sizes(np.asarray(a * arrays[1], object))
-    if node.op == "Concat" and all(array is not None for array in arrays):
-        return Sizes(np.concatenate(arrays))  # type: ignore[arg-type]
+    if node.op == "Concat":
+        known = [array for array in arrays if array is not None]
+        if len(known) == len(arrays):
+            return Sizes(np.concatenate(known))
     if node.op == "Gather" and isinstance(values[1], Stored):
         return Sizes(_objects(np.take(a, values[1].array, axis=node.attributes.get("axis", 0))))
     if node.op == "Unsqueeze" and a.ndim == 0:
