@@ -143,10 +143,38 @@ def test_a_gradient_of_zero_breaks_the_line_and_is_counted(step):
 def test_a_flow_of_nothing_but_zeros_is_drawn():
     saved(plot.gradient_flow(NOTHING._replace(c=np.zeros((T, H)))))
     figure = saved(plot.gradient_flow(NOTHING._replace(c=np.zeros((3, T, H)))))
-    assert figure.axes[0].texts[0].get_text() == "0 at 7 of 7 steps"
+    assert figure.axes[0].texts[0].get_text().startswith("0 at every step: no step shown affects the loss.")
     lost = np.ones((3, T, H))
     lost[1] = np.nan
-    saved(plot.gradient_flow(NOTHING._replace(c=lost)))
+    assert not saved(plot.gradient_flow(NOTHING._replace(c=lost))).axes[0].texts[0].get_text()
+    zeros = Paths(*(np.zeros((T, H)),) * 4, None)
+    assert "return_sequences=False" in plot.gradient_paths(zeros).axes[0].texts[0].get_text()
+
+
+def test_padding_is_neither_drawn_nor_counted(step):
+    lengths = np.array([5, 3, 4])
+    c = np.where(np.arange(T)[:, None] < lengths[:, None, None], step.c, 0)
+    norms = np.linalg.norm(c, axis=-1)
+    medians = [np.median(norms[lengths > t, t]) for t in range(5)]
+    flow = plot.gradient_flow(NOTHING._replace(c=c), lengths=lengths)
+    paths = plot.gradient_paths(Paths(c, c, c, c, None), lengths=lengths)
+    for figure in (flow, paths):
+        np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), medians, rtol=1e-6)
+    assert not flow.axes[0].texts[0].get_text()  # no zeros are reported
+    single = plot.gradient_flow(NOTHING._replace(c=c), lengths=lengths, example=1)
+    np.testing.assert_allclose(single.axes[0].lines[0].get_ydata(), norms[1, :3], rtol=1e-6)
+    with pytest.raises(ValueError, match="lengths holds 3 to 9, expected 0 to T = 7"):
+        plot.gradient_flow(step, lengths=[9, 3, 4])
+
+
+def test_a_path_below_the_rounding_of_the_total_is_not_drawn(step):
+    output = step.c * np.float32(1e-8)
+    figure = plot.gradient_paths(Paths(step.c, step.c, step.c, output, None), example=0)
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert np.isnan(drawn[plot.gradients.PATHS["output"][0]]).all()
+    decaying = step.c[0] * np.float32(10.0) ** -np.arange(0, 4 * T, 4)[:, None]
+    figure = plot.gradient_paths(Paths(decaying, decaying, decaying, decaying, None))
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), np.linalg.norm(decaying, axis=-1), rtol=1e-5)
 
 
 def test_paths_are_drawn_for_each_layer(step):
@@ -221,6 +249,7 @@ def test_exponents_may_be_negative():
     [
         ([[[1.0]]], None, r"\(1, 1, 1\), expected \[K\].* Of Jacobians .* pass np.linalg.eigvals"),
         ([], None, r"values has shape \(0,\)"),
+        (np.eye(3), None, r"shape \(3, 3\), a square: is it a Jacobian.* pass np.linalg.eigvals"),
         ([1.0], "poles", "kind is 'poles', expected one of 'eigenvalues', 'singular values', 'exponents'"),
         ([1j], "exponents", "values are complex, but exponents are real"),
         ([0.5, -1], None, "no singular value is below 0. Pass kind='exponents'"),
@@ -245,7 +274,7 @@ def test_fixed_points_are_projected_on_two_principal_axes_and_told_by_stability(
     figure = saved(plot.fixed_points(given))
     axes = figure.axes[0]
     labels = [dots.get_label() for dots in axes.collections]
-    expected = ["attracts, fixed (1)", "one direction drives off, fixed (1)", "several drive off, slow (1)"]
+    expected = ["stable, fixed (1)", "saddle, fixed (1)", "unstable, slow (1)"]
     assert labels == expected
     states = np.concatenate([given.h, given.c], axis=1)[:3]
     drawn = np.concatenate([dots.get_offsets() for dots in axes.collections])
@@ -258,7 +287,7 @@ def test_fixed_points_are_projected_on_two_principal_axes_and_told_by_stability(
 def test_trajectories_give_the_axes_and_are_drawn(draw):
     runs = (draw.normal(size=(6, T, 2)), draw.normal(size=(6, T, 3)))
     axes = saved(plot.fixed_points(points(draw), trajectories=runs)).axes[0]
-    assert len(axes.lines) == 6
+    assert len(axes.lines) == len([text for text in axes.texts if text.arrow_patch]) == 6  # with an arrow each
     states = np.concatenate(runs, axis=-1).reshape(-1, 5)
     variance = np.linalg.eigvalsh(np.cov(states.T))[::-1]
     assert f"{variance[0] / variance.sum():.0%}" in axes.get_xlabel()
@@ -295,10 +324,19 @@ def test_activations_and_their_derivatives_are_right():
     np.testing.assert_allclose(curves["tanh(z)"], np.tanh(z), rtol=1e-5)
     np.testing.assert_allclose(curves["σ′(z)"], sigma * (1 - sigma), rtol=1e-5)
     np.testing.assert_allclose(curves["tanh′(z)"], 1 - np.tanh(np.asarray(z, np.float64)) ** 2, rtol=2e-3)
+    assert not outside(right)
     said = {text.get_text() for text in right.texts}
     assert said == {"at most 0.25, at z = 0", "at most 1, at z = 0"}
     with pytest.raises(ValueError, match="reach is 0, expected a number above 0"):
         plot.activations(reach=0)
+
+
+def outside(axes):
+    """The texts of a panel that reach over its frame."""
+    axes.figure.canvas.draw()
+    frame = axes.get_window_extent()
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    return [text for text, box in boxes.items() if not (frame.x0 <= box.x0 and box.x1 <= frame.x1)]
 
 
 def test_survival_is_drawn_with_its_forget_gates():
@@ -326,6 +364,10 @@ def test_curves_of_a_run():
     train, validation = figure.axes[1].lines
     np.testing.assert_array_equal(train.get_ydata(), [3 / 5, 3 / 10, 3 / 15])
     np.testing.assert_array_equal(validation.get_ydata(), [4 / 5, 4 / 10, 4 / 15])
+    assert [line.get_label() for line in figure.axes[1].lines] == ["train", "validation"]
+    noisy = plot.curves(RECORDS, "mse", train_only=("dropout", "shifts"))
+    assert noisy.axes[0].lines[0].get_label() == "train (with dropout, shifts)"
+    assert noisy.get_suptitle() == "loss and mse of a run"
     with pytest.raises(ValueError, match="records is empty"):
         plot.curves([], "mse")
     with pytest.raises(ValueError, match="metric is 'accuracy', but the records have 'loss', 'mse'"):

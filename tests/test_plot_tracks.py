@@ -118,7 +118,7 @@ def test_tracks_are_those_of_the_unit(step):
     assert [axes.get_ylabel().replace("\n", " ") for axes in others] == ["candidate g", "cell state c", "o ⊙ tanh(c)"]
     for axes, field in zip(others, ("g", "c", "m"), strict=True):
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), getattr(step, field)[0, :, 3])
-    assert figure.get_suptitle() == "unit 3"
+    assert figure.get_suptitle() == "unit 3 over the steps"
 
 
 def test_a_unit_shows_what_is_there(step):
@@ -127,7 +127,25 @@ def test_a_unit_shows_what_is_there(step):
     assert len(figure.axes) == 2
 
 
+@pytest.mark.parametrize("lengths", [5, [6, 5, 2]])
+def test_padding_is_not_drawn_and_does_not_sort(step, lengths):
+    padded = step._replace(f=step.f.copy())
+    padded.f[1, 5:, 3] = 100.0  # would be the top row
+    figure = plot.gates(padded, example=1, fields=("f",), lengths=lengths)
+    order = np.argsort(-step.f[1, :5].mean(axis=0))
+    np.testing.assert_array_equal(maps(figure)[0].get_array(), step.f[1, :5][:, order].T)
+    curve = plot.unit(padded, 3, example=1, fields=("f",), lengths=lengths).axes[0].lines[0]
+    np.testing.assert_array_equal(curve.get_ydata(), step.f[1, :5, 3])
+
+
 WRONG_STEPS = [
+    (
+        lambda s: plot.gates(s, example=0, lengths=[1, 2]),
+        ValueError,
+        r"lengths is int64 \(2,\), expected a whole number",
+    ),
+    (lambda s: plot.gates(s, example=0, lengths=8), ValueError, "lengths holds 8 to 8, expected 0 to T = 7"),
+    (lambda s: plot.unit(s, 0, example=0, lengths=[0, 2, 3]), ValueError, "lengths is 0: there is no valid step"),
     (lambda s: plot.gates(s), ValueError, r"step.i has 1 batch axes \(3,\), and .* Pass example=0 for the first"),
     (lambda s: plot.gates(s, example=3), ValueError, r"example=3 is outside of the batch axes \(3,\) of step.i"),
     (lambda s: plot.unit(jax.tree.map(lambda a: a[0], s), 0, example=1), ValueError, "Leave example away"),

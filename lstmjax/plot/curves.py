@@ -8,12 +8,15 @@ from typing import Any
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet, whole_ticks
 
 
-def curves(records: Sequence[dict[str, Any]], metric: str, *, title: str = "") -> Picture:
+def curves(
+    records: Sequence[dict[str, Any]], metric: str, *, train_only: Sequence[str] = (), title: str = ""
+) -> Picture:
     """Draw the loss and the metric over the steps of a run, of training and of validation.
 
     Args:
         records: lines of metrics.jsonl, as dicts.
         metric: "accuracy" or "mse", the metric of the run.
+        train_only: what affects the numbers of training but not those of validation, such as "dropout", for the label.
         title: the title above both panels.
 
     Returns:
@@ -27,16 +30,12 @@ def curves(records: Sequence[dict[str, Any]], metric: str, *, title: str = "") -
     if metric not in records[0]["validation"]:
         metrics = ", ".join(map(repr, records[0]["validation"]))
         raise ValueError(f"metric is {metric!r}, but the records have {metrics}.")
-    figure = sheet(9, 3.6, title)
+    figure = sheet(9, 3.6, title or f"loss and {metric} of a run")
     steps = [record["step"] for record in records]
     for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
         marker = "o" if len(steps) < 10 else None
         for part, colour, label in (
-            (
-                "train",
-                "tab:gray",
-                "train (with dropout, shifts and smoothing)",
-            ),  # so that it cannot be compared with validation
+            ("train", "tab:gray", f"train (with {', '.join(train_only)})" if train_only else "train"),
             ("validation", LINES[0], "validation"),
         ):
             values = [record[part][name] for record in records]

@@ -28,15 +28,14 @@ def activations(*, reach: float = 6.0, title: str = "") -> Picture:
     """
     if not reach > 0:
         raise ValueError(f"reach is {reach}, expected a number above 0.")
-    figure = sheet(9.0, 3.6, title)
+    figure = sheet(9.0, 3.6, title or "the activations of the gates, and their derivatives")
     functions, slopes = figure.subplots(1, 2)
     at = derivatives(jnp.linspace(-reach, reach, 401, dtype=jnp.float32))
     for name, value, slope, colour in (("σ", at.sigma, at.d_sigma, LINES[0]), ("tanh", at.tanh, at.d_tanh, LINES[1])):
         functions.plot(at.z, value, color=colour, label=f"{name}(z)")
         slopes.plot(at.z, slope, color=colour, label=f"{name}′(z)")
         most = float(slope[200])  # at z = 0
-        beside = (0.08 if most > 0.5 else 0.3) * reach
-        slopes.text(beside, most + 0.02, f"at most {most:g}, at z = 0", color=colour, fontsize=9, va="bottom")
+        slopes.text(0.97 * reach, most + 0.03, f"at most {most:g}, at z = 0", color=colour, fontsize=8, ha="right")
         slopes.plot(0, most, "o", color=colour, markersize=5)
     edge = float(np.log(9))  # σ(±edge) = 0.9, 0.1
     for axes in (functions, slopes):
@@ -80,7 +79,7 @@ def gradient_survival(
     Raises:
         ValueError: f or weight has another number of values than survival has columns.
     """
-    figure = sheet(6.4, 3.8, title)
+    figure = sheet(6.4, 3.8, title or "how much of its gradient the cell state keeps")
     axes = figure.subplots()
     steps = np.asarray(survival.steps)
     for argument, numbers, values, letter, owner, style in (

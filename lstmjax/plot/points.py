@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from lstmjax.arguments import kind
 from lstmjax.plot.sheet import LINES, Picture, plain, sheet
@@ -12,8 +13,8 @@ from lstmjax.plot.sheet import LINES, Picture, plain, sheet
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-KINDS = (("attracts", LINES[0]), ("one direction drives off", LINES[4]), ("several drive off", LINES[1]))
-"""Label and colour by the number of eigenvalues outside the unit circle: 0, 1, more."""
+KINDS = (("stable", LINES[0]), ("saddle", LINES[4]), ("unstable", LINES[1]))
+"""Label and colour of a point: no eigenvalue outside the unit circle, some of them, all of them."""
 
 
 def fixed_points(
@@ -30,8 +31,9 @@ def fixed_points(
         title: the title of the figure.
 
     Returns:
-        `Picture`, a `matplotlib.figure.Figure`. The colour shows how many eigenvalues are outside the unit circle, and
-        so whether a point attracts; the labels of the axes say how much of the variance they show.
+        `Picture`, a `matplotlib.figure.Figure`. The colour shows how many eigenvalues are outside the unit circle: none
+        (stable: the point attracts), some (saddle) or all (unstable). The labels of the axes say how much of the
+        variance they show. An arrow shows the direction of a trajectory.
 
     Raises:
         TypeError: points lacks a field, or trajectories is not a pair.
@@ -60,16 +62,18 @@ def fixed_points(
         runs = np.concatenate([h, c], axis=-1)
         runs = runs.reshape(-1, *runs.shape[-2:])  # [N, T, P + H]
     centre, directions, fractions = _principal(states[drawn] if runs is None else runs.reshape(-1, runs.shape[-1]))
-    figure = sheet(6.6, 4.6, title)
+    figure = sheet(6.6, 4.6, title or "the fixed and slow points of a layer")
     axes = figure.subplots()
     if runs is not None:
         for run in (runs - centre) @ directions:
             axes.plot(*run.T, color="0.75", linewidth=0.7, zorder=1)
+            _draw_direction(axes, run)
     at = (states - centre) @ directions
-    outside = np.minimum((np.abs(eigenvalues) > 1).sum(axis=-1), 2)
+    outside = (np.abs(eigenvalues) > 1).sum(axis=-1)
+    stability = np.select([outside == 0, outside < eigenvalues.shape[-1]], [0, 1], 2)
     for n, (name, colour) in enumerate(KINDS):
         for hollow in (False, True):
-            group = drawn & (outside == n) & ((speeds > slow) == hollow)
+            group = drawn & (stability == n) & ((speeds > slow) == hollow)
             if group.any():
                 label = f"{name}, {'slow' if hollow else 'fixed'} ({group.sum()})"
                 face = "white" if hollow else colour
@@ -88,6 +92,15 @@ def fixed_points(
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     plain(axes)
     return figure
+
+
+def _draw_direction(axes: Axes, run: np.ndarray) -> None:
+    """Draw the direction of a trajectory `[T, 2]` as an arrow half-way along its path."""
+    path = np.append(0, np.cumsum(np.linalg.norm(np.diff(run, axis=0), axis=-1)))
+    middle = int(np.searchsorted(path, path[-1] / 2))
+    if middle:
+        arrow = {"arrowstyle": "->", "color": "0.5", "linewidth": 0.9}
+        axes.annotate("", xy=run[middle], xytext=run[middle - 1], arrowprops=arrow, zorder=2)
 
 
 def _principal(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ def saturation(
     for gate in gates:
         one_of("a gate", gate, ("i", "f", "g", "o"))
     parts = list(layers_of("statistics", statistics, "left"))
-    figure = sheet(3.1 * len(gates) + 0.3, 3.6, title)
+    figure = sheet(3.1 * len(gates) + 0.3, 3.6, title or "how often the gates of each unit are saturated")
     panels = figure.subplots(1, len(gates), sharex=True, sharey=True, squeeze=False)[0]
     colours = {layer: LINES[n % len(LINES)] for n, (layer, _) in enumerate(groupby(parts, key=lambda part: part[0]))}
     for axes, gate in zip(panels, gates, strict=True):
@@ -100,7 +100,7 @@ def learning(
     for gate in gates:
         one_of("a gate", gate, ("i", "f", "g", "o"))
     steps, part = np.asarray(learnt.steps), _select(learnt.statistics, layer, direction)
-    figure = sheet(3.1 * len(gates) + 0.3, 5.2, title)
+    figure = sheet(3.1 * len(gates) + 0.3, 5.2, title or "the gates of a layer in the course of training")
     above, below = figure.subplots(2, len(gates), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     marker = "o" if len(steps) < 20 else None
     for upper, lower, gate in zip(above, below, gates, strict=True):

@@ -34,7 +34,7 @@ NAMES = MappingProxyType(
         "z_o": "pre-activation z_o",
         "c": "cell state c",
         "m": "o ⊙ tanh(c)",
-        "h": "output h",
+        "h": "hidden state h",
     }
 )
 """The names of the fields of a `Step` on an axis."""
@@ -125,6 +125,30 @@ def sequence_of(name: str, value: Any, example: int | tuple[int, ...] | None) ->
         if not -size <= n < size:
             raise ValueError(f"example={example} is outside of the batch axes {batch} of {name}.")
     return value[index]
+
+
+def length_of(lengths: Any, example: int | tuple[int, ...] | None, batch: tuple[int, ...], steps: int) -> int:
+    """Return how many steps of one sequence are valid, or of the longest one without an example.
+
+    Args:
+        lengths: whole numbers from 0 to T, one for each sequence of the batch or one for all; None: all steps are valid.
+        example: the index of the sequence, as for `sequence_of`.
+        batch: the batch axes of the arrays that are drawn.
+        steps: T.
+    """
+    if lengths is None:
+        return steps
+    array = np.asarray(lengths)
+    if array.shape not in ((), batch) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"lengths is {array.dtype} {array.shape}, expected a whole number, or one for each sequence, {batch}."
+        )
+    if array.size and not (array.min() >= 0 and array.max() <= steps):
+        raise ValueError(f"lengths holds {array.min()} to {array.max()}, expected 0 to T = {steps}.")
+    length = int((array if array.ndim == 0 or example is None else array[example]).max(initial=0))
+    if not length:
+        raise ValueError("lengths is 0: there is no valid step to draw.")
+    return length
 
 
 def span_of(span: tuple[int, int] | None, steps: int) -> tuple[int, int]:

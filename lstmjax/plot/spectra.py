@@ -36,7 +36,7 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
         several; exponents by rank with a line at 0.
 
     Raises:
-        ValueError: kind is unknown, there are no values, a singular value is below 0, or values are complex where real
+        ValueError: kind is unknown, there are no values, values are a square without a kind (a Jacobian itself?), a singular value is below 0, or values are complex where real
             ones are expected.
 
     >>> spectrum([0.99, 0.5, 0.1]).axes[0].get_ylabel()
@@ -48,6 +48,12 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
             f"values has shape {array.shape}, expected [K], or [N, K] for several Jacobians. Of Jacobians "
             "[T, S, S] pass np.linalg.eigvals(jacobians), or singular_values(jacobians[:, None]) for each step."
         )
+    if array.ndim == 2 and len(array) == array.shape[1] and kind is None and len(array) > 1:
+        raise ValueError(
+            f"values has shape {array.shape}, a square: is it a Jacobian? Of a Jacobian pass np.linalg.eigvals(jacobian) "
+            f"or singular_values(jacobian[None]). If it holds {len(array)} values at each of {len(array)} steps, say "
+            "which: kind='eigenvalues' or 'singular values'."
+        )
     kind = kind or ("eigenvalues" if np.iscomplexobj(array) else "singular values")
     one_of("kind", kind, tuple(SPECTRA))
     if kind != "eigenvalues" and np.iscomplexobj(array):
@@ -57,9 +63,16 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
             f"values go down to {np.nanmin(array.real):.3g}, but no singular value is below 0. "
             "Pass kind='exponents' for Lyapunov exponents, kind='eigenvalues' for real eigenvalues."
         )
-    figure = sheet(5.0, 4.4 if kind == "eigenvalues" else 3.6, title)
+    figure = sheet(5.0, 4.4 if kind == "eigenvalues" else 3.6, title or _title(kind, array))
     SPECTRA[kind](figure.subplots(), np.atleast_2d(array))
     return figure
+
+
+def _title(kind: str, array: np.ndarray) -> str:
+    """Return what is seen: of one Jacobian, or of several."""
+    if kind == "exponents":
+        return "the Lyapunov exponents of a layer"
+    return f"the {kind} of {'one Jacobian' if array.ndim == 1 else f'{len(array)} Jacobians'}"
 
 
 def _eigenvalues(axes: Axes, array: np.ndarray) -> None:
@@ -89,6 +102,7 @@ def _singular(axes: Axes, array: np.ndarray) -> None:
         axes.set_xlabel("rank")
     else:
         axes.plot(drawn, color="0.75", linewidth=0.6)
+        axes.lines[0].set_label(f"all {array.shape[1]}")
         for rank, name, colour in (
             (0, "largest", LINES[1]),
             (array.shape[1] // 2, "median", LINES[0]),
@@ -106,8 +120,13 @@ def _singular(axes: Axes, array: np.ndarray) -> None:
 
 def _exponents(axes: Axes, array: np.ndarray) -> None:
     array = -np.sort(-array, axis=-1)
-    for row in array:
-        axes.plot(np.arange(1, len(row) + 1), row, color=LINES[0], marker="o", markersize=3, alpha=0.8)
+    for n, row in enumerate(array):
+        label = f"row {n}" if len(array) > 1 else None
+        axes.plot(
+            np.arange(1, len(row) + 1), row, color=LINES[n % len(LINES)], marker="o", ms=3, alpha=0.8, label=label
+        )
+    if 1 < len(array) <= len(LINES):
+        axes.legend(frameon=False, fontsize=8)
     axes.axhline(0, color="0.4", linewidth=1, linestyle=":")
     axes.set(xlabel="rank", ylabel="Lyapunov exponent (per step)")
     whole_ticks(axes)

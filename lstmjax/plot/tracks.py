@@ -17,6 +17,7 @@ from lstmjax.plot.sheet import (
     UNIT_INTERVAL,
     Picture,
     check_step,
+    length_of,
     limits,
     plain,
     sequence_of,
@@ -48,6 +49,7 @@ def gates(
     marks: Sequence[int] = (),
     span: tuple[int, int] | None = None,
     example: int | tuple[int, ...] | None = None,
+    lengths: ArrayLike | None = None,
     title: str = "",
 ) -> Picture:
     """Draw the gates of one layer over the steps of one sequence as heat maps, with a row for each unit.
@@ -66,6 +68,8 @@ def gates(
         marks: steps at which a line is drawn.
         span: the first step that is shown, and the step after the last one; None: all steps.
         example: the index of a sequence of the batch.
+        lengths: valid steps of each sequence, as for `lstm`: padding is neither drawn nor counted in the order of the
+            units. None: all steps are valid.
         title: the title of the figure.
 
     Returns:
@@ -80,12 +84,17 @@ def gates(
         raise ValueError("fields is empty, expected names of fields of Step, such as ('f', 'c').")
     shown = {field: sequence_of(f"step.{field}", values("step", step, field), example) for field in fields}
     steps, hidden = shown[fields[0]].shape[0], _hidden(step)
-    first, behind = span_of(span, steps)
+    batch = np.shape(getattr(step, fields[0]))[:-2]
+    first, behind = span_of(span, length_of(lengths, example, batch, steps))
     order, label = _order(step, sort, criterion, example, slice(first, behind))
     labels = _labels(text, first, behind, steps)
     above = None if xs is None else _inputs(xs, example, steps)
     heights = [*([] if above is None else [0.55]), *(1.0 for _ in fields)]
-    figure = sheet(_width(behind - first, labels), 0.9 + 1.75 * sum(heights), title)
+    figure = sheet(
+        _width(behind - first, labels),
+        0.9 + 1.75 * sum(heights),
+        title or f"the {hidden} units of a layer over the steps",
+    )
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     if above is not None:
         _draw_input(rows[0], above, first, behind)
@@ -123,6 +132,7 @@ def unit(
     marks: Sequence[int] = (),
     span: tuple[int, int] | None = None,
     example: int | tuple[int, ...] | None = None,
+    lengths: ArrayLike | None = None,
     title: str = "",
 ) -> Picture:
     """Draw one unit over the steps of one sequence as curves: its gates, and below them g, c and m.
@@ -136,6 +146,7 @@ def unit(
         marks: steps at which a line is drawn.
         span: the first step that is shown, and the step after the last one; None: all steps.
         example: the index of a sequence of the batch.
+        lengths: valid steps of each sequence, as for `lstm`: padding is not drawn. None: all steps are valid.
         title: the title of the figure; "": the number of the unit.
 
     Returns:
@@ -157,13 +168,14 @@ def unit(
             raise ValueError(f"unit is {unit}, but step.{field} has units 0 to {value.shape[1] - 1}.")
         tracks[field] = value[:, unit]
     steps = len(tracks[fields[0]])
-    first, behind = span_of(span, steps)
+    batch = np.shape(getattr(step, fields[0]))[:-2]
+    first, behind = span_of(span, length_of(lengths, example, batch, steps))
     labels = _labels(text, first, behind, steps)
     above = None if xs is None else _inputs(xs, example, steps)
     together = [field for field in fields if field in UNIT_INTERVAL]
     panels = [*([together] if together else []), *([field] for field in fields if field not in UNIT_INTERVAL)]
     heights = [*([] if above is None else [0.7]), *(1.3 if panel == together else 0.8 for panel in panels)]
-    figure = sheet(_width(behind - first, labels), 0.9 + 1.3 * sum(heights), title or f"unit {unit}")
+    figure = sheet(_width(behind - first, labels), 0.9 + 1.3 * sum(heights), title or f"unit {unit} over the steps")
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     if above is not None:
         _draw_input(rows[0], above, first, behind)
@@ -178,7 +190,8 @@ def unit(
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
         else:
             axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-            axes.set_ylabel(NAMES[panel[0]].replace(" ", "\n", 1) if panel[0] != "m" else NAMES["m"])
+            field = panel[0]
+            axes.set_ylabel(NAMES[field] if field == "m" else NAMES[field].replace(" ", "\n", 1))
         axes.yaxis.label.set_size(9)
         plain(axes)
         _draw_marks(axes, marks, first, behind)

@@ -10,7 +10,9 @@ from lstmjax.plot import curves
 from lstmjax.writing import draft
 
 
-def draw_curves(records: Sequence[dict[str, Any]], metric: str, path: str | Path, title: str = "") -> None:
+def draw_curves(
+    records: Sequence[dict[str, Any]], metric: str, path: str | Path, title: str = "", train_only: Sequence[str] = ()
+) -> None:
     """Write a PNG with the loss and the metric of training and validation over the steps; see `plot.curves`."""
     with draft(Path(path)) as place:
-        curves(records, metric, title=title).savefig(place, dpi=120, format="png")
+        curves(records, metric, title=title, train_only=train_only).savefig(place, dpi=120, format="png")

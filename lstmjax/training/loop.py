@@ -372,11 +372,23 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
                 raise Interrupted(done, run.path, job.stop.signum)
 
 
+def train_only(config: Config) -> list[str]:
+    """Return what makes the numbers of training differ from those of validation, in words."""
+    model = config.model
+    parts = {
+        "dropout": model.dropout or model.recurrent_dropout,
+        "zoneout": model.zoneout,
+        "shifts": config.data.shift,
+        "label smoothing": config.loss.label_smoothing,
+    }
+    return [words for words, rate in parts.items() if rate]
+
+
 def _draw(run: RunFolder, metric: str) -> None:
     """Draw the curves; if that fails, warn and go on."""
     try:
         from lstmjax.training.curves import draw_curves
 
-        draw_curves(run.records(metric), metric, run.curves, run.path.name)
+        draw_curves(run.records(metric), metric, run.curves, run.path.name, train_only(run.config))
     except Exception as error:  # a failed picture must not cost the run
         log.warning("%s: could not be drawn (%s)", run.curves, error)
