@@ -153,7 +153,7 @@ def test_slower_than_the_best_peer_is_a_loss_and_printed_as_one():
     text = "\n".join(show.lines(Results(MACHINE, (made(times),))))
     assert "LOSS  lstmjax auto takes 1.20 times as long as the best peer on JAX, Haiku" in text
     assert "losses of lstmjax auto: 1 of 1" in text
-    assert "0.83!      0.42" in text  # that of Haiku, and PyTorch's
+    assert "0.83!    0.42" in text  # that of Haiku, and PyTorch's
 
 
 @pytest.mark.parametrize(("ours", "words"), [(1.04, "even  "), (0.96, "even  "), (0.5, "ahead ")])
@@ -171,6 +171,27 @@ def test_the_noise_is_that_of_the_same_program_twice():
     by_luck = {CONTROLS[0]: [1.0] * 5, CONTROLS[1]: [0.5, 0.9, 1.0, 1.1, 2.0]}
     assert bench.noise(made(by_luck)) == pytest.approx(2 * 1.25 * 0.2 / 1.35 / 5**0.5)
     assert bench.noise(made({AUTO: [1.0]})) == 0
+
+
+def test_noise_allows_no_verdict():
+    loud = {CONTROLS[0]: [1.0] * 5, CONTROLS[1]: [1.3] * 5, AUTO: [4.0] * 5, "Haiku": [1.0] * 5}
+    verdict = bench.judge(made(loud), AUTO)
+    assert verdict.noisy
+    assert not verdict.loss
+    text = "\n".join(show.lines(Results(MACHINE, (made(loud),))))
+    assert "?     lstmjax auto takes 4.00 times as long as lax.scan, but one program differs from itself by 30%" in text
+    assert "LOSS" not in text
+    assert "0.25?" in text
+    assert "too noisy to tell (above 10%: no verdict" in text
+
+
+def test_tables_fit_into_a_hundred_columns():
+    times = {row.name: [1234.5] * 3 for row in ALL.values()}
+    stages = dict.fromkeys(("trace", "lower", "compile", "first"), 12.345)
+    comparison = made(times, "forward", bench.POINTS["L3"])
+    rows = tuple(replace(row, stages=stages, temporaries=123456789012, resident=10**9) for row in comparison.rows)
+    tables = [*show.table(replace(comparison, rows=rows), 100.0), *show.summary([comparison])]
+    assert max(len(line) for line in tables if not line.startswith(("ahead", "even", "LOSS", "time of"))) <= 100
 
 
 def test_ratios_are_taken_within_rounds():

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from lstmjax.bench.competitors import AUTO, OURS, REFERENCE
 from lstmjax.bench.points import GRID
 from lstmjax.bench.results import Comparison, Results
-from lstmjax.bench.standing import TOLERATED, Standing, geometric_mean, judge, noise, ratio
+from lstmjax.bench.standing import LOUD, TOLERATED, Standing, geometric_mean, judge, noise, ratio
 
-STAGES = ("trace", "lower", "compile", "first")
-WIDTH = 24
-LOUD = 0.1
+WIDTH = 23
+"""Columns of a competitor's name; all tables fit into 100 columns."""
+
+COLUMNS = MappingProxyType(
+    {
+        "ms": 9,
+        "spread": 7,
+        "of auto": 8,
+        "GFLOP/s": 8,
+        "peak": 5,
+        "trace": 6,
+        "compile": 8,
+        "first": 6,
+        "MB": 8,
+        "grown": 7,
+        "eps": 5,
+    }
+)
+"""The titles of a table and their widths; see docs/benchmarks.md."""
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -33,25 +50,21 @@ def table(comparison: Comparison, peak: float) -> Iterator[str]:
     rounds = max((len(row.seconds) for row in timed.values()), default=0)
     yield f"{point.name} ({point}), {mode}, {comparison.dtype}, {rounds} rounds, noise {noise(comparison):.1%}"
     base = timed.get(AUTO) or timed.get(REFERENCE)
-    titles: tuple[str, ...] = (
-        "ms",
-        "25%",
-        "75%",
-        "x auto" if base and base.name == AUTO else "x scan",
-        "GFLOP/s",
-        "of peak",
-    )
-    titles += (*(f"{stage} s" for stage in STAGES), "temp MB", "grown MB", "eps")
-    yield f"{'':{WIDTH}}" + "".join(f"{title:>10}" for title in titles)
+    titles = dict(COLUMNS)
+    if base is None or base.name != AUTO:
+        titles = {title.replace("of auto", "of scan"): width for title, width in titles.items()}
+    yield f"{'':{WIDTH}}" + "".join(f"{title:>{width}}" for title, width in titles.items())
     for row in sorted(timed.values(), key=lambda row: np.median(row.seconds)):
         low, middle, high = np.quantile(row.seconds, (0.25, 0.5, 0.75))
         speed = point.operations(mode) / middle / 1e9
-        cells = [f"{1e3 * value:.3f}" for value in (middle, low, high)]
+        cells = [f"{1e3 * middle:.3f}", f"{(high - low) / middle:.0%}"]
         cells += ["" if base is None else f"{ratio(row, base).median:.2f}", f"{speed:.1f}", f"{speed / peak:.0%}"]
-        cells += [_number(row.stages.get(stage), 1, 2) for stage in STAGES]
+        stages = row.stages
+        tracing = stages["trace"] + stages["lower"] if {"trace", "lower"} <= stages.keys() else stages.get("trace")
+        cells += [_number(seconds, 1, 2) for seconds in (tracing, stages.get("compile"), stages.get("first"))]
         cells += [_number(row.temporaries, 1e6, 1), _number(row.resident, 1e6, 1)]
-        cells += [f"{max(row.differences.values(), default=0):.3g}"]
-        yield f"{row.name:{WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
+        cells += [f"{max(row.differences.values(), default=0):.2g}"]
+        yield f"{row.name:{WIDTH}}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, COLUMNS.values(), strict=True))
     for row in comparison.rows:
         if not row.seconds:
             yield f"{row.name:{WIDTH}}  {'DIFFERS' if row.wrong else 'not run'}: {row.why}"
@@ -66,6 +79,13 @@ def in_words(standing: Standing) -> str:
     best, name = standing.best, standing.name
     if best is None:
         return f"{name}: no peer on JAX took part"
+    if standing.noisy:
+        slower = f"takes {1 / best.median:.2f} times as long as"
+        faster = f"is {best.median:.2f} times as fast as"
+        return (
+            f"?     {name} {slower if best.median < 1 else faster} {best.name}, but one program differs from itself by "
+            f"{standing.noise:.0%} here: no verdict"
+        )
     against = f"the best peer on JAX, {best.name} ({best.median:.2f}, quartiles {best.low:.2f} to {best.high:.2f})"
     if standing.loss:
         return f"LOSS  {name} takes {1 / best.median:.2f} times as long as {against}"
@@ -85,10 +105,10 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
     rows = (row for comparison in comparisons for row in comparison.timed().values())
     names = list(dict.fromkeys(row.name for row in rows if row.kind == OURS))
     titles = [name.removeprefix("lstmjax ") for name in names]
-    yield "time of the best peer on JAX over ours (above 1: we are ahead, !: a loss), and of PyTorch over auto"
-    head = "".join(f"{title:>10}" for title in titles)
-    width = max(10, *(len(comparison.point.name) + 2 for comparison in comparisons))
-    yield f"{'point':{width}}{'mode':10}{'best peer':{WIDTH}}{head}{'PyTorch':>10}{'noise':>8}"
+    yield "time of the best peer on JAX over ours (above 1: ahead, !: a loss, ?: too noisy), and of PyTorch over auto"
+    head = "".join(f"{title:>8}" for title in titles)
+    width = max(6, *(len(comparison.point.name) + 1 for comparison in comparisons))
+    yield f"{'point':{width}}{'mode':9}{'best peer':{WIDTH}}{head}{'PyTorch':>8}{'noise':>7}"
     for comparison in comparisons:
         yield _line(comparison, names, width)
     for mode in dict.fromkeys(comparison.mode for comparison in comparisons):
@@ -100,7 +120,8 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield f"losses of {AUTO}: {losses} of {len(comparisons)}"
     loud = [f"{c.point.name} {c.mode}" for c in comparisons if noise(c) > LOUD]
     if loud:
-        yield f"too noisy to tell (above {LOUD:.0%}; idle the machine, or give it more --seconds): {', '.join(loud)}"
+        remedy = "idle the machine, or give it more --seconds"
+        yield f"too noisy to tell (above {LOUD:.0%}: no verdict; {remedy}): {', '.join(loud)}"
 
 
 def _line(comparison: Comparison, names: Sequence[str], width: int) -> str:
@@ -108,15 +129,15 @@ def _line(comparison: Comparison, names: Sequence[str], width: int) -> str:
     for name in names:
         standing = judge(comparison, name)
         if standing is None or standing.best is None:
-            cells += f"{'-':>10}"
+            cells += f"{'-':>8}"
         else:
             best = standing.best.name if best == "none" else best
-            mark = "!" if standing.loss else ""
-            cells += f"{f'{standing.best.median:.2f}{mark}':>10}"
+            mark = "?" if standing.noisy else "!" if standing.loss else ""
+            cells += f"{f'{standing.best.median:.2f}{mark}':>8}"
     torch = _torch_over_auto(comparison)
     torch_cell = "-" if torch is None else f"{torch:.2f}"
-    start = f"{comparison.point.name:{width}}{comparison.mode:10}{best:{WIDTH}}"
-    return f"{start}{cells}{torch_cell:>10}{noise(comparison):>8.1%}"
+    start = f"{comparison.point.name:{width}}{comparison.mode:9}{best:{WIDTH}}"
+    return f"{start}{cells}{torch_cell:>8}{noise(comparison):>7.1%}"
 
 
 def _torch_over_auto(comparison: Comparison) -> float | None:
@@ -136,8 +157,8 @@ def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str, wi
     ratios = (_torch_over_auto(comparison) for comparison in comparisons)
     means.append(geometric_mean(r for r in ratios if r is not None))
     points = ", ".join(comparison.point.name for comparison in comparisons)
-    cells = "".join(f"{'-' if math.isnan(mean) else f'{mean:.2f}':>10}" for mean in means)
-    return f"{'mean':{width}}{mode:10}{points:{WIDTH}}{cells}"
+    cells = "".join(f"{'-' if math.isnan(mean) else f'{mean:.2f}':>8}" for mean in means)
+    return f"{'mean':{width}}{mode:9}{points:{WIDTH}}{cells}"
 
 
 def compared(runs: Sequence[Results], names: Sequence[str]) -> Iterator[str]:

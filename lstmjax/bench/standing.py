@@ -11,6 +11,10 @@ from lstmjax.bench.competitors import CONTROLS, JAX_PEER
 from lstmjax.bench.results import Comparison, Row
 
 TOLERATED = 0.05
+"""By what share of its time a competitor may be slower without a loss."""
+
+LOUD = 0.1
+"""The noise above which there is no verdict."""
 
 
 class Ratio(NamedTuple):
@@ -31,9 +35,16 @@ class Standing(NamedTuple):
     noise: float
 
     @property
+    def noisy(self) -> bool:
+        """Whether one program differs so much from itself that nothing can be said."""
+        return self.noise > LOUD
+
+    @property
     def loss(self) -> bool:
-        """Whether it is slower than the best peer by more than 5% and more than the noise."""
-        return self.best is not None and 1 / self.best.median > 1 + max(TOLERATED, self.noise)
+        """Whether it is slower than the best peer by more than 5% and more than the noise, which is not too large."""
+        if self.best is None or self.noisy:
+            return False
+        return 1 / self.best.median > 1 + max(TOLERATED, self.noise)
 
 
 def ratio(other: Row, ours: Row) -> Ratio:

@@ -27,7 +27,7 @@ class Question(NamedTuple):
 class Separation(NamedTuple):
     """How well each of H units answers a question."""
 
-    auc: Array  # [H]; 1: every pair is in order throughout the span; 0.5 or less: the unit does not remember
+    auc: Array  # [H]; 1: every pair is in order throughout the span; 0.5, never less: the unit does not remember
     sign: Array  # [H]; +1: larger where the label is True, -1: smaller
     distance: Array  # [H]; between the means of the two kinds, in standard deviations
 
@@ -101,7 +101,8 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     """Return how well each unit tells the two answers apart throughout the span.
 
     The AUC is computed at places of the span (`separation_over`), and the smallest counts: a unit that forgets before
-    the end does not remember. A unit may be larger or smaller where the label is True, but must be the same throughout.
+    the end does not remember. A unit may be larger or smaller where the label is True (its sign), but must be the same
+    throughout. A unit that changes sides tells nothing by itself, and has 0.5 as one that answers by chance.
     Where the AUC is 1, the distance says more: the difference of the two means over the root of the mean of the two
     variances (d′ of signal detection), again the smallest along the span.
 
@@ -121,7 +122,7 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     >>> separation(c, Question("kind", labels, np.array([[0, 1]] * 3))).auc
     Array([1.], dtype=float32)
     >>> separation(c, Question("kind", labels, np.array([[0, 2]] * 3))).auc  # lost at the second step
-    Array([0.25], dtype=float32)
+    Array([0.5], dtype=float32)
     """
     values = _at_places(values, question, places)
     labels = jnp.asarray(question.labels)
@@ -132,7 +133,8 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     false_mean, false_variance = _mean_and_variance(values, ~labels)
     difference, spread = true_mean - false_mean, jnp.sqrt((true_variance + false_variance) / 2)
     distance = jnp.where(difference == 0, 0, jnp.where(sign > 0, difference, -difference) / spread)
-    return Separation(jnp.maximum(up, down), sign, distance.min(axis=0))
+    kept = jnp.maximum(jnp.maximum(up, down), 0.5)
+    return Separation(kept, sign, distance.min(axis=0))
 
 
 def rank_units(traces: Any, question: Question, *, field: str = "c", places: int = PLACES) -> tuple[Unit, ...]:

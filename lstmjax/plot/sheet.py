@@ -131,7 +131,7 @@ def length_of(lengths: Any, example: int | tuple[int, ...] | None, batch: tuple[
     """Return how many steps of one sequence are valid, or of the longest one without an example.
 
     Args:
-        lengths: whole numbers from 0 to T, one for each sequence of the batch or one for all; None: all steps are valid.
+        lengths: whole numbers from 0 to T, one for each sequence or one for all; None: all steps are valid.
         example: the index of the sequence, as for `sequence_of`.
         batch: the batch axes of the arrays that are drawn.
         steps: T.

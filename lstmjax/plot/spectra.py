@@ -36,8 +36,8 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
         several; exponents by rank with a line at 0.
 
     Raises:
-        ValueError: kind is unknown, there are no values, values are a square without a kind (a Jacobian itself?), a singular value is below 0, or values are complex where real
-            ones are expected.
+        ValueError: kind is unknown, there are no values, values are a square without a kind (a Jacobian itself?), a
+            singular value is below 0, or values are complex where real ones are expected.
 
     >>> spectrum([0.99, 0.5, 0.1]).axes[0].get_ylabel()
     'singular value'
@@ -50,7 +50,7 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
         )
     if array.ndim == 2 and len(array) == array.shape[1] and kind is None and len(array) > 1:
         raise ValueError(
-            f"values has shape {array.shape}, a square: is it a Jacobian? Of a Jacobian pass np.linalg.eigvals(jacobian) "
+            f"values has shape {array.shape}, a square: is it a Jacobian? Of one pass np.linalg.eigvals(jacobian) "
             f"or singular_values(jacobian[None]). If it holds {len(array)} values at each of {len(array)} steps, say "
             "which: kind='eigenvalues' or 'singular values'."
         )
