@@ -186,7 +186,7 @@ def test_noise_allows_no_verdict():
 
 
 def test_tables_fit_into_a_hundred_columns():
-    times = {row.name: [1234.5] * 3 for row in ALL.values()}
+    times = {row.name: [1.2345] * 3 for row in ALL.values()}
     stages = dict.fromkeys(("trace", "lower", "compile", "first"), 12.345)
     comparison = made(times, "forward", bench.POINTS["L3"])
     rows = tuple(replace(row, stages=stages, temporaries=123456789012, resident=10**9) for row in comparison.rows)
