@@ -155,10 +155,12 @@ class Inspect:
     """Run folder."""
     input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Sequences to show, NPZ, NPY or CSV as for predict; None: the run's test part, else its validation part."""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("report.html")
-    """Page to write."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Page to write; None: report.html in the run folder, or report-NAME.html for the sequences of a file."""
     examples: int = 4
     """How many sequences to show step by step."""
+    open: bool = False
+    """Open the page in the browser."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What is on the report's page, and what `lstmjax inspect` says; how it looks is tested in test_report_page.py."""
 
 import base64
+import html
 import json
 import re
 from pathlib import Path
@@ -65,7 +66,7 @@ def params():
 def tree(params, sequences):
     xs, lengths, labels = sequences
     with jax.numpy_dtype_promotion("standard"):
-        return data_of(report(params, xs, lengths=lengths, labels=labels, examples=(3, 1), classes=["no", "yes"]))
+        return data_of(report(params, xs, lengths=lengths, labels=labels, examples=(3, 1), classes=["no", "yes"]).html)
 
 
 def test_the_page_holds_the_gates_of_every_layer_and_direction(tree, params, sequences):
@@ -195,7 +196,7 @@ def test_a_network_that_computes_no_numbers_is_refused(params, sequences):
 
 def test_without_a_head_or_labels_the_page_says_what_the_gradient_is_of():
     xs = np.random.default_rng(4).normal(size=(7, 3)).astype(np.float32)
-    alone = data_of(report(init_params(jax.random.key(5), 3, 2), xs))
+    alone = data_of(report(init_params(jax.random.key(5), 3, 2), xs).html)
     assert (alone["outputs"], alone["flow"]) == (
         None,
         "L is half the square of the last h of the top layer: there is no head",
@@ -209,10 +210,10 @@ def test_letters_are_told_from_other_inputs():
     xs = np.eye(3, dtype=np.float32)[np.array([[2, 0, 1, 1]])]
     xs[0, 3] = 0.0
     params = init_params(jax.random.key(6), 3, 2)
-    tree = data_of(report(params, xs, features=["a", "b", "c"]))
+    tree = data_of(report(params, xs, features=["a", "b", "c"]).html)
     assert (tree["input"]["kind"], tree["examples"][0]["input"]) == ("text", [2, 0, 1, -1])
-    assert data_of(report(params, xs))["input"]["kind"] == "signal"
-    assert data_of(report(params, 0.5 * xs, features=["a", "b", "c"]))["input"]["kind"] == "signal"
+    assert data_of(report(params, xs).html)["input"]["kind"] == "signal"
+    assert data_of(report(params, 0.5 * xs, features=["a", "b", "c"]).html)["input"]["kind"] == "signal"
 
 
 def test_examples_are_of_different_classes_and_the_worst_is_among_them():
@@ -279,6 +280,34 @@ def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
     assert len(aucs) == 4
     assert aucs == sorted(aucs, reverse=True)
     assert any(fact.startswith("test accuracy 0.") for fact in tree["facts"])
+
+
+def test_the_page_of_a_run_stands_in_its_folder_and_can_be_opened(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) == 1)
+    for second in (False, True):
+        assert main(["inspect", str(run), "--examples", "1", "--open"]) == 0
+        out = capsys.readouterr().out
+        assert f"written to {run / 'report.html'}\n" in out
+        assert ("no browser could be opened" in out) == second
+    assert opened == [(run / "report.html").as_uri()] * 2
+    np.save("new.npy", np.load(run.parent / "b.npz")["x"][:1])
+    assert main(["inspect", str(run), "--input", "new.npy"]) == 0
+    assert f"written to {run / 'report-new.html'}\n" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["new.npy"]
+
+
+def test_a_page_shows_itself_in_a_notebook_and_prints_as_its_path(params, sequences, tmp_path):
+    page = report(params, sequences[0], examples=(0,))
+    assert str(page) == "a page that is in no file yet; call .save(path)"
+    frame = page._repr_html_()
+    assert frame.startswith('<iframe sandbox="allow-scripts" srcdoc="')
+    assert html.unescape(frame.split('srcdoc="')[1].split('"')[0]) == page.html
+    saved = page.save(tmp_path / "page.html")
+    assert str(saved) == str(tmp_path / "page.html")
+    assert saved.path.read_text("utf-8") == page.html
+    assert re.fullmatch(r"<Page of 0\.\d\d MB, .*page\.html>", repr(saved))
 
 
 def test_inspect_looks_at_a_file(run, tmp_path, capsys):

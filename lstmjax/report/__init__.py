@@ -4,6 +4,6 @@
 the page of `page/`, and `commands.py` is `lstmjax inspect`.
 """
 
-from lstmjax.report.page import report
+from lstmjax.report.page import Page, report
 
-__all__ = ["report"]
+__all__ = ["Page", "report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,12 @@ class Part(NamedTuple):
 
 
 def inspect_run(
-    run: str | Path, path: str | Path | None = None, out: str | Path = "report.html", examples: int = 4
+    run: str | Path,
+    path: str | Path | None = None,
+    out: str | Path | None = None,
+    examples: int = 4,
+    *,
+    open_page: bool = False,
 ) -> Iterator[str]:
     """Write the page that shows what happens inside a run's network, and yield lines about it.
 
@@ -46,13 +52,17 @@ def inspect_run(
         run: the folder of the run.
         path: a file of sequences, NPZ, NPY or CSV; its labels are not used. None: the test part of the run's data, or
             the validation part if there is no test part.
-        out: the page, .html.
+        out: the page, .html. None: report.html in the run's folder, or that of the file with sequences, such as
+            report-new.html for new.npz.
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
             largest loss.
+        open_page: open the page in the browser.
 
     Raises:
         UserError: there is no such run, the data cannot be used, or the page would be too large.
     """
+    if out is None:
+        out = RunFolder.open(run).path / ("report.html" if path is None else f"report-{Path(path).stem}.html")
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise InspectError(f"{out}: unknown kind of file to write; expected a name that ends in .html")
@@ -61,10 +71,13 @@ def inspect_run(
         raise InspectError(f"{out}: {reason}; name a file in a folder that is there")
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
+    out = out.absolute()
     trained, folder = load_run(run), RunFolder.open(run)
     part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
     with jax.enable_x64(trained.config.model.needs_x64):
         yield from _write(folder, trained, part, out, examples)
+    if open_page and not webbrowser.open(out.as_uri()):
+        yield "no browser could be opened; open the file by hand"
 
 
 def _part_of_run(run: str | Path, trained: Trained) -> Part:
@@ -99,7 +112,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
         )
     reasons = _choose(data, ends, settings, examples)
     try:
-        text = report(
+        page = report(
             params,
             data.x,
             lengths=data.lengths,
@@ -129,7 +142,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
     yield f"{len(reasons)} of {count} sequences of {part.description} shown"
-    yield f"{len(text) / 1e6:.2f} MB written to {out}"
+    yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
 
 
 def _choose(data: Sequences, ends: Ends, settings: Settings, count: int) -> dict[int, str]:

@@ -8,6 +8,7 @@ import html
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -36,6 +37,39 @@ SCRIPTS = (
 """The files of the page's program, in their order."""
 
 
+FRAME_HEIGHT = 820
+"""Pixels of the frame in which a notebook shows the page."""
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A page that a notebook shows in a frame, and that prints as the path of its file."""
+
+    html: str
+    """The page as text, complete."""
+    path: Path | None = None
+    """The file that it was written to, if any."""
+
+    def __str__(self) -> str:
+        return "a page that is in no file yet; call .save(path)" if self.path is None else str(self.path)
+
+    def __repr__(self) -> str:
+        return f"<Page of {len(self.html.encode()) / 1e6:.2f} MB, {self}>"
+
+    def _repr_html_(self) -> str:
+        # The sandbox lets the page run its program and nothing else: it cannot reach the notebook around it.
+        return (
+            f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(self.html)}" width="100%" height="{FRAME_HEIGHT}" '
+            'style="border: 0"></iframe>'
+        )
+
+    def save(self, path: str | os.PathLike) -> Page:
+        """Write the page to a file, and return the page with the file's absolute path."""
+        path = Path(path).absolute()
+        write_text(path, self.html)
+        return Page(self.html, path)
+
+
 def report(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -62,7 +96,7 @@ def report(
     notes: Sequence[str] = (),
     max_bytes: int = 8_000_000,
     path: str | os.PathLike | None = None,
-) -> str:
+) -> Page:
     """Return one self-contained HTML page that shows what happens inside a network, and write it if there is a path.
 
     The page opens from the disk and loads nothing. It shows the model and its shapes, predictions, every gate of the
@@ -96,7 +130,7 @@ def report(
         path: the file to write.
 
     Returns:
-        The page as text.
+        A `Page`: a notebook shows it in a frame, `print` shows the path, and `.html` is the text.
 
     Raises:
         ValueError: an argument does not fit the others, values are not finite, or the page cannot be so small.
@@ -115,10 +149,8 @@ def report(
     settings = Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
     tree = tree_of(with_layer_tuple(params), data, settings, classes=classes, records=records, remembers=remembers)
     tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}
-    text = assemble(tree, max_bytes)
-    if path is not None:
-        write_text(Path(path), text)
-    return text
+    page = Page(assemble(tree, max_bytes))
+    return page if path is None else page.save(path)
 
 
 def assemble(tree: dict[str, Any], max_bytes: int) -> str:
