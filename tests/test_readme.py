@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lstmjax import plot
+
 ROOT = Path(__file__).parent.parent
 PAGES = {  # at least so many examples
     "README.md": 3,
@@ -15,6 +17,7 @@ PAGES = {  # at least so many examples
     "docs/weights.md": 2,
     "docs/verify.md": 1,
     "docs/inside.md": 5,
+    "docs/gallery.md": 12,
     "docs/backends.md": 5,
     "docs/long-sequences.md": 3,
 }
@@ -42,3 +45,12 @@ def test_every_example_runs_and_prints_what_its_comment_says(page, capsys):
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_are_short(page):
     assert all(len(block.strip().splitlines()) <= 25 for block in blocks(page))
+
+
+def test_the_gallery_shows_every_picture():
+    text = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    for name in sorted(set(plot.__all__) - {"Picture", "rich"}):
+        assert f"plot.{name}(" in text, name
+    pictures = re.findall(r"!\[[a-z_]+\]\((.*?)\)", text)
+    assert len(pictures) == text.count("figure = ")
+    assert all((ROOT / "docs" / picture).is_file() for picture in pictures)
