@@ -7,6 +7,7 @@ These three functions spell their keywords out. What runs them for a purpose of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import jax
@@ -31,19 +32,19 @@ Run = Callable[..., tuple[PyTree, PyTree]]
 
 
 class StackOptions(TypedDict, total=False):
-    """What the layers are: how their parameters are to be read."""
+    """How layers are put on top of each other."""
 
     merge: str
     """How a pair's outputs are joined: "concat" or "sum"."""
     residual: bool
     """Whether what enters a layer is added to its outputs, from the second layer on."""
-    cell: Cell | str | None
-    """The cell, a name in `CELLS` or a `Cell`; None: the vanilla cell."""
 
 
 class PassOptions(StackOptions, total=False):
-    """A pass over a sequence."""
+    """A plain pass over a sequence, without wrappers and resets."""
 
+    cell: Cell | str | None
+    """The cell, a name in `CELLS` or a `Cell`; None: the vanilla cell."""
     lengths: ArrayLike | None
     """Valid steps of each sequence, whole numbers `[...]`; None: all T."""
     mask: ArrayLike | None
@@ -69,6 +70,21 @@ class ModuleOptions(StackOptions, total=False):
     """Steps per iteration of the compiled loop."""
     backend: Chooser
     """How the scan is run: "auto", a name in `backends.BACKENDS`, or a function of the `Request`."""
+
+
+@dataclass(kw_only=True)
+class ModuleFields:
+    """`ModuleOptions` as the fields of a linen module, which is a dataclass."""
+
+    merge: str = "concat"
+    residual: bool = False
+    dropout: float = 0.0
+    wrappers: tuple[Wrapper, ...] = ()
+    time_major: bool = False
+    dtype: Any = None
+    checkpoint: int | str | None = None
+    unroll: int = 1
+    backend: str = "auto"
 
 
 class RunOptions(PassOptions, ModuleOptions, total=False):
