@@ -37,7 +37,9 @@ def takes(options: Any, *sources: Callable) -> Callable[[F], F]:
         ...
         TypeError: derived has no argument 'color'. Did you mean 'colour'?
     """
-    names = {name: _written(hint) for name, hint in options.__annotations__.items()}
+    order = dict.fromkeys(name for source in sources for name in inspect.signature(source).parameters)
+    hints = options.__annotations__
+    names = {name: _written(hints[name]) for name in (*order, *hints) if name in hints}
     defaults = {name: _default(name, sources) for name in names}
 
     def decorate(function: F) -> F:
