@@ -16,7 +16,7 @@ from lstmjax.keywords import takes
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.options import CallOptions
-from lstmjax.parameters import Parameters, parameters_of
+from lstmjax.parameters import are_parameters, parameters_of
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 
@@ -111,7 +111,9 @@ def explain_backend(
         check_arrays(name, tree)
     if key is not None and not isinstance(key, jax.ShapeDtypeStruct):
         check_key("key", key)
-    parameters = _of_layers(params)
+    # A pair alone and the parameters of a user's step are for `lstm`, which refuses the first.
+    layered = are_parameters(params) and not isinstance(params, Bidirectional)
+    parameters = parameters_of(params) if layered else None
     call = lstm if parameters is None else parameters.run
     static = dict(_changed(call, options))
     if return_sequences is not None:
@@ -160,16 +162,6 @@ def _verdict(row: str, request: backends.Request, name: str | None, named: str) 
     if slower is not None and named == "auto":
         return "passed over", slower
     return "could run", backend.about
-
-
-def _of_layers(params: Any) -> Parameters | None:
-    """Return parameters of layers or of a network; None: those of a user's step, or a pair alone, are for `lstm`."""
-    if isinstance(params, Bidirectional):
-        return None  # which refuses it
-    try:
-        return parameters_of(params)
-    except TypeError:
-        return None
 
 
 def _changed(call: Callable, options: CallOptions) -> Iterator[tuple[str, Any]]:

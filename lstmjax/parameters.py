@@ -70,3 +70,32 @@ def parameters_of(params: Any) -> Parameters:
         if not isinstance(layer, LSTMParams | Bidirectional):
             raise TypeError(f"params, layer {n} holds {kind(layer)}, expected LSTMParams or Bidirectional.")
     return Parameters(tuple(params), None, stacked, False)
+
+
+def are_parameters(params: Any) -> bool:
+    """Return whether `parameters_of` knows the kind of params."""
+    try:
+        parameters_of(params)
+    except TypeError:
+        return False
+    return True
+
+
+def stack_of(params: Any) -> Layers:
+    """Return params as the layers of a module without a head, or refuse them."""
+    if type(params) not in (tuple, list):
+        raise TypeError(
+            f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the bottom up. "
+            "For one layer: (params,)."
+        )
+    return tuple(params)
+
+
+def network_of(params: Any) -> NetworkParams:
+    """Return params as those of a module with a head, or refuse them."""
+    if not isinstance(params, NetworkParams):
+        raise TypeError(
+            f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without a head: "
+            "LSTM.from_params."
+        )
+    return params

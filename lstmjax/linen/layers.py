@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
 from lstmjax.linen.held import held
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.options import ModuleFields, ModuleOptions
+from lstmjax.parameters import network_of, stack_of
 from lstmjax.stack import Layers, init_stacked, stacked
-from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
+from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -143,12 +143,7 @@ class LSTM(_OverTime):
     @staticmethod
     def from_params(params: Layers) -> dict[str, Any]:
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
-        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple):
-            raise TypeError(
-                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
-                "bottom up. For one layer: (params,)."
-            )
-        return {"params": {"layers": params}}
+        return {"params": {"layers": stack_of(params)}}
 
 
 class LSTMNetwork(_OverTime):
@@ -234,9 +229,4 @@ class LSTMNetwork(_OverTime):
     @staticmethod
     def from_params(params: NetworkParams) -> dict[str, Any]:
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
-        if not isinstance(params, NetworkParams):
-            raise TypeError(
-                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
-                "a head: LSTM.from_params."
-            )
-        return {"params": {"network": params}}
+        return {"params": {"network": network_of(params)}}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
-from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
 from lstmjax.keywords import takes
@@ -15,8 +14,9 @@ from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.nnx.held import Held, Rngs, check_sizes
 from lstmjax.nnx.over_time import OverTime
 from lstmjax.options import ModuleOptions
+from lstmjax.parameters import network_of, stack_of
 from lstmjax.stack import Layers, init_stacked, stacked
-from lstmjax.types import Bidirectional, LSTMParams, PyTree
+from lstmjax.types import PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -142,12 +142,7 @@ class LSTM(OverTime):
 
     @staticmethod
     def _named(params: Any) -> Stack:
-        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple | list):
-            raise TypeError(
-                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
-                "bottom up. For one layer: (params,)."
-            )
-        return Stack(tuple(params))
+        return Stack(stack_of(params))
 
 
 class LSTMNetwork(OverTime):
@@ -255,9 +250,4 @@ class LSTMNetwork(OverTime):
 
     @staticmethod
     def _named(params: Any) -> NetworkParams:
-        if not isinstance(params, NetworkParams):
-            raise TypeError(
-                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
-                "a head: LSTM.from_params."
-            )
-        return params
+        return network_of(params)
