@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 
 from lstmjax import checks
-from lstmjax.arguments import as_flags, check_positive, kind, one_of
+from lstmjax.arguments import as_flags, check_positive, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
+from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
 from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
 
@@ -238,13 +239,8 @@ def shapes(
     one_of("merge", merge, ("concat", "sum"))
     (bidirectional,) = as_flags(bidirectional=bidirectional)
     check_positive("layers", layers)
-    if params is not None and not isinstance(params, LSTMParams | Bidirectional | NetworkParams):
-        if not isinstance(params, tuple | list) or not params:
-            what = "empty" if isinstance(params, tuple | list) else kind(params)
-            raise TypeError(f"params is {what}, expected LSTMParams, a tuple of layers or NetworkParams.")
-        for n, layer in enumerate(params):
-            if not isinstance(layer, LSTMParams | Bidirectional):
-                raise TypeError(f"params, layer {n} holds {kind(layer)}, expected LSTMParams or Bidirectional.")
+    if params is not None:
+        parameters_of(params)
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
             check_positive(name, size)

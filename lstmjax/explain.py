@@ -6,27 +6,29 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
 
 from lstmjax import backends
 from lstmjax.arguments import as_array, as_lengths, check_arrays, check_key, one_of
-from lstmjax.cell import Emit, cell_step
-from lstmjax.cells import Cell
+from lstmjax.keywords import takes
 from lstmjax.layer import lstm
-from lstmjax.networks import NetworkParams, network
+from lstmjax.networks import NetworkParams
+from lstmjax.options import CallOptions
+from lstmjax.parameters import are_parameters, parameters_of
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike, DTypeLike
+    from jax.typing import ArrayLike
 
 MODES = ("inference", "training")
+ARRAYS = ("lengths", "mask", "resets", "reset_state", "key", "backend")
+"""The options of `explain_backend` that are passed on by themselves."""
 
 
-class Verdict(NamedTuple):
+class BackendVerdict(NamedTuple):
     """What is said of one backend: it "runs", "refuses", is "passed over", or "could run"; and why."""
 
     backend: str
@@ -42,7 +44,7 @@ class Choice:
     """What one layer runs in one direction. `name` is the backend, or None where the one that is named refuses."""
 
     name: str | None
-    verdicts: tuple[Verdict, ...]  # the one that was asked for first, then the others in the order of the table
+    verdicts: tuple[BackendVerdict, ...]  # the one that was asked for first, then the others in the order of the table
 
     def __str__(self) -> str:
         return "\n  ".join(map(str, self.verdicts))
@@ -64,32 +66,15 @@ class Choices:
         return "\n".join("\n  ".join(block) for block in blocks)
 
 
+@takes(CallOptions, lstm, stacked)
 def explain_backend(
     params: LSTMParams | Layers | NetworkParams,
     xs: ArrayLike,
     state: PyTree | None = None,
     *,
     mode: str = "inference",
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    resets: ArrayLike | None = None,
-    reset_state: PyTree | None = None,
-    reverse: bool = False,
-    time_major: bool = False,
     return_sequences: bool | None = None,
-    emit: Emit = "h",
-    padding: str = "zero",
-    merge: str = "concat",
-    residual: bool = False,
-    dropout: float = 0.0,
-    key: Array | None = None,
-    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...] = (),
-    cell: Cell | str | None = None,
-    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
-    dtype: DTypeLike | None = None,
-    checkpoint: int | str | None = None,
-    unroll: int = 1,
-    backend: backends.Chooser = "auto",
+    **options: Unpack[CallOptions],
 ) -> Choice | Choices:
     """Return which backend `lstm`, `stacked` or `network` would run with these arguments, and why not the others.
 
@@ -121,17 +106,18 @@ def explain_backend(
         scan runs: the definition: jax.lax.scan of the step
     """
     one_of("mode", mode, MODES)
-    for name, tree in (("params", params), ("state", state), ("reset_state", reset_state)):
+    key, backend, lengths = options["key"], options["backend"], options["lengths"]
+    for name, tree in (("params", params), ("state", state), ("reset_state", options["reset_state"])):
         check_arrays(name, tree)
     if key is not None and not isinstance(key, jax.ShapeDtypeStruct):
         check_key("key", key)
-    call = _call(params)
-    options = {
-        "reverse": reverse, "time_major": time_major, "return_sequences": return_sequences, "emit": emit,
-        "padding": padding, "merge": merge, "residual": residual, "dropout": dropout, "wrappers": wrappers,
-        "cell": cell, "step": step, "dtype": dtype, "checkpoint": checkpoint, "unroll": unroll,
-    }  # fmt: skip
-    options = dict(_options(call, options))
+    # A pair alone and the parameters of a user's step are for `lstm`, which refuses the first.
+    layered = are_parameters(params) and not isinstance(params, Bidirectional)
+    parameters = parameters_of(params) if layered else None
+    call = lstm if parameters is None else parameters.run
+    static = dict(_changed(call, options))
+    if return_sequences is not None:
+        static["return_sequences"] = return_sequences
     requests: list[backends.Request] = []
 
     def note(request: backends.Request) -> str:
@@ -139,24 +125,20 @@ def explain_backend(
         return "scan"
 
     def traced(params: PyTree, xs: Array, state: PyTree, key: Array | None, arrays: dict[str, Any]) -> Any:
-        return call(params, xs, state, key=key, backend=note, **arrays, **options)
+        return call(params, xs, state, key=key, backend=note, **arrays, **static)
 
-    xs = _array("xs", xs)
+    xs = as_array("xs", xs) if xs is None else _array("xs", xs)
     if lengths is not None and not isinstance(lengths, jax.ShapeDtypeStruct):
-        lengths = as_lengths(lengths, xs.shape[0 if time_major else max(xs.ndim - 2, 0)] if xs.ndim else 0)
+        lengths = as_lengths(lengths, xs.shape[0 if options["time_major"] else max(xs.ndim - 2, 0)] if xs.ndim else 0)
     arrays = {
         "lengths": lengths,
-        "mask": None if mask is None else _array("mask", mask),
-        "resets": None if resets is None else _array("resets", resets),
-        "reset_state": reset_state,
+        "mask": _array("mask", options["mask"]),
+        "resets": _array("resets", options["resets"]),
+        "reset_state": options["reset_state"],
     }
     jax.eval_shape(traced, params, xs, state, key, arrays)
-    choices = iter([chosen(backend, request) for request in requests])
-    if call is lstm:
-        return next(choices)
-    layers: Any = params.layers if isinstance(params, NetworkParams) else params
-    pairs = (isinstance(layer, Bidirectional) for layer in layers)
-    return Choices(tuple(Bidirectional(next(choices), next(choices)) if pair else next(choices) for pair in pairs))
+    choices = [chosen(backend, request) for request in requests]
+    return choices[0] if parameters is None or call is lstm else Choices(parameters.result(choices))
 
 
 def chosen(backend: backends.Chooser, request: backends.Request) -> Choice:
@@ -165,7 +147,7 @@ def chosen(backend: backends.Chooser, request: backends.Request) -> Choice:
     one_of("backend", named, ("auto", *backends.BACKENDS))
     refused = named != "auto" and backends.BACKENDS[named].refuses(request) is not None
     name = None if refused else backends.choose(named, request)
-    verdicts = [Verdict(row, *_verdict(row, request, name, named)) for row in backends.BACKENDS]
+    verdicts = [BackendVerdict(row, *_verdict(row, request, name, named)) for row in backends.BACKENDS]
     return Choice(name, tuple(sorted(verdicts, key=lambda verdict: verdict.backend != (name or named))))
 
 
@@ -182,19 +164,13 @@ def _verdict(row: str, request: backends.Request, name: str | None, named: str) 
     return "could run", backend.about
 
 
-def _call(params: Any) -> Callable:
-    """Return the function that these parameters are for; the parameters of a user's step are for `lstm`."""
-    if isinstance(params, NetworkParams):
-        return network
-    parts = () if isinstance(params, LSTMParams | Bidirectional) or not isinstance(params, tuple | list) else params
-    return stacked if parts and all(isinstance(part, LSTMParams | Bidirectional) for part in parts) else lstm
-
-
-def _options(call: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the options that differ from their defaults, or refuse one that the function does not have."""
+def _changed(call: Callable, options: CallOptions) -> Iterator[tuple[str, Any]]:
+    """Yield the options without arrays that differ from their defaults, or refuse one that the function has not."""
     defaults, has = inspect.signature(explain_backend).parameters, inspect.signature(call).parameters
     for name, value in options.items():
         default = defaults[name].default
+        if name in ARRAYS:
+            continue
         changed = value is not default and not (isinstance(value, type(default)) and value == default)
         if changed and name not in has:
             raise ValueError(
@@ -205,8 +181,8 @@ def _options(call: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any
 
 
 def _array(name: str, value: Any) -> Any:
-    """Return what has a shape and a dtype: the value itself, or an array of a list."""
-    return value if isinstance(value, jax.ShapeDtypeStruct) else as_array(name, value)
+    """Return what has a shape and a dtype: the value itself, or an array of a list; None as it is."""
+    return value if value is None or isinstance(value, jax.ShapeDtypeStruct) else as_array(name, value)
 
 
 def _parts(layer: Choice | Bidirectional) -> tuple[tuple, tuple[str, ...]]:

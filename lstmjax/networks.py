@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,14 @@ from lstmjax.arguments import as_arrays, as_units, check_floating, check_key, ch
 from lstmjax.arrays import cast, floating
 from lstmjax.backends import Chooser
 from lstmjax.cell import cell_step, product
-from lstmjax.cells import VANILLA, Cell
+from lstmjax.cells import Cell
 from lstmjax.errors import Message, Option
+from lstmjax.init import init_params
+from lstmjax.keywords import takes
 from lstmjax.layer import lstm
+from lstmjax.layered import merged_width
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers, drop, init_stacked, stacked
+from lstmjax.stack import InitOptions, Layers, drop, init_stacked, stacked
 from lstmjax.types import Array, LSTMParams, PyTree, exported
 from lstmjax.wrappers import Wrapper
 
@@ -45,6 +48,7 @@ class NetworkParams(NamedTuple):
 exported(Dense, NetworkParams)
 
 
+@takes(InitOptions, init_params)
 def init_network(
     key: Array,
     input_size: int,
@@ -54,15 +58,9 @@ def init_network(
     *,
     bidirectional: bool = False,
     merge: str = "concat",
-    cell: Cell | str = VANILLA,
-    projection_size: int | None = None,
-    projection_bias: bool = False,
-    bias: str | None = "preset",
-    init: str = "default",
-    forget_bias: ArrayLike | None = None,
     input_bias: ArrayLike | None = None,
     input_bias_step: float = 0.0,
-    dtype: DTypeLike = jnp.float32,
+    **options: Unpack[InitOptions],
 ) -> NetworkParams:
     """Initialise the parameters for `network`: those of `init_stacked`, and a head of LeCun normal w and zero b.
 
@@ -87,34 +85,19 @@ def init_network(
     if input_bias is None and input_bias_step:
         raise ValueError(f"input_bias_step is {input_bias_step}, but there is no input_bias to step from. Pass both.")
     check_positive("hidden_size", hidden_size)
+    dtype = options["dtype"]
     check_floating("dtype", dtype)
     if input_bias is not None:
         first = as_units("input_bias", input_bias, hidden_size, dtype)
         step = as_units("input_bias_step", input_bias_step, hidden_size, dtype)
     below, above = jax.random.split(key)
-    stack = init_stacked(
-        below,
-        input_size,
-        hidden_size,
-        layers,
-        bidirectional=bidirectional,
-        merge=merge,
-        cell=cell,
-        projection_size=projection_size,
-        projection_bias=projection_bias,
-        bias=bias,
-        init=init,
-        forget_bias=forget_bias,
-        dtype=dtype,
-    )
+    stack = init_stacked(below, input_size, hidden_size, layers, bidirectional=bidirectional, merge=merge, **options)
     if input_bias is not None:
         biases = first + step * jnp.arange(hidden_size, dtype=dtype)
         biases = as_units("input_bias with input_bias_step", biases, hidden_size, dtype)
-        begin = partial(_with_input_bias, biases=biases, row=find_cell(cell))
+        begin = partial(_with_input_bias, biases=biases, row=find_cell(options["cell"]))
         stack = jax.tree.map(begin, stack, is_leaf=lambda part: isinstance(part, LSTMParams))
-    width = hidden_size if projection_size is None else projection_size
-    width *= 2 if bidirectional and merge == "concat" else 1
-    w = jax.nn.initializers.lecun_normal()(above, (width, output_size), dtype)
+    w = jax.nn.initializers.lecun_normal()(above, (merged_width(stack[-1], merge), output_size), dtype)
     return NetworkParams(stack, Dense(w, jnp.zeros(output_size, dtype)))
 
 

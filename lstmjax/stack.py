@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import jax
-import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import (
@@ -24,8 +23,9 @@ from lstmjax.arguments import (
 from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
 from lstmjax.backends import Chooser
 from lstmjax.cell import CellStep, Emit, cell_step
-from lstmjax.cells import VANILLA, Cell
+from lstmjax.cells import Cell
 from lstmjax.init import Preset, init_params
+from lstmjax.keywords import takes
 from lstmjax.layer import Inputs, lstm, resolve, settle
 from lstmjax.layered import Layers as Layers
 from lstmjax.layered import Stacking, by_direction, check_added, merged_width, run_stack, through
@@ -40,6 +40,26 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
 
+class InitOptions(TypedDict, total=False):
+    """The keywords of `init_params`; see there."""
+
+    cell: Cell | str
+    """The cell that the parameters are for."""
+    projection_size: int | None
+    """P, width of h if it is a projection of m; None: H."""
+    projection_bias: bool
+    """Whether the projection has a bias."""
+    bias: str | None
+    """"single", "double", None, or "preset": as the preset has it."""
+    init: str | Preset
+    """The name of a row of `PRESETS`, or a `Preset`."""
+    forget_bias: ArrayLike | None
+    """Total bias of the forget gate, a number or one for each unit `[H]`; None: as the preset has it."""
+    dtype: DTypeLike
+    """Dtype of the parameters."""
+
+
+@takes(InitOptions, init_params)
 def init_stacked(
     key: Array,
     input_size: int,
@@ -48,13 +68,7 @@ def init_stacked(
     *,
     bidirectional: bool = False,
     merge: str = "concat",
-    cell: Cell | str = VANILLA,
-    projection_size: int | None = None,
-    projection_bias: bool = False,
-    bias: str | None = "preset",
-    init: str | Preset = "default",
-    forget_bias: ArrayLike | None = None,
-    dtype: DTypeLike = jnp.float32,
+    **options: Unpack[InitOptions],
 ) -> tuple[LSTMParams | Bidirectional, ...]:
     """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
 
@@ -73,10 +87,8 @@ def init_stacked(
     one_of("merge", merge, ("concat", "sum"))
     check_key("key", key)
     (bidirectional,) = as_flags(bidirectional=bidirectional)
-    init_layer = partial(
-        init_params, hidden_size=hidden_size, cell=cell, projection_size=projection_size,
-        projection_bias=projection_bias, bias=bias, init=init, forget_bias=forget_bias, dtype=dtype,
-    )  # fmt: skip
+    init_layer = partial(init_params, hidden_size=hidden_size, **options)
+    width = hidden_size if options["projection_size"] is None else options["projection_size"]
     stack: list[LSTMParams | Bidirectional] = []
     for layer_key in jax.random.split(key, layers):
         if bidirectional:
@@ -84,9 +96,7 @@ def init_stacked(
             stack.append(Bidirectional(init_layer(forward, input_size), init_layer(reverse, input_size)))
         else:
             stack.append(init_layer(layer_key, input_size))
-        input_size = hidden_size if projection_size is None else projection_size
-        if bidirectional and merge == "concat":
-            input_size *= 2
+        input_size = 2 * width if bidirectional and merge == "concat" else width
     return tuple(stack)
 
 

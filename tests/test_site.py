@@ -1,6 +1,8 @@
 """The documentation site builds without a warning: every link, every anchor and every docstring of the reference."""
 
+import html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,3 +19,8 @@ def test_the_site_builds_strictly(tmp_path):
     build = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout + build.stderr
     assert 'id="lstmjax.init_params"' in (tmp_path / "reference" / "init" / "index.html").read_text(encoding="utf-8")
+    inside = (tmp_path / "reference" / "inside" / "index.html").read_text(encoding="utf-8")
+    text = " ".join(html.unescape(re.sub("<[^>]*>", "", inside)).split())
+    signature = text.split("gate_statistics( params: LSTMParams", 1)[1].split("->", 1)[0]
+    assert "residual: bool = False" in signature  # a keyword, where the source has **options
+    assert "options" not in signature

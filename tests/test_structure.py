@@ -11,7 +11,7 @@ import lstmjax
 
 PACKAGE = Path(lstmjax.__file__).parent
 ORDER = [  # a module imports from rows above its own, never from its own row or below
-    {"types", "errors"},
+    {"types", "errors", "keywords"},
     {"arguments"},
     {"checks", "cells"},
     {"published", "textbook"},
@@ -29,7 +29,8 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"layered"},
     {"stack"},
     {"networks"},
-    {"truncated"},
+    {"truncated", "parameters"},
+    {"options"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 

@@ -14,6 +14,7 @@ import numpy as np
 from lstmjax import checks, stack
 from lstmjax.errors import Message, Option, UserError
 from lstmjax.networks import NetworkParams
+from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
 
@@ -204,7 +205,7 @@ def as_layers(layers: Any) -> Layers:
 
 def without_head(params: Layers | NetworkParams) -> Layers:
     """Return the LSTM layers of a network, or layers as they are."""
-    return params.layers if isinstance(params, NetworkParams) else params
+    return parameters_of(params).layers
 
 
 def has_pairs(params: Layers | NetworkParams) -> bool:

@@ -13,6 +13,7 @@ from lstmjax import types
 from lstmjax.convert.layouts import ConvertError, as_layers, natural
 from lstmjax.convert.names import nested
 from lstmjax.networks import Dense, NetworkParams
+from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
 
@@ -26,12 +27,11 @@ def named(params: Any) -> dict[str, np.ndarray]:
     >>> sorted(named(LSTMParams(np.ones((2, 4, 3)), np.ones((3, 4, 3)))))
     ['layers.0.w_h', 'layers.0.w_x']
     """
-    network = params if isinstance(params, NetworkParams) else None
-    layers = params.layers if network else params
+    layers, head = parameters_of(params)[:2]
     as_layers(jax.tree.map(first_of(layers), layers))  # checks them: each network of an ensemble has such layers
-    tree: dict[str, Any] = {"layers": (layers,) if isinstance(layers, LSTMParams | Bidirectional) else tuple(layers)}
-    if network:
-        tree["head"] = network.head
+    tree: dict[str, Any] = {"layers": layers}
+    if head is not None:
+        tree["head"] = head
     arrays = {}
     for path, a in jax.tree.leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator=".")

@@ -19,6 +19,7 @@ from lstmjax.convert.layouts import ConvertError, as_layers
 from lstmjax.convert.names import Contents
 from lstmjax.errors import Message, Named, Option
 from lstmjax.networks import NetworkParams
+from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers
 
 _SAFETENSORS = next(row for row in CONTAINERS if ".safetensors" in row.ends)
@@ -162,7 +163,7 @@ def write_as(
     architecture: Architecture | None = None,
 ) -> None:
     """Write a file of this kind in this form, with its architecture if such files state it; see `save_weights`."""
-    layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
+    layers, head = parameters_of(params)[:2]
     if form != "lstmjax" and (complaint := checks.ensemble(layers)):
         ours = Option("target_form", "lstmjax", argument="form")
         raise ConvertError(Message(f"{path}: {complaint} Our own names keep all of them: ", ours))

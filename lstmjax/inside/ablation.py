@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from lstmjax.arguments import as_array, check_function, check_positive, one_of
 from lstmjax.inside.interventions import Intervention
-from lstmjax.inside.layered import check_model, in_form_of, layers_of, of_one_layer
 from lstmjax.networks import NetworkParams
+from lstmjax.parameters import parameters_of
 from lstmjax.stack import as_layers
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
@@ -78,7 +78,7 @@ def ablation(
         >>> sums.without.shape, sums.ranking.shape
         ((3,), (3,))
     """
-    check_model(params)
+    parameters = parameters_of(params)
     check_function("measure", measure, "measure(wrappers) -> one number")
     one_of("gate", gate, Step._fields)
     check_positive("at_once", at_once)
@@ -96,24 +96,20 @@ def ablation(
 
     if isinstance(params, LSTMParams):
         return ablate(params, value)
-    form = params
-    params, value = of_one_layer(params, value)
-    layers = as_layers(layers_of(params))
-    values = value if isinstance(value, tuple) else (value,) * len(layers)
+    layers, values = as_layers(parameters.layers), parameters.in_layers(value)
+    if not isinstance(values, tuple):
+        values = (values,) * len(layers)
     if len(values) != len(layers):
         raise ValueError(f"value has {len(values)} entries, but there are {len(layers)} layers; expected one for each.")
-    result: list[Any] = []
+    result: list[Ablation] = []
     for n, (layer, of_layer) in enumerate(zip(layers, values, strict=True)):
         if isinstance(layer, Bidirectional):
-            forward, reverse = of_layer if isinstance(of_layer, Bidirectional) else (of_layer, of_layer)
-            result.append(
-                Bidirectional(
-                    ablate(layer.forward, forward, n, "forward"), ablate(layer.reverse, reverse, n, "reverse")
-                )
-            )
+            pair = of_layer if isinstance(of_layer, Bidirectional) else (of_layer, of_layer)
+            for direction, part, of_part in zip(Bidirectional._fields, layer, pair, strict=True):
+                result.append(ablate(part, of_part, n, direction))
         else:
             result.append(ablate(layer, of_layer, n))
-    return in_form_of(form, tuple(result))
+    return parameters.result(result)
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,32 @@ every effect of v_t on later values. For a gate's pre-activation it is what the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays, as_flags, check_arrays, check_function
-from lstmjax.cell import cell_step
-from lstmjax.cells import Cell
 from lstmjax.inside.jacobians import one_number
-from lstmjax.inside.layered import check_model, each_part, in_form_of, of_one_layer
-from lstmjax.inside.options import Options
+from lstmjax.inside.layered import each_part
 from lstmjax.inside.perturb import perturbed
 from lstmjax.inside.trace import field_names, record
+from lstmjax.keywords import takes
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.stack import Layers
+from lstmjax.options import RunOptions, outputs, with_flags
+from lstmjax.parameters import parameters_of
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike, DTypeLike
+    from jax.typing import ArrayLike
 
 FLOW = ("h", "c", "z_i", "z_f", "z_g", "z_o")
 
 
+@takes(RunOptions, lstm, stacked)
 def gradient_flow(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -40,23 +41,7 @@ def gradient_flow(
     *,
     fields: str | tuple[str, ...] = FLOW,
     return_sequences: bool | None = None,
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    resets: ArrayLike | None = None,
-    reset_state: PyTree | None = None,
-    reverse: bool = False,
-    time_major: bool = False,
-    merge: str = "concat",
-    residual: bool = False,
-    dropout: float = 0.0,
-    key: Array | None = None,
-    wrappers: tuple = (),
-    cell: Cell | str | None = None,
-    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
-    dtype: DTypeLike | None = None,
-    checkpoint: int | str | None = None,
-    unroll: int = 1,
-    backend: str = "auto",
+    **options: Unpack[RunOptions],
 ) -> Any:
     """Return ∂L/∂h_t, ∂L/∂c_t and ∂L/∂(gate pre-activation) at every step, of every layer and direction.
 
@@ -91,45 +76,26 @@ def gradient_flow(
         >>> gradient_flow(deep, jnp.ones((32, 100, 5)), lambda logits: logits[:, 0].mean())[1].reverse.h.shape
         (32, 100, 8)
     """
-    check_model(params)
+    parameters = parameters_of(params)
     check_function("loss", loss, "loss(outputs) -> one number")
-    reverse, time_major, residual, return_sequences = as_flags(
-        reverse=reverse, time_major=time_major, residual=residual, return_sequences=return_sequences
-    )
+    (return_sequences,) = as_flags(return_sequences=return_sequences)
+    options = with_flags(options)
     check_arrays("state", state)
-    check_arrays("reset_state", reset_state)
-    form = params
-    params, state, reset_state = of_one_layer(params, state, reset_state)
-    options = Options(
-        lengths=lengths,
-        mask=mask,
-        resets=resets,
-        reset_state=reset_state,
-        reverse=reverse,
-        time_major=time_major,
-        merge=merge,
-        residual=residual,
-        dropout=dropout,
-        key=key,
-        wrappers=tuple(wrappers) if isinstance(wrappers, tuple | list) else wrappers,
-        cell=cell,
-        step=step,
-        dtype=dtype,
-        checkpoint=checkpoint,
-        unroll=unroll,
-        backend=backend,
-    )
+    check_arrays("reset_state", options["reset_state"])
+    wrappers: Any = options["wrappers"]
+    if isinstance(wrappers, list):
+        options["wrappers"] = tuple(wrappers)
     names, xs = field_names(fields), as_array("xs", xs)
     if return_sequences is None:
-        return_sequences = not isinstance(params, NetworkParams)
+        return_sequences = parameters.head is None
     shapes = jax.eval_shape(lambda: record(params, xs, state, options, names))
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     def loss_of(perturb: PyTree) -> Array:
         run = perturbed(lstm, [step for _, _, step in each_part(perturb)])
-        return one_number(loss(options.outputs(params, xs, state, run, return_sequences=return_sequences)))
+        return one_number(loss(outputs(params, xs, state, run, options, return_sequences=return_sequences)))
 
-    return in_form_of(form, jax.grad(loss_of)(zeros))
+    return jax.grad(loss_of)(zeros)
 
 
 def norms(flow: PyTree) -> PyTree:

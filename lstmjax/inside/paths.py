@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,16 @@ from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow
-from lstmjax.inside.layered import each_part, in_form_of, in_layers, layers_of, of_one_layer
-from lstmjax.inside.options import Options
+from lstmjax.inside.layered import each_part
 from lstmjax.inside.record import EMPTY
 from lstmjax.inside.trace import trace
+from lstmjax.keywords import takes
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
+from lstmjax.options import PassOptions, run_layers, with_defaults
+from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
-from lstmjax.stack import Layers
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class _Pass(NamedTuple):
     flow: Step  # gradients: c, m, z_i, z_f, z_g, z_o
 
 
+@takes(PassOptions, lstm, stacked)
 def gradient_paths(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -76,12 +79,7 @@ def gradient_paths(
     state: PyTree | None = None,
     *,
     return_sequences: bool | None = None,
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    reverse: bool = False,
-    merge: str = "concat",
-    residual: bool = False,
-    cell: Cell | str = VANILLA,
+    **options: Unpack[PassOptions],
 ) -> Any:
     """Return ∂L/∂c_t at every step, split by the paths by which it comes.
 
@@ -113,16 +111,13 @@ def gradient_paths(
         >>> paths.cell.shape, bool(jnp.abs(paths.cell).sum() > jnp.abs(paths.recurrent).sum())
         ((2, 100, 8), True)
     """
-    options: dict[str, Any] = {
-        "lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell,
-    }  # fmt: skip
-    row, xs = find_cell(cell), as_array("xs", xs)
-    layers, state = of_one_layer(params, state)
-    passes = _passes(layers, xs, loss, state, return_sequences, options)
+    parameters, row, xs = parameters_of(params), _cell_of(options), as_array("xs", xs)
+    passes = _passes(params, xs, loss, state, return_sequences, options)
     paths = [_as_xs(_split(one_pass, row), xs, backwards) for one_pass, backwards in passes]
-    return in_form_of(params, _layered(layers, paths))
+    return parameters.result(paths)
 
 
+@takes(PassOptions, lstm, stacked)
 def gradient_spans(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -131,12 +126,7 @@ def gradient_spans(
     *,
     at: ArrayLike | None = None,
     return_sequences: bool | None = None,
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    reverse: bool = False,
-    merge: str = "concat",
-    residual: bool = False,
-    cell: Cell | str = VANILLA,
+    **options: Unpack[PassOptions],
 ) -> Any:
     """Return the part of ∂L/∂c_s at a late step s that reaches every earlier step, along the cell and by all paths.
 
@@ -163,28 +153,28 @@ def gradient_spans(
         >>> spans.cell.shape, spans.whole.shape
         ((2, 100, 8), (2, 100, 8))
     """
-    options: dict[str, Any] = {
-        "lengths": lengths, "mask": mask, "reverse": reverse, "merge": merge, "residual": residual, "cell": cell,
-    }  # fmt: skip
-    row, xs = find_cell(cell), as_array("xs", xs)
+    parameters, row, xs = parameters_of(params), _cell_of(options), as_array("xs", xs)
     if at is not None:
         at = as_array("at", at)
         _check_at(at, xs)
-    layers, state = of_one_layer(params, state)
     spans = []
-    for one_pass, backwards in _passes(layers, xs, loss, state, return_sequences, options):
+    for one_pass, backwards in _passes(params, xs, loss, state, return_sequences, options):
         s = at if at is None or not backwards else xs.shape[-2] - 1 - at
         spans.append(_as_xs(_spans(one_pass, s, row), xs, backwards))
-    return in_form_of(params, _layered(layers, spans))
+    return parameters.result(spans)
+
+
+def _cell_of(options: PassOptions) -> Cell:
+    return VANILLA if options["cell"] is None else find_cell(options["cell"])
 
 
 def _passes(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: Array,
     loss: Callable[[Array], Array],
     state: PyTree | None,
     return_sequences: bool | None,
-    options: dict[str, Any],
+    options: PassOptions,
 ) -> list[tuple[_Pass, bool]]:
     """Return the pass of each direction of each layer, in the order in which they are run, and if it is in reverse."""
     fields = ("c", "m", "z_i", "z_f", "z_g", "z_o")
@@ -198,7 +188,7 @@ def _passes(
         records.append((part, xs, state, options["reverse"], steps))
         return end, steps.h
 
-    Options(**options).run_layers(params, xs, state, run)
+    run_layers(params, xs, state, run, with_defaults(**options))
     valid = valid_steps(xs, options["lengths"], options["mask"], False)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
     passes = []
@@ -342,8 +332,3 @@ def _check_at(at: Array, xs: Array) -> None:
         )
     if not isinstance(at, jax.core.Tracer) and at.size and not (int(at.min()) >= 0 and int(at.max()) < steps):
         raise ValueError(f"at holds {int(at.min())} to {int(at.max())}, expected 0 to T - 1 = {steps - 1}.")
-
-
-def _layered(params: LSTMParams | Layers | NetworkParams, entries: list) -> Any:
-    """Return the entries, one for each direction, in the form of `trace`."""
-    return entries[0] if isinstance(params, LSTMParams) else in_layers(layers_of(params), entries)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_array, check_function, check_hashable, one_of
+from lstmjax import backends, checks
+from lstmjax.arguments import as_array, check_floating, check_function, check_hashable, one_of
 from lstmjax.arrays import checked_steps, within
 from lstmjax.inside.record import Record
-from lstmjax.layer import lstm
+from lstmjax.layer import Inputs, lstm
+from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Wrapper, with_extras
 
@@ -67,30 +68,15 @@ class Reduce:
 
 
 def stream(
-    reduce: Reduce,
-    params: LSTMParams,
-    xs: ArrayLike,
-    state: PyTree | None,
-    with_h: bool,
-    *,
-    time_major: bool,
-    resets: ArrayLike | None,
-    reset_state: PyTree | None,
-    key: Array | None,
-    mask: ArrayLike | None = None,
-    lengths: ArrayLike | None = None,
-    reverse: bool = False,
-    wrappers: tuple = (),
-    **options: Any,
+    reduce: Reduce, params: LSTMParams, xs: ArrayLike, state: PyTree | None, with_h: bool, options: dict[str, Any]
 ) -> tuple[PyTree, PyTree, Array | None]:
     """Return the state after one direction of a layer, the statistic, and h of all steps.
 
     Args:
         reduce: the statistic.
-        params, xs, state, time_major, resets, reset_state, mask, lengths, reverse, wrappers: as for `lstm`.
+        params, xs, state: as for `lstm`.
         with_h: a layer above needs h.
-        key: None, since a wrapper would draw anew in each segment.
-        options: the other options of `lstm`.
+        options: the options of `lstm`; without a key, since a wrapper would draw anew in each segment.
 
     Returns:
         (state, statistic with leaves `[..., *]`, hs as `lstm` returns them or None).
@@ -98,52 +84,45 @@ def stream(
     Raises:
         ValueError: there is a key, or an argument does not fit the others.
     """
-    if key is not None:
+    if options["key"] is not None:
         raise ValueError(
             "reduce runs a sequence in segments, in each of which wrappers would draw anew; leave key out."
         )
-    xs = as_array("xs", xs)
+    if options.get("cell") is not None:
+        find_cell(options["cell"])
+    if options.get("dtype") is not None:
+        check_floating("dtype", options["dtype"])
+    if not callable(options["backend"]):
+        one_of("backend", options["backend"], ("auto", *backends.BACKENDS))
+    xs, time_major = as_array("xs", xs), options["time_major"]
     checks.check_sequence(xs, None, time_major)
-    axis = 0 if time_major else xs.ndim - 2
-    steps = checked_steps(xs, lengths, mask, resets, time_major)
-    wrappers, extras = checks.check_running(options["step"], wrappers, options["checkpoint"], options["unroll"])
-    return _stream(
-        params,
-        state,
-        reset_state,
-        xs,
-        *steps,
-        extras,
-        wrappers=wrappers,
-        reduce=reduce,
-        with_h=with_h,
-        reverse=reverse,
-        options=tuple(options.items()),
-        axis=axis,
+    steps = checked_steps(xs, options["lengths"], options["mask"], options["resets"], time_major)
+    wrappers, extras = checks.check_running(
+        options["step"], options["wrappers"], options["checkpoint"], options["unroll"]
     )
+    inputs = Inputs(params, xs, state, options["reset_state"], *steps, None)
+    static = {name: value for name, value in options.items() if name not in (*Inputs._fields, "wrappers", "time_major")}
+    return _stream(
+        inputs, extras, wrappers=wrappers, reduce=reduce, with_h=with_h, options=tuple(static.items()),
+        axis=0 if time_major else xs.ndim - 2,
+    )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "reverse", "options", "axis", "segment"))
+@partial(jax.jit, static_argnames=("wrappers", "reduce", "with_h", "options", "axis", "segment"))
 def _stream(
-    params: LSTMParams,
-    state: PyTree | None,
-    reset_state: PyTree | None,
-    xs: Array,
-    lengths: Array | None,
-    mask: Array | None,
-    resets: Array | None,
+    inputs: Inputs,
     extras: tuple[tuple | None, ...],
     *,
     wrappers: tuple[Wrapper, ...],
     reduce: Reduce,
     with_h: bool,
-    reverse: bool,
     options: tuple[tuple[str, Any], ...],
     axis: int,
     segment: int = SEGMENT,
 ) -> tuple[PyTree, PyTree, Array | None]:
     """Return the state, the statistic and h of a layer over xs, whose axis of time is cut into segments."""
-    run: Any = partial(lstm, params, reset_state=reset_state, reverse=reverse, time_major=True, **dict(options))
+    params, xs, state, reset_state, lengths, mask, resets, _ = inputs
+    run: Any = partial(lstm, params, reset_state=reset_state, time_major=True, **dict(options))
     steps, rule = xs.shape[axis], RULES[reduce.how]
     valid = within(xs.shape[:-1], axis, lengths, mask)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
@@ -164,7 +143,7 @@ def _stream(
     state = run(xs[:0], state)[0]
     # Drawn for the sequence as one: a wrapper may count its steps, and would count anew in each segment.
     wrapped = with_extras(wrappers, extras, None, xs, state)
-    inputs = jax.tree.map(cut, (xs, valid, resets, [scanned for _, (_, scanned) in wrapped]))
+    windows = jax.tree.map(cut, (xs, valid, resets, [scanned for _, (_, scanned) in wrapped]))
 
     def run_segment(state: PyTree, window: tuple, fields: tuple[str, ...]) -> tuple[PyTree, tuple[Step, PyTree]]:
         x, valid, resets, scanned = window
@@ -178,10 +157,10 @@ def _stream(
         return (state, jax.tree.map(rule.join, total, values)), step.h
 
     # The statistic's shapes and dtypes, from a segment of one step.
-    short = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), inputs)
+    short = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), windows)
     shapes = jax.eval_shape(lambda window: run_segment(state, window, ())[1][1], short)
     start = jax.tree.map(lambda a: jnp.full(a.shape[1:], rule.start, a.dtype), shapes)
-    (state, total), hs = jax.lax.scan(body, (state, start), inputs, reverse=reverse)
+    (state, total), hs = jax.lax.scan(body, (state, start), windows, reverse=dict(options)["reverse"])
     if reduce.how == "mean":
         count = valid.sum(axis=0)
         total = jax.tree.map(

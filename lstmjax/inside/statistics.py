@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from lstmjax import backends
-from lstmjax.arguments import as_array, as_flags, check_arrays, check_floating, check_number, kind, one_of
+from lstmjax.arguments import as_array, check_arrays, check_number, kind
 from lstmjax.arrays import valid_steps
-from lstmjax.cell import cell_step
-from lstmjax.cells import Cell
-from lstmjax.inside.layered import check_model
 from lstmjax.inside.reduce import Reduce
 from lstmjax.inside.trace import trace
+from lstmjax.keywords import takes
+from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.published import find_cell
-from lstmjax.stack import Layers
+from lstmjax.options import RunOptions, with_flags
+from lstmjax.parameters import parameters_of
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import GATES, Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike, DTypeLike
+    from jax.typing import ArrayLike
 
 RANGES = MappingProxyType({"i": (0.0, 1.0), "f": (0.0, 1.0), "g": (-1.0, 1.0), "o": (0.0, 1.0)})
 """The range of each gate; the limits of the candidate apply to (g + 1) / 2."""
@@ -103,6 +102,7 @@ def saturation(
     return jax.tree.map(of_step, steps, is_leaf=lambda node: isinstance(node, Step))
 
 
+@takes(RunOptions, lstm, stacked)
 def gate_statistics(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -110,27 +110,14 @@ def gate_statistics(
     *,
     low: float = 0.1,
     high: float = 0.9,
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    resets: ArrayLike | None = None,
-    reset_state: PyTree | None = None,
-    reverse: bool = False,
-    time_major: bool = False,
-    merge: str = "concat",
-    residual: bool = False,
-    wrappers: tuple = (),
-    cell: Cell | str | None = None,
-    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
-    dtype: DTypeLike | None = None,
-    unroll: int = 1,
-    backend: str = "auto",
+    **options: Unpack[RunOptions],
 ) -> PyTree:
     """Return the mean, standard deviation and saturation of each gate and unit of a network on sequences.
 
     It is `saturation` of `trace` at evaluation, in memory that grows with T only by the h of the layers. The standard
     deviation is a difference of running sums: in float32 it is right to about 3e-4.
 
-    All other arguments are those of `trace`.
+    All other arguments are those of `trace`; without a key, since it is the network at evaluation that counts.
 
     Args:
         low, high: as for `saturation`.
@@ -148,39 +135,13 @@ def gate_statistics(
         >>> statistics.mean.f.shape, int(statistics.count)
         ((256,), 3200)
     """
-    check_model(params)
-    xs = as_array("xs", xs)
-    reverse, time_major, residual = as_flags(reverse=reverse, time_major=time_major, residual=residual)
+    parameters_of(params)
+    xs, options = as_array("xs", xs), with_flags(options)
     check_arrays("state", state)
-    check_arrays("reset_state", reset_state)
-    if cell is not None:
-        cell = find_cell(cell)
-    if dtype is not None:
-        check_floating("dtype", dtype)
-    if not callable(backend):
-        one_of("backend", backend, ("auto", *backends.BACKENDS))
+    check_arrays("reset_state", options["reset_state"])
     check_limits(low, high)
-    sums = trace(
-        params,
-        xs,
-        state,
-        reduce=Reduce(MomentsOf(low, high), "sum"),
-        lengths=lengths,
-        mask=mask,
-        resets=resets,
-        reset_state=reset_state,
-        reverse=reverse,
-        time_major=time_major,
-        merge=merge,
-        residual=residual,
-        wrappers=wrappers,
-        cell=cell,
-        step=step,
-        dtype=dtype,
-        unroll=unroll,
-        backend=backend,
-    )
-    valid = valid_steps(xs, lengths, mask, time_major)
+    sums = trace(params, xs, state, reduce=Reduce(MomentsOf(low, high), "sum"), **options)
+    valid = valid_steps(xs, options["lengths"], options["mask"], options["time_major"])
     number = jnp.asarray(xs.size // xs.shape[-1] if valid is None else valid.sum(), jnp.int32)
 
     def of_direction(sums: Moments) -> GateStatistics:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from lstmjax.arguments import as_array, as_flags, kind, one_of
-from lstmjax.cell import cell_step
-from lstmjax.cells import Cell
-from lstmjax.inside.layered import check_model, in_form_of, in_layers, layers_of, of_one_layer
-from lstmjax.inside.options import Options
+from lstmjax.arguments import as_array, kind, one_of
 from lstmjax.inside.perturb import in_order, perturbed
 from lstmjax.inside.record import Record, select
 from lstmjax.inside.reduce import Reduce, stream
+from lstmjax.keywords import takes
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.stack import Layers, as_layers
+from lstmjax.options import RunOptions, run_layers, with_flags
+from lstmjax.parameters import parameters_of
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike, DTypeLike
+    from jax.typing import ArrayLike
 
 
+@takes(RunOptions, lstm, stacked)
 def trace(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
@@ -30,23 +30,7 @@ def trace(
     fields: str | tuple[str, ...] | None = None,
     reduce: Reduce | Callable[[Step], PyTree] | None = None,
     perturb: PyTree | None = None,
-    lengths: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    resets: ArrayLike | None = None,
-    reset_state: PyTree | None = None,
-    reverse: bool = False,
-    time_major: bool = False,
-    merge: str = "concat",
-    residual: bool = False,
-    dropout: float = 0.0,
-    key: Array | None = None,
-    wrappers: tuple = (),
-    cell: Cell | str | None = None,
-    step: Callable[..., tuple[PyTree, PyTree]] = cell_step,
-    dtype: DTypeLike | None = None,
-    checkpoint: int | str | None = None,
-    unroll: int = 1,
-    backend: str = "auto",
+    **options: Unpack[RunOptions],
 ) -> Any:
     """Return every gate, pre-activation, c, m and h at every step, of every layer and direction.
 
@@ -93,61 +77,38 @@ def trace(
         >>> mean.shape
         (32, 256)
     """
-    check_model(params)
-    xs = as_array("xs", xs)
-    reverse, time_major, residual = as_flags(reverse=reverse, time_major=time_major, residual=residual)
-    form = params
-    params, state, reset_state, perturb = of_one_layer(params, state, reset_state, perturb)
-    names = field_names(fields)
+    parameters_of(params)
+    xs, options = as_array("xs", xs), with_flags(options)
+    backend = options["backend"]
     automatic = isinstance(backend, str) and backend == "auto"
-    if automatic and checkpoint is None and not time_major:
+    if automatic and options["checkpoint"] is None and not options["time_major"]:
         # Where nothing is turned or computed again, many outputs are written in place: benchmarks/trace.py.
-        backend = "inplace"
-    options = Options(
-        lengths=lengths,
-        mask=mask,
-        resets=resets,
-        reset_state=reset_state,
-        reverse=reverse,
-        time_major=time_major,
-        merge=merge,
-        residual=residual,
-        dropout=dropout,
-        key=key,
-        wrappers=wrappers,
-        cell=cell,
-        step=step,
-        dtype=dtype,
-        checkpoint=checkpoint,
-        unroll=unroll,
-        backend=backend,
-    )
-    return in_form_of(form, record(params, xs, state, options, names, reduce=reduce, perturb=perturb))
+        options["backend"] = "inplace"
+    return record(params, xs, state, options, field_names(fields), reduce=reduce, perturb=perturb)
 
 
 def record(
-    params: LSTMParams | Layers | NetworkParams,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: Array,
     state: PyTree | None,
-    options: Options,
+    options: RunOptions,
     fields: tuple[str, ...],
     *,
     reduce: Reduce | Callable[[Step], PyTree] | None = None,
     perturb: PyTree | None = None,
 ) -> Any:
-    """Return what `trace` returns, for arguments that it has checked; a pair alone is a tuple of one layer here."""
-    single = isinstance(params, LSTMParams)
-    layers = as_layers(layers_of(params))
+    """Return what `trace` returns, for arguments that it has checked."""
+    parameters = parameters_of(params)
     if reduce is not None and perturb is not None:
         raise ValueError("perturb is for the values of every step, and reduce does not keep them. Pass one of the two.")
     if reduce is not None and not isinstance(reduce, Reduce):
         reduce = Reduce(reduce)
-    recorder = Recorder(fields, reduce, with_h=not single)
+    recorder = Recorder(fields, reduce, with_h=not isinstance(params, LSTMParams))
     run: Callable = recorder
     if perturb is not None:
-        run = perturbed(recorder, in_order((perturb,) if single else perturb, layers))
-    options.run_layers(params, xs, state, run)
-    return recorder.records[0] if single else in_layers(layers, recorder.records)
+        run = perturbed(recorder, in_order(parameters.in_layers(perturb), parameters.layers))
+    run_layers(params, xs, state, run, options)
+    return parameters.result(recorder.records)
 
 
 class Recorder:
@@ -179,7 +140,7 @@ class Recorder:
     ) -> tuple[PyTree, Any]:
         """Return (state, hs) of one direction of one layer, as `lstm` does."""
         if self._reduce is not None:
-            state, statistic, hs = stream(self._reduce, params, xs, state, self._with_h, **options)
+            state, statistic, hs = stream(self._reduce, params, xs, state, self._with_h, options)
             self.records.append(statistic)
             return state, hs
         fields = self._fields

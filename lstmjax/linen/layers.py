@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
 from lstmjax.linen.held import held
 from lstmjax.networks import NetworkParams, init_network, network
+from lstmjax.options import ModuleFields, ModuleOptions
+from lstmjax.parameters import network_of, stack_of
 from lstmjax.stack import Layers, init_stacked, stacked
-from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Wrapper
+from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 
-class _Initial(nn.Module):
-    """Base class: the fields that determine the initial parameters, and how these are held."""
+class _OverTime(nn.Module, ModuleFields):
+    """Base class of `LSTM` and `LSTMNetwork`: initial parameters, the options of the function, and random keys."""
 
     _: KW_ONLY
     cell: Cell | str = "vanilla"
@@ -31,45 +31,26 @@ class _Initial(nn.Module):
     preset: str = "default"
     bias: str | None = "preset"
     forget_bias: ArrayLike | None = None
-    dtype: Any = None
     param_dtype: Any = jnp.float32
+    layers: int = 1
+    bidirectional: bool = False
+    deterministic: bool | None = None
 
-    def _held(self, name: str, inputs: Any, draw: Any, *sizes: Any, **options: Any) -> Any:
+    def _held(self, name: str, inputs: Any, draw: Any, *sizes: int) -> Any:
         """Return the parameters held under `name`; at init, those that `draw` returns for these inputs."""
 
         def initial(key: Array, size: int) -> Any:
             return draw(
-                key, size, *sizes, cell=self.cell, projection_size=self.projection_size, init=self.preset,
-                projection_bias=self.projection_bias, bias=self.bias, forget_bias=self.forget_bias,
-                dtype=self.param_dtype, **options,
+                key, size, *sizes, self.layers, bidirectional=self.bidirectional, merge=self.merge, cell=self.cell,
+                projection_size=self.projection_size, projection_bias=self.projection_bias, init=self.preset,
+                bias=self.bias, forget_bias=self.forget_bias, dtype=self.param_dtype,
             )  # fmt: skip
 
         return held(self, name, inputs, initial)
 
-
-class _OverTime(_Initial):
-    """Base class of `LSTM` and `LSTMNetwork`: the options of a call, and random keys for dropout and wrappers."""
-
-    _: KW_ONLY
-    layers: int = 1
-    bidirectional: bool = False
-    merge: str = "concat"
-    residual: bool = False
-    dropout: float = 0.0
-    wrappers: tuple[Wrapper, ...] = ()
-    time_major: bool = False
-    checkpoint: int | str | None = None
-    unroll: int = 1
-    backend: str = "auto"
-    deterministic: bool | None = None
-
     def _options(self, deterministic: bool | None) -> dict[str, Any]:
         """Return the keyword arguments of the function; the key is None for evaluation, or if nothing is random."""
-        names = (
-            "cell", "merge", "residual", "dropout", "wrappers", "time_major", "dtype", "checkpoint", "unroll",
-            "backend",
-        )  # fmt: skip
-        options = {name: getattr(self, name) for name in names}
+        options = {name: getattr(self, name) for name in ("cell", *ModuleOptions.__annotations__)}
         is_random = bool(self.dropout or self.wrappers)
         evaluation = not is_random or nn.merge_param("deterministic", self.deterministic, deterministic)
         return options | {"key": None if evaluation else self.make_rng("dropout")}
@@ -139,9 +120,7 @@ class LSTM(_OverTime):
             lengths, mask, resets, reset_state, emit, padding: see `lstmjax.stacked`.
             deterministic: True: evaluation, without dropout or random wrappers.
         """
-        params = self._held(
-            "layers", xs, init_stacked, self.features, self.layers, bidirectional=self.bidirectional, merge=self.merge
-        )
+        params = self._held("layers", xs, init_stacked, self.features)
         return stacked(
             params,
             xs,
@@ -164,12 +143,7 @@ class LSTM(_OverTime):
     @staticmethod
     def from_params(params: Layers) -> dict[str, Any]:
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
-        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple):
-            raise TypeError(
-                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
-                "bottom up. For one layer: (params,)."
-            )
-        return {"params": {"layers": params}}
+        return {"params": {"layers": stack_of(params)}}
 
 
 class LSTMNetwork(_OverTime):
@@ -234,16 +208,7 @@ class LSTMNetwork(_OverTime):
             xs, state, lengths, mask, resets, deterministic: see `LSTM`.
             return_state: return (state, logits), to continue from the state.
         """
-        params = self._held(
-            "network",
-            xs,
-            init_network,
-            self.hidden_features,
-            self.out_features,
-            self.layers,
-            bidirectional=self.bidirectional,
-            merge=self.merge,
-        )
+        params = self._held("network", xs, init_network, self.hidden_features, self.out_features)
         state, logits = network(
             params,
             xs,
@@ -264,9 +229,4 @@ class LSTMNetwork(_OverTime):
     @staticmethod
     def from_params(params: NetworkParams) -> dict[str, Any]:
         """Return the variables for `apply`; the module's sizes must be those of the parameters."""
-        if not isinstance(params, NetworkParams):
-            raise TypeError(
-                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
-                "a head: LSTM.from_params."
-            )
-        return {"params": {"network": params}}
+        return {"params": {"network": network_of(params)}}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
-from lstmjax.arguments import kind
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
+from lstmjax.keywords import takes
 from lstmjax.networks import NetworkParams, init_network, network
 from lstmjax.nnx.held import Held, Rngs, check_sizes
 from lstmjax.nnx.over_time import OverTime
+from lstmjax.options import ModuleOptions
+from lstmjax.parameters import network_of, stack_of
 from lstmjax.stack import Layers, init_stacked, stacked
-from lstmjax.types import Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Wrapper
+from lstmjax.types import PyTree
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -68,6 +69,7 @@ class LSTM(OverTime):
 
     _sequences = True
 
+    @takes(ModuleOptions, stacked)
     def __init__(
         self,
         in_features: int,
@@ -75,39 +77,26 @@ class LSTM(OverTime):
         *,
         layers: int = 1,
         bidirectional: bool = False,
-        merge: str = "concat",
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
         projection_bias: bool = False,
-        residual: bool = False,
-        dropout: float = 0.0,
-        wrappers: tuple[Wrapper, ...] = (),
         return_sequences: bool = True,
-        time_major: bool = False,
         init: str = "default",
         bias: str | None = "preset",
         forget_bias: ArrayLike | None = None,
-        dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
-        checkpoint: int | str | None = None,
-        unroll: int = 1,
-        backend: str = "auto",
         deterministic: bool = False,
         rngs: flax_nnx.Rngs,
+        **options: Unpack[ModuleOptions],
     ) -> None:
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features)
         params = init_stacked(
             rngs.params(), in_features, hidden_features, layers,
-            bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
-            projection_bias=projection_bias,
-            forget_bias=forget_bias, dtype=param_dtype,
+            bidirectional=bidirectional, merge=options["merge"], cell=cell, projection_size=projection_size,
+            projection_bias=projection_bias, init=init, bias=bias, forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, Stack(params))
-        self._configure(
-            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
-            return_sequences=return_sequences, time_major=time_major,
-            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
-        )  # fmt: skip
+        self._configure(options, cell, return_sequences, deterministic, rngs)
 
     def __call__(
         self,
@@ -153,12 +142,7 @@ class LSTM(OverTime):
 
     @staticmethod
     def _named(params: Any) -> Stack:
-        if isinstance(params, LSTMParams | Bidirectional | NetworkParams) or not isinstance(params, tuple | list):
-            raise TypeError(
-                f"params is {kind(params)}, expected a tuple of LSTMParams or Bidirectional pairs, from the "
-                "bottom up. For one layer: (params,)."
-            )
-        return Stack(tuple(params))
+        return Stack(stack_of(params))
 
 
 class LSTMNetwork(OverTime):
@@ -200,6 +184,7 @@ class LSTMNetwork(OverTime):
 
     _sequences = False
 
+    @takes(ModuleOptions, stacked)
     def __init__(
         self,
         in_features: int,
@@ -208,39 +193,26 @@ class LSTMNetwork(OverTime):
         *,
         layers: int = 1,
         bidirectional: bool = False,
-        merge: str = "concat",
         cell: Cell | str = "vanilla",
         projection_size: int | None = None,
         projection_bias: bool = False,
-        residual: bool = False,
-        dropout: float = 0.0,
-        wrappers: tuple[Wrapper, ...] = (),
         return_sequences: bool = False,
-        time_major: bool = False,
         init: str = "default",
         bias: str | None = "preset",
         forget_bias: ArrayLike | None = None,
-        dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
-        checkpoint: int | str | None = None,
-        unroll: int = 1,
-        backend: str = "auto",
         deterministic: bool = False,
         rngs: flax_nnx.Rngs,
+        **options: Unpack[ModuleOptions],
     ) -> None:
         check_sizes(param_dtype, in_features=in_features, hidden_features=hidden_features, out_features=out_features)
         params = init_network(
             rngs.params(), in_features, hidden_features, out_features, layers,
-            bidirectional=bidirectional, merge=merge, cell=cell, projection_size=projection_size, bias=bias, init=init,
-            projection_bias=projection_bias,
-            forget_bias=forget_bias, dtype=param_dtype,
+            bidirectional=bidirectional, merge=options["merge"], cell=cell, projection_size=projection_size,
+            projection_bias=projection_bias, init=init, bias=bias, forget_bias=forget_bias, dtype=param_dtype,
         )  # fmt: skip
         Held.__init__(self, params)
-        self._configure(
-            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
-            return_sequences=return_sequences, time_major=time_major,
-            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
-        )  # fmt: skip
+        self._configure(options, cell, return_sequences, deterministic, rngs)
 
     def __call__(
         self,
@@ -278,9 +250,4 @@ class LSTMNetwork(OverTime):
 
     @staticmethod
     def _named(params: Any) -> NetworkParams:
-        if not isinstance(params, NetworkParams):
-            raise TypeError(
-                f"params is {kind(params)}, expected NetworkParams(layers, Dense(w, b)). For layers without "
-                "a head: LSTM.from_params."
-            )
-        return params
+        return network_of(params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 from flax import nnx as flax_nnx
 
@@ -10,57 +10,42 @@ from lstmjax import backends, checks
 from lstmjax.arguments import check_floating, check_rate, one_of
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
+from lstmjax.keywords import takes
 from lstmjax.nnx.held import Held, Rngs, holding
+from lstmjax.options import ModuleOptions
 from lstmjax.published import find_cell
+from lstmjax.stack import stacked
 from lstmjax.types import Array
-from lstmjax.wrappers import Wrapper
-
-if TYPE_CHECKING:
-    from jax.typing import DTypeLike
 
 
 class OverTime(Held):
     """Base class of `LSTM` and `LSTMNetwork`: the options of a call, and random keys for dropout and wrappers."""
 
     _sequences: ClassVar[bool]  # the constructor's default of return_sequences
+    dropout: float
+    wrappers: tuple
 
     def _configure(
         self,
-        *,
+        options: ModuleOptions,
         cell: Cell | str,
-        merge: str,
-        residual: bool,
-        dropout: float,
-        wrappers: tuple[Wrapper, ...],
         return_sequences: bool,
-        time_major: bool,
-        dtype: DTypeLike | None,
-        checkpoint: int | str | None,
-        unroll: int,
-        backend: str,
         deterministic: bool,
         rngs: flax_nnx.Rngs | flax_nnx.RngStream | None,
     ) -> None:
         find_cell(cell)
-        one_of("merge", merge, ("concat", "sum"))
-        check_rate("dropout", dropout)
-        checks.check_running(cell_step, wrappers, checkpoint, unroll)
-        one_of("backend", backend, ("auto", *backends.BACKENDS))
-        if dtype is not None:
-            check_floating("dtype", dtype)
+        one_of("merge", options["merge"], ("concat", "sum"))
+        check_rate("dropout", options["dropout"])
+        checks.check_running(cell_step, options["wrappers"], options["checkpoint"], options["unroll"])
+        one_of("backend", options["backend"], ("auto", *backends.BACKENDS))
+        if options["dtype"] is not None:
+            check_floating("dtype", options["dtype"])
+        for name, value in {**options, "wrappers": tuple(options["wrappers"])}.items():
+            setattr(self, name, value)
         self.cell = cell
-        self.merge = merge
-        self.residual = residual
-        self.dropout = dropout
-        self.wrappers = tuple(wrappers)
         self.return_sequences = return_sequences
-        self.time_major = time_major
-        self.dtype = dtype
-        self.checkpoint = checkpoint
-        self.unroll = unroll
-        self.backend = backend
         self.deterministic = deterministic
-        self.rngs = flax_nnx.data(_stream(rngs) if dropout or wrappers else None)
+        self.rngs = flax_nnx.data(_stream(rngs) if self.dropout or self.wrappers else None)
 
     @staticmethod
     def _named(params: Any) -> Any:
@@ -68,23 +53,16 @@ class OverTime(Held):
         raise NotImplementedError
 
     @classmethod
+    @takes(ModuleOptions, stacked)
     def from_params(
         cls,
         params: Any,
         *,
         cell: Cell | str = "vanilla",
-        merge: str = "concat",
-        residual: bool = False,
-        dropout: float = 0.0,
-        wrappers: tuple[Wrapper, ...] = (),
         return_sequences: bool | None = None,
-        time_major: bool = False,
-        dtype: DTypeLike | None = None,
-        checkpoint: int | str | None = None,
-        unroll: int = 1,
-        backend: str = "auto",
         deterministic: bool = False,
         rngs: flax_nnx.Rngs | flax_nnx.RngStream | None = None,
+        **options: Unpack[ModuleOptions],
     ) -> Self:
         """Return a module that holds these parameters; nothing is drawn.
 
@@ -107,18 +85,12 @@ class OverTime(Held):
             (2, 8)
         """
         module = holding(cls, cls._named(params))
-        module._configure(
-            cell=cell, merge=merge, residual=residual, dropout=dropout, wrappers=wrappers,
-            return_sequences=cls._sequences if return_sequences is None else return_sequences, time_major=time_major,
-            dtype=dtype, checkpoint=checkpoint, unroll=unroll, backend=backend, deterministic=deterministic, rngs=rngs,
-        )  # fmt: skip
+        sequences = cls._sequences if return_sequences is None else return_sequences
+        module._configure(options, cell, sequences, deterministic, rngs)
         return module
 
     def _options(self) -> dict[str, Any]:
-        names = (
-            "cell", "merge", "residual", "dropout", "wrappers", "return_sequences", "time_major", "dtype",
-            "checkpoint", "unroll", "backend",
-        )  # fmt: skip
+        names = ("cell", "return_sequences", *ModuleOptions.__annotations__)
         return {name: getattr(self, name) for name in names}
 
     def _key(self, deterministic: bool | None, rngs: Rngs | None) -> Array | None:

@@ -24,10 +24,11 @@ from lstmjax.convert.model import Model
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
+from lstmjax.parameters import are_parameters, parameters_of
 from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
 from lstmjax.replica.sides import Arrays
 from lstmjax.stack import Layers
-from lstmjax.types import Bidirectional, LSTMParams, Step
+from lstmjax.types import Bidirectional, Step
 
 Array = np.ndarray
 RECORDED = Either("outputs of the other side, and params=load_model(path).", "--outputs of the other side.")
@@ -106,7 +107,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
             return _recorded(theirs, params, cell, merge, architecture)
         if is_path:
             return _of_file(Path(theirs), options, cell, merge)
-        if isinstance(theirs, LSTMParams | Bidirectional | NetworkParams) or _is_layers(theirs):
+        if are_parameters(theirs):
             return _rebuilt(theirs, PEERS["oracle"], "", architecture)
         if isinstance(theirs, Mapping):
             return _of_mapping(theirs, architecture)
@@ -271,15 +272,10 @@ def layers_dtype(layers: Layers) -> np.dtype:
 
 def _split(params: Any) -> tuple[Layers, Dense | None]:
     """Return layers and head, None if there is none, as NumPy arrays of one dtype."""
-    head = params.head if isinstance(params, NetworkParams) else None
-    layers = as_layers(params.layers if isinstance(params, NetworkParams) else params)
-    layers, head = jax.tree.map(np.asarray, (layers, head))
+    layers, head = parameters_of(params)[:2]
+    layers, head = jax.tree.map(np.asarray, (as_layers(layers), head))
     layers_dtype(layers)
     return layers, head
-
-
-def _is_layers(theirs: Any) -> bool:
-    return isinstance(theirs, tuple | list) and bool(theirs) and isinstance(theirs[0], LSTMParams | Bidirectional)
 
 
 def _rebuilt(

@@ -14,6 +14,7 @@ from lstmjax.cells import Cell
 from lstmjax.inside import gate_statistics, gradient_flow, trace
 from lstmjax.inside.layered import each_part
 from lstmjax.networks import NetworkParams, network
+from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers, as_layers
 from lstmjax.training.losses import LOSSES
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
@@ -69,9 +70,7 @@ class Ends(NamedTuple):
 
 def with_layer_tuple(params: LSTMParams | Bidirectional | Layers | NetworkParams) -> Layers | NetworkParams:
     """Return parameters, with one layer or a list of layers as a tuple."""
-    if isinstance(params, NetworkParams):
-        return params
-    return as_layers((params,) if isinstance(params, LSTMParams | Bidirectional) else params)
+    return params if isinstance(params, NetworkParams) else as_layers(parameters_of(params).layers)
 
 
 @partial(jax.jit, static_argnames=("settings",))

@@ -12,7 +12,7 @@ import numpy as np
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.convert.guard import draft
-from lstmjax.convert.layouts import ConvertError, as_layers
+from lstmjax.convert.layouts import ConvertError, as_layers, without_head
 from lstmjax.convert.onnx.graph import Graph, tensor
 from lstmjax.convert.onnx.layers import check_layers, last_of, layer_nodes
 from lstmjax.convert.onnx.shared import Shared
@@ -86,7 +86,7 @@ def to_onnx(
     import onnx
 
     network = params if isinstance(params, NetworkParams) else None
-    layers = as_layers(network.layers if network else params)
+    layers = as_layers(without_head(params))
     _one_of("operator", operator, ("auto", "lstm", "scan"))
     _one_of("merge", merge, ("concat", "sum"))
     _one_of("readout", readout, (None, *READOUTS))
