@@ -8,7 +8,7 @@ equations that join the gates stand once, in `cell.py`; the published rows stand
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ def summed(params: LSTMParams, x: Array, h: Array, product: Any) -> Array:
     return product("z", (x, params.w_x), (h, params.w_h), bias=(params.b, params.b_h))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cell:
     """One row: its gate blocks, its optional parameters, and how each gate is computed.
 
@@ -79,6 +79,12 @@ class Cell:
     def needs_projection(self) -> bool:
         """Whether the cell limits a projected h, so that its parameters must have a projection w_p."""
         return self.limit_h is not identity
+
+    def __repr__(self) -> str:
+        """Show the name, and what differs from the vanilla cell; functions by their names."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)[2:] if getattr(self, f.name) != f.default}
+        shown = (f"{name}={getattr(value, '__name__', value)}" for name, value in values.items())
+        return f"Cell({', '.join([repr(self.name), *shown])})"
 
     def shapes(self, inputs: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each array of the parameters, for I, H and P, by its name; a norm's as "norm.x"."""

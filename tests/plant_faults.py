@@ -78,10 +78,7 @@ FAULTS = {
         ("wrappers", "dropout"),
     ),
     "the gradient crosses a segment": Fault(
-        "lstmjax/truncated.py",
-        "return reach // segment - 1",
-        "return reach // segment",
-        ("truncated",),
+        "lstmjax/truncated.py", "return reach // segment - 1", "return reach // segment", ("truncated",)
     ),
     "half precision keeps c in half precision": Fault(
         "lstmjax/carry.py",

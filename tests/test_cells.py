@@ -1,6 +1,7 @@
 """Every row of the table of cells against its own NumPy oracle: values, and gradients by complex numbers."""
 
 import dataclasses
+import inspect
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from against import B, H, I, P, T, random_like, values_and_pull
 from tolerances import assert_close
 
+import lstmjax
 from lstmjax import (
     CELLS,
     Bidirectional,
@@ -165,3 +167,12 @@ def test_a_cell_of_ones_own():
     np.testing.assert_array_equal(h, same)
     assert isinstance(mine, Cell)
     assert isinstance(params, LSTMParams)
+
+
+def test_a_cell_shows_as_its_name_and_what_it_changes():
+    assert repr(CELLS["vanilla"]) == "Cell('vanilla')"
+    assert repr(CELLS["peephole"]) == "Cell('peephole', has=('w_c',))"
+    mine = dataclasses.replace(CELLS["vanilla"], name="mine", g=jax.nn.softplus)
+    assert repr(mine) == "Cell('mine', g=softplus)"
+    assert "0x" not in f"{inspect.signature(lstmjax.init_params)}"
+    assert all("0x" not in repr(cell) for cell in CELLS.values())

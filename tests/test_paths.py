@@ -96,6 +96,23 @@ def test_the_parts_make_the_whole_in_every_layer_and_direction():
         assert_close(paths.total, expected.c, gradient=True)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_output_that_the_loss_does_not_read_has_a_gradient_of_exactly_zero(reverse):
+    """In float32, where a difference of two gradients would leave 1e-8."""
+    params = jax.tree.map(lambda a: a.astype(jnp.float32), drawn("projection")[0])
+    xs = np.random.default_rng(2).normal(size=(B, T, params.input_size)).astype(np.float32)
+    options = {"lengths": LENGTHS, "reverse": reverse, "cell": "projection"}
+    last = 0 * LENGTHS if reverse else LENGTHS - 1
+    read = np.arange(T) == last[:, None]
+    whole = gradient_paths(params, xs, lambda h: (h**2).sum(), return_sequences=False, **options)
+    picked = gradient_paths(params, xs, lambda ys: (ys[np.arange(B), last] ** 2).sum(), **options)
+    for paths in (whole, picked):
+        np.testing.assert_array_equal(np.abs(paths.output).max(axis=-1) > 0, read)
+    assert_close(whole.output, picked.output, gradient=True)
+    padding = gradient_paths(params, xs, lambda ys: ys[:, -1].sum(), **options)  # only the longest ends there
+    np.testing.assert_array_equal(np.abs(padding.total).max(axis=(1, 2)) > 0, LENGTHS == T)
+
+
 # Spans
 
 

@@ -27,13 +27,14 @@ from lstmjax.arrays import valid_steps
 from lstmjax.cell import cell_step
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.flow import gradient_flow
+from lstmjax.inside.jacobians import one_number
 from lstmjax.inside.layered import each_part
 from lstmjax.inside.record import EMPTY
 from lstmjax.inside.trace import trace
 from lstmjax.keywords import takes
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.options import PassOptions, run_layers, with_defaults
+from lstmjax.options import PassOptions, RunOptions, outputs, run_layers, with_defaults
 from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, stacked
@@ -68,7 +69,8 @@ class _Pass(NamedTuple):
     state: PyTree | None  # the state to start from
     valid: Array  # [T, ...]
     steps: Step  # [T, ..., H]
-    flow: Step  # gradients: c, m, z_i, z_f, z_g, z_o
+    flow: Step  # gradients: c, z_i, z_f, z_g, z_o
+    from_outputs: Array  # gradient of h by the outputs alone, [T, ..., P]
 
 
 @takes(PassOptions, lstm, stacked)
@@ -177,7 +179,7 @@ def _passes(
     options: PassOptions,
 ) -> list[tuple[_Pass, bool]]:
     """Return the pass of each direction of each layer, in the order in which they are run, and if it is in reverse."""
-    fields = ("c", "m", "z_i", "z_f", "z_g", "z_o")
+    fields = ("c", "z_i", "z_f", "z_g", "z_o")
     flow = gradient_flow(params, xs, loss, state, return_sequences=return_sequences, fields=fields, **options)
     gradients = [step for _, _, step in each_part(flow)]
     records: list[tuple] = []
@@ -188,15 +190,63 @@ def _passes(
         records.append((part, xs, state, options["reverse"], steps))
         return end, steps.h
 
-    run_layers(params, xs, state, run, with_defaults(**options))
+    all_options = with_defaults(**options)
+    run_layers(params, xs, state, run, all_options)
+    if return_sequences is None:
+        return_sequences = parameters_of(params).head is None
+    emitted = _gradients_of_outputs(params, xs, loss, state, return_sequences, all_options)
     valid = valid_steps(xs, options["lengths"], options["mask"], False)
     valid = jnp.ones(xs.shape[:-1], bool) if valid is None else valid
     passes = []
-    for (part, part_xs, start, backwards, steps), gradient in zip(records, gradients, strict=True):
+    for (part, part_xs, start, backwards, steps), gradient, of_outputs in zip(records, gradients, emitted, strict=True):
         part_xs = jnp.where(valid[..., None], part_xs, 0)
-        arrays = _as_processed((part_xs, valid, steps, gradient), xs, backwards)
+        if of_outputs.ndim < xs.ndim:  # of the last valid step alone
+            is_last = _last_valid(valid, backwards)
+            of_outputs = jnp.where(is_last[..., None], jnp.expand_dims(of_outputs, -2), 0)
+        of_outputs = jnp.where(valid[..., None], of_outputs, 0)
+        arrays = _as_processed((part_xs, valid, steps, gradient, of_outputs), xs, backwards)
         passes.append((_Pass(part, arrays[0], start, *arrays[1:]), backwards))
     return passes
+
+
+def _gradients_of_outputs(
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
+    xs: Array,
+    loss: Callable[[Array], Array],
+    state: PyTree | None,
+    return_sequences: bool,
+    options: RunOptions,
+) -> list[Array]:
+    """Return for each direction of each layer the gradient of the loss with respect to what it emits.
+
+    Something is added to the outputs, and not to the h that the next step sees. So the gradient is exactly 0 where an
+    output does not reach the loss, which a difference of two gradients of h would not be.
+
+    Returns:
+        Arrays `[..., T, P]`, or `[..., P]` where only the last step is emitted.
+    """
+
+    def loss_of(added: list[Array] | None) -> tuple[Array, list[Array]]:
+        emitted: list[Array] = []
+
+        def run(part: LSTMParams, xs: Array, state: PyTree | None = None, **options: Any) -> tuple[PyTree, Array]:
+            end, ys = lstm(part, xs, state, **options)
+            if added is not None:
+                ys = ys + added[len(emitted)]
+            emitted.append(ys)
+            return end, ys
+
+        value = loss(outputs(params, xs, state, run, options, return_sequences=return_sequences))
+        return one_number(value), emitted
+
+    like = jax.eval_shape(lambda: loss_of(None)[1])
+    return jax.grad(loss_of, has_aux=True)([jnp.zeros(a.shape, a.dtype) for a in like])[0]
+
+
+def _last_valid(valid: Array, backwards: bool) -> Array:
+    """Return which of the steps `[..., T]` is the last valid one in the order of processing."""
+    counted = jnp.cumsum(valid, axis=-1) if backwards else jnp.flip(jnp.cumsum(jnp.flip(valid, -1), axis=-1), -1)
+    return valid & (counted == 1)
 
 
 def _as_processed(tree: PyTree, xs: Array, backwards: bool) -> PyTree:
@@ -247,12 +297,16 @@ def _split(one_pass: _Pass, cell: Cell) -> GradientPaths:
     into_h, into_old_c, into_new_c = _pull(
         pre_activations, (h, c, steps.c), [getattr(flow, f"z_{name}") for name in cell.blocks]
     )
-    (into_m,) = _pull(h_of_m, (steps.m,), _from_next(one_pass, into_h))  # of m_t, by the gates of t + 1
-    (recurrent,) = _pull(m_of_c, (steps.c,), into_m)
-    (by_m,) = _pull(m_of_c, (steps.c,), flow.m)
+
+    def through_h(gradient: Array) -> Array:
+        (into_m,) = _pull(h_of_m, (steps.m,), gradient)
+        return _pull(m_of_c, (steps.c,), into_m)[0]
+
+    recurrent = through_h(_from_next(one_pass, into_h))  # by the gates of t + 1
+    output = through_h(one_pass.from_outputs.astype(h.dtype))
     along_cell = _from_next(one_pass, _into_old_c(params, cell, state, xs, steps, flow.c))
     peephole = None if params.w_c is None else _from_next(one_pass, into_old_c) + into_new_c
-    return GradientPaths(flow.c, along_cell, recurrent, by_m - recurrent, peephole)
+    return GradientPaths(flow.c, along_cell, recurrent, output, peephole)
 
 
 def _pull(f: Callable, at: tuple[Array, ...], gradient: PyTree) -> tuple[Array, ...]:
