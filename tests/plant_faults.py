@@ -3,8 +3,8 @@
     python tests/plant_faults.py [--marks "not slow and not exhaustive"] [NAME ...]
 
 Each row of FAULTS replaces one text of one file. The tests run in the copy, those of the row's files that the marks
-select, until the first failure. Prints a line for each, and exits with 1 if a fault was not caught. `tests/test_faults.py`
-keeps the table true to the source.
+select, until the first failure. Prints a line for each, and exits with 1 if a fault was not caught.
+`tests/test_faults.py` keeps the table true to the source.
 """
 
 import argparse
