@@ -41,6 +41,12 @@ BOTH = {
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
 
+THOROUGH = {
+    "cpu_products", "debugging", "doctests", "export", "flax_cell", "flax_object", "keras_files", "notebooks", "onnx_graphs",
+    "order_truth", "properties", "readme", "replica", "report_page", "site", "training_replica",
+}  # fmt: skip
+"""The files of CI's second stage, marked thorough: half of the time, for what changes to a few files can break."""
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -58,6 +64,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem.removeprefix("test_") not in BOTH:
             item.add_marker(pytest.mark.once)
+        if item.path.stem.removeprefix("test_") in THOROUGH:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Plant one fault at a time in a copy of the package, and see that the tests of a tier catch it.
 
-    python tests/plant_faults.py [--marks "not slow and not exhaustive"] [NAME ...]
+    python tests/plant_faults.py [--marks "not slow and not thorough"] [NAME ...]
 
 Each row of FAULTS replaces one text of one file. The tests run in the copy, those of the row's files that the marks
 select, until the first failure. Prints a line for each, and exits with 1 if a fault was not caught.
@@ -121,7 +121,7 @@ def catches(fault: Fault, marks: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to plant; all, if none is named")
-    parser.add_argument("--marks", default="not slow", help="the tests that run, as for pytest -m")
+    parser.add_argument("--marks", default="not slow and not thorough", help="the tests that run, as for pytest -m")
     arguments = parser.parse_args()
     missed = []
     for name in arguments.names or FAULTS:
