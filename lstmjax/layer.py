@@ -125,6 +125,7 @@ def lstm(
     request, backend, inputs, extras = settle(
         inputs, step, dtype, reverse=reverse, time_major=time_major, return_sequences=return_sequences, emit=emit,
         padding=padding, wrappers=wrappers, checkpoint=checkpoint, unroll=unroll, backend=backend,
+        explicit=backends.explicitly_sharded(params, xs),
     )  # fmt: skip
     return run_layer(inputs._replace(params=params, xs=xs), extras, request=request, backend=backend)
 
@@ -153,7 +154,7 @@ def settle(
         inputs: of params and xs the shapes and dtypes after the cast to `dtype`.
         step: the step, resolved.
         dtype, time_major, wrappers, backend: as for `lstm`.
-        options: reverse, return_sequences, emit, padding, checkpoint and unroll, as for `lstm`.
+        options: reverse, return_sequences, emit, padding, checkpoint and unroll, as for `lstm`; explicit, of `Request`.
     """
     checks.check_emit(options["emit"])
     one_of("padding", options["padding"], checks.PADDINGS)

@@ -21,7 +21,7 @@ from lstmjax.arguments import (
     one_of,
 )
 from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
-from lstmjax.backends import Chooser
+from lstmjax.backends import Chooser, explicitly_sharded
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
 from lstmjax.init import Preset, init_params
@@ -238,11 +238,12 @@ def _settled(
     Everything is checked here, by shapes, before anything is compiled.
     """
     xs, calls, extras = input_shape(inputs.xs, stacking.dtype), [], []
+    explicit = explicitly_sharded(inputs.params, inputs.xs)
     for n, layer in enumerate(like):
         check_fits(n, layer, xs, stacking.merge)
         with naming(n):
             settled = [
-                settle(layer_inputs._replace(xs=xs), step, None, **options(n, direction))
+                settle(layer_inputs._replace(xs=xs), step, None, explicit=explicit, **options(n, direction))
                 for direction, layer_inputs in by_direction(layer, inputs, n)
             ]
             width = merged_width(layer, stacking.merge)

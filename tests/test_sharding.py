@@ -12,7 +12,7 @@ from functools import partial
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from against import I, T, draw_params, draw_state, prefer, random_like
 from tolerances import assert_close
-from lstmjax import Bidirectional, RecurrentDropout, Zoneout, cell_step, lstm, stacked
+from lstmjax import Bidirectional, RecurrentDropout, Zoneout, cell_step, explain_backend, lstm, stacked
 
 prefer(sys.argv[1])
 B = 8
@@ -103,6 +103,12 @@ with jax.set_mesh(explicit):
     slopes, found = both(*placed)
 assert all(leaf.sharding.spec[0] == "batch" for leaf in jax.tree.leaves((found, slopes)))
 expected_slopes, expected = both(*arguments)
+if sys.argv[1] == "auto":  # without the mesh in the context "auto" takes what JAX can differentiate there
+    without_mesh = jax.jit(jax.grad(lambda params, xs: (lstm(params, xs)[1] ** 2).sum(), (0, 1)))
+    plain = layers[0].forward
+    replicated = jax.device_put(plain, NamedSharding(explicit, whole))
+    assert explain_backend(replicated, placed[0]).name == "scan"
+    assert_close(jax.device_get(without_mesh(replicated, placed[0])), without_mesh(plain, xs), gradient=True)
 assert_close(jax.device_get(found), expected)
 assert_close(jax.device_get(slopes), expected_slopes, gradient=True)
 print("equal on", len(jax.devices()), "devices")

@@ -99,7 +99,7 @@ def _alike(operands: Sequence[Array], weights: Sequence[Array]) -> bool:
 
 def on_cpu(request: Request) -> bool:
     """Return whether products may be rearranged: on CPUs, if no axis is sharded explicitly."""
-    return request.platform == "cpu" and not every_step.explicitly_sharded()
+    return request.platform == "cpu" and not request.explicit
 
 
 def forwards(params: PyTree, request: Request) -> Product:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jax
 
 from lstmjax.backends.linear import SHARED, Axes, Way, available, linear
+from lstmjax.backends.request import explicitly_sharded
 from lstmjax.cell import product
 from lstmjax.types import Array
 
@@ -59,16 +60,11 @@ def of_tangent_input(operands: Array, weight: Array) -> Array:
 
 def _plain(operands: Array) -> bool:
     """Return whether JAX's own rules serve: the layer has batch axes already, or `linear` is not available."""
-    return operands.ndim > 2 or available() is not None or explicitly_sharded()
-
-
-def explicitly_sharded() -> bool:
-    """Return whether the mesh has explicit axes: an array that may be sharded over them cannot merge its axes."""
-    return bool(jax.sharding.get_abstract_mesh().explicit_axes)
+    return operands.ndim > 2 or available() is not None or explicitly_sharded(operands)
 
 
 def _product(operands: Array, weight: Array) -> Array:
-    if explicitly_sharded():
+    if explicitly_sharded(operands, weight):
         return product("", (operands, weight))
     z = product("", (operands.reshape(-1, operands.shape[-1]), weight))
     return z.reshape(*operands.shape[:-1], *weight.shape[1:])

@@ -25,7 +25,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from lstmjax.backends import cpu, scan
 from lstmjax.backends.every_step import by_tangent_weight, of_tangent_input
-from lstmjax.backends.request import Request, hooks
+from lstmjax.backends.request import Request, explicitly_sharded, hooks
 from lstmjax.backends.segments import in_segments
 from lstmjax.backends.settled import settled
 from lstmjax.cell import product
@@ -101,6 +101,13 @@ def refuses(request: Request) -> str | None:
         f"it moves products out of the scan, but the step {name} does not name the keyword product. Multiply by it as "
         "cell_step does, or pass backend='scan'."
     )
+
+
+def declines(request: Request) -> str | None:
+    """Return why "auto" passes it over: JAX cannot transpose its derivative without the mesh of the arrays."""
+    if request.explicit and not explicitly_sharded():
+        return "the arrays are sharded over explicit mesh axes, and no mesh is set. Run this under jax.set_mesh(mesh)."
+    return None
 
 
 def run_step(step: Callable, primals: Primals, **hooks: Any) -> tuple[PyTree, PyTree]:

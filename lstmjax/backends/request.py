@@ -26,6 +26,16 @@ def platform() -> str:
     return jax.default_backend() if device is None else getattr(device, "platform", str(device))
 
 
+def explicitly_sharded(*arrays: PyTree) -> bool:
+    """Return whether a mesh has explicit axes, that of the context or of an array: those arrays cannot merge axes.
+
+    `jax.make_mesh` makes explicit axes, and arrays that are put on them carry them in their type.
+    """
+    meshes = [jax.sharding.get_abstract_mesh()]
+    meshes += [jax.typeof(a).sharding.mesh for a in jax.tree.leaves(arrays) if isinstance(a, jax.Array)]
+    return any(mesh.explicit_axes for mesh in meshes)
+
+
 @dataclass(frozen=True)
 class Request:
     """What one layer in one direction asks for: all that is known while tracing.
@@ -52,6 +62,7 @@ class Request:
     platform: str = field(default_factory=platform)  # "cpu", "gpu" or "tpu"
     mode: str | None = None
     dtype: Any = None  # that params and xs are cast to
+    explicit: bool = field(default_factory=explicitly_sharded)  # whether arrays may be sharded over explicit mesh axes
 
     def __post_init__(self) -> None:
         for name in ("params", "xs", "state"):

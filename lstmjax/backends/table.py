@@ -19,6 +19,7 @@ BACKENDS = MappingProxyType(
                 fused.refuses,
                 "the plain scan; in training saves z and the state, weight gradients after the backward scan",
                 cpu.forms,
+                fused.declines,
             ),
             Backend(
                 "cudnn",
