@@ -19,6 +19,7 @@ from lstmjax.replica.not_finite import OUTPUTS, in_arrays, in_weights_and_inputs
 from lstmjax.replica.sides import Arrays, Side, valid
 from lstmjax.replica.theirs import FileOptions, Theirs, find, outputs
 from lstmjax.stack import as_states, directions
+from lstmjax.types import GATE_WORDS
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -91,18 +92,16 @@ class Verdict:
         return lines
 
 
-GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
-
-
 def _words(place: Place) -> str:
     if place.what == "y":
         layer = "the head or a layer below it" if place.layer is None else "the head"
     else:
         layer = "below the last outputs, in one of several layers" if place.layer is None else f"layer {place.layer}"
     direction = f", {place.direction} direction" if place.direction else ""
+    what = f"{GATE_WORDS[place.what]} {place.what}" if place.what in GATE_WORDS else place.what
     step = "the last step (others are not recorded)" if place.step is None else f"step {place.step}"
     return (
-        f"{layer}{direction}, {step} of sequence {place.sequence}, {GATES.get(place.what, place.what)}, "
+        f"{layer}{direction}, {step} of sequence {place.sequence}, {what}, "
         f"unit {place.unit}: theirs {place.theirs:.6g}, ours {place.ours:.6g}"
     )
 
