@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.arguments import one_of
+from lstmjax.arguments import check_lengths, one_of
 from lstmjax.cells import Cell
 from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
@@ -204,7 +204,7 @@ def _inputs(other: Theirs, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarra
     checks.check_features("xs", inputs, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
-        checks.check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
+        check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
     if not (inputs.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {xs.shape}, and lengths leave nothing to compare; give one step at least.")
     return inputs, lengths, batched
