@@ -1,4 +1,4 @@
-"""Arguments at the public boundary: read as arrays, flags, functions and numbers, or refused by their name."""
+"""Arguments at the public boundary: read as arrays, steps, flags, functions and numbers, or refused by their name."""
 
 from __future__ import annotations
 
@@ -94,6 +94,56 @@ def as_lengths(value: Any, steps: int) -> Array:
         if not -(2**31) <= count < 2**31:
             raise ValueError(f"lengths holds {count}, expected 0 to T = {steps}, the number of steps in xs.")
     return as_array("lengths", value)
+
+
+def checked_steps(
+    xs: Any, lengths: Any, mask: Any, resets: Any, time_major: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return lengths, mask and resets as arrays, checked against the shape of xs."""
+    axis = 0 if time_major else xs.ndim - 2
+    mask = as_step_flags("mask", mask, xs.shape[:-1], time_major)
+    if lengths is not None:
+        lengths = as_lengths(lengths, xs.shape[axis])
+        check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
+    return lengths, mask, as_step_flags("resets", resets, xs.shape[:-1], time_major)
+
+
+def as_step_flags(name: str, value: Any, shape: tuple[int, ...], time_major: bool) -> Array | None:
+    """Return a mask or resets as booleans, one for each step of xs, or refuse them; None as it is."""
+    if value is None:
+        return None
+    value = as_array(name, value)
+    if value.shape != shape:
+        layout = "[T, ...]" if time_major else "[..., T]"
+        raise ValueError(
+            f"{name} has shape {value.shape}, expected {layout} = {shape}: one boolean a step, on the axes of xs "
+            "without the features."
+        )
+    if value.dtype != jnp.bool_:
+        raise ValueError(f"{name} is {value.dtype}, expected bool. Did you mean {name} > 0?")
+    return value
+
+
+def check_lengths(value: Any, batch: tuple[int, ...], steps: int) -> None:
+    """Refuse lengths unless they are whole numbers from 0 to T, one for each sequence.
+
+    Values are looked at where they are known while tracing.
+    """
+    if value.shape != batch:
+        hint = " Did you pass (time, batch, features)? Then pass time_major=True." if value.shape == (steps,) else ""
+        raise ValueError(
+            f"lengths has shape {value.shape}, expected {batch}: one number a sequence, the batch axes of xs.{hint}"
+        )
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
+    if not isinstance(value, jax.core.Tracer):  # the values are known: not under jit, grad or vmap
+        if isinstance(value, jax.Array) and value.is_fully_addressable:
+            value = jax.device_get(value)  # NumPy compiles nothing
+        with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
+            extremes = int(value.max(initial=0)), int(value.min(initial=0))
+        for extreme in extremes:
+            if not 0 <= extreme <= steps:
+                raise ValueError(f"lengths holds {extreme}, expected 0 to T = {steps}, the number of steps in xs.")
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:

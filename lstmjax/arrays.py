@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
-from lstmjax.arguments import as_array, as_lengths, check_floating
+from lstmjax.arguments import check_floating, checked_steps
 from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
@@ -60,18 +59,6 @@ def tied_zero(tree: PyTree) -> Array:
     return sum(zeros, jnp.float32(0))
 
 
-def checked_steps(
-    xs: Any, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None, time_major: bool
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Return lengths, mask and resets as arrays, checked against the shape of xs."""
-    axis = 0 if time_major else xs.ndim - 2
-    mask = step_flags("mask", mask, xs, time_major)
-    if lengths is not None:
-        lengths = as_lengths(lengths, xs.shape[axis])
-        checks.check_lengths(lengths, xs.shape[:axis] + xs.shape[axis + 1 : -1], xs.shape[axis])
-    return lengths, mask, step_flags("resets", resets, xs, time_major)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def within(shape: tuple[int, ...], axis: int, lengths: Array | None, mask: Array | None) -> Array | None:
     """Return which steps are valid, bool of a shape with time on an axis, or None for all."""
@@ -82,16 +69,28 @@ def within(shape: tuple[int, ...], axis: int, lengths: Array | None, mask: Array
     return inside if mask is None else inside & mask
 
 
+class Sequence(NamedTuple):
+    """A sequence as layers run it: time first, zeros where a step is not valid, in the dtype of the computation."""
+
+    xs: Array  # [T, ..., I]
+    valid: Array | None  # bool [T, ...]; None: all steps
+    resets: Array | None  # bool [T, ...]; None: no resets
+
+
+def prepared(
+    xs: Array, lengths: Array | None, mask: Array | None, resets: Array | None, *, axis: int, dtype: Any
+) -> Sequence:
+    """Return inputs that are checked, with time on an axis, as a `Sequence`; dtype: None, or what xs are cast to."""
+    valid = within(xs.shape[:-1], axis, lengths, mask)
+    if valid is not None:
+        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
+    if dtype is not None:
+        xs = cast_inputs(xs, dtype)
+    valid, resets = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, resets))
+    return Sequence(jnp.moveaxis(xs, axis, 0), valid, resets)
+
+
 def valid_steps(xs: Array, lengths: ArrayLike | None, mask: ArrayLike | None, time_major: bool) -> Array | None:
     """Return which steps are valid, bool on the axes of xs without the features, or None for all."""
     lengths, mask, _ = checked_steps(xs, lengths, mask, None, time_major)
     return within(xs.shape[:-1], 0 if time_major else xs.ndim - 2, lengths, mask)
-
-
-def step_flags(name: str, value: ArrayLike | None, xs: Array, time_major: bool) -> Array | None:
-    """Return booleans for the steps of xs, checked under their name."""
-    if value is None:
-        return None
-    value = as_array(name, value)
-    checks.check_steps(name, value, xs.shape[:-1], time_major)
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -120,6 +121,14 @@ def cell_step(
     check_function("product", product, "product(site, *terms, bias=())")
     check_function("tap", tap, "tap(name, value) -> value")
     checks.check_cell_inputs(params, state, x, cell)
+    return equations(params, state, x, cell, product, tap, emit)
+
+
+def equations(
+    params: LSTMParams, state: tuple[Array, ...], x: Array, cell: Cell,
+    product: Product = product, tap: Tap = untapped, emit: Emit = "step",
+) -> tuple[tuple[Array, ...], PyTree]:  # fmt: skip
+    """Return what `cell_step` returns, for arguments that fit each other; y is everything by default."""
     h, c, *fed = state
     z = gate_sums(params, cell, x, h, fed, product)
     w_c = peepholes(params, cell)
@@ -155,14 +164,25 @@ def cell_step(
 
 @dataclass(frozen=True)
 class CellStep:
-    """`cell_step` with its cell: hashable, so that compiled code is kept by it."""
+    """`cell_step` of a cell as a layer runs it: hashable, so that compiled code is kept by it."""
 
     cell: Cell
+    checked: bool = False  # whether what it is called with is checked: a wrapper of a user may pass on anything
 
     def __call__(
-        self, params: LSTMParams, state: tuple[Array, ...], x: Array, aux: tuple = (), **hooks: Any
+        self, params: LSTMParams, state: tuple[Array, ...], x: Array, aux: tuple = (), **keywords: Any
     ) -> tuple[tuple[Array, ...], PyTree]:
-        return cell_step(params, state, x, aux, cell=self.cell, **hooks)
+        if self.checked:
+            checks.check_cell_inputs(params, state, x, self.cell)
+        return equations(params, state, x, self.cell, **keywords)
+
+
+def hooks(step: Callable) -> tuple[str, ...]:
+    """Return which of the keywords aux, product, tap and emit a step takes, except those bound by a partial."""
+    named = inspect.signature(step).parameters
+    everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    bound = getattr(step, "keywords", {})
+    return tuple(n for n in ("aux", "product", "tap", "emit") if (everything or n in named) and n not in bound)
 
 
 def gate_sums(

@@ -1,7 +1,7 @@
 """What must hold of parameters, states and inputs: ValueError at the public boundary, a chex assertion at every gate.
 
 Every check looks at shapes and dtypes only, so it runs once, when a function is traced, and costs
-nothing at run time. `check_lengths` alone looks at values, where they are known while tracing.
+nothing at run time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from lstmjax.errors import Either, Message, Option
 from lstmjax.types import GATE_WORDS, LETTERS, Array, LSTMParams, Norms, PyTree, leading_axes
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike
-
     from lstmjax.cells import Cell
 
 EMITS = ("h", "c", "step")
@@ -194,38 +192,6 @@ def check_sequence(xs: Any, params: PyTree, time_major: bool) -> None:
             "One step alone is a sequence of length 1: xs[None], or use cell_step."
         )
     check_features("xs", xs, params, layout)
-
-
-def check_steps(name: str, value: Array, shape: tuple[int, ...], time_major: bool) -> None:
-    """Refuse a mask or resets unless they are booleans, one for each step of xs."""
-    if value.shape != shape:
-        layout = "[T, ...]" if time_major else "[..., T]"
-        raise ValueError(
-            f"{name} has shape {value.shape}, expected {layout} = {shape}: one boolean a step, on the axes of xs "
-            "without the features."
-        )
-    if value.dtype != jnp.bool_:
-        raise ValueError(f"{name} is {value.dtype}, expected bool. Did you mean {name} > 0?")
-
-
-def check_lengths(lengths: ArrayLike, batch: tuple[int, ...], steps: int) -> None:
-    """Refuse lengths unless they are whole numbers from 0 to T, one for each sequence."""
-    value: Any = lengths
-    if value.shape != batch:
-        hint = " Did you pass (time, batch, features)? Then pass time_major=True." if value.shape == (steps,) else ""
-        raise ValueError(
-            f"lengths has shape {value.shape}, expected {batch}: one number a sequence, the batch axes of xs.{hint}"
-        )
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise ValueError(f"lengths is {value.dtype}, expected whole numbers (int32).")
-    if not isinstance(value, jax.core.Tracer):  # the values are known: not under jit, grad or vmap
-        if isinstance(value, jax.Array) and value.is_fully_addressable:
-            value = jax.device_get(value)  # NumPy compiles nothing
-        with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
-            extremes = int(value.max(initial=0)), int(value.min(initial=0))
-        for extreme in extremes:
-            if not 0 <= extreme <= steps:
-                raise ValueError(f"lengths holds {extreme}, expected 0 to T = {steps}, the number of steps in xs.")
 
 
 def check_running(step: object, wrappers: object, checkpoint: object, unroll: object) -> tuple[tuple, tuple]:

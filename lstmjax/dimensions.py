@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +21,29 @@ from lstmjax.formulas import formulas
 from lstmjax.networks import NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
-from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
+from lstmjax.stack import directions, init_stacked
+from lstmjax.types import LETTERS, Bidirectional, LSTMParams, leading_axes
 
-BIASES = {None: 0, "single": 1, "double": 2}
-NORMS = {
-    "x": "gain of LN(x · w_x)",
-    "h": "gain of LN(h · w_h)",
-    "c": "gain of LN(c)",
-    "x_shift": "shift of LN(x · w_x)",
-    "h_shift": "shift of LN(h · w_h)",
-    "c_shift": "shift of LN(c)",
-}
+FORMULAS = MappingProxyType(
+    {
+        "w_x": "x · w_x",
+        "w_h": "+ h · w_h",
+        "b": "+ b",
+        "b_h": "+ b_h",
+        "w_p": "m · w_p",
+        "b_p": "+ b_p",
+        "w_c": "+ w_c ⊙ c, peepholes",
+        "w_r": "+ [i, f, o] · w_r, the gates of the step before",
+        "norm.x": "gain of LN(x · w_x)",
+        "norm.h": "gain of LN(h · w_h)",
+        "norm.c": "gain of LN(c)",
+        "norm.x_shift": "shift of LN(x · w_x)",
+        "norm.h_shift": "shift of LN(h · w_h)",
+        "norm.c_shift": "shift of LN(c)",
+        "gain": "⊙ gain, after LN of each gate",
+    }
+)
+"""What each array of the parameters does, in the order in which they are shown; their axes are those of `LETTERS`."""
 UNSAID = {"z": "pre-activations of the gate blocks", "c": "cell state", "m": "h before a projection"}
 
 
@@ -129,59 +142,47 @@ def _parts(table: Shapes) -> list[str]:
 
 
 class Direction(NamedTuple):
-    """The sizes of one layer in one direction, and what its cell has beside weights and biases."""
+    """The parameters of one layer in one direction, of which the shapes count, and their cell."""
 
-    inputs: int
-    hidden: int
-    width: int | None  # of a projection
-    biases: int
-    gates: int  # G, blocks along the gate axis
-    peepholes: int  # K
-    fed: bool  # whether gates are fed back
-    norm: tuple[str, ...]  # gains and shifts, by the names of `Norms`
-    gain: bool  # whether each gate has a gain of its own
-    projection_bias: bool
+    params: LSTMParams
     cell: Cell | None  # None: the parameters are not the vanilla cell's, and no other was named
 
     @classmethod
-    def of_cell(
-        cls, row: Cell, inputs: int, hidden: int, width: int | None, biases: int, projection_bias: bool
-    ) -> Direction:
-        """Return the direction that `init_params` creates for a cell."""
-        norm = Norms._fields if "norm" in row.has else ()
-        gates, peepholes = len(row.blocks), len(row.peepholes)
-        fed, gain = "w_r" in row.has, "gain" in row.has
-        return cls(inputs, hidden, width, biases, gates, peepholes, fed, norm, gain, projection_bias, row)
-
-    @classmethod
-    def of_params(cls, part: LSTMParams, row: Cell | None) -> Direction:
+    def of_params(cls, params: LSTMParams, row: Cell | None) -> Direction:
         """Return the direction of parameters; without a row its cell is the vanilla one, if they fit it."""
         if row is None:
-            row = VANILLA if _fits(VANILLA, part) else None
+            row = VANILLA if _fits(VANILLA, params) else None
         else:
-            checks.check_params(part, row)
-        width = None if part.w_p is None else part.output_size
-        biases = sum(b is not None for b in (part.b, part.b_h))
-        peepholes = 0 if part.w_c is None else part.w_c.shape[0]
-        norm = () if part.norm is None else tuple(name for name, a in part.norm._asdict().items() if a is not None)
-        sizes = (part.input_size, part.hidden_size, width, biases, part.w_x.shape[1])
-        return cls(*sizes, peepholes, part.w_r is not None, norm, part.gain is not None, part.b_p is not None, row)
+            checks.check_params(params, row)
+        return cls(params, row)
 
     @property
-    def out(self) -> int:
-        """P, the width of h."""
-        return self.hidden if self.width is None else self.width
+    def arrays(self) -> dict[str, Any]:
+        """The arrays of the parameters by their names, in the order of `FORMULAS`."""
+        fields = self.params._asdict()
+        if self.params.norm is not None:
+            fields |= {f"norm.{name}": a for name, a in self.params.norm._asdict().items()}
+        return {name: fields[name] for name in FORMULAS if fields.get(name) is not None}
 
     @property
-    def vectors(self) -> int:
-        """The number of peepholes, gains and shifts, each H numbers."""
-        norms = sum(1 if name in ("c", "c_shift") else self.gates for name in self.norm)
-        return self.peepholes + norms + (self.gates if self.gain else 0)
+    def gates(self) -> int:
+        """G, the number of blocks along the gate axis."""
+        return self.params.w_x.shape[1]
+
+    @property
+    def biases(self) -> int:
+        """The number of biases of the gates."""
+        return sum(b is not None for b in (self.params.b, self.params.b_h))
+
+    @property
+    def out(self) -> str:
+        """The letter of the width of h: H, or P if h is projected."""
+        return "H" if self.params.w_p is None else "P"
 
 
-def _fits(row: Cell, part: LSTMParams) -> bool:
-    has = all((getattr(part, name) is not None) == (name in row.has) for name in checks.BY_CELL)
-    return has and part.w_x.shape[1] == len(row.blocks)
+def _fits(row: Cell, params: LSTMParams) -> bool:
+    has = all((getattr(params, name) is not None) == (name in row.has) for name in checks.BY_CELL)
+    return has and params.w_x.shape[1] == len(row.blocks)
 
 
 def shapes(
@@ -290,33 +291,26 @@ def _planned(
     for name, size in sizes.items():
         if size is not None:
             check_positive(name, size)
-    one_of("bias", bias, tuple(BIASES))
+    one_of("bias", bias, (None, "single", "double"))
     if projection is None and (projection_bias or row.needs_projection):
         reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
         raise ValueError(f"{reason}, but projection is None. Pass projection=P.")
-    stack: list[tuple[Direction, ...]] = []
-    for _ in range(layers):
-        direction = Direction.of_cell(row, input, hidden, projection, BIASES[bias], projection_bias)
-        stack.append((direction, direction) if bidirectional else (direction,))
-        input = direction.out * (2 if bidirectional and merge == "concat" else 1)
-    return stack
+    init: dict[str, Any] = {
+        "cell": row,
+        "projection_size": projection,
+        "projection_bias": projection_bias,
+        "bias": bias,
+    }
+    stack = jax.eval_shape(
+        lambda: init_stacked(jax.random.key(0), input, hidden, layers, bidirectional=bidirectional, merge=merge, **init)
+    )
+    return [tuple(Direction(part, row) for part in directions(layer)) for layer in stack]
 
 
 def _read(params: Any, row: Cell | None) -> tuple[list[tuple[Direction, ...]], int | None]:
-    output = None
-    if isinstance(params, NetworkParams):
-        output = params.head.w.shape[1]
-        params = params.layers
-    if isinstance(params, LSTMParams | Bidirectional):
-        params = (params,)
-    stack = []
-    for n, layer in enumerate(params):
-        parts = tuple(layer) if isinstance(layer, Bidirectional) else (layer,)
-        for part in parts:
-            if not isinstance(part, LSTMParams):
-                raise TypeError(f"layer {n} holds a {type(part).__name__}, expected LSTMParams or Bidirectional.")
-        stack.append(tuple(Direction.of_params(part, row) for part in parts))
-    return stack, output
+    layers, head = parameters_of(params)[:2]
+    stack = [tuple(Direction.of_params(part, row) for part in directions(layer)) for layer in layers]
+    return stack, None if head is None else head.w.shape[1]
 
 
 def _tabulate(
@@ -328,11 +322,13 @@ def _tabulate(
             direction = f", {Bidirectional._fields[k]}" if len(parts) == 2 else ""
             number = f" {n + 1} of {len(stack)}" if len(stack) > 1 else ""
             cell = "" if part.cell in (None, VANILLA) else f", cell {part.cell.name}"
-            title = f"LSTM layer{number}{direction}{cell}: {part.inputs} features into {part.hidden} units"
+            sizes = f"{part.params.input_size} features into {part.params.hidden_size} units"
+            title = f"LSTM layer{number}{direction}{cell}: {sizes}"
             titled.append((title, _total(part), _arrays(part)))
     first, top = stack[0][0], stack[-1]
-    width = sum(part.out for part in top) if merge == "concat" else top[0].out
-    letter = ("2" if len(top) == 2 and merge == "concat" else "") + ("H" if top[0].width is None else "P")
+    joined = len(top) == 2 and merge == "concat"
+    width = sum(part.params.output_size for part in (top if joined else top[:1]))
+    letter = f"2{top[0].out}" if joined else top[0].out
     head: tuple[Row, ...] = ()
     if output is not None:
         head = (
@@ -344,63 +340,51 @@ def _tabulate(
 
 
 def _total(part: Direction) -> str:
-    """The formula of the number of parameters, in its well-known form: 4·(I·H + H·H + H)."""
-    out = "H" if part.width is None else "P"
-    bias = {0: "", 1: " + H", 2: " + 2·H"}[part.biases]
-    more = {
-        "H·P": part.width is not None,
-        "P": part.projection_bias,
-        "9·H·H": part.fed,
-        f"{part.vectors}·H": part.vectors > 0,
-    }
-    return " + ".join([f"{part.gates}·(I·H + {out}·H{bias})", *(term for term, exists in more.items() if exists)])
+    """Return the formula of the number of parameters, in its well-known form: 4·(I·H + H·H + H)."""
+    rows = {row.name: row for row in _arrays(part)}
+    bias = ("", " + H", " + 2·H")[part.biases]
+    terms = [f"{part.gates}·(I·H + {part.out}·H{bias})"]
+    terms += [rows.pop(name).number for name in ("w_p", "b_p", "w_r") if name in rows]
+    more = sum(row.parameters for name, row in rows.items() if name not in ("w_x", "w_h", "b", "b_h"))
+    vectors = more // part.params.hidden_size
+    return " + ".join([*terms, *([f"{vectors}·H"] if vectors else [])])
 
 
 def _arrays(part: Direction) -> tuple[Row, ...]:
-    gates, hidden, out, out_size = part.gates, part.hidden, "H" if part.width is None else "P", part.out
-    g = str(gates)
-    rows = [
-        Row("w_x", "x · w_x", ("I", g, "H"), (part.inputs, gates, hidden), f"{g}·I·H"),
-        Row("w_h", "+ h · w_h", (out, g, "H"), (part.out, gates, hidden), f"{g}·{out}·H"),
-        Row("b", "+ b", (g, "H"), (gates, hidden), f"{g}·H"),
-        Row("b_h", "+ b_h", (g, "H"), (gates, hidden), f"{g}·H"),
-    ][: 2 + part.biases]
-    if part.width is not None:
-        rows.append(Row("w_p", "m · w_p", ("H", "P"), (hidden, part.width), "H·P"))
-    if part.projection_bias:
-        rows.append(Row("b_p", "+ b_p", ("P",), (out_size,), "P"))
-    if part.peepholes:
-        k = str(part.peepholes)
-        rows.append(Row("w_c", "+ w_c ⊙ c, peepholes", (k, "H"), (part.peepholes, hidden), f"{k}·H"))
-    if part.fed:
-        formula = "+ [i, f, o] · w_r, the gates of the step before"
-        rows.append(Row("w_r", formula, ("3H", "3", "H"), (3 * hidden, 3, hidden), "9·H·H"))
-    for name in part.norm:
-        letters, shape = ((), ()) if name in ("c", "c_shift") else ((g,), (gates,))
-        number = "·".join((*letters, "H"))
-        rows.append(Row(f"norm.{name}", NORMS[name], (*letters, "H"), (*shape, hidden), number))
-    if part.gain:
-        rows.append(Row("gain", "⊙ gain, after LN of each gate", (g, "H"), (gates, hidden), f"{g}·H"))
+    """Return a row for each array, with its axes in letters: sizes that the cell determines are numbers."""
+    written = {"G": str(part.gates), "P": part.out, "R": "3H", "S": "3"}
+    rows = []
+    for name, a in part.arrays.items():
+        sizes = dict(zip(LETTERS[name], a.shape, strict=True))
+        if "K" in sizes:
+            written["K"] = str(sizes["K"])
+        letters = tuple(written.get(letter, letter) for letter in sizes)
+        # Sizes that the cell determines are multiplied: R is 3·H.
+        factors = [3 if letter == "R" else size for letter, size in sizes.items() if letter in "GKRS"]
+        terms = [str(prod(factors))] if factors else []
+        terms += ["H" if letter == "R" else written.get(letter, letter) for letter in sizes if letter not in "GKS"]
+        rows.append(Row(name, FORMULAS[name], letters, a.shape, "·".join(terms)))
     return tuple(rows)
 
 
 def _flow(first: Direction, letter: str, width: int, output: int | None, b: int | str, t: int | str) -> tuple[Row, ...]:
-    hidden, out = first.hidden, "H" if first.width is None else "P"
+    params = first.params
+    inputs, hidden = params.input_size, params.hidden_size
     bias = ("", " + b", " + b + b_h")[first.biases]
-    projection_bias = " + b_p" if first.projection_bias else ""
+    projection_bias = "" if params.b_p is None else " + b_p"
     words = UNSAID | {"projected": f"m · w_p{projection_bias}"}
     if first.cell is not None:
         words = formulas(first.cell, bias, projection_bias)
     rows = [
-        Row("xs", "the input: (batch, time, features)", ("B", "T", "I"), (b, t, first.inputs)),
-        Row("x", "one time step of it", ("B", "I"), (b, first.inputs)),
+        Row("xs", "the input: (batch, time, features)", ("B", "T", "I"), (b, t, inputs)),
+        Row("x", "one time step of it", ("B", "I"), (b, inputs)),
         Row("z", words["z"], ("B", str(first.gates), "H"), (b, first.gates, hidden)),
         *(
             Row(name, formula, ("B", "H"), (b, hidden))
             for name, formula in words.items()
             if name not in ("z", "projected")
         ),
-        Row("h", "m" if first.width is None else words["projected"], ("B", out), (b, first.out)),
+        Row("h", "m" if params.w_p is None else words["projected"], ("B", first.out), (b, params.output_size)),
         Row("ys", "h of all steps (return_sequences=True)", ("B", "T", letter), (b, t, width)),
         Row("h_T", "h of the last step (return_sequences=False)", ("B", letter), (b, width)),
     ]
@@ -412,8 +396,10 @@ def _flow(first: Direction, letter: str, width: int, output: int | None, b: int 
 
 def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     """What the numbers do not depend on, in sentences."""
-    inputs, hidden = first.inputs, first.hidden
-    single, double = (sum(row.parameters for row in _arrays(first._replace(biases=n))) for n in (1, 2))
+    params = first.params
+    inputs, hidden, bias = params.input_size, params.hidden_size, first.gates * params.hidden_size
+    single = sum(row.parameters for row in _arrays(first)) - (first.biases - 1) * bias
+    double = single + bias
     keras, torch = (" (Keras, Flax)", " (PyTorch)") if first.cell == VANILLA else ("", "")
     notes = [
         "T time steps, B batch, I features, H units (hidden size), P width of h after a projection, O outputs.",
@@ -423,11 +409,11 @@ def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     ]
     if first.cell is None:
         notes.append(f"The parameters do not say what their {first.gates} gate blocks compute. Pass cell= to see it.")
-    if first.gain:
+    if params.gain is not None:
         notes.append(
             "LN: mean 0 and variance 1 over the H numbers of one gate, its peephole included, before its bias."
         )
-    if first.norm:
+    if params.norm is not None:
         notes.append("LN: mean 0 and variance 1 over all numbers it is given, all gates together; then gain and shift.")
     if output is not None:
         notes.append(f"The {output} outputs come from the Dense head: {width} becomes {output} there, and in no gate.")

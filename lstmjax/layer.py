@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.arguments import as_array, as_arrays, as_flags, check_key, one_of
-from lstmjax.arrays import as_shapes, cast, cast_inputs, checked_steps, floating, input_shape, tied_zero, within
-from lstmjax.cell import CellStep, Emit, cell_step, emitted, product
+from lstmjax.arguments import as_array, as_arrays, as_flags, check_key, checked_steps, one_of
+from lstmjax.arrays import Sequence, as_shapes, cast, floating, input_shape, prepared, tied_zero
+from lstmjax.cell import CellStep, Emit, cell_step, emitted
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.published import find_cell
 from lstmjax.states import initial_like, initial_state, tie
 from lstmjax.types import Array, LSTMParams, PyTree, Step
-from lstmjax.wrappers import Hold, Look, Remember, Reset, StepWrapper, Wrapped, Wrapper, with_extras
+from lstmjax.wrappers import NO_EXTRAS, Hold, Look, Remember, Reset, Wrapper, compose, with_extras
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
@@ -127,7 +126,7 @@ def lstm(
         padding=padding, wrappers=wrappers, checkpoint=checkpoint, unroll=unroll, backend=backend,
         explicit=backends.explicitly_sharded(params, xs),
     )  # fmt: skip
-    return run_layer(inputs._replace(params=params, xs=xs), extras, request=request, backend=backend)
+    return run_alone(inputs._replace(params=params, xs=xs), extras, request=request, backend=backend)
 
 
 class Inputs(NamedTuple):
@@ -180,28 +179,48 @@ def settle(
 
 
 @partial(jax.jit, static_argnames=("request", "backend"))
-def run_layer(inputs: Inputs, extras: tuple, *, request: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
-    """Run a layer on arrays that are checked.
+def run_alone(inputs: Inputs, extras: tuple, *, request: backends.Request, backend: str) -> tuple[PyTree, PyTree]:
+    """Run one layer on arrays that are checked, from the inputs as the caller passed them to the outputs.
 
-    The step is composed with its wrappers from the inside out. The whole computation is in here, so that a call outside
-    `jax.jit` compiles one program for each new shape, and `jax_debug_nans` never sees what padding holds.
+    The whole computation is in here, so that a call outside `jax.jit` compiles one program for each new shape, and
+    `jax_debug_nans` never sees what padding holds. Arguments as for `run_layer`.
+    """
+    params, xs, state, reset_state, lengths, mask, resets, key = inputs
+    axis, dtype = request.axis, request.dtype
+    sequence = prepared(xs, lengths, mask, resets, axis=axis, dtype=dtype)
+    params = params if dtype is None else cast(params, dtype)
+    state, ys = run_layer(params, sequence, state, reset_state, key, extras, request=request, backend=backend)
+    if request.return_sequences:
+        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
+    return state, ys
+
+
+@partial(jax.jit, static_argnames=("request", "backend"))
+def run_layer(
+    params: PyTree,
+    sequence: Sequence,
+    state: PyTree | None,
+    reset_state: PyTree | None,
+    key: Array | None,
+    extras: tuple,
+    *,
+    request: backends.Request,
+    backend: str,
+) -> tuple[PyTree, PyTree]:
+    """Run a layer on a sequence; return the final state and the outputs, time first.
+
+    The step is composed with its wrappers from the inside out.
 
     Args:
-        inputs: the arrays.
+        params, state, reset_state, key: as for `lstm`.
+        sequence: the inputs, prepared.
         extras: for each wrapper the pair (fixed, scanned) that it brings with it, or None.
         request: how the layer is run. Compiled code is cached by it.
         backend: which backend runs it.
     """
-    params, xs, state, reset_state, lengths, mask, resets, key = inputs
-    axis, dtype, step, emit = request.axis, request.dtype, request.step, request.emit
-    valid = within(xs.shape[:-1], axis, lengths, mask)
-    if valid is not None:
-        xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient
-    if dtype is not None:
-        params, xs = cast(params, dtype), cast_inputs(xs, dtype)
-    valid, resets = (None if a is None else jnp.moveaxis(a, axis, 0) for a in (valid, resets))
-    xs = jnp.moveaxis(xs, axis, 0)  # inside, time is the first axis
-    start = partial(initial_state, params, xs, step=step, cast=dtype is not None)
+    xs, valid, resets = sequence
+    step, emit = request.step, request.emit
+    start = partial(initial_state, params, xs, step=step, cast=request.dtype is not None)
     state = start("state", state)
     wrapped = with_extras(request.wrappers, extras, key, xs, state)
     if resets is not None:
@@ -221,12 +240,9 @@ def run_layer(inputs: Inputs, extras: tuple, *, request: backends.Request, backe
 
     wrapped_step, fixed, scanned = compose(step, wrapped)
     state, ys = backends.BACKENDS[backend].run(wrapped_step, params, state, xs, fixed, scanned, request=request)
-    ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys) if request.return_sequences else state[place]
+    if not request.return_sequences:
+        ys = state[place]
     return (state[0] if remember else state), ys
-
-
-NO_EXTRAS = (None, None)
-"""The extras of a wrapper that needs nothing beside x."""
 
 
 def place_in_state(step: Callable, emit: Emit) -> int | None:
@@ -234,15 +250,6 @@ def place_in_state(step: Callable, emit: Emit) -> int | None:
     if isinstance(step, CellStep) and emit in ("h", "c"):
         return ("h", "c").index(emit)
     return None
-
-
-def compose(step: Callable, wrapped: list[tuple[StepWrapper, tuple]]) -> tuple[Callable, tuple, tuple]:
-    """Return the step with all wrappers around it, and their extras, fixed and scanned, of the outermost first."""
-    wrapped_step: Callable = Plain(step)
-    for wrapper, _ in wrapped:
-        wrapped_step = Wrapped(wrapper, wrapped_step)
-    extras = [pair for _, pair in reversed(wrapped)]
-    return wrapped_step, tuple(fixed for fixed, _ in extras), tuple(scanned for _, scanned in extras)
 
 
 def _first_output(composed: tuple, params: PyTree, state: PyTree, xs: Array, emit: Emit) -> PyTree:
@@ -259,21 +266,6 @@ def _first_output(composed: tuple, params: PyTree, state: PyTree, xs: Array, emi
     if isinstance(out, Step):
         return emitted(emit, out._replace(h=state[0], c=state[1]))
     return emit(out) if callable(emit) else out
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A step without wrappers; it is passed those of the keywords aux, product, tap and emit that it names."""
-
-    step: Callable[..., tuple[PyTree, PyTree]]
-
-    def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **hooks: Any) -> tuple[PyTree, PyTree]:
-        names = backends.hooks(self.step)
-        checks.check_tapped("tap" in hooks, names, self.step)
-        keywords = {"aux": aux, "product": product, "emit": "step"} | hooks
-        pair = self.step(params, state, x, **{name: keywords[name] for name in names if name in keywords})
-        checks.check_stepped(pair, self.step)
-        return pair
 
 
 def resolve(step: Callable, cell: Cell | str | None) -> Callable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arrays import cast, cast_inputs, within
+from lstmjax.arrays import Sequence, cast, cast_inputs, prepared, within
 from lstmjax.backends import Request
 from lstmjax.errors import Message, Option
 from lstmjax.layer import Inputs, run_layer
@@ -47,50 +47,107 @@ def run_stack(
         stacking: how layers are stacked.
         calls: for each layer, for each of its directions, its request and its backend.
     """
+    layers, xs, state, reset_state, lengths, mask, resets, key = inputs
+    axis, dtype = stacking.axis, stacking.dtype
+    sequence = prepared(xs, lengths, mask, resets, axis=axis, dtype=dtype)
+    if dtype is not None:
+        layers = cast(layers, dtype)
+    runs: list[list[RunDirection]] = [
+        [
+            partial(run_layer, extras=pairs, request=request, backend=backend)
+            for (request, backend), pairs in zip(calls_of_layer, pairs_of_layer, strict=True)
+        ]
+        for calls_of_layer, pairs_of_layer in zip(calls, extras, strict=True)
+    ]
+    states, ys = through(runs, layers, sequence, state, reset_state, key, stacking, axis=0)
+    if stacking.return_sequences:
+        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
+    return states, ys
 
-    def run_direction(n: int, direction: str, layer_inputs: Inputs) -> tuple[PyTree, PyTree]:
-        k = int(direction == "reverse")
-        request, backend = calls[n][k]
-        return run_layer(layer_inputs, extras[n][k], request=request, backend=backend)
 
-    return through(run_direction, inputs, stacking)
+RunDirection = Callable[..., tuple[PyTree, PyTree]]
+"""Runs one direction of a layer: `run(params, sequence, state, reset_state, key) -> (state, ys)`."""
 
 
 def through(
-    run_direction: Callable[[int, str, Inputs], tuple], inputs: Inputs, stacking: Stacking
+    runs: list[list[RunDirection]],
+    layers: Layers,
+    sequence: Sequence,
+    state: tuple | None,
+    reset_state: tuple | None,
+    key: Array | None,
+    stacking: Stacking,
+    *,
+    axis: int,
 ) -> tuple[tuple, PyTree]:
     """Return the states and the last layer's outputs.
 
-    `run_direction(n, direction, inputs)` runs one direction of layer n.
+    Args:
+        runs: for each layer, for each of its directions, what runs it.
+        layers, state, reset_state, key: as for `stacked`.
+        sequence: the inputs, with time on `axis`.
+        stacking: how layers are stacked.
+        axis: of time in the sequence and in the outputs.
     """
-    layers, xs, axis = inputs.params, inputs.xs, stacking.axis
-    shape, last = xs.shape[:-1], len(layers) - 1
-    if stacking.dtype is not None:
-        layers, xs = (
-            cast(layers, stacking.dtype),
-            cast_valid(xs, inputs.lengths, inputs.mask, axis=axis, dtype=stacking.dtype),
-        )
-    starts, ends = inputs.resets, None
-    both = starts is not None and any(isinstance(layer, Bidirectional) for layer in layers)
-    valid = within(shape, axis, inputs.lengths, inputs.mask) if both or stacking.residual else None
-    if both and starts is not None:
+    xs, valid, starts = sequence
+    last, ends, axes = len(layers) - 1, None, (axis, stacking.axis)
+    if starts is not None and any(isinstance(layer, Bidirectional) for layer in layers):
         ends = segment_ends(starts, valid, axis)
-    keys = [None] * len(layers) if inputs.key is None else jax.random.split(inputs.key, len(layers))
+    keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
     states = []
-    for n, (layer, key) in enumerate(zip(layers, keys, strict=True)):
-        runs, drops = (None, None) if key is None else jax.random.split(key)
-        below = xs
+    for n, (layer, layer_key) in enumerate(zip(layers, keys, strict=True)):
+        below, results = xs, []
+        wrapper_key, dropout_key = (None, None) if layer_key is None else jax.random.split(layer_key)
         check_fits(n, layer, xs, stacking.merge)
         all_steps = stacking.return_sequences or n < last
-        each = by_direction(layer, inputs._replace(xs=xs), n)
+        parts = directions(layer)
+        direction_keys = [wrapper_key] * len(parts)
+        if len(parts) == 2 and wrapper_key is not None:
+            direction_keys = [*jax.random.split(wrapper_key)]
         with naming(n):
-            new, xs = _both(partial(run_direction, n), each, (starts, ends), runs, all_steps, stacking.merge)
+            for k, part in enumerate(parts):
+                inputs = Sequence(xs, valid, ends if k else starts)
+                states_of_part = [state_of(tree, layer, n, k) for tree in (state, reset_state)]
+                results.append(runs[n][k](part, inputs, *states_of_part, direction_keys[k]))
+            if len(parts) == 2:
+                check_joinable(results[0][1], xs.ndim - (not all_steps), axes if all_steps else (0, 0))
+            new, xs = results[0] if len(parts) == 1 else _joined(results, stacking.merge)
         states.append(new)
         if stacking.residual and n > 0:
             xs = _add(xs, below, valid, axis, n, all_steps=all_steps)
         if n < last:
-            xs = drop(drops, xs, stacking.dropout)
+            xs = drop(dropout_key, xs, stacking.dropout, axes=axes)
     return tuple(states), xs
+
+
+def state_of(states: tuple | None, layer: LSTMParams | Bidirectional, n: int, k: int) -> PyTree:
+    """Return the state of layer n in its k-th direction, or None."""
+    state = None if states is None else states[n]
+    return state[k] if state is not None and isinstance(layer, Bidirectional) else state
+
+
+def _joined(results: list[tuple[PyTree, PyTree]], merge: str) -> tuple[Bidirectional, PyTree]:
+    """Return the states and the merged outputs of the two directions of a layer."""
+    (forward_state, forward_ys), (reverse_state, reverse_ys) = results
+    join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
+    return Bidirectional(forward_state, reverse_state), jax.tree.map(join, forward_ys, reverse_ys)
+
+
+def check_joinable(ys: PyTree, least: int, axes: tuple[int, int]) -> None:
+    """Refuse outputs with fewer axes than `least`: of one number a step. `axes` as in `drop`."""
+    for y in jax.tree.leaves(ys):
+        if y.ndim < least:
+            raise ValueError(
+                f"emit gives one number a step, shape {moved(y.shape, axes)}, but a Bidirectional pair joins its "
+                "directions on an axis of features. Keep that axis: [..., None], or keepdims=True."
+            )
+
+
+def moved(shape: tuple[int, ...], axes: tuple[int, int]) -> tuple[int, ...]:
+    """Return a shape with one axis moved to the place of another: from axes[0] to axes[1]."""
+    sizes = [*shape]
+    sizes.insert(axes[1], sizes.pop(axes[0]))
+    return tuple(sizes)
 
 
 @partial(jax.jit, static_argnames=("axis", "dtype"))
@@ -98,44 +155,6 @@ def cast_valid(xs: Array, lengths: Array | None, mask: Array | None, *, axis: in
     """Return xs in a dtype, with zeros for what padding holds."""
     valid = within(xs.shape[:-1], axis, lengths, mask)
     return cast_inputs(xs if valid is None else jnp.where(valid[..., None], xs, 0), dtype)
-
-
-def by_direction(layer: LSTMParams | Bidirectional, inputs: Inputs, n: int) -> list[tuple[str, Inputs]]:
-    """Return the inputs of layer n in its one or two directions, with the states that are its."""
-    state, reset_state = (s if s is None else s[n] for s in (inputs.state, inputs.reset_state))
-    if not isinstance(layer, Bidirectional):
-        return [("forward", inputs._replace(params=layer, state=state, reset_state=reset_state))]
-    none = None, None
-    each = zip(("forward", "reverse"), layer, state or none, reset_state or none, strict=True)
-    return [(name, inputs._replace(params=params, state=s, reset_state=r)) for name, params, s, r in each]
-
-
-def _both(
-    run_direction: Callable[[str, Inputs], tuple[PyTree, PyTree]],
-    each: list[tuple[str, Inputs]],
-    flags: tuple[Array | None, Array | None],
-    key: Array | None,
-    all_steps: bool,
-    merge: str,
-) -> tuple[Any, PyTree]:
-    """Return the state and the outputs of a layer in its directions, which are merged."""
-    keys = [key] if len(each) == 1 else [None, None] if key is None else jax.random.split(key)
-    results = [
-        run_direction(direction, layer_inputs._replace(resets=resets, key=k))
-        for (direction, layer_inputs), resets, k in zip(each, flags, keys, strict=False)
-    ]
-    if len(results) == 1:
-        return results[0]
-    (forward_state, forward_ys), (reverse_state, reverse_ys) = results
-    least = each[0][1].xs.ndim - (not all_steps)
-    for y in jax.tree.leaves(forward_ys):
-        if y.ndim < least:
-            raise ValueError(
-                f"emit gives one number a step, shape {y.shape}, but a Bidirectional pair joins its directions on an "
-                "axis of features. Keep that axis: [..., None], or keepdims=True."
-            )
-    join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
-    return Bidirectional(forward_state, reverse_state), jax.tree.map(join, forward_ys, reverse_ys)
 
 
 def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
@@ -154,13 +173,18 @@ def segment_ends(starts: ArrayLike, valid: Array | None, axis: int) -> Array:
     return valid & (after != none) & (after != episode)
 
 
-def drop(key: Array | None, xs: Array, rate: float) -> Array:
-    """Return xs with dropout: zeros at `rate`, the others divided by 1 − rate; xs itself without a key."""
+def drop(key: Array | None, xs: Array, rate: float, *, axes: tuple[int, int] = (0, 0)) -> Array:
+    """Return xs with dropout: zeros at `rate`, the others divided by 1 − rate; xs itself without a key.
+
+    `axes` are that of time in xs, and that of time in the caller's arrays, in whose shape the mask is drawn: the same
+    key draws the same mask for both.
+    """
     if key is None or rate == 0.0:
         return xs
     if rate == 1.0:  # what is divided by 1 − rate has no finite gradient
         return jnp.zeros_like(xs)
-    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, xs.shape), xs / (1.0 - rate), 0.0)
+    stays = jax.random.bernoulli(key, 1.0 - rate, moved(xs.shape, axes))
+    return jnp.where(jnp.moveaxis(stays, axes[1], axes[0]), xs / (1.0 - rate), 0.0)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
@@ -36,6 +37,10 @@ class Dense(NamedTuple):
 
     w: Array  # [P, O], or [2P, O] after a concatenated pair
     b: Array  # [O]
+
+
+HEAD_AXES = MappingProxyType({"w": "PO", "b": "O"})
+"""The axes of each array of `Dense`, as `types.AXES` has them for the layers."""
 
 
 class NetworkParams(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from lstmjax.arguments import kind
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams, network
-from lstmjax.stack import Layers, stacked
+from lstmjax.stack import Layers, directions, stacked
 from lstmjax.types import Bidirectional, LSTMParams
 
 
@@ -67,8 +67,9 @@ def parameters_of(params: Any) -> Parameters:
             "these from the bottom up, or NetworkParams."
         )
     for n, layer in enumerate(params):
-        if not isinstance(layer, LSTMParams | Bidirectional):
-            raise TypeError(f"params, layer {n} holds {kind(layer)}, expected LSTMParams or Bidirectional.")
+        for part in directions(layer):
+            if not isinstance(part, LSTMParams):
+                raise TypeError(f"params, layer {n} holds {kind(part)}, expected LSTMParams or Bidirectional.")
     return Parameters(tuple(params), None, stacked, False)
 
 

@@ -17,10 +17,11 @@ from lstmjax.arguments import (
     check_key,
     check_positive,
     check_rate,
+    checked_steps,
     kind,
     one_of,
 )
-from lstmjax.arrays import as_shapes, checked_steps, floating, input_shape
+from lstmjax.arrays import Sequence, as_shapes, cast, floating, input_shape, within
 from lstmjax.backends import Chooser, explicitly_sharded
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
@@ -28,7 +29,7 @@ from lstmjax.init import Preset, init_params
 from lstmjax.keywords import takes
 from lstmjax.layer import Inputs, lstm, resolve, settle
 from lstmjax.layered import Layers as Layers
-from lstmjax.layered import Stacking, by_direction, check_added, merged_width, run_stack, through
+from lstmjax.layered import RunDirection, Stacking, cast_valid, check_added, merged_width, run_stack, state_of, through
 from lstmjax.layered import check_fits as check_fits
 from lstmjax.layered import directions as directions
 from lstmjax.layered import drop as drop
@@ -222,12 +223,20 @@ def stacked(
         calls, extras = _settled(like, inputs, step, options, stacking)
         return run_stack(inputs, extras, stacking=stacking, calls=calls)
 
-    def run_direction(n: int, direction: str, layer: Inputs) -> tuple[PyTree, PyTree]:
+    def run_direction(
+        n: int, direction: str, part: LSTMParams, sequence: Sequence, state: PyTree, reset_state: PyTree, key: Any
+    ) -> tuple[PyTree, PyTree]:
         # lengths are not joined with the mask: a backend may know lengths only
-        call = options(n, direction) | {"step": step, "lengths": lengths, "mask": mask, "key": layer.key}
-        return run(layer.params, layer.xs, layer.state, resets=layer.resets, reset_state=layer.reset_state, **call)
+        call = options(n, direction) | {"step": step, "lengths": lengths, "mask": mask, "key": key}
+        return run(part, sequence.xs, state, resets=sequence.resets, reset_state=reset_state, **call)
 
-    return through(run_direction, inputs, stacking)
+    runs: list[list[RunDirection]] = [
+        [partial(run_direction, n, d) for d in Bidirectional._fields] for n in range(len(layers))
+    ]
+    valid = within(xs.shape[:-1], axis, lengths, mask) if residual or (resets is not None and any(pairs)) else None
+    if dtype is not None:
+        layers, xs = cast(layers, dtype), cast_valid(xs, lengths, mask, axis=axis, dtype=dtype)
+    return through(runs, layers, Sequence(xs, valid, resets), state, reset_state, key, stacking, axis=axis)
 
 
 def _settled(
@@ -242,10 +251,12 @@ def _settled(
     for n, layer in enumerate(like):
         check_fits(n, layer, xs, stacking.merge)
         with naming(n):
-            settled = [
-                settle(layer_inputs._replace(xs=xs), step, None, explicit=explicit, **options(n, direction))
-                for direction, layer_inputs in by_direction(layer, inputs, n)
-            ]
+            settled = []
+            for k, part in enumerate(directions(layer)):
+                states = {name: state_of(getattr(inputs, name), layer, n, k) for name in ("state", "reset_state")}
+                part_inputs = inputs._replace(params=part, xs=xs, **states)
+                how = options(n, Bidirectional._fields[k])
+                settled.append(settle(part_inputs, step, None, explicit=explicit, **how))
             width = merged_width(layer, stacking.merge)
             if stacking.residual and n:
                 check_added(n, width, xs.shape[-1])

@@ -17,7 +17,7 @@ third method, `at`; see `stack.placed`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from lstmjax import checks
 from lstmjax.arguments import kind
-from lstmjax.cell import Emit, Tap, emitted, untapped
+from lstmjax.cell import CellStep, Emit, Tap, emitted, hooks, product, untapped
 from lstmjax.types import Array, PyTree, Step
 
 Inner = Callable[..., tuple[PyTree, PyTree]]
@@ -62,6 +62,21 @@ class Wrapped:
             return self.step(params, state, x, tuple(inner_aux), **hooks | taps)
 
         return self.wrapper(inner, params, state, x, extras)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A user's step without wrappers; it is passed those of the keywords aux, product, tap and emit that it names."""
+
+    step: Callable[..., tuple[PyTree, PyTree]]
+
+    def __call__(self, params: PyTree, state: PyTree, x: Array, aux: tuple = (), **keywords: Any) -> tuple:
+        names = hooks(self.step)
+        checks.check_tapped("tap" in keywords, names, self.step)
+        keywords = {"aux": aux, "product": product, "emit": "step"} | keywords
+        pair = self.step(params, state, x, **{name: keywords[name] for name in names if name in keywords})
+        checks.check_stepped(pair, self.step)
+        return pair
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,10 @@ class Remember:
         return (new, y), y
 
 
+OURS = (Reset, Hold, Look, Remember)
+"""The wrappers of a layer itself, which pass on a state as they get it."""
+
+
 def with_extras(
     wrappers: Sequence[Wrapper], extras: Sequence[tuple | None], key: Array | None, xs: Array, state: PyTree
 ) -> list[tuple[StepWrapper, tuple]]:
@@ -143,6 +162,21 @@ def with_extras(
             pair = wrapper.draw(keys.get(n), xs.shape[0], state, x)
         wrapped.append((wrapper, pair))
     return wrapped
+
+
+NO_EXTRAS = (None, None)
+"""The extras of a wrapper that needs nothing beside x."""
+
+
+def compose(step: Callable, wrapped: list[tuple[StepWrapper, tuple]]) -> tuple[Callable, tuple, tuple]:
+    """Return the step with all wrappers around it, and their extras, fixed and scanned, of the outermost first."""
+    wrapped_step: Callable = Plain(step)
+    if isinstance(step, CellStep):
+        wrapped_step = replace(step, checked=not all(isinstance(wrapper, OURS) for wrapper, _ in wrapped))
+    for wrapper, _ in wrapped:
+        wrapped_step = Wrapped(wrapper, wrapped_step)
+    extras = [pair for _, pair in reversed(wrapped)]
+    return wrapped_step, tuple(fixed for fixed, _ in extras), tuple(scanned for _, scanned in extras)
 
 
 def select(flag: Array, then: PyTree, otherwise: PyTree) -> PyTree:

@@ -4,6 +4,5 @@ from lstmjax.backends.request import Backend as Backend
 from lstmjax.backends.request import Chooser as Chooser
 from lstmjax.backends.request import Request as Request
 from lstmjax.backends.request import explicitly_sharded as explicitly_sharded
-from lstmjax.backends.request import hooks as hooks
 from lstmjax.backends.table import BACKENDS as BACKENDS
 from lstmjax.backends.table import choose as choose

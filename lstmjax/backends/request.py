@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +9,6 @@ from typing import Any
 import jax
 
 from lstmjax.types import PyTree
-
-
-def hooks(step: Callable) -> tuple[str, ...]:
-    """Return which of the keywords aux, product, tap and emit a step takes, except those bound by a partial."""
-    named = inspect.signature(step).parameters
-    everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
-    bound = getattr(step, "keywords", {})
-    return tuple(n for n in ("aux", "product", "tap", "emit") if (everything or n in named) and n not in bound)
 
 
 def platform() -> str:

@@ -12,12 +12,12 @@ import numpy as np
 from lstmjax import types
 from lstmjax.convert.layouts import ConvertError, as_layers, natural
 from lstmjax.convert.names import nested
-from lstmjax.networks import Dense, NetworkParams
+from lstmjax.networks import HEAD_AXES, Dense, NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
 
-AXES: MappingProxyType[Any, Mapping[str, str]] = MappingProxyType({**types.AXES, Dense: {"w": "PO", "b": "O"}})
+AXES: MappingProxyType[Any, Mapping[str, str]] = MappingProxyType({**types.AXES, Dense: HEAD_AXES})
 """The axes of each array; a letter stands for the same size in all arrays of a layer."""
 
 

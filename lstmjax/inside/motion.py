@@ -17,12 +17,11 @@ from lstmjax.arguments import as_array, as_arrays, kind
 from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import Cell
-from lstmjax.layer import compose
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.states import initial_state
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Hold, Wrapper, with_extras
+from lstmjax.wrappers import Hold, Wrapper, compose, with_extras
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import backends, checks
-from lstmjax.arguments import as_array, check_floating, check_function, check_hashable, one_of
-from lstmjax.arrays import checked_steps, within
+from lstmjax.arguments import as_array, check_floating, check_function, check_hashable, checked_steps, one_of
+from lstmjax.arrays import within
 from lstmjax.inside.record import Record
 from lstmjax.layer import Inputs, lstm
 from lstmjax.published import find_cell

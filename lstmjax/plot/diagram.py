@@ -10,21 +10,15 @@ from matplotlib.patches import Circle, Ellipse, FancyArrowPatch, FancyBboxPatch
 
 from lstmjax.dimensions import Shapes, shapes
 from lstmjax.plot.sheet import GATE_COLOURS, Picture, sheet
+from lstmjax.types import GATE_WORDS
 
 UNIT = 0.09
 """Inches in a unit of the drawing's coordinates."""
 
 INK, MEMORY, PAPER, WEIGHTS = "#333333", "#D55E00", "#F4F4F0", "#FFF3C4"
 
-GATES = MappingProxyType(
-    {
-        "f": (50, "σ", "forget gate"),
-        "i": (64, "σ", "input gate"),
-        "g": (82, "tanh", "candidate"),
-        "o": (97, "σ", "output gate"),
-    }
-)
-"""The horizontal position of each gate, its function and its name."""
+GATES = MappingProxyType({"f": (50, "σ"), "i": (64, "σ"), "g": (82, "tanh"), "o": (97, "σ")})
+"""The horizontal position of each gate, and its function."""
 
 C, IG, TANH, OUT, GATE, Z = 60, 46, 51, 40, 30, 17
 """Vertical positions: the line of c, i ⊙ g, tanh(c), o ⊙ tanh(c), the gates, and the line of z and h."""
@@ -109,12 +103,12 @@ class _Drawing:
 
     def gates(self) -> None:
         """Draw the gates, and the product of i and g."""
-        for gate, (x, function, name) in GATES.items():
+        for gate, (x, function) in GATES.items():
             self.arrow((x, Z), (x, GATE - 4.5))
             self.write(x + 0.8, (Z + GATE - 4) / 2, f"$z_{gate}$ {self.shape[gate]}")
             self.box(x, GATE, 11.5, 9, GATE_COLOURS[gate], 0.25)
             self.write(x, GATE + 1.4, function, ha="center", size=14)
-            self.write(x, GATE - 2.6, name, ha="center", size=10)
+            self.write(x, GATE - 2.6, GATE_WORDS[gate], ha="center", size=10)
         f, i, g, o = (GATES[gate][0] for gate in "figo")
         middle, top = (i + g) / 2, GATE + 4.5
         self.arrow((f, top), (f, C - 1.8))

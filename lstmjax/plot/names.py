@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import types
-from lstmjax.networks import Dense, NetworkParams
+from lstmjax.networks import HEAD_AXES, Dense, NetworkParams
 from lstmjax.types import Bidirectional, GateParams, LSTMParams, Norms, Step
 
 AXES: MappingProxyType[type, dict[str, tuple[str, ...]]] = MappingProxyType(
@@ -22,7 +22,7 @@ AXES: MappingProxyType[type, dict[str, tuple[str, ...]]] = MappingProxyType(
             for name in GateParams._fields
         },
         Norms: {name: tuple(axes) for name, axes in types.AXES[Norms].items()},
-        Dense: {"w": ("P", "O"), "b": ("O",)},
+        Dense: {name: tuple(axes) for name, axes in HEAD_AXES.items()},
         Step: {name: ("B", "T", "P" if name == "h" else "H") for name in Step._fields},
     }
 )

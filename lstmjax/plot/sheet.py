@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from lstmjax.arguments import kind, one_of
-from lstmjax.types import Bidirectional, Step
+from lstmjax.types import GATE_WORDS, GATES, Bidirectional, Step
 
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe & Ito (2008): distinct for the colour-blind, and in print."""
@@ -24,14 +24,8 @@ GATE_COLOURS = MappingProxyType({"i": LINES[0], "f": LINES[1], "g": LINES[2], "o
 
 NAMES = MappingProxyType(
     {
-        "i": "input gate i",
-        "f": "forget gate f",
-        "g": "candidate g",
-        "o": "output gate o",
-        "z_i": "pre-activation z_i",
-        "z_f": "pre-activation z_f",
-        "z_g": "pre-activation z_g",
-        "z_o": "pre-activation z_o",
+        **{name: f"{words} {name}" for name, words in GATE_WORDS.items()},
+        **{f"z_{name}": f"pre-activation z_{name}" for name in GATES},
         "c": "cell state c",
         "m": "o ⊙ tanh(c)",
         "h": "hidden state h",

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.arguments import one_of
+from lstmjax.arguments import check_lengths, one_of
 from lstmjax.cells import Cell
 from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
@@ -19,6 +19,7 @@ from lstmjax.replica.not_finite import OUTPUTS, in_arrays, in_weights_and_inputs
 from lstmjax.replica.sides import Arrays, Side, valid
 from lstmjax.replica.theirs import FileOptions, Theirs, find, outputs
 from lstmjax.stack import as_states, directions
+from lstmjax.types import GATE_WORDS
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -91,18 +92,16 @@ class Verdict:
         return lines
 
 
-GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
-
-
 def _words(place: Place) -> str:
     if place.what == "y":
         layer = "the head or a layer below it" if place.layer is None else "the head"
     else:
         layer = "below the last outputs, in one of several layers" if place.layer is None else f"layer {place.layer}"
     direction = f", {place.direction} direction" if place.direction else ""
+    what = f"{GATE_WORDS[place.what]} {place.what}" if place.what in GATE_WORDS else place.what
     step = "the last step (others are not recorded)" if place.step is None else f"step {place.step}"
     return (
-        f"{layer}{direction}, {step} of sequence {place.sequence}, {GATES.get(place.what, place.what)}, "
+        f"{layer}{direction}, {step} of sequence {place.sequence}, {what}, "
         f"unit {place.unit}: theirs {place.theirs:.6g}, ours {place.ours:.6g}"
     )
 
@@ -205,7 +204,7 @@ def _inputs(other: Theirs, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarra
     checks.check_features("xs", inputs, directions(other.layers[0])[0], "[B, T, I] or [T, I]")
     if lengths is not None:
         lengths = np.asarray(lengths).reshape(-1)
-        checks.check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
+        check_lengths(lengths, inputs.shape[:1], inputs.shape[1])
     if not (inputs.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {xs.shape}, and lengths leave nothing to compare; give one step at least.")
     return inputs, lengths, batched

@@ -15,16 +15,16 @@ from lstmjax.report.inputs import ReportInputs, check_labels, letters_of, names_
 from lstmjax.report.pack import PageArray
 from lstmjax.report.predictions import Prediction, prediction_tree, predictions_of, short
 from lstmjax.stack import Layers
-from lstmjax.types import PyTree, Step
+from lstmjax.types import GATE_WORDS, PyTree, Step
 
 Ranking: TypeAlias = Sequence[tuple]
 """Units from the best to the worst: layer, direction, unit, AUC, and further entries."""
 
 FIELDS = (
-    ("i", "input gate", "gate"),
-    ("f", "forget gate", "gate"),
-    ("g", "candidate", "signed"),
-    ("o", "output gate", "gate"),
+    ("i", GATE_WORDS["i"], "gate"),
+    ("f", GATE_WORDS["f"], "gate"),
+    ("g", GATE_WORDS["g"], "signed"),
+    ("o", GATE_WORDS["o"], "gate"),
     ("c", "cell state", "signed"),
     ("h", "output of the unit", "signed"),
     ("m", "output of the unit, before the projection", "signed"),

@@ -12,9 +12,8 @@ from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.onnx.graph import Graph, Name, tensor
 from lstmjax.convert.onnx.lower import batched, lower
 from lstmjax.convert.onnx.shared import Run, Shared, valid_steps
-from lstmjax.layer import NO_EXTRAS, compose
 from lstmjax.types import LSTMParams
-from lstmjax.wrappers import Hold, Look
+from lstmjax.wrappers import NO_EXTRAS, Hold, Look, compose
 
 
 def scan_node(shared: Shared, params: LSTMParams, xs: Name, prefix: str, reverse: bool) -> Run:

@@ -1,6 +1,6 @@
 // The input along the time axis: characters, the rows of an image, or a signal.
 
-/** Draws words in the middle of their steps; `colour(t)` gives the colour of each. */
+/** Draw words in the middle of their steps; `colour(t)` gives the colour of each. */
 function drawWords(plot, words, width, colour, label) {
   const canvas = make("canvas", { role: "img", "aria-label": label });
   const context = sized(canvas, width, 24);
@@ -17,7 +17,7 @@ function drawWords(plot, words, width, colour, label) {
   plot.replaceChildren(canvas);
 }
 
-/** Gives a letter that can be seen for one that cannot. */
+/** Return a letter that can be seen for one that cannot. */
 function visible(word) {
   return { " ": "␣", "\n": "↵", "\t": "⇥" }[word] ?? word;
 }
@@ -40,7 +40,7 @@ function drawImage({ gutter, plot }) {
   plot.replaceChildren(canvas);
 }
 
-/** Gives greys from the panel's colour to the ink's. */
+/** Return greys from the panel's colour to the ink's. */
 function ink() {
   const [from, to] = [channels(css("panel")), channels(css("ink"))];
   return Array.from({ length: 256 }, (_, n) => from.map((a, k) => Math.round(a + (n / 255) * (to[k] - a))));

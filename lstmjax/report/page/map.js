@@ -33,7 +33,7 @@ function drawMap({ gutter, plot }) {
   drawRows(gutter);
 }
 
-/** Writes the units' numbers beside the rows, as many as there is room for. */
+/** Write the units' numbers beside the rows, as many as there is room for. */
 function drawRows(gutter) {
   const room = 14; // pixels that a number needs
   const [every, at] = [Math.max(1, Math.ceil(room / rowHeight)), rowOf(state.pinned)];
@@ -67,7 +67,7 @@ function drawPin() {
   cellMark.style.height = `${rowHeight}px`;
 }
 
-/** Gives the read-out at the cursor in words. */
+/** Return the read-out at the cursor in words. */
 function readout() {
   const { example, part, field, unit, step } = state;
   const value = unitOf(example, part, field, unit)[step];
@@ -97,7 +97,7 @@ function mark(first, last) {
   change({ span: [Math.min(inside(first), inside(last)), Math.max(inside(first), inside(last))] });
 }
 
-/** What each key does: gives where the cursor goes. */
+/** What each key does: where the cursor goes. */
 const KEYS = {
   ArrowLeft: () => ({ step: state.step - 1 }),
   ArrowRight: () => ({ step: state.step + 1 }),

@@ -1,6 +1,6 @@
 // The examples to choose from, and what the network says of the chosen one.
 
-/** Gives a small picture of an example's input, or the beginning of its text. */
+/** Return a small picture of an example's input, or the beginning of its text. */
 function thumbnail(n) {
   const { kind, features } = DATA.input;
   const packed = DATA.examples[n].input;
@@ -45,7 +45,7 @@ function drawExamples() {
   if (focused) find("examples").querySelector(":checked").focus();
 }
 
-/** Gives what was said of an example and whether it is right, as a sign beside the colour. */
+/** Return what was said of an example and whether it is right, as a sign beside the colour. */
 function verdictOf({ verdict, right }) {
   if (right === null) return make("span", { className: "verdict", title: verdict }, verdict);
   return make("span", { className: `verdict ${right ? "right" : "wrong"}`, title: verdict }, `${right ? "✓" : "✗"} ${verdict}`);
@@ -83,7 +83,7 @@ function rowOfOutputs(packed, step) {
   return Array.from(unpack(packed).subarray(step * size, (step + 1) * size));
 }
 
-/** Gives the label of one step: the number of a class, or numbers. */
+/** Return the label of one step: the number of a class, or numbers. */
 function targetAt(target, step) {
   return target.shape ? rowOfOutputs(target, step) : target[step];
 }

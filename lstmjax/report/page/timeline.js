@@ -6,7 +6,7 @@ const tracks = make("div", { className: "tracks" });
 const cursorMark = make("div", { className: "mark step" });
 const spanMark = make("div", { className: "mark span" });
 
-/** Adds a row to the time axis and gives its gutter and its plot. */
+/** Add a row to the time axis and return its gutter and its plot. */
 function addTrack() {
   const [gutter, plot] = [make("div", { className: "gutter" }), make("div", { className: "plot" })];
   const track = make("div", { className: "track" }, gutter, plot);
@@ -19,7 +19,7 @@ function stepsShown() {
   return DATA.examples[state.example].steps;
 }
 
-/** Gives the width of the time axis: all there is, or more where a step would be too narrow to read. */
+/** Return the width of the time axis: all there is, or more where a step would be too narrow to read. */
 function plotWidth() {
   const { kind, features } = DATA.input;
   const words = [...(kind === "text" ? features : []), ...(DATA.perStep && DATA.loss === "softmax" ? DATA.outputs : [])];
@@ -45,7 +45,7 @@ function drawMarks() {
   if (state.span) place(spanMark, ...state.span);
 }
 
-/** Keeps the cursor in sight when the axis is wider than the screen. */
+/** Keep the cursor in sight when the axis is wider than the screen. */
 function scrollToStep() {
   const box = find("timeline");
   const cell = plotWidth() / stepsShown();

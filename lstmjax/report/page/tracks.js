@@ -2,7 +2,7 @@
 
 const DASHES = { f: "6 3", o: "2 2", h: "6 3" }; // told apart without colours, too
 
-/** Gives a line of a gutter: what a curve is called, in its colour, and its value at the cursor. */
+/** Return a line of a gutter: what a curve is called, in its colour, and its value at the cursor. */
 function gutterValue(colour, name, value) {
   const word = make("i", {}, name);
   word.style.color = `var(--${colour})`;
