@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -344,3 +345,11 @@ def check_rate(name: str, value: Any) -> None:
     """Refuse what is no probability; 1 is one, which leaves zeros (PyTorch, Keras and Flax take it, too)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
         raise ValueError(f"{name} is {value!r}, expected a probability from 0 to 1.")
+
+
+def hooks(step: Callable) -> tuple[str, ...]:
+    """Return which of the keywords aux, product, tap and emit a step takes, except those bound by a partial."""
+    named = inspect.signature(step).parameters
+    everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    bound = getattr(step, "keywords", {})
+    return tuple(n for n in ("aux", "product", "tap", "emit") if (everything or n in named) and n not in bound)

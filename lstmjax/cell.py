@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -175,14 +174,6 @@ class CellStep:
         if self.checked:
             checks.check_cell_inputs(params, state, x, self.cell)
         return equations(params, state, x, self.cell, **keywords)
-
-
-def hooks(step: Callable) -> tuple[str, ...]:
-    """Return which of the keywords aux, product, tap and emit a step takes, except those bound by a partial."""
-    named = inspect.signature(step).parameters
-    everything = any(p.kind is p.VAR_KEYWORD for p in named.values())
-    bound = getattr(step, "keywords", {})
-    return tuple(n for n in ("aux", "product", "tap", "emit") if (everything or n in named) and n not in bound)
 
 
 def gate_sums(

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import checks
-from lstmjax.arguments import kind
-from lstmjax.cell import CellStep, Emit, Tap, emitted, hooks, product, untapped
+from lstmjax.arguments import hooks, kind
+from lstmjax.cell import CellStep, Emit, Tap, emitted, product, untapped
 from lstmjax.types import Array, PyTree, Step
 
 Inner = Callable[..., tuple[PyTree, PyTree]]

@@ -45,7 +45,10 @@ FAULTS = {
         "lstmjax/wrappers.py", "inner(params, select(flag, initial, state), x)", "inner(params, state, x)", ("layer",)
     ),
     "NaN in padding reaches the gradient": Fault(
-        "lstmjax/layer.py", "xs = jnp.where(valid[..., None], xs, 0)", "xs = xs + 0", ("layer", "debugging")
+        "lstmjax/arrays.py",
+        "xs = jnp.where(valid[..., None], xs, 0)  # before the product: NaN · 0 is NaN in every gradient\n    if dtype",
+        "xs = xs + 0\n    if dtype",
+        ("layer", "trace"),
     ),
     "the last output is that of padding": Fault(
         "lstmjax/layer.py",

@@ -23,12 +23,13 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from lstmjax.arguments import hooks
 from lstmjax.backends import cpu, scan
 from lstmjax.backends.every_step import by_tangent_weight, of_tangent_input
 from lstmjax.backends.request import Request, explicitly_sharded
 from lstmjax.backends.segments import in_segments
 from lstmjax.backends.settled import settled
-from lstmjax.cell import hooks, product
+from lstmjax.cell import product
 from lstmjax.types import Array, PyTree
 
 
