@@ -122,7 +122,7 @@ def check(data: Sequences, name: str | Path) -> Sequences:
     Raises:
         DataError: wrong ranks, sizes or dtypes, lengths outside 1 to T, or numbers that are not finite.
     """
-    x, y, lengths = data.x, data.y, data.lengths
+    x, y, lengths = data.array, data.y, data.lengths
     if x.ndim != 3:
         raise DataError(f"{name}: x has shape {x.shape}, expected [sequences, steps, features]")
     if 0 in x.shape:
