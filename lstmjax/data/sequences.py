@@ -181,8 +181,8 @@ def plain_number(word: str) -> bool:
 def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return which values are whole numbers that float32 cannot represent, such as seconds since 1970.
 
-    Numbers with a fraction are not reported, as rounding them to 7 digits is expected; nor are float64 beyond 2^53,
-    which may have been rounded before.
+    Numbers with a fraction are not reported, as rounding them to 7 digits is expected; nor are float64 of 2^53 and
+    more, which are all whole, such as 3.3e20: see `merged` for those.
 
     Args:
         values: integers, or float64.
@@ -193,6 +193,28 @@ def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         return ~inside | (np.where(inside, numbers, 0).astype(values.dtype) != values)
     exact = values.astype(np.float64)
     return (np.abs(exact) > EXACT32) & (np.abs(exact) < EXACT64) & (exact == np.rint(exact)) & (exact != numbers)
+
+
+def merged(values: np.ndarray, numbers: np.ndarray, valid: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Yield each feature with many different large values of which float32 keeps less than half apart.
+
+    So are times in nanoseconds since 1970 as float64. Nothing is said of a single value: whether its last digits mean
+    anything cannot be known.
+
+    Args:
+        values: float64 `[..., features]`.
+        numbers: the same values as float32.
+        valid: which of them count, bool `[..., features]`.
+
+    Yields:
+        The feature, the number of its different values of 2^53 and more in size, and the number of those in float32.
+    """
+    large = valid & (np.abs(values) >= EXACT64) & np.isfinite(numbers)
+    for feature in np.flatnonzero(large.reshape(-1, large.shape[-1]).any(axis=0)).tolist():
+        these = large[..., feature]
+        different, kept = (len(np.unique(array[..., feature][these])) for array in (values, numbers))
+        if 2 * kept <= different:
+            yield feature, different, kept
 
 
 def lost_in_words(words: np.ndarray, exact: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from lstmjax.config import Config
 from lstmjax.data import (
     About,
@@ -71,24 +73,25 @@ def make_batches(config: Config, parts: Parts, about: About) -> Batches:
     if lengths is None:
         return Batches(draw, epoch, (size, steps), None, "")
     if about.buckets is None:
-        fraction = _percent(padding(lengths, len(lengths) * steps))
-        text = f"padding: {fraction} of the steps (all batches have {steps:,} steps"
-        if choose_edges(lengths, steps, size) is not None:
-            text += ", as in the version of lstmjax that began this run"
-        return Batches(draw, epoch, (size, steps), None, f"{text})")
+        older = choose_edges(lengths, steps, size) is not None
+        reason = ", as in the version of lstmjax that began this run" if older else ""
+        text = _described(lengths, len(lengths) * steps, [steps], reason)
+        return Batches(draw, epoch, (size, steps), None, text)
     buckets = make_buckets(lengths, about.buckets, size)
-    labels = int(lengths.sum()) if about.per_step else len(lengths)
     shapes = [(bucket.rows, bucket.steps) for bucket in buckets.content]
-    steps_of = ", ".join(f"{bucket.steps:,}" for bucket in buckets.content)
+    labels = int(lengths.sum()) if about.per_step else len(lengths)
     return Batches(
         partial(bucketed_batch, train, buckets, per_step=about.per_step),
         buckets.batches,
         max(shapes, key=lambda shape: shape[0] * shape[1]),
         labels / buckets.batches,
-        f"padding: {_percent(padding(lengths, buckets.computed))} of the steps (buckets of {steps_of} steps)",
+        _described(lengths, buckets.computed, [bucket.steps for bucket in buckets.content]),
     )
 
 
-def _percent(fraction: float) -> str:
-    """Return a fraction as text: 4.1%, 45%, 0%."""
-    return f"{float(f'{100 * fraction:.2g}'):g}%"
+def _described(lengths: np.ndarray, computed: int, steps: list[int], reason: str = "") -> str:
+    """Say how many of the computed steps are padding, and how many steps batches have."""
+    percent = float(f"{100 * padding(lengths, computed):.2g}")
+    counts = ", ".join(f"{count:,}" for count in steps)
+    kind = "buckets of" if len(steps) > 1 else "all batches have"
+    return f"padding: {percent:g}% of the steps ({kind} {counts} steps{reason})"
