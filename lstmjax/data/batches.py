@@ -32,9 +32,10 @@ def batch_rows(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarr
 
 
 def batch(data: Sequences, batch_size: int, *, seed: int, step: int) -> Sequences:
-    """Return the batch of a step: `batch_size` of the sequences."""
-    rows = batch_rows(len(data.x), batch_size, seed=seed, step=step)
-    return data._replace(names=None, features=None).take(rows)
+    """Return the batch of a step: `batch_size` of the sequences, with all T steps."""
+    count, steps = data.x.shape[:2]
+    rows = batch_rows(count, batch_size, seed=seed, step=step)
+    return data._replace(names=None, features=None).padded(rows, steps, per_step=False)
 
 
 def bucketed_batch(data: Sequences, buckets: Buckets, *, seed: int, step: int, per_step: bool) -> Sequences:

@@ -210,8 +210,9 @@ def _warn_merged(key: str, values: np.ndarray, numbers: np.ndarray, valid: np.nd
     if single:
         values, numbers = values[:, None], numbers[:, None]
     for feature, different, kept in merged(values, numbers, np.broadcast_to(valid, values.shape)):
+        place = key if single else f"{key}[..., {feature}]"
         warnings.warn(
-            f"{name}: {key}{'' if single else f'[..., {feature}]'} has {different:,} different values of 2^53 and more in size, of which float32 keeps "
+            f"{name}: {place} has {different:,} different values of 2^53 and more in size, of which float32 keeps "
             f"{kept:,} apart; subtract a constant, or give it in other units",
             stacklevel=3,
         )
