@@ -211,6 +211,21 @@ def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
     assert_close(total, jax.tree.map(lambda g: g / mean, every), gradient=True)
 
 
+def test_a_batch_counts_as_four_at_most(tmp_path):
+    """One with far more labels than others, in which a mean over steps would be a step beyond measure."""
+    settings = plan_of(tmp_path, target="class_each_step", optimizer={"name": "sgd", "learning_rate": 1.0})
+    plan = loop.new_plan(settings)
+    key, rows = jax.random.key(0), plan.batches.draw(seed=0, step=0)
+    state = first_state(key, recipe=plan.recipe, about=plan.about)
+    gradients = []
+    for mean_weight in (None, float(rows.lengths[rows.weight > 0].sum()) / 10):
+        copy = jax.tree.map(jnp.array, state)
+        recipe = plan.recipe._replace(mean_weight=mean_weight)
+        after, _, _ = train_step(copy, jnp.zeros((), jnp.int32), rows, key, recipe=recipe)
+        gradients.append(jax.tree.map(jnp.subtract, state.params, after.params))
+    assert_close(gradients[1], jax.tree.map(lambda g: 4 * g, gradients[0]), gradient=True)
+
+
 @pytest.mark.parametrize("stored", ["padded", "ragged"])
 def test_what_needs_little_padding_is_trained_as_ever(tmp_path, capsys, monkeypatch, stored):
     x, y, _ = write_sequences(tmp_path / "a.npz", t=6)
