@@ -202,12 +202,13 @@ def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) 
     with suppress(RunError):
         stored = run.read_about()
     recorded = saved.data_sum()
-    choices = [new_buckets(run.config, parts), None]  # an earlier version had none, and so its runs have none
+    # Runs of earlier versions have no buckets; the first ones recorded no checksum, either.
+    choices = [new_buckets(run.config, parts), None] if recorded is not None or not saved.steps() else [None]
     if stored is not None and are_buckets(stored.buckets, parts):
         choices.insert(0, stored.buckets)
     for buckets in choices:
         about = about.model_copy(update={"buckets": buckets})
-        # Earlier versions recorded no checksum; then the file itself is compared.
+        # Without a checksum the file itself is compared.
         if stored in (None, about) if recorded is None else recorded == about_sum(about):
             break
     else:
