@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -45,18 +45,30 @@ def new_buckets(config: Config, parts: Parts) -> tuple[int, ...] | None:
     return choose_edges(lengths, parts.train.x.shape[1], config.batch_size)
 
 
-def are_buckets(buckets: tuple[int, ...] | None, parts: Parts) -> bool:
-    """Return whether these can be the buckets of a training part; None can."""
-    if buckets is None:
-        return True
-    lengths = parts.train.lengths
-    ascending = list(buckets) == sorted(set(buckets))
-    return (
-        lengths is not None
-        and len(buckets) > 0
-        and ascending
-        and lengths.max() <= buckets[-1] <= parts.train.x.shape[1]
-    )
+def buckets_to_try(
+    config: Config, parts: Parts, stored: About | None, *, new: bool
+) -> Iterator[tuple[int, ...] | None]:
+    """Yield the buckets with which a run may have begun: those that it stored, those of a new run, none.
+
+    Args:
+        config: configuration of the run.
+        parts: its data.
+        stored: what its data.json says; None: that is missing or damaged.
+        new: whether the run may be one of this version. Earlier ones had no buckets.
+    """
+    if stored is not None and stored.buckets is not None and _fit(stored.buckets, parts.train):
+        yield stored.buckets
+    if stored is not None and stored.buckets is None:
+        yield None
+    if new:
+        yield new_buckets(config, parts)
+    yield None
+
+
+def _fit(buckets: tuple[int, ...], train: Sequences) -> bool:
+    """Return whether these can be the buckets of a training part."""
+    ascending = len(buckets) > 0 and list(buckets) == sorted(set(buckets))
+    return ascending and train.lengths is not None and train.lengths.max() <= buckets[-1] <= train.x.shape[1]
 
 
 def make_batches(config: Config, parts: Parts, about: About) -> Batches:

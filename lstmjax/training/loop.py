@@ -18,7 +18,7 @@ from lstmjax.data import About, Parts, load
 from lstmjax.limits import check_batch, check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
-from lstmjax.training.batches import Batches, are_buckets, make_batches, new_buckets
+from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged, check_restored, check_training, check_values, warn_of_weights
 from lstmjax.training.inference import Trained, evaluate
@@ -202,11 +202,9 @@ def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) 
     with suppress(RunError):
         stored = run.read_about()
     recorded = saved.data_sum()
-    # Runs of earlier versions have no buckets; the first ones recorded no checksum, either.
-    choices = [new_buckets(run.config, parts), None] if recorded is not None or not saved.steps() else [None]
-    if stored is not None and are_buckets(stored.buckets, parts):
-        choices.insert(0, stored.buckets)
-    for buckets in choices:
+    # The first versions recorded no checksum, and had no buckets.
+    could_have_buckets = recorded is not None or not saved.steps()
+    for buckets in buckets_to_try(run.config, parts, stored, new=could_have_buckets):
         about = about.model_copy(update={"buckets": buckets})
         # Without a checksum the file itself is compared.
         if stored in (None, about) if recorded is None else recorded == about_sum(about):
