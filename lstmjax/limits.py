@@ -47,6 +47,33 @@ def check_network(config: Config, inputs: int, outputs: int, room: int | None = 
         )
 
 
+def check_batch(config: Config, rows: int, steps: int, inputs: int, room: int | None = None) -> None:
+    """Refuse a batch whose inputs and gates do not fit into the memory, which the backward pass needs.
+
+    This is a lower bound, as of `parameters`.
+
+    Args:
+        config: configuration of the run.
+        rows: B, sequences in the batch.
+        steps: T, with padding.
+        inputs: I.
+        room: bytes of memory of the device; None: of this machine.
+
+    Raises:
+        ConfigError: it does not fit; the message says how much is needed and how much is available.
+    """
+    model = config.model
+    gates = 3 * model.hidden_size * model.layers * (2 if model.bidirectional else 1)
+    needed = 4 * rows * steps * (inputs + gates)
+    free = available() if room is None else room
+    if needed > free:
+        fewer = "set batch_size lower, or " if rows > 1 else ""
+        raise ConfigError(
+            f"a batch of {rows:,} sequences of {steps:,} steps takes {words(needed)} of memory at least, and "
+            f"{words(free)} are available; {fewer}cut long sequences into pieces, or use a smaller network"
+        )
+
+
 def parameters(model: Model, inputs: int, outputs: int) -> int:
     """Return a lower bound of the number of parameters: those of three gates in each layer, and of the head."""
     width = model.hidden_size if model.projection_size is None else model.projection_size

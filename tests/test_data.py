@@ -21,6 +21,7 @@ from lstmjax.data import (
     load,
     read,
     steps_per_epoch,
+    table,
 )
 
 GOOD = "sequence,step,a,b,label\nu,0,1,2,yes\nu,1,3,4,yes\nv,0,5,6,no\n"
@@ -110,6 +111,21 @@ def test_a_mistake_in_a_csv_is_told_with_line_and_column(tmp_path, text, message
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_csv_is_read_in_blocks(tmp_path, monkeypatch, size):
+    (tmp_path / "a.csv").write_text(GOOD + "v,1,7,8.5,no\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text(GOOD + "v,1,7,b,no\n", encoding="utf-8")
+    (tmp_path / "c.csv").write_text(GOOD + "u,2,16777217,16777219,yes\nv,1,16777221,8,no\n", encoding="utf-8")
+    monkeypatch.setattr(table, "BLOCK", size)
+    data = read(tmp_path / "a.csv")
+    np.testing.assert_array_equal(data.x, [[[1, 2], [3, 4]], [[5, 6], [7, 8.5]]])
+    assert (data.y.tolist(), data.names, data.lengths) == (["yes", "no"], ("u", "v"), None)
+    with pytest.raises(DataError, match=r"b.csv:5: column 'b' is 'b', expected a finite number"):
+        read(tmp_path / "b.csv")
+    with pytest.warns(UserWarning, match=r"c.csv:5: column 'a' is 16777217, .* as 16777216 \(3 such numbers in all\)"):
+        read(tmp_path / "c.csv")
+
+
 @pytest.mark.parametrize("ends", [",", ",,", " , ,"])
 def test_empty_columns_without_a_name_are_dropped(tmp_path, ends):
     (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
@@ -145,6 +161,7 @@ def test_other_encodings_are_named(tmp_path, encoding, message):
         ("v,1_0,7,8,no\n", "a.csv:5: column 'step' is '1_0', expected a whole number in digits 0 to 9"),
         ("v,１,7,8,no\n", "a.csv:5: column 'step' is '１', expected a whole number in digits 0 to 9"),
         (f"v,{'1' * 5000},7,8,no\n", "a.csv:5: column 'step' is '1111"),
+        (f"v,{10**30},7,8,no\n", f"column 'step' is '{10**30}'; number the steps of each sequence from 0 or 1"),
     ],
 )
 def test_a_csv_takes_decimal_digits_only(tmp_path, row, message):
@@ -195,6 +212,27 @@ def test_whole_numbers_of_any_size_that_lose_digits_are_named(value, tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=np.array([str(value), "1", "2", "3", "4"]))
     with pytest.warns(UserWarning, match=rf"y\[0\] is {value}, which float32 keeps as {kept} "):
         load(Data(source=str(tmp_path / "a.npz")), "linear")
+
+
+def test_large_numbers_that_float32_merges_are_told(tmp_path):
+    times = 1.7e18 + 1e9 * np.arange(X.size).reshape(X.shape)  # a second apart, in nanoseconds
+    distinct = [len(np.unique(times[..., i].astype(np.float32))) for i in range(3)]
+    assert max(distinct) < 10
+    x = X.astype(np.float64)
+    x[..., 1] = times[..., 1]
+    np.savez(tmp_path / "a.npz", x=x, y=Y)
+    with pytest.warns(
+        UserWarning, match=rf"a.npz: x\[..., 1\] has 20 different values of 2\^53 .* float32 keeps {distinct[1]} apart"
+    ):
+        read(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=X, y=times[:, 0, 0])
+    with pytest.warns(UserWarning, match="a.npz: y has 5 different values"):
+        load(Data(source=str(tmp_path / "a.npz")), "linear")
+    # Physical quantities, which float32 keeps to seven digits, and padding.
+    x[..., 1] = 3.3e20 * (1 + np.arange(20).reshape(5, 4) / 1e4)
+    x[:, 2:, 1] = times[:, 2:, 1]
+    np.savez(tmp_path / "a.npz", x=x, y=Y, lengths=np.full(5, 2))
+    read(tmp_path / "a.npz")
 
 
 def test_large_whole_numbers_that_float32_holds_are_taken_without_a_warning(tmp_path):
@@ -344,17 +382,21 @@ def test_what_is_larger_than_the_memory_is_one_line(tmp_path, monkeypatch):
             read(tmp_path / name)
 
 
-def test_unequal_sequences_of_a_csv_are_not_padded_without_bound(tmp_path):
-    count = 20_000  # one sequence of so many steps, and so many of one: 0.4 MB that are padded to 3 GB
-    long = [f"long,{t},1,2,a" for t in range(count)]
-    short = [f"s{n},0,1,2,b" for n in range(count)]
+def test_unequal_sequences_of_a_csv_take_the_memory_of_their_steps(tmp_path, monkeypatch):
+    count = 5_000  # one sequence of so many steps, and so many of one: 0.2 MB that would be padded to 0.2 GB
+    monkeypatch.setattr(table, "BLOCK", 1000)  # as small for this file as it is for a real one
+    long = [f"long,{t},{t / 7},2,a" for t in range(count)]
+    short = [f"s{n},0,1,{-n},b" for n in range(count)]
     (tmp_path / "a.csv").write_text("\n".join(["sequence,step,p,q,label", *long, *short]), encoding="utf-8")
-    with pytest.raises(DataError) as error:
-        read(tmp_path / "a.csv")
-    assert str(error.value) == (
-        f"{tmp_path / 'a.csv'}: 20,001 sequences, padded to the 20,000 steps of sequence 'long', take 3.2 GB of "
-        "memory; cut long sequences into pieces of similar length, or leave them out"
-    )
+    tracemalloc.start()
+    parts, about = load(Data(source=str(tmp_path / "a.csv"), validation=str(tmp_path / "a.csv")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * (tmp_path / "a.csv").stat().st_size
+    x = parts.train.x
+    assert (x.shape, len(x.flat), about.classes) == ((count + 1, count, 2), 2 * count, ("a", "b"))
+    np.testing.assert_array_equal(x[0, :, 0], (np.arange(count) / 7).astype(np.float32))
+    np.testing.assert_array_equal(x[[count, 5], :2, 1], [[1 - count, 0], [-4, 0]])
 
 
 def test_a_long_label_takes_the_memory_of_one(tmp_path):

@@ -18,7 +18,7 @@ from training import config, write_sequences
 from lstmjax import runs
 from lstmjax.cli import main
 from lstmjax.config import dump_config
-from lstmjax.data import batch, load
+from lstmjax.data import load
 from lstmjax.errors import UserError
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.sums import file_sums
@@ -26,7 +26,7 @@ from lstmjax.training import loop, progress
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged
 from lstmjax.training.loop import load_run, resume, train
-from lstmjax.training.step import first_state, structure, train_step
+from lstmjax.training.step import first_state, train_step
 from lstmjax.writing import WriteError
 
 pytestmark = pytest.mark.usefixtures("promotion", "quick")
@@ -383,12 +383,11 @@ def wild(folder, **values):
 
 def first_bad_step(settings):
     """Looks at the loss of each step."""
-    parts, about = load(settings.data, settings.loss.name)
-    recipe = loop.make_recipe(settings, about, parts)
-    key = jax.random.key(settings.seed)
-    state, none = first_state(key, recipe=recipe, about=about), jnp.zeros((), jnp.int32)
+    plan = loop.new_plan(settings)
+    recipe, key = plan.recipe, jax.random.key(settings.seed)
+    state, none = first_state(key, recipe=recipe, about=plan.about), jnp.zeros((), jnp.int32)
     for step in range(settings.steps):
-        rows = batch(parts.train, settings.batch_size, seed=settings.seed, step=step)
+        rows = plan.batches.draw(seed=settings.seed, step=step)
         state, _, sums = train_step(state, jnp.array(none), rows, key, recipe=recipe)
         if not np.isfinite(float(sums.loss)):
             return step + 1
@@ -426,14 +425,13 @@ def test_a_stopped_run_whose_state_is_no_number_is_not_saved(tmp_path, monkeypat
 def bad(run):
     """A run whose checkpoints all hold a NaN, as they were saved before it was looked for."""
     folder = RunFolder.open(run)
-    parts, about = load(folder.config.data, folder.config.loss.name)
-    like = structure(loop.make_recipe(folder.config, about, parts), about)
+    plan = loop.new_plan(folder.config)
     with Checkpoints(folder.checkpoints, folder.config.fingerprint) as saved:
-        _, state = saved.latest(like)
+        _, state = saved.latest(plan.like)
     shutil.rmtree(folder.checkpoints)
     head = state.params.head
     bad = state._replace(params=state.params._replace(head=head._replace(w=head.w * np.nan)))
-    with Checkpoints(folder.checkpoints, folder.config.fingerprint, data=about_sum(about)) as saved:
+    with Checkpoints(folder.checkpoints, folder.config.fingerprint, data=about_sum(plan.about)) as saved:
         for step in (2, 8):
             saved.save(step, bad._replace(step=np.int32(step)), 0.5 - step)
     return run

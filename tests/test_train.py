@@ -1,11 +1,7 @@
 import io
-import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
 
@@ -14,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training import config, damage, write_sequences
+from training import config, damage, kill_in_training, lines, same_params, stop_at, write_sequences
 
-from lstmjax.config import ConfigError, Optimizer, dump_config, load_config
+from lstmjax.config import ConfigError, Optimizer, load_config
 from lstmjax.data import digits, labelled
 from lstmjax.networks import network
 from lstmjax.runs import RunError, RunFolder
@@ -29,19 +25,6 @@ from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_s
 from lstmjax.training.step import shifted
 
 pytestmark = pytest.mark.usefixtures("promotion")
-
-
-def same_params(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def lines(run):
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    for record in records:
-        record.pop("steps_per_second")
-    return records
 
 
 @pytest.fixture
@@ -130,42 +113,10 @@ def test_a_run_that_was_stopped_goes_on_exactly(whole, tmp_path, monkeypatch, st
 
 
 def test_a_run_that_was_killed_goes_on_exactly(whole, tmp_path):
-    path, run = tmp_path / "drawn.yaml", tmp_path / "run"
-    path.write_text(dump_config(drawn()), encoding="utf-8")
-    command = [sys.executable, "-c", "import sys; from lstmjax.cli import main; sys.exit(main())"]
-    reads_only = os.environ | {
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"
-    }  # a kill leaves no half of a program
-    process = subprocess.Popen(
-        [*command, "train", str(path), "--run-dir", str(run)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=reads_only,
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text("utf-8").count("\n") >= 2:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    process.wait()
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 12, "tra')  # as a kill in the middle of a line leaves it
-    result = resume(run, quiet=True)
+    kill_in_training(drawn(), tmp_path / "run")
+    result = resume(tmp_path / "run", quiet=True)
     same_params(result.trained.params, whole.trained.params)
-    assert lines(run) == lines(whole.run_dir)
-
-
-def stop_at(monkeypatch, step, signum=signal.SIGINT):
-    """Sends a signal after a step, as a user or a scheduler does."""
-    seen = []
-
-    def count(self, now):
-        seen.append(None)
-        if len(seen) == step:
-            signal.raise_signal(signum)
-
-    monkeypatch.setattr(progress.Progress, "step", count)
+    assert lines(tmp_path / "run") == lines(whole.run_dir)
 
 
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(whole, tmp_path, monkeypatch, caplog):

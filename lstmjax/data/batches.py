@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from lstmjax.data.buckets import Buckets
 from lstmjax.data.sequences import DataError, Sequences
 
 
@@ -31,9 +32,34 @@ def batch_rows(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarr
 
 
 def batch(data: Sequences, batch_size: int, *, seed: int, step: int) -> Sequences:
-    """Return the batch of a step: `batch_size` of the sequences."""
-    rows = batch_rows(len(data.x), batch_size, seed=seed, step=step)
-    return data._replace(names=None, features=None).take(rows)
+    """Return the batch of a step: `batch_size` of the sequences, with all T steps."""
+    count, steps = data.x.shape[:2]
+    rows = batch_rows(count, batch_size, seed=seed, step=step)
+    return data._replace(names=None, features=None).padded(rows, steps, per_step=False)
+
+
+def bucketed_batch(data: Sequences, buckets: Buckets, *, seed: int, step: int, per_step: bool) -> Sequences:
+    """Return the batch of a step from one of the buckets, padded to the steps of that bucket.
+
+    Args:
+        data: N sequences.
+        buckets: all of them, see `lstmjax.data.buckets`.
+        seed, step: what determines the batch.
+        per_step: whether each step has a label.
+    """
+    bucket, rows = buckets.batch(seed=seed, step=step)
+    return filled(data, rows, bucket.rows, bucket.steps, per_step=per_step)
+
+
+def filled(data: Sequences, rows: np.ndarray, count: int, steps: int, *, per_step: bool) -> Sequences:
+    """Return some of the sequences, padded to `steps` steps, and filled up at weight 0 to `count` of them.
+
+    So all batches of a bucket have the same shape, and share one compiled program.
+    """
+    chosen = np.concatenate([rows, np.repeat(rows[:1], count - len(rows))])
+    batch = data._replace(names=None, features=None).padded(chosen, steps, per_step=per_step)
+    weight = (np.arange(count) < len(rows)).astype(np.float32)
+    return batch._replace(weight=weight if batch.weight is None else weight * batch.weight)
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.data.sequences import FREE, DataError, Sequences, lost_digits, lost_in_words, plain_number, warn_lost
+from lstmjax.data.sequences import (
+    FREE,
+    DataError,
+    Sequences,
+    lost_digits,
+    lost_in_words,
+    merged,
+    plain_number,
+    warn_lost,
+)
 from lstmjax.data.table import read_csv
 
 KEYS = ("x", "y", "lengths")
@@ -122,7 +132,7 @@ def check(data: Sequences, name: str | Path) -> Sequences:
     Raises:
         DataError: wrong ranks, sizes or dtypes, lengths outside 1 to T, or numbers that are not finite.
     """
-    x, y, lengths = data.x, data.y, data.lengths
+    x, y, lengths = data.array, data.y, data.lengths
     if x.ndim != 3:
         raise DataError(f"{name}: x has shape {x.shape}, expected [sequences, steps, features]")
     if 0 in x.shape:
@@ -189,7 +199,23 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         if lost.any():
             at = tuple(np.argwhere(lost)[0].tolist())
             warn_lost(f"{name}: {key}[{', '.join(map(str, at))}]", values[at], numbers[at], int(lost.sum()))
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        _warn_merged(key, values, numbers, data.valid()[..., None] if per_step else np.ones((), bool), name)
     return numbers
+
+
+def _warn_merged(key: str, values: np.ndarray, numbers: np.ndarray, valid: np.ndarray, name: str | Path) -> None:
+    """Warn of features whose large values float32 does not keep apart."""
+    single = values.ndim == 1
+    if single:
+        values, numbers = values[:, None], numbers[:, None]
+    for feature, different, kept in merged(values, numbers, np.broadcast_to(valid, values.shape)):
+        place = key if single else f"{key}[..., {feature}]"
+        warnings.warn(
+            f"{name}: {place} has {different:,} different values of 2^53 and more in size, of which float32 keeps "
+            f"{kept:,} apart; subtract a constant, or give it in other units",
+            stacklevel=3,
+        )
 
 
 def _check_size(numbers: int, name: str | Path) -> None:

@@ -143,7 +143,7 @@ def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[flo
         return (0.0,) * size, (SOURCES[data.source].scale,) * size
     if data.normalize == "none":
         return (0.0,) * size, (1.0,) * size
-    steps = train.x[train.valid()].astype(np.float64)  # [all steps, I]
+    steps = train.valid_steps().astype(np.float64)  # [all steps, I]
     deviation = steps.std(axis=0)
     return tuple(map(float, steps.mean(axis=0))), tuple(float(d) or 1.0 for d in deviation)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lstmjax import claims
 from lstmjax.config import Section
+from lstmjax.data.buckets import few
+from lstmjax.data.ragged import Ragged
 from lstmjax.errors import UserError
 
 FREE = 2**30  # bytes that any file of data may claim: padding and zeros compress to a hundredth
@@ -24,25 +29,58 @@ class DataError(UserError):
 
 
 class Sequences(NamedTuple):
-    """N sequences, padded to the longest one."""
+    """N sequences, padded to the longest one, or stored without padding and indexed as if padded."""
 
-    x: np.ndarray  # [N, T, I]
+    x: np.ndarray | Ragged  # [N, T, I]; the ragged sequences of a CSV file are a `Ragged`
     y: np.ndarray | None = None  # classes [N] or [N, T] (those of CSV are str objects), or numbers [N, O] or [N, T, O]
     lengths: np.ndarray | None = None  # valid steps [N]; None: all T
     names: tuple[str, ...] | None = None  # N names of the sequences, if the file has them
     features: tuple[str, ...] | None = None  # I names of the features, if the file has them
+    weight: np.ndarray | None = None  # weight of each sequence in the loss [N]; None: 1
+
+    @property
+    def array(self) -> np.ndarray:
+        """The x, padded if it is stored without padding."""
+        return np.asarray(self.x) if isinstance(self.x, Ragged) else self.x
 
     def take(self, rows: Any) -> Sequences:
         """Return some of the sequences; `rows` is a slice or an array of indices."""
-        y = None if self.y is None else self.y[rows]
-        lengths = None if self.lengths is None else self.lengths[rows]
+        x = self.x.take(rows) if isinstance(self.x, Ragged) else self.x[rows]
+        return self._with(rows, x, None if self.y is None else self.y[rows])
+
+    def padded(self, rows: Any, steps: int, *, per_step: bool) -> Sequences:
+        """Return some of the sequences with x as an array `[rows, steps, I]`.
+
+        Args:
+            rows: a slice or an array of indices.
+            steps: the first so many of the T steps; no sequence among the rows should be longer.
+            per_step: whether y has a label for each step, of which it keeps the same steps.
+        """
+        y = self.y
+        if y is not None:
+            y = y[rows, :steps] if per_step else y[rows]
+        return self._with(rows, self.x[rows, :steps], y)
+
+    def few(self, at_most: int, *, per_step: bool) -> Sequences:
+        """Return the first sequences as arrays; see `lstmjax.data.buckets.few` for which are left out."""
+        if self.lengths is None:
+            return self.take(slice(at_most))
+        rows, steps = few(self.lengths, self.x.shape[1], at_most)
+        return self.padded(rows, steps, per_step=per_step)
+
+    def _with(self, rows: Any, x: np.ndarray | Ragged, y: np.ndarray | None) -> Sequences:
+        lengths, weight = (None if a is None else a[rows] for a in (self.lengths, self.weight))
         names = None if self.names is None else tuple(np.asarray(self.names, object)[rows])
-        return Sequences(self.x[rows], y, lengths, names, self.features)
+        return Sequences(x, y, lengths, names, self.features, weight)
 
     def valid(self) -> np.ndarray:
         """Return which steps are valid and not padding, bool `[N, T]`."""
         n, t = self.x.shape[:2]
         return np.ones((n, t), bool) if self.lengths is None else np.arange(t) < self.lengths[:, None]
+
+    def valid_steps(self) -> np.ndarray:
+        """Return x at all valid steps, one sequence after the other, `[steps, I]`."""
+        return self.x.flat if isinstance(self.x, Ragged) else self.x[self.valid()]
 
 
 class Draw(Protocol):
@@ -79,6 +117,12 @@ class About(Section):
     """Names of the features, if the file has them."""
     fingerprint: int
     """Checksum of the training and validation part."""
+    buckets: tuple[int, ...] | None = None
+    """Steps to which the batches of training are padded, see `lstmjax.data.buckets`; None: each to T."""
+
+    def has_same_data(self, other: About) -> bool:
+        """Return whether the other one describes the same data, whatever the batches are padded to."""
+        return self.model_copy(update={"buckets": None}) == other.model_copy(update={"buckets": None})
 
     def scaled(self, data: Sequences, name: str = "x") -> Sequences:
         """Return the sequences with x as the network sees it: float32, shifted and scaled as in training.
@@ -96,8 +140,12 @@ class About(Section):
                 f"{name}: the feature columns are {', '.join(data.features)}, but the network was trained on "
                 f"{', '.join(self.features)}; give the same ones in the same order"
             )
-        x = (data.x - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)
-        return data._replace(x=x.astype(np.float32, copy=False))
+        offset, scale = np.array(self.offset, np.float32), np.array(self.scale, np.float32)
+
+        def change(x: np.ndarray) -> np.ndarray:
+            return ((x - offset) / scale).astype(np.float32, copy=False)
+
+        return data._replace(x=data.x.map(change) if isinstance(data.x, Ragged) else change(data.x))
 
 
 def fingerprint(*parts: Sequences) -> int:
@@ -107,8 +155,22 @@ def fingerprint(*parts: Sequences) -> int:
         for array in (part.x, part.y, part.lengths):
             if array is not None:
                 crc = zlib.crc32(f"{array.shape}{array.dtype}".encode(), crc)
-                crc = zlib.crc32(array.tobytes(), crc)
+                for piece in _pieces(array) if isinstance(array, Ragged) else (array.tobytes(),):
+                    crc = zlib.crc32(piece, crc)
     return crc
+
+
+def _pieces(x: Ragged) -> Iterator[memoryview | bytes]:
+    """Yield the bytes of ragged data: those with padding, which earlier versions stored and summed."""
+    size = math.prod(x.shape) * x.dtype.itemsize
+    if size > FREE + claims.RATIO * x.flat.nbytes:  # too many to sum up, and earlier versions refused such a file
+        yield np.ascontiguousarray(x.flat).data
+        return
+    row = bytes(x.longest * x.flat[0].nbytes)
+    for start, length in zip(x.starts.tolist(), x.lengths.tolist(), strict=True):
+        content = np.ascontiguousarray(x.flat[start : start + length])
+        yield content.tobytes()
+        yield memoryview(row)[content.nbytes :]
 
 
 def plain_number(word: str) -> bool:
@@ -119,8 +181,8 @@ def plain_number(word: str) -> bool:
 def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return which values are whole numbers that float32 cannot represent, such as seconds since 1970.
 
-    Numbers with a fraction are not reported, as rounding them to 7 digits is expected; nor are float64 beyond 2^53,
-    which may have been rounded before.
+    Numbers with a fraction are not reported, as rounding them to 7 digits is expected; nor are float64 of 2^53 and
+    more, which are all whole, such as 3.3e20: see `merged` for those.
 
     Args:
         values: integers, or float64.
@@ -131,6 +193,28 @@ def lost_digits(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         return ~inside | (np.where(inside, numbers, 0).astype(values.dtype) != values)
     exact = values.astype(np.float64)
     return (np.abs(exact) > EXACT32) & (np.abs(exact) < EXACT64) & (exact == np.rint(exact)) & (exact != numbers)
+
+
+def merged(values: np.ndarray, numbers: np.ndarray, valid: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Yield each feature with many different large values of which float32 keeps less than half apart.
+
+    So are times in nanoseconds since 1970 as float64. Nothing is said of a single value: whether its last digits mean
+    anything cannot be known.
+
+    Args:
+        values: float64 `[..., features]`.
+        numbers: the same values as float32.
+        valid: which of them count, bool `[..., features]`.
+
+    Yields:
+        The feature, the number of its different values of 2^53 and more in size, and the number of those in float32.
+    """
+    large = valid & (np.abs(values) >= EXACT64) & np.isfinite(numbers)
+    for feature in np.flatnonzero(large.reshape(-1, large.shape[-1]).any(axis=0)).tolist():
+        these = large[..., feature]
+        different, kept = (len(np.unique(array[..., feature][these])) for array in (values, numbers))
+        if 2 * kept <= different:
+            yield feature, different, kept
 
 
 def lost_in_words(words: np.ndarray, exact: np.ndarray, numbers: np.ndarray) -> np.ndarray:

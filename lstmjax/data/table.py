@@ -4,28 +4,57 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
+from array import array
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.data.sequences import FREE, DataError, Sequences, lost_in_words, plain_number, warn_lost
+from lstmjax.data.ragged import Ragged
+from lstmjax.data.sequences import DataError, Sequences, lost_in_words, plain_number, warn_lost
 from lstmjax.encodings import NOT_UTF8, check_text
 
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
 FORMAT = "expected the columns sequence, step, one or more features, label"
+BLOCK = 8192  # rows whose cells are in memory as text at once
+FARTHEST = 2**62  # no file has as many steps
 
 
 class Row(NamedTuple):
-    """One step of one sequence."""
+    """One step of one sequence, as text."""
 
     line: int
     step: int
     cells: list[str]
+    sequence: str
     label: str
+
+
+class Columns:
+    """What has been read of a file: numbers, without the text of the cells, which takes many times the memory."""
+
+    def __init__(self) -> None:
+        self.numbers: list[np.ndarray] = []  # blocks [rows, I]
+        self.line, self.step = array("q"), array("q")
+        self.sequence, self.label = array("q"), array("q")  # numbers of names and labels, in the order of appearance
+        self.names: dict[str, int] = {}
+        self.labels: dict[str, int] = {}
+        self.lost: list[tuple[str, str, float]] = []  # the first cell that float32 cannot represent
+        self.lost_count = 0
+
+    def append(self, path: Path, features: tuple[str, ...], rows: list[Row]) -> None:
+        """Add a block of rows."""
+        self.numbers.append(_numbers(path, features, rows, self))
+        for row in rows:
+            self.line.append(row.line)
+            self.step.append(row.step)
+            self.sequence.append(self.names.setdefault(row.sequence, len(self.names)))
+            self.label.append(self.labels.setdefault(row.label, len(self.labels)))
+        # The numbers will be copied once, into the order of the sequences.
+        claims.check_memory(len(self.line) * (4 * len(features) + 64), "what the file holds", "give less of it")
 
 
 def read_csv(path: Path, *, labels: bool = True) -> Sequences:
@@ -39,45 +68,59 @@ def read_csv(path: Path, *, labels: bool = True) -> Sequences:
         labels: whether the column `label` is required; False: it is ignored.
 
     Returns:
-        x `[N, T, I]` padded with zeros, y `[N]` as strings, lengths `[N]` or None if all are equal.
+        x `[N, T, I]`, y `[N]` as strings, lengths `[N]`. If all lengths are equal, lengths is None; otherwise x is a
+        `Ragged`, in the memory of the steps that the file has.
 
     Raises:
         DataError: the content is wrong; the message names the file, the line, the column and the remedy.
     """
+    columns = Columns()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             check_text(path, DataError)
             lines = csv.reader(file, strict=True)
             header = [word.strip() for word in next(lines, [])]
             features = _check_header(path, header, labels)
-            sequences: dict[str, list[Row]] = {}
-            for cells in lines:
-                if any(cell.strip() for cell in cells):
-                    name, row = _row(path, lines.line_num, header, features, cells, labels)
-                    sequences.setdefault(name, []).append(row)
+            rows = (
+                _row(path, lines.line_num, header, features, cells, labels)
+                for cells in lines
+                if any(cell.strip() for cell in cells)
+            )
+            while block := list(islice(rows, BLOCK)):
+                columns.append(path, features, block)
     except UnicodeDecodeError:
         raise DataError(f"{path}: {NOT_UTF8}; save it as CSV UTF-8") from None
+    except claims.ClaimError as error:
+        raise DataError(f"{path}: {error}") from None
     except (csv.Error, OSError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}); write it as UTF-8 with commas") from None
-    if not sequences:
+    if not columns.names:
         raise DataError(f"{path}: has no rows below the first line")
-    first = min(row.step for rows in sequences.values() for row in rows)
-    for name, rows in sequences.items():
-        _check_sequence(path, name, rows, first, labels)
+    return _in_order(path, features, columns, labels)
 
-    lengths = np.array([len(rows) for rows in sequences.values()], np.int32)
-    longest = max(len(rows) for rows in sequences.values())
-    _check_padded(path, sequences, longest, len(features))
-    x = np.zeros((len(sequences), longest, len(features)), np.float32)
-    lost: list[tuple[str, str, float]] = []
-    for n, rows in enumerate(sequences.values()):
-        x[n, : len(rows)] = _numbers(path, features, rows, lost)
-    if lost:
-        warn_lost(*lost[0], len(lost))
-    # As objects: an array of NumPy's strings would pad every label to the longest one.
-    y = np.array([rows[0].label for rows in sequences.values()], object) if labels else None
-    ragged = None if (lengths == lengths[0]).all() else lengths
-    return Sequences(x, y, ragged, tuple(sequences), features)
+
+def _in_order(path: Path, features: tuple[str, ...], columns: Columns, labels: bool) -> Sequences:
+    """Return the sequences, with the steps of each in their order."""
+    sequence, step, label, line = (
+        np.frombuffer(column, np.int64) for column in (columns.sequence, columns.step, columns.label, columns.line)
+    )
+    order = np.lexsort((line, step, sequence))
+    lengths = np.bincount(sequence).astype(np.int32)
+    first = np.cumsum(lengths, dtype=np.int64) - lengths  # the place of each sequence's first row
+    _check_order(path, columns, order, first, lengths, labels)
+    if columns.lost_count:
+        warn_lost(*columns.lost[0], columns.lost_count)
+    numbers = np.concatenate(columns.numbers)
+    columns.numbers.clear()
+    flat = numbers[order]
+    y = None
+    if labels:
+        # As objects: an array of NumPy's strings would pad every label to the longest one.
+        y = np.array(list(columns.labels), object)[label[order[first]]]
+    names = tuple(columns.names)
+    if (lengths == lengths[0]).all():
+        return Sequences(flat.reshape(len(names), -1, len(features)), y, None, names, features)
+    return Sequences(Ragged(flat, lengths, int(lengths.max())), y, lengths, names, features)
 
 
 def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...]:
@@ -99,9 +142,7 @@ def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...
     return features
 
 
-def _row(
-    path: Path, line: int, header: list[str], features: tuple[str, ...], cells: list[str], labels: bool
-) -> tuple[str, Row]:
+def _row(path: Path, line: int, header: list[str], features: tuple[str, ...], cells: list[str], labels: bool) -> Row:
     if len(cells) != len(header):
         raise DataError(
             f"{path}:{line}: {len(cells)} cells, but the first line names {len(header)} columns; "
@@ -126,50 +167,61 @@ def _row(
         raise DataError(
             f"{path}:{line}: column 'step' is {named['step'][:40]!r}, expected a whole number in digits 0 to 9"
         ) from None
-    return named["sequence"], Row(line, step, [named[f] for f in features], sys.intern(named.get("label", "")))
-
-
-def _check_sequence(path: Path, name: str, rows: list[Row], first: int, labels: bool) -> None:
-    """Sort the rows by step; refuse gaps, repeated steps and a label that changes."""
-    rows.sort(key=lambda row: (row.step, row.line))
-    if first not in (0, 1):
-        raise DataError(f"{path}: the first step is {first}, expected 0 or 1; number the steps of each sequence anew")
-    expected = first
-    for row in rows:
-        if row.step == expected - 1 and row is not rows[0]:
-            raise DataError(
-                f"{path}:{row.line}: column 'step': sequence {name!r} has step {row.step} twice; remove one, or give "
-                "the sequences different names"
-            )
-        if row.step != expected:
-            raise DataError(
-                f"{path}:{row.line}: column 'step' is {row.step}, but step {expected} of sequence {name!r} is missing; "
-                "number the steps without gaps"
-            )
-        if labels and row.label != rows[0].label:
-            raise DataError(
-                f"{path}:{row.line}: column 'label' is {row.label!r}, but sequence {name!r} began with "
-                f"{rows[0].label!r}; give a sequence one label, or use an NPZ file with y [sequences, steps]"
-            )
-        expected += 1
-
-
-def _check_padded(path: Path, sequences: dict[str, list[Row]], steps: int, features: int) -> None:
-    """Refuse sequences of such different lengths that padding them to the longest would exhaust the memory."""
-    needed = len(sequences) * steps * features * 4
-    try:
-        claims.check_claim(needed, path.stat().st_size, free=FREE)
-        claims.check_memory(needed, "x", "give less")
-    except claims.ClaimError:
-        longest = max(sequences, key=lambda name: len(sequences[name]))
+    if abs(step) > FARTHEST:
         raise DataError(
-            f"{path}: {len(sequences):,} sequences, padded to the {steps:,} steps of sequence {longest!r}, take "
-            f"{claims.words(needed)} of memory; cut long sequences into pieces of similar length, or leave them out"
-        ) from None
+            f"{path}:{line}: column 'step' is {named['step'][:40]!r}; number the steps of each sequence from 0 or 1, "
+            "without gaps"
+        )
+    return Row(line, step, [named[f] for f in features], named["sequence"], named.get("label", "") if labels else "")
 
 
-def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[tuple[str, str, float]]) -> np.ndarray:
-    """Return the features of a sequence, `[T, I]`; append cells that float32 cannot represent to `lost`."""
+def _check_order(
+    path: Path, columns: Columns, order: np.ndarray, first: np.ndarray, lengths: np.ndarray, labels: bool
+) -> None:
+    """Refuse gaps, repeated steps and a label that changes.
+
+    Args:
+        path: the file.
+        columns: its rows.
+        order: the rows by sequence and step.
+        first: places in `order` at which sequences begin.
+        lengths: number of rows of each sequence.
+        labels: whether labels are checked.
+    """
+    begin = min(columns.step)
+    if begin not in (0, 1):
+        raise DataError(f"{path}: the first step is {begin}, expected 0 or 1; number the steps of each sequence anew")
+    beginning = np.repeat(first, lengths)  # for each row the place of its sequence's first row
+    expected = np.arange(len(order)) - beginning + begin
+    wrong = np.frombuffer(columns.step, np.int64)[order] != expected
+    if labels:
+        label = np.frombuffer(columns.label, np.int64)[order]
+        wrong |= label != label[beginning]
+    if not wrong.any():
+        return
+    at = int(wrong.argmax())  # all rows of the sequence before it are right
+    row, before = int(order[at]), int(order[beginning[at]])
+    name = list(columns.names)[columns.sequence[row]]
+    line, step, next_step = columns.line[row], columns.step[row], int(expected[at])
+    if step == next_step - 1 and row != before:
+        raise DataError(
+            f"{path}:{line}: column 'step': sequence {name!r} has step {step} twice; remove one, or give the sequences "
+            "different names"
+        )
+    if step != next_step:
+        raise DataError(
+            f"{path}:{line}: column 'step' is {step}, but step {next_step} of sequence {name!r} is missing; number the "
+            "steps without gaps"
+        )
+    words = list(columns.labels)
+    raise DataError(
+        f"{path}:{line}: column 'label' is {words[columns.label[row]]!r}, but sequence {name!r} began with "
+        f"{words[columns.label[before]]!r}; give a sequence one label, or use an NPZ file with y [sequences, steps]"
+    )
+
+
+def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], columns: Columns) -> np.ndarray:
+    """Return the features of a block of rows, `[rows, I]`; note cells that float32 cannot represent in `columns`."""
     try:
         exact = np.array([row.cells for row in rows], np.float64)
     except ValueError:
@@ -191,9 +243,11 @@ def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], lost: list[
             f"{path}:{row.line}: column {features[i]!r} is {cell!r}, expected a finite number"
             f"{' that float32 holds' if large else ''}; {remedy}"
         )
-    words = np.array([row.cells for row in rows], object)
-    for t, i in np.argwhere(lost_in_words(words, exact, numbers)):
-        lost.append((f"{path}:{rows[t].line}: column {features[i]!r}", rows[t].cells[i], numbers[t, i]))
+    lost = np.argwhere(lost_in_words(np.array([row.cells for row in rows], object), exact, numbers))
+    if len(lost) and not columns.lost_count:
+        t, i = lost[0]
+        columns.lost.append((f"{path}:{rows[t].line}: column {features[i]!r}", rows[t].cells[i], numbers[t, i]))
+    columns.lost_count += len(lost)
     return numbers
 
 

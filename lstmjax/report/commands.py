@@ -32,9 +32,9 @@ class InspectError(UserError):
 class Part(NamedTuple):
     """The sequences of a page."""
 
-    name: str  # the name of a sequence without a name, before its number
-    scaled: Sequences  # as the network sees them
-    shown: np.ndarray  # [N, T, I] in the units of the training data
+    total: int  # number of sequences, of which some are looked at
+    scaled: Sequences  # these, with names, as the network sees them
+    shown: np.ndarray  # their x in the units of the training data
     description: str  # "the test part"
 
 
@@ -83,17 +83,24 @@ def inspect_run(
 def _part_of_run(run: str | Path, trained: Trained) -> Part:
     """Return the test part of the run's data, or the validation part if there is no test part."""
     parts, about = load(trained.config.data, trained.config.loss.name)
-    if about != trained.about:
+    if not about.has_same_data(trained.about):
         raise RunError(f"{run}: the data have changed since this run began; name a file by --input")
     name, data = ("validation", parts.validation) if parts.test is None else ("test", parts.test)
-    shown = data.x * np.array(about.scale, np.float32) + np.array(about.offset, np.float32)
-    return Part(name, data, shown, f"the {name} part")
+    looked_at = _named(data, name).few(MAX_SEQUENCES, per_step=about.per_step)
+    shown = looked_at.array * np.array(about.scale, np.float32) + np.array(about.offset, np.float32)
+    return Part(len(data.x), looked_at, shown, f"the {name} part")
 
 
 def _part_of_file(path: str | Path, about: About) -> Part:
     """Return the sequences of a file."""
     data = read(path, labels=False)
-    return Part("sequence", about.scaled(data, str(path)), data.x, Path(path).name)
+    looked_at = _named(data, "sequence").few(MAX_SEQUENCES, per_step=False)  # without labels
+    return Part(len(data.x), about.scaled(looked_at, str(path)), looked_at.array, Path(path).name)
+
+
+def _named(data: Sequences, word: str) -> Sequences:
+    """Return the sequences with names: those of the file, or a word with their numbers."""
+    return data if data.names else data._replace(names=tuple(f"{word} {n}" for n in range(len(data.x))))
 
 
 def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int) -> Iterator[str]:
@@ -102,10 +109,9 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     settings = Settings(
         loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype)
     )
-    count = len(part.scaled.x)
-    data = part.scaled.take(slice(MAX_SEQUENCES))
+    total, data = part.total, part.scaled
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
-    ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, settings=settings)
+    ends = compute_ends(params, jnp.asarray(data.array), lengths, labels, settings=settings)
     if not np.isfinite(ends.logits).all():
         raise InspectError(
             f"{folder.path}: the network gives NaN or infinity for {part.description}, which no page can show"
@@ -114,7 +120,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     try:
         page = report(
             params,
-            data.x,
+            data.array,
             lengths=data.lengths,
             examples=tuple(reasons),
             labels=data.y,
@@ -122,9 +128,9 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             per_step=about.per_step,
             classes=about.classes,
             features=about.features,
-            names=data.names or [f"{part.name} {n}" for n in range(len(data.x))],
+            names=data.names,
             reasons=reasons,
-            shown=part.shown[:MAX_SEQUENCES],
+            shown=part.shown,
             records=folder.records(LOSSES[loss].metric),
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
             merge=model.merge,
@@ -134,15 +140,24 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             dtype=settings.dtype,
             title=folder.path.name,
             facts=_facts(folder, part, LOSSES[loss].metric),
-            notes=[f"Looked at: {len(data.x)} of {count} sequences of {part.description}."],
+            notes=[_looked_at(part)],
             path=out,
         )
     except UserError:  # its message names the file
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
-    yield f"{len(reasons)} of {count} sequences of {part.description} shown"
+    yield f"{len(reasons)} of {total} sequences of {part.description} shown"
     yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
+
+
+def _looked_at(part: Part) -> str:
+    """Say how many sequences were looked at, and why those."""
+    count = len(part.scaled.x)
+    note = f"Looked at: {count} of {part.total} sequences of {part.description}"
+    if count < min(part.total, MAX_SEQUENCES):
+        note += f", those of the first {MAX_SEQUENCES:,} that have at most {part.scaled.x.shape[1]:,} steps"
+    return f"{note}."
 
 
 def _choose(data: Sequences, ends: Ends, settings: Settings, count: int) -> dict[int, str]:

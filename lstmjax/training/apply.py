@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmjax.data import DataError, Sequences, labelled, load, read
+from lstmjax.claims import ClaimError
+from lstmjax.data import DataError, Ragged, Sequences, labelled, load, read
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, evaluate, predict
+from lstmjax.training.inference import Prediction, evaluate, predict_scaled
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
 from lstmjax.writing import draft
@@ -38,7 +39,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         name, sequences = Path(data).name, labelled(str(data), about, config.loss.name)
     else:
         parts, current = load(config.data, config.loss.name)
-        if current != about:
+        if not current.has_same_data(about):
             raise RunError(f"{run}: the data have changed since this run began; name a file by --data")
         name, sequences = part, getattr(parts, part)
         if sequences is None:
@@ -68,16 +69,15 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
         raise DataError(f"{out}: is the file that is read; give another one by --out")
     trained = load_run(run)
     data = read(path, labels=False)
-    trained.about.scaled(data, str(path))  # here an error names the file
-    prediction = predict(trained, data.x, data.lengths)
+    prediction = predict_scaled(trained, trained.about.scaled(data, str(path)))
     _warn_of_outputs(prediction.outputs, data, path)
     if out is None:
         yield from table(prediction, data, trained.about.classes).splitlines()
         return
     with draft(Path(out)) as place:
         if Path(out).suffix.lower() == ".npz":
-            words = None if prediction.classes is None else prediction.classes.astype(str)
-            arrays = {"outputs": prediction.outputs, "classes": words, "lengths": data.lengths}
+            words = None if prediction.classes is None else _as_array(prediction.classes, out).astype(str)
+            arrays = {"outputs": _as_array(prediction.outputs, out), "classes": words, "lengths": data.lengths}
             with place.open("wb") as file:
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:
@@ -85,12 +85,24 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     yield f"{len(data.x)} predictions written to {out}"
 
 
-def _warn_of_outputs(outputs: np.ndarray, data: Sequences, path: str | Path) -> None:
+def _as_array(values: np.ndarray | Ragged, out: str | Path) -> np.ndarray:
+    """Return what is written to an NPZ file, which holds padded arrays only."""
+    try:
+        return np.asarray(values)
+    except ClaimError as error:
+        raise DataError(f"{out}: cannot be written ({error}); write a .csv file, which has no padding") from None
+
+
+def _warn_of_outputs(outputs: np.ndarray | Ragged, data: Sequences, path: str | Path) -> None:
     """Warn of sequences whose outputs are NaN or infinite."""
-    bad = ~np.isfinite(outputs)
-    if bad.ndim == 3:
-        bad &= data.valid()[..., None]
-    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    if isinstance(outputs, Ragged):
+        bad = np.logical_or.reduceat(~np.isfinite(outputs.flat).all(axis=1), outputs.starts)
+    else:
+        bad = ~np.isfinite(outputs)
+        if bad.ndim == 3:
+            bad &= data.valid()[..., None]
+        bad = bad.reshape(len(bad), -1).any(axis=1)
+    rows = np.flatnonzero(bad)
     if len(rows):
         name = data.names[rows[0]] if data.names else rows[0]
         log.warning(
@@ -100,16 +112,23 @@ def _warn_of_outputs(outputs: np.ndarray, data: Sequences, path: str | Path) -> 
 
 def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None) -> str:
     """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers."""
-    outputs = prediction.outputs
+    outputs, labels = prediction
     per_step = outputs.ndim == 3
     numbers = [f"p_{c}" for c in classes] if classes else [f"y_{n}" for n in range(outputs.shape[-1])]
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n").writerow
     write(["sequence", *(["step"] if per_step else []), *(["class"] if classes else []), *numbers])
-    for at in np.ndindex(*outputs.shape[:-1]):
-        if per_step and data.lengths is not None and at[1] >= data.lengths[at[0]]:
+
+    def write_row(place: list, label: object, values: np.ndarray) -> None:
+        write([*place, *([] if label is None else [label]), *(f"{value:.6g}" for value in values)])
+
+    for n in range(len(outputs)):
+        name = data.names[n] if data.names else n
+        if not per_step:
+            write_row([name], None if labels is None else labels[n], outputs[n])
             continue
-        name = data.names[at[0]] if data.names else at[0]
-        label = [] if prediction.classes is None else [prediction.classes[at]]
-        write([name, *at[1:], *label, *(f"{value:.6g}" for value in outputs[at])])
+        steps = outputs.shape[1] if data.lengths is None else int(data.lengths[n])
+        values, words = outputs[n, :steps], None if labels is None else labels[n, :steps]
+        for t in range(steps):
+            write_row([name, t], None if words is None else words[t], values[t])
     return text.getvalue()

@@ -72,7 +72,7 @@ class Checkpoints:
         growing: bool = False,
     ):
         self.folder = Path(folder).absolute()
-        self.fingerprint, self._data, self._keep_every, self._read_only = fingerprint, data, keep_every, read_only
+        self.fingerprint, self.data, self._keep_every, self._read_only = fingerprint, data, keep_every, read_only
         self._growing = growing
         self._abouts: dict[int, dict[str, Any]] = {}
         self._warned: set[str] = set()
@@ -117,7 +117,7 @@ class Checkpoints:
         about = {
             "fingerprint": self.fingerprint,
             "crc": {name: array_sum(leaf) for name, leaf in leaves.items()},
-            "data": self._data,
+            "data": self.data,
             "score": score,
             "best": best,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.config import Config, Model
-from lstmjax.data import About, Sequences
+from lstmjax.data import About, Buckets, Ragged, Sequences, choose_edges, filled, make_buckets
+from lstmjax.data.buckets import EVALUATED
 from lstmjax.dropout import RecurrentDropout, Zoneout
 from lstmjax.networks import NetworkParams, network
 from lstmjax.training.losses import LOSSES
@@ -21,7 +22,7 @@ from lstmjax.wrappers import Wrapper
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
-CHUNK = 128  # sequences evaluated at once; the same size for all data, so that the program is compiled once
+CHUNK = 128  # sequences evaluated at once; the same size for all data, so that few programs are compiled
 
 
 class Trained(NamedTuple):
@@ -33,10 +34,10 @@ class Trained(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Predictions for N sequences, or for N × T steps if each step has a label."""
+    """Predictions for N sequences, or for N × T steps if each step has a label; those after its end mean nothing."""
 
-    outputs: np.ndarray  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
-    classes: np.ndarray | None  # [N] or [N, T]: names of the likeliest classes (softmax)
+    outputs: np.ndarray | Ragged  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
+    classes: np.ndarray | Ragged | None  # [N] or [N, T]: names of the likeliest classes (softmax)
 
 
 def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
@@ -123,11 +124,9 @@ def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, lo
 
 
 @partial(jax.jit, static_argnames=("model", "loss", "per_step"))
-def _evaluate_chunk(
-    params: NetworkParams, chunk: Sequences, weight: Array, *, model: Model, loss: str, per_step: bool
-) -> Sums:
-    logits = logits_of(params, chunk.x, chunk.lengths, model=model, per_step=per_step)
-    return sums_of(logits, chunk.y, weight, chunk.lengths, loss=loss, smoothing=0.0)
+def _evaluate_chunk(params: NetworkParams, chunk: Sequences, *, model: Model, loss: str, per_step: bool) -> Sums:
+    logits = logits_of(params, chunk.array, chunk.lengths, model=model, per_step=per_step)
+    return sums_of(logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0)
 
 
 _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_of)
@@ -143,38 +142,93 @@ def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
     config = trained.config
     options = {"model": config.model, "loss": config.loss.name, "per_step": trained.about.per_step}
     with jax.enable_x64(config.model.needs_x64):
-        chunks = [_evaluate_chunk(trained.params, *chunk, **options) for chunk in _chunks(data)]
+        chunks = [
+            _evaluate_chunk(trained.params, chunk, **options)
+            for _, chunk in _chunks(data, per_step=trained.about.per_step)
+        ]
         total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64)), *chunks)
     return total.means(LOSSES[config.loss.name].metric)
 
 
-def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -> Prediction:
-    """Return the classes and their probabilities, or the numbers of a regression.
+def predict(trained: Trained, xs: ArrayLike | Ragged, lengths: ArrayLike | None = None) -> Prediction:
+    """Return the classes and their probabilities, or the numbers of a regression, as arrays.
 
     Args:
         trained: the network.
-        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet.
+        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet; a `Ragged` has its own lengths.
         lengths: valid steps `[N]`; None: all T.
     """
+    if isinstance(xs, Ragged):
+        data = Sequences(xs, None, xs.lengths)
+    else:
+        data = Sequences(np.asarray(xs), None, None if lengths is None else np.asarray(lengths, np.int32))
+    data = trained.about.scaled(data)
+    outputs, classes = predict_scaled(trained, data)
+    return Prediction(np.asarray(outputs), None if classes is None else np.asarray(classes))
+
+
+def predict_scaled(trained: Trained, data: Sequences) -> Prediction:
+    """Return the predictions for sequences scaled as in training; those of each step of a `Ragged` x are `Ragged`."""
     model, about = trained.config.model, trained.about
-    valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
-    data = about.scaled(Sequences(np.asarray(xs), None, valid_steps))
     readout = LOSSES[trained.config.loss.name].readout
+    outputs: np.ndarray | Ragged | None = None
     with jax.enable_x64(model.needs_x64):
-        parts = [
-            np.asarray(readout(_logits_chunk(trained.params, c.x, c.lengths, model=model, per_step=about.per_step)))
-            for c, _ in _chunks(data)
-        ]
-    outputs = np.concatenate(parts)[: len(data.x)]
+        for rows, chunk in _chunks(data._replace(y=None), per_step=about.per_step):
+            logits = _logits_chunk(trained.params, chunk.x, chunk.lengths, model=model, per_step=about.per_step)
+            values = np.asarray(readout(logits))[: len(rows)]
+            if outputs is None:
+                outputs = _room(data, values, per_step=about.per_step)
+            _put(outputs, rows, values)
+    assert outputs is not None
     if about.classes is None:
         return Prediction(outputs, None)
-    return Prediction(outputs, np.array(about.classes, object)[outputs.argmax(axis=-1)])
+    words = np.array(about.classes, object)
+    if isinstance(outputs, Ragged):
+        return Prediction(outputs, outputs.map(lambda flat: words[flat.argmax(axis=-1)]))
+    return Prediction(outputs, words[outputs.argmax(axis=-1)])
 
 
-def _chunks(data: Sequences) -> Iterator[tuple[Sequences, np.ndarray]]:
-    """Yield the sequences in chunks of `CHUNK`, with their weights; the last chunk is filled up at weight 0."""
-    count = len(data.x)
-    for start in range(0, count, CHUNK):
-        rows = np.arange(start, start + CHUNK)
-        weight = (rows < count).astype(np.float32)
-        yield data._replace(names=None, features=None).take(np.minimum(rows, count - 1)), weight
+def _room(data: Sequences, values: np.ndarray, *, per_step: bool) -> np.ndarray | Ragged:
+    """Return zeros for the outputs of all sequences, of the dtype and width of some."""
+    width = values.shape[-1]
+    if per_step and isinstance(data.x, Ragged):
+        return data.x.map(lambda flat: np.zeros((len(flat), width), values.dtype))
+    shape = data.x.shape[:2] if per_step else data.x.shape[:1]
+    return np.zeros((*shape, width), values.dtype)
+
+
+def _put(outputs: np.ndarray | Ragged, rows: np.ndarray, values: np.ndarray) -> None:
+    """Write the outputs of some sequences where they belong."""
+    if isinstance(outputs, Ragged):
+        for row, value in zip(rows.tolist(), values, strict=True):
+            start, length = outputs.starts[row], outputs.lengths[row]
+            outputs.flat[start : start + length] = value[:length]
+    elif values.ndim == 3:
+        outputs[rows, : values.shape[1]] = values
+    else:
+        outputs[rows] = values
+
+
+def _chunks(data: Sequences, *, per_step: bool) -> Iterator[tuple[np.ndarray, Sequences]]:
+    """Yield sequences in chunks, with their indices; a chunk may be filled up at weight 0.
+
+    Where padding all of them to the longest one would be a large part of the work, or of the memory, sequences of
+    similar lengths are evaluated together.
+    """
+    count, longest = data.x.shape[:2]
+    buckets = None if data.lengths is None else _buckets(data.lengths.tobytes(), str(data.lengths.dtype), longest)
+    if buckets is None:
+        for start in range(0, count, CHUNK):
+            rows = np.arange(start, min(start + CHUNK, count))
+            yield rows, filled(data, rows, CHUNK, longest, per_step=per_step)
+        return
+    for bucket in buckets.content:
+        for rows in np.array_split(bucket.members, bucket.batches):
+            yield rows, filled(data, rows, bucket.rows, bucket.steps, per_step=per_step)
+
+
+@lru_cache(maxsize=4)  # a run evaluates the same sequences many times
+def _buckets(lengths: bytes, dtype: str, longest: int) -> Buckets | None:
+    array = np.frombuffer(lengths, dtype)
+    edges = choose_edges(array, longest, CHUNK, limit=EVALUATED)
+    return None if edges is None else make_buckets(array, edges, CHUNK)

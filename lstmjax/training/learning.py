@@ -48,13 +48,13 @@ def learning(
         xs: sequences `[N, T, I]` in the units of the training data; None: the run's validation part.
         lengths: valid steps of xs, `[N]`; None: all T.
         low, high: limits of saturation, see `lstmjax.inside.saturation`.
-        at_most: use the first so many sequences.
+        at_most: use the first so many sequences, without those that are far longer than the others.
 
     Raises:
         UserError: no such run, no readable checkpoint in it, or its data have changed.
     """
     steps, networks = zip(*load_checkpoints(run), strict=True)
-    data = _sequences(run, networks[0], xs, lengths).take(slice(at_most))
+    data = _sequences(run, networks[0], xs, lengths).few(at_most, per_step=networks[0].about.per_step)
     with jax.enable_x64(networks[0].config.model.needs_x64):
         statistics = [
             _statistics(trained.params, data.x, data.lengths, model=trained.config.model, low=low, high=high)
@@ -68,7 +68,7 @@ def _sequences(run: str | Path, trained: Trained, xs: ArrayLike | None, lengths:
         valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
         return trained.about.scaled(Sequences(np.asarray(xs), None, valid_steps))
     parts, about = load(trained.config.data, trained.config.loss.name)
-    if about != trained.about:
+    if not about.has_same_data(trained.about):
         raise RunError(f"{run}: the data have changed since this run began; restore them, or pass xs")
     return parts.validation
 

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.config import Config, ConfigError
-from lstmjax.data import About, Parts, batch, load, steps_per_epoch
-from lstmjax.limits import check_network
+from lstmjax.data import About, Parts, load
+from lstmjax.limits import check_batch, check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
+from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged, check_restored, check_training, check_values, warn_of_weights
 from lstmjax.training.inference import Trained, evaluate
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     parts: Parts
     about: About
     like: TrainState  # shapes and dtypes of the state
+    batches: Batches
 
 
 class Job(NamedTuple):
@@ -110,20 +112,30 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
     with jax.enable_x64(config.model.needs_x64):
-        plan = _plan(config)
+        plan = new_plan(config)
         # From here on there is something to save; until now a signal ends the process at once.
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(plan.about)
-            with _saving(run, plan.about) as saved:
+            with _saving(run) as saved:
                 return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan))
 
 
-def _plan(config: Config) -> Plan:
-    """Load the data of a configuration and check that the network can be trained on them."""
+def new_plan(config: Config) -> Plan:
+    """Load the data of a configuration and check that the network can be trained on them, in a new run."""
     parts, about = load(config.data, config.loss.name)
-    check_network(config, about.input_size, about.output_size, _room())
-    recipe = make_recipe(config, about, parts)
-    return Plan(recipe, parts, about, structure(recipe, about))
+    return _plan(config, parts, about.model_copy(update={"buckets": new_buckets(config, parts)}))
+
+
+def _plan(config: Config, parts: Parts, about: About) -> Plan:
+    """Check that the network of a configuration can be trained on its data."""
+    room = _room()
+    check_network(config, about.input_size, about.output_size, room)
+    batches = make_batches(config, parts, about)
+    recipe = make_recipe(config, about, batches)
+    like = structure(recipe, about)
+    if batches.largest is not None:
+        check_batch(config, *batches.largest, about.input_size, room)
+    return Plan(recipe, parts, about, like, batches)
 
 
 def _first_state(config: Config, plan: Plan) -> TrainState:
@@ -151,9 +163,9 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
     run = RunFolder.open(run_dir)
     config = run.config
     with jax.enable_x64(config.model.needs_x64), run.locked():
-        plan = _plan(config)
-        with noted() as stop, _saving(run, plan.about) as saved:
-            _mend_about(run, saved, plan.about)
+        parts, about = load(config.data, config.loss.name)
+        with noted() as stop, _saving(run) as saved:
+            plan = _plan(config, parts, _mend_about(run, saved, about, parts))
             job = _job(run, saved, plan, stop, quiet)
             step, state = 0, None
             if saved.steps():
@@ -165,21 +177,23 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
             return _fit(job, partial(_first_state, config, plan))
 
 
-def _saving(run: RunFolder, about: About) -> Checkpoints:
-    config = run.config
-    return Checkpoints(run.checkpoints, config.fingerprint, data=about_sum(about), keep_every=config.keep_every)
+def _saving(run: RunFolder) -> Checkpoints:
+    return Checkpoints(run.checkpoints, run.config.fingerprint, keep_every=run.config.keep_every)
 
 
 def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
     config = run.config
-    evaluate_every = config.evaluate_every or _epoch(config, plan.parts)
+    saved.data = about_sum(plan.about)
+    evaluate_every = config.evaluate_every or plan.batches.epoch
     checkpoint_every = config.checkpoint_every or evaluate_every
     schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
     return Job(run, saved, plan, schedule, LOSSES[config.loss.name].metric, stop, quiet)
 
 
-def _mend_about(run: RunFolder, saved: Checkpoints, about: About) -> None:
-    """Rewrite data.json if it is missing or damaged. The checkpoints tell damage from data that have changed.
+def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
+    """Return what a run knows of its data, with the buckets with which it began; rewrite data.json if it is damaged.
+
+    The checkpoints tell damage from data that have changed.
 
     Raises:
         RunError: the data have changed.
@@ -188,15 +202,21 @@ def _mend_about(run: RunFolder, saved: Checkpoints, about: About) -> None:
     with suppress(RunError):
         stored = run.read_about()
     recorded = saved.data_sum()
-    # Earlier versions recorded no checksum; then the file itself is compared.
-    changed = stored not in (None, about) if recorded is None else recorded != about_sum(about)
-    if changed:
+    # The first versions recorded no checksum, and had no buckets.
+    could_have_buckets = recorded is not None or not saved.steps()
+    for buckets in buckets_to_try(run.config, parts, stored, new=could_have_buckets):
+        about = about.model_copy(update={"buckets": buckets})
+        # Without a checksum the file itself is compared.
+        if stored in (None, about) if recorded is None else recorded == about_sum(about):
+            break
+    else:
         raise RunError(f"{run.path}: the data have changed since this run began; restore them or start a new run")
     if stored != about:
         if saved.steps():  # before the first checkpoint a kill is the likely cause
             reason = "is not what was saved" if path.exists() else "is missing"
             log.warning("%s: %s; it is written anew from the data", path, reason)
         run.write_about(about)
+    return about
 
 
 def _warn_of_gaps(job: Job, step: int, lines: list[int]) -> None:
@@ -281,25 +301,19 @@ def _no_checkpoint(run: RunFolder) -> RunError:
     return RunError(f"{run.checkpoints}: holds no checkpoint; go on with the run: {run.remedy}")
 
 
-def make_recipe(config: Config, about: About, parts: Parts) -> Recipe:
+def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
     """Return the static arguments of the training step for a configuration."""
-    steps = (config.epochs or 0) * _epoch(config, parts) or config.steps or 0
+    steps = (config.epochs or 0) * batches.epoch or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
-    return Recipe(config.model, config.optimizer, config.loss, config.data.shift, about.per_step, steps)
-
-
-def _epoch(config: Config, parts: Parts) -> int:
-    """Return the steps of an epoch; for generated data, which have no epochs, a tenth of the run."""
-    if parts.draw is not None:
-        return max((config.steps or 0) // 10, 1)
-    return steps_per_epoch(len(parts.train.x), config.batch_size)
+    per_step, weight = about.per_step, batches.mean_weight
+    return Recipe(config.model, config.optimizer, config.loss, config.data.shift, per_step, steps, weight)
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
     run, config = job.run, job.run.config
-    recipe, parts, about, like = job.plan
+    recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     state = begin()
     start = int(state.step)
@@ -310,6 +324,8 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
+        if batches.description:
+            progress.say(batches.description)
         run.note_divergence(None)
         try:
             _steps(job, state, start, progress)
@@ -339,14 +355,13 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
         Interrupted: a signal came, and the state is saved.
     """
     run, saved, config, metric = job.run, job.saved, job.run.config, job.metric
-    recipe, parts, about, _ = job.plan
+    recipe, parts, about, _, batches = job.plan
     sign = LOSSES[config.loss.name].sign
     key = jax.random.key(config.seed)
-    draw = parts.draw or partial(batch, parts.train)
     first_bad = jnp.zeros((), jnp.int32)
     since, last = time.monotonic(), start
     for step in range(start, recipe.steps):
-        rows = draw(config.batch_size, seed=config.seed, step=step)
+        rows = batches.draw(seed=config.seed, step=step)
         state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=recipe)
         done = step + 1
         progress.step(partial(sums.means, metric))

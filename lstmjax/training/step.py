@@ -36,6 +36,10 @@ class Recipe(NamedTuple):
     shift: int
     per_step: bool
     steps: int
+    mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
+
+
+LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
 
 
 def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
@@ -79,7 +83,7 @@ def train_step(
         first_bad: int32, the first step whose loss was not finite, counted from 1, or 0. It stays on the device, so
             that every step is checked without waiting for any. A state with a bad loss is never saved, so this is
             not a part of the state.
-        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` returns them.
+        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` returns them, and weight.
         key: the run's random key, the same at every step; the step number is folded in.
         recipe: what is trained and how.
     """
@@ -89,8 +93,12 @@ def train_step(
     def mean_loss(params: NetworkParams) -> tuple[Array, Sums]:
         logits = logits_of(params, x, data.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
         smoothing = recipe.loss.label_smoothing
-        sums = sums_of(logits, data.y, None, data.lengths, loss=recipe.loss.name, smoothing=smoothing)
-        return sums.loss / sums.weight, sums
+        sums = sums_of(logits, data.y, data.weight, data.lengths, loss=recipe.loss.name, smoothing=smoothing)
+        if recipe.mean_weight is None:
+            return sums.loss / sums.weight, sums
+        # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
+        # per step, a larger weight than others.
+        return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), sums
 
     gradient, sums = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, moments = make_optimizer(recipe.optimizer, recipe.steps).update(gradient, state.moments, state.params)

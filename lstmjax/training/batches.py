@@ -1,0 +1,109 @@
+"""The batches of training: from a generator, from one part of the data, or from buckets of similar lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from lstmjax.config import Config
+from lstmjax.data import (
+    About,
+    Parts,
+    Sequences,
+    batch,
+    bucketed_batch,
+    choose_edges,
+    make_buckets,
+    padding,
+    steps_per_epoch,
+)
+
+
+class Batches(NamedTuple):
+    """How the batches of a run are drawn, determined by its configuration and data."""
+
+    draw: Callable[..., Sequences]  # (seed=, step=) -> the batch of a step
+    epoch: int  # number of steps of an epoch; for generated data, which have no epochs, of a tenth of the run
+    largest: tuple[int, int] | None  # B and T of the largest batch; None: they are generated
+    mean_weight: float | None  # mean weight of the labels of a batch, where batches differ in it; None: they do not
+    description: str  # how much padding there is and why, for the log; "": none
+
+
+def new_buckets(config: Config, parts: Parts) -> tuple[int, ...] | None:
+    """Return the steps to which a new run pads its batches; None: to those of the longest sequence, as there is little.
+
+    Raises:
+        DataError: there are fewer sequences than a batch has.
+    """
+    lengths = parts.train.lengths
+    if parts.draw is not None or lengths is None:
+        return None
+    steps_per_epoch(len(lengths), config.batch_size)
+    return choose_edges(lengths, parts.train.x.shape[1], config.batch_size)
+
+
+def buckets_to_try(
+    config: Config, parts: Parts, stored: About | None, *, new: bool
+) -> Iterator[tuple[int, ...] | None]:
+    """Yield the buckets with which a run may have begun: those that it stored, those of a new run, none.
+
+    Args:
+        config: configuration of the run.
+        parts: its data.
+        stored: what its data.json says; None: that is missing or damaged.
+        new: whether the run may be one of this version. Earlier ones had no buckets.
+    """
+    if stored is not None and stored.buckets is not None and _fit(stored.buckets, parts.train):
+        yield stored.buckets
+    if stored is not None and stored.buckets is None:
+        yield None
+    if new:
+        yield new_buckets(config, parts)
+    yield None
+
+
+def _fit(buckets: tuple[int, ...], train: Sequences) -> bool:
+    """Return whether these can be the buckets of a training part."""
+    ascending = len(buckets) > 0 and list(buckets) == sorted(set(buckets))
+    return ascending and train.lengths is not None and train.lengths.max() <= buckets[-1] <= train.x.shape[1]
+
+
+def make_batches(config: Config, parts: Parts, about: About) -> Batches:
+    """Return the batches of a run, in the buckets that `about` states.
+
+    Raises:
+        DataError: there are fewer sequences than a batch has.
+    """
+    size, train = config.batch_size, parts.train
+    if parts.draw is not None:
+        return Batches(partial(parts.draw, size), max((config.steps or 0) // 10, 1), None, None, "")
+    epoch, steps, lengths = steps_per_epoch(len(train.x), size), train.x.shape[1], train.lengths
+    draw = partial(batch, train, size)
+    if lengths is None:
+        return Batches(draw, epoch, (size, steps), None, "")
+    if about.buckets is None:
+        older = choose_edges(lengths, steps, size) is not None
+        reason = ", as in the version of lstmjax that began this run" if older else ""
+        text = _described(lengths, len(lengths) * steps, [steps], reason)
+        return Batches(draw, epoch, (size, steps), None, text)
+    buckets = make_buckets(lengths, about.buckets, size)
+    shapes = [(bucket.rows, bucket.steps) for bucket in buckets.content]
+    labels = int(lengths.sum()) if about.per_step else len(lengths)
+    return Batches(
+        partial(bucketed_batch, train, buckets, per_step=about.per_step),
+        buckets.batches,
+        max(shapes, key=lambda shape: shape[0] * shape[1]),
+        labels / buckets.batches,
+        _described(lengths, buckets.computed, [bucket.steps for bucket in buckets.content]),
+    )
+
+
+def _described(lengths: np.ndarray, computed: int, steps: list[int], reason: str = "") -> str:
+    """Say how many of the computed steps are padding, and how many steps batches have."""
+    percent = float(f"{100 * padding(lengths, computed):.2g}")
+    counts = ", ".join(f"{count:,}" for count in steps)
+    kind = "buckets of" if len(steps) > 1 else "all batches have"
+    return f"padding: {percent:g}% of the steps ({kind} {counts} steps{reason})"
