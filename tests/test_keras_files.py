@@ -14,8 +14,8 @@ from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
-from lstmjax.convert.hdf5_words import check_words, words_of
-from lstmjax.convert.keras_parts import foreign
+from lstmjax.frameworks.keras.run import foreign
+from lstmjax.frameworks.keras.words import check_words, words_of
 from lstmjax.replica.commands import verify_files
 
 pytest.importorskip("h5py")
@@ -424,7 +424,7 @@ def test_recorded_outputs_are_compared_with_the_model_of_the_file(what, tmp_path
 
 
 def test_without_keras_nothing_of_the_architecture_is_said_to_be_checked(monkeypatch, tmp_path):
-    monkeypatch.setattr("lstmjax.replica.peers.find_spec", lambda name: None)
+    monkeypatch.setattr("lstmjax.frameworks.framework.find_spec", lambda name: None)
     for what in ("sum", "backwards", "hard_sigmoid of Keras 2"):
         path, _ = made(what, tmp_path / "model.h5")
         verdict = verify(path, XS)

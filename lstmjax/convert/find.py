@@ -17,15 +17,15 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.checks import BY_CELL
-from lstmjax.convert.architecture import Architecture, assumptions
-from lstmjax.convert.containers import RUN, Container, container_of, open_file
-from lstmjax.convert.folds import Folded, fold, names_in_file
-from lstmjax.convert.forms import FORMS, Form
+from lstmjax.convert.containers import FOLDER, container_of, open_file
 from lstmjax.convert.heads import candidates, dense, find_head
-from lstmjax.convert.layouts import ConvertError, has_pairs, to_jax, without_head
-from lstmjax.convert.names import Contents, Leaf, Object
-from lstmjax.convert.own import first_of, named
 from lstmjax.errors import Message, Named, Option, message_of
+from lstmjax.frameworks import FORMS, FRAMEWORKS
+from lstmjax.frameworks.architecture import Architecture, assumptions
+from lstmjax.frameworks.contents import Contents, Leaf, Object
+from lstmjax.frameworks.framework import Container, Form
+from lstmjax.frameworks.layouts import ConvertError, has_pairs, to_jax, without_head
+from lstmjax.frameworks.ours import first_of, named
 from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
@@ -104,7 +104,7 @@ def _of_network(
         params,
         container.forms[0] if container.forms else container.words,
         contents.settings,
-        not_finite=() if container is RUN else tuple(_not_finite(named(params))),  # a run warns of it itself
+        not_finite=() if container is FOLDER else tuple(_not_finite(named(params))),  # a run warns of it itself
         architecture=architecture,
     )
 
@@ -138,46 +138,50 @@ def _of_arrays(
     merge: str | None,
 ) -> Found:
     """Find the LSTM layers and the head among the named arrays of a file."""
-    leaves = fold({name: Leaf(name, value) for name, value in contents.arrays.items()})
+    leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
+    for framework in FRAMEWORKS.values():
+        if framework.fold is not None:
+            leaves = framework.fold(leaves)
     within = _within(leaves, prefix or "")
     if prefix is not None and not within:
         complaint = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
         raise ConvertError(Message(Named("prefix"), complaint))
-    row = _recognised(within) if form is None else FORMS[form]
-    params = _in_stated_order(row, within, contents, names)
+    row = FRAMEWORKS[_recognised(within) if form is None else form]
+    assert row.form is not None
+    params = _in_stated_order(row.form, within, contents, names)
     remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
     heads: Mapping[str, Any] = {}
     chosen, either_side = None, False
     if not isinstance(params, NetworkParams):
-        heads = candidates(row, row.normal(leaves))
+        heads = candidates(row, row.form.normal(leaves))
         if head is not None or contents.head is not None or not architecture.stated:
             name = contents.head if head is None else head
             within = architecture.stated and head is None
             chosen = find_head(heads, params, name, architecture.merge, within=within)
             if name is None and chosen is not None:
                 either_side = chosen.outputs == directions(params[0])[0].input_size
-                if either_side and row.name == "torch" and _is_listed_first(chosen.w, leaves, contents.arrays):
+                if either_side and row.form.modules and _is_listed_first(chosen.w, leaves, contents.arrays):
                     chosen = None
         if chosen is not None:
             params = NetworkParams(params, dense(row, chosen))
     unused = [name for name, leaf in leaves.items() if not leaf.used]
-    state = [name for name in unused if re.search(row.state, name) or leaves[name].is_note]
+    state = [name for name in unused if re.search(row.form.state, name) or leaves[name].is_note]
     weights = [name for name in unused if name not in set(state)]
     used = {name: leaf for name, leaf in leaves.items() if leaf.used}
-    several = len(names or ()) > 1 and row.name == "torch"
+    several = len(names or ()) > 1 and row.form.modules
     either = [f"{chosen.w.name} as the head's, though it fits before the layers, too"] if chosen and either_side else []
-    guessed = [leaf.assumed for leaf in used.values() if isinstance(leaf, Folded) and leaf.assumed]
+    guessed = [leaf.assumed for leaf in used.values() if leaf.assumed]
     return Found(
         to_jax(params),
         row.name,
-        left=(*(name for weight in weights for name in names_in_file(leaves[weight])), *contents.settings),
+        left=(*(name for weight in weights for name in leaves[weight].names), *contents.settings),
         state=_by_folder(state, leaves),
         heads=() if chosen else tuple(heads),
         not_finite=tuple(_not_finite(used)),
         no_bias=chosen is not None and chosen.b is None,
-        architecture=_assumed(architecture, params, row.name, several, (*either, *guessed)),
-        folded=tuple(leaf.words for leaf in used.values() if isinstance(leaf, Folded)),
+        architecture=_assumed(architecture, params, row.form.assumed, several, (*either, *guessed)),
+        folded=tuple(leaf.words for leaf in used.values() if leaf.words),
     )
 
 
@@ -191,15 +195,15 @@ def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
 
 
 def _in_stated_order(
-    row: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
+    form: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
 ) -> Layers | NetworkParams:
     """Read the layers in the order that the file states, or else in that of `names`."""
-    named = row.normal(leaves)
+    named = form.normal(leaves)
     if not contents.architecture.stated or contents.order is None:
-        return row.read(named, names or contents.order, contents.pairs)
-    params = row.read(named, contents.order, contents.pairs)
+        return form.read(named, names or contents.order, contents.pairs)
+    params = form.read(named, contents.order, contents.pairs)
     if names is not None:
-        other = row.read(named, names, contents.pairs)
+        other = form.read(named, names, contents.pairs)
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
@@ -257,7 +261,7 @@ def _check_cell(layers: Layers, cell: Cell) -> None:
 def _assumed(
     architecture: Architecture,
     params: Layers | NetworkParams,
-    form: str = "",
+    fixed: tuple[str, ...] = (),
     several: bool = False,
     more: Sequence[str] = (),
 ) -> Architecture:
@@ -266,20 +270,24 @@ def _assumed(
         return architecture
     headed = isinstance(params, NetworkParams)
     cell, merge = architecture.cell, architecture.merge
-    words = assumptions(has_pairs(params), headed, cell, merge, form=form, several=several)
+    words = assumptions(has_pairs(params), headed, cell, merge, fixed=fixed, several=several)
     return replace(architecture, assumed=(*words, *more))
 
 
-def _recognised(leaves: Mapping[str, Leaf]) -> Form:
-    """Return the form whose names these are, or refuse them."""
-    rows = [row for row in FORMS.values() if any(re.search(row.mark, name) for name in row.normal(leaves))]
+def _recognised(leaves: Mapping[str, Leaf]) -> str:
+    """Return the name of the framework whose names these are, or refuse them."""
+    rows = []
+    for name in FORMS:
+        form = FRAMEWORKS[name].form
+        if form is not None and any(re.search(form.mark, array) for array in form.normal(leaves)):
+            rows.append(name)
     if not rows:
         raise ConvertError(
             f"there is no LSTM in it by the names of {choice(FORMS)}; it holds {listed(leaves) or 'nothing'}"
             f"{_objects(leaves)}"
         )
     if len(rows) > 1:
-        several = f"there are names of {choice([row.name for row in rows])} in it; say which by "
+        several = f"there are names of {choice(rows)} in it; say which by "
         raise ConvertError(Message(several, Option("form")))
     return rows[0]
 
@@ -293,7 +301,7 @@ def _is_listed_first(leaf: Leaf, leaves: Mapping[str, Leaf], order: Iterable[str
     places = {name: n for n, name in enumerate(order)}
 
     def place(leaf: Leaf) -> int:
-        return min(places[name] for name in names_in_file(leaf))
+        return min(places[name] for name in leaf.names)
 
     return order != sorted(order) and place(leaf) < min(place(other) for other in leaves.values() if other.used)
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from lstmjax.convert.guard import draft, optional
-from lstmjax.convert.layouts import ConvertError
+from lstmjax.frameworks.guard import draft, optional
+from lstmjax.frameworks.layouts import ConvertError
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike

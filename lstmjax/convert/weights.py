@@ -10,14 +10,16 @@ import numpy as np
 
 from lstmjax import checks
 from lstmjax.cells import Cell
-from lstmjax.convert.architecture import Architecture
-from lstmjax.convert.containers import CONTAINERS, Container, container_of
+from lstmjax.convert.containers import CONTAINERS, container_of
 from lstmjax.convert.find import choice, find
-from lstmjax.convert.forms import FORMS
-from lstmjax.convert.guard import draft
-from lstmjax.convert.layouts import ConvertError, as_layers
-from lstmjax.convert.names import Contents
 from lstmjax.errors import Message, Named, Option
+from lstmjax.frameworks import FRAMEWORKS
+from lstmjax.frameworks.architecture import Architecture
+from lstmjax.frameworks.contents import Contents
+from lstmjax.frameworks.framework import Container
+from lstmjax.frameworks.guard import draft
+from lstmjax.frameworks.layouts import ConvertError, as_layers
+from lstmjax.frameworks.model import Model
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 
@@ -91,6 +93,46 @@ def load_weights(
             )
         )
     return contents.params
+
+
+def load_model(
+    path: str | Path,
+    *,
+    form: str | None = None,
+    prefix: str | None = None,
+    names: Sequence[str] | None = None,
+    head: str | None = None,
+    extra: str = "refuse",
+    cell: Cell | str | None = None,
+    merge: str | None = None,
+) -> Model:
+    """Read a model from a file, with all that the file says of how it is run.
+
+    Args:
+        path, form, prefix, names, head, extra: as for `load_weights`.
+        cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
+            which the layers fit each other.
+
+    Returns:
+        A `Model`: `model(xs)` returns its outputs, `model.params` are the weights, and `model.architecture` says how
+        they are run: cell, merge, directions, which steps are returned, the head's activation, and `assumed`, what
+        was assumed if the file holds bare weights.
+
+    Raises:
+        ConvertError: as for `load_weights`; or the file states another cell or merge than the argument.
+
+    Example:
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> arrays = {"rnn.weight_ih_l0": np.ones((8, 3), "f"), "rnn.weight_hh_l0": np.ones((8, 2), "f")}
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/of-torch.npz", **arrays)
+        ...     model = load_model(f"{folder}/of-torch.npz")
+        >>> model(np.ones((5, 7, 3), "f")).shape, model.architecture.assumed[1]
+        ((5, 7, 2), 'nothing but dropout before, between and after the layers')
+    """
+    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    return Model(contents.params, contents.architecture)
 
 
 def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_biases: bool = False) -> None:
@@ -167,8 +209,9 @@ def write_as(
         ours = Option("target_form", "lstmjax", argument="form")
         raise ConvertError(Message(f"{path}: {complaint} Our own names keep all of them: ", ours))
     contents = Contents({}, params=params, architecture=architecture or Architecture())
-    if form in FORMS:
-        contents = FORMS[form].write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)
+    names = FRAMEWORKS[form].form
+    if names is not None:
+        contents = names.write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)
         contents = contents._replace(arrays={name: np.asarray(a) for name, a in contents.arrays.items()})
     assert container.write is not None
     with draft(path) as place:

@@ -117,13 +117,6 @@ def run_layer(layer: Any, xs: Any, state: Any, lengths: Any, cell: Cell, step: C
     return stacked((layer,), xs, state, lengths=lengths, emit="step", dtype=xs.dtype, **options)[1]
 
 
-def turned(a: Array, lengths: Array) -> Array:
-    """Return a with the valid steps of each sequence in the opposite order."""
-    t = np.arange(a.shape[1])
-    order = np.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
-    return np.take_along_axis(a, order[..., None], axis=1)
-
-
 def valid(a: Array, lengths: Array) -> Array:
     """Return a with zeros at padding."""
     return np.where((np.arange(a.shape[1]) < lengths[:, None])[..., None], a, 0)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +14,17 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
-from lstmjax.convert import from_haiku, from_linen, from_torch
-from lstmjax.convert.architecture import LOGITS, Architecture, assumptions, called, same_cell
 from lstmjax.convert.find import find as find_weights
 from lstmjax.convert.find import has_pairs, listed
-from lstmjax.convert.layouts import ConvertError, as_layers, numbers
-from lstmjax.convert.model import Model
 from lstmjax.errors import Either, Message, Named, message_of
+from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
+from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.framework import Peer
+from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
+from lstmjax.frameworks.model import Model
+from lstmjax.frameworks.running import Part, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
-from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
 from lstmjax.replica.sides import Arrays
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Step
@@ -148,30 +148,23 @@ def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, ar
     return Theirs(who, layers, head, precision, model=lambda xs, _: theirs, architecture=architecture)
 
 
-MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
-    (r"weight_ih(_l0)?$", "torch", from_torch),
-    (r"(^|/)linear$", "haiku", from_haiku),
-    (r"", "linen", from_linen),
-)
-"""Of a mapping of weights: a pattern of its names, the framework that it is of, and the function that reads it."""
-
-
 def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
     """Return a mapping of weights as the framework runs them whose names it has."""
     keys = [str(key) for key in weights or [""]]
-    matches = [row for row in MAPPINGS if any(re.search(row[0], key) for key in keys)]
-    _, framework, reader = matches[0]  # the last row matches any name
+    rows = [(*peer.mapping, peer) for peer in PEERS.values() if peer.mapping is not None]
+    rows.sort(key=lambda row: row[0] == "")  # an empty pattern matches any name
+    reader, peer = next(row[1:] for row in rows if any(re.search(row[0], key) for key in keys))
     layers = reader(weights)
     assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
     words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
-    return _rebuilt(layers, PEERS[framework], " with these weights", architecture, (words,))
+    return _rebuilt(layers, peer, " with these weights", architecture, (words,))
 
 
 class Read(NamedTuple):
     """What a file holds."""
 
     model: Model
-    runner: str  # the peer that runs its layers
+    peer: Peer  # that runs its layers
     dropped: tuple[str, ...]  # what else is in it
 
 
@@ -184,13 +177,15 @@ def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, me
     with jax.enable_x64(True):  # float64 weights stay float64
         contents = find_weights(path, **options._asdict(), cell=cell, merge=merge)
     model = Model(contents.params, contents.architecture)
-    return Read(model, RUNNERS.get(contents.form, "oracle"), contents.left)
+    row = FRAMEWORKS.get(contents.form)
+    peer = PEERS["oracle"] if row is None or row.peer is None else row.peer
+    return Read(model, peer, contents.left)
 
 
 def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:
     """Return what runs a file: its framework as the file says, else layer by layer with its weights."""
-    model, name, dropped = model_of_file(path, options, cell, merge)
-    peer, architecture = PEERS[name], model.architecture
+    model, peer, dropped = model_of_file(path, options, cell, merge)
+    architecture = model.architecture
     omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
     weights = f" with the weights of {path}"
     if not architecture.stated:
@@ -227,10 +222,6 @@ def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | N
 def _batched(model: Call, xs: Array, lengths: Array | None) -> Array:
     """Return what a model that takes batches computes of xs, `[B, T, I]` or `[T, I]`."""
     return model(xs, lengths) if xs.ndim == 3 else model(xs[None], lengths)[0]
-
-
-RUNNERS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
-"""The peer that runs a file, by the form of its names."""
 
 
 def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
