@@ -97,7 +97,7 @@ def _by_rule(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[V
     if isinstance(values[0], Filled) and node.op in ("Cast", "Identity"):
         return values[0]
     if node.op in SHUFFLES and isinstance(values[0], Signal) and (values[0].axes or node.op in SCALARS):
-        return SHUFFLES[node.op](node, values, wiring.ragged, wiring.time)
+        return SHUFFLES[node.op](values[0], node, values, wiring)
     return None
 
 
