@@ -22,7 +22,7 @@ from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, c
 from lstmjax.frameworks.framework import Peer
 from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
 from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import Part, made_by
+from lstmjax.frameworks.running import joined, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.sides import Arrays
@@ -113,18 +113,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                side = _of_object(peer, peer.parts(theirs), type(first).__name__, cell, merge)
-                head = None if peer.head is None else peer.head(theirs)
-                if head is not None:
-                    side = replace(
-                        side,
-                        head=jax.tree.map(np.asarray, head.weights),
-                        head_call=head.call,
-                        architecture=replace(side.architecture, readout=head.readout),
-                    )
-                beyond = () if peer.beyond is None else peer.beyond(theirs)
-                words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
-                return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
+                return _of_object(peer, theirs, type(first).__name__, cell, merge)
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -141,11 +130,14 @@ def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, ar
         params = params.params
     layers, head = _split(params)
     precision = str(layers_dtype(layers))
+    who = "the recorded outputs"
     if callable(theirs):
         who = f"the function {theirs.__name__}" if hasattr(theirs, "__name__") else f"{kind(theirs)} that was called"
-        return Theirs(who, layers, head, precision, model=lambda xs, _: theirs(xs), architecture=architecture)
-    who = "the recorded outputs"
-    return Theirs(who, layers, head, precision, model=lambda xs, _: theirs, architecture=architecture)
+
+    def model(xs: Array, lengths: Array | None) -> Any:
+        return theirs(xs) if callable(theirs) else theirs
+
+    return Theirs(who, layers, head, precision, model=model, architecture=architecture)
 
 
 def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
@@ -310,16 +302,10 @@ def _rebuilt(
     return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
-def joined(ys: Array, layer: Any, merge: str) -> Array:
-    """Return the outputs of a layer, whose directions stand side by side in ys, as `merge` joins them."""
-    if merge == "concat" or not isinstance(layer, Bidirectional):
-        return ys
-    half = ys.shape[-1] // 2
-    return ys[..., :half] + ys[..., half:]
-
-
-def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
     """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
+    assert peer.parts is not None
+    parts = peer.parts(source)
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
     precision = "float32" if dtype in dict(peer.narrow) else dtype
@@ -337,13 +323,17 @@ def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merg
             raise ValueError(f"theirs has layers of the cells {cell.name!r} and {other.name!r}; pass one layer.")
     ways = tuple(part.direction for part in parts)
     architecture = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
+    head = None if peer.head is None else peer.head(source)
+    beyond = () if peer.beyond is None else peer.beyond(source)
     return Theirs(
         f"the {name} of {peer.title}",
         layers,
-        None,
+        None if head is None else jax.tree.map(np.asarray, head.weights),
         precision,
         calls=tuple(part.call for part in parts),
-        architecture=architecture,
+        head_call=None if head is None else head.call,
+        architecture=architecture if head is None else replace(architecture, readout=head.readout),
+        unchecked=(f"its recurrent layers alone were compared, not {', '.join(beyond)}",) if beyond else (),
     )
 
 

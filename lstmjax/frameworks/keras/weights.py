@@ -12,7 +12,7 @@ import numpy as np
 from lstmjax.frameworks.contents import Contents, in_order
 from lstmjax.frameworks.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.keras.activations import FUNCTIONS
-from lstmjax.frameworks.keras.config import Described, describe
+from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.graph import get, layers_of, name_of
 from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, numbers, read, to_jax, write
 from lstmjax.networks import Dense
@@ -73,8 +73,8 @@ def from_list(arrays: list[np.ndarray]) -> Layers:
     return to_jax(tuple(parts))
 
 
-def described(source: Any) -> Described:
-    """Return how a Keras model or layer describes itself."""
+def described(source: Any) -> Contents:
+    """Return how a Keras model or layer describes itself, as the contents of a file without arrays."""
     import keras
 
     tree = keras.saving.serialize_keras_object(source)

@@ -26,6 +26,7 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     Zeros,
     at_step,
     features,
@@ -34,7 +35,6 @@ from lstmjax.frameworks.onnx.values import (
     sources_axis,
     sources_of,
 )
-from lstmjax.frameworks.onnx.wiring import Wiring
 
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
     {

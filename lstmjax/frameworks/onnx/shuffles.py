@@ -24,12 +24,12 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     at_step,
     features,
     size_of,
     sources_axis,
 )
-from lstmjax.frameworks.onnx.wiring import Wiring
 
 BEYOND = 2**31 - 1
 """The end of a slice, from this number on, is the end of the axis."""

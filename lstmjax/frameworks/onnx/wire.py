@@ -17,6 +17,7 @@ from lstmjax.frameworks.onnx.rules import RULES
 from lstmjax.frameworks.onnx.shuffles import SHUFFLES, on_sizes
 from lstmjax.frameworks.onnx.values import (
     Atom,
+    Entry,
     Filled,
     Mixed,
     Node,
@@ -27,12 +28,13 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     Zeros,
     axis_of,
     sources_axis,
     sources_of,
+    stored_value,
 )
-from lstmjax.frameworks.onnx.wiring import Entry, Wiring, stored_value
 from lstmjax.stack import directions
 
 SCALARS = ("Cast", "Dropout", "Identity", "Reshape", "Unsqueeze")
