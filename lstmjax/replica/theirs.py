@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
+from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
-from lstmjax.convert.find import has_pairs, listed
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
 from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
@@ -70,19 +70,6 @@ class Theirs:
         return Model(params, self.architecture)
 
 
-class FileOptions(NamedTuple):
-    """What to read of a weights file, as `load_weights` takes it."""
-
-    form: str | None = None
-    prefix: str | None = None
-    names: Sequence[str] | None = None
-    head: str | None = None
-    extra: str = "refuse"
-
-
-ALL_OF_IT = FileOptions()
-
-
 def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options: FileOptions) -> Theirs:
     """Return the other side with its weights in our form; see `verify`.
 
@@ -93,7 +80,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
     """
     is_path = params is None and isinstance(theirs, str | Path)
     for name, value in options._asdict().items():
-        if not is_path and value != getattr(ALL_OF_IT, name):
+        if not is_path and value != FileOptions._field_defaults[name]:
             what = "with params= theirs is what was recorded" if params is not None else f"theirs is {kind(theirs)}"
             raise ValueError(
                 Message(
@@ -167,11 +154,11 @@ def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, me
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        contents = find_weights(path, **options._asdict(), cell=cell, merge=merge)
+        contents = find_weights(path, options, cell=cell, merge=merge)
     model = Model(contents.params, contents.architecture)
     row = FRAMEWORKS.get(contents.form)
     peer = PEERS["oracle"] if row is None or row.peer is None else row.peer
-    return Read(model, peer, contents.left)
+    return Read(model, peer, contents.others)
 
 
 def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:

@@ -83,15 +83,21 @@ def described(source: Any) -> Contents:
 
 
 def _name_activations(tree: Any, layer: Any) -> None:
-    """Put Keras' names into the description of a layer where the layer has functions of JAX, such as `jnp.tanh`.
+    """Put into the description of a layer what its activations are: Keras describes a function by its name alone.
 
-    Keras describes a function of JAX by its name alone, which another function may have, too.
+    A function of JAX that computes the same as one of Keras, such as `jnp.tanh`, gets Keras' name, and a function of
+    the caller's that has a name of Keras gets its module before its name.
     """
+    import keras
+
     config = get(tree, "config")
     for name in ("activation", "recurrent_activation"):
         function: Any = getattr(layer, name, None)
+        stated = config.get(name)
         if isinstance(function, Hashable) and function in list(FUNCTIONS):
             config[name] = FUNCTIONS[function]
+        elif isinstance(stated, str) and function is not getattr(keras.activations, stated, None):
+            config[name] = f"{getattr(function, '__module__', type(function).__module__)}.{stated}"
     inner = [(config.get(name), getattr(layer, name, None)) for name in ("cell", "layer", "backward_layer")]
     inner.append((config.get("layer"), getattr(layer, "forward_layer", None)))
     inner += zip(get(config, "cells", list), getattr(layer, "cells", ()), strict=False)
