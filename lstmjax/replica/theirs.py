@@ -18,11 +18,11 @@ from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
-from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
-from lstmjax.frameworks.framework import Peer
-from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
-from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import joined, made_by
+from lstmjax.frameworks.base.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.base.framework import Peer
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers, numbers
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.base.running import joined, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.sides import Arrays

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.contents import Contents, flat, in_order, nested
-from lstmjax.frameworks.framework import Leaves, Order, Pairs
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
+from lstmjax.frameworks.base.contents import Contents, flat, in_order, nested
+from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams

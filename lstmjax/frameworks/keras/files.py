@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from lstmjax.claims import archive, check_claim
-from lstmjax.frameworks.contents import Contents, Unread
-from lstmjax.frameworks.guard import optional
+from lstmjax.frameworks.base.contents import Contents, Unread
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.words import words_of
-from lstmjax.frameworks.layouts import ConvertError
 
 CONFIG, VERSION = "model_config", "keras_version"
 ORDER = "layer_names"  # older files of Keras state the order of their layers so; newer Keras ignores ours

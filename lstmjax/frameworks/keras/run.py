@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.frameworks.base.layouts import ConvertError
+from lstmjax.frameworks.base.running import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.frameworks.keras.config import HARMLESS, LAYERS, strange
 from lstmjax.frameworks.keras.files import description
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get
 from lstmjax.frameworks.keras.weights import described, from_list, to_keras, weights_of
 from lstmjax.frameworks.keras.words import check_words
-from lstmjax.frameworks.layouts import ConvertError
-from lstmjax.frameworks.running import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.stack import Layers, directions
 
 PARTS = ("keras.initializers", "keras.regularizers", "keras.constraints")

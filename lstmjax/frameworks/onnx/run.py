@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.layouts import ConvertError
-from lstmjax.frameworks.running import Outcome
+from lstmjax.frameworks.base.layouts import ConvertError
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.stack import Layers
 
 

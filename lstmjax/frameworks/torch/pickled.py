@@ -22,8 +22,8 @@ import ml_dtypes
 import numpy as np
 
 from lstmjax.claims import check_claim
-from lstmjax.frameworks.contents import Unread
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Unread
+from lstmjax.frameworks.base.layouts import ConvertError
 
 DTYPES: MappingProxyType[str, Any] = MappingProxyType(
     {
