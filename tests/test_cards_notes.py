@@ -15,7 +15,7 @@ from tolerances import assert_close
 from lstmjax import CELLS, init_params, lstm, stacked
 from lstmjax.convert import from_haiku, from_keras, from_linen, from_nnx, from_torch, to_cudnn
 from lstmjax.replica import CARDS
-from lstmjax.replica.cards import FRAMEWORKS
+from lstmjax.replica.cards import OF_FRAMEWORKS
 
 pytestmark = [
     pytest.mark.peers,
@@ -29,7 +29,7 @@ note = partial(note_of, NOTES)
 
 
 def test_every_note_has_a_test():
-    assert NOTES.keys() == all_notes(FRAMEWORKS)
+    assert NOTES.keys() == all_notes(OF_FRAMEWORKS)
 
 
 @pytest.mark.parametrize(("card", "name"), NOTES)

@@ -14,10 +14,11 @@ from tolerances import assert_close
 
 from lstmjax import CELLS, init_params, lstm
 from lstmjax.config import Optimizer
-from lstmjax.convert import LAYOUTS, from_torch
-from lstmjax.convert.layouts import read
+from lstmjax.convert import from_torch
+from lstmjax.frameworks.base.card import ADAM
+from lstmjax.frameworks.base.layouts import read
 from lstmjax.replica import CARDS
-from lstmjax.replica.cards import ADAM, FRAMEWORKS
+from lstmjax.replica.cards import OF_FRAMEWORKS
 from lstmjax.training.optimizers import RULES
 
 pytestmark = [
@@ -33,13 +34,13 @@ def card_of(name):
 
 
 def test_every_framework_is_looked_at():
-    assert {card_of(name).name for name in MAKE} == {card.name for card in FRAMEWORKS}
+    assert {card_of(name).name for name in MAKE} == {card.name for card in OF_FRAMEWORKS}
 
 
 @every
 def test_sizes_and_orientation_are_the_real_ones(name):
     card, peer = card_of(name), peer_of(name)
-    layout = LAYOUTS[card.layout]
+    layout = card.layout
     assert peer.size == 4 * (I * H + H * H + layout.biases * H)
     assert sum(b is not None for b in (peer.weights.b, peer.weights.b_h)) == layout.biases
     assert peer.weights.w_x.shape == ((4 * H, I) if layout.rows else (I, 4 * H))
@@ -49,7 +50,7 @@ def test_sizes_and_orientation_are_the_real_ones(name):
 def test_gate_order_forget_bias_at_run_time_and_order_of_the_state(name):
     """One step of the real layer with a random bias and a random state, against the formula."""
     card, peer = card_of(name), peer_of(name)
-    layout = LAYOUTS[card.layout]
+    layout = card.layout
     random = np.random.default_rng(1)
     bias, c = random.normal(size=4 * H).astype(np.float32), random.normal(size=H).astype(np.float32)
     state = {"h": np.zeros(H, np.float32), "c": c}
@@ -64,7 +65,7 @@ def test_gate_order_forget_bias_at_run_time_and_order_of_the_state(name):
 @every
 def test_a_new_layer_has_the_presets_distribution(name):
     card, peer = card_of(name), peer_of(name)
-    params = read(LAYOUTS[card.layout], jax.tree.map(np.asarray, peer.weights))
+    params = read(card.layout, jax.tree.map(np.asarray, peer.weights))
     INPUT[card.preset](params.w_x)
     check_recurrent(card.preset, params.w_h)
     check_biases(card.preset, params)
@@ -121,7 +122,7 @@ DROPS = {
 
 
 def test_every_dropout_is_looked_at():
-    assert {(card.name, drop.by) for card in FRAMEWORKS for drop in card.drops or ()} == DROPS.keys()
+    assert {(card.name, drop.by) for card in OF_FRAMEWORKS for drop in card.drops or ()} == DROPS.keys()
 
 
 @pytest.mark.parametrize(("card", "by"), DROPS)
@@ -166,7 +167,7 @@ def adam_of_optax(gradients, x):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("card", [card for card in FRAMEWORKS if card.adam], ids=lambda card: card.name)
+@pytest.mark.parametrize("card", [card for card in OF_FRAMEWORKS if card.adam], ids=lambda card: card.name)
 def test_adam_is_the_rule_of_the_card(card):
     """By gradients of the size of ε, where it shows."""
     gradients = np.random.default_rng(0).normal(size=(4, 5)) * 10.0 ** np.arange(-9, -4)

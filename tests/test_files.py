@@ -22,7 +22,7 @@ from lstmjax import Dense, NetworkParams, claims, network
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_torch, load_model, load_weights, save_weights
 from lstmjax.convert.containers import CONTAINERS
-from lstmjax.convert.keras_config import describe
+from lstmjax.frameworks.keras.config import describe
 
 KEPT = {row.ends[0]: row.forms for row in CONTAINERS if row.forms}
 EVERY = [(end, form) for end, forms in KEPT.items() for form in forms]
@@ -544,7 +544,7 @@ def test_what_is_no_file_of_weights_is_said_in_a_line(tmp_path):
     (tmp_path / "empty.npz").touch()
     for name, words in (
         ("none.npz", "none.npz: no such file"),
-        ("a.txt", "a.txt: unknown kind of file; expected a name that ends in .pt, .pth, .bin, .ckpt, .tar, .safeten"),
+        ("a.txt", "a.txt: unknown kind of file; expected a name that ends in .pt, .pth, .bin, .ckpt, .tar, .weights"),
         ("empty.npz", "empty.npz: is no whole NPZ file (File is not a zip file)"),
         (
             "folder",

@@ -115,9 +115,11 @@ def test_what_takes_traces_takes_those_of_a_pair():
 
 
 def test_a_node_of_an_onnx_file_in_two_directions():
-    onnx = pytest.importorskip("lstmjax.convert.onnx", exc_type=ImportError)
+    pytest.importorskip("onnx")
+    from lstmjax.convert import read_onnx, to_onnx
+
     layers = init_stacked(jax.random.key(0), I, H, bidirectional=True, cell="peephole")
-    (node,) = onnx.read_onnx(onnx.to_onnx(layers, cell="peephole"))
+    (node,) = read_onnx(to_onnx(layers, cell="peephole"))
     assert isinstance(node.params, Bidirectional)
     ys, _, _ = node(jnp.moveaxis(XS, 0, 1))  # [T, D, B, H]
     steps = trace(node.params, XS, cell=node.cells[0])

@@ -4,6 +4,7 @@ import json
 import re
 import struct
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
-from lstmjax.convert.hdf5_words import check_words, words_of
-from lstmjax.convert.keras_parts import foreign
+from lstmjax.frameworks.keras.run import foreign
+from lstmjax.frameworks.keras.words import check_words, words_of
 from lstmjax.replica.commands import verify_files
 
 pytest.importorskip("h5py")
@@ -424,7 +425,7 @@ def test_recorded_outputs_are_compared_with_the_model_of_the_file(what, tmp_path
 
 
 def test_without_keras_nothing_of_the_architecture_is_said_to_be_checked(monkeypatch, tmp_path):
-    monkeypatch.setattr("lstmjax.replica.peers.find_spec", lambda name: None)
+    monkeypatch.setattr("lstmjax.frameworks.base.framework.find_spec", lambda name: None)
     for what in ("sum", "backwards", "hard_sigmoid of Keras 2"):
         path, _ = made(what, tmp_path / "model.h5")
         verdict = verify(path, XS)
@@ -575,6 +576,41 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+def tanh(z):
+    """A function of the caller's with a name of Keras."""
+    return 2.0 * z
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("where", ["layer", "cells", "pair", "model"])
+def test_functions_in_a_model_are_read_by_what_they_are_and_the_model_is_left_alone(where, keras, monkeypatch):
+    made = keras.layers
+
+    def model(function):
+        options = {"activation": function, "recurrent_activation": jax.nn.sigmoid}
+        if where == "cells":
+            return built(keras, made.RNN(made.StackedRNNCells([made.LSTMCell(3), made.LSTMCell(H, **options)])))
+        if where == "pair":
+            backward = made.LSTM(3, go_backwards=True, **options)
+            return built(keras, made.Bidirectional(made.LSTM(H), backward_layer=backward))
+        layer = made.LSTM(H, **options)
+        return built(keras, keras.Sequential([keras.Input((T, I)), layer])) if where == "model" else built(keras, layer)
+
+    def refused(layer, name, value):
+        raise AssertionError(f"{name} of {layer} is set")
+
+    theirs = model(jnp.tanh)
+    expected = np.asarray(theirs(XS))
+    other = model(tanh)
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.layers.Layer, "__setattr__", refused)
+        layers = from_keras(theirs)
+        with pytest.raises(ConvertError, match=r"activation is '.*test_keras_files\.tanh'"):
+            from_keras(other)
+    assert_close(stacked(layers, XS, return_sequences=False)[1], jnp.asarray(expected))
 
 
 @pytest.mark.peers

@@ -11,9 +11,9 @@ from tolerances import assert_close
 
 from lstmjax import network, stacked
 from lstmjax.convert import LAYOUTS, ConvertError, from_onnx, load_model, load_weights, to_onnx
+from lstmjax.frameworks import oracle
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.replica import verify
-from lstmjax.replica.peers import oracle
 from lstmjax.stack import directions
 
 onnx = pytest.importorskip("onnx")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.peers
 
 from graphs import FLOAT, H, chain_of, numbers, random_model, runtime  # noqa: E402 it imports onnx
 
-from lstmjax.convert.onnx.model import read_stack  # noqa: E402
+from lstmjax.frameworks.onnx.model import read_stack  # noqa: E402
 
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 B, T, I = 3, 6, 2
@@ -317,7 +317,7 @@ def test_verify_runs_the_file_itself(tmp_path):
         verify(path, xs, lengths=lengths)
     model = onnx.load(path)
     with pytest.MonkeyPatch.context() as patch:  # a reading that is wrong is found out
-        patch.setattr("lstmjax.convert.onnx.read.LAYOUT", next(row for name, row in LAYOUTS.items() if name == "torch"))
+        patch.setattr("lstmjax.frameworks.onnx.weights.LAYOUT", LAYOUTS["torch"])
         assert not verify(path, xs)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     batch.dim_value = 1

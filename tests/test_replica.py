@@ -10,8 +10,8 @@ from faulty import B, H, T, moved, numpy_lstm, single
 
 import lstmjax.convert
 from lstmjax.cli import HELP, main
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import PEERS, Case, Peer, against, compare, grid, verify
-from lstmjax.replica.peers.outcome import Outcome
 
 
 def test_compare():

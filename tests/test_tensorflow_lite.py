@@ -41,7 +41,8 @@ from lstmjax import (
     tensorflow_lite_cell,
 )
 from lstmjax.convert import load_weights, save_weights
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, check_writable
+from lstmjax.frameworks import LAYOUTS
+from lstmjax.frameworks.base.layouts import ConvertError, check_writable
 from lstmjax.inside import gradient_flow, gradient_paths, gradient_spans
 from lstmjax.published import GateNorm, unbiased
 from lstmjax.replica import verify

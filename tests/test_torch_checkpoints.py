@@ -17,7 +17,8 @@ from exchange import layer, same
 
 from lstmjax import NetworkParams, claims
 from lstmjax.cli import main
-from lstmjax.convert import ConvertError, from_torch, load_weights, pickled, save_weights
+from lstmjax.convert import ConvertError, from_torch, load_weights, save_weights
+from lstmjax.frameworks.torch import pickled
 
 torch = pytest.importorskip("torch")
 PREFIXES = ("", "model.", "module.", "_orig_mod.", "net.", "module._orig_mod.model.")

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax import frameworks
 from lstmjax.bench import machine
 from lstmjax.bench.points import BenchError, Job
 from lstmjax.bench.program import Program, gradients, on_jax, outputs
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.flax.run import build_linen, build_nnx
+from lstmjax.frameworks.keras import run as keras_run
+from lstmjax.frameworks.torch import module as torch_module
 from lstmjax.layer import lstm
-from lstmjax.replica import peers
-from lstmjax.replica.peers.outcome import OnJax
 from lstmjax.stack import stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams
 
@@ -59,36 +62,36 @@ def plain(job: Job) -> Program:
 
 def linen(optimized: bool, job: Job) -> Program:
     """Build `linen.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
-    return on_jax(peers.flax.build_linen(job.layers, job.xs.dtype, optimized=optimized), job)
+    return on_jax(build_linen(job.layers, job.xs.dtype, optimized=optimized), job)
 
 
 def nnx(optimized: bool, job: Job) -> Program:
     """Build `nnx.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
-    return on_jax(peers.flax.build_nnx(job.layers, job.xs.dtype, optimized=optimized), job)
+    return on_jax(build_nnx(job.layers, job.xs.dtype, optimized=optimized), job)
 
 
 def haiku(job: Job) -> Program:
     """Build `haiku.LSTM` run by `dynamic_unroll`."""
-    return on_jax(peers.haiku.build(job.layers), job)
+    return on_jax(frameworks.haiku.build(job.layers), job)
 
 
 def equinox(job: Job) -> Program:
     """Build `equinox.nn.LSTMCell` in a scan, over the batch by vmap."""
-    return on_jax(peers.equinox.build(job.layers), job)
+    return on_jax(frameworks.equinox.build(job.layers), job)
 
 
 def keras(job: Job) -> Program:
     """Build `keras.layers.LSTM` run by `stateless_call`, as `keras.Model.fit` runs it."""
-    if peers.keras.backend() != "jax":
-        raise BenchError(f"Keras runs on {peers.keras.backend()}; set KERAS_BACKEND=jax")
-    return on_jax(peers.keras.build_on_jax(job.layers, str(job.xs.dtype)), job)
+    if keras_run.backend() != "jax":
+        raise BenchError(f"Keras runs on {keras_run.backend()}; set KERAS_BACKEND=jax")
+    return on_jax(keras_run.build_on_jax(job.layers, str(job.xs.dtype)), job)
 
 
 def cudnn(job: Job) -> Program:
     """Build `jax.experimental.rnn.lstm`, in full precision."""
     from jax.experimental import rnn
 
-    from lstmjax.convert import from_cudnn, to_cudnn
+    from lstmjax.frameworks.cudnn import from_cudnn, to_cudnn
 
     first = job.layers[0]
     count = 2 if isinstance(first, Bidirectional) else 1
@@ -109,18 +112,18 @@ def torch(job: Job) -> Program:
     """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
     import torch
 
-    from lstmjax.convert import from_torch
-    from lstmjax.convert.layouts import numbers
+    from lstmjax.frameworks.base.layouts import numbers
+    from lstmjax.frameworks.torch.module import from_torch
 
     torch.set_num_threads(machine.cpus())
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     on_gpu = jax.default_backend() == "gpu"
     if on_gpu and not torch.cuda.is_available():
         raise BenchError("this PyTorch has no CUDA")
-    module = peers.torch.build(job.layers).to("cuda" if on_gpu else "cpu")
+    module = torch_module.build(job.layers).to("cuda" if on_gpu else "cpu")
     device = module.weight_ih_l0.device
-    xs = peers.torch.tensor(np.asarray(job.xs), module).to(device)
-    weights = peers.torch.tensor(np.asarray(job.weights), module).to(device)
+    xs = torch_module.as_tensor(np.asarray(job.xs), module).to(device)
+    weights = torch_module.as_tensor(np.asarray(job.weights), module).to(device)
 
     def wait(result: Any) -> Any:
         if on_gpu:
@@ -151,7 +154,7 @@ def onnxruntime(job: Job) -> Program:
     """Build the exported graph in ONNX Runtime, on the CPU with as many threads as XLA has."""
     import onnxruntime
 
-    from lstmjax.convert.onnx import to_onnx
+    from lstmjax.frameworks.onnx.write import to_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = machine.cpus(), 1

@@ -16,9 +16,9 @@ from lstmjax.bench.machine import look, resident
 from lstmjax.bench.points import MODES, Point, make_job
 from lstmjax.bench.program import Arrays, Program
 from lstmjax.bench.results import Comparison, Results, Row
+from lstmjax.frameworks.base.running import as_users_have_it
 from lstmjax.replica.bounds import eps
 from lstmjax.replica.compare import compare
-from lstmjax.replica.peers.outcome import as_users_have_it
 
 BOUNDS = {"float32": {"forward": 64, "training": 1024}, "bfloat16": {"forward": 16, "training": 32}}
 """In eps of the dtype: the largest difference of an array from the reference's, as a share of its largest number.

@@ -7,25 +7,30 @@ also reads how a file says that its weights are run. Objects in memory are conve
 (`ConvertError`). A framework is imported only where it is needed.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lstmjax.convert.cudnn import from_cudnn, to_cudnn
-from lstmjax.convert.flax import from_linen, from_nnx, to_linen, to_nnx
-from lstmjax.convert.flax_model import model_from_linen, model_from_nnx
-from lstmjax.convert.guard import optional
-from lstmjax.convert.haiku import from_equinox, from_haiku, to_equinox, to_haiku
-from lstmjax.convert.keras import to_keras
-from lstmjax.convert.keras_model import from_keras
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout
-from lstmjax.convert.model import Model, load_model
 from lstmjax.convert.stablehlo import to_stablehlo
-from lstmjax.convert.torch import from_torch, to_torch
-from lstmjax.convert.weights import from_safetensors, load_weights, save_weights, to_safetensors
+from lstmjax.convert.weights import from_safetensors, load_model, load_weights, save_weights, to_safetensors
+from lstmjax.frameworks import LAYOUTS
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError, Layout
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.cudnn import from_cudnn, to_cudnn
+from lstmjax.frameworks.equinox import from_equinox, to_equinox
+from lstmjax.frameworks.flax.read import from_linen, from_nnx, model_from_linen, model_from_nnx
+from lstmjax.frameworks.flax.trees import to_linen, to_nnx
+from lstmjax.frameworks.haiku import from_haiku, to_haiku
+from lstmjax.frameworks.keras.model import from_keras
+from lstmjax.frameworks.keras.weights import to_keras
+from lstmjax.frameworks.torch.module import from_torch, to_torch
 
 if TYPE_CHECKING:
-    from lstmjax.convert.onnx import OnnxLSTM, from_onnx, read_onnx, to_onnx
+    from lstmjax.frameworks.onnx.model import from_onnx
+    from lstmjax.frameworks.onnx.read import OnnxLSTM, read_onnx
+    from lstmjax.frameworks.onnx.write import to_onnx
 
-_ONNX = ("OnnxLSTM", "from_onnx", "read_onnx", "to_onnx")
+_ONNX = {"OnnxLSTM": "read", "from_onnx": "model", "read_onnx": "read", "to_onnx": "write"}
 __all__ = [
     "LAYOUTS",
     "ConvertError",
@@ -65,6 +70,4 @@ def __getattr__(name: str) -> Any:
     if name not in _ONNX:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     optional("onnx")
-    from lstmjax.convert import onnx
-
-    return getattr(onnx, name)
+    return getattr(import_module(f"lstmjax.frameworks.onnx.{_ONNX[name]}"), name)

@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 
-from lstmjax.convert.carry import check_runs, notes
-from lstmjax.convert.find import Found, find, listed
-from lstmjax.convert.layouts import LAYOUTS, ConvertError, Layout, has_pairs, without_head
-from lstmjax.convert.own import first_of
+from lstmjax.cells import VANILLA, identity
+from lstmjax.convert.find import FileOptions, Reading, find, listed
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.errors import message_of
+from lstmjax.frameworks import FRAMEWORKS, LAYOUTS
+from lstmjax.frameworks.base.architecture import LOGITS, Architecture, called, same_cell
+from lstmjax.frameworks.base.layouts import ConvertError, Layout, has_pairs, without_head
+from lstmjax.frameworks.ours import first_of
 from lstmjax.stack import directions
 from lstmjax.types import Bidirectional, LSTMParams, leading_axes
 
@@ -70,11 +72,12 @@ def convert_file(
     if target.exists() and source.exists() and target.samefile(source):
         raise ConvertError(f"{target}: is the file that is read; give another one")
     with jax.enable_x64(True):  # float64 is not rounded
-        contents = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+        options = FileOptions(form, prefix, names, head, extra)
+        contents = find(source, options, cell=cell, merge=merge)
         params, architecture = contents.params, contents.architecture
         pairs = has_pairs(params)
         try:
-            check_runs(architecture, target_form, pairs)
+            _check_runs(architecture, target_form, pairs)
         except ConvertError as error:
             raise ConvertError(message_of(error, f"{target}: ")) from None
         write_as(container, target_form, params, target, sum_biases=sum_biases, architecture=architecture)
@@ -90,7 +93,7 @@ def convert_file(
     yield f"parameters {sum(leaf.size for leaf in jax.tree.leaves(params))}"
     yield f"{target}: {target_form}"
     yield from _changes(contents, target_form)
-    yield from notes(architecture, target_form, pairs)
+    yield from _notes(architecture, target_form, pairs)
 
 
 def describe(layer: LSTMParams | Bidirectional) -> str:
@@ -112,7 +115,7 @@ def describe(layer: LSTMParams | Bidirectional) -> str:
     return ", ".join([*words, str(part.w_x.dtype)])
 
 
-def _changes(contents: Found, form: str) -> Iterator[str]:
+def _changes(contents: Reading, form: str) -> Iterator[str]:
     """Yield lines on what is not bit by bit the same, and on what was left out."""
     read, written = LAYOUTS.get(contents.form), LAYOUTS.get(form)
     changes = []
@@ -127,6 +130,51 @@ def _changes(contents: Found, form: str) -> Iterator[str]:
                 changes.append(words.format(written.name))
     yield from (f"not bit by bit: {words}" for words in dict.fromkeys(changes))
     yield from (f"computed: {words}" for words in contents.folded)
-    yield from (f"left behind: {name}" for name in contents.left)
+    yield from (f"left behind: {name}" for name in contents.others)
     if contents.state:
         yield f"left behind, as no weights: {listed(contents.state, 20)}"
+
+
+def _settings(architecture: Architecture, pairs: bool) -> Iterator[tuple[str, str]]:
+    """Yield how a model differs from a plain stack of vanilla layers: one of `SETTINGS`, and words for it."""
+    if not same_cell(architecture.cell, VANILLA):
+        yield "cell", f"the cell {architecture.cell.name!r}"
+    if pairs and architecture.merge != "concat":
+        yield "merge", f"the two directions joined by {architecture.merge!r}"
+    for n, direction in enumerate(architecture.directions):
+        if direction != "forward":
+            yield "direction", f"layer {n} running backwards"
+    if architecture.mask_value is not None:
+        yield "mask", f"steps left out whose features are all {architecture.mask_value}"
+    if architecture.readout is not identity:
+        yield "readout", f"{called(architecture.readout)} after the head"
+
+
+def _check_runs(architecture: Architecture, form: str, pairs: bool) -> None:
+    """Refuse a model that the framework of a form cannot run, with any options.
+
+    Raises:
+        ConvertError: it names what the framework cannot do.
+    """
+    row = FRAMEWORKS[form]
+    for kind, words in _settings(architecture, pairs):
+        after_logits = kind == "readout" and architecture.readout in LOGITS  # which the user can apply to the outputs
+        if kind not in row.runs and not after_logits:
+            title = row.title or f"an LSTM of {form}"
+            raise ConvertError(
+                f"the model has {words}, and {title} has not. Run it by load_model, or write a form that has: "
+                f"{', '.join(name for name, other in FRAMEWORKS.items() if kind in other.runs)}"
+            )
+
+
+def _notes(architecture: Architecture, form: str, pairs: bool) -> Iterator[str]:
+    """Yield lines on what the new file does not state: what was assumed, and what its reader must know."""
+    if architecture.assumed:
+        yield f"assumed, since the file holds weights alone: {', '.join(architecture.assumed)}"
+    if FRAMEWORKS[form].form is None:  # such a file holds a model, and states all of it
+        return
+    words = [words for _, words in _settings(architecture, pairs)]
+    if architecture.return_sequences is not None:
+        words.append("outputs of every step" if architecture.return_sequences else "outputs of the last step")
+    if words:
+        yield f"not in the new file, which holds weights alone; say it where they are loaded: {', '.join(words)}"

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.cells import VANILLA
-from lstmjax.convert.carry import READOUTS
-from lstmjax.convert.checkpoints import read_torch
-from lstmjax.convert.flax import read_msgpack, write_msgpack
-from lstmjax.convert.guard import optional
-from lstmjax.convert.hdf5 import read_hdf5, read_keras, write_hdf5
-from lstmjax.convert.layouts import ConvertError, as_layers, without_head
-from lstmjax.convert.names import Contents, Unread
-from lstmjax.convert.run import read_run
-from lstmjax.convert.shards import check_whole, read_index
-from lstmjax.convert.torch import write_torch
-from lstmjax.errors import Either, Message, UserError, message_of
-from lstmjax.networks import NetworkParams
-from lstmjax.stack import directions
-from lstmjax.types import GATES, Bidirectional, LSTMParams
+from lstmjax.errors import UserError, message_of
+from lstmjax.frameworks import FORMS, FRAMEWORKS
+from lstmjax.frameworks.base.contents import Contents, Unread
+from lstmjax.frameworks.base.framework import Container
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 
 SAFETENSORS = ("F16", "BF16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 
 
-@dataclass(frozen=True)
-class Container:
-    """A kind of file. Messages call it by `words`; `forms` are those that it can be written in, the default first."""
-
-    ends: tuple[str, ...]
-    words: str
-    read: Callable[[Path], Contents]
-    write: Callable[[Contents, Path], None] | None = None
-    forms: tuple[str, ...] = ()
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>\.\w+)")
+INDEX = 2**26  # bytes; the index of the largest models has a few megabytes
 
 
 def read_safetensors(path: Path) -> Contents:
@@ -82,74 +68,57 @@ def write_npz(contents: Contents, path: Path) -> None:
         np.savez(file, **arrays)
 
 
-def read_onnx(path: Path) -> Contents:
-    """Read the network of an ONNX file."""
-    optional("onnx")
-    from lstmjax.convert.onnx.model import read_stack
+def check_whole(path: Path) -> None:
+    """Refuse a single file of a model in several files: it could look like a network of fewer layers.
 
-    stack = read_stack(path)
-    more = ("residual connections around its layers",) if stack.residual else ()
-    more += (stack.chain.only_states,) if stack.chain.only_states else ()
-    return Contents({}, settings=stack.complaints + more, params=stack.params, architecture=stack.architecture)
-
-
-def write_onnx(contents: Contents, path: Path) -> None:
-    """Write a network to an ONNX file, with its cell, merge and readout, for every step or the last one."""
-    optional("onnx")
-    from lstmjax.convert.onnx import to_onnx
-
-    params, architecture = contents.params, contents.architecture
-    assert params is not None
-    if architecture.cell == VANILLA and not all(map(_is_vanilla, as_layers(without_head(params)))):
+    >>> check_whole(Path("model-00001-of-00001.safetensors"))
+    """
+    match = PART.fullmatch(path.name)
+    if match is not None and int(match["count"]) > 1:
         raise ConvertError(
-            Message(
-                "the layers are not of the vanilla cell; say which by ",
-                Either("to_onnx(params, path, cell=…)", "--cell"),
-            )
+            f"is part {int(match['number'])} of {int(match['count'])}, and other layers may stand in the other parts; "
+            f"read {match['stem']}{match['end']}.index.json, which names them all"
         )
-    to_onnx(
-        params,
-        path,
-        return_sequences=architecture.return_sequences,
-        merge=architecture.merge,
-        cell=architecture.cell,
-        readout=READOUTS[architecture.readout] if isinstance(params, NetworkParams) else None,
-    )
 
 
-def _is_vanilla(layer: LSTMParams | Bidirectional) -> bool:
-    """Return whether a layer has no arrays but those of the vanilla cell and of a projection."""
-    return all(
-        part.w_x.shape[1] == len(GATES) and all(a is None for a in (part.w_c, part.w_r, part.norm, part.gain))
-        for part in directions(layer)
-    )
+def read_index(read: Callable[[Path], Contents], path: Path) -> Contents:
+    """Read the arrays of all files that an index names, in the folder of the index.
+
+    Args:
+        read: reads one of the files.
+        path: of the index, such as model.safetensors.index.json, as Hugging Face saves large models.
+
+    Raises:
+        ConvertError: it is no index, or a file does not hold what the index says.
+    """
+    if path.stat().st_size > INDEX:
+        raise ConvertError(f"has {path.stat().st_size:,} bytes; an index has at most {INDEX:,}")
+    index = json.loads(path.read_text(encoding="utf-8"))
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ConvertError("is no index of weights, which has a weight_map: the name of a file for each array")
+    arrays: dict[str, Any] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise ConvertError(f"names the file {name!r}, which does not stand beside it")
+        arrays |= read(path.parent / name).arrays
+    if missing := sorted(places.keys() - arrays.keys()):
+        raise ConvertError(f"says that {missing[0]!r} stands in {places[missing[0]]}, which does not hold it")
+    return Contents(arrays)
 
 
-def read_safetensors_index(path: Path) -> Contents:
-    """Read the arrays of all safetensors files that an index names."""
-    return read_index(path, read_safetensors)
-
-
-def read_torch_index(path: Path) -> Contents:
-    """Read the tensors of all files of PyTorch that an index names."""
-    return read_index(path, read_torch)
-
-
-FRAMEWORKS = ("lstmjax", "torch", "keras", "linen", "nnx", "haiku")
-CONTAINERS = (
-    Container((".pt", ".pth", ".bin", ".ckpt", ".tar"), "PyTorch file", read_torch, write_torch, ("torch",)),
-    Container((".safetensors",), "safetensors file", read_safetensors, write_safetensors, FRAMEWORKS),
-    Container((".npz",), "NPZ file", read_npz, write_npz, FRAMEWORKS),
-    Container((".weights.h5",), "HDF5 file", read_hdf5, write_hdf5, ("keras",)),
-    Container((".h5", ".hdf5"), "HDF5 file", read_hdf5),
-    Container((".keras",), "Keras file", read_keras),
-    Container((".msgpack",), "msgpack file", read_msgpack, write_msgpack, ("linen", "nnx")),
-    Container((".onnx",), "ONNX file", read_onnx, write_onnx, ("onnx",)),
-    Container((".safetensors.index.json",), "index of safetensors files", read_safetensors_index),
-    Container((".bin.index.json",), "index of PyTorch files", read_torch_index),
+FILES = (
+    *(kind for row in FRAMEWORKS.values() for kind in row.files if kind.ends),
+    Container((".safetensors",), "safetensors file", read_safetensors, write_safetensors, FORMS, parts=".safetensors"),
+    Container((".npz",), "NPZ file", read_npz, write_npz, FORMS),
+)
+CONTAINERS = FILES + tuple(
+    Container((f"{kind.parts}.index.json",), f"index of {kind.words}s", partial(read_index, kind.read))
+    for kind in FILES
+    if kind.parts
 )
 """All kinds of files; if two ends fit a name, the first counts."""
-RUN = Container((), "run folder", read_run)
+FOLDER = next(kind for row in FRAMEWORKS.values() for kind in row.files if not kind.ends)
 
 
 def container_of(path: Path) -> Container:
@@ -159,7 +128,7 @@ def container_of(path: Path) -> Container:
         ConvertError: the kind is unknown.
     """
     if path.is_dir():
-        return RUN
+        return FOLDER
     for row in CONTAINERS:
         if path.name.lower().endswith(row.ends):
             return row
@@ -175,7 +144,7 @@ def open_file(path: Path, container: Container) -> Contents:
     """
     if not path.exists():
         raise ConvertError(f"{path}: no such file")
-    if container is not RUN and not path.is_file():
+    if container is not FOLDER and not path.is_file():
         raise ConvertError(f"{path}: is no file")
     try:
         check_whole(path)

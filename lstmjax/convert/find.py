@@ -17,27 +17,27 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.checks import BY_CELL
-from lstmjax.convert.architecture import Architecture, assumptions
-from lstmjax.convert.containers import RUN, Container, container_of, open_file
-from lstmjax.convert.folds import Folded, fold, names_in_file
-from lstmjax.convert.forms import FORMS, Form
+from lstmjax.convert.containers import FOLDER, container_of, open_file
 from lstmjax.convert.heads import candidates, dense, find_head
-from lstmjax.convert.layouts import ConvertError, has_pairs, to_jax, without_head
-from lstmjax.convert.names import Contents, Leaf, Object
-from lstmjax.convert.own import first_of, named
 from lstmjax.errors import Message, Named, Option, message_of
+from lstmjax.frameworks import FORMS, FRAMEWORKS
+from lstmjax.frameworks.base.architecture import Architecture, assumptions
+from lstmjax.frameworks.base.contents import Contents, Leaf, Object
+from lstmjax.frameworks.base.framework import Container, Form
+from lstmjax.frameworks.base.layouts import ConvertError, has_pairs, to_jax, without_head
+from lstmjax.frameworks.ours import first_of, named
 from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
 
 
-class Found(NamedTuple):
+class Reading(NamedTuple):
     """The layers or the network in a file, how they are run, and what else the file contains."""
 
     params: Layers | NetworkParams
     form: str  # whose names the arrays have
-    left: tuple[str, ...]  # names of what is neither LSTM nor head
+    others: tuple[str, ...]  # names of what is neither LSTM nor head
     state: tuple[str, ...] = ()  # names of state of optimizers and of random numbers, and of notes such as the epoch
     heads: tuple[str, ...] = ()  # names of the Dense layers, if it is not sure which of them is the head
     not_finite: tuple[str, ...] = ()  # arrays with NaN or infinity
@@ -46,46 +46,55 @@ class Found(NamedTuple):
     folded: tuple[str, ...] = ()  # weights that were computed from other arrays, such as those of weight_norm
 
 
+class FileOptions(NamedTuple):
+    """What to read of a weights file, as `load_weights` takes it."""
+
+    form: str | None = None
+    prefix: str | None = None
+    names: Sequence[str] | None = None
+    head: str | None = None
+    extra: str = "refuse"
+
+
+ALL = FileOptions()
+
+
 def find(
     path: str | Path,
+    options: FileOptions = ALL,
     *,
-    container: Container | None = None,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
     cell: Cell | str | None = None,
     merge: str | None = None,
-) -> Found:
+    container: Container | None = None,
+) -> Reading:
     """Read the layers or the network in a file, how they are run, and what else the file contains.
 
     Args:
-        path, form, prefix, names, head, extra: as for `load_weights`.
-        container: the kind of file; None: the kind that its name says.
+        path, options: as for `load_weights`.
         cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
             which the layers fit each other. A file that states otherwise is refused.
+        container: the kind of file; None: the kind that its name says.
     """
-    path = Path(path)
+    path, extra = Path(path), options.extra
     one_of("extra", extra, ("refuse", "drop"))
     one_of("merge", merge, (None, "concat", "sum"))
     row = None if cell is None else find_cell(cell)
-    one_of("form", form, (None, *FORMS))
+    one_of("form", options.form, (None, *FORMS))
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
         if contents.architecture.stated or contents.params is not None:
             # Before the weights are read, so that a layer that is no LSTM is refused by its name and not its shapes.
-            _check_left(contents.settings, (), extra)
+            _check_others(contents.settings, (), extra)
         if contents.params is None:
-            result = _of_arrays(contents, form, prefix, names, head, row, merge)
+            result = _of_arrays(contents, options, row, merge)
         else:
-            for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
-                if value is not None:
+            for name, value in options._asdict().items():
+                if name != "extra" and value is not None:
                     complaint = f" is said, but a {container.words} has no named arrays to choose from"
-                    raise ConvertError(Message(Named(name), complaint))
+                    raise ConvertError(Named(name), complaint)
             result = _of_network(contents, contents.params, container, row, merge)
-        _check_left(result.left, result.heads, extra)
+        _check_others(result.others, result.heads, extra)
     if result.not_finite:
         warnings.warn(
             f"{path}: NaN or infinity in {listed(result.not_finite)}; is the file damaged, or did training diverge?",
@@ -96,15 +105,15 @@ def find(
 
 def _of_network(
     contents: Contents, params: Layers | NetworkParams, container: Container, cell: Cell | None, merge: str | None
-) -> Found:
+) -> Reading:
     """Return the contents of a file that holds a network instead of named arrays."""
     remedy = Message("In an ONNX model read_onnx gives each of them")
     architecture = _assumed(_architecture(contents, params, remedy, cell, merge), params)
-    return Found(
+    return Reading(
         params,
         container.forms[0] if container.forms else container.words,
         contents.settings,
-        not_finite=() if container is RUN else tuple(_not_finite(named(params))),  # a run warns of it itself
+        not_finite=() if container is FOLDER else tuple(_not_finite(named(params))),  # a run warns of it itself
         architecture=architecture,
     )
 
@@ -120,64 +129,61 @@ def _not_finite(arrays: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} ({count} of {values.size} numbers)"
 
 
-def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
+def _check_others(others: Sequence[str], heads: Sequence[str], extra: str) -> None:
     """Refuse a file with names that are neither LSTM nor head, unless they may be dropped."""
-    if left and extra == "refuse":
+    if others and extra == "refuse":
         hint = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
-        words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
-        raise ConvertError(Message(words, Option("extra", "drop"), " to leave it behind", *hint))
+        words = f"holds more than LSTM layers and a head: {listed(others)}. Pass "
+        raise ConvertError(words, Option("extra", "drop"), " to leave it behind", *hint)
 
 
-def _of_arrays(
-    contents: Contents,
-    form: str | None,
-    prefix: str | None,
-    names: Sequence[str] | None,
-    head: str | None,
-    cell: Cell | None,
-    merge: str | None,
-) -> Found:
+def _of_arrays(contents: Contents, options: FileOptions, cell: Cell | None, merge: str | None) -> Reading:
     """Find the LSTM layers and the head among the named arrays of a file."""
-    leaves = fold({name: Leaf(name, value) for name, value in contents.arrays.items()})
+    form, prefix, names, head, _ = options
+    leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
+    for framework in FRAMEWORKS.values():
+        if framework.fold is not None:
+            leaves = framework.fold(leaves)
     within = _within(leaves, prefix or "")
     if prefix is not None and not within:
         complaint = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
-        raise ConvertError(Message(Named("prefix"), complaint))
-    row = _recognised(within) if form is None else FORMS[form]
-    params = _in_stated_order(row, within, contents, names)
+        raise ConvertError(Named("prefix"), complaint)
+    row = FRAMEWORKS[_recognised(within) if form is None else form]
+    assert row.form is not None
+    params = _in_stated_order(row.form, within, contents, names)
     remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
     heads: Mapping[str, Any] = {}
     chosen, either_side = None, False
     if not isinstance(params, NetworkParams):
-        heads = candidates(row, row.normal(leaves))
+        heads = candidates(row, row.form.normal(leaves))
         if head is not None or contents.head is not None or not architecture.stated:
             name = contents.head if head is None else head
             within = architecture.stated and head is None
             chosen = find_head(heads, params, name, architecture.merge, within=within)
             if name is None and chosen is not None:
                 either_side = chosen.outputs == directions(params[0])[0].input_size
-                if either_side and row.name == "torch" and _is_listed_first(chosen.w, leaves, contents.arrays):
+                if either_side and row.form.modules and _is_listed_first(chosen.w, leaves, contents.arrays):
                     chosen = None
         if chosen is not None:
             params = NetworkParams(params, dense(row, chosen))
     unused = [name for name, leaf in leaves.items() if not leaf.used]
-    state = [name for name in unused if re.search(row.state, name) or leaves[name].is_note]
+    state = [name for name in unused if re.search(row.form.state, name) or leaves[name].is_note]
     weights = [name for name in unused if name not in set(state)]
     used = {name: leaf for name, leaf in leaves.items() if leaf.used}
-    several = len(names or ()) > 1 and row.name == "torch"
+    several = len(names or ()) > 1 and row.form.modules
     either = [f"{chosen.w.name} as the head's, though it fits before the layers, too"] if chosen and either_side else []
-    guessed = [leaf.assumed for leaf in used.values() if isinstance(leaf, Folded) and leaf.assumed]
-    return Found(
+    guessed = [leaf.assumed for leaf in used.values() if leaf.assumed]
+    return Reading(
         to_jax(params),
         row.name,
-        left=(*(name for weight in weights for name in names_in_file(leaves[weight])), *contents.settings),
+        others=(*(name for weight in weights for name in leaves[weight].names), *contents.settings),
         state=_by_folder(state, leaves),
         heads=() if chosen else tuple(heads),
         not_finite=tuple(_not_finite(used)),
         no_bias=chosen is not None and chosen.b is None,
-        architecture=_assumed(architecture, params, row.name, several, (*either, *guessed)),
-        folded=tuple(leaf.words for leaf in used.values() if isinstance(leaf, Folded)),
+        architecture=_assumed(architecture, params, row.form.assumed, several, (*either, *guessed)),
+        folded=tuple(leaf.words for leaf in used.values() if leaf.words),
     )
 
 
@@ -191,24 +197,22 @@ def _within(leaves: Mapping[str, Leaf], prefix: str) -> dict[str, Leaf]:
 
 
 def _in_stated_order(
-    row: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
+    form: Form, leaves: Mapping[str, Leaf], contents: Contents, names: Sequence[str] | None
 ) -> Layers | NetworkParams:
     """Read the layers in the order that the file states, or else in that of `names`."""
-    named = row.normal(leaves)
+    named = form.normal(leaves)
     if not contents.architecture.stated or contents.order is None:
-        return row.read(named, names or contents.order, contents.pairs)
-    params = row.read(named, contents.order, contents.pairs)
+        return form.read(named, names or contents.order, contents.pairs)
+    params = form.read(named, contents.order, contents.pairs)
     if names is not None:
-        other = row.read(named, names, contents.pairs)
+        other = form.read(named, names, contents.pairs)
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
-                Message(
-                    Named("names"),
-                    f" is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave ",
-                    Named("names"),
-                    " out",
-                )
+                Named("names"),
+                f" is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave ",
+                Named("names"),
+                " out",
             )
     return params
 
@@ -251,13 +255,13 @@ def _check_cell(layers: Layers, cell: Cell) -> None:
                     fault = f"has {'no ' if present else ''}{name}, but layer {n} has {'it' if present else 'none'}"
             if fault is not None:
                 remedy = ". Pass the cell that the weights were made for, or leave it out"
-                raise ConvertError(Message(Named("cell"), f" is {cell.name!r}, which {fault}{remedy}"))
+                raise ConvertError(Named("cell"), f" is {cell.name!r}, which {fault}{remedy}")
 
 
 def _assumed(
     architecture: Architecture,
     params: Layers | NetworkParams,
-    form: str = "",
+    fixed: tuple[str, ...] = (),
     several: bool = False,
     more: Sequence[str] = (),
 ) -> Architecture:
@@ -266,21 +270,25 @@ def _assumed(
         return architecture
     headed = isinstance(params, NetworkParams)
     cell, merge = architecture.cell, architecture.merge
-    words = assumptions(has_pairs(params), headed, cell, merge, form=form, several=several)
+    words = assumptions(has_pairs(params), headed, cell, merge, fixed=fixed, several=several)
     return replace(architecture, assumed=(*words, *more))
 
 
-def _recognised(leaves: Mapping[str, Leaf]) -> Form:
-    """Return the form whose names these are, or refuse them."""
-    rows = [row for row in FORMS.values() if any(re.search(row.mark, name) for name in row.normal(leaves))]
+def _recognised(leaves: Mapping[str, Leaf]) -> str:
+    """Return the name of the framework whose names these are, or refuse them."""
+    rows = []
+    for name in FORMS:
+        form = FRAMEWORKS[name].form
+        if form is not None and any(re.search(form.mark, array) for array in form.normal(leaves)):
+            rows.append(name)
     if not rows:
         raise ConvertError(
             f"there is no LSTM in it by the names of {choice(FORMS)}; it holds {listed(leaves) or 'nothing'}"
             f"{_objects(leaves)}"
         )
     if len(rows) > 1:
-        several = f"there are names of {choice([row.name for row in rows])} in it; say which by "
-        raise ConvertError(Message(several, Option("form")))
+        several = f"there are names of {choice(rows)} in it; say which by "
+        raise ConvertError(several, Option("form"))
     return rows[0]
 
 
@@ -293,7 +301,7 @@ def _is_listed_first(leaf: Leaf, leaves: Mapping[str, Leaf], order: Iterable[str
     places = {name: n for n, name in enumerate(order)}
 
     def place(leaf: Leaf) -> int:
-        return min(places[name] for name in names_in_file(leaf))
+        return min(places[name] for name in leaf.names)
 
     return order != sorted(order) and place(leaf) < min(place(other) for other in leaves.values() if other.used)
 
@@ -323,7 +331,7 @@ def _check_fit(layers: Layers, remedy: Message, merges: Sequence[str]) -> str:
     other = "sum" if merges[0] == "concat" else "concat"
     if len(merges) == 1 and has_pairs(layers) and _misfit(layers, other) is None:
         remedy = Message("With ", Option("merge", other), " they do: pass it, here and to stacked or network")
-    raise ConvertError(Message(f"{faults[0]}, so they do not stand on top of each other. ", remedy))
+    raise ConvertError(f"{faults[0]}, so they do not stand on top of each other. ", remedy)
 
 
 def _misfit(layers: Layers, merge: str) -> str | None:

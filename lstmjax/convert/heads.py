@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.convert.forms import Form, Leaves
-from lstmjax.convert.layouts import ConvertError
-from lstmjax.convert.names import Leaf
-from lstmjax.errors import Message, Named, Option
+from lstmjax.errors import Named, Option
+from lstmjax.frameworks.base.contents import Leaf
+from lstmjax.frameworks.base.framework import Framework, Leaves
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.layered import merged_width
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
@@ -26,17 +26,17 @@ class Candidate(NamedTuple):
     b: Leaf | None
 
 
-def candidates(form: Form, leaves: Leaves) -> dict[str, Candidate]:
+def candidates(row: Framework, leaves: Leaves) -> dict[str, Candidate]:
     """Return the Dense layers by their names: each matrix that no LSTM has read, and its bias."""
     heads: dict[str, Candidate] = {}
-    if form.dense is None:
+    if row.form is None or row.form.dense is None:
         return heads
-    weight, bias = form.dense
+    weight, bias = row.form.dense
     for name, w in leaves.items():
         match = re.fullmatch(rf"(.*[/.]|){weight}", name, re.DOTALL)
         if match is None or w.used or w.shape is None or len(w.shape) != 2:
             continue
-        inputs, outputs = reversed(w.shape) if form.layout and form.layout.rows else w.shape
+        inputs, outputs = reversed(w.shape) if row.layout and row.layout.rows else w.shape
         b = leaves.get(match[1] + bias)
         if b is not None and b.shape != (outputs,):
             b = None
@@ -66,13 +66,13 @@ def find_head(
     matches = [head for other, head in heads.items() if _is_called(other, name, within)]
     if len(matches) != 1:
         complaint = f" is {name!r}, but the Dense layers in it are {', '.join(heads) or 'none'}"
-        raise ConvertError(Message(Named("head"), complaint))
+        raise ConvertError(Named("head"), complaint)
     inputs = matches[0].inputs
     if inputs != width:
         other_merge = "sum" if merge == "concat" else "concat"
         fits = inputs == merged_width(layers[-1], other_merge)
         remedy = (". With ", Option("merge", other_merge), " it fits") if fits else ()
-        raise ConvertError(Message(f"{name} takes {inputs} numbers, but the last layer gives {width}", *remedy))
+        raise ConvertError(f"{name} takes {inputs} numbers, but the last layer gives {width}", *remedy)
     return matches[0]
 
 
@@ -98,10 +98,10 @@ def _is_called(name: str, label: str, within: bool) -> bool:
     return f"/{label}/" in f"/{name}/"
 
 
-def dense(form: Form, head: Candidate) -> Dense:
+def dense(row: Framework, head: Candidate) -> Dense:
     """Return the head, of NumPy arrays; without a bias in the file its bias is zeros."""
     w = np.asarray(head.w)
-    if form.layout and form.layout.rows:
+    if row.layout and row.layout.rows:
         w = np.ascontiguousarray(w.T)
     b: Any = np.zeros(head.outputs, w.dtype) if head.b is None else np.asarray(head.b)
     return Dense(w, b)  # type: ignore[arg-type]

@@ -10,14 +10,16 @@ import numpy as np
 
 from lstmjax import checks
 from lstmjax.cells import Cell
-from lstmjax.convert.architecture import Architecture
-from lstmjax.convert.containers import CONTAINERS, Container, container_of
-from lstmjax.convert.find import choice, find
-from lstmjax.convert.forms import FORMS
-from lstmjax.convert.guard import draft
-from lstmjax.convert.layouts import ConvertError, as_layers
-from lstmjax.convert.names import Contents
-from lstmjax.errors import Message, Named, Option
+from lstmjax.convert.containers import CONTAINERS, container_of
+from lstmjax.convert.find import FileOptions, choice, find
+from lstmjax.errors import Named, Option
+from lstmjax.frameworks import FRAMEWORKS
+from lstmjax.frameworks.base.architecture import Architecture
+from lstmjax.frameworks.base.contents import Contents
+from lstmjax.frameworks.base.framework import Container
+from lstmjax.frameworks.base.guard import draft
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers
+from lstmjax.frameworks.base.model import Model
 from lstmjax.networks import NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers
@@ -80,18 +82,55 @@ def load_weights(
         >>> layer.w_x.shape, layer.b
         ((3, 4, 2), None)
     """
-    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
     more = "; ".join(contents.architecture.beyond_options())
     if more and extra == "refuse":
         raise ConvertError(
-            Message(
-                f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or "
-                "pass ",
-                Option("extra", "drop"),
-                " to take the weights alone",
-            )
+            f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or pass ",
+            Option("extra", "drop"),
+            " to take the weights alone",
         )
     return contents.params
+
+
+def load_model(
+    path: str | Path,
+    *,
+    form: str | None = None,
+    prefix: str | None = None,
+    names: Sequence[str] | None = None,
+    head: str | None = None,
+    extra: str = "refuse",
+    cell: Cell | str | None = None,
+    merge: str | None = None,
+) -> Model:
+    """Read a model from a file, with all that the file says of how it is run.
+
+    Args:
+        path, form, prefix, names, head, extra: as for `load_weights`.
+        cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
+            which the layers fit each other.
+
+    Returns:
+        A `Model`: `model(xs)` returns its outputs, `model.params` are the weights, and `model.architecture` says how
+        they are run: cell, merge, directions, which steps are returned, the head's activation, and `assumed`, what
+        was assumed if the file holds bare weights.
+
+    Raises:
+        ConvertError: as for `load_weights`; or the file states another cell or merge than the argument.
+
+    Example:
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> arrays = {"rnn.weight_ih_l0": np.ones((8, 3), "f"), "rnn.weight_hh_l0": np.ones((8, 2), "f")}
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/of-torch.npz", **arrays)
+        ...     model = load_model(f"{folder}/of-torch.npz")
+        >>> model(np.ones((5, 7, 3), "f")).shape, model.architecture.assumed[1]
+        ((5, 7, 2), 'nothing but dropout before, between and after the layers')
+    """
+    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
+    return Model(contents.params, contents.architecture)
 
 
 def save_weights(params: Any, path: str | Path, *, form: str | None = None, sum_biases: bool = False) -> None:
@@ -130,7 +169,7 @@ def place_for(path: str | Path, form: str | None = None) -> tuple[Container, str
         raise ConvertError(f"{path}: a {container.words} of this name is only read; what is written ends in {ends}")
     if form is not None and form not in container.forms:
         complaint = f" is {form!r}, expected {choice(container.forms)} for this kind of file"
-        raise ConvertError(Message(f"{path}: ", Named("target_form", argument="form"), complaint))
+        raise ConvertError(f"{path}: ", Named("target_form", argument="form"), complaint)
     return container, form or container.forms[0]
 
 
@@ -150,7 +189,7 @@ def from_safetensors(path: str | Path) -> Layers | NetworkParams:
     Raises:
         ConvertError: the file does not exist, is damaged, or holds other names.
     """
-    return find(path, container=_SAFETENSORS, form="lstmjax").params
+    return find(path, FileOptions(form="lstmjax"), container=_SAFETENSORS).params
 
 
 def write_as(
@@ -166,10 +205,11 @@ def write_as(
     layers, head = parameters_of(params)[:2]
     if form != "lstmjax" and (complaint := checks.ensemble(layers)):
         ours = Option("target_form", "lstmjax", argument="form")
-        raise ConvertError(Message(f"{path}: {complaint} Our own names keep all of them: ", ours))
+        raise ConvertError(f"{path}: {complaint} Our own names keep all of them: ", ours)
     contents = Contents({}, params=params, architecture=architecture or Architecture())
-    if form in FORMS:
-        contents = FORMS[form].write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)
+    names = FRAMEWORKS[form].form
+    if names is not None:
+        contents = names.write(layers if form == "lstmjax" else as_layers(layers), head, sum_biases)
         contents = contents._replace(arrays={name: np.asarray(a) for name, a in contents.arrays.items()})
     assert container.write is not None
     with draft(path) as place:

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 
 from lstmjax.arguments import check_positive, one_of
+from lstmjax.frameworks import PEERS, oracle
+from lstmjax.frameworks.base.framework import Peer
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import bounds
 from lstmjax.replica.cases import Case, Drawn, draw_cases
 from lstmjax.replica.compare import compare
-from lstmjax.replica.peers import PEERS, Outcome, Peer, oracle
 from lstmjax.replica.report import Failure, Report, Row, Skip
 from lstmjax.stack import stacked
 

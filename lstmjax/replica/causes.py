@@ -13,7 +13,7 @@ from itertools import permutations
 import jax
 
 from lstmjax.cells import identity
-from lstmjax.convert.layouts import LAYOUTS
+from lstmjax.frameworks import LAYOUTS
 from lstmjax.published import hard_sigmoid_fifth, hard_sigmoid_sixth
 from lstmjax.replica import changes
 from lstmjax.replica.changes import OfParams, OfSide

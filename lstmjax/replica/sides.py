@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmjax.cell import product
 from lstmjax.cells import Cell
+from lstmjax.frameworks.base.running import joined
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Bidirectional, Step
@@ -68,10 +69,7 @@ class Side:
 
     def joined(self, n: int, a: Array) -> Array:
         """Return h of layer n as the layer puts it out: of a pair whose directions are added up, their sum."""
-        if self.merge == "concat" or not isinstance(self.layers[n], Bidirectional):
-            return a
-        half = a.shape[-1] // 2
-        return a[..., :half] + a[..., half:]
+        return joined(a, self.layers[n], self.merge)
 
     def ending(self, a: Array) -> Array:
         """Return the last step that was run of each sequence, `[B, 1, ...]`: of a reverse direction the first one."""
@@ -115,13 +113,6 @@ def run_layer(layer: Any, xs: Any, state: Any, lengths: Any, cell: Cell, step: C
     """Return all that one layer computes; compiled once for each size and cell."""
     options: dict[str, Any] = {"cell": cell} if step is None else {"step": step}
     return stacked((layer,), xs, state, lengths=lengths, emit="step", dtype=xs.dtype, **options)[1]
-
-
-def turned(a: Array, lengths: Array) -> Array:
-    """Return a with the valid steps of each sequence in the opposite order."""
-    t = np.arange(a.shape[1])
-    order = np.where(t < lengths[:, None], lengths[:, None] - 1 - t, t)
-    return np.take_along_axis(a, order[..., None], axis=1)
 
 
 def valid(a: Array, lengths: Array) -> Array:

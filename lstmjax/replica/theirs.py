@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,17 +14,18 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
-from lstmjax.convert import from_haiku, from_linen, from_torch
-from lstmjax.convert.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
-from lstmjax.convert.find import has_pairs, listed
-from lstmjax.convert.layouts import ConvertError, as_layers, numbers
-from lstmjax.convert.model import Model
 from lstmjax.errors import Either, Message, Named, message_of
+from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
+from lstmjax.frameworks.base.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.base.framework import Peer
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers, numbers
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.base.running import joined, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.parameters import are_parameters, parameters_of
-from lstmjax.replica.peers import PEERS, Part, Peer, made_by, oracle
 from lstmjax.replica.sides import Arrays
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, Step
@@ -71,19 +71,6 @@ class Theirs:
         return Model(params, self.architecture)
 
 
-class FileOptions(NamedTuple):
-    """What to read of a weights file, as `load_weights` takes it."""
-
-    form: str | None = None
-    prefix: str | None = None
-    names: Sequence[str] | None = None
-    head: str | None = None
-    extra: str = "refuse"
-
-
-ALL_OF_IT = FileOptions()
-
-
 def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options: FileOptions) -> Theirs:
     """Return the other side with its weights in our form; see `verify`.
 
@@ -94,7 +81,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
     """
     is_path = params is None and isinstance(theirs, str | Path)
     for name, value in options._asdict().items():
-        if not is_path and value != getattr(ALL_OF_IT, name):
+        if not is_path and value != FileOptions._field_defaults[name]:
             what = "with params= theirs is what was recorded" if params is not None else f"theirs is {kind(theirs)}"
             raise ValueError(
                 Message(
@@ -114,18 +101,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if peer.parts is not None and made_by(first, peer.package):
-                side = _of_object(peer, peer.parts(theirs), type(first).__name__, cell, merge)
-                head = None if peer.head is None else peer.head(theirs)
-                if head is not None:
-                    side = replace(
-                        side,
-                        head=jax.tree.map(np.asarray, head.weights),
-                        head_call=head.call,
-                        architecture=replace(side.architecture, readout=head.readout),
-                    )
-                beyond = () if peer.beyond is None else peer.beyond(theirs)
-                words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
-                return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
+                return _of_object(peer, theirs, type(first).__name__, cell, merge)
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -142,37 +118,33 @@ def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, ar
         params = params.params
     layers, head = _split(params)
     precision = str(layers_dtype(layers))
+    who = "the recorded outputs"
     if callable(theirs):
         who = f"the function {theirs.__name__}" if hasattr(theirs, "__name__") else f"{kind(theirs)} that was called"
-        return Theirs(who, layers, head, precision, model=lambda xs, _: theirs(xs), architecture=architecture)
-    who = "the recorded outputs"
-    return Theirs(who, layers, head, precision, model=lambda xs, _: theirs, architecture=architecture)
 
+    def model(xs: Array, lengths: Array | None) -> Any:
+        return theirs(xs) if callable(theirs) else theirs
 
-MAPPINGS: tuple[tuple[str, str, Callable[[Any], Layers]], ...] = (
-    (r"weight_ih(_l0)?$", "torch", from_torch),
-    (r"(^|/)linear$", "haiku", from_haiku),
-    (r"", "linen", from_linen),
-)
-"""Of a mapping of weights: a pattern of its names, the framework that it is of, and the function that reads it."""
+    return Theirs(who, layers, head, precision, model=model, architecture=architecture)
 
 
 def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
     """Return a mapping of weights as the framework runs them whose names it has."""
     keys = [str(key) for key in weights or [""]]
-    matches = [row for row in MAPPINGS if any(re.search(row[0], key) for key in keys)]
-    _, framework, reader = matches[0]  # the last row matches any name
+    rows = [(*peer.mapping, peer) for peer in PEERS.values() if peer.mapping is not None]
+    rows.sort(key=lambda row: row[0] == "")  # an empty pattern matches any name
+    reader, peer = next(row[1:] for row in rows if any(re.search(row[0], key) for key in keys))
     layers = reader(weights)
     assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
     words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
-    return _rebuilt(layers, PEERS[framework], " with these weights", architecture, (words,))
+    return _rebuilt(layers, peer, " with these weights", architecture, (words,))
 
 
 class Read(NamedTuple):
     """What a file holds."""
 
     model: Model
-    runner: str  # the peer that runs its layers
+    peer: Peer  # that runs its layers
     dropped: tuple[str, ...]  # what else is in it
 
 
@@ -183,15 +155,17 @@ def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, me
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        contents = find_weights(path, **options._asdict(), cell=cell, merge=merge)
+        contents = find_weights(path, options, cell=cell, merge=merge)
     model = Model(contents.params, contents.architecture)
-    return Read(model, RUNNERS.get(contents.form, "oracle"), contents.left)
+    row = FRAMEWORKS.get(contents.form)
+    peer = PEERS["oracle"] if row is None or row.peer is None else row.peer
+    return Read(model, peer, contents.others)
 
 
 def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:
     """Return what runs a file: its framework as the file says, else layer by layer with its weights."""
-    model, name, dropped = model_of_file(path, options, cell, merge)
-    peer, architecture = PEERS[name], model.architecture
+    model, peer, dropped = model_of_file(path, options, cell, merge)
+    architecture = model.architecture
     omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
     weights = f" with the weights of {path}"
     if not architecture.stated:
@@ -228,10 +202,6 @@ def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | N
 def _batched(model: Call, xs: Array, lengths: Array | None) -> Array:
     """Return what a model that takes batches computes of xs, `[B, T, I]` or `[T, I]`."""
     return model(xs, lengths) if xs.ndim == 3 else model(xs[None], lengths)[0]
-
-
-RUNNERS = MappingProxyType({name: name for name in PEERS} | {"onnx": "onnxruntime"})
-"""The peer that runs a file, by the form of its names."""
 
 
 def outputs(theirs: Theirs, xs: Array, lengths: Array | None, batched: bool) -> tuple[list[Arrays | None], bool]:
@@ -315,16 +285,10 @@ def _rebuilt(
     return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
-def joined(ys: Array, layer: Any, merge: str) -> Array:
-    """Return the outputs of a layer, whose directions stand side by side in ys, as `merge` joins them."""
-    if merge == "concat" or not isinstance(layer, Bidirectional):
-        return ys
-    half = ys.shape[-1] // 2
-    return ys[..., :half] + ys[..., half:]
-
-
-def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
     """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
+    assert peer.parts is not None
+    parts = peer.parts(source)
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
     precision = "float32" if dtype in dict(peer.narrow) else dtype
@@ -342,13 +306,17 @@ def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merg
             raise ValueError(f"theirs has layers of the cells {cell.name!r} and {other.name!r}; pass one layer.")
     ways = tuple(part.direction for part in parts)
     architecture = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
+    head = None if peer.head is None else peer.head(source)
+    beyond = () if peer.beyond is None else peer.beyond(source)
     return Theirs(
         f"the {name} of {peer.title}",
         layers,
-        None,
+        None if head is None else jax.tree.map(np.asarray, head.weights),
         precision,
         calls=tuple(part.call for part in parts),
-        architecture=architecture,
+        head_call=None if head is None else head.call,
+        architecture=architecture if head is None else replace(architecture, readout=head.readout),
+        unchecked=(f"its recurrent layers alone were compared, not {', '.join(beyond)}",) if beyond else (),
     )
 
 

@@ -10,9 +10,9 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from lstmjax.convert.guard import optional
-from lstmjax.convert.layouts import ConvertError
 from lstmjax.convert.stablehlo import to_stablehlo
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.training.inference import Trained, logits_of, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
@@ -46,7 +46,7 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
 
 def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     optional("onnx")
-    from lstmjax.convert.onnx import to_onnx
+    from lstmjax.frameworks.onnx.write import to_onnx
 
     params, config, about = trained
     model = config.model

@@ -1,0 +1,73 @@
+"""Flax: linen and NNX."""
+
+from functools import partial
+
+from lstmjax.frameworks.base.card import Card, Note
+from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.flax import run, trees
+from lstmjax.frameworks.flax.read import from_linen
+from lstmjax.frameworks.flax.trees import LINEN, NNX
+
+RUNS = ("cell", "merge", "direction")
+LENGTH_0 = Note("length 0", "RNN returns the state after the last step; here it is the initial one.")
+LINEN_FORM = Form(r"(^|[/.])if[/.]kernel$", partial(trees.read_names, LINEN), trees.write_linen, ("kernel", "bias"))
+NNX_FORM = Form(
+    r"(^|[/.])(if_|dense_h)[/.]kernel$",
+    partial(trees.read_names, NNX),
+    trees.write_nnx,
+    ("kernel", "bias"),
+    state=r"(^|[/.])rngs[/.]",
+)
+LINEN_CARD = Card(
+    "linen",
+    "flax.linen.LSTMCell and OptimizedLSTMCell",
+    "flax/linen/recurrent.py, Flax 0.12",
+    ('params = init_params(key, I, H, init="flax")', "layers = from_linen(module)"),
+    layout=LINEN,
+    preset="flax",
+    drops=(),
+    adam="adam",
+    notes=(LENGTH_0, Note("padding", "RNN returns what it computes at padding; here the outputs are zeros.")),
+)
+NNX_CARD = Card(
+    "nnx",
+    "flax.nnx.LSTMCell",
+    "flax/nnx/nn/recurrent.py, Flax 0.12",
+    ('params = init_params(key, I, H, init="flax")', "layers = from_nnx(module)"),
+    layout=NNX,
+    preset="flax",
+    drops=(),
+    adam="adam",
+    notes=(LENGTH_0,),
+)
+OPTIMIZED_CARD = Card(
+    "nnx_optimized",
+    "flax.nnx.OptimizedLSTMCell",
+    "flax/nnx/nn/recurrent.py, Flax 0.12",
+    ('params = init_params(key, I, H, init="flax_optimized_nnx")', "layers = from_nnx(module)"),
+    layout=NNX,
+    preset="flax_optimized_nnx",
+    drops=(),
+    adam="adam",
+    notes=(Note("names", "its parameters are dense_i and dense_h, which LSTMCell does not take."),),
+)
+
+ROWS = (
+    Framework(
+        "linen",
+        LINEN,
+        LINEN_FORM,
+        files=(Container((".msgpack",), "msgpack file", trees.read_msgpack, trees.write_msgpack, ("linen", "nnx")),),
+        runs=RUNS,
+        peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", from_linen)),
+        cards=(LINEN_CARD,),
+    ),
+    Framework(
+        "nnx",
+        NNX,
+        NNX_FORM,
+        runs=RUNS,
+        peer=Peer("nnx", "flax", "flax", run.run_nnx, parts=run.parts, beyond=run.beyond, head=run.head),
+        cards=(NNX_CARD, OPTIMIZED_CARD),
+    ),
+)

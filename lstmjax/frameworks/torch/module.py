@@ -1,0 +1,256 @@
+"""PyTorch: `torch.nn.LSTM` and `torch.nn.LSTMCell`, by their `state_dict`, files of these, and how they are run."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmjax.errors import Named
+from lstmjax.frameworks.base.contents import Contents, Leaf
+from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import (
+    ConvertError,
+    Fused,
+    Layout,
+    as_layers,
+    check_uniform,
+    natural,
+    numbers,
+    read,
+    to_jax,
+    write,
+)
+from lstmjax.frameworks.base.running import Outcome, Part, sizes
+from lstmjax.frameworks.torch.folds import fold
+from lstmjax.networks import Dense
+from lstmjax.stack import Layers, directions
+from lstmjax.types import Bidirectional
+
+LAYOUT = Layout("torch", rows=True, biases=2, projection=True)
+NAMES = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "b_h": "bias_hh", "w_p": "weight_hr"}
+
+
+def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
+    """Return the layers of a `torch.nn.LSTM` or `LSTMCell`, bit by bit.
+
+    Args:
+        source: the module, its `state_dict()`, or any mapping of its names to arrays. In a larger model the
+            LSTM is searched for.
+        prefix: what stands before "weight_ih_l0" in the names; needed if there are several LSTMs.
+
+    Returns:
+        A tuple of `LSTMParams`, or of `Bidirectional` pairs, from the bottom up, for `stacked`; with
+        two biases, as PyTorch stores them, and with w_p for `proj_size`.
+
+    Raises:
+        ConvertError: there is no LSTM, or there are several; weights are missing or do not fit.
+
+    Example:
+        >>> layers = from_torch({"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 2), "f")})
+        >>> layers[0].w_x.shape, layers[0].b
+        ((3, 4, 2), None)
+    """
+    arrays = source.state_dict() if hasattr(source, "state_dict") else source
+    if not isinstance(arrays, Mapping):
+        raise ConvertError(f"source is a {type(source).__name__}, expected a torch.nn.LSTM or its state_dict()")
+    arrays = fold({name: a if isinstance(a, Leaf) else Leaf(name, a) for name, a in arrays.items()})
+    prefix = _prefix(arrays) if prefix is None else prefix
+    layers: list[Any] = []
+    used: set[str] = set()
+
+    def part(suffix: str) -> Any:
+        names = {field: f"{prefix}{name}{suffix}" for field, name in NAMES.items()}
+        for field in ("w_x", "w_h"):
+            if names[field] not in arrays:
+                raise ConvertError(f"{names[field]!r} is missing; there are {', '.join(map(repr, list(arrays)[:20]))}")
+        if (names["b"] in arrays) != (names["b_h"] in arrays):
+            raise ConvertError(f"of {names['b']!r} and {names['b_h']!r} only one is there; PyTorch keeps both or none")
+        fields = {field: np.asarray(arrays[name]) for field, name in names.items() if name in arrays}
+        used.update(names.values())
+        return read(LAYOUT, Fused(**fields), f"{prefix}{suffix.lstrip('_') or 'LSTMCell'}: ")
+
+    if f"{prefix}weight_ih" in arrays:
+        layers.append(part(""))
+    else:
+        while f"{prefix}weight_ih_l{len(layers)}" in arrays:
+            suffix = f"_l{len(layers)}"
+            pair = f"{prefix}weight_ih{suffix}_reverse" in arrays
+            layers.append(Bidirectional(part(suffix), part(f"{suffix}_reverse")) if pair else part(suffix))
+    if not layers:
+        raise ConvertError(f"there is no {prefix + 'weight_ih_l0'!r} among {', '.join(map(repr, list(arrays)[:20]))}")
+    of_an_lstm = re.compile(re.escape(prefix) + r"(weight|bias)_(ih|hh|hr).*")
+    unused = [name for name in arrays if name not in used and of_an_lstm.fullmatch(name)]
+    if unused:
+        raise ConvertError(f"{', '.join(map(repr, unused))} belong to no layer: one below or one direction is missing")
+    return to_jax(tuple(layers))
+
+
+def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
+    """Return the `state_dict` of a `torch.nn.LSTM` with these layers, bit by bit.
+
+    One bias becomes `bias_ih` beside a `bias_hh` of zeros, since PyTorch has both or none. That computes the same, but
+    under SGD the sum of two biases learns twice as fast.
+
+    Args:
+        layers: a tuple of layers, as `stacked` takes it, or one `LSTMParams`.
+        prefix: what the names begin with.
+
+    Raises:
+        ConvertError: PyTorch's LSTM has no place for something, such as peepholes or layers of
+            different sizes.
+    """
+    arrays = named(layers, prefix)
+    torch = optional("torch")
+    return {name: tensor(torch, a) for name, a in arrays.items()}
+
+
+def named(layers: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return what `to_torch` returns, as NumPy arrays."""
+    layers = as_layers(layers)
+    arrays: dict[str, np.ndarray] = {}
+    for n, layer in enumerate(layers):
+        for part, suffix in zip(directions(layer), ("", "_reverse"), strict=False):
+            fused = write(LAYOUT, part, where=f"layer {n}: ")
+            for field, name in NAMES.items():
+                array = getattr(fused, field)
+                if array is not None:
+                    arrays[f"{prefix}{name}_l{n}{suffix}"] = array
+    check_uniform(LAYOUT, layers)
+    return arrays
+
+
+def tensor(torch: Any, a: np.ndarray) -> Any:
+    """Return an array as a tensor that does not share its memory, bit by bit."""
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(a.copy())
+
+
+def prefixes(arrays: Iterable[str]) -> list[str]:
+    """Return what the names of each LSTM begin with, in natural order.
+
+    >>> prefixes(["up.weight_ih_l0", "down.weight_ih", "head.weight"])
+    ['down.', 'up.']
+    """
+    ends = ("weight_ih_l0", "weight_ih")
+    return sorted({name[: -len(end)] for name in arrays for end in ends if name.endswith(end)}, key=natural)
+
+
+def prefix_of(arrays: Iterable[str], name: str) -> str:
+    """Return what the names begin with of the LSTM that is called `name`, or whose name ends in it.
+
+    Raises:
+        ConvertError: there is none, or there are several.
+    """
+    every = prefixes(arrays)
+    if f"{name}." in every:
+        return f"{name}."
+    matches = [prefix for prefix in every if prefix.endswith(f".{name}.")]
+    if len(matches) != 1:
+        some = f"{len(matches)} of them end" if matches else "none ends"
+        raise ConvertError(f"there are the LSTMs {', '.join(p.rstrip('.') for p in every)}, and {some} in {name!r}")
+    return matches[0]
+
+
+def _prefix(arrays: Mapping[str, Any]) -> str:
+    every = prefixes(arrays)
+    if len(every) > 1:
+        raise ConvertError("there are several LSTMs: ", Named("prefix"), f" can be {', '.join(map(repr, every))}")
+    return every[0] if every else ""
+
+
+def read_names(leaves: Leaves, order: Order, pairs: Pairs) -> Layers:
+    """Return the layers among the arrays of a file; `order` names modules, the lowest first."""
+    prefixes = [None] if order is None else [prefix_of(leaves, name) for name in order]
+    return tuple(layer for prefix in prefixes for layer in from_torch(leaves, prefix=prefix))
+
+
+def write_names(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
+    """Return the arrays of a module with these layers as `lstm` and this head as `head`; of layers alone theirs."""
+    if head is None:
+        return Contents(named(layers))
+    return Contents(named(layers, "lstm.") | {"head.weight": np.asarray(head.w).T, "head.bias": head.b})
+
+
+def write_torch(contents: Contents, path: Path) -> None:
+    """Write a `state_dict` as `torch.save` does."""
+    torch = optional("torch")
+    image = io.BytesIO()  # PyTorch does not say why it could not write a file
+    torch.save({name: tensor(torch, a) for name, a in contents.arrays.items()}, image)
+    path.write_bytes(image.getbuffer())
+
+
+def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outcome:
+    """Return what a `torch.nn.LSTM` with these layers computes; see `Peer.run`."""
+    module = build(layers)
+    inputs = as_tensor(xs, module).requires_grad_()
+    ys = call(module, inputs, lengths)
+    if d_ys is None:
+        return Outcome(numbers(ys))
+    ys.backward(as_tensor(d_ys, module))
+    gradients = from_torch({name: p.grad for name, p in module.named_parameters()})
+    return Outcome(numbers(ys), gradients, numbers(inputs.grad))
+
+
+def parts(source: Any) -> list[Part]:
+    """Return the layers of the only `torch.nn.LSTM` or `LSTMCell` in a module; see `Peer.parts`."""
+    import torch
+
+    lstms = [m for m in source.modules() if isinstance(m, torch.nn.LSTM | torch.nn.LSTMCell)]
+    if len(lstms) != 1:
+        raise ConvertError(f"there are {len(lstms)} LSTMs in the module; pass the one that is meant")
+    # A torch.nn.LSTM has no option that changes its equations: each layer may run as a module by itself.
+    modules = [build((layer,)) for layer in from_torch(lstms[0])]
+
+    def part(module: Any) -> Part:
+        return Part(from_torch(module)[0], lambda xs, lengths: numbers(call(module, as_tensor(xs, module), lengths)))
+
+    return [part(module) for module in modules]
+
+
+def build(layers: Layers) -> Any:
+    """Build the `torch.nn.LSTM` with these layers."""
+    import torch
+
+    inputs, hidden, count = sizes(layers[0])
+    first = directions(layers[0])[0]
+    state = to_torch(layers)
+    module = torch.nn.LSTM(
+        inputs,
+        hidden,
+        len(layers),
+        bias="bias_ih_l0" in state,
+        batch_first=True,
+        bidirectional=count == 2,
+        proj_size=0 if first.w_p is None else first.output_size,
+        dtype=state["weight_ih_l0"].dtype,
+    )
+    module.load_state_dict(state)
+    return module
+
+
+def as_tensor(a: Any, module: Any) -> Any:
+    """Return an array as a tensor of the dtype of a module's weights."""
+    import torch
+
+    return torch.from_numpy(np.array(a, np.float64)).to(next(module.parameters()).dtype)
+
+
+def call(module: Any, xs: Any, lengths: Any) -> Any:
+    """Return the outputs of a `torch.nn.LSTM`, `[B, T, P]`, zeros at padding."""
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    if lengths is None:
+        return module(xs)[0]
+    if not all(lengths):
+        raise ValueError(
+            "lengths holds 0, and PyTorch packs no sequence without steps. Leave it out of xs and lengths."
+        )
+    packed = pack_padded_sequence(xs, [int(n) for n in lengths], batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=xs.shape[1])[0]
