@@ -193,6 +193,10 @@ REFUSED = {  # words of the refusal: the model
     ),
     "dense: dtype is float32, but lstm has float16": sequential(lstm(dtype="float16"), other("Dense", dtype="float32")),
     "masking (Masking) with mask_value 0.0": sequential(lstm(), other("Masking", mask_value=0.0)),
+    "lstm: unroll is True, and its zeros at masked steps": sequential(
+        other("Masking"), lstm(unroll=True, zero_output_for_mask=True)
+    ),
+    "both: unroll is True, and its zeros at masked steps": sequential(other("Masking"), pair(unroll=True)),
     "a mask over a layer with go_backwards": sequential(other("Masking"), lstm(go_backwards=True)),
     "shop>LSTM": sequential({**lstm(), "registered_name": "shop>LSTM"}),
     "shop.LSTM": sequential({**lstm(), "module": "shop"}),
@@ -260,21 +264,26 @@ def test_a_functional_model_is_read_in_the_order_of_its_calls(tmp_path):
         load_model(fewer)
 
 
-def test_masked_steps_are_left_out(tmp_path):
-    """Keras holds the outputs of a layer at steps that are left out, and of a pair gives zeros."""
+@pytest.mark.parametrize("value", [7.0, 0.1])  # float32 has no 0.1
+@pytest.mark.parametrize("zero", [False, True])
+def test_masked_steps_are_left_out(zero, value, tmp_path):
+    """Keras holds the outputs of a layer at steps that are left out, or gives zeros, also as the last output."""
     xs = XS.copy()
-    xs[0, 2:4] = xs[1, 5] = xs[2, 0] = 7.0
-    expected = np.zeros((B, T, H))
+    xs[0, 2:4] = xs[1, 5] = xs[2, 0] = value
+    valid = (xs != xs[2, 0]).any(-1)
+    held = np.zeros((B, T, H))
     for n, one in enumerate(xs):
-        valid = (one != 7.0).any(-1)
-        ys = numpy_lstm(ONE, one[None, valid])[0]
-        expected[n] = [ys[k - 1] if k else np.zeros(H) for k in np.cumsum(valid)]
-    for zero in (False, True):
-        layers = other("Masking", mask_value=7.0), lstm(zero_output_for_mask=zero)
+        ys = numpy_lstm(ONE, one[None, valid[n]])[0]
+        held[n] = [ys[k - 1] if k else np.zeros(H) for k in np.cumsum(valid[n])]
+    expected = np.where(valid[..., None] | (not zero), held, 0)
+    for sequences, ys in ((True, expected), (False, expected[:, -1])):
+        layers = other("Masking", mask_value=value), lstm(zero_output_for_mask=zero, return_sequences=sequences)
         model = load_model(write(tmp_path / "model.keras", sequential(*layers), {"lstm": ONE}))
-        masked = np.where((xs != 7.0).any(-1)[..., None] | (not zero), expected, 0)
-        assert_close(model(xs), jnp.asarray(masked, jnp.float32))
-    with pytest.raises(ConvertError, match=r"steps whose features are all 7\.0 are left out: layers alone do not say"):
+        assert_close(model(xs), jnp.asarray(ys, jnp.float32))
+        verdict = verify(ys, xs, params=model)
+        assert verdict, str(verdict)
+        assert verdict.compared[0].bound < 1e-5
+    with pytest.raises(ConvertError, match=rf"features are all {value} are left out: layers alone do not say"):
         load_weights(tmp_path / "model.keras")
 
 
