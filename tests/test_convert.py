@@ -233,6 +233,16 @@ def test_equinox(biases):
     assert_close(lstm(params, xs[0])[0], state)
     same(from_equinox(cell), (params,))
 
+    class Double(equinox.nn.LSTMCell):
+        def __call__(self, x, state, *, key=None):
+            h, c = equinox.nn.LSTMCell.__call__(self, x, state)
+            return 2 * h, c
+
+    other = Double(I, H, key=jax.random.key(0))
+    with pytest.raises(ConvertError, match="cell is a Double with a __call__ of its own"):
+        from_equinox(other)
+    assert not verify(other, xs)
+
 
 @pytest.mark.parametrize("name", ["one", "deep", "pairs"])
 def test_cudnn(name):

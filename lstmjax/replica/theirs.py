@@ -112,16 +112,8 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
             return _of_mapping(theirs, architecture)
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
-            if peer.parts is not None and made_by(first, peer.package):
-                side = _of_object(peer, peer.parts(theirs), type(first).__name__, cell, merge)
-                head = None if peer.head is None else peer.head(theirs)
-                if head is not None:
-                    side = replace(
-                        side,
-                        head=jax.tree.map(np.asarray, head.weights),
-                        head_call=head.call,
-                        architecture=replace(side.architecture, readout=head.readout),
-                    )
+            if (peer.parts is not None or peer.itself is not None) and made_by(first, peer.package):
+                side = _itself(peer, theirs, cell, merge) or _in_parts(peer, theirs, type(first).__name__, cell, merge)
                 beyond = () if peer.beyond is None else peer.beyond(theirs)
                 words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
                 return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
@@ -316,6 +308,38 @@ def joined(ys: Array, layer: Any, merge: str) -> Array:
         return ys
     half = ys.shape[-1] // 2
     return ys[..., :half] + ys[..., half:]
+
+
+def _itself(peer: Peer, theirs: Any, cell: Cell | None, merge: str | None) -> Theirs | None:
+    """Return an object that is run as it is, as one function; None: it is not, or the caller says how to run ours."""
+    run_by = None if peer.itself is None else peer.itself(theirs)
+    if run_by is None:
+        return None
+    source, call = run_by
+    if not isinstance(source, Model):
+        source = Model(source, Architecture(cell or VANILLA, merge or "concat"))
+    elif source.architecture.mismatch(cell, merge, has_pairs(source.params)) is not None:
+        return None
+    layers, head = _split(source.params)
+    dtype = str(layers_dtype(layers))
+    precision = "float32" if dtype in dict(peer.narrow) else dtype
+    who = f"the {type(theirs).__name__} of {peer.title}"
+    return Theirs(who, layers, head, precision, model=partial(_batched, call), architecture=source.architecture)
+
+
+def _in_parts(peer: Peer, theirs: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
+    """Return an object whose layers are run one by one, with the head that follows them."""
+    assert peer.parts is not None
+    side = _of_object(peer, peer.parts(theirs), name, cell, merge)
+    head = None if peer.head is None else peer.head(theirs)
+    if head is None:
+        return side
+    return replace(
+        side,
+        head=jax.tree.map(np.asarray, head.weights),
+        head_call=head.call,
+        architecture=replace(side.architecture, readout=head.readout),
+    )
 
 
 def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:

@@ -78,8 +78,8 @@ class Verdict:
         if self.undecided:
             error = max(array.error for array in self.compared)
             return [
-                f"reason: lstmjax in this dtype is {error:.1e} (relative) away from itself in float64, so that rounding "
-                "alone may be the difference; compare weights and inputs of float64, or shorter sequences"
+                f"reason: lstmjax in this dtype is {error:.1e} (relative) away from itself in float64, so that "
+                "rounding alone may be the difference; compare weights and inputs of float64, or shorter sequences"
             ]
         if self.not_finite and self.cause is None:
             first = [f"first: {_words(self.place)}"] if self.place else []
