@@ -10,13 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class UserError(ValueError):
-    """What a user can put right; the command line prints its message and nothing else."""
-
-    code = 2
-    """What the command line exits with: 2 asked wrongly, 1 failed."""
-
-
 class Option(NamedTuple):
     """An option in a message, with the value to give it.
 
@@ -95,6 +88,16 @@ class Message(str):
     def for_command(self, options: Mapping[str, str]) -> str:
         """Return the text with options as a command calls them: `options` has their names, by those of arguments."""
         return "".join(part if isinstance(part, str) else part.in_words(options) for part in self.parts)
+
+
+class UserError(ValueError):
+    """What a user can put right; the command line prints its message, of these parts, and nothing else."""
+
+    code = 2
+    """What the command line exits with: 2 asked wrongly, 1 failed."""
+
+    def __init__(self, *parts: Part):
+        super().__init__(Message(*parts))
 
 
 def message_of(error: BaseException, before: str = "") -> Message:

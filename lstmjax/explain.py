@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODES = ("inference", "training")
 
 
-class Verdict(NamedTuple):
+class Answer(NamedTuple):
     """What is said of one backend: it "runs", "refuses", is "passed over", or "could run"; and why."""
 
     backend: str
@@ -42,7 +42,7 @@ class Choice:
     """What one layer runs in one direction. `name` is the backend, or None where the one that is named refuses."""
 
     name: str | None
-    verdicts: tuple[Verdict, ...]  # the one that was asked for first, then the others in the order of the table
+    verdicts: tuple[Answer, ...]  # the one that was asked for first, then the others in the order of the table
 
     def __str__(self) -> str:
         return "\n  ".join(map(str, self.verdicts))
@@ -165,7 +165,7 @@ def chosen(backend: backends.Chooser, request: backends.Request) -> Choice:
     one_of("backend", named, ("auto", *backends.BACKENDS))
     refused = named != "auto" and backends.BACKENDS[named].refuses(request) is not None
     name = None if refused else backends.choose(named, request)
-    verdicts = [Verdict(row, *_verdict(row, request, name, named)) for row in backends.BACKENDS]
+    verdicts = [Answer(row, *_verdict(row, request, name, named)) for row in backends.BACKENDS]
     return Choice(name, tuple(sorted(verdicts, key=lambda verdict: verdict.backend != (name or named))))
 
 

@@ -10,7 +10,7 @@ from against import B, H, I, P, T
 from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, network, stacked
+from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, network, stacked, verify
 from lstmjax.convert import (
     LAYOUTS,
     ConvertError,

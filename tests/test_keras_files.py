@@ -4,6 +4,7 @@ import json
 import re
 import struct
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -584,6 +585,41 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+def tanh(z):
+    """A function of the caller's with a name of Keras."""
+    return 2.0 * z
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("where", ["layer", "cells", "pair", "model"])
+def test_functions_in_a_model_are_read_by_what_they_are_and_the_model_is_left_alone(where, keras, monkeypatch):
+    made = keras.layers
+
+    def model(function):
+        options = {"activation": function, "recurrent_activation": jax.nn.sigmoid}
+        if where == "cells":
+            return built(keras, made.RNN(made.StackedRNNCells([made.LSTMCell(3), made.LSTMCell(H, **options)])))
+        if where == "pair":
+            backward = made.LSTM(3, go_backwards=True, **options)
+            return built(keras, made.Bidirectional(made.LSTM(H), backward_layer=backward))
+        layer = made.LSTM(H, **options)
+        return built(keras, keras.Sequential([keras.Input((T, I)), layer])) if where == "model" else built(keras, layer)
+
+    def refused(layer, name, value):
+        raise AssertionError(f"{name} of {layer} is set")
+
+    theirs = model(jnp.tanh)
+    expected = np.asarray(theirs(XS))
+    other = model(tanh)
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.layers.Layer, "__setattr__", refused)
+        layers = from_keras(theirs)
+        with pytest.raises(ConvertError, match=r"activation is '.*test_keras_files\.tanh'"):
+            from_keras(other)
+    assert_close(stacked(layers, XS, return_sequences=False)[1], jnp.asarray(expected))
 
 
 @pytest.mark.peers

@@ -93,6 +93,27 @@ def test_no_module_of_the_package_imports_itself_through_others():
         visit(module, [])
 
 
+def test_what_exchanges_and_compares_names_no_framework():
+    """It reads the table, in which ours and our oracle stand, too; `convert` itself lists what users call."""
+    table = own(PACKAGE / "frameworks" / "__init__.py")
+    rows = {name for name in table if "ROW" in file_of(name).read_text()}
+    assert {"frameworks.torch", "frameworks.keras", "frameworks.haiku", "frameworks.onnx"} <= rows
+    others = rows - {"frameworks.ours", "frameworks.oracle"}
+    for folder in ("convert", "replica"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            if path != PACKAGE / "convert" / "__init__.py":
+                named = {".".join(name.split(".")[:2]) for name in own(path, hidden=True)}
+                assert not named & others, path
+
+
+def test_frameworks_stand_below_what_exchanges_and_compares():
+    above = {}
+    for path in (PACKAGE / "frameworks").rglob("*.py"):
+        names = {name for name in own(path, hidden=True) if name.split(".")[0] in ("convert", "replica")}
+        above |= {path.name: names} if names else {}
+    assert above == {"model.py": {"convert.weights"}}  # of Keras: `from_keras` reads files, too
+
+
 def test_importing_the_core_opens_no_training_plotting_or_flax():
     """In a fresh interpreter, with all public names in use; chex and what it brings is the only addition to JAX."""
     script = """

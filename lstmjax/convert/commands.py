@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from lstmjax.cells import VANILLA, identity
-from lstmjax.convert.find import Found, find, listed
+from lstmjax.convert.find import FileOptions, Reading, find, listed
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.errors import message_of
 from lstmjax.frameworks import FRAMEWORKS, LAYOUTS
@@ -72,7 +72,8 @@ def convert_file(
     if target.exists() and source.exists() and target.samefile(source):
         raise ConvertError(f"{target}: is the file that is read; give another one")
     with jax.enable_x64(True):  # float64 is not rounded
-        contents = find(source, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+        options = FileOptions(form, prefix, names, head, extra)
+        contents = find(source, options, cell=cell, merge=merge)
         params, architecture = contents.params, contents.architecture
         pairs = has_pairs(params)
         try:
@@ -114,7 +115,7 @@ def describe(layer: LSTMParams | Bidirectional) -> str:
     return ", ".join([*words, str(part.w_x.dtype)])
 
 
-def _changes(contents: Found, form: str) -> Iterator[str]:
+def _changes(contents: Reading, form: str) -> Iterator[str]:
     """Yield lines on what is not bit by bit the same, and on what was left out."""
     read, written = LAYOUTS.get(contents.form), LAYOUTS.get(form)
     changes = []
@@ -129,7 +130,7 @@ def _changes(contents: Found, form: str) -> Iterator[str]:
                 changes.append(words.format(written.name))
     yield from (f"not bit by bit: {words}" for words in dict.fromkeys(changes))
     yield from (f"computed: {words}" for words in contents.folded)
-    yield from (f"left behind: {name}" for name in contents.left)
+    yield from (f"left behind: {name}" for name in contents.others)
     if contents.state:
         yield f"left behind, as no weights: {listed(contents.state, 20)}"
 

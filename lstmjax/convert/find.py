@@ -32,12 +32,12 @@ from lstmjax.published import find_cell
 from lstmjax.stack import Layers, directions
 
 
-class Found(NamedTuple):
+class Reading(NamedTuple):
     """The layers or the network in a file, how they are run, and what else the file contains."""
 
     params: Layers | NetworkParams
     form: str  # whose names the arrays have
-    left: tuple[str, ...]  # names of what is neither LSTM nor head
+    others: tuple[str, ...]  # names of what is neither LSTM nor head
     state: tuple[str, ...] = ()  # names of state of optimizers and of random numbers, and of notes such as the epoch
     heads: tuple[str, ...] = ()  # names of the Dense layers, if it is not sure which of them is the head
     not_finite: tuple[str, ...] = ()  # arrays with NaN or infinity
@@ -46,46 +46,55 @@ class Found(NamedTuple):
     folded: tuple[str, ...] = ()  # weights that were computed from other arrays, such as those of weight_norm
 
 
+class FileOptions(NamedTuple):
+    """What to read of a weights file, as `load_weights` takes it."""
+
+    form: str | None = None
+    prefix: str | None = None
+    names: Sequence[str] | None = None
+    head: str | None = None
+    extra: str = "refuse"
+
+
+ALL = FileOptions()
+
+
 def find(
     path: str | Path,
+    options: FileOptions = ALL,
     *,
-    container: Container | None = None,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
     cell: Cell | str | None = None,
     merge: str | None = None,
-) -> Found:
+    container: Container | None = None,
+) -> Reading:
     """Read the layers or the network in a file, how they are run, and what else the file contains.
 
     Args:
-        path, form, prefix, names, head, extra: as for `load_weights`.
-        container: the kind of file; None: the kind that its name says.
+        path, options: as for `load_weights`.
         cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
             which the layers fit each other. A file that states otherwise is refused.
+        container: the kind of file; None: the kind that its name says.
     """
-    path = Path(path)
+    path, extra = Path(path), options.extra
     one_of("extra", extra, ("refuse", "drop"))
     one_of("merge", merge, (None, "concat", "sum"))
     row = None if cell is None else find_cell(cell)
-    one_of("form", form, (None, *FORMS))
+    one_of("form", options.form, (None, *FORMS))
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
         if contents.architecture.stated or contents.params is not None:
             # Before the weights are read, so that a layer that is no LSTM is refused by its name and not its shapes.
-            _check_left(contents.settings, (), extra)
+            _check_others(contents.settings, (), extra)
         if contents.params is None:
-            result = _of_arrays(contents, form, prefix, names, head, row, merge)
+            result = _of_arrays(contents, options, row, merge)
         else:
-            for name, value in {"form": form, "prefix": prefix, "names": names, "head": head}.items():
-                if value is not None:
+            for name, value in options._asdict().items():
+                if name != "extra" and value is not None:
                     complaint = f" is said, but a {container.words} has no named arrays to choose from"
-                    raise ConvertError(Message(Named(name), complaint))
+                    raise ConvertError(Named(name), complaint)
             result = _of_network(contents, contents.params, container, row, merge)
-        _check_left(result.left, result.heads, extra)
+        _check_others(result.others, result.heads, extra)
     if result.not_finite:
         warnings.warn(
             f"{path}: NaN or infinity in {listed(result.not_finite)}; is the file damaged, or did training diverge?",
@@ -96,11 +105,11 @@ def find(
 
 def _of_network(
     contents: Contents, params: Layers | NetworkParams, container: Container, cell: Cell | None, merge: str | None
-) -> Found:
+) -> Reading:
     """Return the contents of a file that holds a network instead of named arrays."""
     remedy = Message("In an ONNX model read_onnx gives each of them")
     architecture = _assumed(_architecture(contents, params, remedy, cell, merge), params)
-    return Found(
+    return Reading(
         params,
         container.forms[0] if container.forms else container.words,
         contents.settings,
@@ -120,24 +129,17 @@ def _not_finite(arrays: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} ({count} of {values.size} numbers)"
 
 
-def _check_left(left: Sequence[str], heads: Sequence[str], extra: str) -> None:
+def _check_others(others: Sequence[str], heads: Sequence[str], extra: str) -> None:
     """Refuse a file with names that are neither LSTM nor head, unless they may be dropped."""
-    if left and extra == "refuse":
+    if others and extra == "refuse":
         hint = (f"; if one of {listed(heads)} is the head, pass ", Option("head")) if heads else ()
-        words = f"holds more than LSTM layers and a head: {listed(left)}. Pass "
-        raise ConvertError(Message(words, Option("extra", "drop"), " to leave it behind", *hint))
+        words = f"holds more than LSTM layers and a head: {listed(others)}. Pass "
+        raise ConvertError(words, Option("extra", "drop"), " to leave it behind", *hint)
 
 
-def _of_arrays(
-    contents: Contents,
-    form: str | None,
-    prefix: str | None,
-    names: Sequence[str] | None,
-    head: str | None,
-    cell: Cell | None,
-    merge: str | None,
-) -> Found:
+def _of_arrays(contents: Contents, options: FileOptions, cell: Cell | None, merge: str | None) -> Reading:
     """Find the LSTM layers and the head among the named arrays of a file."""
+    form, prefix, names, head, _ = options
     leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
     for framework in FRAMEWORKS.values():
         if framework.fold is not None:
@@ -145,7 +147,7 @@ def _of_arrays(
     within = _within(leaves, prefix or "")
     if prefix is not None and not within:
         complaint = f" is {prefix!r}, but no name begins so; there are {listed(leaves)}"
-        raise ConvertError(Message(Named("prefix"), complaint))
+        raise ConvertError(Named("prefix"), complaint)
     row = FRAMEWORKS[_recognised(within) if form is None else form]
     assert row.form is not None
     params = _in_stated_order(row.form, within, contents, names)
@@ -172,10 +174,10 @@ def _of_arrays(
     several = len(names or ()) > 1 and row.form.modules
     either = [f"{chosen.w.name} as the head's, though it fits before the layers, too"] if chosen and either_side else []
     guessed = [leaf.assumed for leaf in used.values() if leaf.assumed]
-    return Found(
+    return Reading(
         to_jax(params),
         row.name,
-        left=(*(name for weight in weights for name in leaves[weight].names), *contents.settings),
+        others=(*(name for weight in weights for name in leaves[weight].names), *contents.settings),
         state=_by_folder(state, leaves),
         heads=() if chosen else tuple(heads),
         not_finite=tuple(_not_finite(used)),
@@ -207,12 +209,10 @@ def _in_stated_order(
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)
         if not all(np.array_equal(a, b) for a, b in pairs):
             raise ConvertError(
-                Message(
-                    Named("names"),
-                    f" is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave ",
-                    Named("names"),
-                    " out",
-                )
+                Named("names"),
+                f" is {', '.join(names)}, but the file states another order: {', '.join(contents.order)}. Leave ",
+                Named("names"),
+                " out",
             )
     return params
 
@@ -255,7 +255,7 @@ def _check_cell(layers: Layers, cell: Cell) -> None:
                     fault = f"has {'no ' if present else ''}{name}, but layer {n} has {'it' if present else 'none'}"
             if fault is not None:
                 remedy = ". Pass the cell that the weights were made for, or leave it out"
-                raise ConvertError(Message(Named("cell"), f" is {cell.name!r}, which {fault}{remedy}"))
+                raise ConvertError(Named("cell"), f" is {cell.name!r}, which {fault}{remedy}")
 
 
 def _assumed(
@@ -288,7 +288,7 @@ def _recognised(leaves: Mapping[str, Leaf]) -> str:
         )
     if len(rows) > 1:
         several = f"there are names of {choice(rows)} in it; say which by "
-        raise ConvertError(Message(several, Option("form")))
+        raise ConvertError(several, Option("form"))
     return rows[0]
 
 
@@ -331,7 +331,7 @@ def _check_fit(layers: Layers, remedy: Message, merges: Sequence[str]) -> str:
     other = "sum" if merges[0] == "concat" else "concat"
     if len(merges) == 1 and has_pairs(layers) and _misfit(layers, other) is None:
         remedy = Message("With ", Option("merge", other), " they do: pass it, here and to stacked or network")
-    raise ConvertError(Message(f"{faults[0]}, so they do not stand on top of each other. ", remedy))
+    raise ConvertError(f"{faults[0]}, so they do not stand on top of each other. ", remedy)
 
 
 def _misfit(layers: Layers, merge: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.errors import Message, Named, Option
+from lstmjax.errors import Named, Option
 from lstmjax.frameworks.contents import Leaf
 from lstmjax.frameworks.framework import Framework, Leaves
 from lstmjax.frameworks.layouts import ConvertError
@@ -66,13 +66,13 @@ def find_head(
     matches = [head for other, head in heads.items() if _is_called(other, name, within)]
     if len(matches) != 1:
         complaint = f" is {name!r}, but the Dense layers in it are {', '.join(heads) or 'none'}"
-        raise ConvertError(Message(Named("head"), complaint))
+        raise ConvertError(Named("head"), complaint)
     inputs = matches[0].inputs
     if inputs != width:
         other_merge = "sum" if merge == "concat" else "concat"
         fits = inputs == merged_width(layers[-1], other_merge)
         remedy = (". With ", Option("merge", other_merge), " it fits") if fits else ()
-        raise ConvertError(Message(f"{name} takes {inputs} numbers, but the last layer gives {width}", *remedy))
+        raise ConvertError(f"{name} takes {inputs} numbers, but the last layer gives {width}", *remedy)
     return matches[0]
 
 

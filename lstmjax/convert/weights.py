@@ -11,8 +11,8 @@ import numpy as np
 from lstmjax import checks
 from lstmjax.cells import Cell
 from lstmjax.convert.containers import CONTAINERS, container_of
-from lstmjax.convert.find import choice, find
-from lstmjax.errors import Message, Named, Option
+from lstmjax.convert.find import FileOptions, choice, find
+from lstmjax.errors import Named, Option
 from lstmjax.frameworks import FRAMEWORKS
 from lstmjax.frameworks.architecture import Architecture
 from lstmjax.frameworks.contents import Contents
@@ -81,16 +81,13 @@ def load_weights(
         >>> layer.w_x.shape, layer.b
         ((3, 4, 2), None)
     """
-    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
     more = "; ".join(contents.architecture.beyond_options())
     if more and extra == "refuse":
         raise ConvertError(
-            Message(
-                f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or "
-                "pass ",
-                Option("extra", "drop"),
-                " to take the weights alone",
-            )
+            f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or pass ",
+            Option("extra", "drop"),
+            " to take the weights alone",
         )
     return contents.params
 
@@ -131,7 +128,7 @@ def load_model(
         >>> model(np.ones((5, 7, 3), "f")).shape, model.architecture.assumed[1]
         ((5, 7, 2), 'nothing but dropout before, between and after the layers')
     """
-    contents = find(path, form=form, prefix=prefix, names=names, head=head, extra=extra, cell=cell, merge=merge)
+    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
     return Model(contents.params, contents.architecture)
 
 
@@ -171,7 +168,7 @@ def place_for(path: str | Path, form: str | None = None) -> tuple[Container, str
         raise ConvertError(f"{path}: a {container.words} of this name is only read; what is written ends in {ends}")
     if form is not None and form not in container.forms:
         complaint = f" is {form!r}, expected {choice(container.forms)} for this kind of file"
-        raise ConvertError(Message(f"{path}: ", Named("target_form", argument="form"), complaint))
+        raise ConvertError(f"{path}: ", Named("target_form", argument="form"), complaint)
     return container, form or container.forms[0]
 
 
@@ -191,7 +188,7 @@ def from_safetensors(path: str | Path) -> Layers | NetworkParams:
     Raises:
         ConvertError: the file does not exist, is damaged, or holds other names.
     """
-    return find(path, container=_SAFETENSORS, form="lstmjax").params
+    return find(path, FileOptions(form="lstmjax"), container=_SAFETENSORS).params
 
 
 def write_as(
@@ -207,7 +204,7 @@ def write_as(
     layers, head = (params.layers, params.head) if isinstance(params, NetworkParams) else (params, None)
     if form != "lstmjax" and (complaint := checks.ensemble(layers)):
         ours = Option("target_form", "lstmjax", argument="form")
-        raise ConvertError(Message(f"{path}: {complaint} Our own names keep all of them: ", ours))
+        raise ConvertError(f"{path}: {complaint} Our own names keep all of them: ", ours)
     contents = Contents({}, params=params, architecture=architecture or Architecture())
     names = FRAMEWORKS[form].form
     if names is not None:

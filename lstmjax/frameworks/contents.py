@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.errors import Message, Option
+from lstmjax.errors import Option
 from lstmjax.frameworks.architecture import Architecture
 from lstmjax.frameworks.layouts import ConvertError, natural, numbers
 from lstmjax.networks import NetworkParams
@@ -167,11 +167,9 @@ def in_order(paths: Iterable[str], names: Sequence[str] | None = None) -> list[s
         matches = [match for match in matches if match[0] >= 0]
         if not matches:
             raise ConvertError(
-                Message(
-                    f"the order is said for {', '.join(names)}, but there is {path} too; pass ",
-                    Option("names"),
-                    " with all of them in the order of the model",
-                )
+                f"the order is said for {', '.join(names)}, but there is {path} too; pass ",
+                Option("names"),
+                " with all of them in the order of the model",
             )
         groups[min(matches)[-1]].append(path)
     for group in groups:
@@ -189,9 +187,7 @@ def _check_known(paths: list[str]) -> None:
             every = [other.split("/") for other in paths]
             siblings = dict.fromkeys(other[at] for other in every if len(other) > at and other[:at] == parts[:at])
             raise ConvertError(
-                Message(
-                    f"the file does not keep the order of {', '.join(siblings)}; pass ",
-                    Option("names"),
-                    " with these in the order of the model",
-                )
+                f"the file does not keep the order of {', '.join(siblings)}; pass ",
+                Option("names"),
+                " with these in the order of the model",
             )

@@ -109,9 +109,9 @@ class Peer:
     `[B]` or None); it raises `ConvertError` where the framework would run another model or code. An attribute
     `unchecked` of that function says in words which outputs and inputs of the file it leaves out. None: it has no
     such files.
-    `itself(source)` returns the layers of an object of the framework, or a `Model`, and a function of (xs `[B, T, I]`,
-    lengths `[B]` or None) that runs the object; or None, if no `Model` can say what it computes. None: objects are
-    taken apart instead.
+    `itself(source)` returns an object of the framework as a `Model`, or the only LSTM in it as layers, and a function
+    of (xs `[B, T, I]`, lengths `[B]` or None) that runs the object, or that LSTM in it; or None, if no `Model` can say
+    what it computes. None: objects are taken apart instead.
     `beyond(source)` says what an object of the framework does beside its recurrent layers and
     its head, and `head(source)` returns that head, or None; None: heads are not read.
     `mapping`: a pattern of the names in a mapping of its weights, and the function that reads the layers of one; an

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checks, stack
-from lstmjax.errors import Message, Option, UserError
+from lstmjax.errors import Option, UserError
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams
@@ -163,12 +163,10 @@ def check_writable(layout: Layout, params: LSTMParams, sum_biases: bool = False,
         raise ConvertError(f"{where}{layout.name} has no place for w_p: its LSTM knows no projection")
     if layout.biases == 1 and params.b is not None and params.b_h is not None and not sum_biases:
         raise ConvertError(
-            Message(
-                f"{where}the parameters have two biases, b and b_h, but {layout.name} keeps one. Their sum computes "
-                "the same, and trains differently: pass ",
-                Option("sum_biases", True),
-                " to add them up",
-            )
+            f"{where}the parameters have two biases, b and b_h, but {layout.name} keeps one. Their sum computes "
+            "the same, and trains differently: pass ",
+            Option("sum_biases", True),
+            " to add them up",
         )
 
 

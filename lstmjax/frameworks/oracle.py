@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmjax import oracle, oracle_cells
 from lstmjax.frameworks.framework import Framework, Peer
-from lstmjax.frameworks.running import Outcome, turned
+from lstmjax.frameworks.running import Outcome, joined, turned
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Norms
 
@@ -57,10 +57,7 @@ def run_layer(layer: Any, cell: str, merge: str, way: str, xs: Any, lengths: Any
     ys = run_cell(layer, cell, xs if way == "forward" else turned(xs, steps), lengths)
     if way == "reverse":
         ys = turned(ys, steps)
-    if merge == "sum" and len(directions(layer)) == 2:
-        half = ys.shape[-1] // 2
-        ys = ys[..., :half] + ys[..., half:]
-    return ys
+    return joined(ys, layer, merge)
 
 
 ROW = Framework("oracle", peer=Peer("oracle", "numpy", "numpy", run, biases=2))

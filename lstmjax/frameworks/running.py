@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmjax.cells import VANILLA, Activation, Cell
 from lstmjax.stack import Layers
+from lstmjax.types import Bidirectional
 
 
 class Outcome(NamedTuple):
@@ -90,6 +91,14 @@ def sizes(layer: Any) -> tuple[int, int, int]:
     pair = hasattr(layer, "forward")
     first = layer.forward if pair else layer
     return first.input_size, first.hidden_size, 2 if pair else 1
+
+
+def joined(ys: Any, layer: Any, merge: str) -> Any:
+    """Return the outputs of a layer, whose directions stand side by side in ys, as `merge` joins them."""
+    if merge == "concat" or not isinstance(layer, Bidirectional):
+        return ys
+    half = ys.shape[-1] // 2
+    return ys[..., :half] + ys[..., half:]
 
 
 def turned(a: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from lstmjax import claims
+from lstmjax.convert.find import FileOptions
 from lstmjax.errors import UserError, message_of
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
 from lstmjax.replica.report import Report
-from lstmjax.replica.theirs import FileOptions, model_of_file
+from lstmjax.replica.theirs import model_of_file
 from lstmjax.replica.verdict import Verdict, verify
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmjax.cell import product
 from lstmjax.cells import Cell
+from lstmjax.frameworks.running import joined
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Bidirectional, Step
@@ -68,10 +69,7 @@ class Side:
 
     def joined(self, n: int, a: Array) -> Array:
         """Return h of layer n as the layer puts it out: of a pair whose directions are added up, their sum."""
-        if self.merge == "concat" or not isinstance(self.layers[n], Bidirectional):
-            return a
-        half = a.shape[-1] // 2
-        return a[..., :half] + a[..., half:]
+        return joined(a, self.layers[n], self.merge)
 
     def ending(self, a: Array) -> Array:
         """Return the last step that was run of each sequence, `[B, 1, ...]`: of a reverse direction the first one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,15 +14,15 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
+from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
-from lstmjax.convert.find import has_pairs, listed
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
 from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
 from lstmjax.frameworks.framework import Peer
 from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
 from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import Part, made_by
+from lstmjax.frameworks.running import joined, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.sides import Arrays
@@ -70,19 +70,6 @@ class Theirs:
         return Model(params, self.architecture)
 
 
-class FileOptions(NamedTuple):
-    """What to read of a weights file, as `load_weights` takes it."""
-
-    form: str | None = None
-    prefix: str | None = None
-    names: Sequence[str] | None = None
-    head: str | None = None
-    extra: str = "refuse"
-
-
-ALL_OF_IT = FileOptions()
-
-
 def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options: FileOptions) -> Theirs:
     """Return the other side with its weights in our form; see `verify`.
 
@@ -93,7 +80,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
     """
     is_path = params is None and isinstance(theirs, str | Path)
     for name, value in options._asdict().items():
-        if not is_path and value != getattr(ALL_OF_IT, name):
+        if not is_path and value != FileOptions._field_defaults[name]:
             what = "with params= theirs is what was recorded" if params is not None else f"theirs is {kind(theirs)}"
             raise ValueError(
                 Message(
@@ -113,10 +100,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
             if (peer.parts is not None or peer.itself is not None) and made_by(first, peer.package):
-                side = _itself(peer, theirs, cell, merge) or _in_parts(peer, theirs, type(first).__name__, cell, merge)
-                beyond = () if peer.beyond is None else peer.beyond(theirs)
-                words = f"its recurrent layers alone were compared, not {', '.join(beyond)}"
-                return replace(side, unchecked=(*side.unchecked, words)) if beyond else side
+                return _itself(peer, theirs, cell, merge) or _of_object(peer, theirs, type(first).__name__, cell, merge)
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -133,11 +117,14 @@ def _recorded(theirs: Any, params: Any, cell: Cell | None, merge: str | None, ar
         params = params.params
     layers, head = _split(params)
     precision = str(layers_dtype(layers))
+    who = "the recorded outputs"
     if callable(theirs):
         who = f"the function {theirs.__name__}" if hasattr(theirs, "__name__") else f"{kind(theirs)} that was called"
-        return Theirs(who, layers, head, precision, model=lambda xs, _: theirs(xs), architecture=architecture)
-    who = "the recorded outputs"
-    return Theirs(who, layers, head, precision, model=lambda xs, _: theirs, architecture=architecture)
+
+    def model(xs: Array, lengths: Array | None) -> Any:
+        return theirs(xs) if callable(theirs) else theirs
+
+    return Theirs(who, layers, head, precision, model=model, architecture=architecture)
 
 
 def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
@@ -167,11 +154,11 @@ def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, me
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        contents = find_weights(path, **options._asdict(), cell=cell, merge=merge)
+        contents = find_weights(path, options, cell=cell, merge=merge)
     model = Model(contents.params, contents.architecture)
     row = FRAMEWORKS.get(contents.form)
     peer = PEERS["oracle"] if row is None or row.peer is None else row.peer
-    return Read(model, peer, contents.left)
+    return Read(model, peer, contents.others)
 
 
 def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:
@@ -302,48 +289,34 @@ def _rebuilt(
     return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
-def joined(ys: Array, layer: Any, merge: str) -> Array:
-    """Return the outputs of a layer, whose directions stand side by side in ys, as `merge` joins them."""
-    if merge == "concat" or not isinstance(layer, Bidirectional):
-        return ys
-    half = ys.shape[-1] // 2
-    return ys[..., :half] + ys[..., half:]
-
-
 def _itself(peer: Peer, theirs: Any, cell: Cell | None, merge: str | None) -> Theirs | None:
     """Return an object that is run as it is, as one function; None: it is not, or the caller says how to run ours."""
     run_by = None if peer.itself is None else peer.itself(theirs)
     if run_by is None:
         return None
     source, call = run_by
-    if not isinstance(source, Model):
+    is_all = isinstance(source, Model)
+    if not is_all:
         source = Model(source, Architecture(cell or VANILLA, merge or "concat"))
     elif source.architecture.mismatch(cell, merge, has_pairs(source.params)) is not None:
         return None
     layers, head = _split(source.params)
     dtype = str(layers_dtype(layers))
-    precision = "float32" if dtype in dict(peer.narrow) else dtype
-    who = f"the {type(theirs).__name__} of {peer.title}"
-    return Theirs(who, layers, head, precision, model=partial(_batched, call), architecture=source.architecture)
-
-
-def _in_parts(peer: Peer, theirs: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
-    """Return an object whose layers are run one by one, with the head that follows them."""
-    assert peer.parts is not None
-    side = _of_object(peer, peer.parts(theirs), name, cell, merge)
-    head = None if peer.head is None else peer.head(theirs)
-    if head is None:
-        return side
-    return replace(
-        side,
-        head=jax.tree.map(np.asarray, head.weights),
-        head_call=head.call,
-        architecture=replace(side.architecture, readout=head.readout),
+    return Theirs(
+        f"the {type(theirs).__name__} of {peer.title}",
+        layers,
+        head,
+        "float32" if dtype in dict(peer.narrow) else dtype,
+        model=partial(_batched, call),
+        architecture=source.architecture,
+        unchecked=() if is_all else _beyond(peer, theirs),
     )
 
 
-def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
     """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
+    assert peer.parts is not None
+    parts = peer.parts(source)
     layers = _split(tuple(part.layer for part in parts))[0]
     dtype = str(layers_dtype(layers))
     precision = "float32" if dtype in dict(peer.narrow) else dtype
@@ -361,14 +334,23 @@ def _of_object(peer: Peer, parts: list[Part], name: str, cell: Cell | None, merg
             raise ValueError(f"theirs has layers of the cells {cell.name!r} and {other.name!r}; pass one layer.")
     ways = tuple(part.direction for part in parts)
     architecture = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
+    head = None if peer.head is None else peer.head(source)
     return Theirs(
         f"the {name} of {peer.title}",
         layers,
-        None,
+        None if head is None else jax.tree.map(np.asarray, head.weights),
         precision,
         calls=tuple(part.call for part in parts),
-        architecture=architecture,
+        head_call=None if head is None else head.call,
+        architecture=architecture if head is None else replace(architecture, readout=head.readout),
+        unchecked=_beyond(peer, source),
     )
+
+
+def _beyond(peer: Peer, source: Any) -> tuple[str, ...]:
+    """Return the sentence on what an object does beside its recurrent layers, if it does more."""
+    beyond = () if peer.beyond is None else peer.beyond(source)
+    return (f"its recurrent layers alone were compared, not {', '.join(beyond)}",) if beyond else ()
 
 
 def _by_layers(recorded: Any, count: int, head: bool, batched: bool) -> tuple[list[Arrays | None], bool]:

@@ -12,12 +12,13 @@ import numpy as np
 from lstmjax import checks
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
+from lstmjax.convert.find import FileOptions
 from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
 from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span, check_shape, compare_arrays
 from lstmjax.replica.not_finite import OUTPUTS, in_arrays, in_weights_and_inputs
 from lstmjax.replica.sides import Arrays, Side, valid
-from lstmjax.replica.theirs import FileOptions, Theirs, find, outputs
+from lstmjax.replica.theirs import Theirs, find, outputs
 from lstmjax.stack import as_states, directions
 
 if TYPE_CHECKING:

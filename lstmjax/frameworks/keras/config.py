@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstmjax.cells import VANILLA, Activation, Cell, identity
 from lstmjax.frameworks.architecture import Architecture, same_cell
-from lstmjax.frameworks.contents import DTYPES
+from lstmjax.frameworks.contents import DTYPES, Contents
 from lstmjax.frameworks.keras.activations import KERAS, READOUTS
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get, in_call_order, layers_of, name_of
 from lstmjax.published import CELLS, hard_sigmoid_fifth, hard_sigmoid_sixth
@@ -34,18 +34,8 @@ OVER_TIME = {"return_sequences", "go_backwards", "unroll", "zero_output_for_mask
 OFF: tuple[Any, ...] = (None, False, 0, 0.0, [], {})
 
 
-class Described(NamedTuple):
-    """The description of a model."""
-
-    order: tuple[str, ...] | None  # the paths or names of its layers, in the order of the model
-    settings: tuple[str, ...]  # what the model does that cannot be carried over, in words
-    architecture: Architecture  # how its layers are run
-    head: str | None = None  # the path or the name of its head
-    pairs: Mapping[str, str] | None = None  # by name: each Bidirectional, and the forward layer in it; None: by path
-
-
-def describe(model: Any, version: str | None = None, *, by_name: bool = False) -> Described:
-    """Read the description of a model.
+def describe(model: Any, version: str | None = None, *, by_name: bool = False) -> Contents:
+    """Return the contents of a file with this description of a model, but for the arrays.
 
     Args:
         model: the tree in config.json or `model_config`, of a `Sequential` or a functional model, or of a layer.
@@ -59,13 +49,9 @@ def describe(model: Any, version: str | None = None, *, by_name: bool = False) -
     if by_name and doubled:
         reader.refuse(f"several layers are called {', '.join(doubled)}")
     architecture = reader.architecture()  # may add to the settings
-    return Described(
-        order or None,
-        tuple(dict.fromkeys(reader.settings)),
-        architecture,
-        reader.head,
-        reader.pairs if by_name else None,
-    )
+    settings = tuple(dict.fromkeys(reader.settings))
+    pairs = reader.pairs if by_name else None
+    return Contents({}, order or None, settings, architecture=architecture, head=reader.head, pairs=pairs)
 
 
 @dataclass

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def read_hdf5(source: Path | io.BytesIO) -> Contents:
         described = {name for name in (CONFIG, VERSION) if name in file.attrs}
     if CONFIG not in described or not isinstance(source, Path):
         return Contents(arrays, order)
-    return _with_description(arrays, source, by_name=True)
+    return describe(*description(source), by_name=True)._replace(arrays=arrays)
 
 
 def read_keras(path: Path) -> Contents:
@@ -49,14 +48,7 @@ def read_keras(path: Path) -> Contents:
         if not {"config.json", "model.weights.h5"} <= set(present):
             raise ConvertError(f"holds {', '.join(present[:6])}, expected config.json and model.weights.h5")
         weights = io.BytesIO(parts.read("model.weights.h5"))
-    return _with_description(read_hdf5(weights).arrays, path, by_name=False)
-
-
-def _with_description(arrays: Mapping[str, Any], path: Path, by_name: bool) -> Contents:
-    model = describe(*description(path), by_name=by_name)
-    return Contents(
-        arrays, model.order, model.settings, architecture=model.architecture, head=model.head, pairs=model.pairs
-    )
+    return describe(*description(path))._replace(arrays=read_hdf5(weights).arrays)
 
 
 def description(path: Path) -> tuple[Any, str | None]:

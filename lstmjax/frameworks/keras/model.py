@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
-from lstmjax.errors import Message, Option
+from lstmjax.errors import Option
 from lstmjax.frameworks.keras.weights import described, from_list, weights_of
 from lstmjax.frameworks.layouts import ConvertError, has_pairs, without_head
 from lstmjax.published import find_cell
@@ -66,15 +66,13 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
     more = [*description.settings, *architecture.beyond_layers()]
     if more and extra == "refuse":
         raise ConvertError(
-            Message(
-                f"{where}does more than its LSTM layers: {', '.join(more)}. Pass ",
-                Option("extra", "drop"),
-                " to leave it behind, or save it to a .keras file, which load_model runs as it is",
-            )
+            f"{where}does more than its LSTM layers: {', '.join(more)}. Pass ",
+            Option("extra", "drop"),
+            " to leave it behind, or save it to a .keras file, which load_model runs as it says",
         )
     if len(architecture.directions) not in (0, len(layers)):
         count = len(architecture.directions)
         raise ConvertError(f"{where}has {count} recurrent layers, but its weights are of {len(layers)}")
     fault = architecture.mismatch(cell, merge, has_pairs(layers))
     if fault is not None:
-        raise ConvertError(Message(where, fault))
+        raise ConvertError(where, fault)

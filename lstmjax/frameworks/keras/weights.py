@@ -12,7 +12,7 @@ import numpy as np
 from lstmjax.frameworks.contents import Contents, in_order
 from lstmjax.frameworks.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.keras.activations import FUNCTIONS
-from lstmjax.frameworks.keras.config import Described, describe
+from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.graph import get, layers_of, name_of
 from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, numbers, read, to_jax, write
 from lstmjax.networks import Dense
@@ -73,8 +73,8 @@ def from_list(arrays: list[np.ndarray]) -> Layers:
     return to_jax(tuple(parts))
 
 
-def described(source: Any) -> Described:
-    """Return how a Keras model or layer describes itself."""
+def described(source: Any) -> Contents:
+    """Return how a Keras model or layer describes itself, as the contents of a file without arrays."""
     import keras
 
     tree = keras.saving.serialize_keras_object(source)
@@ -83,15 +83,21 @@ def described(source: Any) -> Described:
 
 
 def _name_activations(tree: Any, layer: Any) -> None:
-    """Put Keras' names into the description of a layer where the layer has functions of JAX, such as `jnp.tanh`.
+    """Put into the description of a layer what its activations are: Keras describes a function by its name alone.
 
-    Keras describes a function of JAX by its name alone, which another function may have, too.
+    A function of JAX that computes the same as one of Keras, such as `jnp.tanh`, gets Keras' name, and a function of
+    the caller's that has a name of Keras gets its module before its name.
     """
+    import keras
+
     config = get(tree, "config")
     for name in ("activation", "recurrent_activation"):
         function: Any = getattr(layer, name, None)
+        stated = config.get(name)
         if isinstance(function, Hashable) and function in list(FUNCTIONS):
             config[name] = FUNCTIONS[function]
+        elif isinstance(stated, str) and function is not getattr(keras.activations, stated, None):
+            config[name] = f"{getattr(function, '__module__', type(function).__module__)}.{stated}"
     inner = [(config.get(name), getattr(layer, name, None)) for name in ("cell", "layer", "backward_layer")]
     inner.append((config.get("layer"), getattr(layer, "forward_layer", None)))
     inner += zip(get(config, "cells", list), getattr(layer, "cells", ()), strict=False)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import jax
 
 from lstmjax.cells import VANILLA, Activation, identity
-from lstmjax.errors import Either, Message
+from lstmjax.errors import Either
 from lstmjax.frameworks.contents import Contents
 from lstmjax.frameworks.framework import Container, Framework, Peer
 from lstmjax.frameworks.guard import optional
@@ -45,10 +45,7 @@ def write_onnx(contents: Contents, path: Path) -> None:
     assert params is not None
     if architecture.cell == VANILLA and not all(map(_is_vanilla, as_layers(without_head(params)))):
         raise ConvertError(
-            Message(
-                "the layers are not of the vanilla cell; say which by ",
-                Either("to_onnx(params, path, cell=…)", "--cell"),
-            )
+            "the layers are not of the vanilla cell; say which by ", Either("to_onnx(params, path, cell=…)", "--cell")
         )
     to_onnx(
         params,

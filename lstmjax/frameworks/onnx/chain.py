@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmjax.frameworks.onnx.values import (
     Axis,
+    Entry,
     Filled,
     Level,
     Mixed,
@@ -21,6 +22,7 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     Zeros,
     axis_of,
     features,
@@ -28,7 +30,6 @@ from lstmjax.frameworks.onnx.values import (
     size_of,
     sources_of,
 )
-from lstmjax.frameworks.onnx.wiring import Entry, Wiring
 
 HEADS = ("head", "readout")
 QUANTISED = ("Quantize", "Integer", "QLinear", "QGemm", "QAttention", "QLSTM")

@@ -11,22 +11,10 @@ from onnx.reference import ReferenceEvaluator
 
 from lstmjax.frameworks.layouts import ConvertError
 
-SHUFFLING = frozenset(
-    (
-        "Cast",
-        "Concat",
-        "Constant",
-        "DequantizeLinear",
-        "Gather",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
-)
+SHUFFLING = (
+    "Cast", "Concat", "Constant", "DequantizeLinear", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+)  # fmt: skip
 """Operators that exporters put between stored weights and a node LSTM; none of them can make a small array large.
 
 The numbers of a DequantizeLinear are those that the model computes with."""

@@ -23,41 +23,23 @@ Value = Name | np.ndarray
 Lower = Callable[[Graph, list[Any], Any], Any]
 """lower(graph, inputs, equation) returns the name of the output, or the names."""
 
-SAME = MappingProxyType(
-    {
-        "abs": "Abs",
-        "add": "Add",
-        "add_any": "Add",
-        "and": "And",
-        "ceil": "Ceil",
-        "copy": "Identity",
-        "cos": "Cos",
-        "div": "Div",
-        "eq": "Equal",
-        "erf": "Erf",
-        "exp": "Exp",
-        "floor": "Floor",
-        "ge": "GreaterOrEqual",
-        "gt": "Greater",
-        "le": "LessOrEqual",
-        "log": "Log",
-        "logistic": "Sigmoid",
-        "lt": "Less",
-        "max": "Max",
-        "min": "Min",
-        "mul": "Mul",
-        "neg": "Neg",
-        "not": "Not",
-        "or": "Or",
-        "pow": "Pow",
-        "sign": "Sign",
-        "sin": "Sin",
-        "sqrt": "Sqrt",
-        "stop_gradient": "Identity",
-        "sub": "Sub",
-        "tanh": "Tanh",
-    }
-)
+CAPITALISED = (
+    "abs", "add", "and", "ceil", "cos", "div", "erf", "exp", "floor", "log", "max", "min", "mul", "neg", "not", "or",
+    "pow", "sign", "sin", "sqrt", "sub", "tanh",
+)  # fmt: skip
+"""Primitives whose operators have the same names, but for the first letter."""
+OTHER_NAMES = {
+    "add_any": "Add",
+    "copy": "Identity",
+    "eq": "Equal",
+    "ge": "GreaterOrEqual",
+    "gt": "Greater",
+    "le": "LessOrEqual",
+    "logistic": "Sigmoid",
+    "lt": "Less",
+    "stop_gradient": "Identity",
+}
+SAME = MappingProxyType({name: name.capitalize() for name in CAPITALISED} | OTHER_NAMES)
 """Primitives that are one operator of ONNX, element by element."""
 
 CALLS = frozenset(("closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "remat2"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell, identity
-from lstmjax.errors import Message, Option
+from lstmjax.errors import Option
 from lstmjax.frameworks.architecture import Architecture, same_cell
 from lstmjax.frameworks.layouts import ConvertError, has_pairs, to_jax, without_head
 from lstmjax.frameworks.onnx.chain import Chain, chain_of
@@ -106,19 +106,15 @@ def from_onnx(
     file_cell = stack.architecture.cell
     if not same_cell(file_cell, row):
         raise ConvertError(
-            Message(
-                f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Pass ",
-                Option("cell"),
-                ", here and to stacked; or use read_onnx, whose nodes carry their cells",
-            )
+            f"the model is of the cell {file_cell.name!r}, but cell is {row.name!r}. Pass ",
+            Option("cell"),
+            ", here and to stacked; or use read_onnx, whose nodes carry their cells",
         )
     if merge != stack.architecture.merge and has_pairs(stack.params):
         raise ConvertError(
-            Message(
-                f"the model joins directions by {stack.architecture.merge!r}, but merge is {merge!r}. Pass ",
-                Option("merge"),
-                ", here and to stacked",
-            )
+            f"the model joins directions by {stack.architecture.merge!r}, but merge is {merge!r}. Pass ",
+            Option("merge"),
+            ", here and to stacked",
         )
     if residual != stack.residual and len(without_head(stack.params)) > 1:
         words = "has residual connections around its layers" if stack.residual else "has no residual connections"

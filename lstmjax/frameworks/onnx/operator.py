@@ -10,8 +10,7 @@ import numpy as np
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.frameworks.onnx.activations import written
-from lstmjax.frameworks.onnx.graph import Name
-from lstmjax.frameworks.onnx.shared import Run, Shared
+from lstmjax.frameworks.onnx.graph import Name, Run, Shared
 from lstmjax.frameworks.onnx.weights import COUPLED, write_arrays
 from lstmjax.published import Clip, forget_from_input
 from lstmjax.types import GATES, LSTMParams

@@ -26,6 +26,7 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     Zeros,
     at_step,
     features,
@@ -34,7 +35,6 @@ from lstmjax.frameworks.onnx.values import (
     sources_axis,
     sources_of,
 )
-from lstmjax.frameworks.onnx.wiring import Wiring
 
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType(
     {
@@ -77,7 +77,7 @@ def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     if node.op != "Expand":
         return None
     if isinstance(values[0], Signal):
-        return SHUFFLES["Expand"](node, values, wiring.ragged, wiring.time)
+        return SHUFFLES["Expand"](values[0], node, values, wiring)
     return None
 
 
@@ -220,7 +220,7 @@ def _unsqueeze(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     if isinstance(values[0], Positive):
         return values[0]
     if isinstance(values[0], Signal):
-        return SHUFFLES["Unsqueeze"](node, values, wiring.ragged, wiring.time)
+        return SHUFFLES["Unsqueeze"](values[0], node, values, wiring)
     return on_sizes(node, values) if isinstance(values[0], Sizes | Stored) else None
 
 

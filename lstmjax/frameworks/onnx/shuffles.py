@@ -1,7 +1,7 @@
 """Operators that move numbers and change none: what they make of the axes of a signal.
 
-A function takes the node, the values of its inputs, whether sequences have lengths, and the axis of time. It returns
-the values of the outputs, or None if they are no signals.
+A function takes the signal, the node, the values of its inputs, and the wiring. It returns the values of the
+outputs, or None if they are no signals.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     at_step,
     features,
     size_of,
@@ -51,46 +52,37 @@ def is_present(node: Node, values: list[Value], name: str, place: int) -> bool:
     return name in node.attributes or (place < len(values) and values[place] is not None)
 
 
-def identity(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def identity(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the first input."""
-    return values[0]
+    return signal
 
 
-def cast(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def cast(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal, if it keeps its dtype, or if its integers get another width."""
     from onnx import TensorProto
 
-    signal = values[0]
     to = node.attributes["to"]
-    if isinstance(signal, Signal) and (
-        to == signal.type or {to, signal.type} <= {TensorProto.INT32, TensorProto.INT64}
-    ):
-        return replace(signal, type=to)
-    return None
+    same = to == signal.type or {to, signal.type} <= {TensorProto.INT32, TensorProto.INT64}
+    return replace(signal, type=to) if same else None
 
 
-def dropout(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def dropout(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the input, unless the node also drops out at inference."""
     training = values[2] if len(values) > 2 else None
-    if training is None or (isinstance(training, Stored) and not training.array.any()):
-        return values[0]
-    return None
+    off = training is None or (isinstance(training, Stored) and not training.array.any())
+    return signal if off else None
 
 
-def transpose(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def transpose(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal with its axes in another order."""
-    signal = values[0]
-    assert isinstance(signal, Signal)
     order = node.attributes.get("perm", list(reversed(range(len(signal.axes)))))
     if sorted(order) != list(range(len(signal.axes))):
         return None
     return replace(signal, axes=tuple(signal.axes[n] for n in order))
 
 
-def squeeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def squeeze(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal without axes of length 1."""
-    signal = values[0]
-    assert isinstance(signal, Signal)
     if not is_present(node, values, "axes", 1):
         return replace(signal, axes=tuple(axis for axis in signal.axes if axis))
     removed = integers(node, values, "axes", 1)
@@ -102,10 +94,9 @@ def squeeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     return replace(signal, axes=tuple(axis for n, axis in enumerate(signal.axes) if n not in removed))
 
 
-def unsqueeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def unsqueeze(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal with more axes of length 1."""
-    signal, new = values[0], integers(node, values, "axes", 1)
-    assert isinstance(signal, Signal)
+    new = integers(node, values, "axes", 1)
     if new is None:
         return None
     count = len(signal.axes) + len(new)
@@ -115,20 +106,16 @@ def unsqueeze(node: Node, values: list[Value], ragged: bool, time: Axis) -> Valu
     return replace(signal, axes=tuple(axes))
 
 
-def flatten(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def flatten(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal as a matrix."""
-    signal = values[0]
-    assert isinstance(signal, Signal)
     at = node.attributes.get("axis", 1)
     at += len(signal.axes) if at < 0 else 0
     ahead, behind = signal.axes[:at], signal.axes[at:]
     return replace(signal, axes=(sum(ahead, ()), sum(behind, ())))
 
 
-def reshape(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def reshape(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal with the same atoms in the same order, grouped into other axes."""
-    signal = values[0]
-    assert isinstance(signal, Signal)
     target = sizes_of(values[1]) if len(values) > 1 else None
     if target is None:
         return None
@@ -179,20 +166,20 @@ def _first_axes(atoms: Axis, sizes: list[Size]) -> tuple[tuple[Axis, ...] | None
     return tuple(axes), atoms
 
 
-def gather(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def gather(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal at indices of an axis: of directions, of steps, or of length 1."""
-    signal, index = values[0], values[1]
-    if not isinstance(signal, Signal) or not isinstance(index, Stored) or index.array.ndim > 1:
+    index = values[1]
+    if not isinstance(index, Stored) or index.array.ndim > 1:
         return None
     at = node.attributes.get("axis", 0) % len(signal.axes)
     indices = [int(n) for n in index.array.reshape(-1)]
-    result = picked(signal, at, indices, ragged, time)
+    result = picked(signal, at, indices, wiring)
     if result is None or index.array.ndim:
         return result
     return replace(result, axes=result.axes[:at] + result.axes[at + 1 :])
 
 
-def picked(signal: Signal, at: int, indices: list[int], ragged: bool, time: Axis) -> Signal | None:
+def picked(signal: Signal, at: int, indices: list[int], wiring: Wiring) -> Signal | None:
     """Return the signal with these entries of an axis, which is kept; None if that is no signal."""
     axis = signal.axes[at]
     ahead, behind = signal.axes[:at], signal.axes[at + 1 :]
@@ -209,20 +196,19 @@ def picked(signal: Signal, at: int, indices: list[int], ragged: bool, time: Axis
         return replace(signal, sources=signal.sources[first * width :][:width], axes=(*ahead, (), *behind))
     if not size.symbols and [n % size.count for n in indices] == list(range(size.count)):
         return signal
-    if axis != time or len(indices) != 1:
+    if axis != wiring.time or len(indices) != 1:
         return None
     last = indices[0] == -1 or (not size.symbols and indices[0] == size.count - 1)
     if not last and indices[0] != 0:
         return None
-    sources = tuple(at_step(source, "last" if last else "first", ragged) for source in signal.sources)
+    sources = tuple(at_step(source, "last" if last else "first", wiring.ragged) for source in signal.sources)
     return replace(signal, sources=sources, axes=(*ahead, (), *behind))
 
 
-def slice_(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def slice_(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return a slice of the signal."""
-    signal = values[0]
     starts, ends = integers(node, values, "starts", 1), slice_ends(node, values)
-    if not isinstance(signal, Signal) or starts is None or ends is None:
+    if starts is None or ends is None:
         return None
     axes, steps = integers(node, values, "axes", 3), integers(node, values, "steps", 4)
     if (axes is None and is_present(node, values, "axes", 3)) or (
@@ -233,7 +219,7 @@ def slice_(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
     result: Signal | None = signal
     for start, end, at, stride in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
         if result is not None:
-            result = _sliced(result, start, end, at % len(result.axes), stride, ragged, time)
+            result = _sliced(result, start, end, at % len(result.axes), stride, wiring)
     return result
 
 
@@ -245,7 +231,7 @@ def slice_ends(node: Node, values: list[Value]) -> list[Size] | None:
     return None if array is None else list(array.reshape(-1))
 
 
-def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged: bool, time: Axis) -> Signal | None:
+def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, wiring: Wiring) -> Signal | None:
     """Return a slice of the signal along axis `at`; None if that is no signal."""
     axis = signal.axes[at]
     size = size_of(axis)
@@ -256,7 +242,7 @@ def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged:
         first, last = (start, end) == (0, ONE), start == -1 and to_end
         if stride != 1 or not (first or last):
             return None
-        return picked(signal, at, [start], ragged, time)
+        return picked(signal, at, [start], wiring)
     if end.symbols:
         return None
     indices = list(range(size.count))[start : end.count : stride]
@@ -264,7 +250,7 @@ def _sliced(signal: Signal, start: int, end: Size, at: int, stride: int, ragged:
         return signal
     if axis == features(signal.sources) and len(signal.sources) > 1 and stride == 1 and indices:
         return _part(signal, at, indices[0], indices[-1] + 1)
-    return picked(signal, at, indices, ragged, time)
+    return picked(signal, at, indices, wiring)
 
 
 def _part(signal: Signal, at: int, start: int, end: int) -> Signal | None:
@@ -276,10 +262,8 @@ def _part(signal: Signal, at: int, start: int, end: int) -> Signal | None:
     return replace(signal, sources=sources, axes=(*signal.axes[:at], features(sources), *signal.axes[at + 1 :]))
 
 
-def split(node: Node, values: list[Value], ragged: bool, time: Axis) -> tuple[Value, ...] | None:
+def split(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> tuple[Value, ...] | None:
     """Return the parts of a signal along one axis."""
-    signal = values[0]
-    assert isinstance(signal, Signal)
     at = node.attributes.get("axis", 0) % len(signal.axes)
     size = size_of(signal.axes[at])
     parts = integers(node, values, "split", 1)
@@ -289,10 +273,10 @@ def split(node: Node, values: list[Value], ragged: bool, time: Axis) -> tuple[Va
         longest = -(-size.count // len(node.outputs))
         parts = [min(longest, size.count - longest * n) for n in range(len(node.outputs))]
     edges = np.cumsum([0, *parts]).tolist()
-    return tuple(_sliced(signal, a, Size(b), at, 1, ragged, time) for a, b in pairwise(edges))
+    return tuple(_sliced(signal, a, Size(b), at, 1, wiring) for a, b in pairwise(edges))
 
 
-def concat(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def concat(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return signals side by side: along the features, or along an axis of directions."""
     signals = [value for value in values if isinstance(value, Signal)]
     if len(signals) < len(values) or any(source.kind == "input" for signal in signals for source in signal.sources):
@@ -325,10 +309,9 @@ def sizes_of(value: Value) -> np.ndarray | None:
     return None
 
 
-def expand(node: Node, values: list[Value], ragged: bool, time: Axis) -> Value:
+def expand(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value:
     """Return the signal, if it is not repeated."""
-    signal, target = values[0], sizes_of(values[1])
-    assert isinstance(signal, Signal)
+    target = sizes_of(values[1])
     if target is None or target.size > len(signal.axes):
         return None
     lengths = [size_of(axis) for axis in signal.axes[len(signal.axes) - target.size :]]

@@ -17,6 +17,7 @@ from lstmjax.frameworks.onnx.rules import RULES
 from lstmjax.frameworks.onnx.shuffles import SHUFFLES, on_sizes
 from lstmjax.frameworks.onnx.values import (
     Atom,
+    Entry,
     Filled,
     Mixed,
     Node,
@@ -27,12 +28,13 @@ from lstmjax.frameworks.onnx.values import (
     Source,
     Stored,
     Value,
+    Wiring,
     Zeros,
     axis_of,
     sources_axis,
     sources_of,
+    stored_value,
 )
-from lstmjax.frameworks.onnx.wiring import Entry, Wiring, stored_value
 from lstmjax.stack import directions
 
 SCALARS = ("Cast", "Dropout", "Identity", "Reshape", "Unsqueeze")
@@ -97,7 +99,7 @@ def _by_rule(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[V
     if isinstance(values[0], Filled) and node.op in ("Cast", "Identity"):
         return values[0]
     if node.op in SHUFFLES and isinstance(values[0], Signal) and (values[0].axes or node.op in SCALARS):
-        return SHUFFLES[node.op](node, values, wiring.ragged, wiring.time)
+        return SHUFFLES[node.op](values[0], node, values, wiring)
     return None
 
 

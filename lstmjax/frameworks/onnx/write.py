@@ -13,9 +13,8 @@ from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
 from lstmjax.frameworks.guard import draft
 from lstmjax.frameworks.layouts import ConvertError, as_layers
-from lstmjax.frameworks.onnx.graph import Graph, tensor
+from lstmjax.frameworks.onnx.graph import Graph, Shared, tensor
 from lstmjax.frameworks.onnx.layers import check_layers, last_of, layer_nodes
-from lstmjax.frameworks.onnx.shared import Shared
 from lstmjax.layer import resolve
 from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams

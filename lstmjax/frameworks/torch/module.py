@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.errors import Message, Named
+from lstmjax.errors import Named
 from lstmjax.frameworks.contents import Contents, Leaf
 from lstmjax.frameworks.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.guard import optional
@@ -179,9 +179,7 @@ def prefix_of(arrays: Iterable[str], name: str) -> str:
 def _prefix(arrays: Mapping[str, Any]) -> str:
     every = prefixes(arrays)
     if len(every) > 1:
-        raise ConvertError(
-            Message("there are several LSTMs: ", Named("prefix"), f" can be {', '.join(map(repr, every))}")
-        )
+        raise ConvertError("there are several LSTMs: ", Named("prefix"), f" can be {', '.join(map(repr, every))}")
     return every[0] if every else ""
 
 

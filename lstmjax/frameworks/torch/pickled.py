@@ -96,17 +96,9 @@ def _tensor(
 
 
 def _typed(
-    storage: Any,
-    offset: Any,
-    shape: Any,
-    strides: Any,
-    grad: Any,
-    hooks: Any,
-    dtype: Any,
-    metadata: Any = None,
-    *_: Any,
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *more: Any
 ) -> Tensor:
-    return Tensor(storage, dtype, offset, tuple(shape), tuple(strides), _is_negative(metadata))
+    return _tensor(storage, offset, shape, strides, grad, hooks, *more)._replace(dtype=dtype)
 
 
 def _is_negative(metadata: Any) -> bool:
