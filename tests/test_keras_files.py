@@ -15,7 +15,7 @@ from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
-from lstmjax.frameworks.keras.run import foreign
+from lstmjax.frameworks.keras.run import foreign, itself
 from lstmjax.frameworks.keras.words import check_words, words_of
 from lstmjax.replica.commands import verify_files
 
@@ -201,6 +201,9 @@ REFUSED = {  # words of the refusal: the model
     "a mask over a layer with go_backwards": sequential(other("Masking"), lstm(go_backwards=True)),
     "shop>LSTM": sequential({**lstm(), "registered_name": "shop>LSTM"}),
     "shop.LSTM": sequential({**lstm(), "module": "shop"}),
+    "lstm (LSTM, a class of the caller's)": sequential({**lstm(), "module": None, "registered_name": "LSTM"}),
+    "dropout (Dropout, a class of the caller's)": sequential({**other("Dropout"), "module": None}, lstm()),
+    "model (Sequential, a class of the caller's)": {**sequential(lstm()), "module": None},
     "model (Mine)": {**sequential(lstm()), "class_name": "Mine"},
     "in is read by a, b": functional(*NODES, (lstm("b"), ["in"])),
     "add reads b, a": functional(*NODES, (lstm("b"), ["a"]), (other("Add"), ["a", "b"])),
@@ -219,6 +222,11 @@ for words, constants in {
 }.items():
     REFUSED[words] = functional(NODES[0], (lstm("a"), ["in"]))
     REFUSED[words]["config"]["layers"][1]["inbound_nodes"][0]["args"] += constants
+REFUSED["get_item is called with argument 1 by position, get_item (GetItem)"] = functional(
+    NODES[0], (other("GetItem", "get_item"), ["in"]), (lstm("a"), ["get_item"])
+)
+ITEM = REFUSED["get_item is called with argument 1 by position, get_item (GetItem)"]["config"]["layers"][1]
+ITEM["inbound_nodes"][0]["args"].append({"class_name": "__tuple__", "config": [None, -1]})
 REFUSED["a is called with a list in which"] = functional(NODES[0], (lstm("a"), ["in"]))
 node = REFUSED["a is called with a list in which"]["config"]["layers"][1]["inbound_nodes"][0]
 node["args"] = [[*node["args"], CONSTANT]]
@@ -585,6 +593,73 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_classes_of_the_caller_with_names_of_keras_are_refused_and_run(keras, tmp_path):
+    made = keras.layers
+
+    class LSTM(made.LSTM):
+        def call(self, sequences, initial_state=None, mask=None, training=False):
+            return -super().call(sequences, initial_state, mask, training)
+
+    class Dropout(made.Dropout):
+        def call(self, inputs, training=False):
+            return inputs * 0.5
+
+    class Model(keras.Model):
+        def call(self, inputs, *args, **options):
+            return super().call(inputs * 2.0, *args, **options)
+
+    first = keras.Input((T, I))
+    models = {
+        "LSTM": built(keras, LSTM(H, return_sequences=True)),
+        "Dropout": built(keras, Dropout(0.5), made.LSTM(H, return_sequences=True)),
+        "Model": Model(first, made.LSTM(H, return_sequences=True)(first)),
+    }
+    for name, model in models.items():
+        words = rf"\(test_keras_files\.{name}\)"  # of a module that can be imported; else without one
+        with pytest.raises(ConvertError, match=words):
+            from_keras(model)
+        model.save(tmp_path / "model.keras")
+        with pytest.raises(ConvertError, match=words):
+            load_model(tmp_path / "model.keras")
+        assert re.search(words, verify(model, XS).unchecked[0])
+    assert not verify(models["LSTM"], XS)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("what", ["settings", "backwards", "sum", "cells", "mask", "softmax layer", "operation"])
+def test_models_in_memory_are_verified_as_their_files_are(what, keras):
+    if what == "operation":  # of keras.ops, or of JAX
+        options = {"activation": keras.ops.tanh, "recurrent_activation": jax.nn.hard_sigmoid}
+        layers = [keras.layers.LSTM(H, **options), keras.layers.Dense(2, activation=keras.ops.silu)]
+    else:
+        layers = of_keras(keras.layers)[what][0]
+    model, xs = built(keras, *layers, functional=what == "mask"), XS.copy()
+    xs[0, 3:] = 0
+    verdict = verify(model, xs)
+    assert verdict, str(verdict)
+    assert f"of keras {keras.__version__}" in verdict.who
+    assert not verdict.unchecked
+    model.layers[-1].set_weights([w + 0.01 for w in model.layers[-1].get_weights()])
+    if what != "softmax layer":
+        theirs = np.asarray(model(xs)) * 1.001
+        assert not verify(lambda _: theirs, xs, params=itself(model)[0])
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("name", ["gelu", "leaky_relu"])
+def test_functions_of_jax_that_are_other_functions_in_keras_are_refused(name, keras):
+    model = built(keras, keras.layers.LSTM(H, activation=getattr(jax.nn, name)))
+    with pytest.raises(ConvertError, match=r"activation is .*\. Pass extra='drop' to leave it behind$"):
+        from_keras(model)
+    verdict = verify(model, XS)
+    assert not verdict
+    assert "activation is " in verdict.unchecked[0]
 
 
 def tanh(z):

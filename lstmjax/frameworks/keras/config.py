@@ -372,4 +372,7 @@ def strange(layer: Any) -> str | None:
         return registered[:60]
     if module and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
         return f"{module}.{kind}"[:60]
+    # Keras 3 states the module of each of its classes, but None for a class of the caller's that was not registered.
+    if kind and isinstance(layer, dict) and "module" in layer and not module:
+        return f"{kind[:60]}, a class of the caller's"
     return None
