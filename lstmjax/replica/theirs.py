@@ -19,6 +19,7 @@ from lstmjax.convert.find import find as find_weights
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
 from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.contents import as_leaves, unread
 from lstmjax.frameworks.framework import Peer
 from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
 from lstmjax.frameworks.model import Model
@@ -133,10 +134,13 @@ def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
     rows = [(*peer.mapping, peer) for peer in PEERS.values() if peer.mapping is not None]
     rows.sort(key=lambda row: row[0] == "")  # an empty pattern matches any name
     reader, peer = next(row[1:] for row in rows if any(re.search(row[0], key) for key in keys))
-    layers = reader(weights)
+    leaves = as_leaves(weights)
+    layers = reader(leaves)
+    left = [leaf.name for leaf in unread(leaves)]
+    omissions = (f"left out on both sides: {listed(left)}",) if left else ()
     assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
     words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
-    return _rebuilt(layers, peer, " with these weights", architecture, (words,))
+    return _rebuilt(layers, peer, " with these weights", architecture, (words, *omissions))
 
 
 class Read(NamedTuple):
