@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.errors import Named
+from lstmjax.errors import Named, Option
 from lstmjax.frameworks.contents import Contents, Leaf
 from lstmjax.frameworks.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.guard import optional
@@ -185,8 +185,17 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
 
 def read_names(leaves: Leaves, order: Order, pairs: Pairs) -> Layers:
     """Return the layers among the arrays of a file; `order` names modules, the lowest first."""
-    prefixes = [None] if order is None else [prefix_of(leaves, name) for name in order]
-    return tuple(layer for prefix in prefixes for layer in from_torch(leaves, prefix=prefix))
+    every = prefixes(leaves)
+    if order is None and len(every) > 1:
+        raise ConvertError(
+            "there are several LSTMs: ",
+            Named("prefix"),
+            f" can be {', '.join(map(repr, every))}. If each of them runs on the outputs of the one before, pass ",
+            Option("names"),
+            " with all of them, from the bottom up",
+        )
+    chosen = [None] if order is None else [prefix_of(leaves, name) for name in order]
+    return tuple(layer for prefix in chosen for layer in from_torch(leaves, prefix=prefix))
 
 
 def write_names(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
