@@ -272,8 +272,8 @@ def _other_carry(cell: Any, weights: Any) -> str:
         return ""
     carry = jnp.dtype(cell.param_dtype).name
     return (
-        f"the weights are {weights.dtype}, but param_dtype is {carry}, in which Flax makes the carry, so that it does not "
-        "compute in the dtype of the weights"
+        f"the weights are {weights.dtype}, but param_dtype is {carry}, in which Flax makes the carry, so that it does "
+        "not compute in the dtype of the weights"
     )
 
 
