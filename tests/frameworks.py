@@ -12,7 +12,7 @@ from distributions import H, I
 
 from lstmjax import GATES, lstm
 from lstmjax.convert import from_keras
-from lstmjax.frameworks.layouts import Fused
+from lstmjax.frameworks.base.layouts import Fused
 
 B, T = 3, 5
 

@@ -23,7 +23,7 @@ from lstmjax import (
     tensorflow_lite_cell,
 )
 from lstmjax.convert import LAYOUTS
-from lstmjax.frameworks.card import ADAM
+from lstmjax.frameworks.base.card import ADAM
 from lstmjax.published import GREFF
 from lstmjax.replica import CARDS, cards_as_markdown
 from lstmjax.replica.cards import PAPERS

@@ -15,8 +15,8 @@ from tolerances import assert_close
 from lstmjax import CELLS, init_params, lstm
 from lstmjax.config import Optimizer
 from lstmjax.convert import from_torch
-from lstmjax.frameworks.card import ADAM
-from lstmjax.frameworks.layouts import read
+from lstmjax.frameworks.base.card import ADAM
+from lstmjax.frameworks.base.layouts import read
 from lstmjax.replica import CARDS
 from lstmjax.replica.cards import OF_FRAMEWORKS
 from lstmjax.training.optimizers import RULES

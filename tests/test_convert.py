@@ -373,7 +373,7 @@ def test_what_is_no_lstm_elsewhere_is_refused():
 
 
 def test_every_layout_reads_what_it_writes():
-    from lstmjax.frameworks.layouts import read, write
+    from lstmjax.frameworks.base.layouts import read, write
 
     for name, row in LAYOUTS.items():
         params = jax.tree.map(np.asarray, layer(biases=row.biases))

@@ -442,7 +442,7 @@ def test_recorded_outputs_are_compared_with_the_model_of_the_file(what, tmp_path
 
 
 def test_without_keras_nothing_of_the_architecture_is_said_to_be_checked(monkeypatch, tmp_path):
-    monkeypatch.setattr("lstmjax.frameworks.framework.find_spec", lambda name: None)
+    monkeypatch.setattr("lstmjax.frameworks.base.framework.find_spec", lambda name: None)
     for what in ("sum", "backwards", "hard_sigmoid of Keras 2"):
         path, _ = made(what, tmp_path / "model.h5")
         verdict = verify(path, XS)

@@ -13,8 +13,8 @@ import lstmjax.convert.commands
 from lstmjax import Dense, NetworkParams, init_params, lstm, verify
 from lstmjax.cli import main
 from lstmjax.convert import load_weights, save_weights
-from lstmjax.frameworks.architecture import Architecture
-from lstmjax.frameworks.model import Model
+from lstmjax.frameworks.base.architecture import Architecture
+from lstmjax.frameworks.base.model import Model
 from lstmjax.training import train
 
 T, B, I, H, O = 5, 3, 2, 4, 6

@@ -10,7 +10,7 @@ from faulty import B, H, T, moved, numpy_lstm, single
 
 import lstmjax.convert
 from lstmjax.cli import HELP, main
-from lstmjax.frameworks.running import Outcome
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import PEERS, Case, Peer, against, compare, grid, verify
 
 

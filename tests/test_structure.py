@@ -106,6 +106,24 @@ def test_what_exchanges_and_compares_names_no_framework():
                 assert not named & others, path
 
 
+PLACES = {
+    "torch": ("frameworks/torch/",),
+    "keras": ("frameworks/keras/",),
+    "flax": ("frameworks/flax/", "linen/", "nnx/"),
+    "haiku": ("frameworks/haiku.py",),
+    "equinox": ("frameworks/equinox.py",),
+    "onnx": ("frameworks/onnx/",),
+    "onnxruntime": ("frameworks/onnx/",),
+}
+
+
+def test_a_framework_is_imported_in_its_place_and_timed_in_one():
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).as_posix()
+        packages = {name.split(".")[0] for name in imports(path, hidden=True)} & PLACES.keys()
+        assert all(place.startswith((*PLACES[package], "bench/builders.py")) for package in packages), place
+
+
 def test_frameworks_stand_below_what_exchanges_and_compares():
     above = {}
     for path in (PACKAGE / "frameworks").rglob("*.py"):

@@ -42,7 +42,7 @@ from lstmjax import (
 )
 from lstmjax.convert import load_weights, save_weights
 from lstmjax.frameworks import LAYOUTS
-from lstmjax.frameworks.layouts import ConvertError, check_writable
+from lstmjax.frameworks.base.layouts import ConvertError, check_writable
 from lstmjax.inside import gradient_flow, gradient_paths, gradient_spans
 from lstmjax.published import GateNorm, unbiased
 from lstmjax.replica import verify

@@ -366,7 +366,7 @@ def test_flax_haiku_and_equinox_run_themselves():
 
 
 def test_the_oracle_stands_in_for_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr("lstmjax.frameworks.framework.find_spec", lambda name: None)
+    monkeypatch.setattr("lstmjax.frameworks.base.framework.find_spec", lambda name: None)
     state = {"weight_ih_l0": np.ones((8, H), np.float32), "weight_hh_l0": np.ones((8, 2), np.float32)}
     verdict = verify(state, XS)
     assert verdict.agree

@@ -13,9 +13,9 @@ from lstmjax import frameworks
 from lstmjax.bench import machine
 from lstmjax.bench.points import BenchError, Job
 from lstmjax.bench.program import Program, gradients, on_jax, outputs
+from lstmjax.frameworks.base.running import OnJax
 from lstmjax.frameworks.flax.run import build_linen, build_nnx
 from lstmjax.frameworks.keras import run as keras_run
-from lstmjax.frameworks.running import OnJax
 from lstmjax.frameworks.torch import module as torch_module
 from lstmjax.layer import lstm
 from lstmjax.stack import stacked
@@ -112,7 +112,7 @@ def torch(job: Job) -> Program:
     """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
     import torch
 
-    from lstmjax.frameworks.layouts import numbers
+    from lstmjax.frameworks.base.layouts import numbers
     from lstmjax.frameworks.torch.module import from_torch
 
     torch.set_num_threads(machine.cpus())

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from lstmjax.bench.points import Job
-from lstmjax.frameworks.running import OnJax
+from lstmjax.frameworks.base.running import OnJax
 from lstmjax.stack import Layers
 
 Arrays = Mapping[str, np.ndarray]

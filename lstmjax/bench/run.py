@@ -16,7 +16,7 @@ from lstmjax.bench.machine import look, resident
 from lstmjax.bench.points import MODES, Point, make_job
 from lstmjax.bench.program import Arrays, Program
 from lstmjax.bench.results import Comparison, Results, Row
-from lstmjax.frameworks.running import as_users_have_it
+from lstmjax.frameworks.base.running import as_users_have_it
 from lstmjax.replica.bounds import eps
 from lstmjax.replica.compare import compare
 

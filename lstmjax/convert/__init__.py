@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.convert.weights import from_safetensors, load_model, load_weights, save_weights, to_safetensors
 from lstmjax.frameworks import LAYOUTS
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError, Layout
+from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.cudnn import from_cudnn, to_cudnn
 from lstmjax.frameworks.equinox import from_equinox, to_equinox
 from lstmjax.frameworks.flax.read import from_linen, from_nnx, model_from_linen, model_from_nnx
 from lstmjax.frameworks.flax.trees import to_linen, to_nnx
-from lstmjax.frameworks.guard import optional
 from lstmjax.frameworks.haiku import from_haiku, to_haiku
 from lstmjax.frameworks.keras.model import from_keras
 from lstmjax.frameworks.keras.weights import to_keras
-from lstmjax.frameworks.layouts import ConvertError, Layout
-from lstmjax.frameworks.model import Model
 from lstmjax.frameworks.torch.module import from_torch, to_torch
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from lstmjax.convert.find import FileOptions, Reading, find, listed
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.errors import message_of
 from lstmjax.frameworks import FRAMEWORKS, LAYOUTS
-from lstmjax.frameworks.architecture import LOGITS, Architecture, called, same_cell
-from lstmjax.frameworks.layouts import ConvertError, Layout, has_pairs, without_head
+from lstmjax.frameworks.base.architecture import LOGITS, Architecture, called, same_cell
+from lstmjax.frameworks.base.layouts import ConvertError, Layout, has_pairs, without_head
 from lstmjax.frameworks.ours import first_of
 from lstmjax.stack import directions
 from lstmjax.types import Bidirectional, LSTMParams, leading_axes

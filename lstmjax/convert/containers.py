@@ -15,10 +15,10 @@ import numpy as np
 from lstmjax import claims
 from lstmjax.errors import UserError, message_of
 from lstmjax.frameworks import FORMS, FRAMEWORKS
-from lstmjax.frameworks.contents import Contents, Unread
-from lstmjax.frameworks.framework import Container
-from lstmjax.frameworks.guard import optional
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Contents, Unread
+from lstmjax.frameworks.base.framework import Container
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 
 SAFETENSORS = ("F16", "BF16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 

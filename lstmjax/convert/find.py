@@ -21,10 +21,10 @@ from lstmjax.convert.containers import FOLDER, container_of, open_file
 from lstmjax.convert.heads import candidates, dense, find_head
 from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.frameworks import FORMS, FRAMEWORKS
-from lstmjax.frameworks.architecture import Architecture, assumptions
-from lstmjax.frameworks.contents import Contents, Leaf, Object
-from lstmjax.frameworks.framework import Container, Form
-from lstmjax.frameworks.layouts import ConvertError, has_pairs, to_jax, without_head
+from lstmjax.frameworks.base.architecture import Architecture, assumptions
+from lstmjax.frameworks.base.contents import Contents, Leaf, Object
+from lstmjax.frameworks.base.framework import Container, Form
+from lstmjax.frameworks.base.layouts import ConvertError, has_pairs, to_jax, without_head
 from lstmjax.frameworks.ours import first_of, named
 from lstmjax.layered import merged_width
 from lstmjax.networks import NetworkParams

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmjax.errors import Named, Option
-from lstmjax.frameworks.contents import Leaf
-from lstmjax.frameworks.framework import Framework, Leaves
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Leaf
+from lstmjax.frameworks.base.framework import Framework, Leaves
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.layered import merged_width
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from lstmjax.frameworks.guard import draft, optional
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.guard import draft, optional
+from lstmjax.frameworks.base.layouts import ConvertError
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike

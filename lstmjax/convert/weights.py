@@ -14,12 +14,12 @@ from lstmjax.convert.containers import CONTAINERS, container_of
 from lstmjax.convert.find import FileOptions, choice, find
 from lstmjax.errors import Named, Option
 from lstmjax.frameworks import FRAMEWORKS
-from lstmjax.frameworks.architecture import Architecture
-from lstmjax.frameworks.contents import Contents
-from lstmjax.frameworks.framework import Container
-from lstmjax.frameworks.guard import draft
-from lstmjax.frameworks.layouts import ConvertError, as_layers
-from lstmjax.frameworks.model import Model
+from lstmjax.frameworks.base.architecture import Architecture
+from lstmjax.frameworks.base.contents import Contents
+from lstmjax.frameworks.base.framework import Container
+from lstmjax.frameworks.base.guard import draft
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers
+from lstmjax.frameworks.base.model import Model
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax.frameworks import cudnn, equinox, flax, haiku, keras, onnx, oracle, ours, torch
-from lstmjax.frameworks.framework import Framework, Peer
-from lstmjax.frameworks.layouts import Layout
+from lstmjax.frameworks.base.framework import Framework, Peer
+from lstmjax.frameworks.base.layouts import Layout
 
 FRAMEWORKS: MappingProxyType[str, Framework] = MappingProxyType(
     {

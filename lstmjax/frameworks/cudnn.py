@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from lstmjax.backends.cudnn_call import pieces
-from lstmjax.frameworks.card import Card, Note
-from lstmjax.frameworks.framework import Framework
-from lstmjax.frameworks.layouts import (
+from lstmjax.frameworks.base.card import Card, Note
+from lstmjax.frameworks.base.framework import Framework
+from lstmjax.frameworks.base.layouts import (
     ConvertError,
     Fused,
     Layout,

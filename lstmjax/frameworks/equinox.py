@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.frameworks.card import Card, Note
-from lstmjax.frameworks.framework import Framework, Peer
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, read, to_jax, write
-from lstmjax.frameworks.running import OnJax, Outcome, Part, made_by, on_jax
+from lstmjax.frameworks.base.card import Card, Note
+from lstmjax.frameworks.base.framework import Framework, Peer
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, read, to_jax, write
+from lstmjax.frameworks.base.running import OnJax, Outcome, Part, made_by, on_jax
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 

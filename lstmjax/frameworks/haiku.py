@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lstmjax.frameworks.card import Card, Note
-from lstmjax.frameworks.contents import Contents, flat, in_order
-from lstmjax.frameworks.framework import Form, Framework, Leaves, Order, Pairs, Peer
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
-from lstmjax.frameworks.running import OnJax, Outcome, sizes
+from lstmjax.frameworks.base.card import Card, Note
+from lstmjax.frameworks.base.contents import Contents, flat, in_order
+from lstmjax.frameworks.base.framework import Form, Framework, Leaves, Order, Pairs, Peer
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
+from lstmjax.frameworks.base.running import OnJax, Outcome, sizes
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams

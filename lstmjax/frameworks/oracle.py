@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from lstmjax import oracle, oracle_cells
-from lstmjax.frameworks.framework import Framework, Peer
-from lstmjax.frameworks.running import Outcome, joined, turned
+from lstmjax.frameworks.base.framework import Framework, Peer
+from lstmjax.frameworks.base.running import Outcome, joined, turned
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Norms
 

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from lstmjax import types
-from lstmjax.frameworks.architecture import SETTINGS, Architecture
-from lstmjax.frameworks.contents import Contents, nested
-from lstmjax.frameworks.framework import Container, Form, Framework, Leaves, Order, Pairs
-from lstmjax.frameworks.layouts import ConvertError, as_layers, natural
+from lstmjax.frameworks.base.architecture import SETTINGS, Architecture
+from lstmjax.frameworks.base.contents import Contents, nested
+from lstmjax.frameworks.base.framework import Container, Form, Framework, Leaves, Order, Pairs
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers, natural
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers

@@ -6,8 +6,8 @@ states what must hold; `causes.py` says why two sides differ, by running our sid
 """
 
 from lstmjax.frameworks import PEERS
-from lstmjax.frameworks.card import Card, Drop, Note
-from lstmjax.frameworks.framework import Peer
+from lstmjax.frameworks.base.card import Card, Drop, Note
+from lstmjax.frameworks.base.framework import Peer
 from lstmjax.replica.against import grid
 from lstmjax.replica.cards import CARDS, cards_as_markdown
 from lstmjax.replica.cases import Case

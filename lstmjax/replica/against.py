@@ -10,8 +10,8 @@ import numpy as np
 
 from lstmjax.arguments import check_positive, one_of
 from lstmjax.frameworks import PEERS, oracle
-from lstmjax.frameworks.framework import Peer
-from lstmjax.frameworks.running import Outcome
+from lstmjax.frameworks.base.framework import Peer
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import bounds
 from lstmjax.replica.cases import Case, Drawn, draw_cases
 from lstmjax.replica.compare import compare

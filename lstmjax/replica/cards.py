@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax.frameworks import FRAMEWORKS
-from lstmjax.frameworks.card import Card, Drop, Note
+from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.types import GATES
 
 OF_FRAMEWORKS = tuple(card for row in FRAMEWORKS.values() for card in row.cards)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmjax.cell import cell_step, product
 from lstmjax.cells import Activation, Cell
-from lstmjax.frameworks.running import turned
+from lstmjax.frameworks.base.running import turned
 from lstmjax.published import CELLS, GateNorm, Normed, NormedCell
 from lstmjax.replica.sides import Array, Side
 from lstmjax.types import GATES, Bidirectional, LSTMParams

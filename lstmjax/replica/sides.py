@@ -13,7 +13,7 @@ import numpy as np
 
 from lstmjax.cell import product
 from lstmjax.cells import Cell
-from lstmjax.frameworks.running import joined
+from lstmjax.frameworks.base.running import joined
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, stacked
 from lstmjax.types import Bidirectional, Step

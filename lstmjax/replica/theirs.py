@@ -18,12 +18,12 @@ from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
-from lstmjax.frameworks.architecture import LOGITS, Architecture, assumptions, called, same_cell
-from lstmjax.frameworks.contents import as_leaves, unread
-from lstmjax.frameworks.framework import Peer
-from lstmjax.frameworks.layouts import ConvertError, as_layers, numbers
-from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import joined, made_by
+from lstmjax.frameworks.base.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.base.contents import as_leaves, unread
+from lstmjax.frameworks.base.framework import Peer
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers, numbers
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.base.running import joined, made_by
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.oracle_cells import STEPS
 from lstmjax.replica.sides import Arrays
@@ -136,8 +136,8 @@ def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
     reader, peer = next(row[1:] for row in rows if any(re.search(row[0], key) for key in keys))
     leaves = as_leaves(weights)
     layers = reader(leaves)
-    left = [leaf.name for leaf in unread(leaves)]
-    omissions = (f"left out on both sides: {listed(left)}",) if left else ()
+    others = [leaf.name for leaf in unread(leaves)]
+    omissions = (f"left out on both sides: {listed(others)}",) if others else ()
     assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
     words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
     return _rebuilt(layers, peer, " with these weights", architecture, (words, *omissions))
@@ -299,12 +299,13 @@ def _itself(peer: Peer, theirs: Any, cell: Cell | None, merge: str | None) -> Th
     if run_by is None:
         return None
     source, call = run_by
-    is_all = isinstance(source, Model)
-    if not is_all:
-        source = Model(source, Architecture(cell or VANILLA, merge or "concat"))
-    elif source.architecture.mismatch(cell, merge, has_pairs(source.params)) is not None:
-        return None
-    layers, head = _split(source.params)
+    if isinstance(source, Model):
+        model, unchecked = source, ()
+        if model.architecture.mismatch(cell, merge, has_pairs(model.params)) is not None:
+            return None
+    else:
+        model, unchecked = Model(source, Architecture(cell or VANILLA, merge or "concat")), _beyond(peer, theirs)
+    layers, head = _split(model.params)
     dtype = str(layers_dtype(layers))
     return Theirs(
         f"the {type(theirs).__name__} of {peer.title}",
@@ -312,8 +313,8 @@ def _itself(peer: Peer, theirs: Any, cell: Cell | None, merge: str | None) -> Th
         head,
         "float32" if dtype in dict(peer.narrow) else dtype,
         model=partial(_batched, call),
-        architecture=source.architecture,
-        unchecked=() if is_all else _beyond(peer, theirs),
+        architecture=model.architecture,
+        unchecked=unchecked,
     )
 
 

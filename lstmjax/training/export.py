@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.convert.stablehlo import to_stablehlo
-from lstmjax.frameworks.guard import optional
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.training.inference import Trained, logits_of, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from lstmjax.frameworks.card import Card, Note
+from lstmjax.frameworks.base.card import Card, Note
+from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
 from lstmjax.frameworks.flax import run, trees
 from lstmjax.frameworks.flax.read import from_linen
 from lstmjax.frameworks.flax.trees import LINEN, NNX
-from lstmjax.frameworks.framework import Container, Form, Framework, Peer
 
 RUNS = ("cell", "merge", "direction")
 LENGTH_0 = Note("length 0", "RNN returns the state after the last step; here it is the initial one.")

@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import Cell
-from lstmjax.frameworks.architecture import Architecture, same_cell
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.architecture import Architecture, same_cell
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.published import CELLS, find_cell, with_activations
 from lstmjax.stack import directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams

@@ -11,6 +11,8 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import Activation, Cell, identity
+from lstmjax.frameworks.base.layouts import ConvertError, natural, to_jax
+from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.flax.objects import (
     Recurrent,
     architecture_of,
@@ -24,8 +26,6 @@ from lstmjax.frameworks.flax.objects import (
     other_promotion,
 )
 from lstmjax.frameworks.flax.trees import LINEN, NNX, read_cell, weights_alone
-from lstmjax.frameworks.layouts import ConvertError, natural, to_jax
-from lstmjax.frameworks.model import Model
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, LSTMParams
@@ -163,9 +163,9 @@ def model_from_nnx(module: Any) -> Model:
 
 def _model(read: Read) -> Model:
     architecture, after = architecture_of(read.recurrent), read.behind()
-    if after.left:
+    if after.unread:
         raise ConvertError(
-            f"{', '.join(after.left)}: a Model runs a Dense head in the dtype of the layers and one function of its "
+            f"{', '.join(after.unread)}: a Model runs a Dense head in the dtype of the layers and one function of its "
             "logits behind the LSTM layers, and nothing else. Take the layers alone, by from_nnx or from_linen, and "
             "run behind them what stands there"
         )
@@ -299,7 +299,7 @@ class Behind(NamedTuple):
 
     head: Dense | None = None
     readout: Activation = identity
-    left: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     """In words, everything that stands there, if a `Model` cannot run it; head is None then."""
 
 
@@ -316,19 +316,19 @@ def read_behind(flax: Any, modules: list[tuple[str, Any]], weights: Callable[[An
         return Behind()
     (_, first), *after = modules
     dtype = directions(layers[-1])[0].w_x.dtype
-    left = Behind(left=tuple(f"{where}{called(module)}" for where, module in modules))
+    unread = Behind(unread=tuple(f"{where}{called(module)}" for where, module in modules))
     linear = flax.Linear if hasattr(flax, "Linear") else flax.Dense
     if not isinstance(first, linear) or type(first).__call__ is not linear.__call__ or len(after) > 1:
-        return left
+        return unread
     arrays = {name: jnp.asarray(value) for name, value in weights(first).items()}
     kernel = arrays.pop("kernel", None)
     if kernel is None or kernel.dtype != dtype or other_dtype(first, kernel) or other_promotion(flax, first):
-        return left
+        return unread
     head = Dense(kernel, arrays.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype)))
     if not after:
         return Behind(head)
     ((_, function),) = after
-    return Behind(head, function) if _is_readout(flax, function, kernel) else left
+    return Behind(head, function) if _is_readout(flax, function, kernel) else unread
 
 
 def _is_readout(flax: Any, function: Any, kernel: Any) -> bool:
@@ -342,5 +342,5 @@ def _is_readout(flax: Any, function: Any, kernel: Any) -> bool:
         return False
     if jnp.shape(together) != logits.shape:
         return False
-    apart = [[function(logits[b : b + 1, t : t + 1])[0, 0] for t in range(3)] for b in range(2)]
-    return bool(np.allclose(np.asarray(together, np.float64), np.asarray(apart, np.float64), rtol=1e-4, atol=1e-5))
+    single = [[function(logits[b : b + 1, t : t + 1])[0, 0] for t in range(3)] for b in range(2)]
+    return bool(np.allclose(np.asarray(together, np.float64), np.asarray(single, np.float64), rtol=1e-4, atol=1e-5))

@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.frameworks.base.layouts import ConvertError
+from lstmjax.frameworks.base.running import Head, OnJax, Outcome, Part, on_jax, sizes
 from lstmjax.frameworks.flax.objects import check_axes
 from lstmjax.frameworks.flax.read import from_linen, from_nnx, read_nnx
 from lstmjax.frameworks.flax.trees import to_linen, to_nnx
-from lstmjax.frameworks.layouts import ConvertError
-from lstmjax.frameworks.running import Head, OnJax, Outcome, Part, on_jax, sizes
 from lstmjax.stack import Layers
 
 
@@ -123,7 +123,7 @@ def head(source: Any) -> Head | None:
 
 def beyond(source: Any) -> tuple[str, ...]:
     """Return what a `Sequential` does behind its layers that no head is; see `Peer.beyond`."""
-    return read_nnx(source).behind().left
+    return read_nnx(source).behind().unread
 
 
 def _run(module: Any, time_major: bool, xs: Any, *lengths: Any) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 
 from lstmjax.arguments import one_of
 from lstmjax.errors import Option
-from lstmjax.frameworks.contents import Contents, Leaf, as_leaves, flat, in_order, nested, unread
-from lstmjax.frameworks.framework import Leaves, Order, Pairs
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
+from lstmjax.frameworks.base.contents import Contents, Leaf, as_leaves, flat, in_order, nested, unread
+from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 from lstmjax.types import GATES, Bidirectional, LSTMParams

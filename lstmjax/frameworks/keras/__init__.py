@@ -1,8 +1,8 @@
 """Keras."""
 
-from lstmjax.frameworks.architecture import SETTINGS
-from lstmjax.frameworks.card import Card, Drop, Note
-from lstmjax.frameworks.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.architecture import SETTINGS
+from lstmjax.frameworks.base.card import Card, Drop, Note
+from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
 from lstmjax.frameworks.keras import run, weights
 from lstmjax.frameworks.keras.files import read_hdf5, read_keras, write_hdf5
 from lstmjax.frameworks.keras.weights import LAYOUT

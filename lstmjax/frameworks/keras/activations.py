@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.cells import Activation, identity
-from lstmjax.frameworks.activations import Elu, LeakyRelu, gelu, relu, softplus, softsign
+from lstmjax.frameworks.base.activations import Elu, LeakyRelu, gelu, relu, softplus, softsign
 
 KERAS: MappingProxyType[str, Activation] = MappingProxyType(
     {

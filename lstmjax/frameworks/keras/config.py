@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lstmjax.cells import VANILLA, Activation, Cell, identity
-from lstmjax.frameworks.architecture import Architecture, same_cell
-from lstmjax.frameworks.contents import DTYPES, Contents
+from lstmjax.frameworks.base.architecture import Architecture, same_cell
+from lstmjax.frameworks.base.contents import DTYPES, Contents
 from lstmjax.frameworks.keras.activations import KERAS, READOUTS
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get, in_call_order, layers_of, name_of
 from lstmjax.published import CELLS, hard_sigmoid_fifth, hard_sigmoid_sixth

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from lstmjax.claims import archive, check_claim
-from lstmjax.frameworks.contents import Contents, Unread
-from lstmjax.frameworks.guard import optional
+from lstmjax.frameworks.base.contents import Contents, Unread
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.words import words_of
-from lstmjax.frameworks.layouts import ConvertError
 
 CONFIG, VERSION = "model_config", "keras_version"
 ORDER = "layer_names"  # older files of Keras state the order of their layers so; newer Keras ignores ours
@@ -32,7 +32,10 @@ def read_hdf5(source: Path | io.BytesIO) -> Contents:
     stored = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else source.stat().st_size
     with h5py.File(source, "r") as file:
         datasets = _datasets(h5py, file)
-        check_claim(sum(map(_claimed, datasets.values())), stored)
+        claimed = 0
+        for item in datasets.values():  # to read a dataset takes all of it, or at least a chunk
+            claimed += item.dtype.itemsize * max(math.prod(item.shape or ()), math.prod(item.chunks or ()))
+        check_claim(claimed, stored)
         arrays = {name: _array(name, item) for name, item in datasets.items()}
         order = _order(h5py, file, stored)
         described = {name for name in (CONFIG, VERSION) if name in file.attrs}
@@ -117,11 +120,6 @@ def _datasets(h5py: Any, file: Any) -> dict[str, Any]:
                 seen.add(item)
                 groups.append((f"{path}/", item))
     return datasets
-
-
-def _claimed(item: Any) -> int:
-    """Return how many bytes it would take to read a dataset: all of it, or at least a chunk."""
-    return item.dtype.itemsize * max(math.prod(item.shape or ()), math.prod(item.chunks or ()))
 
 
 def _array(name: str, item: Any) -> Any:

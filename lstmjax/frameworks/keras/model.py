@@ -11,8 +11,8 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.errors import Option
+from lstmjax.frameworks.base.layouts import ConvertError, has_pairs, without_head
 from lstmjax.frameworks.keras.weights import described, from_list, weights_of
-from lstmjax.frameworks.layouts import ConvertError, has_pairs, without_head
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers
 

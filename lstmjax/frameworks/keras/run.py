@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.frameworks.base.layouts import ConvertError, to_jax
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.base.running import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.frameworks.keras.config import HARMLESS, LAYERS, strange
 from lstmjax.frameworks.keras.files import description
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get
 from lstmjax.frameworks.keras.weights import described, from_list, to_keras, weights_of
 from lstmjax.frameworks.keras.words import check_words
-from lstmjax.frameworks.layouts import ConvertError, to_jax
-from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers, directions
 
@@ -117,7 +117,7 @@ def _head(source: Any, name: str | None) -> Dense | None:
         if layer.name == name:
             dense = getattr(layer, "layer", layer)  # of a TimeDistributed
             kernel = keras.ops.convert_to_numpy(dense.kernel)
-            bias = np.zeros(kernel.shape[-1], kernel.dtype)
+            bias: Any = np.zeros(kernel.shape[-1], kernel.dtype)
             if dense.bias is not None:
                 bias = keras.ops.convert_to_numpy(dense.bias)
             return to_jax(Dense(kernel, bias))

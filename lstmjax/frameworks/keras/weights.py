@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.contents import Contents, in_order
-from lstmjax.frameworks.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.contents import Contents, in_order
+from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, numbers, read, to_jax, write
 from lstmjax.frameworks.keras.activations import FUNCTIONS, OPERATIONS
 from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.graph import get, layers_of, name_of
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, as_layers, numbers, read, to_jax, write
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, LSTMParams

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lstmjax.frameworks.guard import optional
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 VARIABLE = 9  # the class of a datatype of variable length

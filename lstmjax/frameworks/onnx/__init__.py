@@ -9,10 +9,10 @@ import jax
 
 from lstmjax.cells import VANILLA, Activation, identity
 from lstmjax.errors import Either
-from lstmjax.frameworks.contents import Contents
-from lstmjax.frameworks.framework import Container, Framework, Peer
-from lstmjax.frameworks.guard import optional
-from lstmjax.frameworks.layouts import ConvertError, as_layers, without_head
+from lstmjax.frameworks.base.contents import Contents
+from lstmjax.frameworks.base.framework import Container, Framework, Peer
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers, without_head
 from lstmjax.frameworks.onnx import run
 from lstmjax.frameworks.onnx.weights import LAYOUT
 from lstmjax.networks import NetworkParams

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.cells import Activation, identity
-from lstmjax.frameworks.activations import Elu, LeakyRelu, relu, softplus, softsign
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.activations import Elu, LeakyRelu, relu, softplus, softsign
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.published import hard_sigmoid_fifth, hard_sigmoid_sixth
 from lstmjax.types import Array
 

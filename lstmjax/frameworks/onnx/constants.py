@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.layouts import ConvertError
 
 SHUFFLING = (
     "Cast", "Concat", "Constant", "DequantizeLinear", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",

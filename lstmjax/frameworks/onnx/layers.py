@@ -11,7 +11,7 @@ from onnx import helper
 
 from lstmjax import checks
 from lstmjax.cell import CellStep
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.onnx.graph import Graph, Name, Run, Shared, step_numbers, tensor, valid_steps
 from lstmjax.frameworks.onnx.lower import batched, lower
 from lstmjax.frameworks.onnx.operator import lstm_nodes, unsaid

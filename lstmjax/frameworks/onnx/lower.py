@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.onnx.graph import Graph, Name, type_of
 
 Value = Name | np.ndarray

@@ -10,8 +10,8 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell, identity
 from lstmjax.errors import Option
-from lstmjax.frameworks.architecture import Architecture, same_cell
-from lstmjax.frameworks.layouts import ConvertError, has_pairs, to_jax, without_head
+from lstmjax.frameworks.base.architecture import Architecture, same_cell
+from lstmjax.frameworks.base.layouts import ConvertError, has_pairs, to_jax, without_head
 from lstmjax.frameworks.onnx.chain import Chain, chain_of
 from lstmjax.frameworks.onnx.constants import Constants
 from lstmjax.frameworks.onnx.read import OnnxLSTM, flat_model, placed_lstms

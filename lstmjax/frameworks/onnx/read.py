@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.cells import VANILLA, Cell
-from lstmjax.frameworks.layouts import ConvertError, to_jax
+from lstmjax.frameworks.base.layouts import ConvertError, to_jax
 from lstmjax.frameworks.onnx.activations import activations
 from lstmjax.frameworks.onnx.constants import Constants, graphs_within
 from lstmjax.frameworks.onnx.weights import COUPLED, QUANTISED, check_arrays, dequantised, read_arrays

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lstmjax.cells import Activation
-from lstmjax.frameworks.activations import relu, softplus, softsign
+from lstmjax.frameworks.base.activations import relu, softplus, softsign
 from lstmjax.frameworks.onnx.shuffles import SHUFFLES, integers, on_sizes, sizes_of
 from lstmjax.frameworks.onnx.values import (
     Axis,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.layouts import ConvertError
-from lstmjax.frameworks.running import Outcome
+from lstmjax.frameworks.base.layouts import ConvertError
+from lstmjax.frameworks.base.running import Outcome
 from lstmjax.stack import Layers
 
 
@@ -98,8 +98,9 @@ class File:
         if self.chain.lengths is not None:
             dtype = np.int64 if inputs[self.chain.lengths].type == "tensor(int64)" else np.int32
             feeds[self.chain.lengths] = lengths.astype(dtype)
-        for name in self.chain.states:
-            feeds[name] = np.zeros([_length(size, len(xs)) for size in inputs[name].shape], np.float32)
+        for name in self.chain.states:  # the only axis of an initial state without a fixed length is the batch
+            shape = [size if isinstance(size, int) else len(xs) for size in inputs[name].shape]
+            feeds[name] = np.zeros(shape, np.float32)
         output = self.chain.outputs[0]
         try:
             (ys,) = self.session.run([output.name], feeds)
@@ -109,11 +110,6 @@ class File:
 
 
 AXES = ("batch", "time", "features")
-
-
-def _length(size: Any, batch: int) -> int:
-    """Return the length of an axis of an initial state, whose only axis without a fixed length is the batch."""
-    return size if isinstance(size, int) else batch
 
 
 def _batch_first(ys: np.ndarray, words: tuple[str, ...], sequences: bool) -> np.ndarray:

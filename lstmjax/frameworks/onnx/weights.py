@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from lstmjax.cells import Cell
-from lstmjax.frameworks.layouts import ConvertError, Fused, Layout, read, write
+from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, read, write
 from lstmjax.types import GATES, LSTMParams
 
 LAYOUT = Layout("onnx", order="iofg", rows=True, biases=2)

@@ -11,8 +11,8 @@ import numpy as np
 
 from lstmjax.cell import cell_step
 from lstmjax.cells import Cell
-from lstmjax.frameworks.guard import draft
-from lstmjax.frameworks.layouts import ConvertError, as_layers
+from lstmjax.frameworks.base.guard import draft
+from lstmjax.frameworks.base.layouts import ConvertError, as_layers
 from lstmjax.frameworks.onnx.graph import Graph, Shared, tensor
 from lstmjax.frameworks.onnx.layers import check_layers, last_of, layer_nodes
 from lstmjax.layer import resolve

@@ -1,7 +1,7 @@
 """PyTorch."""
 
-from lstmjax.frameworks.card import Card, Drop, Note
-from lstmjax.frameworks.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.card import Card, Drop, Note
+from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
 from lstmjax.frameworks.torch import module, objects
 from lstmjax.frameworks.torch.checkpoints import read_torch
 from lstmjax.frameworks.torch.folds import fold

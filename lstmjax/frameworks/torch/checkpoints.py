@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lstmjax.claims import archive
-from lstmjax.frameworks.contents import Beside, Contents, Object, Unread, flat
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Beside, Contents, Object, Unread, flat
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.torch.pickled import Reader, StandIn, Storage, Tensor, check_memo, read_arrays
 
 HARMLESS = re.compile(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.contents import Leaf
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Leaf
+from lstmjax.frameworks.base.layouts import ConvertError
 
 PARAMETRISED = r"((?:.*\.)?)parametrizations\.([^.]+)\..+"
 

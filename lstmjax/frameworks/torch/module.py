@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from lstmjax.errors import Named, Option
-from lstmjax.frameworks.contents import Contents, Leaf
-from lstmjax.frameworks.framework import Leaves, Order, Pairs
-from lstmjax.frameworks.guard import optional
-from lstmjax.frameworks.layouts import (
+from lstmjax.frameworks.base.contents import Contents, Leaf
+from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
+from lstmjax.frameworks.base.guard import optional
+from lstmjax.frameworks.base.layouts import (
     ConvertError,
     Fused,
     Layout,
@@ -27,7 +27,7 @@ from lstmjax.frameworks.layouts import (
     to_jax,
     write,
 )
-from lstmjax.frameworks.running import Outcome, sizes
+from lstmjax.frameworks.base.running import Outcome, sizes
 from lstmjax.frameworks.torch.folds import fold
 from lstmjax.frameworks.torch.objects import arrays_of, call, check_runs_as_lstm, only_lstm, outputs_of
 from lstmjax.networks import Dense

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.layouts import ConvertError, numbers
+from lstmjax.frameworks.base.layouts import ConvertError, numbers
 from lstmjax.frameworks.torch.folds import PARAMETRISED
 
 WEIGHTS_ALONE = "Pass its weights alone, module.state_dict(), or verify(module, xs), which runs it as it is"

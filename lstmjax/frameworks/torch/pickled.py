@@ -22,8 +22,8 @@ import ml_dtypes
 import numpy as np
 
 from lstmjax.claims import check_claim
-from lstmjax.frameworks.contents import Unread
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.contents import Unread
+from lstmjax.frameworks.base.layouts import ConvertError
 
 DTYPES: MappingProxyType[str, Any] = MappingProxyType(
     {
@@ -92,7 +92,10 @@ class Folder(dict):
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None, *_: Any
 ) -> Tensor:
-    return Tensor(storage, storage.dtype, offset, tuple(shape), tuple(strides), _is_negative(metadata))
+    # Its negative bit; the conjugate bit is for complex numbers, which are not read. Source: `set_tensor_metadata` in
+    # torch/_utils.py.
+    negative = isinstance(metadata, Mapping) and bool(metadata.get("neg"))
+    return Tensor(storage, storage.dtype, offset, tuple(shape), tuple(strides), negative)
 
 
 def _typed(
@@ -101,25 +104,13 @@ def _typed(
     return _tensor(storage, offset, shape, strides, grad, hooks, *more)._replace(dtype=dtype)
 
 
-def _is_negative(metadata: Any) -> bool:
-    """Return whether a tensor has PyTorch's negative bit; the conjugate bit is for complex numbers, which are not read.
-
-    Source: `set_tensor_metadata` in torch/_utils.py.
-    """
-    return isinstance(metadata, Mapping) and bool(metadata.get("neg"))
-
-
-def _of_type(build: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    return build(*arguments)
-
-
 BUILDERS: MappingProxyType[tuple[str, str], Callable[..., Any]] = MappingProxyType(
     {
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
         ("torch._utils", "_rebuild_tensor_v3"): _typed,
         ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-        ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+        ("torch._tensor", "_rebuild_from_type_v2"): lambda build, kind, arguments, state: build(*arguments),
         ("collections", "defaultdict"): lambda *_: Folder(),
     }
 )

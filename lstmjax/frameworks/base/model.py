@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from lstmjax import checks
 from lstmjax.arrays import valid_steps
 from lstmjax.cell import product
-from lstmjax.frameworks.architecture import Architecture
-from lstmjax.frameworks.layouts import without_head
+from lstmjax.frameworks.base.architecture import Architecture
+from lstmjax.frameworks.base.layouts import without_head
 from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers, directions, naming, stacked

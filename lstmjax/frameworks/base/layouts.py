@@ -208,9 +208,9 @@ def numbers(a: Any) -> np.ndarray:
         a = a.detach().cpu()
         if str(a.dtype) == "torch.bfloat16":
             import ml_dtypes
-            import torch
 
-            return a.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+            wide = a.float().numpy()  # bfloat16 is the upper half of float32
+            return (wide.view(np.uint32) >> 16).astype(np.uint16).view(ml_dtypes.bfloat16)
         return a.numpy()
     return np.asarray(a)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lstmjax import writing
-from lstmjax.frameworks.layouts import ConvertError
+from lstmjax.frameworks.base.layouts import ConvertError
 
 REMEDIES = MappingProxyType({"torch": "pip install torch"})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from lstmjax.frameworks.layouts import Layout
+from lstmjax.frameworks.base.layouts import Layout
 from lstmjax.init import PRESETS, zeros
 
 ADAM = MappingProxyType(

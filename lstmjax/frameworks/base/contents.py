@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmjax.errors import Option
-from lstmjax.frameworks.architecture import Architecture
-from lstmjax.frameworks.layouts import ConvertError, natural, numbers
+from lstmjax.frameworks.base.architecture import Architecture
+from lstmjax.frameworks.base.layouts import ConvertError, natural, numbers
 from lstmjax.networks import NetworkParams
 from lstmjax.stack import Layers
 

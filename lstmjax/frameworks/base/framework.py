@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lstmjax.frameworks.card import Card
-from lstmjax.frameworks.contents import Contents, Leaf
-from lstmjax.frameworks.layouts import Layout
-from lstmjax.frameworks.model import Model
-from lstmjax.frameworks.running import Head, Outcome, Part
+from lstmjax.frameworks.base.card import Card
+from lstmjax.frameworks.base.contents import Contents, Leaf
+from lstmjax.frameworks.base.layouts import Layout
+from lstmjax.frameworks.base.model import Model
+from lstmjax.frameworks.base.running import Head, Outcome, Part
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers
 

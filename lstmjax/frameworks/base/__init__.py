@@ -1,0 +1,1 @@
+"""What the frameworks are made of, and what all of them share."""
