@@ -10,7 +10,7 @@ from against import B, H, I, P, T
 from exchange import inputs, layer, pair, same
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, network, stacked
+from lstmjax import Bidirectional, Dense, LSTMParams, NetworkParams, init_params, lstm, network, stacked, verify
 from lstmjax.convert import (
     LAYOUTS,
     ConvertError,
@@ -232,6 +232,16 @@ def test_equinox(biases):
         state = cell(xs[0, t], state)
     assert_close(lstm(params, xs[0])[0], state)
     same(from_equinox(cell), (params,))
+
+    class Double(equinox.nn.LSTMCell):
+        def __call__(self, x, state, *, key=None):
+            h, c = equinox.nn.LSTMCell.__call__(self, x, state)
+            return 2 * h, c
+
+    other = Double(I, H, key=jax.random.key(0))
+    with pytest.raises(ConvertError, match="cell is a Double with a __call__ of its own"):
+        from_equinox(other)
+    assert not verify(other, xs)
 
 
 @pytest.mark.parametrize("name", ["one", "deep", "pairs"])

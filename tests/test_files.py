@@ -297,7 +297,7 @@ def test_several_lstms_are_chosen_from_or_put_on_top_of_each_other(tmp_path):
     assert main(["convert", str(path), f"{tmp_path}/one.npz", "--names", "down", "up"]) == 0
     assert [one.hidden_size for one in load_weights(tmp_path / "one.npz")] == [4, 2]
     for said, words in (
-        ({}, r"several\.npz: there are several LSTMs: prefix can be 'down\.', 'up\.'"),
+        ({}, r"several\.npz: there are several LSTMs: prefix can be 'down\.', 'up\.'\. If each .* pass names="),
         ({"prefix": "up."}, r"a head: down\.weight_ih_l0, down\.weight_hh_l0\. Pass extra='drop'"),
         ({"prefix": "x."}, r"prefix is 'x\.', but no name begins so; there are up\.weight_ih_l0"),
         ({"names": ["up", "down"]}, "layer 1 takes 3 numbers, but layer 0 gives 2, so they do not stand on top of"),
@@ -542,7 +542,12 @@ def test_what_is_no_file_of_weights_is_said_in_a_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "empty.npz").touch()
+    (tmp_path / "orbax").mkdir()
+    (tmp_path / "orbax" / "_METADATA").touch()
     for name, words in (
+        ("orbax", "orbax: is a checkpoint of Orbax, which does not say what its arrays are. Restore it by orbax."),
+        ("a.eqx", "or the folder of a run. A file of Equinox does not say what its arrays are: restore the cells by"),
+        ("a.pkl", "or the folder of a run. To unpickle is to run code: do it yourself if you trust the file"),
         ("none.npz", "none.npz: no such file"),
         ("a.txt", "a.txt: unknown kind of file; expected a name that ends in .pt, .pth, .bin, .ckpt, .tar, .weights"),
         ("empty.npz", "empty.npz: is no whole NPZ file (File is not a zip file)"),

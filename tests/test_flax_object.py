@@ -396,6 +396,13 @@ def test_a_module_that_is_not_read_is_verified_as_a_function():
     assert not verify(lambda xs: np.asarray(module.a(nnx.relu(module.b(xs)))), between, params=weights[::-1])
 
 
+def narrowed(module):
+    """The module with its weights cast after it was made."""
+    state = nnx.state(module, nnx.Param)
+    nnx.update(module, jax.tree.map(lambda a: a.astype(jnp.bfloat16), state))
+    return module
+
+
 REFUSED = {
     "Ones has an initialize_carry of its own": lambda: from_nnx(nnx.RNN(Ones(I, H, rngs=nnx.Rngs(0)))),
     "cell: promote_dtype is promote_to_float32": lambda: model_from_nnx(
@@ -403,6 +410,9 @@ REFUSED = {
     ),
     "^dtype is float32, but the weights are bfloat16": lambda: from_nnx(
         nnx.RNN(nnx_cell(dtype=jnp.float32, param_dtype=jnp.bfloat16, recurrent_kernel_init=nnx.initializers.zeros))
+    ),
+    "^the weights are bfloat16, but param_dtype is float32, in which Flax makes the carry": lambda: model_from_nnx(
+        narrowed(nnx.RNN(nnx_cell()))
     ),
     "cell: hi is a LoRALinear, expected Flax's Linear": lambda: from_nnx(with_lora()),
     "merge_fn is multiplied, which neither": lambda: from_nnx(nnx_module({}, {}, {"merge_fn": multiplied})),

@@ -15,7 +15,7 @@ from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
 from lstmjax.convert.commands import convert_file
-from lstmjax.frameworks.keras.run import foreign
+from lstmjax.frameworks.keras.run import foreign, itself
 from lstmjax.frameworks.keras.words import check_words, words_of
 from lstmjax.replica.commands import verify_files
 
@@ -194,9 +194,16 @@ REFUSED = {  # words of the refusal: the model
     ),
     "dense: dtype is float32, but lstm has float16": sequential(lstm(dtype="float16"), other("Dense", dtype="float32")),
     "masking (Masking) with mask_value 0.0": sequential(lstm(), other("Masking", mask_value=0.0)),
+    "lstm: unroll is True, and its zeros at masked steps": sequential(
+        other("Masking"), lstm(unroll=True, zero_output_for_mask=True)
+    ),
+    "both: unroll is True, and its zeros at masked steps": sequential(other("Masking"), pair(unroll=True)),
     "a mask over a layer with go_backwards": sequential(other("Masking"), lstm(go_backwards=True)),
     "shop>LSTM": sequential({**lstm(), "registered_name": "shop>LSTM"}),
     "shop.LSTM": sequential({**lstm(), "module": "shop"}),
+    "lstm (LSTM, a class of the caller's)": sequential({**lstm(), "module": None, "registered_name": "LSTM"}),
+    "dropout (Dropout, a class of the caller's)": sequential({**other("Dropout"), "module": None}, lstm()),
+    "model (Sequential, a class of the caller's)": {**sequential(lstm()), "module": None},
     "model (Mine)": {**sequential(lstm()), "class_name": "Mine"},
     "in is read by a, b": functional(*NODES, (lstm("b"), ["in"])),
     "add reads b, a": functional(*NODES, (lstm("b"), ["a"]), (other("Add"), ["a", "b"])),
@@ -215,6 +222,11 @@ for words, constants in {
 }.items():
     REFUSED[words] = functional(NODES[0], (lstm("a"), ["in"]))
     REFUSED[words]["config"]["layers"][1]["inbound_nodes"][0]["args"] += constants
+REFUSED["get_item is called with argument 1 by position, get_item (GetItem)"] = functional(
+    NODES[0], (other("GetItem", "get_item"), ["in"]), (lstm("a"), ["get_item"])
+)
+ITEM = REFUSED["get_item is called with argument 1 by position, get_item (GetItem)"]["config"]["layers"][1]
+ITEM["inbound_nodes"][0]["args"].append({"class_name": "__tuple__", "config": [None, -1]})
 REFUSED["a is called with a list in which"] = functional(NODES[0], (lstm("a"), ["in"]))
 node = REFUSED["a is called with a list in which"]["config"]["layers"][1]["inbound_nodes"][0]
 node["args"] = [[*node["args"], CONSTANT]]
@@ -261,21 +273,26 @@ def test_a_functional_model_is_read_in_the_order_of_its_calls(tmp_path):
         load_model(fewer)
 
 
-def test_masked_steps_are_left_out(tmp_path):
-    """Keras holds the outputs of a layer at steps that are left out, and of a pair gives zeros."""
+@pytest.mark.parametrize("value", [7.0, 0.1])  # float32 has no 0.1
+@pytest.mark.parametrize("zero", [False, True])
+def test_masked_steps_are_left_out(zero, value, tmp_path):
+    """Keras holds the outputs of a layer at steps that are left out, or gives zeros, also as the last output."""
     xs = XS.copy()
-    xs[0, 2:4] = xs[1, 5] = xs[2, 0] = 7.0
-    expected = np.zeros((B, T, H))
+    xs[0, 2:4] = xs[1, 5] = xs[2, 0] = value
+    valid = (xs != xs[2, 0]).any(-1)
+    held = np.zeros((B, T, H))
     for n, one in enumerate(xs):
-        valid = (one != 7.0).any(-1)
-        ys = numpy_lstm(ONE, one[None, valid])[0]
-        expected[n] = [ys[k - 1] if k else np.zeros(H) for k in np.cumsum(valid)]
-    for zero in (False, True):
-        layers = other("Masking", mask_value=7.0), lstm(zero_output_for_mask=zero)
+        ys = numpy_lstm(ONE, one[None, valid[n]])[0]
+        held[n] = [ys[k - 1] if k else np.zeros(H) for k in np.cumsum(valid[n])]
+    expected = np.where(valid[..., None] | (not zero), held, 0)
+    for sequences, ys in ((True, expected), (False, expected[:, -1])):
+        layers = other("Masking", mask_value=value), lstm(zero_output_for_mask=zero, return_sequences=sequences)
         model = load_model(write(tmp_path / "model.keras", sequential(*layers), {"lstm": ONE}))
-        masked = np.where((xs != 7.0).any(-1)[..., None] | (not zero), expected, 0)
-        assert_close(model(xs), jnp.asarray(masked, jnp.float32))
-    with pytest.raises(ConvertError, match=r"steps whose features are all 7\.0 are left out: layers alone do not say"):
+        assert_close(model(xs), jnp.asarray(ys, jnp.float32))
+        verdict = verify(ys, xs, params=model)
+        assert verdict, str(verdict)
+        assert verdict.compared[0].bound < 1e-5
+    with pytest.raises(ConvertError, match=rf"features are all {value} are left out: layers alone do not say"):
         load_weights(tmp_path / "model.keras")
 
 
@@ -576,6 +593,73 @@ def test_models_in_memory_are_verified_with_their_merge(keras, tmp_path):
     with pytest.raises(ConvertError, match=r"does more than its LSTM layers: scale \(Rescaling\)\. Pass extra='drop'"):
         from_keras(model)
     assert len(from_keras(model, extra="drop", merge="sum")) == 2
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_classes_of_the_caller_with_names_of_keras_are_refused_and_run(keras, tmp_path):
+    made = keras.layers
+
+    class LSTM(made.LSTM):
+        def call(self, sequences, initial_state=None, mask=None, training=False):
+            return -super().call(sequences, initial_state, mask, training)
+
+    class Dropout(made.Dropout):
+        def call(self, inputs, training=False):
+            return inputs * 0.5
+
+    class Model(keras.Model):
+        def call(self, inputs, *args, **options):
+            return super().call(inputs * 2.0, *args, **options)
+
+    first = keras.Input((T, I))
+    models = {
+        "LSTM": built(keras, LSTM(H, return_sequences=True)),
+        "Dropout": built(keras, Dropout(0.5), made.LSTM(H, return_sequences=True)),
+        "Model": Model(first, made.LSTM(H, return_sequences=True)(first)),
+    }
+    for name, model in models.items():
+        words = rf"\(test_keras_files\.{name}\)"  # of a module that can be imported; else without one
+        with pytest.raises(ConvertError, match=words):
+            from_keras(model)
+        model.save(tmp_path / "model.keras")
+        with pytest.raises(ConvertError, match=words):
+            load_model(tmp_path / "model.keras")
+        assert re.search(words, verify(model, XS).unchecked[0])
+    assert not verify(models["LSTM"], XS)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("what", ["settings", "backwards", "sum", "cells", "mask", "softmax layer", "operation"])
+def test_models_in_memory_are_verified_as_their_files_are(what, keras):
+    if what == "operation":  # of keras.ops, or of JAX
+        options = {"activation": keras.ops.tanh, "recurrent_activation": jax.nn.hard_sigmoid}
+        layers = [keras.layers.LSTM(H, **options), keras.layers.Dense(2, activation=keras.ops.silu)]
+    else:
+        layers = of_keras(keras.layers)[what][0]
+    model, xs = built(keras, *layers, functional=what == "mask"), XS.copy()
+    xs[0, 3:] = 0
+    verdict = verify(model, xs)
+    assert verdict, str(verdict)
+    assert f"of keras {keras.__version__}" in verdict.who
+    assert not verdict.unchecked
+    model.layers[-1].set_weights([w + 0.01 for w in model.layers[-1].get_weights()])
+    if what != "softmax layer":
+        theirs = np.asarray(model(xs)) * 1.001
+        assert not verify(lambda _: theirs, xs, params=itself(model)[0])
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize("name", ["gelu", "leaky_relu"])
+def test_functions_of_jax_that_are_other_functions_in_keras_are_refused(name, keras):
+    model = built(keras, keras.layers.LSTM(H, activation=getattr(jax.nn, name)))
+    with pytest.raises(ConvertError, match=r"activation is .*\. Pass extra='drop' to leave it behind$"):
+        from_keras(model)
+    verdict = verify(model, XS)
+    assert not verdict
+    assert "activation is " in verdict.unchecked[0]
 
 
 def tanh(z):

@@ -321,6 +321,21 @@ def test_any_node_comes_in(name):
     assert_close(dict(zip(("Y", "Y_h", "Y_c"), node(xs), strict=True)), jax.tree.map(jnp.asarray, expected))
 
 
+def test_the_default_threshold_is_that_of_the_specification_and_not_of_the_runtime():
+    xs = np.moveaxis(xs_of(), 0, 1).copy()
+
+    def model(**constants):
+        return node_model(np.random.default_rng(3), activations=["Sigmoid", "ThresholdedRelu", "Tanh"], **constants)
+
+    def outputs(alpha):
+        return read_onnx(model(activation_alpha=[alpha]))[0](xs)[0]
+
+    ys = read_onnx(model())[0](xs)[0]
+    np.testing.assert_array_equal(ys, outputs(1.0))
+    assert_close(outputs(0.0), jnp.asarray(runtime(model(), X=xs)["Y"]))
+    assert np.abs(ys - outputs(0.0)).max() > 0.1
+
+
 ALL = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "LeakyRelu", "HardSigmoid", "Elu")
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,22 @@ CONTAINERS = FILES + tuple(
 FOLDER = next(kind for row in FRAMEWORKS.values() for kind in row.files if not kind.ends)
 
 
+PICKLE = (
+    ". To unpickle is to run code: do it yourself if you trust the file, and pass what it holds to from_torch, "
+    "from_linen or another such function"
+)
+REMEDIES = MappingProxyType(
+    {
+        ".eqx": ". A file of Equinox does not say what its arrays are: restore the cells by "
+        "equinox.tree_deserialise_leaves, and pass them to from_equinox",
+        ".pkl": PICKLE,
+        ".pickle": PICKLE,
+        ".joblib": PICKLE,
+    }
+)
+"""What to do with kinds of files that are not read, by the ends of their names."""
+
+
 def container_of(path: Path) -> Container:
     """Return the kind of a file or folder.
 
@@ -133,7 +150,10 @@ def container_of(path: Path) -> Container:
         if path.name.lower().endswith(row.ends):
             return row
     ends = ", ".join(end for row in CONTAINERS for end in row.ends)
-    raise ConvertError(f"{path}: unknown kind of file; expected a name that ends in {ends}, or the folder of a run")
+    remedy = REMEDIES.get(path.suffix.lower(), "")
+    raise ConvertError(
+        f"{path}: unknown kind of file; expected a name that ends in {ends}, or the folder of a run{remedy}"
+    )
 
 
 def open_file(path: Path, container: Container) -> Contents:

@@ -150,13 +150,16 @@ def _of_arrays(contents: Contents, options: FileOptions, cell: Cell | None, merg
         raise ConvertError(Named("prefix"), complaint)
     row = FRAMEWORKS[_recognised(within) if form is None else form]
     assert row.form is not None
+    # An optimizer keeps moments for each weight, under the names of the weights.
+    model = {name: leaf for name, leaf in leaves.items() if not re.search(row.form.state, name)}
+    within = {name: leaf for name, leaf in within.items() if name in model} or within
     params = _in_stated_order(row.form, within, contents, names)
     remedy = Message("Say by ", Option("prefix"), " which is meant, or the order by ", Option("names"))
     architecture = _architecture(contents, params, remedy, cell, merge)
     heads: Mapping[str, Any] = {}
     chosen, either_side = None, False
     if not isinstance(params, NetworkParams):
-        heads = candidates(row, row.form.normal(leaves))
+        heads = candidates(row, row.form.normal(model))
         if head is not None or contents.head is not None or not architecture.stated:
             name = contents.head if head is None else head
             within = architecture.stated and head is None

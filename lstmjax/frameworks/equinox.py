@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Framework, Peer
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, read, to_jax, write
-from lstmjax.frameworks.base.running import OnJax, Outcome, Part, on_jax
+from lstmjax.frameworks.base.running import OnJax, Outcome, Part, made_by, on_jax
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 
@@ -19,8 +20,31 @@ LAYOUT = Layout("equinox", rows=True)
 
 
 def from_equinox(cell: Any) -> Layers:
-    """Return the layer of an `equinox.nn.LSTMCell`, or the layers of a sequence of them, bit by bit."""
+    """Return the layer of an `equinox.nn.LSTMCell`, or the layers of a sequence of them, bit by bit.
+
+    Raises:
+        ConvertError: it is no such cell, or of a class with a `__call__` of its own.
+    """
     cells = cell if isinstance(cell, list | tuple) else (cell,)
+    for item in cells:
+        if made_by(item, "equinox"):
+            _check_call(item)
+    return _layers(cells)
+
+
+def _check_call(cell: Any) -> None:
+    """Refuse a module whose step is not that of `equinox.nn.LSTMCell`."""
+    import equinox
+
+    if type(cell).__call__ is not equinox.nn.LSTMCell.__call__:
+        raise ConvertError(
+            f"cell is a {type(cell).__name__} with a __call__ of its own, so that what it computes with its weights is "
+            "not known. Pass an equinox.nn.LSTMCell with these weights, or verify(cell, xs), which runs it as it is"
+        )
+
+
+def _layers(cells: Sequence[Any]) -> Layers:
+    """Return the layers of cells, whatever they compute with their weights."""
     layers = []
     for n, item in enumerate(cells):
         if not all(hasattr(item, name) for name in ("weight_ih", "weight_hh", "bias")):
@@ -74,7 +98,7 @@ def parts(source: Any) -> list[Part]:
     """Return the layers of a cell, or of a list of cells; see `Peer.parts`."""
 
     def part(cell: Any) -> Part:
-        return Part(from_equinox(cell)[0], lambda xs, lengths: on_jax(forward, (cell,), xs, None)[0])
+        return Part(_layers((cell,))[0], lambda xs, lengths: on_jax(forward, (cell,), xs, None)[0])
 
     return [part(cell) for cell in (source if isinstance(source, list | tuple) else (source,))]
 

@@ -134,10 +134,19 @@ def write_names(layers: Layers, head: Dense | None, sum_biases: bool) -> Content
     return Contents(named(layers if head is None else NetworkParams(layers, head)))
 
 
+ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
+"""Files in a folder that Orbax wrote."""
+
+
 def read_run(path: Path) -> Contents:
     """Read the network of the best checkpoint in the folder of a run."""
     from lstmjax.training.loop import load_run  # the trainer imports optax and orbax
 
+    if not (path / "config.yaml").exists() and any((path / name).exists() for name in ORBAX):
+        raise ConvertError(
+            "is a checkpoint of Orbax, which does not say what its arrays are. Restore it by "
+            "orbax.checkpoint.StandardCheckpointer().restore(path), and pass the tree to from_linen or from_nnx"
+        )
     trained = load_run(path)
     model, about = trained.config.model, trained.about
     settings = []

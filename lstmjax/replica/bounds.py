@@ -12,7 +12,9 @@
   outputs were up to 8 eps of float32 and 0.6 eps of half precision away, gradients up to 21 and 17 eps. Most
   gradients are an eps or two away; the largest belong to networks of one unit, in which a few numbers cancel.
 - A single pair of sides of which either may be wrong (`verify`): 8 times the error that our side has against
-  itself in float64, at least 8 eps.
+  itself in float64, at least 8 eps, and at most 1e-2 or 16 eps, whichever is more. Where 8 times that error is beyond
+  this limit, rounding alone can make the two sides as different as a fault would, and a difference between the limit
+  and 8 times the error decides nothing.
 
 Where such an error is not finite (NaN in the weights or the inputs, overflow), only the smallest bound holds.
 """
@@ -36,6 +38,7 @@ ORACLE = {  # in eps
     "float16": {"outputs": 2, "gradients": 32},
 }
 VERIFY = 8
+LIMIT, LIMIT_EPS = 1e-2, 16  # relative, and in eps
 
 
 def eps(dtype: str) -> float:
@@ -66,4 +69,16 @@ def of_a_pair(dtype: str, error: float) -> float:
     """Return the bound for outputs of two sides of which either may be wrong; `error` is that of our side."""
     if dtype == "float64":
         return FLOAT64["outputs"]
-    return VERIFY * (max(error, eps(dtype)) if math.isfinite(error) else eps(dtype))
+    bound = VERIFY * (max(error, eps(dtype)) if math.isfinite(error) else eps(dtype))
+    return min(bound, max(LIMIT, LIMIT_EPS * eps(dtype)))
+
+
+def decides(dtype: str, error: float, difference: float) -> bool:
+    """Return whether rounding alone cannot explain a difference of two sides; the arguments are those of `of_a_pair`.
+
+    >>> decides("float32", error=1e-6, difference=0.1), decides("float32", error=0.1, difference=0.1)
+    (True, False)
+    """
+    if dtype == "float64" or not math.isfinite(error):
+        return True
+    return not difference <= VERIFY * error

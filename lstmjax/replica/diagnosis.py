@@ -24,11 +24,18 @@ class Compared(NamedTuple):
     name: str
     difference: Difference
     bound: float
+    error: float  # relative, of our side against itself in float64
+    precision: str
 
     @property
     def agrees(self) -> bool:
         """Whether the difference is within the bound."""
         return self.difference.relative <= self.bound
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference is beyond the bound, and beyond what rounding alone could be."""
+        return not self.agrees and bounds.decides(self.precision, self.error, self.difference.relative)
 
 
 class Place(NamedTuple):
@@ -98,8 +105,8 @@ def compare_arrays(
         if finite:
             numbers = np.isfinite(_wide(a)) & np.isfinite(_wide(e)) & np.isfinite(_wide(b))
             a, e, b = (np.where(numbers, x, x.dtype.type(0)) for x in (a, e, b))
-        bound = bounds.of_a_pair(precision, compare(a, e).relative)
-        compared.append(Compared(name, compare(a, b), bound))
+        error = compare(a, e).relative
+        compared.append(Compared(name, compare(a, b), bounds.of_a_pair(precision, error), error, precision))
     return compared
 
 

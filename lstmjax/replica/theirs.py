@@ -19,6 +19,7 @@ from lstmjax.convert.find import find as find_weights
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
 from lstmjax.frameworks.base.architecture import LOGITS, Architecture, assumptions, called, same_cell
+from lstmjax.frameworks.base.contents import as_leaves, unread
 from lstmjax.frameworks.base.framework import Peer
 from lstmjax.frameworks.base.layouts import ConvertError, as_layers, numbers
 from lstmjax.frameworks.base.model import Model
@@ -100,8 +101,8 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
             return _of_mapping(theirs, architecture)
         first = theirs[0] if isinstance(theirs, list | tuple) and theirs else theirs
         for peer in PEERS.values():
-            if peer.parts is not None and made_by(first, peer.package):
-                return _of_object(peer, theirs, type(first).__name__, cell, merge)
+            if (peer.parts is not None or peer.itself is not None) and made_by(first, peer.package):
+                return _itself(peer, theirs, cell, merge) or _of_object(peer, theirs, type(first).__name__, cell, merge)
     raise TypeError(
         f"theirs is {kind(theirs)}, expected the path of a weights file, a module of PyTorch, Keras, NNX or Equinox, a "
         "mapping of weights; or, with params=, recorded outputs or a function of xs."
@@ -134,10 +135,13 @@ def _of_mapping(weights: Mapping, architecture: Architecture) -> Theirs:
     rows = [(*peer.mapping, peer) for peer in PEERS.values() if peer.mapping is not None]
     rows.sort(key=lambda row: row[0] == "")  # an empty pattern matches any name
     reader, peer = next(row[1:] for row in rows if any(re.search(row[0], key) for key in keys))
-    layers = reader(weights)
+    leaves = as_leaves(weights)
+    layers = reader(leaves)
+    others = [leaf.name for leaf in unread(leaves)]
+    omissions = (f"left out on both sides: {listed(others)}",) if others else ()
     assumed = ", ".join(assumptions(has_pairs(layers), False, architecture.cell, architecture.merge))
     words = "nothing of the architecture was checked: these are weights alone. Assumed on both sides: " + assumed
-    return _rebuilt(layers, peer, " with these weights", architecture, (words,))
+    return _rebuilt(layers, peer, " with these weights", architecture, (words, *omissions))
 
 
 class Read(NamedTuple):
@@ -285,6 +289,31 @@ def _rebuilt(
     return Theirs(who, layers, head, dtype, calls, architecture=architecture, unchecked=unchecked)
 
 
+def _itself(peer: Peer, theirs: Any, cell: Cell | None, merge: str | None) -> Theirs | None:
+    """Return an object that is run as it is, as one function; None: it is not, or the caller says how to run ours."""
+    run_by = None if peer.itself is None else peer.itself(theirs)
+    if run_by is None:
+        return None
+    source, call = run_by
+    if isinstance(source, Model):
+        model, unchecked = source, ()
+        if model.architecture.mismatch(cell, merge, has_pairs(model.params)) is not None:
+            return None
+    else:
+        model, unchecked = Model(source, Architecture(cell or VANILLA, merge or "concat")), _beyond(peer, theirs)
+    layers, head = _split(model.params)
+    dtype = str(layers_dtype(layers))
+    return Theirs(
+        f"the {type(theirs).__name__} of {peer.title}",
+        layers,
+        head,
+        "float32" if dtype in dict(peer.narrow) else dtype,
+        model=partial(_batched, call),
+        architecture=model.architecture,
+        unchecked=unchecked,
+    )
+
+
 def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str | None) -> Theirs:
     """Return the layers of a framework's object, each run by itself; ours run as it says, or as the caller says."""
     assert peer.parts is not None
@@ -307,7 +336,6 @@ def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str
     ways = tuple(part.direction for part in parts)
     architecture = Architecture(cell, merge, directions=ways if any(way != "forward" for way in ways) else ())
     head = None if peer.head is None else peer.head(source)
-    beyond = () if peer.beyond is None else peer.beyond(source)
     return Theirs(
         f"the {name} of {peer.title}",
         layers,
@@ -316,8 +344,14 @@ def _of_object(peer: Peer, source: Any, name: str, cell: Cell | None, merge: str
         calls=tuple(part.call for part in parts),
         head_call=None if head is None else head.call,
         architecture=architecture if head is None else replace(architecture, readout=head.readout),
-        unchecked=(f"its recurrent layers alone were compared, not {', '.join(beyond)}",) if beyond else (),
+        unchecked=_beyond(peer, source),
     )
+
+
+def _beyond(peer: Peer, source: Any) -> tuple[str, ...]:
+    """Return the sentence on what an object does beside its recurrent layers, if it does more."""
+    beyond = () if peer.beyond is None else peer.beyond(source)
+    return (f"its recurrent layers alone were compared, not {', '.join(beyond)}",) if beyond else ()
 
 
 def _by_layers(recorded: Any, count: int, head: bool, batched: bool) -> tuple[list[Arrays | None], bool]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from lstmjax.cells import VANILLA, Activation, Cell, identity
 from lstmjax.errors import Either, Message, Named, Option
@@ -47,7 +48,14 @@ class Architecture:
     mask_value: float | None = None
     """All layers skip a step whose features all have this value; None: no step is skipped."""
     padding: str = "zero"
-    """The outputs at steps that are skipped, as for `stacked`."""
+    """The outputs at steps that are skipped, as for `stacked`. With a mask_value and "zero", the output of a model that
+    returns its last step only is zeros, too, where that step is skipped."""
+
+    def rounded(self, dtype: str) -> Architecture:
+        """Return the same with a `mask_value` that a number of this dtype can have: inputs are compared with it so."""
+        if self.mask_value is None:
+            return self
+        return replace(self, mask_value=float(np.asarray(self.mask_value).astype(dtype)))
 
     def options(self) -> dict[str, Any]:
         """Return the keywords of `stacked` that differ from their defaults."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple
 
@@ -84,6 +84,26 @@ class Leaf:
         self.used = True
         a = numbers(self.value)
         return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def as_leaves(tree: Mapping[Any, Any], separator: str = "/", path: str = "") -> dict[Any, Any]:
+    """Return a tree of arrays with a `Leaf` for each, so that it is known which were read."""
+    leaves: dict[Any, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves[key] = as_leaves(value, separator, f"{path}{key}{separator}")
+        else:
+            leaves[key] = value if isinstance(value, Leaf) else Leaf(f"{path}{key}", value)
+    return leaves
+
+
+def unread(tree: Mapping[Any, Any]) -> Iterator[Leaf]:
+    """Yield what was not read of a tree of `as_leaves`."""
+    for value in tree.values():
+        if isinstance(value, Mapping):
+            yield from unread(value)
+        elif not value.used:
+            yield value
 
 
 def nested(flat: Mapping[str, Any], separators: str) -> dict[str, Any]:

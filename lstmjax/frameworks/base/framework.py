@@ -12,6 +12,7 @@ from typing import Any
 from lstmjax.frameworks.base.card import Card
 from lstmjax.frameworks.base.contents import Contents, Leaf
 from lstmjax.frameworks.base.layouts import Layout
+from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.base.running import Head, Outcome, Part
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers
@@ -108,6 +109,9 @@ class Peer:
     `[B]` or None); it raises `ConvertError` where the framework would run another model or code. An attribute
     `unchecked` of that function says in words which outputs and inputs of the file it leaves out. None: it has no
     such files.
+    `itself(source)` returns an object of the framework as a `Model`, or the only LSTM in it as layers, and a function
+    of (xs `[B, T, I]`, lengths `[B]` or None) that runs the object, or that LSTM in it; or None, if no `Model` can say
+    what it computes. None: objects are taken apart instead.
     `beyond(source)` says what an object of the framework does beside its recurrent layers and
     its head, and `head(source)` returns that head, or None; None: heads are not read.
     `mapping`: a pattern of the names in a mapping of its weights, and the function that reads the layers of one; an
@@ -124,6 +128,7 @@ class Peer:
     biases: int = 1
     parts: Callable[[Any], list[Part]] | None = None
     load: Callable[[Path], Callable[[Any, Any], Any]] | None = None
+    itself: Callable[[Any], tuple[Layers | Model, Callable[[Any, Any], Any]] | None] | None = None
     beyond: Callable[[Any], tuple[str, ...]] | None = None
     head: Callable[[Any], Head | None] | None = None
     also: tuple[str, ...] = ()

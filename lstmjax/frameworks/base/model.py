@@ -52,7 +52,10 @@ class Model:
             return_sequences = not isinstance(self.params, NetworkParams)
         xs = jnp.asarray(xs)
         checks.check_sequence(xs, directions(layers[0])[0], False)
-        mask = None if row.mask_value is None else (xs != row.mask_value).any(-1)
+        mask = None
+        if row.mask_value is not None:  # frameworks cast inputs and this value to the dtype of the weights first
+            dtype = jax.tree.leaves(layers)[0].dtype
+            mask = (xs.astype(dtype) != jnp.asarray(row.mask_value, dtype)).any(-1)
         last = len(layers) - 1
         options: dict[str, Any] = {"lengths": lengths, "mask": mask, "cell": row.cell}
         for n, (layer, direction) in enumerate(zip(layers, row.directions or ("forward",) * len(layers), strict=True)):
@@ -67,6 +70,9 @@ class Model:
                 xs = lstm(layer, xs, reverse=True, **options)[1]
                 if options["return_sequences"] and direction == "turned":
                     xs = turned(xs, valid_steps(below, lengths, mask, False))
+        if mask is not None and row.padding == "zero" and not return_sequences and row.return_sequences is False:
+            end = 0 if direction == "turned" else -1  # of the steps in the order of running
+            xs = jnp.where(mask[..., end, None], xs, 0)
         if isinstance(self.params, NetworkParams):
             head = jax.tree.map(jnp.asarray, self.params.head)
             xs = row.readout(product("head", (xs, head.w), bias=(head.b,)))

@@ -10,13 +10,16 @@ from lstmjax.frameworks.flax.trees import LINEN, NNX
 
 RUNS = ("cell", "merge", "direction")
 LENGTH_0 = Note("length 0", "RNN returns the state after the last step; here it is the initial one.")
-LINEN_FORM = Form(r"(^|[/.])if[/.]kernel$", partial(trees.read_names, LINEN), trees.write_linen, ("kernel", "bias"))
+STATE = r"(^|[/.])(opt_state|optimizer(_state)?)([/.]|$)|(^|[/.])step([/.]value)?$"  # of a TrainState, and of NNX
+LINEN_FORM = Form(
+    r"(^|[/.])if[/.]kernel$", partial(trees.read_names, LINEN), trees.write_linen, ("kernel", "bias"), state=STATE
+)
 NNX_FORM = Form(
     r"(^|[/.])(if_|dense_h)[/.]kernel$",
     partial(trees.read_names, NNX),
     trees.write_nnx,
     ("kernel", "bias"),
-    state=r"(^|[/.])rngs[/.]",
+    state=f"{trees.RANDOM}|{STATE}",
 )
 LINEN_CARD = Card(
     "linen",
@@ -59,7 +62,7 @@ ROWS = (
         LINEN_FORM,
         files=(Container((".msgpack",), "msgpack file", trees.read_msgpack, trees.write_msgpack, ("linen", "nnx")),),
         runs=RUNS,
-        peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", from_linen)),
+        peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", partial(from_linen, extra="drop"))),
         cards=(LINEN_CARD,),
     ),
     Framework(

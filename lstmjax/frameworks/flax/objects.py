@@ -251,7 +251,7 @@ def other_promotion(flax: Any, module: Any) -> str:
 def check_dtype(layer: Recurrent, weights: LSTMParams | Bidirectional) -> None:
     """Refuse a cell that computes in another dtype than that of its weights."""
     for cell, part in zip(layer.cells, directions(weights), strict=True):
-        fault = other_dtype(cell, part.w_x)
+        fault = other_dtype(cell, part.w_x) or _other_carry(cell, part.w_x)
         if fault:
             raise ConvertError(f"{layer.where}{fault}. {ALONE}, cast to the dtype in which they are to be run")
 
@@ -261,6 +261,20 @@ def other_dtype(module: Any, weights: Any) -> str:
     if module.dtype is None or jax.dtypes.canonicalize_dtype(module.dtype) == weights.dtype:
         return ""
     return f"dtype is {jnp.dtype(module.dtype).name}, but the weights are {weights.dtype}"
+
+
+def _other_carry(cell: Any, weights: Any) -> str:
+    """Return, in words, that a cell begins with a carry of another dtype than its weights; "" if of the same.
+
+    Flax makes the carry of param_dtype, and without a dtype computes in what carry, inputs and weights promote to.
+    """
+    if cell.dtype is not None or jax.dtypes.canonicalize_dtype(cell.param_dtype) == weights.dtype:
+        return ""
+    carry = jnp.dtype(cell.param_dtype).name
+    return (
+        f"the weights are {weights.dtype}, but param_dtype is {carry}, in which Flax makes the carry, so that it does "
+        "not compute in the dtype of the weights"
+    )
 
 
 def _merge(module: Any, cell: Any, where: str) -> str:

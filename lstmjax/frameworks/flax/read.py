@@ -25,14 +25,20 @@ from lstmjax.frameworks.flax.objects import (
     other_dtype,
     other_promotion,
 )
-from lstmjax.frameworks.flax.trees import LINEN, NNX, cells, read_cell
+from lstmjax.frameworks.flax.trees import LINEN, NNX, read_cell, weights_alone
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, LSTMParams
 
 
 def from_linen(
-    variables: Any, module: Any = None, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False
+    variables: Any,
+    module: Any = None,
+    *,
+    cell: Cell | str = "vanilla",
+    merge: str = "concat",
+    time_major: bool = False,
+    extra: str = "refuse",
 ) -> Layers:
     """Read the LSTM layers of linen variables, bit by bit.
 
@@ -50,22 +56,26 @@ def from_linen(
         cell: the cell that the layers will run with; `with_activations` makes one of gate_fn and activation_fn.
         merge: how the directions of a pair will be joined, "concat" or "sum".
         time_major: whether time will be the first axis.
+        extra: "refuse" variables without a module that hold more than LSTM cells and one Dense layer, the head, which
+            is left out; or "drop" that.
 
     Returns:
         A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
 
     Raises:
-        ConvertError: there is no LSTM cell, its arrays do not fit, or the module runs it in another way.
+        ConvertError: there is no LSTM cell, its arrays do not fit, there is more, or the module runs it in another way.
     """
     variables, module = _with_module(variables, module)
     if module is None:
-        return _of_variables(variables)
+        return weights_alone(LINEN, variables, extra)
     read = read_linen(variables, module)
     check_run(read.recurrent, cell, merge, time_major, "leave module out, for the weights alone")
     return read.layers
 
 
-def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False) -> Layers:
+def from_nnx(
+    source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat", time_major: bool = False, extra: str = "refuse"
+) -> Layers:
     """Read the LSTM layers of an NNX module or state, bit by bit.
 
     The layers of a module are returned only if `stacked`, called with this cell, merge and time_major, runs them as the
@@ -78,12 +88,14 @@ def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat"
             weights alone, in the order of their names, which are assumed to be those of Flax's cells with sigmoid and
             tanh, run forward.
         cell, merge, time_major: how the layers will be run; see `from_linen`.
+        extra: "refuse" a state that holds more than LSTM cells and one Linear layer, the head, which is left out; or
+            "drop" that.
 
     Returns:
         A tuple of `LSTMParams` or `Bidirectional` pairs. Flax's carry is (c, h), the state here (h, c).
 
     Raises:
-        ConvertError: there is no LSTM cell, its arrays do not fit, or the module runs it in another way.
+        ConvertError: there is no LSTM cell, its arrays do not fit, there is more, or the module runs it in another way.
     """
     from flax import nnx
 
@@ -92,7 +104,7 @@ def from_nnx(source: Any, *, cell: Cell | str = "vanilla", merge: str = "concat"
         check_run(read.recurrent, cell, merge, time_major, "pass nnx.state(module, nnx.Param), the weights alone")
         return read.layers
     tree = nnx.to_pure_dict(source) if isinstance(source, nnx.State) else source
-    return to_jax(tuple(cells(NNX, tree).values()))
+    return weights_alone(NNX, tree, extra)
 
 
 def model_from_linen(variables: Any, module: Any = None) -> Model:
@@ -228,10 +240,6 @@ def _unread(module: Any, paths: list[Any]) -> str:
     )
 
 
-def _of_variables(variables: Any) -> Layers:
-    return to_jax(tuple(cells(LINEN, variables.get("params", variables)).values()))
-
-
 def _with_module(variables: Any, module: Any) -> tuple[Any, Any]:
     """Return variables and their module; a bound module, passed as variables, has both."""
     if isinstance(variables, Mapping):
@@ -264,7 +272,7 @@ def read_linen(variables: Any, module: Any) -> Read:
         )
     modules, after = in_sequence(linen, module)
     recurrent = [described(linen, inner, where) for where, inner in modules]
-    layers = _of_variables(variables)
+    layers = weights_alone(LINEN, variables, "drop")  # what the module does not use does nothing
     expected, counts = [len(layer.cells) for layer in recurrent], [len(directions(layer)) for layer in layers]
     if expected != counts:
         raise ConvertError(

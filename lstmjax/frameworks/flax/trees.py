@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.base.contents import Contents, flat, in_order, nested
+from lstmjax.arguments import one_of
+from lstmjax.errors import Option
+from lstmjax.frameworks.base.contents import Contents, Leaf, as_leaves, flat, in_order, nested, unread
 from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.networks import Dense
@@ -17,6 +20,8 @@ from lstmjax.types import GATES, Bidirectional, LSTMParams
 
 LINEN, NNX = (Layout(name, always=True, state="ch") for name in ("linen", "nnx"))
 DIRECTIONS = ("forward_rnn", "backward_rnn")
+RANDOM = r"(^|[/.])rngs[/.]"
+"""A pattern of the names of states of random numbers."""
 
 
 def to_linen(layers: Any, *, sum_biases: bool = False) -> tuple[dict[str, Any], ...]:
@@ -80,6 +85,35 @@ def cells(layout: Layout, tree: Any) -> dict[str, LSTMParams | Bidirectional]:
     if not layers:
         raise ConvertError(f"there is no LSTM cell in it; it holds {', '.join(map(str, tree))}")
     return layers
+
+
+def weights_alone(layout: Layout, tree: Any, extra: str) -> Layers:
+    """Return the layers in variables or in a state; one Dense layer beside them, the head, is left out.
+
+    Raises:
+        ConvertError: there is no LSTM, or its arrays do not fit; or there is more, and extra is "refuse".
+    """
+    one_of("extra", extra, ("refuse", "drop"))
+    leaves = as_leaves(tree)
+    params = leaves.get("params")
+    layers = cells(layout, params if isinstance(params, dict) else leaves)
+    others = [leaf for leaf in unread(leaves) if not re.search(RANDOM, leaf.name)]
+    within = tuple(f"params/{path}" if isinstance(params, dict) else path for path in layers)
+    if extra == "refuse" and others and not _is_head(others, within):
+        raise ConvertError(
+            f"holds more than LSTM cells and a head: {', '.join([leaf.name for leaf in others][:8])}. Pass ",
+            Option("extra", "drop"),
+            " to leave it behind",
+        )
+    return to_jax(tuple(layers.values()))
+
+
+def _is_head(leaves: list[Leaf], cells: tuple[str, ...]) -> bool:
+    """Return whether these are the kernel and the bias of one Dense layer, and not in the folder of a cell."""
+    folders, names = zip(*(leaf.name.rpartition("/")[::2] for leaf in leaves), strict=True)
+    kernels = [leaf for leaf, name in zip(leaves, names, strict=True) if name == "kernel"]
+    one = len(set(folders)) == len(kernels) == 1 and set(names) <= {"kernel", "bias"}
+    return one and len(kernels[0].shape or ()) == 2 and not f"{folders[0]}/".startswith(cells)
 
 
 def read_cell(layout: Layout, tree: Any, path: str) -> LSTMParams:

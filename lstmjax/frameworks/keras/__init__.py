@@ -50,6 +50,7 @@ ROW = Framework(
         run.run,
         (("float64", "its tanh is float32, on all of its backends but TensorFlow"),),
         parts=run.parts,
+        itself=run.itself,
         load=run.load,
         beyond=run.beyond,
     ),

@@ -31,8 +31,30 @@ KERAS: MappingProxyType[str, Activation] = MappingProxyType(
 )
 """Names of `keras.activations` that are the same in Keras 2 and 3. Source: keras/src/activations/activations.py."""
 FUNCTIONS: MappingProxyType[Activation, str] = MappingProxyType(
-    {jnp.tanh: "tanh", jax.nn.sigmoid: "sigmoid", jax.nn.relu: "relu", jax.nn.softplus: "softplus"}
+    {
+        jnp.tanh: "tanh",
+        jax.nn.tanh: "tanh",
+        jax.lax.tanh: "tanh",
+        jax.nn.sigmoid: "sigmoid",
+        jax.lax.logistic: "sigmoid",
+        jax.nn.relu: "relu",
+        jax.nn.relu6: "relu6",
+        jax.nn.elu: "elu",
+        jax.nn.selu: "selu",
+        jax.nn.softplus: "softplus",
+        jax.nn.soft_sign: "softsign",
+        jax.nn.silu: "silu",
+        jax.nn.mish: "mish",
+        jax.nn.hard_sigmoid: "hard_sigmoid",
+    }
 )
 """Functions of JAX that a layer of Keras may hold, and Keras' names of functions that compute the same."""
+OPERATIONS = frozenset(
+    {
+        "tanh", "sigmoid", "hard_sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "softsign", "silu",
+        "softmax",
+    }
+)  # fmt: skip
+"""Functions of `keras.ops` that compute the same as those of `keras.activations`; gelu does not."""
 READOUTS: MappingProxyType[str, Activation] = MappingProxyType({**KERAS, "softmax": jax.nn.softmax})
 """The activations after a Dense layer, where softmax over the last axis has a meaning."""

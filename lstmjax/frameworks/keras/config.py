@@ -173,8 +173,16 @@ class Reader:
         if self.cells and not self.sequences:
             self.refuse(f"{name} stands behind the last step alone")
         self.sequences = bool(config.get("return_sequences", False))
-        self.padding = "zero" if self.mask_value is None or config.get("zero_output_for_mask") else "hold"
+        self.pad(config, name, bool(config.get("zero_output_for_mask")))
         return bool(config.get("go_backwards", False))
+
+    def pad(self, config: dict[str, Any], name: str, zeros: bool) -> None:
+        """Read what a layer puts out at steps that are skipped."""
+        if self.mask_value is None:
+            return
+        if zeros and config.get("unroll"):
+            self.refuse(f"{name}: unroll is True, and its zeros at masked steps are not the same on Keras' backends")
+        self.padding = "zero" if zeros else "hold"
 
     def lstm(self, config: dict[str, Any], name: str, place: str) -> None:
         """Read an LSTM of one direction."""
@@ -230,13 +238,12 @@ class Reader:
             go_backwards = bool(inner.get("go_backwards", False))
             if go_backwards != backwards:
                 self.refuse(f"{where}: go_backwards is {go_backwards}")
-            if first:
-                self.recurrent(inner, name)
+            if first:  # Bidirectional overrides zero_output_for_mask of its layers by return_sequences
+                self.recurrent({**inner, "zero_output_for_mask": inner.get("return_sequences")}, name)
                 first = False
             elif bool(inner.get("return_sequences", False)) != self.sequences:
                 self.refuse(f"{where}: return_sequences is {not self.sequences}")
             self.cells += [(where, self.cell(inner, where))] if kind != "RNN" else self.inner_cells(inner, where)
-        self.padding = "zero"  # Bidirectional overrides zero_output_for_mask of its layers
         self.directions.append("forward")
 
     def cell(self, config: dict[str, Any], name: str) -> Cell:
@@ -365,4 +372,7 @@ def strange(layer: Any) -> str | None:
         return registered[:60]
     if module and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins"):
         return f"{module}.{kind}"[:60]
+    # Keras 3 states the module of each of its classes, but None for a class of the caller's that was not registered.
+    if kind and isinstance(layer, dict) and "module" in layer and not module:
+        return f"{kind[:60]}, a class of the caller's"
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -11,6 +11,7 @@ MASKS = ("NotEqual", "Any")
 
 RECURRENT = ("sequence", "initial_state", "mask", "training")
 """The arguments of a recurrent layer in the order of `call`; Keras takes nothing but tensors by position."""
+RECURRENT_LAYERS = ("LSTM", "CuDNNLSTM", "RNN", "Bidirectional")
 
 
 def get(tree: Any, name: str, kind: type = dict) -> Any:
@@ -50,7 +51,8 @@ def in_call_order(model: Any) -> tuple[list[int], list[str]]:
         if len(inputs) > 1:
             faults.append(f"{name} reads {', '.join(inputs)}")
         for node in get(layer, "inbound_nodes", list):
-            faults += _call_faults(node, name, masks)
+            arguments = RECURRENT if get(layer, "class_name", str) in RECURRENT_LAYERS else ()
+            faults += _call_faults(node, name, masks, arguments)
         for other in inputs:
             source[n] = other
             readers.setdefault(other, []).append(n)
@@ -129,8 +131,8 @@ def _number(node: Any) -> Any:
     return arguments[1] if len(arguments) > 1 else None
 
 
-def _call_faults(node: Any, name: str, masks: set[str]) -> Iterator[str]:
-    """Yield the arguments of a call, besides its input, that change what it computes."""
+def _call_faults(node: Any, name: str, masks: set[str], names: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments of a call, besides its input, that change what it computes; `names`: of those by position."""
     options = dict(get(node, "kwargs")) if isinstance(node, dict) else {}
     if isinstance(node, list):  # Keras 2: [name, node, tensor, keywords] for each input
         for call in node:
@@ -146,7 +148,7 @@ def _call_faults(node: Any, name: str, masks: set[str]) -> Iterator[str]:
         yield f"{name} is called with a list in which not every tensor is the output of a layer"
     for n, value in enumerate(others, start=1):
         if value is not None and _history(value) is None:
-            argument = RECURRENT[n] if n < len(RECURRENT) else f"argument {n}"
+            argument = names[n] if n < len(names) else f"argument {n}"
             yield f"{name} is called with {argument} by position"
     for key, value in options.items():
         if key not in ("training", "mask") and value is not None and _history(value) is None:

@@ -65,10 +65,11 @@ def _check_stated(source: Any, layers: Layers, cell: Cell, merge: str, extra: st
     architecture, where = description.architecture, f"{source.name}: "
     more = [*description.settings, *architecture.beyond_layers()]
     if more and extra == "refuse":
+        remedy = "" if description.settings else ", or save it to a .keras file, which load_model runs as it says"
         raise ConvertError(
             f"{where}does more than its LSTM layers: {', '.join(more)}. Pass ",
             Option("extra", "drop"),
-            " to leave it behind, or save it to a .keras file, which load_model runs as it says",
+            f" to leave it behind{remedy}",
         )
     if len(architecture.directions) not in (0, len(layers)):
         count = len(architecture.directions)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.frameworks.base.layouts import ConvertError
+from lstmjax.frameworks.base.layouts import ConvertError, to_jax
+from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.base.running import OnJax, Outcome, Part, as_users_have_it, sizes
 from lstmjax.frameworks.keras.config import HARMLESS, LAYERS, strange
 from lstmjax.frameworks.keras.files import description
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get
 from lstmjax.frameworks.keras.weights import described, from_list, to_keras, weights_of
 from lstmjax.frameworks.keras.words import check_words
+from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers, directions
 
 PARTS = ("keras.initializers", "keras.regularizers", "keras.constraints")
@@ -88,6 +91,39 @@ def parts(source: Any) -> list[Part]:
     ]
 
 
+def itself(source: Any) -> tuple[Model, Callable[[Any, Any], Any]] | None:
+    """Return a layer or a model as a `Model`, and what runs it; None: it does more than one can; see `Peer.itself`."""
+    backend()
+    import keras
+
+    if not isinstance(source, keras.layers.Layer):
+        return None
+    model = described(source)
+    if model.settings or not model.architecture.directions:
+        return None
+    layers = weights_of(source)
+    if len(layers) != len(model.architecture.directions):
+        return None
+    head = _head(source, model.head)
+    params = layers if head is None else NetworkParams(layers, head)
+    return Model(params, model.architecture), partial(call, source)
+
+
+def _head(source: Any, name: str | None) -> Dense | None:
+    """Return the weights of the Dense layer of a model that is called so, or that is in the layer called so."""
+    import keras
+
+    for layer in _flat(source) if name else ():
+        if layer.name == name:
+            dense = getattr(layer, "layer", layer)  # of a TimeDistributed
+            kernel = keras.ops.convert_to_numpy(dense.kernel)
+            bias: Any = np.zeros(kernel.shape[-1], kernel.dtype)
+            if dense.bias is not None:
+                bias = keras.ops.convert_to_numpy(dense.bias)
+            return to_jax(Dense(kernel, bias))
+    return None
+
+
 def beyond(source: Any) -> tuple[str, ...]:
     """Return what a model or a layer does that is no LSTM over all steps: other layers, a head, masks."""
     model = described(source)
@@ -128,12 +164,7 @@ def load(path: Path) -> Callable[[Any, Any], np.ndarray]:
         words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ConvertError(f"Keras {installed} does not build it: {words}") from None
 
-    def outputs(xs: Any, lengths: Any) -> np.ndarray:
-        with as_users_have_it():
-            options = {} if lengths is None else {"mask": _mask(xs, lengths)}
-            return keras.ops.convert_to_numpy(model(xs, **options))
-
-    return outputs
+    return partial(call, model)
 
 
 def foreign(tree: Any) -> Iterator[str]:
@@ -187,10 +218,12 @@ def build(layers: Layers, dtype: str) -> list[Any]:
 
 
 def call(module: Any, xs: Any, lengths: Any) -> np.ndarray:
-    """Return the outputs of a Keras layer as a NumPy array."""
+    """Return the outputs of a Keras layer or model as a NumPy array."""
     import keras
 
-    with as_users_have_it():
+    with as_users_have_it(), warnings.catch_warnings():
+        # Keras says of each model with a mask that layers behind it will not see the mask; there are none.
+        warnings.filterwarnings("ignore", message=".*was passed an input with a mask attached")
         return keras.ops.convert_to_numpy(module(xs, mask=_mask(xs, lengths)))
 
 

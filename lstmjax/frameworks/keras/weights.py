@@ -12,7 +12,7 @@ import numpy as np
 from lstmjax.frameworks.base.contents import Contents, in_order
 from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, numbers, read, to_jax, write
-from lstmjax.frameworks.keras.activations import FUNCTIONS
+from lstmjax.frameworks.keras.activations import FUNCTIONS, OPERATIONS
 from lstmjax.frameworks.keras.config import describe
 from lstmjax.frameworks.keras.graph import get, layers_of, name_of
 from lstmjax.networks import Dense
@@ -88,15 +88,13 @@ def _name_activations(tree: Any, layer: Any) -> None:
     A function of JAX that computes the same as one of Keras, such as `jnp.tanh`, gets Keras' name, and a function of
     the caller's that has a name of Keras gets its module before its name.
     """
-    import keras
-
     config = get(tree, "config")
     for name in ("activation", "recurrent_activation"):
         function: Any = getattr(layer, name, None)
         stated = config.get(name)
         if isinstance(function, Hashable) and function in list(FUNCTIONS):
             config[name] = FUNCTIONS[function]
-        elif isinstance(stated, str) and function is not getattr(keras.activations, stated, None):
+        elif isinstance(stated, str) and not _is_of_keras(function, stated):
             config[name] = f"{getattr(function, '__module__', type(function).__module__)}.{stated}"
     inner = [(config.get(name), getattr(layer, name, None)) for name in ("cell", "layer", "backward_layer")]
     inner.append((config.get("layer"), getattr(layer, "forward_layer", None)))
@@ -106,6 +104,15 @@ def _name_activations(tree: Any, layer: Any) -> None:
     for description, item in inner:
         if item is not None:
             _name_activations(description, item)
+
+
+def _is_of_keras(function: Any, name: str) -> bool:
+    """Return whether a function is the activation of Keras with this name, or an operation that computes the same."""
+    import keras
+
+    if name in OPERATIONS and function is getattr(keras.ops, name, None):
+        return True
+    return function is getattr(keras.activations, name, None)
 
 
 def to_keras(layers: Any, *, sum_biases: bool = False) -> list[list[np.ndarray]]:

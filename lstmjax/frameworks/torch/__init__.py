@@ -2,7 +2,7 @@
 
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
-from lstmjax.frameworks.torch import module
+from lstmjax.frameworks.torch import module, objects
 from lstmjax.frameworks.torch.checkpoints import read_torch
 from lstmjax.frameworks.torch.folds import fold
 from lstmjax.frameworks.torch.module import LAYOUT
@@ -64,7 +64,8 @@ ROW = Framework(
         "torch",
         module.run,
         biases=2,
-        parts=module.parts,
+        itself=module.itself,
+        beyond=objects.beyond,
         mapping=(r"weight_ih(_l0)?$", module.from_torch),
     ),
     cards=(CARD,),

@@ -56,6 +56,14 @@ def _weight_norm(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
     return (wide * (g.astype(np.float64).reshape(sizes) / length)).astype(v.dtype)
 
 
+def _pruned(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """Return W · mask, as `torch.nn.utils.prune` has it."""
+    w, mask = arrays
+    if w.shape != mask.shape:
+        raise ConvertError(f"{name} is kept as arrays of shape {w.shape} and {mask.shape}; a mask has the weight's")
+    return (w * mask).astype(w.dtype)
+
+
 def _spectral_norm(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
     """Return W / (u · W v), with u and v of the last training step (Miyato et al. 2018, eq. 8 and 9)."""
     w, u, v = arrays
@@ -87,6 +95,7 @@ FOLDS = (
     ),
     Fold(("{}_g", "{}_v"), _weight_norm, WEIGHT_NORM),
     Fold(("{}_orig", "{}_u", "{}_v"), _spectral_norm, SPECTRAL_NORM),
+    Fold(("{}_orig", "{}_mask"), _pruned, "pruned, the stored weight times its mask"),
     Fold(
         ("{}_raw",),
         _raw,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.errors import Named
+from lstmjax.errors import Named, Option
 from lstmjax.frameworks.base.contents import Contents, Leaf
 from lstmjax.frameworks.base.framework import Leaves, Order, Pairs
 from lstmjax.frameworks.base.guard import optional
@@ -26,8 +27,9 @@ from lstmjax.frameworks.base.layouts import (
     to_jax,
     write,
 )
-from lstmjax.frameworks.base.running import Outcome, Part, sizes
+from lstmjax.frameworks.base.running import Outcome, sizes
 from lstmjax.frameworks.torch.folds import fold
+from lstmjax.frameworks.torch.objects import arrays_of, call, check_runs_as_lstm, only_lstm, outputs_of
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional
@@ -41,7 +43,7 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
 
     Args:
         source: the module, its `state_dict()`, or any mapping of its names to arrays. In a larger model the
-            LSTM is searched for.
+            LSTM is searched for. Of a module a parametrised weight is read as the module computes it.
         prefix: what stands before "weight_ih_l0" in the names; needed if there are several LSTMs.
 
     Returns:
@@ -49,17 +51,29 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
         two biases, as PyTorch stores them, and with w_p for `proj_size`.
 
     Raises:
-        ConvertError: there is no LSTM, or there are several; weights are missing or do not fit.
+        ConvertError: there is no LSTM, or there are several; weights are missing or do not fit; or the LSTM in a
+            module has a forward of its own or hooks, so that it may compute something else.
 
     Example:
         >>> layers = from_torch({"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 2), "f")})
         >>> layers[0].w_x.shape, layers[0].b
         ((3, 4, 2), None)
     """
-    arrays = source.state_dict() if hasattr(source, "state_dict") else source
-    if not isinstance(arrays, Mapping):
-        raise ConvertError(f"source is a {type(source).__name__}, expected a torch.nn.LSTM or its state_dict()")
-    arrays = fold({name: a if isinstance(a, Leaf) else Leaf(name, a) for name, a in arrays.items()})
+    if not hasattr(source, "named_modules"):
+        arrays = source.state_dict() if hasattr(source, "state_dict") else source
+        if not isinstance(arrays, Mapping):
+            raise ConvertError(f"source is a {type(source).__name__}, expected a torch.nn.LSTM or its state_dict()")
+        return _layers(arrays, prefix)
+    arrays = arrays_of(source)
+    layers = _layers(arrays, prefix)
+    name = (_prefix(fold(_leaves(arrays))) if prefix is None else prefix).rstrip(".")
+    check_runs_as_lstm(source.get_submodule(name), name)
+    return layers
+
+
+def _layers(arrays: Mapping[str, Any], prefix: str | None) -> Layers:
+    """Return the layers among arrays by PyTorch's names; see `from_torch`."""
+    arrays = fold(_leaves(arrays))
     prefix = _prefix(arrays) if prefix is None else prefix
     layers: list[Any] = []
     used: set[str] = set()
@@ -89,6 +103,10 @@ def from_torch(source: Any, *, prefix: str | None = None) -> Layers:
     if unused:
         raise ConvertError(f"{', '.join(map(repr, unused))} belong to no layer: one below or one direction is missing")
     return to_jax(tuple(layers))
+
+
+def _leaves(arrays: Mapping[str, Any]) -> dict[str, Leaf]:
+    return {name: a if isinstance(a, Leaf) else Leaf(name, a) for name, a in arrays.items()}
 
 
 def to_torch(layers: Any, *, prefix: str = "") -> dict[str, Any]:
@@ -167,8 +185,17 @@ def _prefix(arrays: Mapping[str, Any]) -> str:
 
 def read_names(leaves: Leaves, order: Order, pairs: Pairs) -> Layers:
     """Return the layers among the arrays of a file; `order` names modules, the lowest first."""
-    prefixes = [None] if order is None else [prefix_of(leaves, name) for name in order]
-    return tuple(layer for prefix in prefixes for layer in from_torch(leaves, prefix=prefix))
+    every = prefixes(leaves)
+    if order is None and len(every) > 1:
+        raise ConvertError(
+            "there are several LSTMs: ",
+            Named("prefix"),
+            f" can be {', '.join(map(repr, every))}. If each of them runs on the outputs of the one before, pass ",
+            Option("names"),
+            " with all of them, from the bottom up",
+        )
+    chosen = [None] if order is None else [prefix_of(leaves, name) for name in order]
+    return tuple(layer for prefix in chosen for layer in from_torch(leaves, prefix=prefix))
 
 
 def write_names(layers: Layers, head: Dense | None, sum_biases: bool) -> Contents:
@@ -198,20 +225,10 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
     return Outcome(numbers(ys), gradients, numbers(inputs.grad))
 
 
-def parts(source: Any) -> list[Part]:
-    """Return the layers of the only `torch.nn.LSTM` or `LSTMCell` in a module; see `Peer.parts`."""
-    import torch
-
-    lstms = [m for m in source.modules() if isinstance(m, torch.nn.LSTM | torch.nn.LSTMCell)]
-    if len(lstms) != 1:
-        raise ConvertError(f"there are {len(lstms)} LSTMs in the module; pass the one that is meant")
-    # A torch.nn.LSTM has no option that changes its equations: each layer may run as a module by itself.
-    modules = [build((layer,)) for layer in from_torch(lstms[0])]
-
-    def part(module: Any) -> Part:
-        return Part(from_torch(module)[0], lambda xs, lengths: numbers(call(module, as_tensor(xs, module), lengths)))
-
-    return [part(module) for module in modules]
+def itself(source: Any) -> tuple[Layers, Callable[[Any, Any], np.ndarray]]:
+    """Return the layers of the only `torch.nn.LSTM` or `LSTMCell` in a module, and what runs it; see `Peer.itself`."""
+    _, lstm = only_lstm(source)
+    return _layers(arrays_of(lstm), None), partial(outputs_of, lstm)
 
 
 def build(layers: Layers) -> Any:
@@ -240,17 +257,3 @@ def as_tensor(a: Any, module: Any) -> Any:
     import torch
 
     return torch.from_numpy(np.array(a, np.float64)).to(next(module.parameters()).dtype)
-
-
-def call(module: Any, xs: Any, lengths: Any) -> Any:
-    """Return the outputs of a `torch.nn.LSTM`, `[B, T, P]`, zeros at padding."""
-    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-    if lengths is None:
-        return module(xs)[0]
-    if not all(lengths):
-        raise ValueError(
-            "lengths holds 0, and PyTorch packs no sequence without steps. Leave it out of xs and lengths."
-        )
-    packed = pack_padded_sequence(xs, [int(n) for n in lengths], batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=xs.shape[1])[0]
