@@ -95,6 +95,48 @@ FAULTS = {
         "b_h = None if b_h is None else b_h.at[k].set(forget)",
         ("init",),
     ),
+    "PyTorch's second bias is lost": Fault(
+        "lstmjax/frameworks/torch/module.py",
+        '"b": "bias_ih", "b_h": "bias_hh"',
+        '"b": "bias_hh", "b_h": "bias_ih"',
+        ("torch",),
+    ),
+    "Haiku's gates are read in another order": Fault(
+        "lstmjax/frameworks/haiku.py", 'order="igfo"', 'order="ifgo"', ("convert", "files")
+    ),
+    "Haiku's forget bias is not added": Fault(
+        "lstmjax/frameworks/haiku.py", "always=True, added=1.0", "always=True, added=0.0", ("convert", "files")
+    ),
+    "a verdict agrees with everything": Fault(
+        "lstmjax/replica/diagnosis.py",
+        "return self.difference.relative <= self.bound",
+        "return self.difference.relative <= 1e9",
+        ("verify",),
+    ),
+    "open gates are counted from another limit": Fault(
+        "lstmjax/inside/statistics.py",
+        "right = _each(lambda name, gate: count(gate > limit(name, high)), gates)",
+        "right = _each(lambda name, gate: count(gate > limit(name, low)), gates)",
+        ("statistics",),
+    ),
+    "the batches of every epoch are those of the first": Fault(
+        "lstmjax/data/batches.py",
+        "return _order(count, seed, epoch)[place",
+        "return _order(count, seed, 0)[place",
+        ("data", "train"),
+    ),
+    "a resumed run draws other noise": Fault(
+        "lstmjax/training/step.py",
+        "jax.random.fold_in(jax.random.fold_in(key, 1), state.step)",
+        "jax.random.fold_in(jax.random.fold_in(key, 2), state.step)",
+        ("training_replica", "train", "order"),
+    ),
+    "labels are not smoothed": Fault(
+        "lstmjax/training/losses.py",
+        "optax.smooth_labels(target, smoothing)",
+        "target",
+        ("train", "learning", "config"),
+    ),
 }
 
 
