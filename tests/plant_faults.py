@@ -98,7 +98,7 @@ FAULTS = {
     "PyTorch's second bias is lost": Fault(
         "lstmjax/frameworks/torch/module.py",
         '"b": "bias_ih", "b_h": "bias_hh"',
-        '"b": "bias_hh", "b_h": "bias_ih"',
+        '"b": "bias_ih", "b_h": "bias_ih"',
         ("torch",),
     ),
     "Haiku's gates are read in another order": Fault(
