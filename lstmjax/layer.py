@@ -195,7 +195,6 @@ def run_alone(inputs: Inputs, extras: tuple, *, request: backends.Request, backe
     return state, ys
 
 
-@partial(jax.jit, static_argnames=("request", "backend"))
 def run_layer(
     params: PyTree,
     sequence: Sequence,

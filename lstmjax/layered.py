@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Layers = tuple[LSTMParams | Bidirectional, ...]
 
+compiled_layer = jax.jit(run_layer, static_argnames=("request", "backend"))
+"""`run_layer`, traced once for all layers of a stack that are alike."""
+
 
 @dataclass(frozen=True)
 class Stacking:
@@ -54,7 +57,7 @@ def run_stack(
         layers = cast(layers, dtype)
     runs: list[list[RunDirection]] = [
         [
-            partial(run_layer, extras=pairs, request=request, backend=backend)
+            partial(compiled_layer, extras=pairs, request=request, backend=backend)
             for (request, backend), pairs in zip(calls_of_layer, pairs_of_layer, strict=True)
         ]
         for calls_of_layer, pairs_of_layer in zip(calls, extras, strict=True)

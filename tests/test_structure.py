@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import lstmjax
@@ -159,6 +161,28 @@ def test_every_public_name_is_there_and_documented():
         assert value is not None
         if callable(value):
             assert value.__doc__, name
+
+
+def test_xs_goes_from_network_to_the_gates_without_entering_a_file_twice():
+    params, xs = lstmjax.init_network(jax.random.key(0), 3, 11, 2, layers=2), jnp.ones((2, 4, 3))
+    ways = []
+
+    def watch(frame, event, _):
+        if event == "call" and frame.f_code.co_name == "gate_sums":
+            files = []
+            while frame:
+                path = Path(frame.f_code.co_filename)
+                if PACKAGE in path.parents and files[:1] != [path.relative_to(PACKAGE)]:
+                    files.insert(0, path.relative_to(PACKAGE))
+                frame = frame.f_back
+            ways.append([str(path.parent if path.parts[0] == "backends" else path) for path in files])
+
+    sys.setprofile(watch)
+    lstmjax.network(params, xs)
+    sys.setprofile(None)
+    assert len(ways) == 2  # each layer is traced once, and its step once in it
+    for way in ways:
+        assert way == ["networks.py", "stack.py", "layered.py", "layer.py", "backends", "wrappers.py", "cell.py"]
 
 
 def code_lines(path):
