@@ -18,7 +18,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"cell"},
     {"init", "wrappers", "arrays"},
     {"backends.request"},
-    {"backends.segments", "backends.settled", "backends.linear"},
+    {"backends.segments", "backends.settled", "backends.linear", "backends.native_library"},
     {"backends.scan", "backends.cudnn_call", "backends.every_step"},
     {"backends.cpu"},
     {"backends.inplace", "backends.fused", "backends.cudnn"},

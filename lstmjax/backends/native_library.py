@@ -81,12 +81,12 @@ def load_file(path: Path) -> Library:
     reason = mismatch(built, headers_version())
     if reason is not None:
         return Library(path, reason=f"the native kernel cannot be used: {reason}")
-    # Before JAX's CPU backend is up, a handler is kept for it, and one that it then refuses takes the backend down. So the
-    # backend comes first, and what it refuses now is refused here.
-    jax.devices("cpu")
+    # Before JAX's CPU backend is up, a handler waits for it, and one that it then refuses takes the backend down. So the
+    # backend comes first, and what it refuses is caught here.
     try:
+        jax.devices("cpu")
         for name, capsule in capsules.items():
             jax.ffi.register_ffi_target(name, capsule, platform="cpu")
-    except Exception as error:  # jaxlib's own error, a class that differs from version to version
-        return Library(path, instruction_set, f"the native kernel was refused by this jaxlib: {error}")
+    except Exception as error:  # the class of jaxlib's errors differs from version to version
+        return Library(path, instruction_set, f"the native kernel was refused by JAX: {error}")
     return Library(path, instruction_set)
