@@ -81,7 +81,7 @@ def load_file(path: Path) -> Library:
     reason = mismatch(built, headers_version())
     if reason is not None:
         return Library(path, reason=f"the native kernel cannot be used: {reason}")
-    # Before JAX's CPU backend is up, a handler waits for it, and one that it then refuses takes the backend down. So the
+    # Before JAX's CPU backend is up, a handler waits for it, and one that it then refuses takes it down. So the
     # backend comes first, and what it refuses is caught here.
     try:
         jax.devices("cpu")
