@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lstmjax import bench, lstm
+from lstmjax.backends.native_library import Library
 from lstmjax.bench import builders, growth, machine, run, show
 from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, JAX_PEER, OURS, REFERENCE, Competitor
 from lstmjax.bench.machine import Machine
@@ -135,6 +136,15 @@ def test_cudnn_is_handed_its_own_layout(monkeypatch):
         theirs, ours = (program.arrays(program.call()) for program in programs)
         assert max(run.differ(theirs, ours, "float32").values()) < 16
     assert handed["precision"] == jax.lax.Precision.HIGHEST
+
+
+def test_the_machine_says_which_native_kernel_it_has_or_how_to_get_one(monkeypatch):
+    with_kernel, without = Library(Path("x"), "avx2"), Library(reason="it was not built; pip install . builds it")
+    monkeypatch.setattr(machine.native_library, "load", lambda: with_kernel)
+    assert str(machine.look("float32")).endswith("\nnative kernel for avx2")
+    monkeypatch.setattr(machine.native_library, "load", lambda: without)
+    assert str(machine.look("float32")).endswith("\nit was not built; pip install . builds it")
+    assert "native kernel" not in str(MACHINE)
 
 
 def test_calls_take_turns_in_every_round():
