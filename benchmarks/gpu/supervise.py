@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -208,11 +209,13 @@ def main() -> int:
         chosen = [task for task in chosen if task.name in names]
     run = Run(out, options.minutes, environment)
     command = [sys.executable, str(HERE / "cases.py"), str(out), json.dumps(options.rehearse)]
-    truth = subprocess.Popen(command, env={**environment, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""})
+    on_cpu = {**environment, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    truth = subprocess.Popen(command, env=on_cpu, start_new_session=True)  # a group: it has processes of its own
     try:
         run.work(chosen)
     finally:
-        truth.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(truth.pid, signal.SIGKILL)
         truth.wait()
         run.write()
     code = subprocess.run([sys.executable, str(HERE / "table.py"), str(out)], env=environment, check=False).returncode
