@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-TARGETS = ("lstmjax_scale",)
+TARGETS = ("lstmjax_forward", "lstmjax_backward")
 """The handlers that the library exports, under the names that XLA knows them by."""
 
 REBUILD = (

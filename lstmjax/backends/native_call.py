@@ -1,0 +1,209 @@
+"""One call of the native kernel, forward or backward: one layer in one direction, of one network or of several.
+
+Every array has an axis N of networks in front, each with its weights. Series have time or the batch first: `[N, T, B, …]`
+or, `batch_major`, `[N, B, T, …]`. An array that does not exist is `[0]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from lstmjax.backends.linear import alike
+from lstmjax.types import Array
+
+
+class Options(NamedTuple):
+    """How a layer is run. Compiled code is cached by it."""
+
+    batch_major: bool = False
+    reverse: bool = False
+    ring: bool = False  # h has two slots instead of one for each step, for outputs that nobody reads
+    saves: bool = False  # c and the gates, for the backward pass
+    slopes_of_reset: bool = False  # backward: whether the slopes of the state that resets return to are wanted
+
+
+class Call(NamedTuple):
+    """The arguments of a forward call, in float32; valid and resets are bool `[N, T, B]`."""
+
+    x: Array  # [N, T, B, I]
+    z: Array  # [N, T, B, 4, H]  x·W_x + b, computed before; then I is 0
+    w_x: Array  # [N, I, 4, H]
+    w_h: Array  # [N, H, 4, H]
+    b: Array  # [N, 4, H]
+    h: Array  # [N, B, H]  initial state
+    c: Array  # [N, B, H]
+    valid: Array
+    resets: Array
+    h_reset: Array  # [N, B, H]
+    c_reset: Array  # [N, B, H]
+
+
+class Results(NamedTuple):
+    """The results of a forward call; at steps that are not valid the series are zero."""
+
+    h: Array  # [N, T, B, H], or [N, 2, B, H] of a ring
+    c: Array  # [N, T, B, H]
+    gates: Array  # [N, T, B, 4, H]
+    h_end: Array  # [N, B, H]
+    c_end: Array  # [N, B, H]
+
+
+class Back(NamedTuple):
+    """The arguments of a backward call: those of the forward call and its results, then cotangents."""
+
+    x: Array
+    w_x: Array
+    w_h: Array
+    w_h_t: Array  # [N, 4, H, H]  w_h with its first axis last
+    h0: Array
+    c0: Array
+    valid: Array
+    resets: Array
+    h_reset: Array
+    c_reset: Array
+    h: Array
+    c: Array
+    gates: Array
+    dh: Array  # [N, T, B, H]  of the series, or absent
+    dc: Array
+    d_h: Array  # [N, B, H]  of the final state
+    d_c: Array
+
+
+class Slopes(NamedTuple):
+    """The results of a backward call: the cotangents of the pre-activations and of what its name says."""
+
+    dz: Array  # [N, T, B, 4, H]
+    w_x: Array
+    w_h: Array
+    b: Array
+    h: Array  # of the initial state
+    c: Array
+    h_reset: Array
+    c_reset: Array
+
+
+WEIGHTS = ("w_x", "w_h", "w_h_t", "b")
+FLAGS = ("valid", "resets")
+STATES = ("h0", "c0", "h_reset", "c_reset", "d_h", "d_c", "h_end", "c_end")
+
+
+def absent(dtype: Any = jnp.float32) -> Array:
+    """Return what stands for an array that does not exist."""
+    return jnp.zeros((0,), dtype)
+
+
+def exists(a: Array) -> bool:
+    """Return whether an argument exists."""
+    return a.ndim != 1
+
+
+def forward(options: Options, call: Call) -> Results:
+    """Run the kernel forwards.
+
+    Under vmap examples become one larger batch, and networks with weights of their own more networks of the same call.
+    """
+    return Results(*_mappable(options, "forward")(*call))
+
+
+def backward(options: Options, back: Back) -> Slopes:
+    """Run the kernel backwards."""
+    return Slopes(*_mappable(options, "backward")(*back))
+
+
+def _run_forward(options: Options, *arrays: Array) -> tuple[Array, ...]:
+    call = Call(*arrays)
+    n, *series, _ = call.x.shape
+    rows, hidden = call.h.shape[1:]
+    saved = [(n, *series, hidden), (n, *series, 4, hidden)] if options.saves else [(0,), (0,)]
+    shapes = [(n, 2, rows, hidden) if options.ring else (n, *series, hidden), *saved, call.h.shape, call.c.shape]
+    run = jax.ffi.ffi_call("lstmjax_forward", [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes])
+    return tuple(run(*arrays, batch_major=options.batch_major, reverse=options.reverse, ring=options.ring))
+
+
+def _run_backward(options: Options, *arrays: Array) -> tuple[Array, ...]:
+    back = Back(*arrays)
+    n, hidden, state = back.w_h.shape[0], back.w_h.shape[1], back.h0.shape
+    of_reset = [state if options.slopes_of_reset else (0,)] * 2
+    shapes = [back.gates.shape, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
+    run = jax.ffi.ffi_call(
+        "lstmjax_backward",
+        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        input_output_aliases={Back._fields.index("gates"): 0},  # dz is written where the gates were
+    )
+    return tuple(run(*arrays, batch_major=options.batch_major, reverse=options.reverse))
+
+
+@cache
+def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
+    """Return a call that vmap can map, as a function of its arrays."""
+    run, fields, results = {
+        "forward": (_run_forward, Call._fields, Results._fields),
+        "backward": (_run_backward, Back._fields, Slopes._fields),
+    }[which]
+
+    @custom_vmap
+    def call(*arrays: Array) -> tuple[Array, ...]:
+        outputs = run(options, *arrays)
+        return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
+
+    @call.def_vmap
+    def _(size: int, mapped: Sequence[bool], *arrays: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        by_name = dict(zip(fields, mapped, strict=True))
+        # Gradients of weights are wanted of each example: as networks, each with the same weights.
+        networks = which == "backward" or any(by_name.get(name, False) for name in WEIGHTS)
+        join, split = (_join_networks, _split_networks) if networks else (_join_rows, _split_rows)
+        joined = [
+            join(partial(_row_axis, options), name, jnp.broadcast_to(a, (size, *a.shape)) if not is_mapped else a)
+            if a.ndim - is_mapped != 1
+            else a
+            for name, a, is_mapped in zip(fields, arrays, mapped, strict=True)
+        ]
+        outputs = call(*joined)
+        parts = tuple(
+            split(partial(_row_axis, options), name, a, size) if exists(a) else a
+            for name, a in zip(results, outputs, strict=True)
+        )
+        return parts, tuple(exists(a) for a in outputs)
+
+    return call
+
+
+def _row_axis(options: Options, name: str, ndim: int) -> int | None:
+    """Return where the batch axis of an array stands, behind the axis of networks; None: it has none."""
+    if name in WEIGHTS:
+        return None
+    if name in STATES or (ndim == 3 and name in ("h", "c")):
+        return 1
+    if name in FLAGS or (name == "h" and options.ring):
+        return 2
+    return 1 if options.batch_major else 2
+
+
+def _join_networks(row_axis: Callable, name: str, a: Array) -> Array:
+    return a.reshape(-1, *a.shape[2:])
+
+
+def _split_networks(row_axis: Callable, name: str, a: Array, size: int) -> Array:
+    return a.reshape(size, -1, *a.shape[1:])
+
+
+def _join_rows(row_axis: Callable, name: str, a: Array) -> Array:
+    axis = row_axis(name, a.ndim - 1)
+    if axis is None:
+        return a[0]
+    a = jnp.moveaxis(a, 0, axis)
+    return a.reshape(*a.shape[:axis], math.prod(a.shape[axis : axis + 2]), *a.shape[axis + 2 :])
+
+
+def _split_rows(row_axis: Callable, name: str, a: Array, size: int) -> Array:
+    axis = row_axis(name, a.ndim)
+    a = a.reshape(*a.shape[:axis], size, a.shape[axis] // size, *a.shape[axis + 1 :])
+    return jnp.moveaxis(a, axis, 0)
