@@ -244,7 +244,7 @@ def _derivative(
     batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(0, fixed), _all(1, scanned)))
     of_saved = 0 if _batch_major(request) else 1
     outputs = (0, 0, 1) if request.return_sequences else (0, 0)
-    axes = Axes((*batch, of_saved, of_saved, of_saved), tuple(batch[n] for n in varying), outputs)
+    axes = Axes((*batch, of_saved, of_saved, of_saved), tuple(batch[n] for n in varying), outputs, networks=True)
     forward, transpose = Way(pushforward, pushforward), Way(pullback_by_kernel, pullback)
     tangent = linear.linear(forward, transpose, [*values, *saved], [directions[n] for n in varying], axes)
     zeros = jax.tree.map(jnp.zeros_like, saved) if returns_saved else None
@@ -282,7 +282,7 @@ def _gradients(
     no_flags = jnp.zeros((0,), jax.dtypes.float0)
     d_z = slopes.dz if native_call.exists(call.z) else call.z
     of_reset = slopes.h_reset, slopes.c_reset
-    if native_call.exists(call.h_reset) and not wants_reset:
+    if not wants_reset:
         of_reset = jnp.zeros_like(call.h_reset), jnp.zeros_like(call.c_reset)
     of_weights = slopes.w_x, slopes.w_h, slopes.b
     d_call = Call(d_x, d_z, *of_weights, slopes.h, slopes.c, no_flags, no_flags, *of_reset)

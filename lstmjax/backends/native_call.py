@@ -6,7 +6,6 @@ or, `batch_major`, `[N, B, T, …]`. An array that does not exist is `[0]`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
+from lstmjax.backends import native_sharding
 from lstmjax.backends.linear import alike
 from lstmjax.types import Array
 
@@ -90,9 +90,22 @@ class Slopes(NamedTuple):
     c_reset: Array
 
 
-WEIGHTS = ("w_x", "w_h", "w_h_t", "b")
-FLAGS = ("valid", "resets")
-STATES = ("h0", "c0", "h_reset", "c_reset", "d_h", "d_c", "h_end", "c_end")
+def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the axes of the arguments and of the results of a call, a letter each.
+
+    n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates, r the slots of a
+    ring.
+    """
+    series = "nbt" if options.batch_major else "ntb"
+    weights = ("nigh", "nkgh")
+    flags = ("ntb", "ntb", "nbh", "nbh")
+    h = "nrbh" if options.ring else series + "h"
+    if which == "forward":
+        call = (series + "i", series + "gh", *weights, "ngh", "nbh", "nbh", *flags)
+        return call, (h, series + "h", series + "gh", "nbh", "nbh")
+    saved = (series + "h", series + "h", series + "gh")
+    back = (series + "i", *weights, "nghk", "nbh", "nbh", *flags, *saved, series + "h", series + "h", "nbh", "nbh")
+    return back, (series + "gh", *weights, "ngh", "nbh", "nbh", "nbh", "nbh")
 
 
 def absent(dtype: Any = jnp.float32) -> Array:
@@ -144,66 +157,39 @@ def _run_backward(options: Options, *arrays: Array) -> tuple[Array, ...]:
 @cache
 def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
-    run, fields, results = {
-        "forward": (_run_forward, Call._fields, Results._fields),
-        "backward": (_run_backward, Back._fields, Slopes._fields),
-    }[which]
+    axes, result_axes = axes_of(options, which)
+    run = partial(_run_forward if which == "forward" else _run_backward, options)
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
-        outputs = run(options, *arrays)
+        if jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
+            return native_sharding.split(run, axes, result_axes, arrays)
+        outputs = run(*arrays)
         return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
 
     @call.def_vmap
     def _(size: int, mapped: Sequence[bool], *arrays: Array) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-        by_name = dict(zip(fields, mapped, strict=True))
-        # Gradients of weights are wanted of each example: as networks, each with the same weights.
-        networks = which == "backward" or any(by_name.get(name, False) for name in WEIGHTS)
-        join, split = (_join_networks, _split_networks) if networks else (_join_rows, _split_rows)
-        joined = [
-            join(partial(_row_axis, options), name, jnp.broadcast_to(a, (size, *a.shape)) if not is_mapped else a)
-            if a.ndim - is_mapped != 1
-            else a
-            for name, a, is_mapped in zip(fields, arrays, mapped, strict=True)
-        ]
-        outputs = call(*joined)
-        parts = tuple(
-            split(partial(_row_axis, options), name, a, size) if exists(a) else a
-            for name, a in zip(results, outputs, strict=True)
-        )
-        return parts, tuple(exists(a) for a in outputs)
+        # Examples become rows of one batch. Networks become more networks; and so do examples whose gradients of the
+        # weights are wanted one by one.
+        own_weights = any(is_mapped for is_mapped, letters in zip(mapped, axes, strict=True) if "b" not in letters)
+        into = "n" if own_weights or which == "backward" else "b"
+        joined = []
+        for a, is_mapped, letters in zip(arrays, mapped, axes, strict=True):
+            if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
+                joined.append(a)
+                continue
+            a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
+            place = letters.index(into)
+            a = jnp.moveaxis(a, 0, place)
+            joined.append(a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :]))
+        outputs = []
+        for a, letters in zip(call(*joined), result_axes, strict=True):
+            if a.ndim == 1:
+                outputs.append(a)
+                continue
+            place = letters.index(into)
+            a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
+            outputs.append(jnp.moveaxis(a, place, 0))
+        return tuple(outputs), tuple(exists(a) for a in outputs)
 
     return call
-
-
-def _row_axis(options: Options, name: str, ndim: int) -> int | None:
-    """Return where the batch axis of an array stands, behind the axis of networks; None: it has none."""
-    if name in WEIGHTS:
-        return None
-    if name in STATES or (ndim == 3 and name in ("h", "c")):
-        return 1
-    if name in FLAGS or (name == "h" and options.ring):
-        return 2
-    return 1 if options.batch_major else 2
-
-
-def _join_networks(row_axis: Callable, name: str, a: Array) -> Array:
-    return a.reshape(-1, *a.shape[2:])
-
-
-def _split_networks(row_axis: Callable, name: str, a: Array, size: int) -> Array:
-    return a.reshape(size, -1, *a.shape[1:])
-
-
-def _join_rows(row_axis: Callable, name: str, a: Array) -> Array:
-    axis = row_axis(name, a.ndim - 1)
-    if axis is None:
-        return a[0]
-    a = jnp.moveaxis(a, 0, axis)
-    return a.reshape(*a.shape[:axis], math.prod(a.shape[axis : axis + 2]), *a.shape[axis + 2 :])
-
-
-def _split_rows(row_axis: Callable, name: str, a: Array, size: int) -> Array:
-    axis = row_axis(name, a.ndim)
-    a = a.reshape(*a.shape[:axis], size, a.shape[axis] // size, *a.shape[axis + 1 :])
-    return jnp.moveaxis(a, axis, 0)
