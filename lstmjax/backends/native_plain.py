@@ -54,7 +54,8 @@ def forward(options: Any, call: Any) -> tuple[Array, ...]:
 
 def backward(options: Any, back: Any) -> tuple[Array, ...]:
     """Return the `Slopes` of a `Back`: backpropagation through time, from what the forward call saved."""
-    x, h, c, gates, dh, dc = (_steps_first(options, a) for a in (back.x, back.h, back.c, back.gates, back.dh, back.dc))
+    x, h, c, gates = (_moved(options, a) for a in (back.x, back.h, back.c, back.gates))
+    dh, dc = _steps_first(options, back.dh), _steps_first(options, back.dc)
     valid, reset = _flags_first(back.valid), _flags_first(back.resets)
     resets = back.h_reset, back.c_reset
 
@@ -115,7 +116,11 @@ def _product(axes: str, a: Array, b: Array) -> Array:
 
 def _steps_first(options: Any, a: Array) -> Array | None:
     """Return a series `[T, N, B, ...]`, or None where it does not exist."""
-    return jnp.moveaxis(a, 2 if options.batch_major else 1, 0) if exists(a) else None
+    return _moved(options, a) if exists(a) else None
+
+
+def _moved(options: Any, a: Array) -> Array:
+    return jnp.moveaxis(a, 2 if options.batch_major else 1, 0)
 
 
 def _flags_first(a: Array) -> Array | None:
