@@ -36,8 +36,8 @@ import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
 BOTH = {
-    "backends", "cell", "cells", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "nnx",
-    "sharding", "wrappers",
+    "backends", "cell", "cells", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
+    "native_library", "nnx", "sharding", "wrappers",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
 

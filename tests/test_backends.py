@@ -393,7 +393,7 @@ def inside_loops(how, arguments, one, other, weights):
         def body(total, x):
             return total + loss(how, params, x, state), None
 
-        first = jax.lax.scan(body, jnp.float64(0), jnp.stack([xs, 2 * xs]))[0]
+        first = jax.lax.scan(body, jnp.zeros((), xs.dtype), jnp.stack([xs, 2 * xs]))[0]
         mapped = jax.lax.map(lambda x: loss(how, params, x, state), jnp.stack([xs, xs + 1]))
         return first + mapped.sum() + jax.lax.cond(first > 0, lambda: loss(how, params, xs, state), lambda: first)
 

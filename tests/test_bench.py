@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lstmjax import bench, lstm
+from lstmjax.backends.native_library import Library
 from lstmjax.bench import builders, growth, machine, run, show
 from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, JAX_PEER, OURS, REFERENCE, Competitor
 from lstmjax.bench.machine import Machine
@@ -135,6 +136,43 @@ def test_cudnn_is_handed_its_own_layout(monkeypatch):
         theirs, ours = (program.arrays(program.call()) for program in programs)
         assert max(run.differ(theirs, ours, "float32").values()) < 16
     assert handed["precision"] == jax.lax.Precision.HIGHEST
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("name", ["Flax LSTMCell", "nnx OptimizedLSTMCell", "Equinox"])
+def test_peers_on_jax_take_part_in_bfloat16(name):
+    found = bench.measure([TINY], [ALL[REFERENCE], ALL[name]], modes=("forward",), dtype="bfloat16", rounds=1)
+    (rows,) = (one.rows for one in found.comparisons)
+    assert all(row.seconds for row in rows), [row.why for row in rows]
+
+
+def test_several_programs_are_compiled_at_once_and_each_start_is_told():
+    started = []
+    chosen = [ALL[REFERENCE], ALL["lax.scan"], ALL["lax.scan again"]]
+    found = bench.measure([TINY], chosen, modes=("training",), rounds=1, workers=3, starts=started.append)
+    assert started == [*(row.name for row in chosen), *(row.name for row in chosen), ""]
+    (rows,) = (one.rows for one in found.comparisons)
+    assert all(row.seconds for row in rows), [row.why for row in rows]
+
+
+def test_products_in_tf32_are_held_to_their_rounding():
+    def build(job):
+        (p,) = job.layers
+        return builders.plain(job._replace(layers=(p._replace(w_h=p.w_h * (1 + 2.0**-13)),)))
+
+    coarse = Competitor("coarse", JAX_PEER, build, rounding=2.0**13)
+    found = rows_of(Competitor("exact", JAX_PEER, build), coarse, modes=("forward",))["forward"]
+    assert found["exact"].wrong
+    assert found["coarse"].seconds
+
+
+def test_the_machine_says_which_native_kernel_it_has_or_how_to_get_one(monkeypatch):
+    with_kernel, without = Library(Path("x"), "avx2"), Library(reason="it was not built; pip install . builds it")
+    monkeypatch.setattr(machine.native_library, "load", lambda: with_kernel)
+    assert str(machine.look("float32")).endswith("\nnative kernel for avx2")
+    monkeypatch.setattr(machine.native_library, "load", lambda: without)
+    assert str(machine.look("float32")).endswith("\nit was not built; pip install . builds it")
+    assert "native kernel" not in str(MACHINE)
 
 
 def test_calls_take_turns_in_every_round():
@@ -283,7 +321,10 @@ def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
     assert main(["bench", "--growth", "T", "--quick", *words, "--json", str(tmp_path / "a.json")]) == 0
     out = capsys.readouterr().out
     assert "forward over T, time steps" in out
-    assert bench.read_json(tmp_path / "a.json").growth == "T"
+    results = bench.read_json(tmp_path / "a.json")
+    assert results.growth == "T"
+    assert results.command.startswith("lstmjax bench --")
+    assert results.command.endswith("--growth T --quick")
 
 
 @pytest.mark.parametrize(

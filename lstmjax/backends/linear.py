@@ -31,16 +31,20 @@ class Way(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """Where a further batch axis stands, for each array of residuals, vector and outputs, or `SHARED`."""
+    """Where a further batch axis stands, for each array of residuals, vector and outputs, or `SHARED`.
+
+    `networks`: whether the fast maps go through `jax.vmap` where shared residuals are mapped, as for several networks.
+    """
 
     residuals: tuple[int, ...]
     vector: tuple[int, ...]
     outputs: tuple[int, ...]
+    networks: bool = False
 
     @property
     def turned(self) -> Axes:
         """The axes of the transpose."""
-        return Axes(self.residuals, self.outputs, self.vector)
+        return self._replace(vector=self.outputs, outputs=self.vector)
 
 
 def linear(
@@ -58,7 +62,7 @@ def linear(
         axes: where both accept further batch axes. Under vmap a mapped axis then becomes one of them, and the gradient
             of a shared array is summed within `adjoint`, never formed for each example. Where that is impossible,
             because a shared array is mapped or its gradient is wanted for each example, and without `axes`, vmap uses
-            the plain version.
+            the plain version; of several networks the fast one, if `axes` allows that.
 
     Raises:
         RuntimeError: this JAX does not accept the primitive; see `available`.
@@ -159,6 +163,14 @@ def primitive() -> Any:
             size = next(a.shape[n] for a, n in zip(arrays, mapped, strict=True) if n is not None)
             placed = map(partial(_placed, size), arrays, mapped, axes.residuals + axes.vector)
             return linear_p.bind(*placed, **options), axes.outputs
+        if axes is not None and axes.networks and _shared_are_mapped(axes, mapped[:count]):
+            size = next(a.shape[n] for a, n in zip(arrays, mapped, strict=True) if n is not None)
+            vector = map(partial(_placed, size), arrays[count:], mapped[count:], [0] * len(mapped[count:]))
+            ways = (Way(*(partial(_mapped, way, tuple(mapped[:count])) for way in options[name])) for name in SIDES)
+            results = linear_p.bind(
+                *arrays[:count], *vector, **options | {"axes": None} | dict(zip(SIDES, ways, strict=True))
+            )
+            return results, [0] * len(results)
         plain = jax.vmap(lambda *arrays: forward.plain(arrays[:count], arrays[count:]), in_axes=tuple(mapped))
         results = plain(*arrays)
         return results, [0] * len(results)
@@ -170,6 +182,19 @@ def primitive() -> Any:
     ad.primitive_transposes[linear_p] = transpose
     batching.primitive_batchers[linear_p] = batch
     return linear_p
+
+
+SIDES = ("forward", "adjoint")
+
+
+def _mapped(way: Map, axes: tuple[int | None, ...], residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+    """Apply a map to several vectors at once, each with its residuals."""
+    return jax.vmap(lambda residuals, vector: way(residuals, vector), (list(axes), 0))(list(residuals), list(vector))
+
+
+def _shared_are_mapped(axes: Axes, residuals: Sequence[int | None]) -> bool:
+    """Return whether a residual that examples share is mapped, as the weights of several networks are."""
+    return any(axis == SHARED and n is not None for axis, n in zip(axes.residuals, residuals, strict=True))
 
 
 def _chosen(way: Map, places: tuple[int, ...], residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:

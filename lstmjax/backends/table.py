@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from lstmjax.arguments import one_of
-from lstmjax.backends import cpu, cudnn, fused, inplace, scan
+from lstmjax.backends import cpu, cudnn, fused, inplace, native, scan
 from lstmjax.backends.request import Backend, Chooser, Request, nothing
 
 BACKENDS = MappingProxyType(
@@ -29,6 +29,13 @@ BACKENDS = MappingProxyType(
                 declines=cudnn.declines,
             ),
             Backend(
+                "native",
+                native.run,
+                native.refuses,
+                "the compiled kernel, forward and backward, on CPUs in float32",
+                native.forms,
+            ),
+            Backend(
                 "inplace",
                 inplace.run,
                 inplace.refuses,
@@ -38,7 +45,7 @@ BACKENDS = MappingProxyType(
         )
     }
 )
-AUTO = ("cudnn", "fused", "scan")
+AUTO = ("cudnn", "native", "fused", "scan")
 """What "auto" tries, in this order, until one neither refuses nor declines; the last one never does."""
 
 

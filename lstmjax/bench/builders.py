@@ -22,15 +22,19 @@ from lstmjax.stack import stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams
 
 
-def ours(backend: str, job: Job) -> Program:
-    """Build `lstm`, or `stacked` where there are several layers or directions, on a backend."""
+def ours(backend: str, job: Job, precision: str = "highest") -> Program:
+    """Build `lstm`, or `stacked` where there are several layers or directions, on a backend.
+
+    The precision of products is one of JAX's: "highest" is float32, "tensorfloat32" is TF32 where a GPU has it.
+    """
 
     def forward(layers: Any, xs: Array) -> Array:
         if len(layers) == 1 and isinstance(layers[0], LSTMParams):
             return lstm(layers[0], xs, backend=backend)[1]
         return stacked(layers, xs, backend=backend)[1]
 
-    return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
+    with jax.default_matmul_precision(precision):
+        return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
 
 
 def plain(job: Job) -> Program:
@@ -87,8 +91,8 @@ def keras(job: Job) -> Program:
     return on_jax(keras_run.build_on_jax(job.layers, str(job.xs.dtype)), job)
 
 
-def cudnn(job: Job) -> Program:
-    """Build `jax.experimental.rnn.lstm`, in full precision."""
+def cudnn(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST) -> Program:
+    """Build `jax.experimental.rnn.lstm`; at a lower precision than the highest, cuDNN computes in TF32."""
     from jax.experimental import rnn
 
     from lstmjax.frameworks.cudnn import from_cudnn, to_cudnn
@@ -97,7 +101,7 @@ def cudnn(job: Job) -> Program:
     count = 2 if isinstance(first, Bidirectional) else 1
     params = first.forward if isinstance(first, Bidirectional) else first
     sizes = {"input_size": params.input_size, "hidden_size": params.hidden_size, "num_layers": len(job.layers)}
-    options: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": jax.lax.Precision.HIGHEST}
+    options: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": precision}
     batch, steps, _ = job.xs.shape
 
     def forward(flat: Array, xs: Array) -> Array:
@@ -108,15 +112,17 @@ def cudnn(job: Job) -> Program:
     return on_jax(OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes, bidirectional=count == 2)), job)
 
 
-def torch(job: Job) -> Program:
-    """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN without TF32."""
+def torch(job: Job, tf32: bool = False) -> Program:
+    """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN.
+
+    TF32 is what cuDNN computes in where it is wanted.
+    """
     import torch
 
     from lstmjax.frameworks.base.layouts import numbers
     from lstmjax.frameworks.torch.module import from_torch
 
     torch.set_num_threads(machine.cpus())
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     on_gpu = jax.default_backend() == "gpu"
     if on_gpu and not torch.cuda.is_available():
         raise BenchError("this PyTorch has no CUDA")
@@ -125,6 +131,10 @@ def torch(job: Job) -> Program:
     xs = torch_module.as_tensor(np.asarray(job.xs), module).to(device)
     weights = torch_module.as_tensor(np.asarray(job.weights), module).to(device)
 
+    def run() -> Any:  # the switch is one of the process, and another program may have turned it
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        return module(xs)[0]
+
     def wait(result: Any) -> Any:
         if on_gpu:
             torch.cuda.synchronize()
@@ -132,12 +142,12 @@ def torch(job: Job) -> Program:
 
     def forward() -> Any:
         with torch.inference_mode():
-            return wait(module(xs)[0])
+            return wait(run())
 
     def training() -> Any:
         module.zero_grad(set_to_none=True)
         xs.grad = None
-        (module(xs)[0] * weights).sum().backward()
+        (run() * weights).sum().backward()
         return wait(xs.grad)
 
     def trained(d_xs: Any) -> Any:

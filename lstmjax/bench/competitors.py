@@ -29,6 +29,7 @@ class Competitor:
     pairs: bool = True  # two directions
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     platforms: tuple[str, ...] = ("cpu", "gpu", "tpu")
+    rounding: float = 1.0  # how much coarser its products are than its dtype's: 2¹³ in TF32, of 10 bits instead of 23
 
     def refuses(self, point: Point, mode: str, dtype: str, platform: str) -> str | None:
         """Return the reason why it does not take part, or None."""

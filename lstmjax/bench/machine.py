@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from lstmjax.backends import native_library
+
 DISTRIBUTIONS = (
     "lstmjax", "jax", "jaxlib", "numpy", "flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime",
 )  # fmt: skip
@@ -36,6 +38,7 @@ class Machine:
     environment: Mapping[str, str]  # variables that change speed, those that are set
     load: float | None  # mean number of processes ready to run in the minute before
     peak: float  # GFLOP/s of the machine's matrix products in this dtype, measured in this run
+    kernel: str = ""  # which native kernel there is, or why there is none, in words; "": not on record
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
@@ -46,6 +49,7 @@ class Machine:
             f"Python {self.python}, {versions}",
             f"environment: {settings}; load before: {self.load}; {self.date}",
             f"matrix products: {self.peak:.0f} GFLOP/s (the best of {TRIES} products of square matrices)",
+            *([self.kernel] if self.kernel else []),
         )
         return "\n".join(lines)
 
@@ -81,6 +85,7 @@ def look(dtype: str) -> Machine:
         environment={name: os.environ[name] for name in variables if name in os.environ},
         load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         peak=peak(dtype, PROBED[jax.default_backend()]),
+        kernel=_kernel(),
     )
 
 
@@ -110,6 +115,11 @@ def resident(call: Callable[[], Any]) -> tuple[Any, int | None]:
     result = call()
     highest = _status("VmHWM")
     return result, None if before is None or highest is None else max(0, highest - before)
+
+
+def _kernel() -> str:
+    library = native_library.load()
+    return library.reason or f"native kernel for {library.instruction_set}"
 
 
 def _status(name: str) -> int | None:

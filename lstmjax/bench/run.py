@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from lstmjax.bench.clock import take_turns
 from lstmjax.bench.competitors import REFERENCE, Competitor
 from lstmjax.bench.machine import look, resident
-from lstmjax.bench.points import MODES, Point, make_job
+from lstmjax.bench.points import MODES, Job, Point, make_job
 from lstmjax.bench.program import Arrays, Program
 from lstmjax.bench.results import Comparison, Results, Row
 from lstmjax.frameworks.base.running import as_users_have_it
@@ -43,7 +44,9 @@ def measure(
     rounds: int | None = None,
     seed: int = 0,
     growth: str | None = None,
+    workers: int = 1,
     tell: Callable[[str], None] = silent,
+    starts: Callable[[str], None] = silent,
 ) -> Results:
     """Compare and time each competitor at each point in each mode.
 
@@ -56,7 +59,11 @@ def measure(
         rounds: an exact number of rounds instead.
         seed: of the numbers, and of the order in which competitors take turns.
         growth: "T", "H" or "B" where the points are those of a curve.
+        workers: how many programs are compiled at once. With more than one, the seconds of compiling include the wait
+            for each other.
         tell: is called with a line of progress before each measurement.
+        starts: is called with the name of each competitor before it runs for the first time, and with "" before the
+            rounds.
     """
     with as_users_have_it():
         machine = look(dtype)
@@ -66,9 +73,12 @@ def measure(
             for mode in MODES[: 1 + max(MODES.index(mode) for mode in modes)]:
                 timed = mode in modes
                 tell(f"{point.name} ({point}), {mode}{'' if timed else ', compared only'}")
-                programs, rows = _ready(point, competitors, mode, dtype, seed, wrong)
+                job = make_job(point, mode, dtype, seed)
+                with Builders(job, workers) as builders:
+                    programs, rows = _ready(point, competitors, job, builders, dtype, wrong, starts)
                 wrong |= {row.name: row for row in rows.values() if row.wrong}
                 if timed:
+                    starts("")
                     calls = {name: program.call for name, program in programs.items()}
                     times = take_turns(calls, seconds=seconds, rounds=rounds, seed=seed)
                     for name, seconds_of_rounds in times.items():
@@ -79,27 +89,67 @@ def measure(
     return Results(machine, tuple(comparisons), growth)
 
 
+class Builders:
+    """Builds the programs of competitors: one after the other as they are asked for, or several at once beforehand."""
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self.job = job
+        self.pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self.started: dict[str, Future[Program]] = {}
+
+    def start(self, competitors: Sequence[Competitor]) -> None:
+        """Begin to build them where several are built at once."""
+        if self.pool is not None:
+            self.started = {row.name: self.pool.submit(self._build_alone, row) for row in competitors}
+
+    def build(self, competitor: Competitor) -> Program:
+        """Return its program, or raise whatever its framework raises."""
+        if competitor.name in self.started:
+            return self.started[competitor.name].result()
+        jax.clear_caches()  # what one competitor has traced would shorten the trace of the next
+        return competitor.build(self.job)
+
+    def _build_alone(self, competitor: Competitor) -> Program:
+        with as_users_have_it():  # JAX's options are those of a thread
+            return competitor.build(self.job)
+
+    def __enter__(self) -> Builders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
 def _ready(
-    point: Point, competitors: Sequence[Competitor], mode: str, dtype: str, seed: int, wrong: dict[str, Row]
+    point: Point,
+    competitors: Sequence[Competitor],
+    job: Job,
+    builders: Builders,
+    dtype: str,
+    wrong: dict[str, Row],
+    starts: Callable[[str], None],
 ) -> tuple[dict[str, Program], dict[str, Row]]:
     """Return the programs that compute what the reference computes, and a row for every competitor."""
-    job = make_job(point, mode, dtype, seed)
+    mode = job.mode
     programs: dict[str, Program] = {}
     rows: dict[str, Row] = {}
     reference: Arrays = {}
-    for competitor in sorted(competitors, key=lambda competitor: competitor.name != REFERENCE):
-        name = competitor.name
-        row = Row(name, competitor.kind)
-        if name in wrong:
-            rows[name] = wrong[name]
+    for competitor in competitors:
+        if competitor.name in wrong:
+            rows[competitor.name] = wrong[competitor.name]
             continue
         reason = competitor.refuses(point, mode, dtype, jax.default_backend())
         if reason is not None:
-            rows[name] = dataclasses.replace(row, why=reason)
-            continue
-        jax.clear_caches()  # what one competitor has traced would shorten the trace of the next
+            rows[competitor.name] = Row(competitor.name, competitor.kind, why=reason)
+    competing = [competitor for competitor in competitors if competitor.name not in rows]
+    builders.start(competing)
+    for competitor in sorted(competing, key=lambda competitor: competitor.name != REFERENCE):
+        name = competitor.name
+        row = Row(name, competitor.kind)
+        starts(name)
         try:
-            program = competitor.build(job)
+            program = builders.build(competitor)
             start = time.perf_counter()
             result, grown = resident(program.call)
             first = time.perf_counter() - start
@@ -110,7 +160,7 @@ def _ready(
         reference = reference or arrays
         differences = differ(arrays, reference, dtype)
         largest = max(differences.values(), default=np.inf)
-        bound = BOUNDS[dtype][mode]
+        bound = round(BOUNDS[dtype][mode] * competitor.rounding)
         row = dataclasses.replace(
             row,
             wrong=not largest <= bound,

@@ -106,7 +106,7 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
     names = list(dict.fromkeys(row.name for row in rows if row.kind == OURS))
     titles = [name.removeprefix("lstmjax ") for name in names]
     yield "time of the best peer on JAX over ours (above 1: ahead, !: a loss, ?: too noisy), and of PyTorch over auto"
-    head = "".join(f"{title:>8}" for title in titles)
+    head = "".join(f"{title:>{_column(title)}}" for title in titles)
     width = max(6, *(len(comparison.point.name) + 1 for comparison in comparisons))
     yield f"{'point':{width}}{'mode':9}{'best peer':{WIDTH}}{head}{'PyTorch':>8}{'noise':>7}"
     for comparison in comparisons:
@@ -124,16 +124,21 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield f"too noisy to tell (above {LOUD:.0%}: no verdict; {remedy}): {', '.join(loud)}"
 
 
+def _column(name: str) -> int:
+    """Return the width of the column of one of ours, or of PyTorch's."""
+    return max(8, len(name.removeprefix("lstmjax ")) + 1)
+
+
 def _line(comparison: Comparison, names: Sequence[str], width: int) -> str:
     cells, best = "", "none"
     for name in names:
         standing = judge(comparison, name)
         if standing is None or standing.best is None:
-            cells += f"{'-':>8}"
+            cells += f"{'-':>{_column(name)}}"
         else:
             best = standing.best.name if best == "none" else best
             mark = "?" if standing.noisy else "!" if standing.loss else ""
-            cells += f"{f'{standing.best.median:.2f}{mark}':>8}"
+            cells += f"{f'{standing.best.median:.2f}{mark}':>{_column(name)}}"
     torch = _torch_over_auto(comparison)
     torch_cell = "-" if torch is None else f"{torch:.2f}"
     start = f"{comparison.point.name:{width}}{comparison.mode:9}{best:{WIDTH}}"
@@ -157,7 +162,9 @@ def _mean(comparisons: Sequence[Comparison], names: Sequence[str], mode: str, wi
     ratios = (_torch_over_auto(comparison) for comparison in comparisons)
     means.append(geometric_mean(r for r in ratios if r is not None))
     points = ", ".join(comparison.point.name for comparison in comparisons)
-    cells = "".join(f"{'-' if math.isnan(mean) else f'{mean:.2f}':>8}" for mean in means)
+    columns = [*map(_column, names), _column("")]
+    texts = ("-" if math.isnan(mean) else f"{mean:.2f}" for mean in means)
+    cells = "".join(f"{text:>{column}}" for text, column in zip(texts, columns, strict=True))
     return f"{'mean':{width}}{mode:9}{points:{WIDTH}}{cells}"
 
 

@@ -31,9 +31,11 @@ def build_linen(layers: Layers, dtype: Any, lengths: Any = None, *, optimized: b
     from flax import linen
 
     kind = linen.OptimizedLSTMCell if optimized else linen.LSTMCell
+    zeros = linen.initializers.zeros_init()  # the default's shape cannot be traced in bfloat16: JAX has no such QR
 
     def rnn(hidden: int) -> Any:
-        return linen.RNN(kind(hidden, dtype=dtype, param_dtype=dtype))
+        options = {"dtype": dtype, "param_dtype": dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
+        return linen.RNN(kind(hidden, **options))
 
     modules = []
     for _, hidden, count in map(sizes, layers):

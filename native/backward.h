@@ -1,0 +1,281 @@
+// One step backwards, and the gradients of the weights after it. Included by kernel.cc alone.
+#pragma once
+
+#include "tile.h"
+
+namespace lstmjax {
+namespace LSTMJAX_SET {
+
+// What the tile reads and writes of one row.
+struct RowBack {
+  const float* dz_next;           // of the step that reads the state after this one, or null
+  const float *dh, *dh_end;       // added to the slope of h
+  const float *dc, *dc_next;      // added up to the slope of c
+  const float *gates, *h, *c;     // c before the step
+  float *dz, *dc_out, *dc_reset;  // dc_reset: where a reset adds the slope of c, or null
+};
+
+static inline int32_t reader(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row) {
+  if (slopes.next) return slopes.next[(order + 1) * layer.rows + row];
+  return order + 1 == layer.steps ? kStart : static_cast<int32_t>(time_of(layer, order + 1));
+}
+
+// Collect the valid rows among [row, end); at order -1, all rows, for the initial state. Return how many there are.
+// dz of the others is zeroed by the caller that has the first block, since several threads may share the blocks.
+static int64_t collect_back(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t end,
+                            bool first, RowBack* rows) {
+  const int64_t t = order < 0 ? 0 : time_of(layer, order), width = layer.hidden;
+  int64_t n = 0;
+  for (; row < end; row++) {
+    const int32_t from = order < 0 ? kStart : source(layer, order, row);
+    if (from == kAbsent) {  // its inputs have no slope, and the gradients of weights pass it over
+      float* dz = at(slopes.dz, t, row);
+      for (int64_t k = 0; first && k < 4 * width; k++) dz[k] = 0;
+      continue;
+    }
+    const int32_t next = reader(layer, slopes, order, row);
+    RowBack& r = rows[n++];
+    r.dz_next = next < 0 ? nullptr : at(slopes.dz, next, row);
+    r.dh_end = next == kStart ? slopes.d_h + row * width : slopes.zeros;
+    r.dc_next = next == kStart ? slopes.d_c + row * width : next == kReset ? slopes.zeros : slopes.dc0 + row * width;
+    r.dc_out = slopes.dc0 + row * width;
+    if (order < 0) {
+      r.dz = slopes.dh0 + row * width;
+      continue;
+    }
+    r.dh = slopes.dh.data ? at(slopes.dh, t, row) : slopes.zeros;
+    r.dc = slopes.dc.data ? at(slopes.dc, t, row) : slopes.zeros;
+    r.gates = at(layer.gates, t, row);
+    r.h = at(layer.h, t, row);
+    r.c = from == kStart ? layer.c0 + row * width : from == kReset ? layer.c_reset + row * width : at(layer.c, from, row);
+    r.dz = at(slopes.dz, t, row);
+    r.dc_reset = from == kReset && slopes.dc_reset ? slopes.dc_reset + row * width : nullptr;
+  }
+  return n;
+}
+
+// W_h transposed: panels of 4 vectors of hidden units, for each of the 4H pre-activations.
+static inline const float* panel_back(const Layer& layer, const Slopes& slopes, int64_t block) {
+  return slopes.packed + block / 4 * (4 * layer.hidden * kPanel) + block % 4 * kLanes;
+}
+
+static void pack_back(const Layer& layer, const Slopes& slopes, int64_t panel) {
+  const int64_t width = layer.hidden;
+  float* out = slopes.packed + panel * 4 * width * kPanel;
+  for (int64_t k = 0; k < 4 * width; k++) {
+    for (int v = 0; v < 4; v++, out += kLanes) {
+      const int64_t first = panel * kPanel + v * kLanes;
+      store(out, first < width ? load(slopes.w_h_t + k * width + first, width - first) : Vec{});
+    }
+  }
+}
+
+// slopes of h: the product of dz of the next step with W_h transposed, R rows by V vectors of units.
+template <int R, int V>
+static inline __attribute__((always_inline)) void slope_of_h(const Layer& layer, const Slopes& slopes,
+                                                             const float* const (&dz)[R], int64_t block,
+                                                             float (&dh)[R][V][kLanes]) {
+  Vec acc[R][V] = {};
+  multiply<R, V>(acc, dz, 4 * layer.hidden, panel_back(layer, slopes, block));
+  LSTMJAX_UNROLL
+  for (int r = 0; r < R; r++) {
+    LSTMJAX_UNROLL
+    for (int v = 0; v < V; v++) store(dh[r][v], acc[r][v]);
+  }
+}
+
+// The element-wise part: dz and the slope of c before the step, for one vector of units.
+static inline void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first, int64_t n) {
+  const Vec i = load(row.gates + first, n), f = load(row.gates + width + first, n);
+  const Vec g = load(row.gates + 2 * width + first, n), o = load(row.gates + 3 * width + first, n);
+  const Vec h = load(row.h + first, n), c = load(row.c + first, n);
+  dh += load(row.dh + first, n) + load(row.dh_end + first, n);
+  const Vec squashed = h / at_least(o, 1.17549435e-38f);  // tanh of the new c, since h = o · tanh(c)
+  const Vec dc = load(row.dc_next + first, n) + load(row.dc + first, n) + dh * (o - h * squashed);
+  store(row.dz + first, dc * g * (i * (1.0f - i)), n);
+  store(row.dz + width + first, dc * c * (f * (1.0f - f)), n);
+  store(row.dz + 2 * width + first, dc * i * (1.0f - g * g), n);
+  store(row.dz + 3 * width + first, dh * h * (1.0f - o), n);
+  const Vec before = dc * f;
+  if (row.dc_reset) {
+    store(row.dc_reset + first, load(row.dc_reset + first, n) + before, n);
+  } else {
+    store(row.dc_out + first, before, n);
+  }
+}
+
+template <int R, int V>
+static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial) {
+  const int64_t width = layer.hidden;
+  alignas(4 * kLanes) float dh[R][V][kLanes] = {};
+  const float* dz[R];
+  bool any = false;
+  for (int r = 0; r < R; r++) {
+    dz[r] = rows[r].dz_next ? rows[r].dz_next : slopes.zeros;
+    any = any || rows[r].dz_next;
+  }
+  if (any) slope_of_h<R, V>(layer, slopes, dz, block, dh);
+  for (int r = 0; r < R; r++) {
+    for (int v = 0; v < V; v++) {
+      const int64_t first = (block + v) * kLanes, n = smaller(kLanes, width - first);
+      if (initial) {  // dz stands for dh0 here
+        store(rows[r].dz + first, load(dh[r][v]) + load(rows[r].dh_end + first, n), n);
+        if (!rows[r].dz_next) store(rows[r].dc_out + first, load(rows[r].dc_next + first, n), n);
+      } else {
+        gates_back(width, rows[r], load(dh[r][v]), first, n);
+      }
+    }
+  }
+}
+
+using TileBack = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool);
+#define LSTMJAX_ROWS(R) {backward_tile<R, 1>, backward_tile<R, 2>, nullptr, backward_tile<R, vectors(R)>}
+static const TileBack kTilesBack[][4] = {{},
+                                         LSTMJAX_ROWS(1),
+                                         LSTMJAX_ROWS(2),
+                                         LSTMJAX_ROWS(3),
+                                         LSTMJAX_ROWS(4),
+                                         LSTMJAX_ROWS(5),
+                                         LSTMJAX_ROWS(6)};
+#undef LSTMJAX_ROWS
+
+// Call run(block, V) for tiles of V vectors that cover some blocks; a tile stays inside a panel.
+template <typename F>
+static inline void in_tiles(int64_t block, int64_t end, int64_t rows, F run) {
+  const int64_t most = vectors(static_cast<int>(rows));
+  while (block < end) {
+    const int64_t left = smaller(4 - block % 4, end - block);
+    const int64_t size = left >= 4 && most >= 4 ? 4 : left >= 2 && block % 2 == 0 ? 2 : 1;
+    run(block, size);
+    block += size;
+  }
+}
+
+static void backward(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
+                     int64_t block_end) {
+  RowBack rows[kChunk];
+  for (; row < row_end; row += kChunk) {
+    const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
+    for (int64_t panel = block; panel < block_end; panel = smaller(block_end, panel / 4 * 4 + 4)) {
+      in_groups(n, [&](int64_t start, int64_t size) {
+        in_tiles(panel, smaller(block_end, panel / 4 * 4 + 4), size, [&](int64_t k, int64_t v) {
+          kTilesBack[size][v - 1](layer, slopes, rows + start, k, order < 0);
+        });
+      });
+    }
+  }
+}
+
+static void resets(const Layer& layer, const Slopes& slopes, int64_t block, int64_t block_end) {
+  const int64_t width = layer.hidden;
+  for (int64_t order = 0; order < layer.steps; order++) {
+    for (int64_t row = 0; row < layer.rows; row++) {
+      if (source(layer, order, row) != kReset) continue;
+      const float* dz[1] = {at(slopes.dz, time_of(layer, order), row)};
+      float* out = slopes.dh_reset + row * width;
+      for (int64_t k = block; k < block_end; k++) {
+        const int64_t first = k * kLanes, n = smaller(kLanes, width - first);
+        alignas(4 * kLanes) float dh[1][1][kLanes];
+        slope_of_h<1, 1>(layer, slopes, dz, k, dh);
+        store(out + first, load(out + first, n) + load(dh[0][0]), n);
+      }
+    }
+  }
+}
+
+// Gradients of the weights: dW = operandsᵀ · dz, over all valid rows of all steps. They are added up in chunks of a
+// fixed number of rows, so that the sums do not depend on the number of threads.
+constexpr int64_t kDeep = 256;
+
+// R rows of dW (units of x or h) by a panel of its columns, over n rows of operands and of packed dz.
+template <int R>
+static void outer_tile(const float* const* operands, int64_t unit, const float* dz, int64_t n, float* out,
+                       int64_t stride, int64_t columns, bool add) {
+  constexpr int V = kTileVectors;
+  for (int half = 0; half < 4; half += V) {
+    if (half * kLanes >= columns) return;
+    Vec acc[R][V] = {};
+    const float* w = dz + half * kLanes;
+    for (int64_t k = 0; k < n; k++, w += kPanel) {
+      const float* a = operands[k] + unit;
+      Vec column[V];
+      LSTMJAX_UNROLL
+      for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
+      LSTMJAX_UNROLL
+      for (int r = 0; r < R; r++) {
+        const Vec value = broadcast(a[r]);
+        LSTMJAX_UNROLL
+        for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
+      }
+    }
+    LSTMJAX_UNROLL
+    for (int r = 0; r < R; r++) {
+      LSTMJAX_UNROLL
+      for (int v = 0; v < V; v++) {
+        const int64_t first = (half + v) * kLanes, size = columns - first;
+        float* p = out + (unit + r) * stride + first;
+        if (size > 0) store(p, add ? load(p, size) + acc[r][v] : acc[r][v], size);
+      }
+    }
+  }
+}
+
+static void outer(const float* const* operands, int64_t unit, int64_t end, const float* dz, int64_t n, float* out,
+                  int64_t stride, int64_t columns, bool add) {
+  using Tile = void (*)(const float* const*, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
+  static const Tile tiles[] = {nullptr,       outer_tile<1>, outer_tile<2>, outer_tile<3>,
+                               outer_tile<4>, outer_tile<5>, outer_tile<6>};
+  in_groups(end - unit, [&](int64_t start, int64_t size) {
+    tiles[size](operands, unit + start, dz, n, out, stride, columns, add);
+  });
+}
+
+static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t part, int64_t parts) {
+  const int64_t width = layer.hidden, total = 4 * width, first = panel * kPanel, columns = smaller(kPanel, total - first);
+  const int64_t units = layer.inputs + width;
+  const int64_t begin = units * part / parts, end = units * (part + 1) / parts;  // of [x, h]
+  alignas(64) float dz[kDeep * kPanel];
+  const float *xs[kDeep], *hs[kDeep];
+  Vec bias[4] = {};
+  bool add = false;
+  int64_t n = 0;
+  auto flush = [&] {
+    const int64_t inputs = layer.inputs;
+    if (begin < inputs) outer(xs, begin, smaller(end, inputs), dz, n, slopes.dw_x + first, total, columns, add);
+    if (end > inputs) {
+      outer(hs, larger(begin - inputs, 0), end - inputs, dz, n, slopes.dw_h + first, total, columns, add);
+    }
+    add = true;
+    n = 0;
+  };
+  const bool by_row = slopes.dz.row > slopes.dz.step;  // follow the memory
+  const int64_t outside = by_row ? layer.rows : layer.steps, inside = by_row ? layer.steps : layer.rows;
+  for (int64_t a = 0; a < outside; a++) {
+    for (int64_t b = 0; b < inside; b++) {
+      const int64_t order = by_row ? b : a, row = by_row ? a : b, t = time_of(layer, order);
+      const int32_t from = source(layer, order, row);
+      if (from == kAbsent) continue;
+      const float* in = at(slopes.dz, t, row) + first;
+      for (int v = 0; v < 4; v++) {
+        const int64_t size = columns - v * kLanes;
+        const Vec value = size > 0 ? load(in + v * kLanes, size) : Vec{};
+        bias[v] += value;
+        store(dz + n * kPanel + v * kLanes, value);
+      }
+      xs[n] = layer.inputs ? at(layer.x, t, row) : nullptr;
+      hs[n] = from == kStart   ? layer.h0 + row * width
+              : from == kReset ? layer.h_reset + row * width
+                               : at(layer.h, from, row);
+      if (++n == kDeep) flush();
+    }
+  }
+  if (n || !add) flush();
+  if (part == 0) {
+    for (int v = 0; v < 4; v++) {
+      if (columns > v * kLanes) store(slopes.db + first + v * kLanes, bias[v], columns - v * kLanes);
+    }
+  }
+}
+
+}  // namespace LSTMJAX_SET
+}  // namespace lstmjax

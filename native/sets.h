@@ -1,0 +1,44 @@
+// The instruction sets that native/kernel*.cc is compiled for, and the choice among them.
+#pragma once
+
+#include "job.h"
+
+namespace lstmjax {
+
+// What one instruction set offers. kernel.cc fills one in for each set. Units of work are blocks of `lanes` hidden
+// units (forwards and backwards), and panels of 4 · lanes numbers (packing backwards, gradients of weights).
+struct Kernels {
+  const char* name;
+  int64_t lanes;
+  // Pack the weights of one block.
+  void (*pack)(const Layer& layer, int64_t block);
+  // Run the step of an order for some rows and blocks.
+  void (*forward)(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end);
+  void (*pack_back)(const Layer& layer, const Slopes& slopes, int64_t panel);
+  // Run the step of an order backwards; order -1 computes the gradient of the initial state.
+  void (*backward)(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
+                   int64_t block_end);
+  // Add up the gradient of the state that resets return to, for some blocks.
+  void (*resets)(const Layer& layer, const Slopes& slopes, int64_t block, int64_t block_end);
+  // Compute a panel of the columns of the gradients of weights, for part `part` of `parts` of their rows.
+  void (*weights)(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t part, int64_t parts);
+  // Compute sigmoid (or tanh) of n numbers, for tests.
+  void (*activate)(bool is_tanh, const float* x, float* y, int64_t n);
+};
+
+// In kernel.cc, once in the namespace of each set.
+#define LSTMJAX_DECLARE(set) \
+  namespace set {            \
+  Kernels kernels();         \
+  }
+LSTMJAX_DECLARE(baseline)
+LSTMJAX_DECLARE(avx2)
+LSTMJAX_DECLARE(avx512)
+LSTMJAX_DECLARE(neon)
+#undef LSTMJAX_DECLARE
+
+// The widest set that the processor has, or the one that LSTMJAX_INSTRUCTION_SET names, if the processor has it.
+// Chosen at the first call.
+const Kernels& kernels();
+
+}  // namespace lstmjax

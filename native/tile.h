@@ -1,0 +1,55 @@
+// The product of a few rows with a panel of packed weights, in registers. Included by kernel.cc alone.
+#pragma once
+
+#include "vector.h"
+
+namespace lstmjax {
+namespace LSTMJAX_SET {
+
+constexpr int kRows = 6;  // of a tile, at most
+constexpr int kChunk = 96;  // rows whose pointers are prepared together
+
+// How many vectors of a panel a tile of R rows takes at once; with few rows there are registers for all.
+constexpr int vectors(int rows) { return rows <= 2 ? 4 : kTileVectors; }
+
+// acc += rows · weights over n numbers of each row. The sum of one number runs over k upwards, whatever R and V are,
+// so that a result does not depend on how rows and panels are divided among threads.
+template <int R, int V>
+static inline __attribute__((always_inline)) void multiply(Vec (&acc)[R][V], const float* const (&rows)[R], int64_t n,
+                                                           const float* weights) {
+  for (int64_t k = 0; k < n; k++, weights += kPanel) {
+    Vec w[V];
+    LSTMJAX_UNROLL
+    for (int v = 0; v < V; v++) w[v] = load(weights + v * kLanes);
+    LSTMJAX_UNROLL
+    for (int r = 0; r < R; r++) {
+      const Vec a = broadcast(rows[r][k]);
+      LSTMJAX_UNROLL
+      for (int v = 0; v < V; v++) acc[r][v] += a * w[v];
+    }
+  }
+}
+
+// Call run(first, size) for groups of at most kRows out of n, as even as possible.
+template <typename F>
+static inline void in_groups(int64_t n, F run) {
+  const int64_t groups = (n + kRows - 1) / kRows;
+  for (int64_t g = 0; g < groups; g++) run(n * g / groups, n * (g + 1) / groups - n * g / groups);
+}
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline float* at(const Series& s, int64_t step, int64_t row) { return s.data + step * s.step + row * s.row; }
+static inline int64_t time_of(const Layer& layer, int64_t order) {
+  return layer.reverse ? layer.steps - 1 - order : order;
+}
+
+// The slot of the state before an order; see `Layer::from`.
+static inline int32_t source(const Layer& layer, int64_t order, int64_t row) {
+  if (layer.from) return layer.from[order * layer.rows + row];
+  if (order == 0) return kStart;
+  return static_cast<int32_t>(layer.ring ? (order - 1) & 1 : time_of(layer, order - 1));
+}
+
+}  // namespace LSTMJAX_SET
+}  // namespace lstmjax

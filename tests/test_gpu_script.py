@@ -1,0 +1,59 @@
+"""`benchmarks/gpu.sh`, rehearsed on a CPU: tiny sizes, missing packages, and a competitor that ends the process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstmjax.bench import read_json
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu.sh"
+MISSING = ("pydantic", "tyro", "haiku", "keras", "tqdm", "psutil", "matplotlib", "onnx", "onnxruntime", "h5py")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """The environment of a machine that lacks packages, and whose Equinox ends the process that imports it."""
+    lines = ("import sys", *(f"sys.modules[{name!r}] = None" for name in MISSING))
+    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
+    (tmp_path / "equinox").mkdir()
+    (tmp_path / "equinox" / "__init__.py").write_text("import os\nos._exit(7)")
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHON": sys.executable}
+
+
+def rehearse(out, environment, *options):
+    command = ["bash", str(SCRIPT), "--rehearse", "--out", str(out), *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_it_runs_without_what_such_a_machine_lacks_and_survives_a_competitor_that_dies(tmp_path, machine):
+    out = tmp_path / "results"
+    run = rehearse(out, machine, "--only", "values-resets,steps,float32-A")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "the worker ended with 7 at Equinox in float32-A; again without it" in run.stdout
+
+    results = json.loads((out / "results.json").read_text())
+    rows = results["values-resets"]["rows"]
+    for backend in ("auto", "scan", "fused", "inplace"):
+        assert max(rows[backend]["differences"].values()) < 16
+    assert "it runs on NVIDIA GPUs" in rows["cudnn"]["why"]
+    ways = {(row["name"], row.get("how")) for row in results["steps"]["steps"]}
+    assert {("lstmjax cell_step", "waited"), ("Flax OptimizedLSTMCell", "queued")} <= ways
+
+    timed = read_json(out / "float32.json")
+    assert [comparison.mode for comparison in timed.comparisons] == ["forward", "training"]
+    for comparison in timed.comparisons:
+        rows = {row.name: row for row in comparison.rows}
+        assert len(rows["lstmjax fused"].seconds) == len(rows["Flax LSTMCell"].seconds) == 2
+        assert rows["Equinox"].why == "it killed the process"
+        assert rows["cuDNN by JAX"].why == "runs on gpu only"
+    assert "largest difference from the float64 oracle" in run.stdout
+
+
+def test_an_unknown_task_is_refused(tmp_path, machine):
+    run = rehearse(tmp_path / "results", machine, "--only", "values-Z")
+    assert run.returncode == 2
+    assert "there is no task 'values-Z'; expected some of values-A, " in run.stderr
