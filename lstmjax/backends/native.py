@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from lstmjax.backends import every_step, linear, native_call, native_library, scan
+from lstmjax.backends import linear, native_call, native_library, scan
 from lstmjax.backends.linear import SHARED, Axes, Way
 from lstmjax.backends.native_call import Back, Call, Options, absent
 from lstmjax.backends.request import Request
