@@ -13,16 +13,17 @@ import numpy as np
 
 from lstmjax.data import DataError, Sequences, labelled, load, read
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, evaluate, predict
+from lstmjax.training.inference import Prediction, Trained, evaluate, outputs_of, predict
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.scores import confusion, score_lines
 from lstmjax.writing import draft
 
 log = logging.getLogger("lstmjax")
 
 
 def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:
-    """Evaluate the best checkpoint of a run; yield a line with the loss, then one with the metric.
+    """Evaluate the best checkpoint of a run; yield a line with the loss, the scores of each class, and the metric.
 
     Args:
         run: the run's folder.
@@ -48,7 +49,18 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         log.warning("%s: the loss over %s is not finite", run, name)
     metric = LOSSES[config.loss.name].metric
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
+    if about.classes is not None and config.loss.name == "softmax":
+        yield from _class_lines(trained, sequences, about.classes)
     yield f"{name} {metric} {values[metric]:.4f}"
+
+
+def _class_lines(trained: Trained, data: Sequences, classes: tuple[str, ...]) -> Iterator[str]:
+    """Yield the scores of each class over labelled sequences, or over their valid steps."""
+    predicted = outputs_of(trained, data).argmax(axis=-1)
+    assert data.y is not None
+    valid = data.valid() if predicted.ndim == 2 else np.ones(len(predicted), bool)
+    matrix = confusion(data.y[valid], predicted[valid], len(classes))
+    yield from score_lines(matrix, classes, "steps" if predicted.ndim == 2 else "sequences")
 
 
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:

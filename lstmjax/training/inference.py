@@ -156,19 +156,29 @@ def predict(trained: Trained, xs: ArrayLike, lengths: ArrayLike | None = None) -
         xs: inputs `[N, T, I]` in the units of the training data, not scaled yet.
         lengths: valid steps `[N]`; None: all T.
     """
-    model, about = trained.config.model, trained.about
     valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
-    data = about.scaled(Sequences(np.asarray(xs), None, valid_steps))
+    outputs = outputs_of(trained, trained.about.scaled(Sequences(np.asarray(xs), None, valid_steps)))
+    classes = trained.about.classes
+    if classes is None:
+        return Prediction(outputs, None)
+    return Prediction(outputs, np.array(classes, object)[outputs.argmax(axis=-1)])
+
+
+def outputs_of(trained: Trained, data: Sequences) -> np.ndarray:
+    """Return the probabilities, or the numbers of a regression: `[N, O]`, or `[N, T, O]` if each step has a label.
+
+    Args:
+        trained: the network.
+        data: sequences, scaled as `lstmjax.data.load` and `labelled` return them.
+    """
+    model, about = trained.config.model, trained.about
     readout = LOSSES[trained.config.loss.name].readout
     with jax.enable_x64(model.needs_x64):
         parts = [
             np.asarray(readout(_logits_chunk(trained.params, c.x, c.lengths, model=model, per_step=about.per_step)))
             for c, _ in _chunks(data)
         ]
-    outputs = np.concatenate(parts)[: len(data.x)]
-    if about.classes is None:
-        return Prediction(outputs, None)
-    return Prediction(outputs, np.array(about.classes, object)[outputs.argmax(axis=-1)])
+    return np.concatenate(parts)[: len(data.x)]
 
 
 def _chunks(data: Sequences) -> Iterator[tuple[Sequences, np.ndarray]]:
