@@ -15,10 +15,11 @@ from lstmjax.data import About, Sequences, load, read
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
+from lstmjax.report.outcome import Outcome
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training.inference import Trained, wrappers_of
+from lstmjax.training.inference import Trained, outputs_of, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
 
@@ -103,6 +104,10 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
         loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype)
     )
     count = len(part.scaled.x)
+    outcome = None
+    if part.scaled.y is not None:
+        names = part.scaled.names or [f"{part.name} {n}" for n in range(count)]
+        outcome = Outcome(outputs_of(trained, part.scaled), part.scaled.y, part.scaled.lengths, names, part.description)
     data = part.scaled.take(slice(MAX_SEQUENCES))
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
     ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, settings=settings)
@@ -126,6 +131,7 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             reasons=reasons,
             shown=part.shown[:MAX_SEQUENCES],
             records=folder.records(LOSSES[loss].metric),
+            outcome=outcome,
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
             merge=model.merge,
             residual=model.residual,

@@ -19,6 +19,7 @@ from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import Settings, with_layer_tuple
 from lstmjax.report.inputs import report_inputs
+from lstmjax.report.outcome import Outcome
 from lstmjax.report.pack import NOTHING, choose_plan, packed
 from lstmjax.report.tree import Ranking, tree_of
 from lstmjax.stack import Layers
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
 SCRIPTS = (
-    "data", "state", "colours", "draw", "order", "timeline", "input", "map", "tracks", "predictions", "panels",
-    "saturation", "curves", "model", "main",
+    "data", "state", "theme", "colours", "draw", "order", "timeline", "input", "saliency", "map", "tracks",
+    "predictions", "overtime", "panels", "results", "saturation", "curves", "model", "main",
 )  # fmt: skip
 """The files of the page's program, in their order."""
 
@@ -86,6 +87,7 @@ def report(
     shown: ArrayLike | None = None,
     records: Sequence[Mapping[str, Any]] = (),
     remembers: Sequence[tuple[str, Ranking]] = (),
+    outcome: Outcome | None = None,
     merge: str = "concat",
     residual: bool = False,
     wrappers: tuple[Wrapper, ...] = (),
@@ -121,6 +123,7 @@ def report(
         records: lines of a run's metrics.jsonl, for the training curves.
         remembers: for each question its name and its units from the best to the worst, as `rank_units` returns them:
             (layer, direction, unit, AUC, ...) each, direction "forward" or "reverse".
+        outcome: predictions and labels for the results; None: those of xs, if there are labels and a head.
         merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
         title: the title of the page.
         facts: lines below the title.
@@ -147,7 +150,9 @@ def report(
     )
     one_of("loss", loss, tuple(LOSSES))
     settings = Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
-    tree = tree_of(with_layer_tuple(params), data, settings, classes=classes, records=records, remembers=remembers)
+    tree = tree_of(
+        with_layer_tuple(params), data, settings, classes=classes, records=records, remembers=remembers, outcome=outcome
+    )
     tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}
     page = Page(assemble(tree, max_bytes))
     return page if path is None else page.save(path)
