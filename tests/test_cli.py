@@ -70,7 +70,7 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
         f1 = 2 * right / ((says == word).sum() + (y == word).sum())
         scores = [right / (y == word).sum(), right / (says == word).sum(), f1]
         assert found[0] == [str((y == word).sum()), *(f"{value:.4f}" for value in scores)]
-        assert found[1] == [str(((y == word) & (says == other)).sum()) for other in ("down", "up")]
+        assert found[-1] == [str(((y == word) & (says == other)).sum()) for other in ("down", "up")]
     assert all(float(row["p_up"]) + float(row["p_down"]) == pytest.approx(1.0, abs=1e-5) for row in rows)
 
     assert main(["predict", str(run), str(tmp_path / "b.npz"), "--out", str(tmp_path / "p.csv")]) == 0

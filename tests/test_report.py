@@ -22,6 +22,7 @@ from lstmjax.report.choose import choose
 from lstmjax.report.collect import Settings
 from lstmjax.report.pack import PLANS, PageArray, pack
 from lstmjax.report.questions import Known, remembered
+from lstmjax.training import learning, load_run, predict
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -244,6 +245,20 @@ def enlarged(tree, steps, units, examples=1):
     }
 
 
+def test_a_second_network_is_beside_the_first(tree, params, sequences):
+    xs, lengths, labels = sequences
+    second = init_network(jax.random.key(8), 3, 2, 2)
+    options = {"lengths": lengths, "labels": labels, "examples": (3, 1), "classes": ["no", "yes"]}
+    both = data_of(report(params, xs, compare={"params": second, "xs": xs / 2, "title": "small"}, **options).html)
+    alone = data_of(report(second, xs / 2, title="small", **options).html)
+    assert both["examples"] == tree["examples"]
+    assert (both["other"]["title"], both["other"]["facts"]) == ("small", alone["facts"])
+    for one, expected in zip(both["other"]["examples"], alone["examples"], strict=True):
+        assert one == {key: value for key, value in expected.items() if key not in ("input", "saliency", "flow")}
+    assert both["other"]["outcome"]["scores"] == alone["outcome"]["scores"]
+    assert tree["other"] is None
+
+
 def test_a_page_is_as_small_as_it_says(tree):
     text = page.assemble(enlarged(tree, 200, 256), 2_000_000)
     assert len(text.encode()) < 2_000_000
@@ -277,6 +292,8 @@ def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
         ({"shown": np.zeros((5, 6, 2))}, "shown has shape (5, 6, 2), but xs (5, 6, 3); expected the same inputs"),
         ({"xs": np.zeros(3)}, "xs has shape (3,), expected [N, T, I], or one sequence [T, I], with numbers in it."),
         ({"xs": np.full((5, 6, 3), np.nan)}, "xs holds numbers that are not finite; fill or remove them"),
+        ({"compare": {"param": 1}}, "compare has 'param', expected arguments of report: params, xs, lengths"),
+        ({"compare": {"title": "b"}}, "compare has no 'params'; pass those of the second network."),
         ({"remembers": [("who", [(2, "forward", 0, 0.9)])]}, "remembers: 'who' names layer 2 forward, which is not"),
     ],
 )
@@ -385,6 +402,52 @@ def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
     assert len(aucs) == 4
     assert aucs == sorted(aucs, reverse=True)
     assert any(fact.startswith("test accuracy 0.") for fact in tree["facts"])
+
+
+def test_a_run_is_shown_with_its_command_and_beside_another_and_as_it_learned(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    with jax.numpy_dtype_promotion("standard"):
+        words = ["--seed", "5", "--keep-every", "2", "--model.hidden-size", "3"]
+        assert main(["train", str(run / "config.yaml"), "--run-dir", str(other), *words]) == 0
+    capsys.readouterr()
+    out = tmp_path / "both.html"
+    assert main(["inspect", str(other), "--compare", str(run), "--out", str(out), "--examples", "2"]) == 0
+    assert f"beside {run}\n" in capsys.readouterr().out
+    tree = data_of(out.read_text("utf-8"))
+    assert tree["run"]["command"] == f"lstmjax train {other / 'config.yaml'}"
+    chosen, defaults = dict(tree["run"]["chosen"]), dict(tree["run"]["defaults"])
+    assert (chosen["seed"], chosen["model.hidden_size"], chosen["steps"]) == ("5", "3", "6")
+    assert (defaults["model.cell"], "seed" in defaults) == ("vanilla", False)
+    assert dict(tree["other"]["run"]["chosen"])["model.hidden_size"] == "4"
+    assert [part["units"] for part in tree["other"]["parts"]] == [4]
+
+    # What the other one says is what it says of the file.
+    raw = np.load(run.parent / "b.npz")
+    says = predict(load_run(run), raw["x"], raw["lengths"])
+    for example, second in zip(tree["examples"], tree["other"]["examples"], strict=True):
+        row = int(example["name"].split()[1])
+        assert second["outputs"] == pytest.approx(says.outputs[row].tolist(), abs=1e-5)
+    right = (says.classes == raw["y"]).sum()
+    assert (tree["other"]["outcome"]["right"], tree["other"]["outcome"]["count"]) == (right, 40)
+    assert len(tree["other"]["curves"]["steps"]) == 3
+
+    learned = learning(other)
+    assert tree["learning"]["steps"] == learned.steps.tolist() == [0, 2, 4, 6]
+    for name in ("mean", "left", "right"):
+        for gate, values in zip("if", getattr(learned.statistics[0], name)[:2], strict=True):
+            found, error = unpacked(tree["learning"]["parts"][0][gate][name])
+            assert np.abs(found - values).max() <= error + 1e-6
+    assert tree["other"].keys().isdisjoint({"learning", "saturation", "model"})
+
+
+def test_runs_on_other_data_are_not_compared(run, tmp_path, capsys):
+    write_sequences(tmp_path / "c.npz", target="word", i=4)
+    (tmp_path / "c.yaml").write_text(dump_config(config(data={"source": str(tmp_path / "c.npz")})), encoding="utf-8")
+    with jax.numpy_dtype_promotion("standard"):
+        assert main(["train", str(tmp_path / "c.yaml"), "--run-dir", str(tmp_path / "c")]) == 0
+    assert main(["inspect", str(run), "--compare", str(tmp_path / "c")]) == 2
+    message = f"--compare {tmp_path / 'c'}: features at each step: 4, but {run} has 3; compare runs on the same data"
+    assert message in capsys.readouterr().err
 
 
 def test_the_page_of_a_run_stands_in_its_folder_and_can_be_opened(run, tmp_path, monkeypatch, capsys):

@@ -10,8 +10,10 @@ from browser import chromium, emulate, needed, said
 
 from lstmjax import Bidirectional, init_network, init_params
 from lstmjax import network as run
-from lstmjax.inside import trace
+from lstmjax.inside import Gates, GateStatistics, trace
 from lstmjax.report import report
+from lstmjax.report.details import RunDetails
+from lstmjax.training import Learning
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -31,6 +33,20 @@ def network():
     """Five units in both directions that read letters, with larger weights than at the start."""
     params = init_network(jax.random.key(3), 4, 5, 3, bidirectional=True)
     return jax.tree.map(lambda a: 2.5 * a, params)
+
+
+def other_network():
+    """Three units in one direction that read the same letters."""
+    return init_network(jax.random.key(11), 4, 3, 3)
+
+
+def learned():
+    """Statistics of the gates at two checkpoints."""
+    random = np.random.default_rng(12)
+    gates = [Gates(*random.random((4, 2, 5))) for _ in range(8)]
+    count = np.array([20, 20])
+    pair = Bidirectional(GateStatistics(*gates[:4], count), GateStatistics(*gates[4:], count))
+    return Learning(np.array([0, 7]), (pair,))
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +76,8 @@ def page(browser, network, words, tmp_path_factory):
                 {"step": n, "train": {"loss": 2 - n / 9, "accuracy": n / 9}, "validation": {"loss": 1, "accuracy": 0.5}}
                 for n in (2000, 4000)
             ],
+            run=RunDetails(f"lstmjax train {NASTY[0]}", {"seed": 3}, {"model.cell": "vanilla"}, learned()),
+            compare={"params": other_network(), "title": NASTY[1], "run": RunDetails("", {"seed": 4}, {})},
             remembers=[(QUESTION, [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
             title=f"runs/{NASTY[0]}",
             path=path,
@@ -402,6 +420,52 @@ def test_the_chance_of_a_class_at_the_cursor_is_that_of_the_beginning(browser, s
     )
     chances = np.asarray(jax.nn.softmax(run(network, words[0, :3])[1]))
     assert [number(value) for value in shown] == pytest.approx(chances.tolist(), abs=1e-3)
+
+
+def test_two_runs_are_beside_each_other_and_share_the_cursor(browser, see, words):
+    from selenium.webdriver import ActionChains
+
+    assert [e.text for e in browser.find_elements("css selector", ".compared h3")][1] == NASTY[1]
+    assert "seed" in see("#compare-tables")
+    browser.find_elements("css selector", "#examples label")[1].click()
+    field(browser, "c")
+    heat = browser.find_elements("css selector", ".compared canvas")[1]
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", heat)
+    c = np.asarray(trace(other_network(), words, lengths=LENGTHS, fields=("f", "c"))[0].c)[1, : LENGTHS[1]]
+    f = np.asarray(trace(other_network(), words, lengths=LENGTHS, fields=("f", "c"))[0].f)
+    unit = by_mean(f)[2]
+    width, height = heat.rect["width"], heat.rect["height"]
+    place = round((3.5 / LENGTHS[1] - 0.5) * width), round((2.5 / 3 - 0.5) * height)
+    ActionChains(browser).move_to_element_with_offset(heat, *place).perform()
+    shown = re.fullmatch(r"unit (\d+), step (\d+): c = (\S+)", see("[data-readout='1']"))
+    assert (int(shown[1]), int(shown[2])) == (unit, 3)
+    assert number(shown[3]) == pytest.approx(c[3, unit], abs=1e-4)
+    assert see("#readout").endswith("step 3")
+    assert ", step 3: c = " in see("[data-readout='0']")
+    logits = np.asarray(run(other_network(), words[1, : LENGTHS[1]])[1])
+    assert NASTY[int(logits.argmax())] in browser.find_elements("css selector", ".compared-verdict")[1].text
+
+
+def test_the_slider_shows_how_the_gates_learned(browser, see):
+    choose(browser, part="1")
+    slider = browser.find_element("id", "checkpoint")
+    assert see("#learning output") == "this network"
+    browser.execute_script("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('input'))", slider)
+    assert see("#learning output") == "7"
+    pinned = int(see(".track[data-kind=gate] .gutter b").split()[1])
+    statistics = learned().statistics[0].reverse
+    low, high = (float(getattr(statistics, side).f[1, pinned]) for side in ("left", "right"))
+    shown = browser.execute_script("return document.querySelectorAll('#scatters figure p')[1].innerText")
+    values = re.search(r"below 0.1 at (\S+)% of the steps, above 0.9 at (\S+)%", shown)
+    assert [float(values[1]), float(values[2])] == pytest.approx([100 * low, 100 * high], abs=0.06)
+
+
+def test_the_command_and_what_was_chosen_are_shown(browser, see):
+    assert see("#command") == f"lstmjax train {NASTY[0]}"
+    assert "seed" in see("#hyperparameters")
+    assert "vanilla" not in see("#hyperparameters")  # folded
+    browser.find_element("css selector", "#hyperparameters summary").click()
+    assert "vanilla" in see("#hyperparameters")
 
 
 def signals():

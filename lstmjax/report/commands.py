@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from lstmjax.data import About, Sequences, load, read
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
+from lstmjax.report.details import details_of
 from lstmjax.report.outcome import Outcome
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
@@ -46,6 +47,7 @@ def inspect_run(
     examples: int = 4,
     *,
     open_page: bool = False,
+    compare: str | Path | None = None,
 ) -> Iterator[str]:
     """Write the page that shows what happens inside a run's network, and yield lines about it.
 
@@ -58,6 +60,7 @@ def inspect_run(
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
             largest loss.
         open_page: open the page in the browser.
+        compare: the folder of another run on the same data, which is shown beside the first one.
 
     Raises:
         UserError: there is no such run, the data cannot be used, or the page would be too large.
@@ -75,8 +78,10 @@ def inspect_run(
     out = out.absolute()
     trained, folder = load_run(run), RunFolder.open(run)
     part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
-    with jax.enable_x64(trained.config.model.needs_x64):
-        yield from _write(folder, trained, part, out, examples)
+    other = None if compare is None else _opened(compare, run, trained.about, trained.config.loss.name)
+    both = [trained] if other is None else [trained, other[1]]
+    with jax.enable_x64(any(one.config.model.needs_x64 for one in both)):
+        yield from _write(folder, trained, part, out, examples, other)
     if open_page and not webbrowser.open(out.as_uri()):
         yield "no browser could be opened; open the file by hand"
 
@@ -97,17 +102,13 @@ def _part_of_file(path: str | Path, about: About) -> Part:
     return Part("sequence", about.scaled(data, str(path)), data.x, Path(path).name)
 
 
-def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int) -> Iterator[str]:
+def _write(
+    folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int, other: tuple[RunFolder, Trained] | None
+) -> Iterator[str]:
     params, config, about = trained
-    model, loss = config.model, config.loss.name
-    settings = Settings(
-        loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype)
-    )
+    loss = config.loss.name
+    settings = _settings(trained)
     count = len(part.scaled.x)
-    outcome = None
-    if part.scaled.y is not None:
-        names = part.scaled.names or [f"{part.name} {n}" for n in range(count)]
-        outcome = Outcome(outputs_of(trained, part.scaled), part.scaled.y, part.scaled.lengths, names, part.description)
     data = part.scaled.take(slice(MAX_SEQUENCES))
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
     ends = compute_ends(params, jnp.asarray(data.x), lengths, labels, settings=settings)
@@ -118,8 +119,6 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     reasons = _choose(data, ends, settings, examples)
     try:
         page = report(
-            params,
-            data.x,
             lengths=data.lengths,
             examples=tuple(reasons),
             labels=data.y,
@@ -127,28 +126,90 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             per_step=about.per_step,
             classes=about.classes,
             features=about.features,
-            names=data.names or [f"{part.name} {n}" for n in range(len(data.x))],
+            names=_names(part, data),
             reasons=reasons,
             shown=part.shown[:MAX_SEQUENCES],
-            records=folder.records(LOSSES[loss].metric),
-            outcome=outcome,
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
-            merge=model.merge,
-            residual=model.residual,
-            wrappers=settings.wrappers,
-            cell=model.cell,
-            dtype=settings.dtype,
-            title=folder.path.name,
-            facts=_facts(folder, part, LOSSES[loss].metric),
             notes=[f"Looked at: {len(data.x)} of {count} sequences of {part.description}."],
+            compare=None if other is None else _arguments(*other, _seen_by(other[1], part)),
             path=out,
+            **_arguments(folder, trained, part),
         )
     except UserError:  # its message names the file
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
     yield f"{len(reasons)} of {count} sequences of {part.description} shown"
+    if other is not None:
+        yield f"beside {other[0].path}"
     yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
+
+
+def _settings(trained: Trained) -> Settings:
+    model = trained.config.model
+    return Settings(
+        trained.config.loss.name,
+        trained.about.per_step,
+        model.merge,
+        model.residual,
+        wrappers_of(model),
+        model.cell,
+        jnp.dtype(model.dtype),
+    )
+
+
+def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any]:
+    """Return the arguments of `report` that differ between two runs on the same sequences."""
+    settings, metric = _settings(trained), LOSSES[trained.config.loss.name].metric
+    data, outcome = part.scaled, None
+    if data.y is not None:
+        outcome = Outcome(outputs_of(trained, data), data.y, data.lengths, _names(part, data), part.description)
+    return {
+        "params": trained.params,
+        "xs": data.x[:MAX_SEQUENCES],
+        "records": folder.records(metric),
+        "outcome": outcome,
+        "run": details_of(folder),
+        "title": folder.path.name,
+        "facts": _facts(folder, part, metric),
+        **settings.options,
+    }
+
+
+def _names(part: Part, data: Sequences) -> Sequence[str]:
+    return data.names or [f"{part.name} {n}" for n in range(len(data.x))]
+
+
+def _opened(compare: str | Path, run: str | Path, about: About, loss: str) -> tuple[RunFolder, Trained]:
+    """Open a run to compare with.
+
+    Raises:
+        InspectError: its network is for other data.
+    """
+    folder, trained = RunFolder.open(compare), load_run(compare)
+    for name, of_first, of_second in (
+        ("features at each step", about.input_size, trained.about.input_size),
+        ("names of features", about.features, trained.about.features),
+        ("classes", about.classes, trained.about.classes),
+        ("outputs", about.output_size, trained.about.output_size),
+        ("a label at each step", about.per_step, trained.about.per_step),
+        ("loss", loss, trained.config.loss.name),
+    ):
+        if of_first != of_second:
+            raise InspectError(
+                f"--compare {compare}: {name}: {_words(of_second)}, but {run} has {_words(of_first)}; compare runs on "
+                "the same data"
+            )
+    return folder, trained
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _seen_by(trained: Trained, part: Part) -> Part:
+    """Return the sequences as another network sees them."""
+    return part._replace(scaled=trained.about.scaled(part.scaled._replace(x=part.shown)))
 
 
 def _choose(data: Sequences, ends: Ends, settings: Settings, count: int) -> dict[int, str]:

@@ -136,10 +136,16 @@ def outcome_tree(
         names: names of the O outputs.
         loss: a row of `LOSSES`.
         examples: rows of the sequences that are on the page step by step.
+
+    Raises:
+        ValueError: a prediction is not finite.
     """
     if outcome is None:
         return None
     rows = rows_of(outcome)
+    if not np.isfinite(rows.outputs).all():
+        name = outcome.names[rows.row[np.argwhere(~np.isfinite(rows.outputs))[0, 0]]]
+        raise ValueError(f"the network gives NaN or infinity for {name}, which no page can show.")
     places = {row: place for place, row in enumerate(examples)}
     tree = OUTCOMES[loss](rows, outcome, names, places)
     return tree | {"count": len(rows.row), "of": "sequences" if rows.step is None else "steps", "about": outcome.about}

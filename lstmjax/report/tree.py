@@ -11,6 +11,7 @@ import numpy as np
 from lstmjax.dimensions import Row, shapes
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import Computed, Settings, by_direction, compute, compute_outputs, loss_text, score_text
+from lstmjax.report.details import RunDetails, details_tree
 from lstmjax.report.inputs import ReportInputs, check_labels, letters_of, names_of_outputs
 from lstmjax.report.outcome import Outcome, outcome_tree
 from lstmjax.report.pack import PageArray
@@ -50,6 +51,7 @@ def tree_of(
     records: Sequence[Mapping[str, Any]],
     remembers: Sequence[tuple[str, Ranking]],
     outcome: Outcome | None,
+    run: RunDetails | None,
 ) -> dict[str, Any]:
     """Return everything that the page shows, except its title.
 
@@ -111,7 +113,20 @@ def tree_of(
         "saturation": _saturation(computed.saturation, data),
         "curves": _curves(records),
         "remembers": [_ranking(question, ranking, places) for question, ranking in remembers],
+        **details_tree(run, list(steps)),
     }
+
+
+def other_tree(tree: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Return what the page shows of a second network, from a tree of all of it: without what both have alike."""
+    shared = ("model", "input", "outputs", "remembers", "saturation", "score", "flow", "notes", "learning")
+    other = {key: value for key, value in tree.items() if key not in shared}
+    omitted = ("input", "saliency", "flow")
+    other["examples"] = [{k: v for k, v in one.items() if k not in omitted} for one in tree["examples"]]
+    if tree["outcome"] is not None:
+        omitted = ("wrong", "target", "prediction", "points", "worst", "matrix")
+        other["outcome"] = {k: v for k, v in tree["outcome"].items() if k not in omitted}
+    return other | {"title": title}
 
 
 def _ranking(question: str, ranking: Ranking, places: Mapping[tuple[int, str], int]) -> dict[str, Any]:

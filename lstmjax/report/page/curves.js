@@ -4,8 +4,13 @@ const [CURVE_WIDTH, CURVE_HEIGHT] = [520, 230];
 
 /** Draws lines {name, values, colour, dash} over numbers, and says what stands along the axis. */
 function curve(name, lines, steps, along = "training step") {
+  return pointsChart(name, lines.map((line) => ({ ...line, points: steps.map((step, n) => [step, line.values[n]]) })), steps, along);
+}
+
+/** Draws lines {name, points, colour, dash}, points [step, value] each, over all `steps`. */
+function pointsChart(name, lines, steps, along = "training step") {
   const [left, right, top, bottom] = [48, CURVE_WIDTH - 10, 8, CURVE_HEIGHT - 36];
-  const [low, high] = rangeOf(lines.flatMap(({ values }) => values));
+  const [low, high] = rangeOf(lines.flatMap(({ points }) => points.map(([, value]) => value)));
   const [first, last] = rangeOf(steps);
   const x = (step) => left + ((step - first) / (last - first)) * (right - left);
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
@@ -18,14 +23,14 @@ function curve(name, lines, steps, along = "training step") {
     chart.append(svg("text", { x: x(step), y: bottom + 16, "text-anchor": x(step) > CURVE_WIDTH - 30 ? "end" : "middle" }, String(step)));
   }
   chart.append(svg("text", { x: (left + right) / 2, y: CURVE_HEIGHT - 3, "text-anchor": "middle" }, along));
-  for (const { name: part, values, colour, dash } of lines) {
-    const path = svg("path", { d: `M${steps.map((step, n) => `${x(step)} ${y(values[n])}`).join("L")}`, class: "curve", "stroke-dasharray": dash });
+  for (const { name: part, points, colour, dash } of lines) {
+    const path = svg("path", { d: `M${points.map(([step, value]) => `${x(step)} ${y(value)}`).join("L")}`, class: "curve", "stroke-dasharray": dash });
     path.style.stroke = `var(--${colour})`;
     chart.append(path);
-    steps.forEach((step, n) => {
-      const dot = svg("circle", { cx: x(step), cy: y(values[n]), r: steps.length < 60 ? 3 : 1.5 });
+    points.forEach(([step, value]) => {
+      const dot = svg("circle", { cx: x(step), cy: y(value), r: points.length < 60 ? 3 : 1.5 });
       dot.style.fill = `var(--${colour})`;
-      dot.append(svg("title", {}, `${along} ${step}: ${part} ${name} ${said(values[n])}`));
+      dot.append(svg("title", {}, `${along} ${step}: ${part} ${name} ${said(value)}`));
       chart.append(dot);
     });
   }

@@ -25,9 +25,9 @@ function errorOf(packed) {
   return (packed.high - packed.low) / (2 ** packed.bits - 1) / 2;
 }
 
-/** Gives a field of one part in one example, [T, H] row by row. */
-function valuesOf(example, part, field) {
-  return unpack(DATA.examples[example].parts[part][field]);
+/** Gives a field of one part in one example, [T, H] row by row; `tree` is that of the run, or of the other run. */
+function valuesOf(example, part, field, tree = DATA) {
+  return unpack(tree.examples[example].parts[part][field]);
 }
 
 /** Gives the values of one unit over time. */
@@ -54,12 +54,12 @@ function endsOf(example, part, field) {
 }
 
 /** Gives for each unit of a part the mean of a function of a field, over all steps of all examples. */
-function meanOverSteps(part, field, of) {
-  const units = DATA.parts[part].units;
+function meanOverSteps(part, field, of, tree = DATA) {
+  const units = tree.parts[part].units;
   const sums = new Float64Array(units);
   let steps = 0;
-  DATA.examples.forEach((example, n) => {
-    const values = valuesOf(n, part, field);
+  tree.examples.forEach((example, n) => {
+    const values = valuesOf(n, part, field, tree);
     for (let k = 0; k < values.length; k++) sums[k % units] += of(values[k]);
     steps += example.steps;
   });

@@ -29,7 +29,7 @@ function start() {
   if (best) state.part = best[0];
   state.pinned = state.unit = best ? best[1] : orderOf(state.part)[0];
   state.step = largestChange(unitOf(state.example, state.part, "c", state.pinned));
-  for (const build of [theme, controls, predictions, timeline, matchPanel, remembersPanel, results, saturation, curves, model, about]) build();
+  for (const build of [theme, controls, predictions, timeline, matchPanel, remembersPanel, results, compare, learning, saturation, curves, details, model, about]) build();
   for (const view of views) view.draw();
   new ResizeObserver(() => change({ width: measured() })).observe(find("timeline"));
 }

@@ -52,7 +52,7 @@ function saliencyTrack() {
     row.forEach((value, n) => (most = Math.abs(value) > Math.abs(row[most]) ? n : most));
     const name = DATA.input.kind === "text" ? visible(nameOf(most)) : nameOf(most);
     // The lines are always as many: the map must not move under the pointer.
-    const value = make("span", { className: "value", title: nameOf(most) }, make("span", { className: "clipped" }, `most: ${name}`), make("span", {}, saliencyAt(most)));
-    names.replaceChildren(make("b", {}, "saliency"), "a row for each feature", value);
+    const value = make("span", { className: "value", title: nameOf(most) }, make("span", { className: "clipped" }, name), make("span", {}, saliencyAt(most)));
+    names.replaceChildren(make("b", {}, "saliency"), "a row for each feature; the largest here:", value);
   });
 }

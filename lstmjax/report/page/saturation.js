@@ -16,7 +16,7 @@ function inWords(gate, left, right) {
 }
 
 function scatter(gate) {
-  const { left, right } = DATA.saturation.parts[state.part][gate];
+  const { left, right } = saturationOf(gate);
   const [low, high] = [LOW, HIGH];
   const what = limited(gate);
   const room = SIDE - EDGE - 8;
@@ -47,7 +47,7 @@ function scatter(gate) {
 
 function saturation() {
   find("saturation-help").textContent = DATA.saturation.says;
-  subscribe(["part", "pinned"], () => {
+  subscribe(["part", "pinned", "checkpoint"], () => {
     const gates = Object.keys(DATA.saturation.parts[state.part]);
     find("scatters").replaceChildren(...gates.map(scatter));
   });

@@ -14,6 +14,7 @@ const state = {
   question: 0,
   pair: "", // "label,prediction" of the wrong results that are shown; "": all
   output: 0, // of a regression
+  checkpoint: -1, // of the learning; -1: this network
   threshold: 0.5, // on from: a gate's value, or a share of a unit's largest |value|
   width: 0,
   theme: 0,
