@@ -76,7 +76,9 @@ def page(browser, network, words, tmp_path_factory):
                 {"step": n, "train": {"loss": 2 - n / 9, "accuracy": n / 9}, "validation": {"loss": 1, "accuracy": 0.5}}
                 for n in (2000, 4000)
             ],
-            run=RunDetails(f"lstmjax train {NASTY[0]}", {"seed": 3}, {"model.cell": "vanilla"}, learned()),
+            run=RunDetails(
+                f"lstmjax train {NASTY[0]}", {"seed": 3}, {"model.cell": "vanilla"}, learned(), ("dropout",)
+            ),
             compare={"params": other_network(), "title": NASTY[1], "run": RunDetails("", {"seed": 4}, {})},
             remembers=[(QUESTION, [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
             title=f"runs/{NASTY[0]}",
@@ -410,6 +412,17 @@ def test_what_is_confused_is_listed_and_leads_to_its_example(browser, see, netwo
     assert f"{len(labels) - len(wrong)} of 3 sequences are right" in see("#results-says")
 
 
+def test_the_map_stays_where_it_is_under_the_pointer(browser, see):
+    from selenium.webdriver import Keys
+
+    places = set()
+    for _ in range(9):
+        browser.find_element("id", "map").send_keys(Keys.ARROW_RIGHT)
+        places.add(browser.execute_script("return document.getElementById('map').offsetParent.offsetParent.offsetTop"))
+        places.add(browser.execute_script("return document.documentElement.scrollHeight"))
+    assert len(places) == 2
+
+
 def test_the_chance_of_a_class_at_the_cursor_is_that_of_the_beginning(browser, see, network, words):
     from selenium.webdriver import Keys
 
@@ -466,6 +479,7 @@ def test_the_command_and_what_was_chosen_are_shown(browser, see):
     assert "vanilla" not in see("#hyperparameters")  # folded
     browser.find_element("css selector", "#hyperparameters summary").click()
     assert "vanilla" in see("#hyperparameters")
+    assert "train (with dropout)" in see("#training")
 
 
 def signals():

@@ -13,6 +13,7 @@ from lstmjax.report.collect import by_direction
 from lstmjax.report.pack import PageArray
 from lstmjax.runs import RunFolder
 from lstmjax.training.learning import Learning, learning
+from lstmjax.training.loop import train_only
 
 MAX_CHECKPOINTS = 40  # positions of a slider; of more, some are left out
 MEASURES = ("mean", "left", "right")
@@ -25,6 +26,7 @@ class RunDetails(NamedTuple):
     chosen: Mapping[str, Any]  # hyperparameters that differ from the defaults, by key, such as "optimizer.name"
     defaults: Mapping[str, Any]  # the others
     learning: Learning | None = None  # the gates at each checkpoint; None: too few checkpoints were kept
+    train_only: Sequence[str] = ()  # what affects the numbers of training but not those of validation
 
 
 def details_of(folder: RunFolder) -> RunDetails:
@@ -38,7 +40,8 @@ def details_of(folder: RunFolder) -> RunDetails:
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     command = f"lstmjax train {path}"
-    return RunDetails(command, chosen, defaults, learning(folder.path) if folder.config.keep_every else None)
+    learned = learning(folder.path) if folder.config.keep_every else None
+    return RunDetails(command, chosen, defaults, learned, train_only(folder.config))
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,6 +68,7 @@ def details_tree(details: RunDetails | None, places: Sequence[tuple[int, str]]) 
         "command": details.command,
         "chosen": [[key, _text(value)] for key, value in details.chosen.items()],
         "defaults": [[key, _text(value)] for key, value in details.defaults.items()],
+        "trainOnly": list(details.train_only),
     }
     return {"run": run, "learning": None if details.learning is None else _learning(details.learning, places)}
 

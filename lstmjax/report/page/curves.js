@@ -57,6 +57,7 @@ function curves() {
     { name: "validation", values: validation, colour: "validation", dash: "" },
   ];
   find("curves").append(...DATA.curves.panels.map((panel) => curve(panel.name, lines(panel), DATA.curves.steps)));
+  const only = DATA.run?.trainOnly ?? [];
   const [train, validation] = lines(DATA.curves.panels[0]);
-  find("curves").after(keyOf([{ ...train, name: "train (as it trains: with dropout, shifts and smoothing, if any)" }, validation]));
+  find("curves").after(keyOf([{ ...train, name: only.length ? `train (with ${only.join(", ")})` : "train" }, validation]));
 }

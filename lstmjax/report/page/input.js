@@ -7,7 +7,7 @@ function drawWords(plot, words, width, colour, label) {
   const cell = width / words.length;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const size = Math.max(10, Math.min(13, cell * 1.5)); // letters are 0.6 of it wide
+  const size = Math.max(9, Math.min(13, cell * 1.6)); // letters are 0.6 of it wide
   context.font = `${size}px ui-monospace, Menlo, Consolas, monospace`;
   words.forEach((word, t) => {
     const letters = [...word];

@@ -117,9 +117,15 @@ function stepPredictionTrack() {
     const lines = LINES.slice(0, shown).map((colour, n) => ({ colour, values: said.map((row) => row[n]) }));
     const labels = target ? LINES.slice(0, shown).map((colour, n) => ({ colour, dash: "2 3", values: said.map((_, t) => targetAt(target, t)[n]) })) : [];
     const range = rangeOf([...lines, ...labels].flatMap((line) => line.values));
-    names.replaceChildren(make("b", {}, "prediction"), target ? "dotted: label" : "");
     writeEnds(ends, 72, range);
     plot.replaceChildren(stepChart(plotWidth(), 72, range, [...lines, ...labels], "Predictions over time"));
+  });
+  if (DATA.loss === "softmax") return;
+  subscribe(["example", "step"], () => {
+    const { outputs, target } = DATA.examples[state.example];
+    const row = rowOfOutputs(outputs, state.step).slice(0, LINES.length);
+    const values = row.map((value, n) => gutterValue(LINES[n], DATA.outputs[n], value, 3, "whole"));
+    names.replaceChildren(make("b", {}, "prediction"), target ? "dotted: label" : "", ...values);
   });
 }
 

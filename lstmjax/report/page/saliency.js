@@ -43,7 +43,7 @@ function saliencyTrack() {
   subscribe(["example", "width", "theme"], () => {
     const { features } = saliencyOf(state.example);
     const rows = Array.from({ length: features }, (_, n) => n);
-    drawSaliency(canvas, rows, Math.max(48, Math.min(112, features * 12)));
+    drawSaliency(canvas, rows, Math.max(72, Math.min(112, features * 12)));
   });
   subscribe(["example", "step"], () => {
     const { values, features } = saliencyOf(state.example);
@@ -51,8 +51,7 @@ function saliencyTrack() {
     let most = 0;
     row.forEach((value, n) => (most = Math.abs(value) > Math.abs(row[most]) ? n : most));
     const name = DATA.input.kind === "text" ? visible(nameOf(most)) : nameOf(most);
-    // The lines are always as many: the map must not move under the pointer.
-    const value = make("span", { className: "value", title: nameOf(most) }, make("span", { className: "clipped" }, name), make("span", {}, saliencyAt(most)));
-    names.replaceChildren(make("b", {}, "saliency"), "a row for each feature; the largest here:", value);
+    // No more lines than there is room for beside the rows: the map must not move under the pointer.
+    names.replaceChildren(make("b", {}, "saliency"), "the largest here: ", make("b", { title: "rows are in the order of the features" }, name), saliencyAt(most));
   });
 }

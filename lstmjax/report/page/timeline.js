@@ -25,7 +25,7 @@ function plotWidth() {
   const { kind, features } = DATA.input;
   const words = [...(kind === "text" ? features : []), ...(DATA.perStep && DATA.loss === "softmax" ? DATA.outputs : [])];
   const letters = Math.min(6, Math.max(0, ...words.map((word) => [...word].length)));
-  const narrowest = letters === 1 ? 6 : letters ? 2 + 8 * letters : 3; // a letter alone may be small
+  const narrowest = letters === 1 ? 5.5 : letters ? 2 + 8 * letters : 3; // a letter alone may be small
   return Math.round(Math.min(MAX_WIDTH, Math.max(state.width - gutterWidth, stepsShown() * narrowest)));
 }
 
