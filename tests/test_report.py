@@ -98,6 +98,14 @@ def test_what_the_network_says_at_each_step_is_what_it_says_of_each_beginning(tr
         assert values[-1] == pytest.approx(example["outputs"], abs=error + 1e-5)
 
 
+def test_too_many_beginnings_are_left_out_with_a_word(params, sequences, monkeypatch):
+    xs, lengths, _ = sequences
+    monkeypatch.setattr("lstmjax.report.collect.MAX_PREFIXES", 5)
+    tree = data_of(report(params, xs[:4], lengths=lengths[:4], examples=(0,)).html)
+    assert tree["examples"][0]["overTime"] is None
+    assert tree["notes"][0].startswith("Predictions over time are left out: there are more than")
+
+
 def test_with_one_direction_every_step_is_a_beginning(sequences):
     xs, lengths, _ = sequences
     params = init_network(jax.random.key(9), 3, 4, 14)

@@ -332,14 +332,20 @@ def test_text_can_be_read_in_light_and_in_dark(browser, see, scheme):
     assert (luminance(colours[0][2]) > 0.5) == (scheme == "light")
 
 
-def test_what_is_written_in_a_picture_is_not_cut_off(browser, see):
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_what_is_written_in_a_picture_is_not_cut_off(browser, see, width):
+    emulate(browser, width=width)
     cut = browser.execute_script(
-        "return [...document.querySelectorAll('#curves text, #scatters text, .track[data-kind] text')].filter((e) => {"
+        "return [...document.querySelectorAll('svg text')].filter((e) => {"
         "const a = e.getBoundingClientRect(), b = e.ownerSVGElement.getBoundingClientRect();"
         "return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})"
         ".map((e) => e.textContent)"
     )
     assert cut == []
+    over = (
+        "return [...document.querySelectorAll('.names, .ends')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert browser.execute_script(over) == 0  # nothing beside a track is written over it
     assert see(".track[data-kind=gate] .ends").split() == ["1", "0"]
     assert see(".track[data-kind=gate] .plot") == ""  # nothing is written over the lines
     assert see("#prediction .true").endswith("(label)")

@@ -105,9 +105,10 @@ def report(
 ) -> Page:
     """Return one self-contained HTML page that shows what happens inside a network, and write it if there is a path.
 
-    The page opens from the disk and loads nothing. It shows the model and its shapes, predictions, every gate of the
-    examples over time with exact values under the cursor, the curves of a pinned unit with the input, the units that
-    match a marked span, saturation, gradient flow, and training curves.
+    The page opens from the disk and loads nothing. It shows the model and its shapes, predictions at every step, every
+    gate of the examples over time with exact values under the cursor, the curves of a pinned unit, the input with its
+    saliency, the units that match a marked span, results over all sequences, saturation, gradient flow, training
+    curves, and a second network beside the first one.
 
     Args:
         params: `NetworkParams`, or LSTM layers without a head: a tuple of them, a `Bidirectional` pair, or one.

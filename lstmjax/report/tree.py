@@ -10,7 +10,16 @@ import numpy as np
 
 from lstmjax.dimensions import Row, shapes
 from lstmjax.networks import NetworkParams
-from lstmjax.report.collect import Computed, Settings, by_direction, compute, compute_outputs, loss_text, score_text
+from lstmjax.report.collect import (
+    MAX_PREFIXES,
+    Computed,
+    Settings,
+    by_direction,
+    compute,
+    compute_outputs,
+    loss_text,
+    score_text,
+)
 from lstmjax.report.details import RunDetails, details_tree
 from lstmjax.report.inputs import ReportInputs, check_labels, letters_of, names_of_outputs
 from lstmjax.report.outcome import Outcome, outcome_tree
@@ -85,7 +94,7 @@ def tree_of(
     places = {part: n for n, part in enumerate(steps)}
     return {
         "facts": [_size(steps), f"{model['parameters']} parameters"],
-        "notes": [],
+        "notes": _notes(computed, headed=names is not None),
         "model": model,
         "parts": [{"label": titles[part], "units": step.c.shape[-1]} for part, step in steps.items()],
         "fields": [{"name": name, "label": label, "kind": kind} for name, label, kind in fields],
@@ -171,6 +180,19 @@ def _is_signal(data: ReportInputs) -> bool:
 def _input(data: ReportInputs, letters: np.ndarray | None, row: int) -> list[int] | PageArray:
     length = data.lengths[row]
     return PageArray(data.shown[row, :length], "x") if letters is None else letters[row, :length].tolist()
+
+
+def _notes(computed: Computed, *, headed: bool) -> list[str]:
+    """Return what the page leaves out, with the reason."""
+    notes = []
+    if headed and computed.over_time is None:
+        notes.append(
+            f"Predictions over time are left out: there are more than {MAX_PREFIXES} steps, and a network with both "
+            "directions has to be run on each beginning of a sequence."
+        )
+    if not np.isfinite(np.asarray(computed.saliency, np.float64)).all():
+        notes.append("Saliency is left out: the gradient of the score is NaN or infinite.")
+    return notes
 
 
 def _over_time(computed: Computed, data: ReportInputs, n: int, settings: Settings) -> dict[str, Any] | None:

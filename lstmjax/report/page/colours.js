@@ -12,7 +12,7 @@ function channels(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
-/** Gives 256 colours [r, g, b] of a map. */
+/** Return 256 colours [r, g, b] of a map. */
 function ramp(kind) {
   const stops = ((isDark() && MAPS[kind].dark) || MAPS[kind].light).map(channels);
   return Array.from({ length: 256 }, (_, n) => {
@@ -22,7 +22,7 @@ function ramp(kind) {
   });
 }
 
-/** Gives the numbers at the two ends of the colours of a field: gates as they are, signed values around 0. */
+/** Return the numbers at the two ends of the colours of a field: gates as they are, signed values around 0. */
 function colourRange(values, kind, range) {
   if (kind === "signed") {
     const sizes = Float64Array.from(values, Math.abs);

@@ -2,14 +2,14 @@
 
 const COMPARED = []; // both trees, the first one first
 
-/** Gives the units of a part of either run, from the top of its map to the bottom: by mean of f, or size of c. */
+/** Return the units of a part of either run, from the top of its map to the bottom: by mean of f, or size of c. */
 function orderIn(tree, part) {
   const field = tree.fields.some(({ name }) => name === "f") ? "f" : "c";
   const scores = meanOverSteps(part, field, field === "f" ? (value) => value : Math.abs, tree);
   return scores.map((_, unit) => unit).sort((a, b) => scores[b] - scores[a] || a - b);
 }
 
-/** Draws the gates of one run, and gives what draws them again. */
+/** Draw the gates of one run, and gives what draws them again. */
 function comparedMap(tree, n) {
   const canvas = make("canvas", { className: "map", role: "img" });
   const cursor = make("div", { className: "mark step" });
@@ -62,7 +62,7 @@ function comparedMap(tree, n) {
   return make("div", { className: "compared" }, make("h3", {}, tree.title), make("p", { className: "facts" }, tree.facts.join(" · ")), verdict, ...label, holder, says, chances);
 }
 
-/** Gives the results of both runs as rows of a table. */
+/** Return the results of both runs as rows of a table. */
 function comparedResults(trees) {
   const [first, second] = trees.map(({ outcome }) => outcome);
   if (!first || !second) return [];

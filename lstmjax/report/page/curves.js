@@ -2,12 +2,12 @@
 
 const [CURVE_WIDTH, CURVE_HEIGHT] = [520, 230];
 
-/** Draws lines {name, values, colour, dash} over numbers, and says what stands along the axis. */
+/** Draw lines {name, values, colour, dash} over numbers, and says what stands along the axis. */
 function curve(name, lines, steps, along = "training step") {
   return pointsChart(name, lines.map((line) => ({ ...line, points: steps.map((step, n) => [step, line.values[n]]) })), steps, along);
 }
 
-/** Draws lines {name, points, colour, dash}, points [step, value] each, over all `steps`. */
+/** Draw lines {name, points, colour, dash}, points [step, value] each, over all `steps`. */
 function pointsChart(name, lines, steps, along = "training step") {
   const [left, right, top, bottom] = [48, CURVE_WIDTH - 10, 8, CURVE_HEIGHT - 36];
   const [low, high] = rangeOf(lines.flatMap(({ points }) => points.map(([, value]) => value)));
@@ -37,7 +37,7 @@ function pointsChart(name, lines, steps, along = "training step") {
   return make("figure", {}, make("figcaption", {}, name), chart);
 }
 
-/** Gives the key of the lines of a chart. */
+/** Return the key of the lines of a chart. */
 function keyOf(lines) {
   const entries = lines.map(({ name, colour, dash }) => {
     const line = make("i");

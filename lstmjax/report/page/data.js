@@ -4,7 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = Object.fromEntries(DATA.fields.map((field) => [field.name, field]));
 const unpacked = new WeakMap();
 
-/** Gives the numbers of a packed array, row by row, and keeps them. */
+/** Return the numbers of a packed array, row by row, and keeps them. */
 function unpack(packed) {
   if (unpacked.has(packed)) return unpacked.get(packed);
   const values = new Float64Array(packed.shape.reduce((a, b) => a * b, 1)).fill(packed.low);
@@ -20,17 +20,17 @@ function unpack(packed) {
   return values;
 }
 
-/** Gives how far an unpacked number is from the computed one at most. */
+/** Return how far an unpacked number is from the computed one at most. */
 function errorOf(packed) {
   return (packed.high - packed.low) / (2 ** packed.bits - 1) / 2;
 }
 
-/** Gives a field of one part in one example, [T, H] row by row; `tree` is that of the run, or of the other run. */
+/** Return a field of one part in one example, [T, H] row by row; `tree` is that of the run, or of the other run. */
 function valuesOf(example, part, field, tree = DATA) {
   return unpack(tree.examples[example].parts[part][field]);
 }
 
-/** Gives the values of one unit over time. */
+/** Return the values of one unit over time. */
 function unitOf(example, part, field, unit) {
   const values = valuesOf(example, part, field);
   const units = DATA.parts[part].units;
@@ -38,7 +38,7 @@ function unitOf(example, part, field, unit) {
 }
 
 /**
- * Gives for each unit the ends [low, high] of its own values in one example; of a signed field they are -high and high.
+ * Return for each unit the ends [low, high] of its own values in one example; of a signed field they are -high and high.
  * A unit that moves less than values are off by stands in the usual range: its last digits are of the packing.
  */
 function endsOf(example, part, field) {
@@ -53,7 +53,7 @@ function endsOf(example, part, field) {
   });
 }
 
-/** Gives for each unit of a part the mean of a function of a field, over all steps of all examples. */
+/** Return for each unit of a part the mean of a function of a field, over all steps of all examples. */
 function meanOverSteps(part, field, of, tree = DATA) {
   const units = tree.parts[part].units;
   const sums = new Float64Array(units);
@@ -66,13 +66,13 @@ function meanOverSteps(part, field, of, tree = DATA) {
   return Array.from(sums, (sum) => sum / steps);
 }
 
-/** Gives the q-th quantile, q from 0 to 1. */
+/** Return the q-th quantile, q from 0 to 1. */
 function quantile(values, q) {
   const sorted = Float64Array.from(values).sort();
   return sorted[Math.round(q * (sorted.length - 1))];
 }
 
-/** Gives a number as text: five digits where a value is read, three in prose and on axes. */
+/** Return a number as text: five digits where a value is read, three in prose and on axes. */
 function said(value, digits = 5) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -81,7 +81,7 @@ function said(value, digits = 5) {
   return text.replace("-", "−");
 }
 
-/** Gives what the input is at one step, in words. */
+/** Return what the input is at one step, in words. */
 function inputAt(example, step) {
   const { kind, features } = DATA.input;
   const packed = DATA.examples[example].input;

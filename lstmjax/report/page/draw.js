@@ -1,6 +1,6 @@
 // Elements, canvases and line charts.
 
-/** Gives an element with attributes, properties of the DOM (onclick, textContent, ...) and children. */
+/** Return an element with attributes, properties of the DOM (onclick, textContent, ...) and children. */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -22,7 +22,7 @@ function find(id) {
   return document.getElementById(id);
 }
 
-/** Gives the context of a canvas of this size in CSS pixels, as sharp as the screen is. */
+/** Return the context of a canvas of this size in CSS pixels, as sharp as the screen is. */
 function sized(canvas, width, height) {
   const ratio = Math.min(window.devicePixelRatio || 1, 16000 / Math.max(width, height));
   canvas.width = Math.round(width * ratio);
@@ -34,7 +34,7 @@ function sized(canvas, width, height) {
   return context;
 }
 
-/** Draws numbers as coloured cells: `at(column, row)` gives each, from `low` to `high` over the colours. */
+/** Draw numbers as coloured cells: `at(column, row)` gives each, from `low` to `high` over the colours. */
 function drawCells(canvas, columns, rows, width, height, colours, [low, high], at) {
   const small = new OffscreenCanvas(columns, rows);
   const image = new ImageData(columns, rows);
@@ -53,7 +53,7 @@ function drawCells(canvas, columns, rows, width, height, colours, [low, high], a
   context.drawImage(small, 0, 0, columns, rows, 0, 0, width, height);
 }
 
-/** Gives a path through the middles of the steps. */
+/** Return a path through the middles of the steps. */
 function pathOf(values, width, height, [low, high]) {
   const cell = width / values.length;
   const y = (value) => height - ((value - low) / (high - low)) * height;
@@ -61,7 +61,7 @@ function pathOf(values, width, height, [low, high]) {
   return values.length === 1 ? `M0 ${y(values[0])}H${width}` : `M${points.join("L")}`;
 }
 
-/** Gives a chart of lines over the steps: `lines` are {values, colour, dash}. Its numbers stand beside it, by `writeEnds`. */
+/** Return a chart of lines over the steps: `lines` are {values, colour, dash}. Its numbers stand beside it, by `writeEnds`. */
 function stepChart(width, height, range, lines, label) {
   const chart = svg("svg", { width, height: height + 4, viewBox: `0 -2 ${width} ${height + 4}`, role: "img", "aria-label": label });
   for (const level of [range[0], 0, range[1]]) {
@@ -77,13 +77,13 @@ function stepChart(width, height, range, lines, label) {
   return chart;
 }
 
-/** Writes the two ends of a chart's axis beside it, where no line is drawn over them. */
+/** Write the two ends of a chart's axis beside it, where no line is drawn over them. */
 function writeEnds(ends, height, [low, high], words = (level) => said(level, 3)) {
   ends.style.height = `${height + 4}px`; // as high as the chart
   ends.replaceChildren(make("span", {}, words(high)), make("span", {}, words(low)));
 }
 
-/** Gives round numbers from low to high for an axis. */
+/** Return round numbers from low to high for an axis. */
 function ticks(low, high, count = 4) {
   const rough = (high - low) / count || 1;
   const size = 10 ** Math.floor(Math.log10(rough));
@@ -93,7 +93,7 @@ function ticks(low, high, count = 4) {
   return found;
 }
 
-/** Gives the range of numbers, never empty. */
+/** Return the range of numbers, never empty. */
 function rangeOf(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];

@@ -1,6 +1,6 @@
 // The input along the time axis: characters, the rows of an image, or a signal.
 
-/** Draws words in the middle of their steps; `colour(t)` gives the colour of each. */
+/** Draw words in the middle of their steps; `colour(t)` gives the colour of each. */
 function drawWords(plot, words, width, colour, label) {
   const canvas = make("canvas", { role: "img", "aria-label": label });
   const context = sized(canvas, width, 24);
@@ -18,7 +18,7 @@ function drawWords(plot, words, width, colour, label) {
   plot.replaceChildren(canvas);
 }
 
-/** Gives a letter that can be seen for one that cannot. */
+/** Return a letter that can be seen for one that cannot. */
 function visible(word) {
   return { " ": "␣", "\n": "↵", "\t": "⇥" }[word] ?? word;
 }
@@ -43,7 +43,7 @@ function drawImage({ names, plot }) {
   plot.replaceChildren(canvas);
 }
 
-/** Gives greys from the panel's colour to the ink's. */
+/** Return greys from the panel's colour to the ink's. */
 function ink() {
   const [from, to] = [channels(css("panel")), channels(css("ink"))];
   return Array.from({ length: 256 }, (_, n) => from.map((a, k) => Math.round(a + (n / 255) * (to[k] - a))));
@@ -51,7 +51,7 @@ function ink() {
 
 const SIGNAL_HEIGHT = 40;
 
-/** Gives the values of one feature over the steps of an example. */
+/** Return the values of one feature over the steps of an example. */
 function featureOf(example, feature) {
   const packed = DATA.examples[example].input;
   const [steps, features] = packed.shape;
@@ -59,14 +59,14 @@ function featureOf(example, feature) {
   return Array.from({ length: steps }, (_, t) => values[t * features + feature]);
 }
 
-/** Gives the ends of each feature's axis: those of its values in all examples, so that examples can be compared. */
+/** Return the ends of each feature's axis: those of its values in all examples, so that examples can be compared. */
 function featureRanges() {
   return Array.from({ length: DATA.examples[0].input.shape[1] }, (_, feature) =>
     rangeOf(DATA.examples.flatMap((_, example) => featureOf(example, feature))),
   );
 }
 
-/** Draws each feature on an axis for itself: a large one would flatten the others. */
+/** Draw each feature on an axis for itself: a large one would flatten the others. */
 function signalTracks() {
   featureRanges().forEach((range, feature) => {
     const { track, names, ends, plot } = addTrack();

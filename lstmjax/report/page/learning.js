@@ -1,19 +1,19 @@
 // How the gates learned: a slider over the checkpoints that moves the points of the saturation.
 
-/** Gives [S, H] of a gate at the checkpoints, one row of it. */
+/** Return [S, H] of a gate at the checkpoints, one row of it. */
 function atCheckpoint(packed, row) {
   const units = packed.shape[1];
   return Array.from(unpack(packed).subarray(row * units, (row + 1) * units));
 }
 
-/** Gives the saturation to draw: of this network, or of the checkpoint that is chosen. */
+/** Return the saturation to draw: of this network, or of the checkpoint that is chosen. */
 function saturationOf(gate) {
   if (state.checkpoint < 0) return DATA.saturation.parts[state.part][gate];
   const { left, right } = DATA.learning.parts[state.part][gate];
   return { left: atCheckpoint(left, state.checkpoint), right: atCheckpoint(right, state.checkpoint) };
 }
 
-/** Draws the mean of each gate of the pinned unit over the checkpoints. */
+/** Draw the mean of each gate of the pinned unit over the checkpoints. */
 function learningChart() {
   const { steps, parts } = DATA.learning;
   const styles = { i: ["i", ""], f: ["f", "6 3"], g: ["g", "2 2"], o: ["o", "8 2 2 2"] };

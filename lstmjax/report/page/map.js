@@ -33,7 +33,7 @@ function drawMap({ names }) {
   drawRows(names);
 }
 
-/** Writes the units' numbers beside the rows, as many as there is room for. */
+/** Write the units' numbers beside the rows, as many as there is room for. */
 function drawRows(box) {
   const room = 14; // pixels that a number needs
   const [every, at] = [Math.max(1, Math.ceil(room / rowHeight)), rowOf(state.pinned)];
@@ -67,7 +67,7 @@ function drawPin() {
   cellMark.style.height = `${rowHeight}px`;
 }
 
-/** Gives the read-out at the cursor in words. */
+/** Return the read-out at the cursor in words. */
 function readout() {
   const { example, part, field, unit, step } = state;
   const value = unitOf(example, part, field, unit)[step];

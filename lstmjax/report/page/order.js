@@ -22,20 +22,20 @@ function spreadOfC(part) {
   return meanOverSteps(part, "c", (value) => value * value).map((square, unit) => square - means[unit] ** 2);
 }
 
-/** Gives the step at which values change most: where the cursor starts. */
+/** Return the step at which values change most: where the cursor starts. */
 function largestChange(values) {
   const changes = values.map((value, t) => (t ? Math.abs(value - values[t - 1]) : 0));
   return changes.indexOf(Math.max(...changes));
 }
 
-/** Gives the units of a part from the top of the map to its bottom: largest first, equal ones by number. */
+/** Return the units of a part from the top of the map to its bottom: largest first, equal ones by number. */
 function orderOf(part) {
   const scores = SORTS.find((sort) => sort.name === state.sort).of(part);
   return scores.map((_, unit) => unit).sort((a, b) => scores[b] - scores[a] || a - b);
 }
 
 /**
- * Gives for each unit how well "on" tells the marked span from the rest: the share of its steps that are on in the
+ * Return for each unit how well "on" tells the marked span from the rest: the share of its steps that are on in the
  * span, less the share outside. On is value ≥ the unit's threshold, or for signed fields value ≤ −threshold, whichever is
  * better.
  */
@@ -62,7 +62,7 @@ function matchUnits(values, units, [first, last], thresholds, signed) {
   return found;
 }
 
-/** Compares two matches, the better one first: by score, then by how far the means inside and outside are apart. */
+/** Compare two matches, the better one first: by score, then by how far the means inside and outside are apart. */
 function byScore(one, other) {
   return other.score - one.score || other.margin - one.margin;
 }

@@ -2,7 +2,7 @@
 
 const MAX_LINES = 6;
 
-/** Gives the outputs to draw as lines, the label and the largest ones at any step, with their values over the steps. */
+/** Return the outputs to draw as lines, the label and the largest ones at any step, with their values over the steps. */
 function linesOverTime({ overTime, target }) {
   const { outputs, values: packed } = overTime;
   const [steps, size] = packed.shape;

@@ -1,6 +1,6 @@
 // Beside the map: the units that match a marked span, and what which unit remembers.
 
-/** Gives a button for a unit that pins it; `share` from 0 to 1 is drawn as a bar. */
+/** Return a button for a unit that pins it; `share` from 0 to 1 is drawn as a bar. */
 function unitButton({ part, unit, words, score, share }) {
   const bar = make("i");
   bar.style.width = `${100 * Math.max(0, Math.min(1, share))}%`;
@@ -20,7 +20,7 @@ function unitButton({ part, unit, words, score, share }) {
   return make("li", {}, button);
 }
 
-/** Says which unit is pinned in a list that stays as it is, so that the keyboard's place is kept. */
+/** Say which unit is pinned in a list that stays as it is, so that the keyboard's place is kept. */
 function markPressed(list) {
   for (const button of list.querySelectorAll("button")) {
     const chosen = Number(button.dataset.part) === state.part && Number(button.dataset.unit) === state.pinned;

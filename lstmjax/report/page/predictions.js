@@ -2,7 +2,7 @@
 
 const LINES = ["i", "f", "g", "o", "h", "c"]; // colours of lines that are not gates
 
-/** Gives a small picture of an example's input, or the beginning of its text. */
+/** Return a small picture of an example's input, or the beginning of its text. */
 function thumbnail(n) {
   const { kind, features } = DATA.input;
   const packed = DATA.examples[n].input;
@@ -44,7 +44,7 @@ function drawExamples() {
   if (focused) find("examples").querySelector(":checked").focus();
 }
 
-/** Gives what was said of an example and whether it is right, as a sign beside the colour. */
+/** Return what was said of an example and whether it is right, as a sign beside the colour. */
 function verdictOf({ verdict, right }) {
   if (right === null) return make("span", { className: "verdict", title: verdict }, verdict);
   return make("span", { className: `verdict ${right ? "right" : "wrong"}`, title: verdict }, `${right ? "✓" : "✗"} ${verdict}`);
@@ -79,7 +79,7 @@ function drawPrediction() {
 
 const MAX_NUMBERS = 4; // more of a regression are drawn, not written
 
-/** Draws the numbers of a regression and their targets over the number of the output. */
+/** Draw the numbers of a regression and their targets over the number of the output. */
 function manyNumbers(numbers, truth) {
   const lines = [{ name: "prediction", values: numbers, colour: "validation", dash: "" }];
   if (truth) lines.push({ name: "target", values: truth, colour: "f", dash: "5 3" });
@@ -91,7 +91,7 @@ function rowOfOutputs(packed, step) {
   return Array.from(unpack(packed).subarray(step * size, (step + 1) * size));
 }
 
-/** Gives the label of one step: the number of a class, or numbers. */
+/** Return the label of one step: the number of a class, or numbers. */
 function targetAt(target, step) {
   return target.shape ? rowOfOutputs(target, step) : target[step];
 }

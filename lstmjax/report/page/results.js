@@ -4,7 +4,7 @@ function percent(value) {
   return `${said(100 * value, 3)}%`;
 }
 
-/** Gives a table of numbers; null stands for what cannot be computed. */
+/** Return a table of numbers; null stands for what cannot be computed. */
 function numbersTable(caption, head, rows) {
   const cell = (value, n) => (n ? make("td", { className: "number" }, value === null ? "–" : typeof value === "number" ? said(value, 3) : value) : make("th", { scope: "row" }, value));
   return make(
@@ -14,7 +14,7 @@ function numbersTable(caption, head, rows) {
   );
 }
 
-/** Draws the confusion matrix; a click on a cell shows what is wrong in this way. */
+/** Draw the confusion matrix; a click on a cell shows what is wrong in this way. */
 function confusionTable(matrix) {
   const table = make("table", { className: "confusion" }, make("caption", {}, "Confusion: a row for each label, a column for each prediction"));
   table.append(make("tr", {}, make("td"), ...DATA.outputs.map((name) => make("th", { scope: "col" }, name))));
@@ -37,7 +37,7 @@ function confusionTable(matrix) {
   return make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Confusion matrix" }, table);
 }
 
-/** Gives an entry of a list of sequences: a button if its gates are on this page. */
+/** Return an entry of a list of sequences: a button if its gates are on this page. */
 function resultEntry({ name, step, example }, words, score) {
   const place = step === null ? name : `${name}, step ${step}`;
   const parts = [make("span", {}, words ? `${place}: ${words}` : place), make("span", {}, score)];
@@ -45,6 +45,7 @@ function resultEntry({ name, step, example }, words, score) {
   const button = make("button", { type: "button" }, ...parts);
   button.addEventListener("click", () => {
     change({ example, ...(step === null ? {} : { step }) });
+    scrollToStep();
     find("inside").scrollIntoView();
   });
   return make("li", {}, button);
@@ -71,7 +72,7 @@ function wrongList({ wrong, wrongs, of }) {
   return make("div", {}, make("h3", {}, "Wrong, by confidence"), help, list, clear);
 }
 
-/** Draws targets against predictions: on the diagonal they agree. */
+/** Draw targets against predictions: on the diagonal they agree. */
 function targetChart(outcome, output) {
   const [side, left] = [380, 58];
   const points = outcome.target.map((targets, n) => [targets[output], outcome.prediction[n][output], outcome.points[n]]);

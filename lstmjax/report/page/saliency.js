@@ -1,24 +1,24 @@
 // Saliency: the gradient of the predicted score with respect to each feature at each step, beside the input.
 
-/** Gives the gradients of an example, [T, I] row by row; null where they are not here. */
+/** Return the gradients of an example, [T, I] row by row; null where they are not here. */
 function saliencyOf(example) {
   const packed = DATA.examples[example].saliency;
   return packed ? { values: unpack(packed), features: packed.shape[1], steps: packed.shape[0] } : null;
 }
 
-/** Gives the range of the colours: the same for all features, so that they can be compared. */
+/** Return the range of the colours: the same for all features, so that they can be compared. */
 function saliencyRange(values) {
   return colourRange(values, "signed", "whole");
 }
 
-/** Draws the gradients of some features, a row each. */
+/** Draw the gradients of some features, a row each. */
 function drawSaliency(canvas, rows, height) {
   const { values, features, steps } = saliencyOf(state.example);
   const [low, high] = saliencyRange(values);
   drawCells(canvas, steps, rows.length, plotWidth(), height, ramp("signed"), [low, high], (t, row) => values[t * features + rows[row]]);
 }
 
-/** Gives the gradient of one feature at the cursor, in words. */
+/** Return the gradient of one feature at the cursor, in words. */
 function saliencyAt(feature) {
   const { values, features } = saliencyOf(state.example);
   return `∂ ${said(values[state.step * features + feature], 3)}`;

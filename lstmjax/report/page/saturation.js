@@ -5,7 +5,7 @@ const EDGE = 44; // room for the words, the numbers and a point on the axis
 
 const [LOW, HIGH] = [0.1, 0.9]; // nearly closed, nearly open
 
-/** Gives what the limits are about: the candidate is between −1 and 1. */
+/** Return what the limits are about: the candidate is between −1 and 1. */
 function limited(gate) {
   return gate === "g" ? "(g + 1)/2" : gate;
 }

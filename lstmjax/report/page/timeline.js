@@ -6,7 +6,7 @@ const tracks = make("div", { className: "tracks" });
 const cursorMark = make("div", { className: "mark step" });
 const spanMark = make("div", { className: "mark span" });
 
-/** Adds a row to the time axis and gives its parts: names and values in the gutter, the ends of its axis, its plot. */
+/** Add a row to the time axis and return its parts: names and values in the gutter, the ends of its axis, its plot. */
 function addTrack() {
   const [names, ends, plot] = ["names", "ends", "plot"].map((className) => make("div", { className }));
   const gutter = make("div", { className: "gutter" }, names, ends);
@@ -20,7 +20,7 @@ function stepsShown() {
   return DATA.examples[state.example].steps;
 }
 
-/** Gives the width of the time axis: all there is, or more where a step would be too narrow to read. */
+/** Return the width of the time axis: all there is, or more where a step would be too narrow to read. */
 function plotWidth() {
   const { kind, features } = DATA.input;
   const words = [...(kind === "text" ? features : []), ...(DATA.perStep && DATA.loss === "softmax" ? DATA.outputs : [])];
@@ -46,7 +46,7 @@ function drawMarks() {
   if (state.span) place(spanMark, ...state.span);
 }
 
-/** Keeps the cursor in sight when the axis is wider than the screen. */
+/** Keep the cursor in sight when the axis is wider than the screen. */
 function scrollToStep() {
   const box = find("timeline");
   const cell = plotWidth() / stepsShown();
@@ -68,7 +68,7 @@ function drawAxis({ names, plot }) {
   plot.replaceChildren(axis);
 }
 
-/** Gives the room for the time axis and its gutter. */
+/** Return the room for the time axis and its gutter. */
 function measured() {
   gutterWidth = parseFloat(css("gutter"));
   return find("timeline").clientWidth;

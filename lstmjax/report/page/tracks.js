@@ -2,7 +2,7 @@
 
 const DASHES = { f: "6 3", o: "2 2", h: "6 3" }; // told apart without colours, too
 
-/** Gives a line of a gutter: what a curve is called, in its colour, and its value at the cursor; names may be long. */
+/** Return a line of a gutter: what a curve is called, in its colour, and its value at the cursor; names may be long. */
 function gutterValue(colour, name, value, digits = 5, className = "") {
   const word = make("i", { className }, name);
   word.style.color = `var(--${colour})`;
