@@ -113,7 +113,11 @@ def _inspect(command: Inspect) -> None:
     RunFolder.open(command.run)
     from lstmjax.report.commands import inspect_run
 
-    _print(inspect_run(command.run, command.input, command.out, command.examples, open_page=command.open))
+    _print(
+        inspect_run(
+            command.run, command.input, command.out, command.examples, open_page=command.open, compare=command.compare
+        )
+    )
 
 
 def _reading(command: Reading) -> dict[str, Any]:

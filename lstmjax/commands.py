@@ -159,6 +159,8 @@ class Inspect:
     """Page to write; None: report.html in the run folder, or report-NAME.html for the sequences of a file."""
     examples: int = 4
     """How many sequences to show step by step."""
+    compare: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Another run on the same data, to show beside the first one."""
     open: bool = False
     """Open the page in the browser."""
 

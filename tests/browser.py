@@ -50,6 +50,8 @@ def emulate(browser, scheme="light", width=None):
     else:
         screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    # Pages hear of it before the next frame.
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
 def said(browser):

@@ -44,7 +44,8 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
     assert (saved.seed, saved.optimizer.learning_rate, saved.batch_size) == (3, 2e-3, 8)
 
     assert main(["evaluate", str(run)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == shown[-1]
+    evaluated = capsys.readouterr().out.splitlines()
+    assert evaluated[-1] == shown[-1]
     assert main(["evaluate", str(run), "--data", str(tmp_path / "b.npz")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == shown[-1].replace("test", "b.npz")
 
@@ -62,6 +63,14 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
     y = np.load(tmp_path / "b.npz")["y"]
     right = np.mean([row["class"] == word for row, word in zip(rows, y, strict=True)])
     assert f"test accuracy {right:.4f}" == shown[-1]
+    says = np.array([row["class"] for row in rows])
+    for word in ("down", "up"):
+        found = [line.split()[1:] for line in evaluated if line.split()[0] == word]
+        right = ((says == word) & (y == word)).sum()
+        f1 = 2 * right / ((says == word).sum() + (y == word).sum())
+        scores = [right / (y == word).sum(), right / (says == word).sum(), f1]
+        assert found[0] == [str((y == word).sum()), *(f"{value:.4f}" for value in scores)]
+        assert found[-1] == [str(((y == word) & (says == other)).sum()) for other in ("down", "up")]
     assert all(float(row["p_up"]) + float(row["p_down"]) == pytest.approx(1.0, abs=1e-5) for row in rows)
 
     assert main(["predict", str(run), str(tmp_path / "b.npz"), "--out", str(tmp_path / "p.csv")]) == 0

@@ -22,6 +22,7 @@ from lstmjax.report.choose import choose
 from lstmjax.report.collect import Settings
 from lstmjax.report.pack import PLANS, PageArray, pack
 from lstmjax.report.questions import Known, remembered
+from lstmjax.training import learning, load_run, predict
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -34,7 +35,9 @@ def unpacked(packed):
     """The numbers of a packed array, and how far they may be from what they were."""
     if "data" not in packed:
         return np.full(packed["shape"], packed["low"]), 0.0
-    codes = np.frombuffer(base64.b64decode(packed["data"]), {8: "u1", 16: "<u2"}[packed["bits"]])
+    codes = np.frombuffer(base64.b64decode(packed["data"]), {8: "u1", 16: "<u2", 32: "<f4"}[packed["bits"]])
+    if packed["bits"] == 32:
+        return codes.reshape(packed["shape"]), 0.0
     step = (packed["high"] - packed["low"]) / (2 ** packed["bits"] - 1)
     return packed["low"] + codes.reshape(packed["shape"]) * step, 0.5001 * step
 
@@ -80,8 +83,115 @@ def test_the_page_holds_the_gates_of_every_layer_and_direction(tree, params, seq
             values, error = unpacked(packed)
             assert np.abs(values - np.asarray(getattr(step, name), np.float64)).max() <= error + 1e-6
     for row, example in zip((3, 1), tree["examples"], strict=True):
-        shown, error = unpacked(example["input"])
-        assert np.abs(shown - xs[row, : lengths[row]]).max() <= error
+        assert (unpacked(example["input"])[0] == xs[row, : lengths[row]]).all()  # to the last bit
+
+
+def test_what_the_network_says_at_each_step_is_what_it_says_of_each_beginning(tree, params, sequences):
+    xs, lengths, _ = sequences
+    for row, example in zip((3, 1), tree["examples"], strict=True):
+        values, error = unpacked(example["overTime"]["values"])
+        assert example["overTime"]["outputs"] == [0, 1]
+        assert values.shape == (lengths[row], 2)
+        for t, chances in enumerate(values):
+            expected = jax.nn.softmax(network(params, xs[row, : t + 1])[1])
+            assert np.abs(chances - np.asarray(expected)).max() <= error + 1e-5
+        assert values[-1] == pytest.approx(example["outputs"], abs=error + 1e-5)
+
+
+def test_too_many_beginnings_are_left_out_with_a_word(params, sequences, monkeypatch):
+    xs, lengths, _ = sequences
+    monkeypatch.setattr("lstmjax.report.collect.MAX_PREFIXES", 5)
+    tree = data_of(report(params, xs[:4], lengths=lengths[:4], examples=(0,)).html)
+    assert tree["examples"][0]["overTime"] is None
+    assert tree["notes"][0].startswith("Predictions over time are left out: there are more than")
+
+
+def test_with_one_direction_every_step_is_a_beginning(sequences):
+    xs, lengths, _ = sequences
+    params = init_network(jax.random.key(9), 3, 4, 14)
+    example = data_of(report(params, xs, lengths=lengths, examples=(2,)).html)["examples"][0]
+    values, error = unpacked(example["overTime"]["values"])
+    assert values.shape == (lengths[2], 12)  # of 14 outputs
+    expected = np.asarray(jax.nn.softmax(network(params, xs[2, :3])[1]))[example["overTime"]["outputs"]]
+    assert np.abs(values[2] - expected).max() <= error + 1e-5
+    assert int(np.argmax(example["outputs"])) in example["overTime"]["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "per_step", "score"),
+    [
+        ("softmax", False, lambda logits: logits.max()),
+        ("sigmoid", False, lambda logits: np.abs(logits).sum()),
+        ("linear", True, lambda logits: logits.sum()),
+    ],
+)
+def test_saliency_is_the_slope_of_the_score(params, sequences, loss, per_step, score):
+    xs, lengths, _ = sequences
+    options = {"lengths": lengths, "loss": loss, "per_step": per_step}
+    values, error = unpacked(data_of(report(params, xs, examples=(2,), **options).html)["examples"][0]["saliency"])
+    assert values.shape == (lengths[2], 3)
+
+    def score_of(t, feature, by):
+        changed = xs[2, : lengths[2]].copy()
+        changed[t, feature] += by
+        return float(score(np.asarray(network(params, changed, return_sequences=per_step)[1], np.float64)))
+
+    for t, feature in ((0, 0), (2, 1), (lengths[2] - 1, 2)):
+        slope = (score_of(t, feature, 0.01) - score_of(t, feature, -0.01)) / 0.02
+        assert values[t, feature] == pytest.approx(slope, abs=error + 2e-3)
+
+
+def test_results_count_what_is_wrong_over_all_sequences(tree, params, sequences):
+    xs, lengths, labels = sequences
+    chances = np.asarray(jax.nn.softmax(network(params, xs, lengths=lengths)[1]))
+    says, outcome = chances.argmax(1), tree["outcome"]
+    assert outcome["matrix"] == [[int(((labels == a) & (says == b)).sum()) for b in range(2)] for a in range(2)]
+    assert (outcome["right"], outcome["count"], outcome["of"]) == ((says == labels).sum(), 5, "sequences")
+    wrong = [n for n in np.argsort(-chances.max(1), kind="stable").tolist() if says[n] != labels[n]]
+    assert wrong
+    assert [entry["name"] for entry in outcome["wrong"]] == [f"sequence {n}" for n in wrong]
+    assert [entry["chance"] for entry in outcome["wrong"]] == pytest.approx(chances.max(1)[wrong].tolist(), abs=1e-5)
+    assert [entry["example"] for entry in outcome["wrong"]] == [{3: 0, 1: 1}.get(n) for n in wrong]
+    for n, (count, recall, precision, f1) in enumerate(outcome["scores"]):
+        right = ((labels == n) & (says == n)).sum()
+        assert count == (labels == n).sum()
+        assert recall == pytest.approx(right / count)
+        assert precision == (None if not (says == n).any() else pytest.approx(right / (says == n).sum()))
+        assert f1 == pytest.approx(2 * right / ((labels == n).sum() + (says == n).sum()), abs=1e-5)
+
+
+def test_results_of_steps_leave_out_padding(params, sequences):
+    xs, lengths, _ = sequences
+    labels = np.random.default_rng(6).integers(0, 2, (5, 6))
+    outcome = data_of(report(params, xs, lengths=lengths, labels=labels, per_step=True).html)["outcome"]
+    assert (outcome["of"], outcome["count"]) == ("steps", lengths.sum())
+    says = np.asarray(network(params, xs, lengths=lengths, return_sequences=True)[1]).argmax(-1)
+    valid = np.arange(6) < lengths[:, None]
+    assert outcome["wrongs"] == (says != labels)[valid].sum() == len(outcome["wrong"])
+    for entry in outcome["wrong"]:
+        row = int(entry["name"].split()[1])
+        assert says[row, entry["step"]] == entry["says"] != entry["label"] == labels[row, entry["step"]]
+
+
+def test_results_of_switches_and_numbers(params, sequences):
+    xs, lengths, labels = sequences
+    targets = np.stack([labels, 1 - labels], 1).astype(np.float32)
+    logits = np.asarray(network(params, xs, lengths=lengths)[1], np.float64)
+    options = {"lengths": lengths, "labels": targets}
+    on = data_of(report(params, xs, loss="sigmoid", **options).html)["outcome"]
+    assert on["right"] == ((logits > 0) == (targets > 0.5)).all(1).sum()
+    says = logits[:, 0] > 0
+    assert on["scores"][0][:2] == [labels.sum(), pytest.approx((says & (labels == 1)).sum() / labels.sum())]
+    numbers = data_of(report(params, xs, loss="linear", **options).html)["outcome"]
+    for n, (root, mean, r2) in enumerate(numbers["scores"]):
+        error = logits[:, n] - targets[:, n]
+        assert root == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+        assert mean == pytest.approx(np.abs(error).mean(), rel=1e-4)
+        assert r2 == pytest.approx(1 - (error**2).sum() / ((targets[:, n] - targets[:, n].mean()) ** 2).sum(), abs=1e-4)
+    assert np.allclose(numbers["prediction"], logits, atol=1e-4)
+    assert [entry["error"] for entry in numbers["worst"]] == pytest.approx(
+        sorted(np.sqrt(((logits - targets) ** 2).mean(1)), reverse=True), rel=1e-4
+    )
 
 
 def test_predictions_and_losses_are_those_of_the_network(tree, params, sequences):
@@ -143,6 +253,20 @@ def enlarged(tree, steps, units, examples=1):
     }
 
 
+def test_a_second_network_is_beside_the_first(tree, params, sequences):
+    xs, lengths, labels = sequences
+    second = init_network(jax.random.key(8), 3, 2, 2)
+    options = {"lengths": lengths, "labels": labels, "examples": (3, 1), "classes": ["no", "yes"]}
+    both = data_of(report(params, xs, compare={"params": second, "xs": xs / 2, "title": "small"}, **options).html)
+    alone = data_of(report(second, xs / 2, title="small", **options).html)
+    assert both["examples"] == tree["examples"]
+    assert (both["other"]["title"], both["other"]["facts"]) == ("small", alone["facts"])
+    for one, expected in zip(both["other"]["examples"], alone["examples"], strict=True):
+        assert one == {key: value for key, value in expected.items() if key not in ("input", "saliency", "flow")}
+    assert both["other"]["outcome"]["scores"] == alone["outcome"]["scores"]
+    assert tree["other"] is None
+
+
 def test_a_page_is_as_small_as_it_says(tree):
     text = page.assemble(enlarged(tree, 200, 256), 2_000_000)
     assert len(text.encode()) < 2_000_000
@@ -176,6 +300,8 @@ def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
         ({"shown": np.zeros((5, 6, 2))}, "shown has shape (5, 6, 2), but xs (5, 6, 3); expected the same inputs"),
         ({"xs": np.zeros(3)}, "xs has shape (3,), expected [N, T, I], or one sequence [T, I], with numbers in it."),
         ({"xs": np.full((5, 6, 3), np.nan)}, "xs holds numbers that are not finite; fill or remove them"),
+        ({"compare": {"param": 1}}, "compare has 'param', expected arguments of report: params, xs, lengths"),
+        ({"compare": {"title": "b"}}, "compare has no 'params'; pass those of the second network."),
         ({"remembers": [("who", [(2, "forward", 0, 0.9)])]}, "remembers: 'who' names layer 2 forward, which is not"),
     ],
 )
@@ -213,6 +339,10 @@ def test_letters_are_told_from_other_inputs():
     tree = data_of(report(params, xs, features=["a", "b", "c"]).html)
     assert (tree["input"]["kind"], tree["examples"][0]["input"]) == ("text", [2, 0, 1, -1])
     assert data_of(report(params, xs).html)["input"]["kind"] == "signal"
+    rows = np.random.default_rng(1).random((1, 4, 3, 5)).reshape(1, 4, 15).astype(np.float32)
+    for scale, kind in ((1.0, "image"), (np.r_[1e3, np.ones(14)], "signal")):  # a feature in another unit
+        wide = (rows * scale).astype(np.float32)
+        assert data_of(report(init_params(jax.random.key(6), 15, 2), wide).html)["input"]["kind"] == kind
     assert data_of(report(params, 0.5 * xs, features=["a", "b", "c"]).html)["input"]["kind"] == "signal"
 
 
@@ -271,8 +401,8 @@ def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
     assert tree["examples"][-1]["why"] == "the largest loss"
     raw = np.load(run.parent / "b.npz")
     row = int(tree["examples"][0]["name"].split()[1])
-    shown, error = unpacked(tree["examples"][0]["input"])
-    assert np.abs(shown - raw["x"][row, : raw["lengths"][row]]).max() <= error + 1e-5  # in the file's units
+    shown, _ = unpacked(tree["examples"][0]["input"])
+    assert np.abs(shown - raw["x"][row, : raw["lengths"][row]]).max() <= 1e-5  # in the file's units
     assert tree["curves"]["steps"] == [2, 4, 6]
     assert [panel["name"] for panel in tree["curves"]["panels"]] == ["loss", "accuracy"]
     assert tree["remembers"][0]["question"] == "class up"
@@ -280,6 +410,52 @@ def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
     assert len(aucs) == 4
     assert aucs == sorted(aucs, reverse=True)
     assert any(fact.startswith("test accuracy 0.") for fact in tree["facts"])
+
+
+def test_a_run_is_shown_with_its_command_and_beside_another_and_as_it_learned(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    with jax.numpy_dtype_promotion("standard"):
+        words = ["--seed", "5", "--keep-every", "2", "--model.hidden-size", "3"]
+        assert main(["train", str(run / "config.yaml"), "--run-dir", str(other), *words]) == 0
+    capsys.readouterr()
+    out = tmp_path / "both.html"
+    assert main(["inspect", str(other), "--compare", str(run), "--out", str(out), "--examples", "2"]) == 0
+    assert f"beside {run}\n" in capsys.readouterr().out
+    tree = data_of(out.read_text("utf-8"))
+    assert tree["run"]["command"] == f"lstmjax train {other / 'config.yaml'}"
+    chosen, defaults = dict(tree["run"]["chosen"]), dict(tree["run"]["defaults"])
+    assert (chosen["seed"], chosen["model.hidden_size"], chosen["steps"]) == ("5", "3", "6")
+    assert (defaults["model.cell"], "seed" in defaults) == ("vanilla", False)
+    assert dict(tree["other"]["run"]["chosen"])["model.hidden_size"] == "4"
+    assert [part["units"] for part in tree["other"]["parts"]] == [4]
+
+    # What the other one says is what it says of the file.
+    raw = np.load(run.parent / "b.npz")
+    says = predict(load_run(run), raw["x"], raw["lengths"])
+    for example, second in zip(tree["examples"], tree["other"]["examples"], strict=True):
+        row = int(example["name"].split()[1])
+        assert second["outputs"] == pytest.approx(says.outputs[row].tolist(), abs=1e-5)
+    right = (says.classes == raw["y"]).sum()
+    assert (tree["other"]["outcome"]["right"], tree["other"]["outcome"]["count"]) == (right, 40)
+    assert len(tree["other"]["curves"]["steps"]) == 3
+
+    learned = learning(other)
+    assert tree["learning"]["steps"] == learned.steps.tolist() == [0, 2, 4, 6]
+    for name in ("mean", "left", "right"):
+        for gate, values in zip("if", getattr(learned.statistics[0], name)[:2], strict=True):
+            found, error = unpacked(tree["learning"]["parts"][0][gate][name])
+            assert np.abs(found - values).max() <= error + 1e-6
+    assert tree["other"].keys().isdisjoint({"learning", "saturation", "model"})
+
+
+def test_runs_on_other_data_are_not_compared(run, tmp_path, capsys):
+    write_sequences(tmp_path / "c.npz", target="word", i=4)
+    (tmp_path / "c.yaml").write_text(dump_config(config(data={"source": str(tmp_path / "c.npz")})), encoding="utf-8")
+    with jax.numpy_dtype_promotion("standard"):
+        assert main(["train", str(tmp_path / "c.yaml"), "--run-dir", str(tmp_path / "c")]) == 0
+    assert main(["inspect", str(run), "--compare", str(tmp_path / "c")]) == 2
+    message = f"--compare {tmp_path / 'c'}: features at each step: 4, but {run} has 3; compare runs on the same data"
+    assert message in capsys.readouterr().err
 
 
 def test_the_page_of_a_run_stands_in_its_folder_and_can_be_opened(run, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The report in a real browser: opened from the disk, read, used by pointer and keyboard."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from browser import chromium, emulate, needed, said
 
 from lstmjax import Bidirectional, init_network, init_params
-from lstmjax.inside import trace
+from lstmjax import network as run
+from lstmjax.inside import Gates, GateStatistics, trace
 from lstmjax.report import report
+from lstmjax.report.details import RunDetails
+from lstmjax.training import Learning
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -29,6 +33,20 @@ def network():
     """Five units in both directions that read letters, with larger weights than at the start."""
     params = init_network(jax.random.key(3), 4, 5, 3, bidirectional=True)
     return jax.tree.map(lambda a: 2.5 * a, params)
+
+
+def other_network():
+    """Three units in one direction that read the same letters."""
+    return init_network(jax.random.key(11), 4, 3, 3)
+
+
+def learned():
+    """Statistics of the gates at two checkpoints."""
+    random = np.random.default_rng(12)
+    gates = [Gates(*random.random((4, 2, 5))) for _ in range(8)]
+    count = np.array([20, 20])
+    pair = Bidirectional(GateStatistics(*gates[:4], count), GateStatistics(*gates[4:], count))
+    return Learning(np.array([0, 7]), (pair,))
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +76,23 @@ def page(browser, network, words, tmp_path_factory):
                 {"step": n, "train": {"loss": 2 - n / 9, "accuracy": n / 9}, "validation": {"loss": 1, "accuracy": 0.5}}
                 for n in (2000, 4000)
             ],
+            run=RunDetails(
+                f"lstmjax train {NASTY[0]}", {"seed": 3}, {"model.cell": "vanilla"}, learned(), ("dropout",)
+            ),
+            compare={"params": other_network(), "title": NASTY[1], "run": RunDetails("", {"seed": 4}, {})},
             remembers=[(QUESTION, [(0, "reverse", 3, 0.975), (0, "forward", 1, 0.75)])],
             title=f"runs/{NASTY[0]}",
             path=path,
         )
     browser.get(path.as_uri())
-    return said(browser)
+    return SimpleNamespace(address=path.as_uri(), **vars(said(browser)))
 
 
 @pytest.fixture
 def see(browser, page):
     """Starts from the same place: the first example, both directions to choose from, nothing marked."""
     emulate(browser)
-    browser.refresh()
+    browser.get(page.address)
 
     def text(selector):
         return browser.find_element("css selector", selector).text
@@ -96,7 +118,9 @@ def number(text):
 
 def at(browser, step, row, steps, units):
     """Where a cell of the map is, from its middle, as Selenium counts."""
-    box = browser.find_element("id", "map").rect
+    heat = browser.find_element("id", "map")
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", heat)
+    box = heat.rect
     return round(((step + 0.5) / steps - 0.5) * box["width"]), round(((row + 0.5) / units - 0.5) * box["height"])
 
 
@@ -186,7 +210,7 @@ def test_a_click_pins_a_unit_and_its_tracks_are_shown(browser, see, steps):
     ActionChains(browser).move_to_element_with_offset(heat, *at(browser, 3, 2, 9, 5)).click().perform()
     assert see(".track[data-kind=gate] .gutter b") == see(".track[data-kind=signed] .gutter b") == "unit 2"
     values = browser.execute_script(
-        "return [...document.querySelectorAll('.track[data-kind] .value')]"
+        "return [...document.querySelectorAll('[data-kind=gate] .value, [data-kind=signed] .value')]"
         ".map(e => [...e.children].map(c => c.innerText))"
     )
     assert [name for name, _ in values] == ["i", "f", "o", "g", "c", "h"]
@@ -308,21 +332,201 @@ def test_text_can_be_read_in_light_and_in_dark(browser, see, scheme):
     assert (luminance(colours[0][2]) > 0.5) == (scheme == "light")
 
 
-def test_what_is_written_in_a_picture_is_not_cut_off(browser, see):
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_what_is_written_in_a_picture_is_not_cut_off(browser, see, width):
+    emulate(browser, width=width)
     cut = browser.execute_script(
-        "return [...document.querySelectorAll('#curves text, #scatters text, .track[data-kind] text')].filter((e) => {"
+        "return [...document.querySelectorAll('svg text')].filter((e) => {"
         "const a = e.getBoundingClientRect(), b = e.ownerSVGElement.getBoundingClientRect();"
         "return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})"
         ".map((e) => e.textContent)"
     )
     assert cut == []
-    assert see(".track[data-kind=gate] .plot").split() == ["1", "0"]
+    over = (
+        "return [...document.querySelectorAll('.names, .ends')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert browser.execute_script(over) == 0  # nothing beside a track is written over it
+    assert see(".track[data-kind=gate] .ends").split() == ["1", "0"]
+    assert see(".track[data-kind=gate] .plot") == ""  # nothing is written over the lines
     assert see("#prediction .true").endswith("(label)")
 
 
-def test_a_narrow_screen_needs_no_scrolling_sideways(browser, see):
-    emulate(browser, width=390)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_the_page_uses_its_width_and_needs_no_scrolling_sideways(browser, see, width, scheme):
+    emulate(browser, scheme, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    left, right = browser.execute_script(
+        "const box = (e) => document.querySelector(e).getBoundingClientRect();"
+        "return [box('main').left, innerWidth - box('main').right]"
+    )
+    assert left <= 40
+    assert right <= 60  # with the scroll bar
+    theme = browser.execute_script("return document.documentElement.dataset.theme")
+    assert theme == scheme
+
+
+def test_a_hundred_and_four_letters_are_seen_at_once(browser, see, tmp_path):
+    params = init_network(jax.random.key(3), 4, 3, 2)
+    letters = np.eye(4, dtype=np.float32)[np.random.default_rng(5).integers(0, 4, (1, 104))]
+    report(params, letters, features=["a", "b", "X", "Y"], path=tmp_path / "long.html")
+    browser.get((tmp_path / "long.html").as_uri())
+    for width in (1280, 1920):
+        emulate(browser, width=width)
+        room, needed = browser.execute_script(
+            "const e = document.getElementById('timeline'); return [e.clientWidth, e.scrollWidth]"
+        )
+        assert needed <= room, width
+
+
+def test_colours_can_be_switched(browser, see):
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    light = browser.execute_script(colour)
+    button = browser.find_element("id", "theme")
+    assert button.text == "Dark colours"
+    button.click()
+    assert luminance(browser.execute_script(colour)) < 0.1 < 0.8 < luminance(light)
+    assert button.text == "Light colours"
+    emulate(browser, "dark")
+    emulate(browser, "light")  # the reader's choice outlasts what the system says
+    assert luminance(browser.execute_script(colour)) < 0.1
+    button.click()
+    assert browser.execute_script(colour) == light
+
+
+def test_what_is_confused_is_listed_and_leads_to_its_example(browser, see, network, words):
+    _, logits = run(network, words, lengths=LENGTHS)
+    says, labels = np.asarray(logits).argmax(1), np.array([2, 0, 1])
+    wrong = np.flatnonzero(says != labels)
+    assert len(wrong) >= 2
+    entries = browser.find_elements("css selector", "#wrong li")
+    assert len(entries) == len(wrong)
+    chances = [number(e.text.splitlines()[-1].rstrip("%")) for e in entries]
+    assert chances == sorted(chances, reverse=True)
+    row = wrong[-1]
+    cell = browser.find_element("css selector", f".confusion [data-pair='{labels[row]},{says[row]}']")
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", cell)
+    cell.click()
+    assert len(browser.find_elements("css selector", "#wrong li")) == sum(
+        (says == says[row]) & (labels == labels[row]) & (says != labels)
+    )
+    browser.find_element("css selector", "#wrong li button").click()
+    chosen = browser.execute_script(
+        "return [...document.querySelectorAll('#examples input')].findIndex((e) => e.checked)"
+    )
+    assert (says[chosen], labels[chosen]) == (says[row], labels[row])
+    assert f"{len(labels) - len(wrong)} of 3 sequences are right" in see("#results-says")
+
+
+def test_the_map_stays_where_it_is_under_the_pointer(browser, see):
+    from selenium.webdriver import Keys
+
+    places = set()
+    for _ in range(9):
+        browser.find_element("id", "map").send_keys(Keys.ARROW_RIGHT)
+        places.add(browser.execute_script("return document.getElementById('map').offsetParent.offsetParent.offsetTop"))
+        places.add(browser.execute_script("return document.documentElement.scrollHeight"))
+    assert len(places) == 2
+
+
+def test_the_chance_of_a_class_at_the_cursor_is_that_of_the_beginning(browser, see, network, words):
+    from selenium.webdriver import Keys
+
+    heat = browser.find_element("id", "map")
+    heat.send_keys(Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('[data-kind=over-time] .value')].map(e => e.lastChild.textContent)"
+    )
+    chances = np.asarray(jax.nn.softmax(run(network, words[0, :3])[1]))
+    assert [number(value) for value in shown] == pytest.approx(chances.tolist(), abs=1e-3)
+
+
+def test_two_runs_are_beside_each_other_and_share_the_cursor(browser, see, words):
+    from selenium.webdriver import ActionChains
+
+    assert [e.text for e in browser.find_elements("css selector", ".compared h3")][1] == NASTY[1]
+    assert "seed" in see("#compare-tables")
+    browser.find_elements("css selector", "#examples label")[1].click()
+    field(browser, "c")
+    heat = browser.find_elements("css selector", ".compared canvas")[1]
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", heat)
+    c = np.asarray(trace(other_network(), words, lengths=LENGTHS, fields=("f", "c"))[0].c)[1, : LENGTHS[1]]
+    f = np.asarray(trace(other_network(), words, lengths=LENGTHS, fields=("f", "c"))[0].f)
+    unit = by_mean(f)[2]
+    width, height = heat.rect["width"], heat.rect["height"]
+    place = round((3.5 / LENGTHS[1] - 0.5) * width), round((2.5 / 3 - 0.5) * height)
+    ActionChains(browser).move_to_element_with_offset(heat, *place).perform()
+    shown = re.fullmatch(r"unit (\d+), step (\d+): c = (\S+)", see("[data-readout='1']"))
+    assert (int(shown[1]), int(shown[2])) == (unit, 3)
+    assert number(shown[3]) == pytest.approx(c[3, unit], abs=1e-4)
+    assert see("#readout").endswith("step 3")
+    assert ", step 3: c = " in see("[data-readout='0']")
+    logits = np.asarray(run(other_network(), words[1, : LENGTHS[1]])[1])
+    assert NASTY[int(logits.argmax())] in browser.find_elements("css selector", ".compared-verdict")[1].text
+
+
+def test_the_slider_shows_how_the_gates_learned(browser, see):
+    choose(browser, part="1")
+    slider = browser.find_element("id", "checkpoint")
+    assert see("#learning output") == "this network"
+    browser.execute_script("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('input'))", slider)
+    assert see("#learning output") == "7"
+    pinned = int(see(".track[data-kind=gate] .gutter b").split()[1])
+    statistics = learned().statistics[0].reverse
+    low, high = (float(getattr(statistics, side).f[1, pinned]) for side in ("left", "right"))
+    shown = browser.execute_script("return document.querySelectorAll('#scatters figure p')[1].innerText")
+    values = re.search(r"below 0.1 at (\S+)% of the steps, above 0.9 at (\S+)%", shown)
+    assert [float(values[1]), float(values[2])] == pytest.approx([100 * low, 100 * high], abs=0.06)
+
+
+def test_the_command_and_what_was_chosen_are_shown(browser, see):
+    assert see("#command") == f"lstmjax train {NASTY[0]}"
+    assert "seed" in see("#hyperparameters")
+    assert "vanilla" not in see("#hyperparameters")  # folded
+    browser.find_element("css selector", "#hyperparameters summary").click()
+    assert "vanilla" in see("#hyperparameters")
+    assert "train (with dropout)" in see("#training")
+
+
+def signals():
+    """Five sensors in different units: a temperature, a door, and a bump that decides."""
+    random = np.random.default_rng(9)
+    door = (random.random((2, 20)) > 0.7).astype(np.float32)
+    door[:, 4] = 1
+    bump = np.zeros((2, 20), np.float32)
+    bump[:, 8:11] = 0.5
+    return np.stack([20 + random.normal(size=(2, 20)), door, bump, 1000 * door, -door], -1).astype(np.float32)
+
+
+def test_each_signal_has_an_axis_and_reads_as_it_was(browser, see, tmp_path):
+    from selenium.webdriver import Keys
+
+    names = ["temperature of the second boiler", "door", "bump", "x", "y"]
+    report(init_network(jax.random.key(3), 5, 3, 2), signals(), features=names, path=tmp_path / "s.html")
+    browser.get((tmp_path / "s.html").as_uri())
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('[data-feature] path')].map(e => e.getBBox().height)"
+    )
+    assert len(heights) == 5
+    assert min(heights) > 25  # each uses the height of its own axis
+    browser.find_element("id", "map").send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 4)
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('[data-feature] .names')].map(e => e.innerText)"
+    )
+    assert [text.split("\n")[0] for text in shown] == names
+    assert [text.split("\n")[1] for text in shown[1:]] == ["1", "0", "1000", "−1"]
+    cut = "return [...document.querySelectorAll('.names b')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert browser.execute_script(cut) == 0
+    over = browser.execute_script("return [...document.querySelectorAll('[data-feature] svg text')].length")
+    assert over == 0  # numbers stand beside the lines
+
+
+def test_the_cursor_starts_where_c_changes_most(browser, see, tmp_path):
+    xs = np.zeros((1, 30, 1), np.float32)
+    xs[0, 17] = 9
+    report(init_network(jax.random.key(3), 1, 1, 2), xs, path=tmp_path / "c.html")
+    browser.get((tmp_path / "c.html").as_uri())
+    assert see("#readout").endswith("step 17")
 
 
 def pages():
@@ -331,9 +535,9 @@ def pages():
     walk = random.normal(size=(3, 11, 2)).cumsum(1).astype(np.float32)
     deep = init_network(jax.random.key(0), 2, 3, 2)
     regression = {"loss": "linear", "per_step": True, "labels": walk[..., ::-1], "features": ["x", "y"]}
-    yield deep, walk, regression, ["y0", "label", "squared error"]
+    yield deep, walk, regression, ["y0", "label", "squared error", "Targets against predictions"]
     projected = init_params(jax.random.key(1), 7, 4, cell="projection", projection_size=2)
-    yield projected, random.normal(size=(6, 7)), {"cell": "projection"}, ["before the projection", "predict nothing"]
+    yield projected, random.normal(size=(6, 7)), {"cell": "projection"}, ["before the projection"]
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -348,6 +552,8 @@ def test_other_networks_are_shown_as_they_are(browser, see, tmp_path, n):
     )
     for word in words:
         assert word in text
+    shown = browser.find_element("id", "prediction-panel").is_displayed()
+    assert shown == (n == 0)  # without a head nothing is predicted
 
 
 def test_a_gate_that_never_closes_has_the_longest_time_scale(browser, see, tmp_path):
@@ -360,4 +566,4 @@ def test_a_gate_that_never_closes_has_the_longest_time_scale(browser, see, tmp_p
         "return [...document.querySelectorAll('.rows span')].find(e => e.offsetTop < 20).innerText"
     )
     assert first == "2"
-    assert re.search(r"input row 0: \S+ \S+ \S+ \S+ \S+ \S+ \S+ · unit", see("#readout"))
+    assert re.search(r"input row \d: \S+ \S+ \S+ \S+ \S+ \S+ \S+ · unit", see("#readout"))

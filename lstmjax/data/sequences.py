@@ -68,6 +68,12 @@ class Sequences(NamedTuple):
         rows, steps = few(self.lengths, self.x.shape[1], at_most)
         return self.padded(rows, steps, per_step=per_step)
 
+    def rows_of_few(self, at_most: int) -> np.ndarray:
+        """Return which sequences `few` returns, as indices."""
+        if self.lengths is None:
+            return np.arange(min(at_most, len(self.x)))
+        return few(self.lengths, self.x.shape[1], at_most)[0]
+
     def _with(self, rows: Any, x: np.ndarray | Ragged, y: np.ndarray | None) -> Sequences:
         lengths, weight = (None if a is None else a[rows] for a in (self.lengths, self.weight))
         names = None if self.names is None else tuple(np.asarray(self.names, object)[rows])
@@ -144,6 +150,15 @@ class About(Section):
 
         def change(x: np.ndarray) -> np.ndarray:
             return ((x - offset) / scale).astype(np.float32, copy=False)
+
+        return data._replace(x=data.x.map(change) if isinstance(data.x, Ragged) else change(data.x))
+
+    def unscaled(self, data: Sequences) -> Sequences:
+        """Return the sequences with x in the units of the training data: the inverse of `scaled`."""
+        offset, scale = np.array(self.offset, np.float32), np.array(self.scale, np.float32)
+
+        def change(x: np.ndarray) -> np.ndarray:
+            return x * scale + offset
 
         return data._replace(x=data.x.map(change) if isinstance(data.x, Ragged) else change(data.x))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ from lstmjax.data import About, Sequences, load, read
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
+from lstmjax.report.details import details_of
+from lstmjax.report.outcome import Outcome
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training.inference import Trained, wrappers_of
+from lstmjax.training.inference import Trained, outputs_of, wrappers_of
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
 
@@ -36,6 +38,8 @@ class Part(NamedTuple):
     scaled: Sequences  # these, with names, as the network sees them
     shown: np.ndarray  # their x in the units of the training data
     description: str  # "the test part"
+    labelled: Sequences | None = None  # all of them, with names, as the network sees them; None: there are no labels
+    rows: np.ndarray | None = None  # which of these are looked at
 
 
 def inspect_run(
@@ -45,6 +49,7 @@ def inspect_run(
     examples: int = 4,
     *,
     open_page: bool = False,
+    compare: str | Path | None = None,
 ) -> Iterator[str]:
     """Write the page that shows what happens inside a run's network, and yield lines about it.
 
@@ -57,6 +62,7 @@ def inspect_run(
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
             largest loss.
         open_page: open the page in the browser.
+        compare: the folder of another run on the same data, which is shown beside the first one.
 
     Raises:
         UserError: there is no such run, the data cannot be used, or the page would be too large.
@@ -74,8 +80,10 @@ def inspect_run(
     out = out.absolute()
     trained, folder = load_run(run), RunFolder.open(run)
     part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
-    with jax.enable_x64(trained.config.model.needs_x64):
-        yield from _write(folder, trained, part, out, examples)
+    other = None if compare is None else _opened(compare, run, trained.about, trained.config.loss.name)
+    both = [trained] if other is None else [trained, other[1]]
+    with jax.enable_x64(any(one.config.model.needs_x64 for one in both)):
+        yield from _write(folder, trained, part, out, examples, other)
     if open_page and not webbrowser.open(out.as_uri()):
         yield "no browser could be opened; open the file by hand"
 
@@ -86,9 +94,10 @@ def _part_of_run(run: str | Path, trained: Trained) -> Part:
     if not about.has_same_data(trained.about):
         raise RunError(f"{run}: the data have changed since this run began; name a file by --input")
     name, data = ("validation", parts.validation) if parts.test is None else ("test", parts.test)
-    looked_at = _named(data, name).few(MAX_SEQUENCES, per_step=about.per_step)
-    shown = looked_at.array * np.array(about.scale, np.float32) + np.array(about.offset, np.float32)
-    return Part(len(data.x), looked_at, shown, f"the {name} part")
+    data = _named(data, name)
+    looked_at = data.few(MAX_SEQUENCES, per_step=about.per_step)
+    shown = about.unscaled(looked_at).array
+    return Part(len(data.x), looked_at, shown, f"the {name} part", data, data.rows_of_few(MAX_SEQUENCES))
 
 
 def _part_of_file(path: str | Path, about: About) -> Part:
@@ -103,12 +112,12 @@ def _named(data: Sequences, word: str) -> Sequences:
     return data if data.names else data._replace(names=tuple(f"{word} {n}" for n in range(len(data.x))))
 
 
-def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int) -> Iterator[str]:
+def _write(
+    folder: RunFolder, trained: Trained, part: Part, out: Path, examples: int, other: tuple[RunFolder, Trained] | None
+) -> Iterator[str]:
     params, config, about = trained
-    model, loss = config.model, config.loss.name
-    settings = Settings(
-        loss, about.per_step, model.merge, model.residual, wrappers_of(model), model.cell, jnp.dtype(model.dtype)
-    )
+    loss = config.loss.name
+    settings = _settings(trained)
     total, data = part.total, part.scaled
     lengths, labels = (None if a is None else jnp.asarray(a) for a in (data.lengths, data.y))
     ends = compute_ends(params, jnp.asarray(data.array), lengths, labels, settings=settings)
@@ -119,8 +128,6 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
     reasons = _choose(data, ends, settings, examples)
     try:
         page = report(
-            params,
-            data.array,
             lengths=data.lengths,
             examples=tuple(reasons),
             labels=data.y,
@@ -131,23 +138,19 @@ def _write(folder: RunFolder, trained: Trained, part: Part, out: Path, examples:
             names=data.names,
             reasons=reasons,
             shown=part.shown,
-            records=folder.records(LOSSES[loss].metric),
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
-            merge=model.merge,
-            residual=model.residual,
-            wrappers=settings.wrappers,
-            cell=model.cell,
-            dtype=settings.dtype,
-            title=folder.path.name,
-            facts=_facts(folder, part, LOSSES[loss].metric),
             notes=[_looked_at(part)],
+            compare=None if other is None else _arguments(*other, _seen_by(other[1], part, about)),
             path=out,
+            **_arguments(folder, trained, part),
         )
     except UserError:  # its message names the file
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
     yield f"{len(reasons)} of {total} sequences of {part.description} shown"
+    if other is not None:
+        yield f"beside {other[0].path}"
     yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
 
 
@@ -158,6 +161,71 @@ def _looked_at(part: Part) -> str:
     if count < min(part.total, MAX_SEQUENCES):
         note += f", those of the first {MAX_SEQUENCES:,} that have at most {part.scaled.x.shape[1]:,} steps"
     return f"{note}."
+
+
+def _settings(trained: Trained) -> Settings:
+    model = trained.config.model
+    return Settings(
+        trained.config.loss.name,
+        trained.about.per_step,
+        model.merge,
+        model.residual,
+        wrappers_of(model),
+        model.cell,
+        jnp.dtype(model.dtype),
+    )
+
+
+def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any]:
+    """Return the arguments of `report` that differ between two runs on the same sequences."""
+    settings, metric = _settings(trained), LOSSES[trained.config.loss.name].metric
+    data, outcome = part.labelled, None
+    if data is not None and data.y is not None and data.names is not None:
+        outputs = outputs_of(trained, data)
+        outcome = Outcome(outputs, data.y, data.lengths, data.names, part.description, part.rows)
+    return {
+        "params": trained.params,
+        "xs": part.scaled.array,
+        "records": folder.records(metric),
+        "outcome": outcome,
+        "run": details_of(folder),
+        "title": folder.path.name,
+        "facts": _facts(folder, part, metric),
+        **settings.options,
+    }
+
+
+def _opened(compare: str | Path, run: str | Path, about: About, loss: str) -> tuple[RunFolder, Trained]:
+    """Open a run to compare with.
+
+    Raises:
+        InspectError: its network is for other data.
+    """
+    folder, trained = RunFolder.open(compare), load_run(compare)
+    for name, of_first, of_second in (
+        ("features at each step", about.input_size, trained.about.input_size),
+        ("names of features", about.features, trained.about.features),
+        ("classes", about.classes, trained.about.classes),
+        ("outputs", about.output_size, trained.about.output_size),
+        ("a label at each step", about.per_step, trained.about.per_step),
+        ("loss", loss, trained.config.loss.name),
+    ):
+        if of_first != of_second:
+            raise InspectError(
+                f"--compare {compare}: {name}: {_words(of_second)}, but {run} has {_words(of_first)}; compare runs on "
+                "the same data"
+            )
+    return folder, trained
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _seen_by(trained: Trained, part: Part, about: About) -> Part:
+    """Return the sequences as another network sees them, from those that the network of `about` sees."""
+    labelled = None if part.labelled is None else trained.about.scaled(about.unscaled(part.labelled))
+    return part._replace(scaled=trained.about.scaled(part.scaled._replace(x=part.shown)), labelled=labelled)
 
 
 def _choose(data: Sequences, ends: Ends, settings: Settings, count: int) -> dict[int, str]:

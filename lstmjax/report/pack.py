@@ -12,10 +12,12 @@ import numpy as np
 from lstmjax.types import PyTree
 
 CODES = MappingProxyType({8: np.dtype("u1"), 16: np.dtype("<u2")})
+EXACT = 32
+"""Bits of float32, as which numbers are stored without a scale."""
 
 
 class PageArray(NamedTuple):
-    """An array of the page, and the field that it holds; "" for inputs and outputs."""
+    """An array of the page, and the field that it holds; "x" for inputs, "s" for saliency, "" for outputs."""
 
     values: np.ndarray
     field: str = ""
@@ -28,12 +30,15 @@ class Plan(NamedTuple):
     bits: Mapping[str, int]
 
 
-STATE, GATES = ("", "g", "c", "m", "h"), ("i", "f", "o")
+STATE, GATES, INPUTS = ("", "s", "g", "c", "m", "h"), ("i", "f", "o"), {"x": EXACT}
 PLANS = (
-    Plan("every value is kept to 16 bit", dict.fromkeys(STATE + GATES, 16)),
-    Plan("to stay small, the gates i, f and o are kept to 8 bit", dict.fromkeys(STATE, 16) | dict.fromkeys(GATES, 8)),
-    Plan("to stay small, every value is kept to 8 bit", dict.fromkeys(STATE + GATES, 8)),
-    Plan("to stay small, only f and c are here, to 8 bit", {"": 8, "f": 8, "c": 8}),
+    Plan("every value is kept to 16 bit", INPUTS | dict.fromkeys(STATE + GATES, 16)),
+    Plan(
+        "to stay small, the gates i, f and o are kept to 8 bit",
+        INPUTS | dict.fromkeys(STATE, 16) | dict.fromkeys(GATES, 8),
+    ),
+    Plan("to stay small, every value is kept to 8 bit", INPUTS | dict.fromkeys(STATE + GATES, 8)),
+    Plan("to stay small, only f and c are here, to 8 bit", {"x": 16, "": 8, "f": 8, "c": 8}),
 )
 """From the most exact to the smallest page that is of use."""
 NOTHING = Plan("without arrays", {})
@@ -44,11 +49,11 @@ def pack(values: np.ndarray, bits: int) -> dict[str, Any]:
     """Return an array as a tree for JSON: its shape, its ends, and its numbers between them as text.
 
     A number is read as low + code · (high − low) / (2^bits − 1), within half a step of its value: 7.6e-6 of the range
-    at 16 bit. An array whose numbers are all equal has no text.
+    at 16 bit. An array whose numbers are all equal has no text. At 32 bit a number is its float32, exactly.
 
     Args:
         values: finite numbers, of any shape.
-        bits: 8 or 16.
+        bits: 8, 16 or 32.
 
     >>> packed = pack(np.array([[0.0, 0.25, 1.0]]), 16)
     >>> packed["shape"], packed["low"], packed["high"], packed["data"]
@@ -58,7 +63,9 @@ def pack(values: np.ndarray, bits: int) -> dict[str, Any]:
     low = float(values.min()) if values.size else 0.0
     high = float(values.max()) if values.size else 0.0
     tree: dict[str, Any] = {"shape": list(values.shape), "low": low, "high": high, "bits": bits}
-    if high > low:
+    if high > low and bits == EXACT:
+        tree["data"] = base64.b64encode(values.astype("<f4").tobytes()).decode()
+    elif high > low:
         codes = np.rint((values - low) / (high - low) * (2**bits - 1)).astype(CODES[bits])
         tree["data"] = base64.b64encode(codes.tobytes()).decode()
     return tree
@@ -78,7 +85,7 @@ def packed(tree: PyTree, plan: Plan) -> tuple[PyTree, float]:
         if isinstance(node, PageArray):
             bits = plan.bits[node.field]
             array = pack(node.values, bits)
-            if node.field:
+            if node.field not in ("", "x", "s"):
                 worst = max(worst, (array["high"] - array["low"]) / (2**bits - 1) / 2)
             return array
         if isinstance(node, dict):

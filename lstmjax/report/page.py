@@ -18,9 +18,11 @@ from lstmjax.arguments import one_of
 from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import Settings, with_layer_tuple
+from lstmjax.report.details import RunDetails
 from lstmjax.report.inputs import report_inputs
+from lstmjax.report.outcome import Outcome
 from lstmjax.report.pack import NOTHING, choose_plan, packed
-from lstmjax.report.tree import Ranking, tree_of
+from lstmjax.report.tree import Ranking, other_tree, tree_of
 from lstmjax.stack import Layers
 from lstmjax.training.losses import LOSSES
 from lstmjax.types import Bidirectional, LSTMParams, PyTree
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
 SCRIPTS = (
-    "data", "state", "colours", "draw", "order", "timeline", "input", "map", "tracks", "predictions", "panels",
-    "saturation", "curves", "model", "main",
+    "data", "state", "theme", "colours", "draw", "order", "timeline", "input", "saliency", "map", "tracks",
+    "predictions", "overtime", "panels", "curves", "results", "details", "compare", "learning", "saturation", "model",
+    "main",
 )  # fmt: skip
 """The files of the page's program, in their order."""
 
@@ -86,6 +89,9 @@ def report(
     shown: ArrayLike | None = None,
     records: Sequence[Mapping[str, Any]] = (),
     remembers: Sequence[tuple[str, Ranking]] = (),
+    outcome: Outcome | None = None,
+    run: RunDetails | None = None,
+    compare: Mapping[str, Any] | None = None,
     merge: str = "concat",
     residual: bool = False,
     wrappers: tuple[Wrapper, ...] = (),
@@ -99,9 +105,10 @@ def report(
 ) -> Page:
     """Return one self-contained HTML page that shows what happens inside a network, and write it if there is a path.
 
-    The page opens from the disk and loads nothing. It shows the model and its shapes, predictions, every gate of the
-    examples over time with exact values under the cursor, the curves of a pinned unit with the input, the units that
-    match a marked span, saturation, gradient flow, and training curves.
+    The page opens from the disk and loads nothing. It shows the model and its shapes, predictions at every step, every
+    gate of the examples over time with exact values under the cursor, the curves of a pinned unit, the input with its
+    saliency, the units that match a marked span, results over all sequences, saturation, gradient flow, training
+    curves, and a second network beside the first one.
 
     Args:
         params: `NetworkParams`, or LSTM layers without a head: a tuple of them, a `Bidirectional` pair, or one.
@@ -121,6 +128,10 @@ def report(
         records: lines of a run's metrics.jsonl, for the training curves.
         remembers: for each question its name and its units from the best to the worst, as `rank_units` returns them:
             (layer, direction, unit, AUC, ...) each, direction "forward" or "reverse".
+        outcome: predictions and labels for the results; None: those of xs, if there are labels and a head.
+        run: the command and the hyperparameters of the run behind the network.
+        compare: arguments of this function for a second network, which is shown beside the first one: `params`,
+            `title`, and others where they differ, such as `xs`, scaled as it needs the same sequences.
         merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
         title: the title of the page.
         facts: lines below the title.
@@ -135,6 +146,54 @@ def report(
     Raises:
         ValueError: an argument does not fit the others, values are not finite, or the page cannot be so small.
     """
+    arguments: dict[str, Any] = {
+        "params": params, "xs": xs, "lengths": lengths, "examples": examples, "labels": labels, "loss": loss,
+        "per_step": per_step, "classes": classes, "features": features, "names": names, "reasons": reasons,
+        "shown": shown, "records": records, "remembers": remembers, "outcome": outcome, "run": run, "merge": merge,
+        "residual": residual, "wrappers": wrappers, "cell": cell, "dtype": dtype, "facts": facts,
+    }  # fmt: skip
+    tree = _tree(**arguments)
+    other = None
+    if compare is not None:
+        for name in compare.keys() - {*arguments, "title"}:
+            raise ValueError(f"compare has {name!r}, expected arguments of report: {', '.join(arguments)} or title.")
+        if "params" not in compare:
+            raise ValueError("compare has no 'params'; pass those of the second network.")
+        # What belongs to one network is not taken over from the first one.
+        fresh = {"records": (), "remembers": (), "outcome": None, "run": None, "facts": ()}
+        given = {name: value for name, value in compare.items() if name != "title"}
+        other = other_tree(_tree(**arguments | fresh | given), str(compare.get("title", "the other network")))
+    tree |= {"title": title, "notes": [*notes, *tree["notes"]], "other": other}
+    page = Page(assemble(tree, max_bytes))
+    return page if path is None else page.save(path)
+
+
+def _tree(
+    *,
+    params: LSTMParams | Bidirectional | Layers | NetworkParams,
+    xs: ArrayLike,
+    lengths: ArrayLike | None,
+    examples: Sequence[int] | None,
+    labels: ArrayLike | None,
+    loss: str,
+    per_step: bool,
+    classes: Sequence[str] | None,
+    features: Sequence[str] | None,
+    names: Sequence[str] | None,
+    reasons: Mapping[int, str] | None,
+    shown: ArrayLike | None,
+    records: Sequence[Mapping[str, Any]],
+    remembers: Sequence[tuple[str, Ranking]],
+    outcome: Outcome | None,
+    run: RunDetails | None,
+    merge: str,
+    residual: bool,
+    wrappers: tuple[Wrapper, ...],
+    cell: Cell | str | None,
+    dtype: DTypeLike | None,
+    facts: Sequence[str],
+) -> dict[str, Any]:
+    """Return everything that the page shows of one network; arguments as for `report`."""
     data = report_inputs(
         xs,
         lengths=lengths,
@@ -146,11 +205,17 @@ def report(
         shown=shown,
     )
     one_of("loss", loss, tuple(LOSSES))
-    settings = Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype)
-    tree = tree_of(with_layer_tuple(params), data, settings, classes=classes, records=records, remembers=remembers)
-    tree |= {"title": title, "facts": [*tree["facts"], *facts], "notes": [*notes, *tree["notes"]]}
-    page = Page(assemble(tree, max_bytes))
-    return page if path is None else page.save(path)
+    tree = tree_of(
+        with_layer_tuple(params),
+        data,
+        Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype),
+        classes=classes,
+        records=records,
+        remembers=remembers,
+        outcome=outcome,
+        run=run,
+    )
+    return tree | {"facts": [*tree["facts"], *facts]}
 
 
 def assemble(tree: dict[str, Any], max_bytes: int) -> str:
@@ -162,7 +227,8 @@ def assemble(tree: dict[str, Any], max_bytes: int) -> str:
     bare = len(_page(packed(tree, NOTHING)[0]))
     plan = choose_plan(tree, max_bytes - bare)
     small, error = packed(tree, plan)
-    small["fields"] = [field for field in tree["fields"] if field["name"] in plan.bits]
+    for shown in (small, small["other"] or {}):
+        shown["fields"] = [field for field in shown.get("fields", ()) if field["name"] in plan.bits]
     small["notes"].append(
         f"Of the numbers over time, {plan.note}: what is shown is within {error:.1e} of what was computed."
     )

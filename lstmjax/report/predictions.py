@@ -13,6 +13,8 @@ from lstmjax.report.inputs import ReportInputs
 from lstmjax.report.pack import PageArray
 from lstmjax.training.losses import LOSSES
 
+MAX_NUMBERS = 4  # more of a regression are drawn, not written
+
 
 class Prediction(NamedTuple):
     """What a network predicts for one example of t steps, and the label."""
@@ -67,12 +69,16 @@ def _switches(prediction: Prediction) -> tuple[str, bool | None]:
 
 
 def _numbers(prediction: Prediction) -> tuple[str, bool | None]:
-    """Describe the first numbers, or the error over all steps."""
+    """Describe the numbers, or the error of many numbers or of all steps."""
     if prediction.outputs.ndim == 2:
         return "" if prediction.loss is None else f"squared error {prediction.loss:.3g}", None
-    words = ", ".join(f"{value:.4g}" for value in prediction.outputs[:3])
+    if len(prediction.outputs) > MAX_NUMBERS:
+        if prediction.loss is None:
+            return f"{len(prediction.outputs)} numbers", None
+        return f"root mean squared error {np.sqrt(prediction.loss):.3g}", None
+    words = ", ".join(f"{value:.3g}" for value in prediction.outputs)
     if prediction.label is not None:
-        words += f", label {', '.join(f'{y:.4g}' for y in prediction.label[:3])}"
+        words += f", label {', '.join(f'{y:.3g}' for y in prediction.label)}"
     return words, None
 
 

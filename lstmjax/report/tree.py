@@ -10,15 +10,34 @@ import numpy as np
 
 from lstmjax.dimensions import Row, shapes
 from lstmjax.networks import NetworkParams
-from lstmjax.report.collect import Settings, by_direction, compute, loss_text
+from lstmjax.report.collect import (
+    MAX_PREFIXES,
+    Computed,
+    Settings,
+    by_direction,
+    compute,
+    compute_outputs,
+    loss_text,
+    score_text,
+)
+from lstmjax.report.details import RunDetails, details_tree
 from lstmjax.report.inputs import ReportInputs, check_labels, letters_of, names_of_outputs
+from lstmjax.report.outcome import Outcome, outcome_tree
 from lstmjax.report.pack import PageArray
 from lstmjax.report.predictions import Prediction, prediction_tree, predictions_of, short
 from lstmjax.stack import Layers
+from lstmjax.training.losses import LOSSES
 from lstmjax.types import GATE_WORDS, PyTree, Step
 
 Ranking: TypeAlias = Sequence[tuple]
 """Units from the best to the worst: layer, direction, unit, AUC, and further entries."""
+
+MAX_LINES = 16
+"""Features that are drawn as lines, at most: each takes a row of the page."""
+MAX_OVER_TIME = 12
+"""Outputs that are kept at every step, at most."""
+MAX_RATIO = 10
+"""Largest range of a feature over that of a usual one, up to which an image shows them all in the same greys."""
 
 FIELDS = (
     ("i", GATE_WORDS["i"], "gate"),
@@ -40,6 +59,8 @@ def tree_of(
     classes: Sequence[str] | None,
     records: Sequence[Mapping[str, Any]],
     remembers: Sequence[tuple[str, Ranking]],
+    outcome: Outcome | None,
+    run: RunDetails | None,
 ) -> dict[str, Any]:
     """Return everything that the page shows, except its title.
 
@@ -52,6 +73,9 @@ def tree_of(
         names = names_of_outputs(classes, params.head.b.shape[0], settings.loss)
         check_labels(data, len(names), settings.loss, settings.per_step)
         labels = None if data.labels is None else jnp.asarray(data.labels[rows])
+        if outcome is None and data.labels is not None:
+            outputs = compute_outputs(params, data.xs, data.lengths_of(...), settings)
+            outcome = Outcome(outputs, data.labels, data.lengths, data.names)
     lengths = jnp.asarray(data.lengths, jnp.int32) if data.ragged else None
     computed = compute(params, jnp.asarray(data.xs), lengths, rows, labels, settings=settings)
     predictions: list[Prediction | None] = [None] * len(rows)
@@ -70,7 +94,7 @@ def tree_of(
     places = {part: n for n, part in enumerate(steps)}
     return {
         "facts": [_size(steps), f"{model['parameters']} parameters"],
-        "notes": [],
+        "notes": _notes(computed, headed=names is not None),
         "model": model,
         "parts": [{"label": titles[part], "units": step.c.shape[-1]} for part, step in steps.items()],
         "fields": [{"name": name, "label": label, "kind": kind} for name, label, kind in fields],
@@ -85,16 +109,33 @@ def tree_of(
                 "steps": int(data.lengths[row]),
                 "input": _input(data, letters, row),
                 "parts": [_values(step, fields, n, data.lengths[row], titles[part]) for part, step in steps.items()],
+                "overTime": _over_time(computed, data, n, settings),
+                "saliency": _saliency(computed, data, n),
                 "flow": [_sizes(part, n, data.lengths[row]) for part in flow.values()],
                 **prediction_tree(predictions[n], settings.loss),
             }
             for n, row in enumerate(data.examples)
         ],
         "flow": loss_text(names is not None, labels is not None, settings),
+        "score": score_text(names is not None, settings),
+        "outcome": None if names is None else outcome_tree(outcome, names, settings.loss, data.examples),
         "saturation": _saturation(computed.saturation, data),
         "curves": _curves(records),
         "remembers": [_ranking(question, ranking, places) for question, ranking in remembers],
+        **details_tree(run, list(steps)),
     }
+
+
+def other_tree(tree: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Return what the page shows of a second network, from a tree of all of it: without what both have alike."""
+    shared = ("model", "input", "outputs", "remembers", "saturation", "score", "flow", "notes", "learning")
+    other = {key: value for key, value in tree.items() if key not in shared}
+    omitted = ("input", "saliency", "flow")
+    other["examples"] = [{k: v for k, v in one.items() if k not in omitted} for one in tree["examples"]]
+    if tree["outcome"] is not None:
+        omitted = ("wrong", "target", "prediction", "points", "worst", "matrix")
+        other["outcome"] = {k: v for k, v in tree["outcome"].items() if k not in omitted}
+    return other | {"title": title}
 
 
 def _ranking(question: str, ranking: Ranking, places: Mapping[tuple[int, str], int]) -> dict[str, Any]:
@@ -123,13 +164,55 @@ def _label(layer: int, direction: str, *, pair: bool) -> str:
 
 
 def _is_signal(data: ReportInputs) -> bool:
-    """Return True if the features are few enough for lines; more are drawn as the rows of an image."""
-    return data.shown.shape[-1] <= (3 if data.features is None else 6)
+    """Return True for features that are drawn as lines, each on its own axis; others are the rows of an image.
+
+    Features without names that are more than three are the rows of an image, unless their ranges differ too much for
+    one scale of greys.
+    """
+    values = data.shown[data.valid()].astype(np.float64)
+    count = values.shape[-1]
+    spreads = np.ptp(values, axis=0)
+    means = values.mean(axis=0)
+    alike = max(spreads.max(), np.ptp(means)) <= MAX_RATIO * np.median(spreads)
+    return count <= 3 or (count <= MAX_LINES and not (data.features is None and alike))
 
 
 def _input(data: ReportInputs, letters: np.ndarray | None, row: int) -> list[int] | PageArray:
     length = data.lengths[row]
-    return PageArray(data.shown[row, :length]) if letters is None else letters[row, :length].tolist()
+    return PageArray(data.shown[row, :length], "x") if letters is None else letters[row, :length].tolist()
+
+
+def _notes(computed: Computed, *, headed: bool) -> list[str]:
+    """Return what the page leaves out, with the reason."""
+    notes = []
+    if headed and computed.over_time is None:
+        notes.append(
+            f"Predictions over time are left out: there are more than {MAX_PREFIXES} steps, and a network with both "
+            "directions has to be run on each beginning of a sequence."
+        )
+    if not np.isfinite(np.asarray(computed.saliency, np.float64)).all():
+        notes.append("Saliency is left out: the gradient of the score is NaN or infinite.")
+    return notes
+
+
+def _over_time(computed: Computed, data: ReportInputs, n: int, settings: Settings) -> dict[str, Any] | None:
+    """Return the predictions of one example at each step: the outputs that are largest at some step, by number."""
+    if computed.over_time is None:
+        return None
+    logits = computed.over_time[n, : data.lengths[data.examples[n]]]
+    outputs = np.asarray(LOSSES[settings.loss].readout(logits))
+    # The last prediction is shown whatever comes before it.
+    rank = (
+        np.maximum(outputs.max(axis=0), 2 * outputs[-1]) if settings.loss != "linear" else -np.arange(outputs.shape[1])
+    )
+    kept = np.sort(np.argsort(-rank, kind="stable")[:MAX_OVER_TIME])
+    return {"outputs": kept.tolist(), "of": outputs.shape[1], "values": PageArray(outputs[:, kept])}
+
+
+def _saliency(computed: Computed, data: ReportInputs, n: int) -> PageArray | None:
+    """Return ∂score/∂x of one example, `[t, I]`; None where it is not finite."""
+    values = np.asarray(computed.saliency[n, : data.lengths[data.examples[n]]], np.float64)
+    return PageArray(values, "s") if np.isfinite(values).all() else None
 
 
 def _values(

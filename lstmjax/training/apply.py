@@ -14,16 +14,17 @@ import numpy as np
 from lstmjax.claims import ClaimError
 from lstmjax.data import DataError, Ragged, Sequences, labelled, load, read
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, evaluate, predict_scaled
+from lstmjax.training.inference import Prediction, Trained, evaluate, outputs_of, predict_scaled
 from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.scores import confusion, score_lines
 from lstmjax.writing import draft
 
 log = logging.getLogger("lstmjax")
 
 
 def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = None) -> Iterator[str]:
-    """Evaluate the best checkpoint of a run; yield a line with the loss, then one with the metric.
+    """Evaluate the best checkpoint of a run; yield a line with the loss, the scores of each class, and the metric.
 
     Args:
         run: the run's folder.
@@ -49,7 +50,21 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         log.warning("%s: the loss over %s is not finite", run, name)
     metric = LOSSES[config.loss.name].metric
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
+    if about.classes is not None and config.loss.name == "softmax":
+        yield from _class_lines(trained, sequences, about.classes)
     yield f"{name} {metric} {values[metric]:.4f}"
+
+
+def _class_lines(trained: Trained, data: Sequences, classes: tuple[str, ...]) -> Iterator[str]:
+    """Yield the scores of each class over labelled sequences, or over their valid steps."""
+    outputs, labels = outputs_of(trained, data), data.y
+    assert labels is not None
+    per_step = outputs.ndim == 3
+    if per_step:
+        labels = labels[data.valid()]
+        outputs = outputs.flat if isinstance(outputs, Ragged) else outputs[data.valid()]
+    matrix = confusion(labels, outputs.argmax(axis=-1), len(classes))
+    yield from score_lines(matrix, classes, "steps" if per_step else "sequences")
 
 
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:

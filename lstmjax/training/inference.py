@@ -169,6 +169,24 @@ def predict(trained: Trained, xs: ArrayLike | Ragged, lengths: ArrayLike | None 
 
 def predict_scaled(trained: Trained, data: Sequences) -> Prediction:
     """Return the predictions for sequences scaled as in training; those of each step of a `Ragged` x are `Ragged`."""
+    outputs, classes = outputs_of(trained, data), trained.about.classes
+    if classes is None:
+        return Prediction(outputs, None)
+    words = np.array(classes, object)
+    if isinstance(outputs, Ragged):
+        return Prediction(outputs, outputs.map(lambda flat: words[flat.argmax(axis=-1)]))
+    return Prediction(outputs, words[outputs.argmax(axis=-1)])
+
+
+def outputs_of(trained: Trained, data: Sequences) -> np.ndarray | Ragged:
+    """Return the probabilities, or the numbers of a regression: `[N, O]`, or `[N, T, O]` if each step has a label.
+
+    Those of each step of a `Ragged` x are `Ragged`.
+
+    Args:
+        trained: the network.
+        data: sequences, scaled as `lstmjax.data.load` and `labelled` return them.
+    """
     model, about = trained.config.model, trained.about
     readout = LOSSES[trained.config.loss.name].readout
     outputs: np.ndarray | Ragged | None = None
@@ -180,12 +198,7 @@ def predict_scaled(trained: Trained, data: Sequences) -> Prediction:
                 outputs = _room(data, values, per_step=about.per_step)
             _put(outputs, rows, values)
     assert outputs is not None
-    if about.classes is None:
-        return Prediction(outputs, None)
-    words = np.array(about.classes, object)
-    if isinstance(outputs, Ragged):
-        return Prediction(outputs, outputs.map(lambda flat: words[flat.argmax(axis=-1)]))
-    return Prediction(outputs, words[outputs.argmax(axis=-1)])
+    return outputs
 
 
 def _room(data: Sequences, values: np.ndarray, *, per_step: bool) -> np.ndarray | Ragged:

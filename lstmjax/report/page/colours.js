@@ -1,6 +1,5 @@
 // Colours: maps that people with any colour vision can read, on light and on dark.
 
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const MAPS = {
   gate: { light: ["#00204c", "#31446b", "#666970", "#958f78", "#cbba69", "#ffe945"] }, // cividis
   signed: {
@@ -15,7 +14,7 @@ function channels(hex) {
 
 /** Return 256 colours [r, g, b] of a map. */
 function ramp(kind) {
-  const stops = ((dark.matches && MAPS[kind].dark) || MAPS[kind].light).map(channels);
+  const stops = ((isDark() && MAPS[kind].dark) || MAPS[kind].light).map(channels);
   return Array.from({ length: 256 }, (_, n) => {
     const at = (n / 255) * (stops.length - 1);
     const left = Math.min(Math.floor(at), stops.length - 2);

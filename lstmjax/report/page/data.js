@@ -4,15 +4,17 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const FIELDS = Object.fromEntries(DATA.fields.map((field) => [field.name, field]));
 const unpacked = new WeakMap();
 
-/** Return the numbers of a packed array, row by row, and keeps them. */
+/** Return the numbers of a packed array, row by row, and keep them. */
 function unpack(packed) {
   if (unpacked.has(packed)) return unpacked.get(packed);
   const values = new Float64Array(packed.shape.reduce((a, b) => a * b, 1)).fill(packed.low);
   if (packed.data) {
     const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
     const scale = (packed.high - packed.low) / (2 ** packed.bits - 1);
-    const code = packed.bits === 16 ? (n) => bytes[2 * n] + 256 * bytes[2 * n + 1] : (n) => bytes[n];
-    for (let n = 0; n < values.length; n++) values[n] += scale * code(n);
+    const view = new DataView(bytes.buffer);
+    if (packed.bits === 32) for (let n = 0; n < values.length; n++) values[n] = view.getFloat32(4 * n, true);
+    if (packed.bits === 16) for (let n = 0; n < values.length; n++) values[n] += scale * view.getUint16(2 * n, true);
+    if (packed.bits === 8) for (let n = 0; n < values.length; n++) values[n] += scale * bytes[n];
   }
   unpacked.set(packed, values);
   return values;
@@ -23,9 +25,9 @@ function errorOf(packed) {
   return (packed.high - packed.low) / (2 ** packed.bits - 1) / 2;
 }
 
-/** Return a field of one part in one example, [T, H] row by row. */
-function valuesOf(example, part, field) {
-  return unpack(DATA.examples[example].parts[part][field]);
+/** Return a field of one part in one example, [T, H] row by row; `tree` is that of the run, or of the other run. */
+function valuesOf(example, part, field, tree = DATA) {
+  return unpack(tree.examples[example].parts[part][field]);
 }
 
 /** Return the values of one unit over time. */
@@ -52,12 +54,12 @@ function endsOf(example, part, field) {
 }
 
 /** Return for each unit of a part the mean of a function of a field, over all steps of all examples. */
-function meanOverSteps(part, field, of) {
-  const units = DATA.parts[part].units;
+function meanOverSteps(part, field, of, tree = DATA) {
+  const units = tree.parts[part].units;
   const sums = new Float64Array(units);
   let steps = 0;
-  DATA.examples.forEach((example, n) => {
-    const values = valuesOf(n, part, field);
+  tree.examples.forEach((example, n) => {
+    const values = valuesOf(n, part, field, tree);
     for (let k = 0; k < values.length; k++) sums[k % units] += of(values[k]);
     steps += example.steps;
   });
@@ -70,11 +72,12 @@ function quantile(values, q) {
   return sorted[Math.round(q * (sorted.length - 1))];
 }
 
-/** Return a number in words, five digits that count. */
-function said(value) {
+/** Return a number as text: five digits where a value is read, three in prose and on axes. */
+function said(value, digits = 5) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e5 || size < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(5)));
+  const before = size >= 1 ? 1 + Math.floor(Math.log10(size)) : 1; // digits before the point, which stay
+  const text = size >= 1e5 || size < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(Math.max(digits, before))));
   return text.replace("-", "−");
 }
 
@@ -86,7 +89,7 @@ function inputAt(example, step) {
   const size = packed.shape[1];
   const row = unpack(packed).subarray(step * size, (step + 1) * size);
   const [shown, more] = kind === "image" ? [8, ` … of ${size}`] : [4, ", …"];
-  const values = Array.from(row.subarray(0, shown), said);
+  const values = Array.from(row.subarray(0, shown), (value) => said(value));
   const words = kind === "image" ? values.join(" ") : values.map((value, n) => `${features ? features[n] : `x${n}`} ${value}`).join(", ");
   return (kind === "image" ? `row ${step}: ` : "") + words + (size > shown ? more : "");
 }

@@ -61,8 +61,8 @@ function pathOf(values, width, height, [low, high]) {
   return values.length === 1 ? `M0 ${y(values[0])}H${width}` : `M${points.join("L")}`;
 }
 
-/** Return a chart of lines over the steps: `lines` are {values, colour, dash}; `words` gives what an end is called. */
-function stepChart(width, height, range, lines, label, words = said) {
+/** Return a chart of lines over the steps: `lines` are {values, colour, dash}. Its numbers stand beside it, by `writeEnds`. */
+function stepChart(width, height, range, lines, label) {
   const chart = svg("svg", { width, height: height + 4, viewBox: `0 -2 ${width} ${height + 4}`, role: "img", "aria-label": label });
   for (const level of [range[0], 0, range[1]]) {
     if (level < range[0] || level > range[1]) continue;
@@ -74,10 +74,13 @@ function stepChart(width, height, range, lines, label, words = said) {
     curve.style.stroke = `var(--${colour})`;
     chart.append(curve);
   }
-  for (const [level, y] of [[range[1], 9], [range[0], height - 3]]) {
-    chart.append(svg("text", { x: 4, y, class: "end" }, words(level)));
-  }
   return chart;
+}
+
+/** Write the two ends of a chart's axis beside it, where no line is drawn over them. */
+function writeEnds(ends, height, [low, high], words = (level) => said(level, 3)) {
+  ends.style.height = `${height + 4}px`; // as high as the chart
+  ends.replaceChildren(make("span", {}, words(high)), make("span", {}, words(low)));
 }
 
 /** Return round numbers from low to high for an axis. */

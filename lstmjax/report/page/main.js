@@ -1,4 +1,4 @@
-// Puts the page together.
+// Put the page together.
 
 function choose(id, options, key, parse = String) {
   const select = find(id);
@@ -24,14 +24,14 @@ function start() {
   find("title").textContent = DATA.title;
   find("facts").textContent = DATA.facts.join(" · ");
   state.sort = SORTS[0].name;
-  state.width = find("timeline").clientWidth;
+  state.width = measured();
   const [best] = DATA.remembers.length ? DATA.remembers[0].ranking : [];
   if (best) state.part = best[0];
   state.pinned = state.unit = best ? best[1] : orderOf(state.part)[0];
-  for (const build of [controls, predictions, timeline, matchPanel, remembersPanel, saturation, curves, model, about]) build();
+  state.step = largestChange(unitOf(state.example, state.part, "c", state.pinned));
+  for (const build of [theme, controls, predictions, timeline, matchPanel, remembersPanel, results, compare, learning, saturation, curves, details, model, about]) build();
   for (const view of views) view.draw();
-  new ResizeObserver(() => change({ width: find("timeline").clientWidth })).observe(find("timeline"));
-  dark.addEventListener("change", () => change({ theme: state.theme + 1 }));
+  new ResizeObserver(() => change({ width: measured() })).observe(find("timeline"));
 }
 
 start();

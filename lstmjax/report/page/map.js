@@ -10,7 +10,7 @@ function rowOf(unit) {
   return order.indexOf(unit);
 }
 
-function drawMap({ gutter, plot }) {
+function drawMap({ names }) {
   order = orderOf(state.part);
   const [width, steps, units] = [plotWidth(), stepsShown(), order.length];
   rowHeight = Math.max(2, Math.min(26, Math.floor(440 / units)));
@@ -29,19 +29,19 @@ function drawMap({ gutter, plot }) {
       "Enter pins the unit, Shift with left or right marks a span, Escape clears it.",
   );
   const smallest = kind === "signed" ? "−largest" : "smallest";
-  drawLegend(colours, state.range === "unit" ? [smallest, "largest"] : range.map(said));
-  drawRows(gutter);
+  drawLegend(colours, state.range === "unit" ? [smallest, "largest"] : range.map((end) => said(end, 3)));
+  drawRows(names);
 }
 
 /** Write the units' numbers beside the rows, as many as there is room for. */
-function drawRows(gutter) {
+function drawRows(box) {
   const room = 14; // pixels that a number needs
   const [every, at] = [Math.max(1, Math.ceil(room / rowHeight)), rowOf(state.pinned)];
   const free = (row) => row % every === 0 && row !== at && Math.abs(row - at) * rowHeight >= room + 3;
   const names = order.flatMap((unit, row) => (free(row) ? [rowName(unit, row)] : []));
   const pinned = rowName(state.pinned, at);
   pinned.className = "pinned";
-  gutter.replaceChildren(make("div", { className: "rows" }, make("b", {}, "unit"), ...names, pinned));
+  box.replaceChildren(make("div", { className: "rows" }, make("b", {}, "unit"), ...names, pinned));
 }
 
 function rowName(unit, row) {
@@ -77,7 +77,8 @@ function readout() {
 function drawReadout() {
   const { unit, step, value, input } = readout();
   const place = DATA.parts.length > 1 ? `, ${DATA.parts[state.part].label}` : "";
-  const about = ` ${FIELDS[state.field].label}, input ${input}`;
+  const beside = DATA.input.kind === "signal" ? "" : `, input ${input}`; // the values of signals stand beside them
+  const about = ` ${FIELDS[state.field].label}${beside}`;
   find("readout").replaceChildren(make("b", {}, value), about, make("span", { className: "soft" }, ` · ${unit}${place} · ${step}`));
 }
 
@@ -167,7 +168,7 @@ function mapTrack() {
   subscribe(["span", "threshold"], () => {
     if (state.sort === "match with the marked span") drawMap(track);
   });
-  subscribe(["pinned"], () => drawRows(track.gutter));
+  subscribe(["pinned"], () => drawRows(track.names));
   subscribe(["pinned", "unit", "step", "example", "part", "field", "sort", "width", "span", "threshold"], drawPin);
   subscribe(["unit", "step", "example", "part", "field"], drawReadout);
 }

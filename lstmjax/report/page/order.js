@@ -22,6 +22,12 @@ function spreadOfC(part) {
   return meanOverSteps(part, "c", (value) => value * value).map((square, unit) => square - means[unit] ** 2);
 }
 
+/** Return the step at which values change most: where the cursor starts. */
+function largestChange(values) {
+  const changes = values.map((value, t) => (t ? Math.abs(value - values[t - 1]) : 0));
+  return changes.indexOf(Math.max(...changes));
+}
+
 /** Return the units of a part from the top of the map to its bottom: largest first, equal ones by number. */
 function orderOf(part) {
   const scores = SORTS.find((sort) => sort.name === state.sort).of(part);

@@ -1,5 +1,7 @@
 // The examples to choose from, and what the network says of the chosen one.
 
+const LINES = ["i", "f", "g", "o", "h", "c"]; // colours of lines that are not gates
+
 /** Return a small picture of an example's input, or the beginning of its text. */
 function thumbnail(n) {
   const { kind, features } = DATA.input;
@@ -16,15 +18,12 @@ function thumbnail(n) {
     return small;
   }
   const context = sized(small, 64, 36);
-  const [low, high] = rangeOf(values);
-  const shown = Math.min(size, LINES.length);
-  for (let k = 0; k < shown; k++) {
+  for (let k = 0; k < Math.min(size, LINES.length); k++) {
+    const line = featureOf(n, k);
+    const [low, high] = rangeOf(line);
     context.strokeStyle = css(LINES[k]);
     context.beginPath();
-    for (let t = 0; t < steps; t++) {
-      const y = 33 - ((values[t * size + k] - low) / (high - low)) * 30;
-      context.lineTo(steps > 1 ? (t / (steps - 1)) * 64 : 32, y);
-    }
+    line.forEach((value, t) => context.lineTo(steps > 1 ? (t / (steps - 1)) * 64 : 32, 33 - ((value - low) / (high - low)) * 30));
     context.stroke();
   }
   return small;
@@ -54,7 +53,6 @@ function verdictOf({ verdict, right }) {
 function drawPrediction() {
   const example = DATA.examples[state.example];
   const box = find("prediction");
-  if (!DATA.outputs) return box.replaceChildren(make("p", { className: "soft" }, "These are LSTM layers without a head: they predict nothing."));
   const at = DATA.perStep ? ` at step ${state.step}` : "";
   const numbers = DATA.perStep ? rowOfOutputs(example.outputs, state.step) : example.outputs;
   const truth = DATA.perStep && example.target ? targetAt(example.target, state.step) : example.target;
@@ -65,17 +63,27 @@ function drawPrediction() {
     const bar = make("i");
     bar.style.width = `${100 * value}%`;
     const isTrue = Array.isArray(truth) ? truth[n] : truth === n;
-    const label = DATA.loss === "linear" ? (truth ? `label ${said(truth[n])}` : "") : null;
+    const label = DATA.loss === "linear" ? (truth ? `label ${said(truth[n], 3)}` : "") : null;
     const name = make("span", { className: isTrue && chances ? "name true" : "name", title: DATA.outputs[n] }, make("span", {}, DATA.outputs[n]));
-    const number = chances ? `${(100 * value).toFixed(1)}%` : said(value);
-    if (isTrue && chances) name.append(make("span", {}, "(label)"));
+    const number = chances ? `${(100 * value).toFixed(1)}%` : said(value, 3);
+    if (isTrue && chances) name.append(" (label)");
     return [name, chances ? make("span", { className: "bar" }, bar) : make("span", { className: "soft" }, label), make("span", {}, number)];
   });
-  const parts = [make("div", { className: "chances" }, ...rows)];
+  const many = !chances && numbers.length > MAX_NUMBERS;
+  const parts = many ? manyNumbers(numbers, truth) : [make("div", { className: "chances" }, ...rows)];
   if (DATA.perStep) parts.unshift(make("p", { className: "help" }, `What the network says${at}; move the cursor for other steps.`));
-  if (shown.length > 10) parts.push(make("p", { className: "help" }, `the first 10 of ${shown.length}`));
-  if (example.loss !== null) parts.push(make("p", { className: "help" }, `loss ${said(example.loss)}`));
+  if (!many && shown.length > 10) parts.push(make("p", { className: "help" }, `the first 10 of ${shown.length}`));
+  if (example.loss !== null) parts.push(make("p", { className: "help" }, `loss ${said(example.loss, 3)}`));
   box.replaceChildren(...parts);
+}
+
+const MAX_NUMBERS = 4; // more of a regression are drawn, not written
+
+/** Draw the numbers of a regression and their targets over the number of the output. */
+function manyNumbers(numbers, truth) {
+  const lines = [{ name: "prediction", values: numbers, colour: "validation", dash: "" }];
+  if (truth) lines.push({ name: "target", values: truth, colour: "f", dash: "5 3" });
+  return [curve(`${numbers.length} numbers`, lines, numbers.map((_, n) => n), "output"), keyOf(lines)];
 }
 
 function rowOfOutputs(packed, step) {
@@ -91,14 +99,14 @@ function targetAt(target, step) {
 /** Where there is a label at each step: what is said and what is right, along the time axis. */
 function stepPredictionTrack() {
   if (!DATA.perStep) return;
-  const { gutter, plot } = addTrack();
+  const { names, ends, plot } = addTrack();
   subscribe(["example", "width", "theme"], () => {
     const { outputs, target, steps } = DATA.examples[state.example];
     const said = Array.from({ length: steps }, (_, t) => rowOfOutputs(outputs, t));
     if (DATA.loss === "softmax") {
       const best = said.map((row) => row.indexOf(Math.max(...row)));
       const wrong = best.map((n, t) => target && target[t] !== n);
-      gutter.replaceChildren(make("b", {}, "prediction"), target ? "✗ below: wrong" : "");
+      names.replaceChildren(make("b", {}, "prediction"), target ? "✗ marks a wrong step" : "");
       drawWords(plot, best.map((n) => DATA.outputs[n]), plotWidth(), (t) => css(wrong[t] ? "wrong" : "ink"), "Predicted classes");
       const signs = make("div");
       if (target) drawWords(signs, wrong.map((is) => (is ? "✗" : "")), plotWidth(), () => css("wrong"), `${wrong.filter(Boolean).length} of ${steps} steps are wrong`);
@@ -109,12 +117,21 @@ function stepPredictionTrack() {
     const lines = LINES.slice(0, shown).map((colour, n) => ({ colour, values: said.map((row) => row[n]) }));
     const labels = target ? LINES.slice(0, shown).map((colour, n) => ({ colour, dash: "2 3", values: said.map((_, t) => targetAt(target, t)[n]) })) : [];
     const range = rangeOf([...lines, ...labels].flatMap((line) => line.values));
-    gutter.replaceChildren(make("b", {}, "prediction"), target ? "dots: label" : "");
+    writeEnds(ends, 72, range);
     plot.replaceChildren(stepChart(plotWidth(), 72, range, [...lines, ...labels], "Predictions over time"));
+  });
+  if (DATA.loss === "softmax") return;
+  subscribe(["example", "step"], () => {
+    const { outputs, target } = DATA.examples[state.example];
+    const row = rowOfOutputs(outputs, state.step).slice(0, LINES.length);
+    const values = row.map((value, n) => gutterValue(LINES[n], DATA.outputs[n], value, 3, "whole"));
+    names.replaceChildren(make("b", {}, "prediction"), target ? "dotted: label" : "", ...values);
   });
 }
 
 function predictions() {
   subscribe(["example", "theme"], drawExamples);
+  find("prediction-panel").hidden = !DATA.outputs; // layers without a head predict nothing
+  if (!DATA.outputs) return;
   subscribe(["example", ...(DATA.perStep ? ["step"] : [])], drawPrediction);
 }

@@ -3,10 +3,22 @@
 const SIDE = 240;
 const EDGE = 44; // room for the words, the numbers and a point on the axis
 
+const [LOW, HIGH] = [0.1, 0.9]; // nearly closed, nearly open
+
+/** Return what the limits are about: the candidate is between −1 and 1. */
+function limited(gate) {
+  return gate === "g" ? "(g + 1)/2" : gate;
+}
+
+function inWords(gate, left, right) {
+  const share = (value) => `${said(100 * value, 3)}%`;
+  return `${limited(gate)} is below ${LOW} at ${share(left)} of the steps, above ${HIGH} at ${share(right)}`;
+}
+
 function scatter(gate) {
-  const { left, right } = DATA.saturation.parts[state.part][gate];
-  const [low, high] = [0.1, 0.9];
-  const what = gate === "g" ? "(g + 1)/2" : gate;
+  const { left, right } = saturationOf(gate);
+  const [low, high] = [LOW, HIGH];
+  const what = limited(gate);
   const room = SIDE - EDGE - 8;
   const [x, y] = [(value) => EDGE + value * room, (value) => 8 + (1 - value) * room];
   const chart = svg("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img", "aria-label": `Saturation of ${gate}, a point for each unit` });
@@ -24,18 +36,18 @@ function scatter(gate) {
   for (const unit of [...units, state.pinned]) {
     const pinned = unit === state.pinned;
     const point = svg("circle", { cx: x(left[unit]), cy: y(right[unit]), r: pinned ? 6 : 4, class: pinned ? "unit pinned" : "unit" });
-    point.append(svg("title", {}, `unit ${unit}: below ${low} ${said(left[unit])}, above ${high} ${said(right[unit])} of the steps`));
+    point.append(svg("title", {}, `unit ${unit}: ${inWords(gate, left[unit], right[unit])}`));
     point.addEventListener("click", () => pin(unit));
     chart.append(point);
   }
   const caption = make("figcaption", {}, `${FIELDS[gate]?.label ?? "gate"} ${gate}`);
-  const values = `unit ${state.pinned}: ${said(left[state.pinned])} below, ${said(right[state.pinned])} above`;
+  const values = `unit ${state.pinned}: ${inWords(gate, left[state.pinned], right[state.pinned])}`;
   return make("figure", {}, caption, chart, make("p", { className: "help" }, values));
 }
 
 function saturation() {
   find("saturation-help").textContent = DATA.saturation.says;
-  subscribe(["part", "pinned"], () => {
+  subscribe(["part", "pinned", "checkpoint"], () => {
     const gates = Object.keys(DATA.saturation.parts[state.part]);
     find("scatters").replaceChildren(...gates.map(scatter));
   });

@@ -12,6 +12,9 @@ const state = {
   span: null, // [first, last] steps that are marked
   anchor: null, // where the keyboard began to mark
   question: 0,
+  pair: "", // "label,prediction" of the wrong results that are shown; "": all
+  output: 0, // of a regression
+  checkpoint: -1, // of the learning; -1: this network
   threshold: 0.5, // on from: a gate's value, or a share of a unit's largest |value|
   width: 0,
   theme: 0,

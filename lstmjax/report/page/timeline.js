@@ -1,18 +1,19 @@
 // What stands along the time axis: rows that share it, the cursor through all of them, and the marked span.
 
-const GUTTER = 112; // as wide as the style has it
+let gutterWidth = 150; // as the style has it, which depends on the screen
 const MAX_WIDTH = 16000; // browsers draw no wider canvas
 const tracks = make("div", { className: "tracks" });
 const cursorMark = make("div", { className: "mark step" });
 const spanMark = make("div", { className: "mark span" });
 
-/** Add a row to the time axis and return its gutter and its plot. */
+/** Add a row to the time axis and return its parts: names and values in the gutter, the ends of its axis, its plot. */
 function addTrack() {
-  const [gutter, plot] = [make("div", { className: "gutter" }), make("div", { className: "plot" })];
+  const [names, ends, plot] = ["names", "ends", "plot"].map((className) => make("div", { className }));
+  const gutter = make("div", { className: "gutter" }, names, ends);
   const track = make("div", { className: "track" }, gutter, plot);
   tracks.append(track);
   plot.addEventListener("pointermove", (event) => change({ step: stepAt(event, plot) }));
-  return { track, gutter, plot };
+  return { track, names, ends, plot };
 }
 
 function stepsShown() {
@@ -24,8 +25,8 @@ function plotWidth() {
   const { kind, features } = DATA.input;
   const words = [...(kind === "text" ? features : []), ...(DATA.perStep && DATA.loss === "softmax" ? DATA.outputs : [])];
   const letters = Math.min(6, Math.max(0, ...words.map((word) => [...word].length)));
-  const narrowest = letters ? 2 + 8 * letters : 3;
-  return Math.round(Math.min(MAX_WIDTH, Math.max(state.width - GUTTER, stepsShown() * narrowest)));
+  const narrowest = letters === 1 ? 5.5 : letters ? 2 + 8 * letters : 3; // a letter alone may be small
+  return Math.round(Math.min(MAX_WIDTH, Math.max(state.width - gutterWidth, stepsShown() * narrowest)));
 }
 
 function stepAt(event, plot) {
@@ -35,7 +36,7 @@ function stepAt(event, plot) {
 
 function place(mark, first, last) {
   const cell = plotWidth() / stepsShown();
-  mark.style.left = `${GUTTER + first * cell}px`;
+  mark.style.left = `${gutterWidth + first * cell}px`;
   mark.style.width = `${(last - first + 1) * cell}px`;
 }
 
@@ -50,12 +51,12 @@ function scrollToStep() {
   const box = find("timeline");
   const cell = plotWidth() / stepsShown();
   const [left, right] = [state.step * cell, (state.step + 1) * cell];
-  const room = box.clientWidth - GUTTER;
+  const room = box.clientWidth - gutterWidth;
   if (left < box.scrollLeft) box.scrollLeft = left - cell;
   if (right > box.scrollLeft + room) box.scrollLeft = right - room + cell;
 }
 
-function drawAxis({ gutter, plot }) {
+function drawAxis({ names, plot }) {
   const [width, steps] = [plotWidth(), stepsShown()];
   const axis = svg("svg", { width, height: 18, "aria-hidden": "true" });
   const cell = width / steps;
@@ -63,13 +64,19 @@ function drawAxis({ gutter, plot }) {
     const anchor = t * cell < 12 ? "start" : (t + 1) * cell > width - 12 ? "end" : "middle";
     axis.append(svg("text", { x: (t + 0.5) * cell, y: 12, "text-anchor": anchor }, String(t)));
   }
-  gutter.replaceChildren("step t");
+  names.replaceChildren("step t");
   plot.replaceChildren(axis);
+}
+
+/** Return the room for the time axis and its gutter. */
+function measured() {
+  gutterWidth = parseFloat(css("gutter"));
+  return find("timeline").clientWidth;
 }
 
 function timeline() {
   find("timeline").append(tracks);
-  for (const build of [inputTrack, stepPredictionTrack, mapTrack, unitTracks, flowTrack]) build();
+  for (const build of [inputTracks, saliencyTrack, stepPredictionTrack, overTimeTrack, mapTrack, unitTracks, flowTrack]) build();
   const axis = addTrack();
   subscribe(["example", "width"], () => drawAxis(axis));
   tracks.append(spanMark, cursorMark);

@@ -2,11 +2,11 @@
 
 const DASHES = { f: "6 3", o: "2 2", h: "6 3" }; // told apart without colours, too
 
-/** Return a line of a gutter: what a curve is called, in its colour, and its value at the cursor. */
-function gutterValue(colour, name, value) {
-  const word = make("i", {}, name);
+/** Return a line of a gutter: what a curve is called, in its colour, and its value at the cursor; names may be long. */
+function gutterValue(colour, name, value, digits = 5, className = "") {
+  const word = make("i", { className }, name);
   word.style.color = `var(--${colour})`;
-  return make("span", { className: "value" }, word, make("span", {}, said(value)));
+  return make("span", { className: "value" }, word, make("span", {}, said(value, digits)));
 }
 
 function colourOf(field) {
@@ -18,7 +18,7 @@ function unitTracks() {
   for (const [kind, title] of groups) {
     const fields = DATA.fields.filter((field) => field.kind === kind).map((field) => field.name);
     if (!fields.length) continue;
-    const { track, gutter, plot } = addTrack();
+    const { track, names, ends, plot } = addTrack();
     track.dataset.kind = kind;
     const lines = () => fields.map((name) => ({ name, values: unitOf(state.example, state.part, name, state.pinned) }));
     subscribe(["example", "part", "pinned", "width"], () => {
@@ -27,17 +27,18 @@ function unitTracks() {
       const size = Math.max(-low, high, 1e-6);
       const range = kind === "gate" ? [0, 1] : [-size, size];
       plot.replaceChildren(stepChart(plotWidth(), 84, range, drawn, `Unit ${state.pinned}: ${fields.join(", ")} over time`));
+      writeEnds(ends, 84, range);
     });
     subscribe(["example", "part", "pinned", "step"], () => {
       const values = lines().map(({ name, values }) => gutterValue(colourOf(name), name, values[state.step]));
-      gutter.replaceChildren(make("b", {}, `unit ${state.pinned}`), ` ${title}`, ...values);
+      names.replaceChildren(make("b", {}, `unit ${state.pinned}`), ` ${title}`, ...values);
     });
   }
 }
 
 /** The sizes of the gradients that reach each step, on a logarithmic axis; 0 stands on its floor. */
 function flowTrack() {
-  const { gutter, plot } = addTrack();
+  const { names, ends, plot } = addTrack();
   const lines = () => DATA.examples[state.example].flow[state.part];
   find("flow-says").textContent = `Gradient: the size (norm over the units) of ∂L/∂c and ∂L/∂h at each step, on a logarithmic axis; ${DATA.flow}.`;
   subscribe(["example", "part", "width"], () => {
@@ -51,14 +52,15 @@ function flowTrack() {
       { values: levels(h), colour: "h", dash: DASHES.h },
     ];
     const label = "Size of the gradient at each step, logarithmic";
-    plot.replaceChildren(stepChart(plotWidth(), 96, range, drawn, label, (level) => `10${superscript(level)}`));
+    plot.replaceChildren(stepChart(plotWidth(), 96, range, drawn, label));
+    writeEnds(ends, 96, range, (level) => `10${superscript(level)}`);
   });
   subscribe(["example", "part", "step"], () => {
     const { c, h } = lines();
-    gutter.replaceChildren(
+    names.replaceChildren(
       make("b", {}, "gradient"),
-      gutterValue("c", "∂L/∂c", c[state.step]),
-      gutterValue("h", "∂L/∂h", h[state.step]),
+      gutterValue("c", "∂L/∂c", c[state.step], 3),
+      gutterValue("h", "∂L/∂h", h[state.step], 3),
     );
   });
 }

@@ -1,0 +1,98 @@
+"""What is known of the run behind a network: its command, its hyperparameters, and how its gates learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmjax.config import Config
+from lstmjax.report.collect import by_direction
+from lstmjax.report.pack import PageArray
+from lstmjax.runs import RunFolder
+from lstmjax.training.learning import Learning, learning
+from lstmjax.training.loop import train_only
+
+MAX_CHECKPOINTS = 40  # positions of a slider; of more, some are left out
+MEASURES = ("mean", "left", "right")
+
+
+class RunDetails(NamedTuple):
+    """A run, as the page shows it."""
+
+    command: str  # trains the same network again
+    chosen: Mapping[str, Any]  # hyperparameters that differ from the defaults, by key, such as "optimizer.name"
+    defaults: Mapping[str, Any]  # the others
+    learning: Learning | None = None  # the gates at each checkpoint; None: too few checkpoints were kept
+    train_only: Sequence[str] = ()  # what affects the numbers of training but not those of validation
+
+
+def details_of(folder: RunFolder) -> RunDetails:
+    """Read what is known of a run from its folder."""
+    values = _flat(folder.config.model_dump(mode="json"))
+    usual = _flat(Config(steps=1).model_dump(mode="json"))
+    usual |= {"steps": None}  # there is no default number
+    chosen = {key: value for key, value in values.items() if value != usual.get(key)}
+    defaults = {key: value for key, value in values.items() if key not in chosen}
+    path = folder.path / "config.yaml"
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    command = f"lstmjax train {path}"
+    learned = learning(folder.path) if folder.config.keep_every else None
+    return RunDetails(command, chosen, defaults, learned, train_only(folder.config))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested sections by their keys, joined by dots."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            values |= _flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values
+
+
+def details_tree(details: RunDetails | None, places: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """Return the parts of the page about a run.
+
+    Args:
+        details: the run; None: there is none.
+        places: (layer, direction) of each part of the page.
+    """
+    if details is None:
+        return {"run": None, "learning": None}
+    run = {
+        "command": details.command,
+        "chosen": [[key, _text(value)] for key, value in details.chosen.items()],
+        "defaults": [[key, _text(value)] for key, value in details.defaults.items()],
+        "trainOnly": list(details.train_only),
+    }
+    return {"run": run, "learning": None if details.learning is None else _learning(details.learning, places)}
+
+
+def _learning(learned: Learning, places: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """Return the statistics of each gate at each checkpoint, `[S, H]` for each part of the page."""
+    count = len(learned.steps)
+    rows = np.unique(np.linspace(0, count - 1, min(count, MAX_CHECKPOINTS)).round().astype(int))
+    statistics = by_direction(learned.statistics)
+    parts = []
+    for place in places:
+        gates = statistics[place].mean._fields
+        parts.append(
+            {
+                gate: {
+                    name: PageArray(np.asarray(getattr(getattr(statistics[place], name), gate))[rows])
+                    for name in MEASURES
+                }
+                for gate in gates
+                if getattr(statistics[place].mean, gate) is not None
+            }
+        )
+    return {"steps": learned.steps[rows].tolist(), "parts": parts}
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
