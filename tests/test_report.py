@@ -413,7 +413,7 @@ def test_inspect_writes_a_page_of_the_runs_test_part(run, tmp_path, capsys):
 
 
 def test_a_run_is_shown_with_its_command_and_beside_another_and_as_it_learned(run, tmp_path, capsys):
-    other = tmp_path / "other"
+    other = tmp_path / run.name  # in another folder
     with jax.numpy_dtype_promotion("standard"):
         words = ["--seed", "5", "--keep-every", "2", "--model.hidden-size", "3"]
         assert main(["train", str(run / "config.yaml"), "--run-dir", str(other), *words]) == 0
@@ -422,6 +422,7 @@ def test_a_run_is_shown_with_its_command_and_beside_another_and_as_it_learned(ru
     assert main(["inspect", str(other), "--compare", str(run), "--out", str(out), "--examples", "2"]) == 0
     assert f"beside {run}\n" in capsys.readouterr().out
     tree = data_of(out.read_text("utf-8"))
+    assert (tree["title"], tree["other"]["title"]) == (str(other), str(run))
     assert tree["run"]["command"] == f"lstmjax train {other / 'config.yaml'}"
     chosen, defaults = dict(tree["run"]["chosen"]), dict(tree["run"]["defaults"])
     assert (chosen["seed"], chosen["model.hidden_size"], chosen["steps"]) == ("5", "3", "6")

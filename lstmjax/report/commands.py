@@ -126,6 +126,11 @@ def _write(
             f"{folder.path}: the network gives NaN or infinity for {part.description}, which no page can show"
         )
     reasons = _choose(data, ends, settings, examples)
+    first = _arguments(folder, trained, part)
+    second = None if other is None else _arguments(*other, _seen_by(other[1], part, about))
+    if other is not None and second is not None and first["title"] == second["title"]:
+        for arguments, path in ((first, folder.path), (second, other[0].path)):
+            arguments["title"] = str(path)  # the names of the folders do not tell them apart
     try:
         page = report(
             lengths=data.lengths,
@@ -140,9 +145,9 @@ def _write(
             shown=part.shown,
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
             notes=[_looked_at(part)],
-            compare=None if other is None else _arguments(*other, _seen_by(other[1], part, about)),
+            compare=second,
             path=out,
-            **_arguments(folder, trained, part),
+            **first,
         )
     except UserError:  # its message names the file
         raise

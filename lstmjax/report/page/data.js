@@ -1,6 +1,7 @@
 // The page's data, and the arrays in it as numbers. All text in it goes to the page as text, never as markup.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
+if (DATA.outputs) DATA.outputs = DATA.outputs.map(visible);
 const FIELDS = Object.fromEntries(DATA.fields.map((field) => [field.name, field]));
 const unpacked = new WeakMap();
 

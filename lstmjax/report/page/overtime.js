@@ -12,7 +12,7 @@ function linesOverTime({ overTime, target }) {
   const shown = DATA.loss === "linear" ? lines.slice(0, MAX_LINES) : [...lines].sort((a, b) => rank(b) - rank(a)).slice(0, MAX_LINES);
   shown.sort((a, b) => a.output - b.output);
   const styles = LINES.map((colour, n) => ({ colour, dash: ["", "6 3", "2 2", "8 2 2 2", "4 4", "1 3"][n] }));
-  const drawn = shown.map((line, n) => ({ ...line, name: visible(DATA.outputs[line.output]), ...styles[n] }));
+  const drawn = shown.map((line, n) => ({ ...line, name: DATA.outputs[line.output], ...styles[n] }));
   if (DATA.loss === "softmax" && overTime.of > shown.length) {
     const rest = Array.from({ length: steps }, (_, t) => Math.max(0, 1 - shown.reduce((sum, line) => sum + line.values[t], 0)));
     drawn.push({ name: `${overTime.of - shown.length} others`, values: rest, colour: "soft", dash: "1 2" });
