@@ -1,6 +1,7 @@
 """Sequences of different lengths: stored without padding, trained and evaluated in buckets."""
 
 import json
+import re
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -280,7 +281,7 @@ def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, caps
     assert shown[1] == "padding: 0.13% of the steps (buckets of 1, 3,000 steps)"
     assert np.isfinite(result.validation["loss"])
     evaluated = [*evaluate_run(result.run_dir, "validation")]
-    assert evaluated[1] == f"validation accuracy {result.validation['accuracy']:.4f}"
+    assert evaluated[-1] == f"validation accuracy {result.validation['accuracy']:.4f}"
     predicted = [*predict_file(result.run_dir, source)]
     assert [line.split(",")[0] for line in predicted[:4]] == ["sequence", "long", "s0", "s1"]
     assert len(predicted) == count + 2
@@ -290,6 +291,43 @@ def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, caps
     assert "Looked at: 511 of 3001 sequences of a.csv, those of the first 512 that have at most 1 steps." in text
     assert learning(result.run_dir).statistics[0].count[0] == 511
     assert max(sizes) == count
+
+
+def test_the_results_of_a_page_are_those_of_all_sequences(tmp_path, monkeypatch):
+    """Of the network and of another one that scales its inputs, in the memory of the steps of the file."""
+    count, sizes = 3000, []
+    issue_csv(tmp_path / "a.csv", count)
+    data = {"source": str(tmp_path / "a.csv"), "validation": str(tmp_path / "a.csv")}
+    runs = [
+        train(config(data=data | {"normalize": normalize}, steps=4), tmp_path / normalize, quiet=True)
+        for normalize in ("standardize", "none")
+    ]
+    pad = Ragged._padded
+
+    def record(self, rows, width):
+        sizes.append(len(rows) * width)
+        return pad(self, rows, width)
+
+    monkeypatch.setattr(Ragged, "_padded", record)
+    lines_of_page = [*inspect_run(runs[0].run_dir, out=tmp_path / "a.html", compare=runs[1].run_dir)]
+    assert lines_of_page[0] == f"4 of {count + 1} sequences of the validation part shown"
+    assert max(sizes) <= count
+    text = (tmp_path / "a.html").read_text("utf-8")
+    assert "Looked at: 511 of 3001 sequences of the validation part, those of the first 512 that" in text
+    tree = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    raw = read(tmp_path / "a.csv")
+    for run, outcome in zip(runs, (tree["outcome"], tree["other"]["outcome"]), strict=True):
+        says = np.concatenate([predict(run.trained, raw.x[:1]).classes, predict(run.trained, raw.x[1:, :1]).classes])
+        assert (outcome["count"], outcome["right"]) == (count + 1, (says == raw.y).sum())
+    linked = [entry for entry in tree["outcome"]["wrong"] if entry["example"] is not None]
+    assert linked
+    for entry in linked:
+        example = tree["examples"][entry["example"]]
+        assert entry["name"] == example["name"]
+        assert (entry["says"], entry["label"]) == (int(np.argmax(example["outputs"])), example["target"])
+    names = [example["name"] for example in tree["examples"]]
+    wrong = [name for name in names if "label" in tree["examples"][names.index(name)]["verdict"]]
+    assert {entry["name"] for entry in linked} == set(wrong)
 
 
 @pytest.fixture(scope="module")

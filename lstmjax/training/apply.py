@@ -59,12 +59,14 @@ def _class_lines(trained: Trained, data: Sequences, classes: tuple[str, ...]) ->
     """Yield the scores of each class over labelled sequences, or over their valid steps."""
     outputs, labels = outputs_of(trained, data), data.y
     assert labels is not None
-    per_step = outputs.ndim == 3
-    if per_step:
+    if trained.about.per_step:
         labels = labels[data.valid()]
-        outputs = outputs.flat if isinstance(outputs, Ragged) else outputs[data.valid()]
+    if isinstance(outputs, Ragged):
+        outputs = outputs.flat
+    elif trained.about.per_step:
+        outputs = outputs[data.valid()]
     matrix = confusion(labels, outputs.argmax(axis=-1), len(classes))
-    yield from score_lines(matrix, classes, "steps" if per_step else "sequences")
+    yield from score_lines(matrix, classes, "steps" if trained.about.per_step else "sequences")
 
 
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:
