@@ -498,6 +498,20 @@ def test_inspect_looks_at_a_file(run, tmp_path, capsys):
     assert tree["remembers"] == []
 
 
+def test_a_file_is_looked_at_without_the_data_of_the_run(run, tmp_path, capsys):
+    source = tmp_path / "a.npz"
+    source.write_bytes((run.parent / "a.npz").read_bytes())
+    with jax.numpy_dtype_promotion("standard"):
+        words = ["--data.source", str(source), "--keep-every", "2", "--run-dir", str(tmp_path / "r")]
+        assert main(["train", str(run / "config.yaml"), *words]) == 0
+    source.unlink()
+    new = run.parent / "b.npz"
+    assert main(["inspect", str(tmp_path / "r"), "--input", str(new), "--out", str(tmp_path / "x.html")]) == 0
+    tree = data_of((tmp_path / "x.html").read_text("utf-8"))
+    assert tree["learning"] is None
+    assert f"How the gates learned is left out: {source}: no such file" in " ".join(tree["notes"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

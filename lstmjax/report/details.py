@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmjax.config import Config
+from lstmjax.errors import UserError
 from lstmjax.report.collect import by_direction
 from lstmjax.report.pack import PageArray
 from lstmjax.runs import RunFolder
@@ -27,6 +28,7 @@ class RunDetails(NamedTuple):
     defaults: Mapping[str, Any]  # the others
     learning: Learning | None = None  # the gates at each checkpoint; None: too few checkpoints were kept
     train_only: Sequence[str] = ()  # what affects the numbers of training but not those of validation
+    notes: Sequence[str] = ()  # what is left out, with the reason
 
 
 def details_of(folder: RunFolder) -> RunDetails:
@@ -40,8 +42,13 @@ def details_of(folder: RunFolder) -> RunDetails:
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     command = f"lstmjax train {path}"
-    learned = learning(folder.path) if folder.config.keep_every else None
-    return RunDetails(command, chosen, defaults, learned, train_only(folder.config))
+    learned, notes = None, []
+    if folder.config.keep_every:
+        try:
+            learned = learning(folder.path)
+        except UserError as error:  # sequences of a file can be looked at without the data of the run
+            notes.append(f"How the gates learned is left out: {error}.")
+    return RunDetails(command, chosen, defaults, learned, train_only(folder.config), notes)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

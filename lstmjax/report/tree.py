@@ -94,7 +94,7 @@ def tree_of(
     places = {part: n for n, part in enumerate(steps)}
     return {
         "facts": [_size(steps), f"{model['parameters']} parameters"],
-        "notes": _notes(computed, headed=names is not None),
+        "notes": [*_notes(computed, headed=names is not None), *(() if run is None else run.notes)],
         "model": model,
         "parts": [{"label": titles[part], "units": step.c.shape[-1]} for part, step in steps.items()],
         "fields": [{"name": name, "label": label, "kind": kind} for name, label, kind in fields],
