@@ -488,6 +488,23 @@ def test_the_command_and_what_was_chosen_are_shown(browser, see):
     assert "train (with dropout)" in see("#training")
 
 
+def test_many_numbers_are_drawn_and_targets_stand_against_predictions(browser, see, tmp_path):
+    random = np.random.default_rng(10)
+    params, xs = init_network(jax.random.key(3), 2, 4, 7), random.normal(size=(6, 5, 2)).astype(np.float32)
+    targets = random.normal(size=(6, 7)).astype(np.float32)
+    report(params, xs, loss="linear", labels=targets, path=tmp_path / "seven.html")
+    browser.get((tmp_path / "seven.html").as_uri())
+    assert len(browser.find_elements("css selector", "#prediction circle")) == 14
+    assert see("#prediction").count("\n") < 16  # drawn, not written
+    choose(browser, output="4")
+    titles = browser.execute_script(
+        "return [...document.querySelectorAll('circle.point title')].map((e) => e.textContent)"
+    )
+    found = [[number(word) for word in re.findall(r"(?:target|prediction) ([^,]+)", title)] for title in titles]
+    expected = np.stack([targets[:, 4], np.asarray(run(params, xs)[1])[:, 4]], axis=1)
+    assert np.allclose(found, expected, atol=0.006)
+
+
 def signals():
     """Five sensors in different units: a temperature, a door, and a bump that decides."""
     random = np.random.default_rng(9)

@@ -2,25 +2,30 @@
 
 const [CURVE_WIDTH, CURVE_HEIGHT] = [520, 230];
 
+/** Return the width of a chart in its units: no more than the screen has, or its text would be too small. */
+function chartWidth() {
+  return Math.min(CURVE_WIDTH, window.innerWidth - 60);
+}
+
 /** Draw lines {name, values, colour, dash} over numbers, and say what stands along the axis. */
-function curve(name, lines, steps, along = "training step") {
-  return pointsChart(name, lines.map((line) => ({ ...line, points: steps.map((step, n) => [step, line.values[n]]) })), steps, along);
+function curve(name, lines, steps, along = "training step", width = chartWidth()) {
+  return pointsChart(name, lines.map((line) => ({ ...line, points: steps.map((step, n) => [step, line.values[n]]) })), steps, along, width);
 }
 
 /** Draw lines {name, points, colour, dash}, points [step, value] each, over all `steps`. */
-function pointsChart(name, lines, steps, along = "training step") {
-  const [left, right, top, bottom] = [48, CURVE_WIDTH - 10, 8, CURVE_HEIGHT - 36];
+function pointsChart(name, lines, steps, along = "training step", width = chartWidth()) {
+  const [left, right, top, bottom] = [48, width - 10, 8, CURVE_HEIGHT - 36];
   const [low, high] = rangeOf(lines.flatMap(({ points }) => points.map(([, value]) => value)));
   const [first, last] = rangeOf(steps);
   const x = (step) => left + ((step - first) / (last - first)) * (right - left);
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
-  const chart = svg("svg", { viewBox: `0 0 ${CURVE_WIDTH} ${CURVE_HEIGHT}`, role: "img", "aria-label": `${name}, over ${along}` });
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${CURVE_HEIGHT}`, role: "img", "aria-label": `${name}, over ${along}` });
   for (const level of ticks(low, high)) {
     chart.append(svg("line", { x1: left, x2: right, y1: y(level), y2: y(level), class: "grid" }));
     chart.append(svg("text", { x: left - 6, y: y(level) + 4, "text-anchor": "end" }, said(level, 3)));
   }
   for (const step of ticks(first, last, 6).filter(Number.isInteger)) {
-    chart.append(svg("text", { x: x(step), y: bottom + 16, "text-anchor": x(step) > CURVE_WIDTH - 30 ? "end" : "middle" }, String(step)));
+    chart.append(svg("text", { x: x(step), y: bottom + 16, "text-anchor": x(step) > width - 30 ? "end" : "middle" }, String(step)));
   }
   chart.append(svg("text", { x: (left + right) / 2, y: CURVE_HEIGHT - 3, "text-anchor": "middle" }, along));
   for (const { name: part, points, colour, dash } of lines) {

@@ -83,7 +83,7 @@ const MAX_NUMBERS = 4; // more of a regression are drawn, not written
 function manyNumbers(numbers, truth) {
   const lines = [{ name: "prediction", values: numbers, colour: "validation", dash: "" }];
   if (truth) lines.push({ name: "target", values: truth, colour: "f", dash: "5 3" });
-  return [curve(`${numbers.length} numbers`, lines, numbers.map((_, n) => n), "output"), keyOf(lines)];
+  return [curve(`${numbers.length} numbers`, lines, numbers.map((_, n) => n), "output", 300), keyOf(lines)];
 }
 
 function rowOfOutputs(packed, step) {
