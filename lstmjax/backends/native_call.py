@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from lstmjax.backends import native_sharding
+from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
 from lstmjax.types import Array
 
@@ -154,11 +155,58 @@ def _run_backward(options: Options, *arrays: Array) -> tuple[Array, ...]:
     return tuple(run(*arrays, batch_major=options.batch_major, reverse=options.reverse))
 
 
+def _run_plain(options: Options, which: str, *arrays: Array) -> tuple[Array, ...]:
+    """Run a call in plain JAX, network by network."""
+    axes = [0 if exists(a) else None for a in arrays]
+    if which == "forward":
+        plain = partial(native_plain.forward, *options[:4])
+    else:
+        plain = partial(native_plain.backward, options.batch_major, options.reverse, options.slopes_of_reset)
+    like = jax.eval_shape(partial(_runs[which], options), *arrays)
+    return jax.vmap(plain, axes, tuple(0 if exists(a) else None for a in like))(*arrays)
+
+
+_runs = MappingProxyType({"forward": _run_forward, "backward": _run_backward})
+
+
+@cache
+def _primitive() -> Any:
+    """Return the primitive of a call. On CPUs it is lowered to the kernel, in exported programs to plain JAX."""
+    from jax.extend.core import Primitive
+    from jax.interpreters import mlir
+
+    native_p = Primitive("lstmjax_native")
+    native_p.multiple_results = True
+
+    def kernel(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+        return _runs[which](options, *arrays)
+
+    def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+        return _run_plain(options, which, *arrays)
+
+    def shapes(*avals: Any, **parameters: Any) -> list[Any]:
+        return jax.make_jaxpr(partial(kernel, **parameters))(*avals).out_avals
+
+    lower_kernel, lower_plain = (mlir.lower_fun(f, multiple_results=True) for f in (kernel, plain))
+
+    def lower_on_cpu(context: Any, *values: Any, **parameters: Any) -> Any:
+        exported = context.module_context.lowering_parameters.for_export
+        return (lower_plain if exported else lower_kernel)(context, *values, **parameters)
+
+    native_p.def_impl(kernel)
+    native_p.def_abstract_eval(shapes)
+    mlir.register_lowering(native_p, lower_plain)
+    mlir.register_lowering(native_p, lower_on_cpu, platform="cpu")
+    return native_p
+
+
 @cache
 def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
     axes, result_axes = axes_of(options, which)
-    run = partial(_run_forward if which == "forward" else _run_backward, options)
+
+    def run(*arrays: Array) -> tuple[Array, ...]:
+        return tuple(_primitive().bind(*arrays, options=options, which=which))
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
