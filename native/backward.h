@@ -21,15 +21,16 @@ static inline int32_t reader(const Layer& layer, const Slopes& slopes, int64_t o
 }
 
 // Collect the valid rows among [row, end); at order -1, all rows, for the initial state. Return how many there are.
+// dz of the others is zeroed by the caller that has the first block, since several threads may share the blocks.
 static int64_t collect_back(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t end,
-                            RowBack* rows) {
+                            bool first, RowBack* rows) {
   const int64_t t = order < 0 ? 0 : time_of(layer, order), width = layer.hidden;
   int64_t n = 0;
   for (; row < end; row++) {
     const int32_t from = order < 0 ? kStart : source(layer, order, row);
     if (from == kAbsent) {  // its inputs have no slope, and the gradients of weights pass it over
       float* dz = at(slopes.dz, t, row);
-      for (int64_t k = 0; k < 4 * width; k++) dz[k] = 0;
+      for (int64_t k = 0; first && k < 4 * width; k++) dz[k] = 0;
       continue;
     }
     const int32_t next = reader(layer, slopes, order, row);
@@ -151,7 +152,7 @@ static void backward(const Layer& layer, const Slopes& slopes, int64_t order, in
                      int64_t block_end) {
   RowBack rows[kChunk];
   for (; row < row_end; row += kChunk) {
-    const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), rows);
+    const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
     for (int64_t panel = block; panel < block_end; panel = smaller(block_end, panel / 4 * 4 + 4)) {
       in_groups(n, [&](int64_t start, int64_t size) {
         in_tiles(panel, smaller(block_end, panel / 4 * 4 + 4), size, [&](int64_t k, int64_t v) {

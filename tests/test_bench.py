@@ -300,7 +300,10 @@ def test_a_curve_is_measured_and_read(tmp_path, monkeypatch, capsys):
     assert main(["bench", "--growth", "T", "--quick", *words, "--json", str(tmp_path / "a.json")]) == 0
     out = capsys.readouterr().out
     assert "forward over T, time steps" in out
-    assert bench.read_json(tmp_path / "a.json").growth == "T"
+    results = bench.read_json(tmp_path / "a.json")
+    assert results.growth == "T"
+    assert results.command.startswith("lstmjax bench --")
+    assert results.command.endswith("--growth T --quick")
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def test_the_gradient_of_what_is_checked_is_blind_in_a_rule_of_its_own(backend):
     """As the page says: JAX sees what comes after the layer only, and fails where the step has checks of its own."""
     found, _ = gradient_of_checked(backend, checkify.float_checks, XS.at[0, 2, 1].set(jnp.nan))
     assert "dot_general" not in found
+    if backend == "native":  # it runs no step that could have checks
+        return
     with pytest.raises(ValueError, match="shorter"):
         gradient_of_checked(backend, checkify.user_checks, XS, bounded)
 

@@ -33,6 +33,30 @@ def test_without_a_library_the_reason_says_how_to_build_it(monkeypatch, tmp_path
     assert "pip install ." in library.reason
 
 
+def test_a_library_for_newer_headers_is_not_registered_and_jax_goes_on(monkeypatch):
+    path = native_library.load().path
+    if path is None:
+        pytest.skip("the native kernel is not built")
+    registered = []
+    monkeypatch.setattr(native_library, "headers_version", lambda: (0, 2))
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda name, *_, **__: registered.append(name))
+    library = native_library.load_file(path)
+    assert "cannot be used: it was built for FFI version 0.3, and this jaxlib has 0.2" in library.reason
+    assert registered == []
+
+
+def test_what_jax_refuses_to_register_is_a_reason(monkeypatch):
+    path = native_library.load().path
+    if path is None:
+        pytest.skip("the native kernel is not built")
+
+    def refuse(*_, **__):
+        raise RuntimeError("incompatible")
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    assert "was refused by JAX: incompatible" in native_library.load_file(path).reason
+
+
 def test_a_file_that_is_no_library_is_refused(tmp_path):
     path = tmp_path / "native_kernel.so"
     path.write_bytes(b"not a library")

@@ -20,7 +20,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"backends.request"},
     {"backends.segments", "backends.settled", "backends.linear", "backends.native_library"},
     {"backends.native_plain", "backends.native_sharding"},
-    {"backends.scan", "backends.cudnn_call", "backends.every_step", "backends.native_call"},
+    {"backends.scan", "backends.cudnn_call", "backends.native_call", "backends.every_step"},
     {"backends.cpu"},
     {"backends.inplace", "backends.fused", "backends.cudnn", "backends.native"},
     {"backends.table"},

@@ -22,6 +22,8 @@ NO_GPU, UNUSABLE = 2, 3
 """What a worker returns: JAX has no GPU; a task left it unusable, its result is written."""
 REFERENCE = "lstmjax scan"
 """The others are compared with it: without it there is no benchmark."""
+STALLED = 60.0
+"""Seconds after which a competitor that has not returned is given up."""
 FOLLOWED = 0.5  # seconds between two looks at the worker
 
 
@@ -112,7 +114,8 @@ class Run:
         ]
         command = [sys.executable, str(HERE / "work.py"), str(self.out), json.dumps(orders)]
         worker = subprocess.Popen(command, env=self.environment)
-        done, began, current = self._done(), time.monotonic(), ""
+        done, began, current = self._done(), time.monotonic(), ("", "")
+        stepped = began
         while worker.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(FOLLOWED)
@@ -120,12 +123,15 @@ class Run:
             if now != done:
                 done = now
                 self.write()
-            name = self._status(status)[0]
-            if name != current:
-                current, began = name, time.monotonic()
-            task = next((task for task in queue if task.name == current), None)
+            before, current = current, self._status(status)
+            if current != before:
+                stepped = time.monotonic()
+            if current[0] != before[0]:
+                began = stepped
+            task = next((task for task in queue if task.name == current[0]), None)
             limit = 90.0 if task is None else task.seconds  # before the first task the worker starts JAX
-            if time.monotonic() - began > limit or self.elapsed() > 0.97 * self.total:
+            stalled = current[1] != "" and time.monotonic() - stepped > STALLED
+            if stalled or time.monotonic() - began > limit or self.elapsed() > 0.97 * self.total:
                 worker.kill()
                 worker.wait()
         name, competitor = self._status(status)

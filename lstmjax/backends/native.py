@@ -194,9 +194,7 @@ def _before(request: Request, params: LSTMParams, state: tuple, xs: Array, reset
 
 
 def _with_flags(call: Call, flags: Flags) -> Call:
-    valid, resets = (
-        absent(bool) if a is None else a.reshape(1, a.shape[0], -1) for a in (flags.valid, flags.resets)
-    )
+    valid, resets = (absent(bool) if a is None else a.reshape(1, a.shape[0], -1) for a in (flags.valid, flags.resets))
     return call._replace(valid=valid, resets=resets)
 
 

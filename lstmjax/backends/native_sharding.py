@@ -69,4 +69,3 @@ def split(
 def _existing(axes: Sequence[str], arrays: Sequence[Any]) -> list[str]:
     """Return the axes of each array; none for an absent one."""
     return [letters if a.ndim > 1 else "" for letters, a in zip(axes, arrays, strict=True)]
-

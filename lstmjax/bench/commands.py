@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lstmjax.bench import growth as curves
 from lstmjax.bench import show
@@ -78,7 +82,15 @@ def bench(
             growth=growth,
             tell=_tell,
         )
-        runs = [results]
+        options: dict[str, Any] = {
+            "points": points,
+            "sizes": sizes,
+            "modes": modes,
+            "competitors": competitors,
+            "dtype": dtype,
+        }
+        options |= {"rounds": rounds, "seconds": seconds, "seed": seed, "growth": growth, "quick": quick}
+        runs = [dataclasses.replace(results, command=_command(options))]
     for results in runs:
         yield from curves.lines(results) if results.growth else show.lines(results)
         yield ""
@@ -89,6 +101,19 @@ def bench(
     wrong = sorted({row.name for row in rows if row.kind == OURS and row.wrong})
     if wrong:
         raise Differs(f"{', '.join(wrong)} computes something else than lax.scan, see DIFFERS above; please report it")
+
+
+def _command(options: Mapping[str, Any]) -> str:
+    """Return the command that measures with these options of `bench`; those that have their default are left out."""
+    defaults = inspect.signature(bench).parameters
+    words = ["lstmjax", "bench"]
+    for name, value in options.items():
+        if value == defaults[name].default:
+            continue
+        words.append(f"--{name}")
+        if value is not True:
+            words += value if isinstance(value, tuple) else [f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
 
 
 def _points_and_competitors(

@@ -52,6 +52,8 @@ class Results:
     machine: Machine
     comparisons: tuple[Comparison, ...]
     growth: str | None = None  # "T", "H" or "B", which grows from point to point
+    command: str = ""  # that measured it, where it was one
+    notes: tuple[str, ...] = ()  # what a reader must know of this run
 
 
 def write_json(results: Results, path: Path) -> None:
@@ -73,7 +75,8 @@ def read_json(path: Path) -> Results:
         comparisons = tuple(_comparison(branch) for branch in tree.pop("comparisons"))
         if not comparisons or tree.get("growth") not in (None, "T", "H", "B"):
             raise ValueError
-        return Results(Machine(**tree.pop("machine")), comparisons, **tree)
+        notes = tuple(tree.pop("notes", ()))
+        return Results(Machine(**tree.pop("machine")), comparisons, notes=notes, **tree)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file") from None
     except OSError as error:
