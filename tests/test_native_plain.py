@@ -10,7 +10,7 @@ import pytest
 from tolerances import assert_close
 
 from lstmjax import init_params, lstm
-from lstmjax.backends import native_call, native_library
+from lstmjax.backends import native_call, native_library, native_plain
 from lstmjax.backends.native_call import Back, Call, Options, absent
 
 N, T, B, I, H = 2, 5, 3, 6, 4
@@ -53,12 +53,10 @@ def test_both_calls_compute_what_the_kernel_computes(batch_major, reverse, flagg
     options = Options(batch_major, reverse, saves=True, slopes_of_reset=flagged)
     call, back = draw(options, flagged)
     results = native_call.forward(options, call)
-    assert_close(tuple(native_call.run_plain(options, "forward", *call)), tuple(results))
+    assert_close(native_plain.forward(options, call), tuple(results))
     arguments = back(*results)
     assert_close(
-        tuple(native_call.run_plain(options, "backward", *arguments)),
-        tuple(native_call.backward(options, arguments)),
-        gradient=True,
+        native_plain.backward(options, arguments), tuple(native_call.backward(options, arguments)), gradient=True
     )
 
 

@@ -1,19 +1,21 @@
 """One call of the native kernel, forward or backward: one layer in one direction, of one network or of several.
 
-Every array has an axis N of networks in front, each with its weights. Series have time or the batch first: `[N, T, B, …]`
-or, `batch_major`, `[N, B, T, …]`. An array that does not exist is `[0]`.
+Every array has an axis N of networks in front, each with its weights. Series have time or the batch first:
+`[N, T, B, …]` or, `batch_major`, `[N, B, T, …]`. An array that does not exist is `[0]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.custom_batching import custom_vmap
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
@@ -132,81 +134,84 @@ def backward(options: Options, back: Back) -> Slopes:
     return Slopes(*_mappable(options, "backward")(*back))
 
 
-def _run_forward(options: Options, *arrays: Array) -> tuple[Array, ...]:
-    call = Call(*arrays)
+def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
     n, *series, _ = call.x.shape
     rows, hidden = call.h.shape[1:]
     saved = [(n, *series, hidden), (n, *series, 4, hidden)] if options.saves else [(0,), (0,)]
-    shapes = [(n, 2, rows, hidden) if options.ring else (n, *series, hidden), *saved, call.h.shape, call.c.shape]
-    run = jax.ffi.ffi_call("lstmjax_forward", [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes])
-    return tuple(run(*arrays, batch_major=options.batch_major, reverse=options.reverse, ring=options.ring))
+    return [(n, 2, rows, hidden) if options.ring else (n, *series, hidden), *saved, call.h.shape, call.c.shape]
 
 
-def _run_backward(options: Options, *arrays: Array) -> tuple[Array, ...]:
-    back = Back(*arrays)
+def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
     n, hidden, state = back.w_h.shape[0], back.w_h.shape[1], back.h0.shape
     of_reset = [state if options.slopes_of_reset else (0,)] * 2
-    shapes = [back.gates.shape, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
-    run = jax.ffi.ffi_call(
-        "lstmjax_backward",
-        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
-        input_output_aliases={Back._fields.index("gates"): 0},  # dz is written where the gates were
-    )
-    return tuple(run(*arrays, batch_major=options.batch_major, reverse=options.reverse))
+    return [back.gates.shape, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
 
 
-def run_plain(options: Options, which: str, *arrays: Array) -> tuple[Array, ...]:
-    """Run a call in plain JAX, network by network."""
-    axes = [0 if exists(a) else None for a in arrays]
-    if which == "forward":
-        plain = partial(native_plain.forward, *options[:4])
-    else:
-        plain = partial(native_plain.backward, options.batch_major, options.reverse, options.slopes_of_reset)
-    like = jax.eval_shape(partial(_runs[which], options), *arrays)
-    return jax.vmap(plain, axes, tuple(0 if exists(a) else None for a in like))(*arrays)
+class Side(NamedTuple):
+    """One of the two calls."""
+
+    arguments: Callable[..., Any]  # `Call` or `Back`
+    shapes: Callable[[Options, Any], list[tuple[int, ...]]]  # of the results
+    plain: Callable[[Options, Any], tuple[Array, ...]]  # the same in plain JAX
+    attributes: tuple[str, ...]  # fields of `Options` that the handler takes
+    aliases: dict[int, int] | None  # arguments in whose memory results are written
 
 
-_runs = MappingProxyType({"forward": _run_forward, "backward": _run_backward})
+SIDES = {
+    "forward": Side(Call, _forward_shapes, native_plain.forward, ("batch_major", "reverse", "ring"), None),
+    "backward": Side(
+        Back, _backward_shapes, native_plain.backward, ("batch_major", "reverse"), {Back._fields.index("gates"): 0}
+    ),
+}
+call_p = Primitive("lstmjax_native")
+"""A call of the kernel. It is lowered to the library's handler on a CPU, and to plain JAX for other platforms and in
+`jax.export`, whose programs run where the kernel may not be."""
+call_p.multiple_results = True
 
 
-@cache
-def _primitive() -> Any:
-    """Return the primitive of a call. On CPUs it is lowered to the kernel, in exported programs to plain JAX."""
-    from jax.extend.core import Primitive
-    from jax.interpreters import mlir
+@call_p.def_abstract_eval
+def _(*avals: Any, options: Options, which: str) -> list[Any]:
+    side = SIDES[which]
+    return [ShapedArray(shape, jnp.float32) for shape in side.shapes(options, side.arguments(*avals))]
 
-    native_p = Primitive("lstmjax_native")
-    native_p.multiple_results = True
 
-    def kernel(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
-        return _runs[which](options, *arrays)
+@call_p.def_impl
+def _(*arrays: Array, options: Options, which: str) -> list[Array]:
+    return _run_compiled(options, which, *arrays)
 
-    def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
-        return run_plain(options, which, *arrays)
 
-    def shapes(*avals: Any, **parameters: Any) -> list[Any]:
-        return jax.make_jaxpr(partial(kernel, **parameters))(*avals).out_avals
+def _plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+    side = SIDES[which]
+    return side.plain(options, side.arguments(*arrays))
 
-    lower_kernel, lower_plain = (mlir.lower_fun(f, multiple_results=True) for f in (kernel, plain))
 
-    def lower_on_cpu(context: Any, *values: Any, **parameters: Any) -> Any:
-        exported = context.module_context.lowering_parameters.for_export
-        return (lower_plain if exported else lower_kernel)(context, *values, **parameters)
+_lower_plain = mlir.lower_fun(_plain, multiple_results=True)
 
-    native_p.def_impl(kernel)
-    native_p.def_abstract_eval(shapes)
-    mlir.register_lowering(native_p, lower_plain)
-    mlir.register_lowering(native_p, lower_on_cpu, platform="cpu")
-    return native_p
+
+def _lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
+    if getattr(ctx.module_context.lowering_parameters, "for_export", False):
+        return _lower_plain(ctx, *arrays, options=options, which=which)
+    side = SIDES[which]
+    lower = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=side.aliases)
+    return lower(ctx, *arrays, **{name: getattr(options, name) for name in side.attributes})
+
+
+mlir.register_lowering(call_p, _lower_plain)
+mlir.register_lowering(call_p, _lower, platform="cpu")
+
+
+def _run(options: Options, which: str, *arrays: Array) -> tuple[Array, ...]:
+    return tuple(call_p.bind(*arrays, options=options, which=which))
+
+
+_run_compiled = jax.jit(_run, static_argnums=(0, 1))
 
 
 @cache
 def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
     axes, result_axes = axes_of(options, which)
-
-    def run(*arrays: Array) -> tuple[Array, ...]:
-        return tuple(_primitive().bind(*arrays, options=options, which=which))
+    run = partial(_run, options, which)
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:

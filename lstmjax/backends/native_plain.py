@@ -1,10 +1,11 @@
-"""What a call of the native kernel computes, in plain JAX, for one network: where the kernel cannot run.
+"""The native kernel's two calls in plain JAX, for programs that are lowered where the kernel is not.
 
-A program that is exported, or lowered for another platform than the one it was traced on, has this in its place. Names
-and shapes are those of `native_call`, without the axis of networks.
+`jax.export` lowers on a CPU for other platforms, and for processes that may not have the kernel.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,91 +13,119 @@ import jax.numpy as jnp
 from lstmjax.types import Array
 
 
-def _time_first(batch_major: bool, *series: Array) -> list[Array]:
-    """Return series `[T, B, ...]`; what is absent stays so."""
-    return [jnp.swapaxes(a, 0, 1) if batch_major and a.ndim > 1 else a for a in series]
+def exists(a: Array) -> bool:
+    """Return whether an argument exists."""
+    return a.ndim != 1
 
 
-def _flags(valid: Array, resets: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return both flags `[T, B, 1]`; every step is valid, and none a reset, where they are absent."""
-    valid = jnp.ones(shape, bool) if valid.ndim == 1 else valid
-    resets = jnp.zeros(shape, bool) if resets.ndim == 1 else resets
-    return valid[..., None], (resets & valid)[..., None]
+def forward(options: Any, call: Any) -> tuple[Array, ...]:
+    """Return the `Results` of a `Call`; a ring, which nobody reads, is zero."""
+    series = jax.tree.map(lambda a: _steps_first(options, a), (call.x, call.z))
+    flags = jax.tree.map(_flags_first, (call.valid, call.resets))
+    resets = call.h_reset, call.c_reset
+
+    def step(state: tuple[Array, Array], inputs: tuple) -> tuple[tuple[Array, Array], tuple]:
+        (x, added), (valid, reset) = inputs
+        h, c = before(state, reset, resets)
+        z = _product("nbi,nigh->nbgh", x, call.w_x) + _product("nbk,nkgh->nbgh", h, call.w_h) + call.b[:, None]
+        z = z if added is None else z + added
+        i, f, g, o = (
+            jax.nn.sigmoid(z[:, :, 0]),
+            jax.nn.sigmoid(z[:, :, 1]),
+            jnp.tanh(z[:, :, 2]),
+            jax.nn.sigmoid(z[:, :, 3]),
+        )
+        c = f * c + i * g
+        h = o * jnp.tanh(c)
+        gates = jnp.stack([i, f, g, o], 2)
+        if valid is None:
+            return (h, c), (h, c, gates)
+        return where(valid, (h, c), state), where(valid, (h, c, gates), jax.tree.map(jnp.zeros_like, (h, c, gates)))
+
+    start = call.h, call.c
+    (h_end, c_end), (h, c, gates) = jax.lax.scan(step, start, (series, flags), reverse=options.reverse)
+    h, c, gates = (_as_given(options, a) for a in (h, c, gates))
+    n, rows, hidden = call.h.shape
+    if options.ring:
+        h = jnp.zeros((n, 2, rows, hidden), h.dtype)
+    none = jnp.zeros((0,), h.dtype)
+    return h, c if options.saves else none, gates if options.saves else none, h_end, c_end
 
 
-def _products(series: Array, weight: Array) -> Array:
-    """Return `[T, B, N]` times `[N, G, H]`."""
-    return jax.lax.dot_general(series, weight, (((series.ndim - 1,), (0,)), ((), ())))
+def backward(options: Any, back: Any) -> tuple[Array, ...]:
+    """Return the `Slopes` of a `Back`: backpropagation through time, from what the forward call saved."""
+    x, h, c, gates = (_moved(options, a) for a in (back.x, back.h, back.c, back.gates))
+    dh, dc = _steps_first(options, back.dh), _steps_first(options, back.dc)
+    valid, reset = _flags_first(back.valid), _flags_first(back.resets)
+    resets = back.h_reset, back.c_reset
 
-
-def forward(
-    batch_major: bool, reverse: bool, ring: bool, saves: bool, x: Array, z: Array, w_x: Array, w_h: Array, b: Array,
-    h: Array, c: Array, valid: Array, resets: Array, h_reset: Array, c_reset: Array,
-) -> tuple[Array, ...]:  # fmt: skip
-    """Return the series h, c and gates, and the final state."""
-    x, z = _time_first(batch_major, x, z)
-    valid, resets = _flags(valid, resets, x.shape[:2])
-    start = (h_reset, c_reset) if h_reset.ndim > 1 else (h, c)
-    sums = _products(x, w_x)
-    sums = sums + jnp.broadcast_to(b, sums.shape) + (z if z.ndim > 1 else jnp.zeros_like(sums))
-
-    def step(state: tuple, inputs: tuple) -> tuple:
-        z, valid, reset = inputs
-        h, c = (jnp.where(reset, s, a) for s, a in zip(start, state, strict=True))
-        z = z + _products(h, w_h)
-        i, f, o = (jax.lax.logistic(z[..., k, :]) for k in (0, 1, 3))
-        g = jnp.tanh(z[..., 2, :])
-        new_c = f * c + i * g
-        new = o * jnp.tanh(new_c), new_c
-        series = tuple(jnp.where(valid, a, 0) for a in new), jnp.stack([i, f, g, o], -2)
-        return tuple(jnp.where(valid, a, s) for a, s in zip(new, state, strict=True)), series
-
-    end, (states, gates) = jax.lax.scan(step, (h, c), (sums, valid, resets), reverse=reverse)
-    gates = jnp.where(valid[..., None], gates, 0)
-    absent = jnp.zeros((0,), x.dtype)
-    h_series, c_series, gates = _time_first(batch_major, *states, gates)
-    if ring:
-        h_series = jnp.stack([end[0], end[0]])
-    return (h_series, *((c_series, gates) if saves else (absent, absent)), *end)
-
-
-def backward(
-    batch_major: bool, reverse: bool, slopes_of_reset: bool, x: Array, w_x: Array, w_h: Array, w_h_t: Array, h0: Array,
-    c0: Array, valid: Array, resets: Array, h_reset: Array, c_reset: Array, h: Array, c: Array, gates: Array, dh: Array,
-    dc: Array, d_h: Array, d_c: Array,
-) -> tuple[Array, ...]:  # fmt: skip
-    """Return the cotangents: of the pre-activations, w_x, w_h, b, the initial state and the state of resets."""
-    del w_h
-    x, h, c, gates, dh, dc = _time_first(batch_major, x, h, c, gates, dh, dc)
-    valid, resets = _flags(valid, resets, x.shape[:2])
-    start = (h_reset, c_reset) if h_reset.ndim > 1 else (h0, c0)
-    dh, dc = (a if a.ndim > 1 else jnp.zeros_like(h) for a in (dh, dc))
-
-    def before(state: tuple, inputs: tuple) -> tuple:
+    def held(state: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         h, c, valid, reset = inputs
-        used = tuple(jnp.where(reset, s, a) for s, a in zip(start, state, strict=True))
-        return tuple(jnp.where(valid, a, s) for a, s in zip((h, c), state, strict=True)), used
+        return (h, c) if valid is None else where(valid, (h, c), state), before(state, reset, resets)
 
-    _, (h_before, c_before) = jax.lax.scan(before, (h0, c0), (h, c, valid, resets), reverse=reverse)
+    start = back.h0, back.c0
+    _, (h_before, c_before) = jax.lax.scan(held, start, (h, c, valid, reset), reverse=options.reverse)
 
-    def step(carry: tuple, inputs: tuple) -> tuple:
-        (d_h, d_c), of_reset = carry
-        gates, h, c, dh, dc, valid, reset = inputs
-        i, f, g, o = (gates[..., k, :] for k in range(4))
-        dh = d_h + dh
-        dc = d_c + dc + dh * (o - h * (h / jnp.maximum(o, jnp.finfo(o.dtype).tiny)))
-        dz = jnp.stack([dc * g * (i * (1 - i)), dc * c * (f * (1 - f)), dc * i * (1 - g * g), dh * h * (1 - o)], -2)
-        dz = jnp.where(valid[..., None], dz, 0)
-        slopes = jax.lax.dot_general(dz, w_h_t, (((1, 2), (0, 1)), ((), ()))), dc * f
-        of_reset = tuple(s + jnp.where(reset, a, 0) for s, a in zip(of_reset, slopes, strict=True))
-        kept = (jnp.where(reset, 0, a) for a in slopes)
-        return (tuple(jnp.where(valid, a, s) for a, s in zip(kept, (d_h, d_c), strict=True)), of_reset), dz
+    def step(carry: tuple, inputs: tuple) -> tuple[tuple, Array]:
+        slopes, of_reset = carry
+        c, c_before, gates, dh, dc, valid, reset = inputs
+        i, f, g, o = (gates[:, :, k] for k in range(4))
+        squashed = jnp.tanh(c)
+        of_h = slopes[0] if dh is None else slopes[0] + dh
+        of_c = slopes[1] + of_h * o * (1 - squashed**2)
+        of_c = of_c if dc is None else of_c + dc
+        dz = jnp.stack(
+            [
+                of_c * g * i * (1 - i),
+                of_c * c_before * f * (1 - f),
+                of_c * i * (1 - g**2),
+                of_h * squashed * o * (1 - o),
+            ],
+            2,
+        )
+        new = _product("nbgh,nkgh->nbk", dz, back.w_h), of_c * f
+        if valid is not None:
+            dz = jnp.where(valid[..., None, None], dz, 0)
+        if reset is not None:
+            here = reset if valid is None else reset & valid
+            of_reset = jax.tree.map(lambda total, a: total + jnp.where(here[..., None], a, 0), of_reset, new)
+            new = where(reset, jax.tree.map(jnp.zeros_like, new), new)
+        return (new if valid is None else where(valid, new, slopes), of_reset), dz
 
-    zero = tuple(a * 0 for a in (d_h, d_c))
-    inputs = gates, h, c_before, dh, dc, valid, resets
-    (of_start, of_reset), dz = jax.lax.scan(step, ((d_h, d_c), zero), inputs, reverse=not reverse)
-    dw_x, dw_h = (jax.lax.dot_general(a, dz, (((0, 1), (0, 1)), ((), ()))) for a in (x, h_before))
-    db = dz.sum((0, 1))
-    absent = jnp.zeros((0,), x.dtype)
-    (dz,) = _time_first(batch_major, dz)
-    return dz, dw_x, dw_h, db, *of_start, *(of_reset if slopes_of_reset else (absent, absent))
+    zeros = jnp.zeros_like(back.d_h), jnp.zeros_like(back.d_c)
+    inputs = c, c_before, gates, dh, dc, valid, reset
+    (slopes, of_reset), dz = jax.lax.scan(step, ((back.d_h, back.d_c), zeros), inputs, reverse=not options.reverse)
+    weights = _product("tnbi,tnbgh->nigh", x, dz), _product("tnbk,tnbgh->nkgh", h_before, dz), dz.sum((0, 2))
+    none = jnp.zeros((0,), dz.dtype)
+    return _as_given(options, dz), *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
+
+
+def before(state: tuple, reset: Array | None, resets: tuple) -> tuple:
+    """Return the state before a step: the one to reset to where that is flagged."""
+    return state if reset is None else where(reset, resets, state)
+
+
+def where(flags: Array, a: tuple, b: tuple) -> tuple:
+    """Return the arrays of a where a row is flagged `[N, B]`, those of b elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(flags.reshape(*flags.shape, *[1] * (a.ndim - 2)), a, b), a, b)
+
+
+def _product(axes: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(axes, a, b, precision="highest")
+
+
+def _steps_first(options: Any, a: Array) -> Array | None:
+    """Return a series `[T, N, B, ...]`, or None where it does not exist."""
+    return _moved(options, a) if exists(a) else None
+
+
+def _moved(options: Any, a: Array) -> Array:
+    return jnp.moveaxis(a, 2 if options.batch_major else 1, 0)
+
+
+def _flags_first(a: Array) -> Array | None:
+    return jnp.moveaxis(a, 1, 0) if exists(a) else None
+
+
+def _as_given(options: Any, a: Array) -> Array:
+    return jnp.moveaxis(a, 0, 2 if options.batch_major else 1)
