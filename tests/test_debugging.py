@@ -214,8 +214,9 @@ def test_no_check_of_numbers_minds_padding_in_a_gradient(backend, name, transfor
 
 
 def test_padding_of_numpy_is_not_looked_at_either():
-    expected, holes = lstm(PARAMS, ZEROS, lengths=LENGTHS), np.asarray(HOLES)
+    holes = np.asarray(HOLES)
     with watching():
+        expected = lstm(PARAMS, ZEROS, lengths=LENGTHS)
         assert_identical(lstm(PARAMS, holes, lengths=LENGTHS), expected)
         assert_identical(stacked((PARAMS,), holes, lengths=LENGTHS)[1], expected[1])
         with jax.disable_jit():

@@ -62,7 +62,11 @@ sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 40), st.i
 @settings(max_examples=12, deadline=None)
 @given(sizes, st.integers(0, 2**20), st.data())
 def test_any_size_and_options(shape, seed, data):
-    (rows, steps, inputs, hidden), rng, pick = shape, np.random.default_rng(seed), lambda *a: data.draw(st.sampled_from(a))
+    (rows, steps, inputs, hidden), rng, pick = (
+        shape,
+        np.random.default_rng(seed),
+        lambda *a: data.draw(st.sampled_from(a)),
+    )
     time_major = pick(False, True)
     options = {
         "reverse": pick(False, True), "return_sequences": pick(True, False), "emit": pick("h", "c"),
@@ -254,7 +258,7 @@ WRONG = {
 def test_the_kernel_refuses_shapes_that_do_not_fit(message):
     """Its border to XLA, behind all checks of the library."""
     with pytest.raises(Exception, match="lstmjax: ") as error:
-        native_call._run_compiled(Options(), "forward", *arrays()._replace(**WRONG[message]))
+        native_call.run_compiled(Options(), "forward", *arrays()._replace(**WRONG[message]))
     assert message in str(error.value) or message.startswith("w_h")
 
 
@@ -264,10 +268,10 @@ def test_the_kernel_refuses_slopes_that_do_not_fit():
         call.x, call.w_x, call.w_h, jnp.zeros((1, 4, 5, 5)), call.h, call.c, *call[7:], series, series,
         jnp.zeros((1, 4, 3, 4, 5)), series, absent(), call.h, call.c,
     )  # fmt: skip
-    native_call._run_compiled(Options(), "backward", *good)
+    native_call.run_compiled(Options(), "backward", *good)
     for name, message in (("dh", "dh has shape"), ("w_h_t", "w_h_t has shape"), ("c", "c has shape")):
         with pytest.raises(Exception, match=message):
-            native_call._run_compiled(Options(), "backward", *good._replace(**{name: jnp.zeros((1, 4, 3, 6))}))
+            native_call.run_compiled(Options(), "backward", *good._replace(**{name: jnp.zeros((1, 4, 3, 6))}))
 
 
 def test_what_is_refused_and_what_auto_runs_then():
@@ -286,9 +290,10 @@ def test_what_is_refused_and_what_auto_runs_then():
         assert explain_backend(params, xs, backend="native", **options).verdicts[0].reason == reason
         assert explain_backend(params, xs, **options).name == "fused"
     peephole = init_params(jax.random.key(0), 2, 4, cell="peephole")
-    assert "but the cell is 'peephole'" in explain_backend(
-        peephole, xs, cell="peephole", backend="native"
-    ).verdicts[0].reason
+    assert (
+        "but the cell is 'peephole'"
+        in explain_backend(peephole, xs, cell="peephole", backend="native").verdicts[0].reason
+    )
     projected = init_params(jax.random.key(0), 2, 4, projection_size=3)
     assert "the parameters have w_p" in explain_backend(projected, xs, backend="native").verdicts[0].reason
     with jax.debug_nans(True):

@@ -63,7 +63,7 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
 def declines(request: Request) -> str | None:
     """Return the reason why "auto" leaves a layer to another backend although the kernel could run it, or None."""
     del request
-    if jax.config.jax_debug_nans or jax.config.jax_debug_infs or jax.config.jax_disable_jit:
+    if any(getattr(jax.config, name) for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit")):
         return "numbers inside its calls cannot be looked at, which jax_debug_nans and jax.disable_jit are for."
     return None
 
@@ -148,13 +148,12 @@ def _sequence(
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in results[3:])
-    saved = None
-    if not options.ring:
-        h, c, gates = (None if not native_call.exists(a) else _unfolded(options, a, batch) for a in results[:3])
-        saved = Saved(h, c, gates)
-    ys = None
+    series: list[Any] = [
+        _unfolded(options, a, batch) if native_call.exists(a) and not options.ring else None for a in results[:3]
+    ]
+    saved, ys = Saved(*series), None
     if request.return_sequences:
-        ys = _behind(request, flags.valid, saved.h if request.emit == "h" else saved.c, state)  # type: ignore[union-attr, arg-type]
+        ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)
 
 
@@ -276,11 +275,11 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    back = Back(
-        call.x, call.w_x, call.w_h, jnp.moveaxis(call.w_h, 1, -1), call.h, call.c, full.valid, full.resets,
-        call.h_reset, call.c_reset, *(_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True)),
-        of_series["h"], of_series["c"], d_h.reshape(call.h.shape), d_c.reshape(call.c.shape),
-    )  # fmt: skip
+    of_before = call.x, call.w_x, call.w_h, jnp.moveaxis(call.w_h, 1, -1), call.h, call.c
+    of_flags = full.valid, full.resets, call.h_reset, call.c_reset
+    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
+    of_end = d_h.reshape(call.h.shape), d_c.reshape(call.c.shape)
+    back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
     options = Options(batch_major, request.reverse, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)
     rows = slopes.dz.reshape(-1, 4 * params.hidden_size)
