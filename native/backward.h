@@ -55,28 +55,25 @@ static int64_t collect_back(const Layer& layer, const Slopes& slopes, int64_t or
 }
 
 // W_h transposed: panels of 4 vectors of hidden units, for each of the 4H pre-activations.
-static inline const float* panel_back(const Layer& layer, const Slopes& slopes, int64_t block) {
-  return slopes.packed + block / 4 * (4 * layer.hidden * kPanel) + block % 4 * kLanes;
-}
-
 static void pack_back(const Layer& layer, const Slopes& slopes, int64_t panel) {
-  const int64_t width = layer.hidden;
-  float* out = slopes.packed + panel * 4 * width * kPanel;
-  for (int64_t k = 0; k < 4 * width; k++) {
-    for (int v = 0; v < 4; v++, out += kLanes) {
+  const int64_t width = layer.hidden, total = 4 * width;
+  float* out = slopes.packed + panel * total * kPanel;
+  for (int64_t k = 0; k < total; k++) {
+    for (int v = 0; v < 4; v++) {
       const int64_t first = panel * kPanel + v * kLanes;
-      store(out, first < width ? load(slopes.w_h_t + k * width + first, width - first) : Vec{});
+      const Vec w = first < width ? load(slopes.w_h_t + k * width + first, width - first) : Vec{};
+      store(out + place(v, total) + k * kLine, w);
     }
   }
 }
 
-// slopes of h: the product of dz of the next step with W_h transposed, R rows by V vectors of units.
+// Slopes of h: the product of dz of the next step with W_h transposed, R rows by V vectors of units.
 template <int R, int V>
-static inline __attribute__((always_inline)) void slope_of_h(const Layer& layer, const Slopes& slopes,
-                                                             const float* const (&dz)[R], int64_t block,
-                                                             float (&dh)[R][V][kLanes]) {
+static __attribute__((noinline)) void slope_of_h(const Layer& layer, const Slopes& slopes, const float* const (&dz)[R],
+                                                 int64_t block, float (&dh)[R][V][kLanes]) {
+  const int64_t total = 4 * layer.hidden;
   Vec acc[R][V] = {};
-  multiply<R, V>(acc, dz, 4 * layer.hidden, panel_back(layer, slopes, block));
+  multiply<R, V>(acc, dz, total, slopes.packed + block / 4 * total * kPanel, total, block % 4);
   LSTMJAX_UNROLL
   for (int r = 0; r < R; r++) {
     LSTMJAX_UNROLL
@@ -85,7 +82,7 @@ static inline __attribute__((always_inline)) void slope_of_h(const Layer& layer,
 }
 
 // The element-wise part: dz and the slope of c before the step, for one vector of units.
-static inline void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first, int64_t n) {
+static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first, int64_t n) {
   const Vec i = load(row.gates + first, n), f = load(row.gates + width + first, n);
   const Vec g = load(row.gates + 2 * width + first, n), o = load(row.gates + 3 * width + first, n);
   const Vec h = load(row.h + first, n), c = load(row.c + first, n);
@@ -187,17 +184,16 @@ static void resets(const Layer& layer, const Slopes& slopes, int64_t block, int6
 // fixed number of rows, so that the sums do not depend on the number of threads.
 constexpr int64_t kDeep = 256;
 
-// R rows of dW (units of x or h) by a panel of its columns, over n rows of operands and of packed dz.
+// R rows of dW by a panel of its columns, over n rows of packed operands and of packed dz.
 template <int R>
-static void outer_tile(const float* const* operands, int64_t unit, const float* dz, int64_t n, float* out,
-                       int64_t stride, int64_t columns, bool add) {
+static __attribute__((noinline)) void outer_tile(const float* operands, const float* dz, int64_t n, float* out,
+                                                 int64_t stride, int64_t columns, bool add) {
   constexpr int V = kTileVectors;
-  for (int half = 0; half < 4; half += V) {
-    if (half * kLanes >= columns) return;
+  for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
     Vec acc[R][V] = {};
-    const float* w = dz + half * kLanes;
-    for (int64_t k = 0; k < n; k++, w += kPanel) {
-      const float* a = operands[k] + unit;
+    const float* w = dz + place(vector, kDeep);
+    const float* a = operands;
+    for (int64_t k = 0; k < n; k++, w += kLine, a += R) {
       Vec column[V];
       LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
@@ -208,42 +204,72 @@ static void outer_tile(const float* const* operands, int64_t unit, const float* 
         for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
       }
     }
-    LSTMJAX_UNROLL
     for (int r = 0; r < R; r++) {
-      LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) {
-        const int64_t first = (half + v) * kLanes, size = columns - first;
-        float* p = out + (unit + r) * stride + first;
+        const int64_t first = (vector + v) * kLanes, size = columns - first;
+        float* p = out + r * stride + first;
         if (size > 0) store(p, add ? load(p, size) + acc[r][v] : acc[r][v], size);
       }
     }
   }
 }
 
-static void outer(const float* const* operands, int64_t unit, int64_t end, const float* dz, int64_t n, float* out,
-                  int64_t stride, int64_t columns, bool add) {
-  using Tile = void (*)(const float* const*, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
-  static const Tile tiles[] = {nullptr,       outer_tile<1>, outer_tile<2>, outer_tile<3>,
-                               outer_tile<4>, outer_tile<5>, outer_tile<6>};
-  in_groups(end - unit, [&](int64_t start, int64_t size) {
-    tiles[size](operands, unit + start, dz, n, out, stride, columns, add);
+// A part of the rows of dW: the columns of x or of h, `width` of them.
+struct Operand {
+  int64_t width;
+  float* out;
+  const float* rows[kDeep];
+};
+
+// Pack the columns of n rows in groups of at most kRows, one after the other; return where the next part begins.
+static float* pack_operand(const Operand& operand, int64_t n, float* out) {
+  in_groups(operand.width, [&](int64_t start, int64_t size) {
+    for (int64_t k = 0; k < n; k++, out += size) {
+      const float* in = operand.rows[k] + start;
+      if (size == kRows) {
+        __builtin_memcpy(out, in, kRows * sizeof(float));  // of a fixed size, and so without a call
+      } else {
+        for (int64_t r = 0; r < size; r++) out[r] = in[r];
+      }
+    }
   });
+  return out;
 }
 
-static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t part, int64_t parts) {
-  const int64_t width = layer.hidden, total = 4 * width, first = panel * kPanel, columns = smaller(kPanel, total - first);
-  const int64_t units = layer.inputs + width;
-  const int64_t begin = units * part / parts, end = units * (part + 1) / parts;  // of [x, h]
-  alignas(64) float dz[kDeep * kPanel];
-  const float *xs[kDeep], *hs[kDeep];
-  Vec bias[4] = {};
+static int64_t weights_floats(const Layer& layer) { return kDeep * (layer.inputs + layer.hidden + kPanel); }
+
+static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t panel_end, float* scratch) {
+  using Tile = void (*)(const float*, const float*, int64_t, float*, int64_t, int64_t, bool);
+  static const Tile tiles[] = {nullptr,       outer_tile<1>, outer_tile<2>, outer_tile<3>,
+                               outer_tile<4>, outer_tile<5>, outer_tile<6>};
+  const int64_t width = layer.hidden, total = 4 * width;
+  float *dz = scratch, *packed = scratch + kDeep * kPanel;
+  Operand x{layer.inputs, slopes.dw_x, {}}, h{width, slopes.dw_h, {}};
+  const float* slope[kDeep];
   bool add = false;
   int64_t n = 0;
   auto flush = [&] {
-    const int64_t inputs = layer.inputs;
-    if (begin < inputs) outer(xs, begin, smaller(end, inputs), dz, n, slopes.dw_x + first, total, columns, add);
-    if (end > inputs) {
-      outer(hs, larger(begin - inputs, 0), end - inputs, dz, n, slopes.dw_h + first, total, columns, add);
+    pack_operand(h, n, pack_operand(x, n, packed));
+    for (int64_t p = panel; p < panel_end; p++) {
+      const int64_t first = p * kPanel, columns = smaller(kPanel, total - first);
+      for (int v = 0; v < 4 && v * kLanes < columns; v++) {
+        const int64_t begin = first + v * kLanes, size = columns - v * kLanes;
+        Vec bias = add ? load(slopes.db + begin, size) : Vec{};
+        float* out = dz + place(v, kDeep);
+        for (int64_t k = 0; k < n; k++) {
+          const Vec value = load(slope[k] + begin, size);
+          bias += value;
+          store(out + k * kLine, value);
+        }
+        store(slopes.db + begin, bias, size);
+      }
+      const float* in = packed;
+      for (const Operand* operand : {&x, &h}) {
+        in_groups(operand->width, [&](int64_t start, int64_t size) {
+          tiles[size](in, dz, n, operand->out + start * total + first, total, columns, add);
+          in += size * n;
+        });
+      }
     }
     add = true;
     n = 0;
@@ -255,26 +281,15 @@ static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int
       const int64_t order = by_row ? b : a, row = by_row ? a : b, t = time_of(layer, order);
       const int32_t from = source(layer, order, row);
       if (from == kAbsent) continue;
-      const float* in = at(slopes.dz, t, row) + first;
-      for (int v = 0; v < 4; v++) {
-        const int64_t size = columns - v * kLanes;
-        const Vec value = size > 0 ? load(in + v * kLanes, size) : Vec{};
-        bias[v] += value;
-        store(dz + n * kPanel + v * kLanes, value);
-      }
-      xs[n] = layer.inputs ? at(layer.x, t, row) : nullptr;
-      hs[n] = from == kStart   ? layer.h0 + row * width
-              : from == kReset ? layer.h_reset + row * width
-                               : at(layer.h, from, row);
+      slope[n] = at(slopes.dz, t, row);
+      x.rows[n] = layer.inputs ? at(layer.x, t, row) : nullptr;
+      h.rows[n] = from == kStart   ? layer.h0 + row * width
+                  : from == kReset ? layer.h_reset + row * width
+                                   : at(layer.h, from, row);
       if (++n == kDeep) flush();
     }
   }
   if (n || !add) flush();
-  if (part == 0) {
-    for (int v = 0; v < 4; v++) {
-      if (columns > v * kLanes) store(slopes.db + first + v * kLanes, bias[v], columns - v * kLanes);
-    }
-  }
 }
 
 }  // namespace LSTMJAX_SET

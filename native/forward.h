@@ -37,62 +37,73 @@ static int64_t collect(const Layer& layer, int64_t order, int64_t row, int64_t e
   return n;
 }
 
-// Packed weights of a block: for each input and then each hidden unit, a vector for each gate; then the biases.
+// Packed weights of a block: a panel with a vector for each gate, of each input, then of each hidden unit; then the
+// biases.
 static inline int64_t block_floats(const Layer& layer) { return (layer.inputs + layer.hidden + 1) * kPanel; }
 
 static void pack(const Layer& layer, int64_t block) {
   const int64_t width = layer.hidden, first = block * kLanes, n = smaller(kLanes, width - first);
+  const int64_t total = layer.inputs + width;
   float* out = layer.packed + block * block_floats(layer);
-  auto row = [&](const float* in) {
-    for (int gate = 0; gate < 4; gate++, out += kLanes) store(out, load(in + gate * width + first, n));
-  };
-  for (int64_t k = 0; k < layer.inputs; k++) row(layer.w_x + k * 4 * width);
-  for (int64_t k = 0; k < width; k++) row(layer.w_h + k * 4 * width);
-  row(layer.b);
+  for (int64_t k = 0; k < total; k++) {
+    const float* in = k < layer.inputs ? layer.w_x + k * 4 * width : layer.w_h + (k - layer.inputs) * 4 * width;
+    for (int g = 0; g < 4; g++) store(out + place(g, total) + k * kLine, load(in + g * width + first, n));
+  }
+  for (int g = 0; g < 4; g++) store(out + total * kPanel + g * kLanes, load(layer.b + g * width + first, n));
 }
 
+// The pre-activations of a tile. A function of its own, so that the products have all registers for themselves.
 template <int R>
-static void forward_tile(const Layer& layer, const Row* rows, int64_t block) {
+static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows, int64_t block,
+                                             float (*z)[4][kLanes]) {
   constexpr int V = vectors(R);
-  const int64_t width = layer.hidden, first = block * kLanes, n = smaller(kLanes, width - first);
+  const int64_t inputs = layer.inputs, total = inputs + layer.hidden;
   const float* weights = layer.packed + block * block_floats(layer);
-  const float* bias = weights + (layer.inputs + width) * kPanel;
-  alignas(4 * kLanes) float z[R][4][kLanes];
   const float *xs[R], *hs[R];
   for (int r = 0; r < R; r++) xs[r] = rows[r].x, hs[r] = rows[r].h;
   for (int gate = 0; gate < 4; gate += V) {
     Vec acc[R][V];
     LSTMJAX_UNROLL
     for (int v = 0; v < V; v++) {
-      const Vec b = load(bias + (gate + v) * kLanes);
+      const Vec b = load(weights + total * kPanel + (gate + v) * kLanes);
       LSTMJAX_UNROLL
       for (int r = 0; r < R; r++) acc[r][v] = b;
     }
-    multiply<R, V>(acc, xs, layer.inputs, weights + gate * kLanes);
-    multiply<R, V>(acc, hs, width, weights + layer.inputs * kPanel + gate * kLanes);
+    multiply<R, V>(acc, xs, inputs, weights, total, gate);
+    multiply<R, V>(acc, hs, layer.hidden, weights + inputs * kLine, total, gate);
     LSTMJAX_UNROLL
     for (int r = 0; r < R; r++) {
       LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) store(z[r][gate + v], acc[r][v]);
     }
   }
-  for (int r = 0; r < R; r++) {
-    Vec sums[4];
-    for (int gate = 0; gate < 4; gate++) {
-      sums[gate] = load(z[r][gate]);
-      if (rows[r].z) sums[gate] += load(rows[r].z + gate * width + first, n);
-    }
-    const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
-    const Vec c = f * load(rows[r].c + first, n) + i * g;
-    store(rows[r].c_out + first, c, n);
-    store(rows[r].h_out + first, o * tanh(c), n);
-    if (float* gates = rows[r].gates) {
-      store(gates + first, i, n);
-      store(gates + width + first, f, n);
-      store(gates + 2 * width + first, g, n);
-      store(gates + 3 * width + first, o, n);
-    }
+}
+
+// The gates, c and h of one row from its pre-activations, for a block of units.
+static __attribute__((noinline)) void update(int64_t width, const Row& row, int64_t first, float (&z)[4][kLanes]) {
+  const int64_t n = smaller(kLanes, width - first);
+  Vec sums[4];
+  for (int gate = 0; gate < 4; gate++) {
+    sums[gate] = load(z[gate]);
+    if (row.z) sums[gate] += load(row.z + gate * width + first, n);
   }
+  const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
+  const Vec c = f * load(row.c + first, n) + i * g;
+  store(row.c_out + first, c, n);
+  store(row.h_out + first, o * tanh(c), n);
+  if (float* gates = row.gates) {
+    store(gates + first, i, n);
+    store(gates + width + first, f, n);
+    store(gates + 2 * width + first, g, n);
+    store(gates + 3 * width + first, o, n);
+  }
+}
+
+template <int R>
+static void forward_tile(const Layer& layer, const Row* rows, int64_t block) {
+  alignas(4 * kLanes) float z[R][4][kLanes];
+  sum_up<R>(layer, rows, block, z);
+  for (int r = 0; r < R; r++) update(layer.hidden, rows[r], block * kLanes, z[r]);
 }
 
 static void forward(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {

@@ -2,6 +2,8 @@
 // keeps one copy of such a function, and that may be the one with instructions that the processor does not have.
 #include "sets.h"
 
+#include <initializer_list>
+
 #include "backward.h"
 #include "forward.h"
 
@@ -19,7 +21,7 @@ static void activate(bool is_tanh, const float* x, float* y, int64_t n) {
 }
 
 Kernels kernels() {
-  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, resets, weights, activate};
+  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, resets, weights, weights_floats, activate};
 }
 
 }  // namespace LSTMJAX_SET

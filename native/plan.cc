@@ -159,8 +159,10 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
     slopes[n].zeros = zeros.data();
   }
   const bool wants_resets = slopes[0].dh_reset;
-  const int64_t columns = over(4 * width, panel);
-  const int64_t parts = std::clamp<int64_t>(over(4 * threads, networks * columns), 1, over(any.inputs + width, 12));
+  const int64_t columns = over(4 * width, panel);  // panels of the gradients of weights
+  const int64_t parts = std::clamp<int64_t>(over(2 * threads, networks), 1, columns);
+  const int64_t floats_a_part = over(kernels().weights_floats(any), 16) * 16;
+  const Buffer scratch = allocate(networks * parts * floats_a_part);
 
   const int64_t steps = split.by_rows ? 1 : any.steps + 1;  // phases of them
   Work work;
@@ -168,7 +170,7 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
   work.items = [&](int64_t phase) {
     if (phase == 0) return networks * panels;
     if (phase <= steps) return networks * (split.by_rows ? split.strands : over(split.blocks, 2));
-    return networks * (phase == work.phases - 1 ? columns * parts : split.blocks);
+    return networks * (phase == work.phases - 1 ? parts : split.blocks);
   };
   work.run = [&](int64_t phase, int64_t item) {
     const auto n = static_cast<size_t>(item % networks);
@@ -176,7 +178,10 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
     const Layer& layer = layers[n];
     if (phase == 0) return kernels().pack_back(layer, slopes[n], part);
     if (phase > steps) {
-      if (phase == work.phases - 1) return kernels().weights(layer, slopes[n], part / parts, part % parts, parts);
+      if (phase == work.phases - 1) {
+        return kernels().weights(layer, slopes[n], columns * part / parts, columns * (part + 1) / parts,
+                                 scratch.get() + item * floats_a_part);
+      }
       return kernels().resets(layer, slopes[n], part, part + 1);
     }
     if (!split.by_rows) {

@@ -20,8 +20,10 @@ struct Kernels {
                    int64_t block_end);
   // Add up the gradient of the state that resets return to, for some blocks.
   void (*resets)(const Layer& layer, const Slopes& slopes, int64_t block, int64_t block_end);
-  // Compute a panel of the columns of the gradients of weights, for part `part` of `parts` of their rows.
-  void (*weights)(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t part, int64_t parts);
+  // Compute the gradients of the weights and biases for some panels of their columns. It needs `weights_floats(layer)`
+  // of scratch.
+  void (*weights)(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t panel_end, float* scratch);
+  int64_t (*weights_floats)(const Layer& layer);
   // Compute sigmoid (or tanh) of n numbers, for tests.
   void (*activate)(bool is_tanh, const float* x, float* y, int64_t n);
 };

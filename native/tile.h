@@ -12,20 +12,33 @@ constexpr int kChunk = 96;  // rows whose pointers are prepared together
 // How many vectors of a panel a tile of R rows takes at once; with few rows there are registers for all.
 constexpr int vectors(int rows) { return rows <= 2 ? 4 : kTileVectors; }
 
-// acc += rows · weights over n numbers of each row. The sum of one number runs over k upwards, whatever R and V are,
-// so that a result does not depend on how rows and panels are divided among threads.
+// A panel holds 4 vectors for each of n rows of a matrix, in parts of as many vectors as a full tile takes at once, so
+// that a tile reads memory in order. The place of a vector, for its first row:
+constexpr int kLine = kTileVectors * kLanes;  // floats from row to row
+static inline int64_t place(int64_t vector, int64_t n) {
+  return vector / kTileVectors * (n * kLine) + vector % kTileVectors * kLanes;
+}
+
+// acc += rows · weights over n numbers of each row, for V vectors of a panel of `total` rows that start at `vector`. The
+// sum of one number runs over k upwards, whatever R and V are, so that a result does not depend on how rows and panels
+// are divided among threads.
 template <int R, int V>
 static inline __attribute__((always_inline)) void multiply(Vec (&acc)[R][V], const float* const (&rows)[R], int64_t n,
-                                                           const float* weights) {
-  for (int64_t k = 0; k < n; k++, weights += kPanel) {
-    Vec w[V];
+                                                           const float* panel, int64_t total, int64_t vector) {
+  const float* w[V];
+  for (int v = 0; v < V; v++) w[v] = panel + place(vector + v, total);
+  for (int64_t k = 0; k < n; k++) {
+    Vec column[V];
     LSTMJAX_UNROLL
-    for (int v = 0; v < V; v++) w[v] = load(weights + v * kLanes);
+    for (int v = 0; v < V; v++) {
+      const bool joined = V <= kTileVectors;  // then one pointer serves all
+      column[v] = load((joined ? w[0] + v * kLanes : w[v]) + k * kLine);
+    }
     LSTMJAX_UNROLL
     for (int r = 0; r < R; r++) {
       const Vec a = broadcast(rows[r][k]);
       LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) acc[r][v] += a * w[v];
+      for (int v = 0; v < V; v++) acc[r][v] += a * column[v];
     }
   }
 }

@@ -141,16 +141,25 @@ def test_the_definition_multiplies_as_it_is_written():
 def test_explained():
     xs = jax.ShapeDtypeStruct((16, 10, 4), jnp.float32)
     small, plain, large = (
-        explain_backend(init_params(jax.random.key(0), 4, n), xs).verdicts[0].reason for n in (64, 256, 512)
+        explain_backend(init_params(jax.random.key(0), 4, n), xs, backend="fused").verdicts[0].reason
+        for n in (64, 256, 512)
     )
     assert small == f"{plain}; small matrices folded into one product"
     assert large == f"{plain}; matrices on the left, which are large beside the batch"
     wide = init_params(jax.random.key(0), 300, 64)  # only the recurrent product stands in the derivative
-    left = explain_backend(wide, jax.ShapeDtypeStruct((4, 10, 300), jnp.float32), mode="training").verdicts[0].reason
+    left = (
+        explain_backend(wide, jax.ShapeDtypeStruct((4, 10, 300), jnp.float32), mode="training", backend="fused")
+        .verdicts[0]
+        .reason
+    )
     assert left == plain
-    single = explain_backend(init_params(jax.random.key(0), 4, 512), jax.ShapeDtypeStruct((10, 4), jnp.float32))
+    single = explain_backend(
+        init_params(jax.random.key(0), 4, 512), jax.ShapeDtypeStruct((10, 4), jnp.float32), backend="fused"
+    )
     assert single.verdicts[0].reason == plain
-    derived = explain_backend(init_params(jax.random.key(0), 4, 256), xs, mode="training").verdicts[0].reason
+    derived = (
+        explain_backend(init_params(jax.random.key(0), 4, 256), xs, mode="training", backend="fused").verdicts[0].reason
+    )
     assert derived == f"{plain}; matrices on the left in the derivative"
     inplace = explain_backend(init_params(jax.random.key(0), 4, 64), xs, backend="inplace").verdicts[0].reason
     assert inplace.endswith("; small matrices folded into one product")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lstmjax import Zoneout, backends, explain_backend, init_network, init_params, lstm, network, stacked
-from lstmjax.backends import table
+from lstmjax.backends import native_library, table
 
 T, B, I, H, O = 5, 3, 2, 4, 7
 KEY = jax.random.key(0)
@@ -153,8 +153,9 @@ def test_layers_print_each_choice_once():
     assert str(explain_backend(alone, XS)).startswith("layer 0:\n  third runs")
 
 
-def test_the_page_shows_what_it_prints(backend_option):
-    """On a CPU, with the table's own order."""
+def test_the_page_shows_what_it_prints(backend_option, monkeypatch):
+    """On a CPU with AVX-512 and the native kernel, with the table's own order."""
+    monkeypatch.setattr(native_library, "load", lambda: native_library.Library(instruction_set="avx512"))
     shown = (Path(__file__).parent.parent / "docs" / "backends.md").read_text()
     found = explain_backend(init_params(KEY, 5, 256), jnp.ones((32, 100, 5)), mode="training", checkpoint="sqrt")
     assert f"\n```\n{found}\n```\n" in shown or backend_option != "auto"

@@ -40,6 +40,8 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
     """Yield each condition that rules out a request, with its reason; a rule may rely on those above it."""
     fused = "backend='fused'"
     yield r.platform != "cpu", f"it runs on CPUs, but the platform is {r.platform}. Pass {fused}."
+    dtypes = sorted({str(a.dtype) for a in jax.tree.leaves((r.params, r.xs, r.state))} - {"float32"})
+    yield dtypes, f"it computes in float32, but there is {', '.join(dtypes)}. Pass dtype=jnp.float32, or {fused}."
     yield not isinstance(r.step, CellStep), f"it computes its own LSTM, but step is a step of yours. Pass {fused}."
     yield r.step != CellStep(VANILLA), f"it knows the vanilla cell only, but the cell is {_name(r)!r}. Pass {fused}."
     yield r.params.w_p is not None, f"it runs without a projection, but the parameters have w_p. Pass {fused}."
@@ -47,8 +49,6 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
     yield wrappers, f"nothing can stand around its steps, but wrappers has {wrappers}. Pass {fused}."
     emit = getattr(r.emit, "__name__", r.emit)
     yield r.emit not in ("h", "c"), f"it returns h or c, but emit is {emit!r}. Pass emit='h' or 'c', or {fused}."
-    dtypes = sorted({str(a.dtype) for a in jax.tree.leaves((r.params, r.xs, r.state))} - {"float32"})
-    yield dtypes, f"it computes in float32, but there is {', '.join(dtypes)}. Pass dtype=jnp.float32, or {fused}."
     sizes = (*r.xs.shape, r.params.hidden_size)
     symbolic = not all(isinstance(n, int) for n in sizes)
     yield symbolic, f"it is called with sizes that are numbers, but xs has shape {r.xs.shape}. Pass {fused}."
@@ -58,6 +58,14 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
     yield unavailable, f"{unavailable} Pass {fused}, and tell us."
     missing = native_library.load().reason
     yield missing, f"{missing} Or pass {fused}."
+
+
+def declines(request: Request) -> str | None:
+    """Return the reason why "auto" leaves a layer to another backend although the kernel could run it, or None."""
+    del request
+    if any(getattr(jax.config, name) for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit")):
+        return "numbers inside its calls cannot be looked at, which jax_debug_nans and jax.disable_jit are for."
+    return None
 
 
 def _name(r: Request) -> str:
@@ -140,13 +148,12 @@ def _sequence(
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in results[3:])
-    saved = None
-    if not options.ring:
-        h, c, gates = (None if not native_call.exists(a) else _unfolded(options, a, batch) for a in results[:3])
-        saved = Saved(h, c, gates)
-    ys = None
+    series: list[Any] = [
+        _unfolded(options, a, batch) if native_call.exists(a) and not options.ring else None for a in results[:3]
+    ]
+    saved, ys = Saved(*series), None
     if request.return_sequences:
-        ys = _behind(request, flags.valid, saved.h if request.emit == "h" else saved.c, state)  # type: ignore[union-attr, arg-type]
+        ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)
 
 
@@ -211,13 +218,14 @@ def _derivative(
     """Return value and tangent; the tangent is that of the plain scan, its transpose the kernel's backward pass."""
     out, saved = saving(*primals)
     values: list[Any] = jax.tree.leaves(primals)
+    count = len(values)  # no array in what the maps close over
     tree: Any = jax.tree.structure(primals)
     out_tree: Any = jax.tree.structure(out)
     directions = tree.flatten_up_to(tangents)
     varying = [n for n, direction in enumerate(directions) if not isinstance(direction, SymbolicZero)]
 
     def arrays(residuals: Sequence[Array]) -> Any:
-        return tree.unflatten(residuals[: len(values)])
+        return tree.unflatten(residuals[:count])
 
     def plain_scan(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
         changed = dict(zip(varying, vector, strict=True))
@@ -231,7 +239,7 @@ def _derivative(
         return jax.vjp(partial(plain_scan, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
 
     def pullback_by_kernel(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        inputs, saved = arrays(residuals), Saved(*residuals[len(values) :])
+        inputs, saved = arrays(residuals), Saved(*residuals[count:])
         gradients = _gradients(step, request, wants_reset, inputs, saved, out_tree.unflatten(cotangents))
         leaves = tree.flatten_up_to(gradients)
         return [leaves[n] for n in varying]
@@ -267,11 +275,11 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    back = Back(
-        call.x, call.w_x, call.w_h, jnp.moveaxis(call.w_h, 1, -1), call.h, call.c, full.valid, full.resets,
-        call.h_reset, call.c_reset, *(_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True)),
-        of_series["h"], of_series["c"], d_h.reshape(call.h.shape), d_c.reshape(call.c.shape),
-    )  # fmt: skip
+    of_before = call.x, call.w_x, call.w_h, jnp.moveaxis(call.w_h, 1, -1), call.h, call.c
+    of_flags = full.valid, full.resets, call.h_reset, call.c_reset
+    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
+    of_end = d_h.reshape(call.h.shape), d_c.reshape(call.c.shape)
+    back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
     options = Options(batch_major, request.reverse, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)
     rows = slopes.dz.reshape(-1, 4 * params.hidden_size)

@@ -12,10 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
 from jax.custom_batching import custom_vmap
-from jax.extend.core import Primitive
-from jax.interpreters import mlir
 
 from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
@@ -163,48 +160,52 @@ SIDES = {
         Back, _backward_shapes, native_plain.backward, ("batch_major", "reverse"), {Back._fields.index("gates"): 0}
     ),
 }
-call_p = Primitive("lstmjax_native")
-"""A call of the kernel. It is lowered to the library's handler on a CPU, and to plain JAX for other platforms and in
-`jax.export`, whose programs run where the kernel may not be."""
-call_p.multiple_results = True
 
 
-@call_p.def_abstract_eval
-def _(*avals: Any, options: Options, which: str) -> list[Any]:
-    side = SIDES[which]
-    return [ShapedArray(shape, jnp.float32) for shape in side.shapes(options, side.arguments(*avals))]
+@cache
+def primitive() -> Any:
+    """Return the primitive of a call.
 
+    It is lowered to the library's handler on a CPU, and to plain JAX for other platforms and in `jax.export`, whose
+    programs run where the kernel may not be.
+    """
+    from jax.core import ShapedArray
+    from jax.extend.core import Primitive
+    from jax.interpreters import mlir
 
-@call_p.def_impl
-def _(*arrays: Array, options: Options, which: str) -> list[Array]:
-    return _run_compiled(options, which, *arrays)
+    call_p = Primitive("lstmjax_native")
+    call_p.multiple_results = True
 
+    def shapes(*avals: Any, options: Options, which: str) -> list[Any]:
+        side = SIDES[which]
+        return [ShapedArray(shape, jnp.float32) for shape in side.shapes(options, side.arguments(*avals))]
 
-def _plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
-    side = SIDES[which]
-    return side.plain(options, side.arguments(*arrays))
+    def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+        side = SIDES[which]
+        return side.plain(options, side.arguments(*arrays))
 
+    lower_plain = mlir.lower_fun(plain, multiple_results=True)
 
-_lower_plain = mlir.lower_fun(_plain, multiple_results=True)
+    def lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
+        if getattr(ctx.module_context.lowering_parameters, "for_export", False):
+            return lower_plain(ctx, *arrays, options=options, which=which)
+        side = SIDES[which]
+        lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=side.aliases)
+        return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in side.attributes})
 
-
-def _lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
-    if getattr(ctx.module_context.lowering_parameters, "for_export", False):
-        return _lower_plain(ctx, *arrays, options=options, which=which)
-    side = SIDES[which]
-    lower = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=side.aliases)
-    return lower(ctx, *arrays, **{name: getattr(options, name) for name in side.attributes})
-
-
-mlir.register_lowering(call_p, _lower_plain)
-mlir.register_lowering(call_p, _lower, platform="cpu")
+    call_p.def_abstract_eval(shapes)
+    call_p.def_impl(lambda *arrays, options, which: run_compiled(options, which, *arrays))
+    mlir.register_lowering(call_p, lower_plain)
+    mlir.register_lowering(call_p, lower, platform="cpu")
+    return call_p
 
 
 def _run(options: Options, which: str, *arrays: Array) -> tuple[Array, ...]:
-    return tuple(call_p.bind(*arrays, options=options, which=which))
+    return tuple(primitive().bind(*arrays, options=options, which=which))
 
 
-_run_compiled = jax.jit(_run, static_argnums=(0, 1))
+run_compiled = jax.jit(_run, static_argnums=(0, 1))
+"""A call outside of any transform: (options, "forward" or "backward", *arrays) → results."""
 
 
 @cache

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lstmjax.types import Array
@@ -29,6 +28,8 @@ def split(
         result_axes: the axes of the results. A result without "b" is a sum over rows.
         arrays: the arrays; one with a single axis is absent.
     """
+    from jax.experimental.custom_partitioning import custom_partitioning
+
     results = jax.eval_shape(run, *arrays)
     inside, outside = _existing(axes, arrays), _existing(result_axes, results)
 

@@ -34,6 +34,7 @@ BACKENDS = MappingProxyType(
                 native.refuses,
                 "the compiled kernel, forward and backward, on CPUs in float32",
                 native.forms,
+                native.declines,
             ),
             Backend(
                 "inplace",

@@ -1,0 +1,350 @@
+"""The native kernel against the definition in float64: sizes, options, transforms, threads and instruction sets."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from against import random_like
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_backends import ALONE, BY_NAME, FLAGS, problem
+from tolerances import assert_close
+
+from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked
+from lstmjax.backends import native_call, native_library
+from lstmjax.backends.native_call import Back, Call, Options, absent
+
+LIBRARY = native_library.load()
+pytestmark = pytest.mark.skipif(LIBRARY.reason is not None, reason=str(LIBRARY.reason))
+
+
+def layer(rng, inputs, hidden, bias="single"):
+    like = jax.eval_shape(lambda: init_params(jax.random.key(0), inputs, hidden, bias=bias))
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape) * 0.6 / np.sqrt(hidden / 4 + 1)), like)
+
+
+def errors(found, expected):
+    """The largest error of each leaf, relative to its largest number."""
+    pairs = zip(*(map(np.float64, jax.tree.leaves(tree)) for tree in (found, expected)), strict=True)
+    return np.array([np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30) for a, e in pairs])
+
+
+def of_three(f, arguments, weights):
+    """Values and gradients: of the definition in float64 and in float32, and of the kernel."""
+
+    def both(backend, dtype):
+        low, heavy = jax.tree.map(lambda a: a.astype(dtype), (arguments, weights))
+        values, pull = jax.jit(lambda *a: jax.vjp(partial(f, backend), *a))(*low)
+        return jax.jit(partial(f, backend))(*low), values, jax.jit(pull)(heavy)
+
+    with jax.disable_jit(False):
+        return both("scan", "float64"), both("scan", "float32"), both("native", "float32")
+
+
+def check(f, arguments, weights):
+    exact, plain, kernel = of_three(f, arguments, weights)
+    assert jax.tree.structure(kernel) == jax.tree.structure(plain)
+    bound = 2 * errors(plain, exact) + 8e-7  # of a leaf; XLA's own error may be zero by chance
+    assert (errors(kernel, exact) <= bound).all()
+
+
+sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 40), st.integers(1, 70))
+
+
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=12, deadline=None)
+@given(sizes, st.integers(0, 2**20), st.data())
+def test_any_size_and_options(shape, seed, data):
+    (rows, steps, inputs, hidden), rng, pick = (
+        shape,
+        np.random.default_rng(seed),
+        lambda *a: data.draw(st.sampled_from(a)),
+    )
+    time_major = pick(False, True)
+    options = {
+        "reverse": pick(False, True), "return_sequences": pick(True, False), "emit": pick("h", "c"),
+        "padding": pick("zero", "hold"), "time_major": time_major, "checkpoint": pick(None, None, 3),
+    }  # fmt: skip
+    flags = (steps, rows) if time_major else (rows, steps)
+    if pick(False, True):
+        options["lengths"] = jnp.asarray(rng.integers(0, steps + 1, rows))
+    if pick(False, True):
+        options["mask"] = jnp.asarray(rng.random(flags) < 0.6)
+    resets = pick(False, True)
+    if resets:
+        options["resets"] = jnp.asarray(rng.random(flags) < 0.3)
+    params = layer(rng, inputs, hidden, pick("single", "double", None))
+    state, again = (tuple(jnp.asarray(rng.normal(size=(rows, hidden))) for _ in range(2)) for _ in range(2))
+
+    def f(backend, params, xs, state, again):
+        return lstm(params, xs, state, reset_state=again if resets else None, backend=backend, **options)
+
+    arguments = params, jnp.asarray(rng.normal(size=(*flags, inputs))), state, again
+    check(f, arguments, random_like(rng, jax.eval_shape(partial(f, "scan"), *arguments)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_stack_of_both_directions():
+    rng = np.random.default_rng(0)
+    layers = Bidirectional(layer(rng, 3, 5), layer(rng, 3, 5)), layer(rng, 10, 6)
+    xs = jnp.asarray(rng.normal(size=(4, 7, 3)))
+
+    def f(backend, layers, xs):
+        return stacked(layers, xs, lengths=jnp.array([7, 0, 3, 5]), backend=backend)
+
+    check(f, (layers, xs), random_like(rng, jax.eval_shape(partial(f, "scan"), layers, xs)))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+def test_nothing_to_compute(shape):
+    params = init_params(jax.random.key(0), 2, 4)
+    found, expected = (lstm(params, jnp.ones((*shape, 2)), backend=name) for name in ("native", "scan"))
+    assert_close(found, expected)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("options", [{}, {"mask": FLAGS, "resets": ~FLAGS}], ids=["plain", "flags"])
+@pytest.mark.parametrize("name", ["vjp", "jvp", "vmap_over_examples", "vmap_over_parameters", "shard_map",
+                                  *(pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME)])  # fmt: skip
+def test_transforms(name, options):
+    if options and name in ALONE:
+        options = {}
+    arguments = problem("plain")
+    found, expected = (
+        jax.jit(lambda *a, name=name, how=how: BY_NAME[name](how, *a))(
+            *jax.tree.map(lambda a, dtype=dtype: a.astype(dtype), arguments)
+        )
+        for how, dtype in ((options | {"backend": "native"}, "float32"), (options | {"backend": "scan"}, "float64"))
+    )
+    assert_close(found, expected, gradient=True, dtype="float32")
+
+
+def calls(f, *arguments):
+    text = jax.jit(f).lower(*arguments).compile().as_text()
+    return text.count('custom_call_target="lstmjax_'), text.count(" while(")
+
+
+def test_examples_and_networks_are_one_call():
+    params, xs = init_params(jax.random.key(0), 3, 8), jnp.ones((5, 4, 3))
+    networks = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
+
+    def loss(params, xs):
+        return (lstm(params, xs, backend="native")[1] ** 2).sum()
+
+    assert calls(jax.grad(lambda p, xs: jax.vmap(loss, (None, 0))(p, xs).sum()), params, xs) == (2, 0)
+    assert calls(jax.vmap(jax.grad(loss), (0, None)), networks, xs) == (2, 0)
+    assert calls(jax.grad(lambda p, xs: jax.vmap(loss, (0, None))(p, xs).sum()), networks, xs) == (2, 0)
+    assert calls(loss, params, xs) == (1, 0)
+
+
+def test_donated_arrays():
+    params, xs = init_params(jax.random.key(0), 3, 8), jnp.ones((5, 4, 3))
+    step = jax.jit(lambda state, xs: lstm(params, xs, state, backend="native"), donate_argnums=0)
+    state = jnp.ones((5, 8)), jnp.ones((5, 8))
+    expected = lstm(params, xs, state, backend="scan")
+    assert_close(step(jax.tree.map(jnp.copy, state), xs), expected)
+
+
+def test_exported_it_is_plain_jax_on_every_platform():
+    rng = np.random.default_rng(0)
+    params, xs = init_params(jax.random.key(0), 3, 8), jnp.asarray(rng.normal(size=(2, 5, 3)), jnp.float32)
+    again = jnp.ones((2, 8)), jnp.ones((2, 8))
+
+    def loss(params, xs, again, how):
+        return sum((a**2).sum() for a in jax.tree.leaves(lstm(params, xs, reset_state=again, backend="native", **how)))
+
+    for how in ({}, {"mask": rng.random((2, 5)) < 0.6, "resets": rng.random((2, 5)) < 0.5, "reverse": True}):
+        f = jax.jit(jax.value_and_grad(partial(loss, how=how), (0, 1, 2)))
+        exported = jax.export.export(f, platforms=["cpu", "cuda", "tpu"])(params, xs, again)
+        assert "@lstmjax_" not in exported.mlir_module()
+        assert_close(exported.call(params, xs, again), f(params, xs, again), gradient=True)
+
+
+def activate(is_tanh, x):
+    library = ctypes.CDLL(str(LIBRARY.path))
+    x, y = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
+    pointers = (a.ctypes.data_as(ctypes.POINTER(ctypes.c_float)) for a in (x, y))
+    library.lstmjax_activate(ctypes.c_int(is_tanh), *pointers, ctypes.c_int64(len(x)))
+    return y
+
+
+@pytest.mark.parametrize("is_tanh", [False, True], ids=["sigmoid", "tanh"])
+def test_activations_are_within_3_ulp_and_special_numbers_are_those_of_xla(is_tanh):
+    bits = np.arange(0, 2**32, 9973, dtype=np.uint64).astype(np.uint32)
+    x = bits.view(np.float32)
+    x = x[np.isfinite(x)]
+    exact = np.tanh(x.astype(np.float64)) if is_tanh else 1 / (1 + np.exp(-np.clip(x.astype(np.float64), -700, None)))
+    found, tiny = activate(is_tanh, x), np.finfo(np.float32).tiny
+    normal = np.abs(exact) >= tiny
+    assert (np.abs(found - exact)[normal] <= 3 * np.spacing(np.abs(exact[normal]).astype(np.float32))).all()
+    assert (np.abs(found - exact)[~normal] <= tiny).all()
+    special = np.array([np.inf, -np.inf, np.nan, -np.nan, 0.0, -0.0, 3e38, -3e38], np.float32)
+    expected = np.asarray(jax.jit(jnp.tanh if is_tanh else jax.nn.sigmoid)(special))
+    np.testing.assert_array_equal(activate(is_tanh, special), expected)
+
+
+SCRIPT = """
+import os, zlib
+if "ONE" in os.environ:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, numpy as np
+from lstmjax import init_params, lstm
+from lstmjax.backends import native_library
+for rows, steps, inputs, hidden in ((1, 40, 3, 130), (13, 20, 5, 100), (40, 30, 20, 64)):
+    params = init_params(jax.random.key(0), inputs, hidden)
+    xs = jax.random.normal(jax.random.key(1), (rows, steps, inputs))
+    f = jax.jit(lambda *a: jax.vjp(lambda p, xs: lstm(p, xs, backend="native")[1], *a))
+    for _ in range(3):
+        ys, pull = f(params, xs)
+        leaves = [ys, *jax.tree.leaves(pull(ys)[0])]  # the gradient of xs is a product of XLA
+        print(zlib.crc32(b"".join(np.asarray(a).tobytes() for a in leaves)))
+print(native_library.load().instruction_set)
+"""
+
+
+def outputs_of_a_process(**environment):
+    command = [sys.executable, "-c", SCRIPT]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the number of processors cannot be limited here")
+def test_the_same_bits_for_any_number_of_threads_and_from_run_to_run():
+    several, one = outputs_of_a_process(), outputs_of_a_process(ONE="1")
+    assert several == one
+    assert len(set(several[:-1])) == 3
+
+
+@pytest.mark.parametrize("name", ["avx2", "baseline"])
+def test_a_named_instruction_set_is_right(name):
+    """The tests of values, in a process of its own."""
+    folder = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "stack or nothing or activations"]
+    environment = os.environ | {"LSTMJAX_INSTRUCTION_SET": name}
+    assert outputs_of_a_process(LSTMJAX_INSTRUCTION_SET=name)[-1] in (name, "baseline", "neon")
+    run = subprocess.run(
+        [*command, str(folder / "test_native.py")], capture_output=True, text=True, env=environment, cwd=folder
+    )
+    assert run.returncode == 0, run.stdout
+
+
+def arrays(rows=3, steps=4, inputs=2, hidden=5):
+    state = jnp.zeros((1, rows, hidden))
+    weights = jnp.zeros((1, inputs, 4, hidden)), jnp.zeros((1, hidden, 4, hidden)), jnp.zeros((1, 4, hidden))
+    flags = absent(bool), absent(bool), absent(), absent()
+    return Call(jnp.zeros((1, steps, rows, inputs)), absent(), *weights, state, state, *flags)
+
+
+WRONG = {
+    "w_h has shape (1, 6, 4, 6, ), expected": {"w_x": jnp.zeros((1, 2, 4, 5)), "w_h": jnp.zeros((1, 6, 4, 6))},
+    "w_x has shape": {"w_x": jnp.zeros((1, 3, 4, 5))},
+    "b has shape": {"b": jnp.zeros((1, 4, 6))},
+    "h0 has shape": {"h": jnp.zeros((1, 4, 5))},
+    "valid has shape": {"valid": jnp.zeros((1, 4, 4), bool)},
+    "h_reset has shape": {"resets": jnp.zeros((1, 4, 3), bool)},
+    "an array is empty": {"x": jnp.zeros((1, 0, 3, 2))},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_the_kernel_refuses_shapes_that_do_not_fit(message):
+    """Its border to XLA, behind all checks of the library."""
+    with pytest.raises(Exception, match="lstmjax: ") as error:
+        native_call.run_compiled(Options(), "forward", *arrays()._replace(**WRONG[message]))
+    assert message in str(error.value) or message.startswith("w_h")
+
+
+def test_the_kernel_refuses_slopes_that_do_not_fit():
+    call, series = arrays(), jnp.zeros((1, 4, 3, 5))
+    good = Back(
+        call.x, call.w_x, call.w_h, jnp.zeros((1, 4, 5, 5)), call.h, call.c, *call[7:], series, series,
+        jnp.zeros((1, 4, 3, 4, 5)), series, absent(), call.h, call.c,
+    )  # fmt: skip
+    native_call.run_compiled(Options(), "backward", *good)
+    for name, message in (("dh", "dh has shape"), ("w_h_t", "w_h_t has shape"), ("c", "c has shape")):
+        with pytest.raises(Exception, match=message):
+            native_call.run_compiled(Options(), "backward", *good._replace(**{name: jnp.zeros((1, 4, 3, 6))}))
+
+
+def test_what_is_refused_and_what_auto_runs_then():
+    params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((3, 5, 2))
+    assert explain_backend(params, xs).name == "native"
+    reasons = {
+        "it computes in float32, but there is bfloat16. Pass dtype=jnp.float32, or backend='fused'.": {
+            "dtype": jnp.bfloat16
+        },
+        "nothing can stand around its steps, but wrappers has Zoneout. Pass backend='fused'.": {
+            "wrappers": (Zoneout(0.1),)
+        },
+        "it returns h or c, but emit is 'step'. Pass emit='h' or 'c', or backend='fused'.": {"emit": "step"},
+    }
+    for reason, options in reasons.items():
+        assert explain_backend(params, xs, backend="native", **options).verdicts[0].reason == reason
+        assert explain_backend(params, xs, **options).name == "fused"
+    peephole = init_params(jax.random.key(0), 2, 4, cell="peephole")
+    assert (
+        "but the cell is 'peephole'"
+        in explain_backend(peephole, xs, cell="peephole", backend="native").verdicts[0].reason
+    )
+    projected = init_params(jax.random.key(0), 2, 4, projection_size=3)
+    assert "the parameters have w_p" in explain_backend(projected, xs, backend="native").verdicts[0].reason
+    with jax.debug_nans(True):
+        assert explain_backend(params, xs).name == "fused"
+
+
+def test_without_a_library_auto_goes_on(monkeypatch):
+    monkeypatch.setattr(native_library, "load", lambda: native_library.Library(reason="there is none."))
+    params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((3, 5, 2))
+    choice = explain_backend(params, xs)
+    assert choice.name == "fused"
+    with pytest.raises(ValueError, match=r"backend='native' cannot run this: there is none. Or pass backend='fused'."):
+        lstm(params, xs, backend="native")
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from functools import partial
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tolerances import assert_close
+from lstmjax import init_params, lstm
+
+mesh = jax.make_mesh((2, 2), ("batch", "more"), axis_types=(AxisType.Auto,) * 2)
+params, xs = init_params(jax.random.key(0), 3, 8), jax.random.normal(jax.random.key(1), (8, 5, 3))
+mask = jax.random.bernoulli(jax.random.key(2), 0.7, (8, 5))
+
+def loss(backend, params, xs, mask):
+    return (lstm(params, xs, mask=mask, resets=~mask, backend=backend)[1] ** 2).sum()
+
+def slopes(backend):
+    return jax.jit(jax.value_and_grad(partial(loss, backend), (0, 1)))
+
+def check(found, expected, text, reduced):
+    assert_close(found, expected, gradient=True)
+    assert "all-gather" not in text and ("all-reduce" in text) == reduced and text.count('target="lstmjax_') == 2
+
+split = jax.device_put((xs, mask), NamedSharding(mesh, PartitionSpec(("batch", "more"))))
+text = slopes("native").lower(params, *split).compile().as_text()
+found = slopes("native")(params, *split)
+assert found[1][1].sharding.spec == PartitionSpec(("batch", "more"))
+check(found, slopes("scan")(params, xs, mask), text, True)
+
+networks = jax.vmap(lambda key: init_params(key, 3, 8))(jax.random.split(jax.random.key(0), 4))
+each = lambda backend: jax.jit(jax.vmap(lambda p: jax.grad(partial(loss, backend))(p, xs, mask)))
+spread = jax.device_put(networks, NamedSharding(mesh, PartitionSpec("batch")))
+check(each("native")(spread), each("scan")(networks), each("native").lower(spread).compile().as_text(), False)
+print("equal")
+"""
+
+
+def test_what_is_sharded_stays_so():
+    run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert run.stdout == "equal\n", run.stderr
