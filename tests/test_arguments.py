@@ -1,5 +1,6 @@
 """What is no array, no flag and no function is refused by the name of the argument, in every public function."""
 
+import inspect
 import re
 
 import jax
@@ -83,7 +84,7 @@ EVERY = [
     for call in CALLS
     for names, values in BAD.items()
     for name in names
-    if name in call.__code__.co_varnames[: call.__code__.co_argcount + call.__code__.co_kwonlyargcount]
+    if name in inspect.signature(call).parameters
     for bad in values
     if (call, name) not in ANY_TREE
 ]

@@ -18,7 +18,8 @@ from lstmjax.cells import VANILLA
 MB = 1e6
 ASKED = Request(
     step=CellStep(VANILLA), wrappers=(), emit="h", return_sequences=True, valid=None, padding="zero", resets=False,
-    reverse=False, checkpoint="sqrt", unroll=1, axis=1, params=(), xs=jnp.zeros((7, B, I)), state=(),
+    reverse=False, checkpoint="sqrt", unroll=1, axis=1, params=(),
+    xs=jax.ShapeDtypeStruct((7, B, I), "float64"), state=(),
 )  # fmt: skip
 KEEPING = [name for name, row in BACKENDS.items() if row.refuses(ASKED) is None]
 rng = np.random.default_rng(0)

@@ -179,7 +179,7 @@ def test_xs_goes_from_network_to_the_gates_without_entering_a_file_twice():
             ways.append([str(path.parent if path.parts[0] == "backends" else path) for path in files])
 
     sys.setprofile(watch)
-    lstmjax.network(params, xs)
+    lstmjax.network(params, xs, backend="fused")
     sys.setprofile(None)
     assert len(ways) == 2  # each layer is traced once, and its step once in it
     for way in ways:

@@ -28,7 +28,7 @@ from lstmjax.bench import ALL, Results, Row, builders, machine, measure, write_j
 from lstmjax.bench.clock import take_turns
 from lstmjax.bench.program import gradients
 from lstmjax.bench.run import BOUNDS, differ
-from lstmjax.replica.peers.outcome import as_users_have_it
+from lstmjax.frameworks.base.running import as_users_have_it
 from lstmjax.types import LSTMParams
 
 NO_GPU, UNUSABLE = 2, 3

@@ -126,7 +126,7 @@ def summary(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def _column(name: str) -> int:
     """Return the width of the column of one of ours, or of PyTorch's."""
-    return max(8, len(name.removeprefix("lstmjax ")) + 1)
+    return max(7, len(name.removeprefix("lstmjax ")) + 1)
 
 
 def _line(comparison: Comparison, names: Sequence[str], width: int) -> str:
