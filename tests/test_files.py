@@ -573,14 +573,20 @@ def test_what_is_no_file_of_weights_is_said_in_a_line(tmp_path):
         assert words in str(error.value)
 
 
+@pytest.mark.parametrize("checkout", [False, True])
 @pytest.mark.parametrize(("end", "package"), NEEDS.items())
-def test_a_missing_package_is_named_with_how_to_get_it(end, package, tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_how_to_get_it(end, package, checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr("lstmjax.__file__", str(tmp_path / "lstmjax" / "__init__.py"))
+    if checkout:
+        (tmp_path / "pyproject.toml").touch()
+
     def write(path):
         save_weights(layer(), path)
 
     (tmp_path / f"a{end}").write_bytes(zipped(**{"config.json": "{}", "model.weights.h5": "a"}))
     monkeypatch.setitem(sys.modules, package, None)
-    remedy = "pip install torch" if package == "torch" else r"pip install 'lstmjax\[convert\]'"
+    what = r"\." if checkout else "lstmjax"
+    remedy = "pip install torch" if package == "torch" else rf"pip install '{what}\[convert\]'"
     acts = {".keras": (load_weights,), ".pt": (write,)}.get(end, (load_weights, write))  # .pt is read without PyTorch
     for act in acts:
         with pytest.raises(ConvertError, match=rf"such files need {package}, which is not installed: {remedy}"):

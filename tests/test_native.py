@@ -348,3 +348,11 @@ print("equal")
 def test_what_is_sharded_stays_so():
     run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, cwd=Path(__file__).parent)
     assert run.stdout == "equal\n", run.stderr
+
+
+@pytest.mark.parametrize(("batch", "steps", "name"), [(4, 63, "fused"), (5, 63, "native"), (4, 64, "native")])
+def test_a_few_short_sequences_are_left_to_fused(batch, steps, name):
+    choice = explain_backend(init_params(jax.random.key(0), 3, 7), jax.ShapeDtypeStruct((batch, steps, 3), "float32"))
+    assert choice.name == name
+    if name == "fused":
+        assert "native passed over: 4 x 63 steps do not pay for packing the weights" in str(choice)

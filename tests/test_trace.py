@@ -172,7 +172,7 @@ MESSAGES = {
     "key": (
         lambda p, xs: trace(p, xs, reduce=f_and_c, key=KEY),
         ValueError,
-        "key is given, but reduce runs a sequence in segments, in each of which wrappers would draw anew; leave key out.",
+        "key is given, but reduce runs segments, in each of which wrappers would draw anew; leave key out.",
     ),
     "how": (
         lambda p, xs: Reduce(f_and_c, "median"),

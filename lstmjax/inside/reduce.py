@@ -86,7 +86,7 @@ def stream(
     """
     if options["key"] is not None:
         raise ValueError(
-            "key is given, but reduce runs a sequence in segments, in each of which wrappers would draw anew; leave key out."
+            "key is given, but reduce runs segments, in each of which wrappers would draw anew; leave key out."
         )
     if options.get("cell") is not None:
         find_cell(options["cell"])

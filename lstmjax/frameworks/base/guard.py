@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import lstmjax
 from lstmjax import writing
 from lstmjax.frameworks.base.layouts import ConvertError
 
@@ -25,8 +26,13 @@ def optional(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        remedy = REMEDIES.get(package, "pip install 'lstmjax[convert]'")
+        remedy = REMEDIES.get(package, f"pip install '{_distribution()}[convert]'")
         raise ConvertError(f"such files need {package}, which is not installed: {remedy}") from None
+
+
+def _distribution() -> str:
+    """Return what pip installs: the checkout that this runs from, or the package."""
+    return "." if (Path(lstmjax.__file__).parent.parent / "pyproject.toml").is_file() else "lstmjax"
 
 
 @contextmanager
