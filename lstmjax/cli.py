@@ -111,7 +111,7 @@ def _inspect(command: Inspect) -> None:
     from lstmjax.runs import RunFolder
 
     RunFolder.open(command.run)
-    from lstmjax.report.commands import inspect_run
+    from lstmjax.report.inspect_run import inspect_run
 
     _print(
         inspect_run(
@@ -128,7 +128,7 @@ def _reading(command: Reading) -> dict[str, Any]:
 
 
 def _convert(command: Convert) -> None:
-    from lstmjax.convert.commands import convert_file
+    from lstmjax.convert.convert_file import convert_file
 
     files: dict[str, Any] = {"target_form": command.to, "sum_biases": command.sum_biases}
     _print(convert_file(command.source, command.target, **files, **_reading(command)))
@@ -154,7 +154,7 @@ def _verify(command: Verify) -> int:
         if field.name in unused and getattr(command, field.name) != field.default:
             owner = "WEIGHTS and --input" if command.grid else "--grid"
             raise ConfigError(f"{options[ARGUMENTS.get(field.name, field.name)]} is for {owner}; leave it out")
-    from lstmjax.replica.commands import verify_files, verify_grid
+    from lstmjax.replica.verify_files import verify_files, verify_grid
 
     if command.grid:
         with interruptible():
@@ -170,7 +170,7 @@ def _verify(command: Verify) -> int:
 
 
 def _bench(command: Bench) -> None:
-    from lstmjax.bench.commands import bench
+    from lstmjax.bench.command import bench
 
     _print(bench(**vars(command)), flush=True)
 

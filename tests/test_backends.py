@@ -449,7 +449,17 @@ def pace(backend, name, which):
     return pytest.param(backend, name, which, marks=[] if quick else pytest.mark.slow)
 
 
-TRANSFORMED = [pace(*chosen) for chosen in itertools.product(OTHERS, BY_NAME, PROBLEMS)]
+def runs(backend, which):
+    """Whether a backend serves a problem in float64; if not, it says why (`refused`)."""
+    with jax.enable_x64(True):
+        how, (params, xs, state) = PROBLEMS[which], problem(which)[0]
+        return explain_backend(params, xs, state, backend=backend, mode="training", **how).name == backend
+
+
+SERVED = {which: [name for name in OTHERS if runs(name, which)] for which in PROBLEMS}
+TRANSFORMED = [
+    pace(backend, name, which) for which in PROBLEMS for backend, name in itertools.product(SERVED[which], BY_NAME)
+]
 
 
 def transformed(name, which, backend):
@@ -464,40 +474,40 @@ def definition_of(name, which):
     return transformed(name, which, "scan")
 
 
-def runs(backend, which):
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("which", PROBLEMS)
+def test_what_a_backend_does_not_serve_it_refuses_in_words(backend, which):
     how, (params, xs, state) = PROBLEMS[which], problem(which)[0]
-    return not refused(
-        backend, partial(outputs, how | {"backend": backend}, params, xs, state), params, xs, state, **how
-    )
+    call = partial(outputs, how | {"backend": backend}, params, xs, state)
+    assert refused(backend, call, params, xs, state, **how) == (backend not in SERVED[which])
+    assert "fused" in SERVED[which]  # so that something is compared below
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("backend", "name", "which"), TRANSFORMED)
 def test_transforms_give_what_they_give_of_the_definition(backend, name, which):
-    if runs(backend, which):
-        assert_close(transformed(name, which, backend), definition_of(name, which), gradient=True)
+    assert_close(transformed(name, which, backend), definition_of(name, which), gradient=True)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("backend", SERVED["everything"])
 def test_exported_it_gives_the_same(backend):
-    if runs(backend, "everything"):
-        arguments = problem("everything")[0]
-        values, exported = (
-            jax.jit(partial(outputs, PROBLEMS["everything"] | {"backend": name})) for name in ("scan", backend)
-        )
-        assert_close(jax.export.export(exported)(*arguments).call(*arguments), values(*arguments))
+    arguments = problem("everything")[0]
+    values, exported = (
+        jax.jit(partial(outputs, PROBLEMS["everything"] | {"backend": name})) for name in ("scan", backend)
+    )
+    assert_close(jax.export.export(exported)(*arguments).call(*arguments), values(*arguments))
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("backend", SERVED["everything"])
 def test_written_out_step_by_step_it_gives_the_same(backend):
-    if runs(backend, "everything"):
-        arguments = problem("everything")[0]
-        f, definition = (
-            jax.value_and_grad(partial(loss, PROBLEMS["everything"] | {"backend": name}), (0, 1, 2))
-            for name in (backend, "scan")
-        )
-        expected = jax.jit(definition)(*arguments)
-        with jax.disable_jit():
-            assert_close(f(*arguments), expected, gradient=True)
+    arguments = problem("everything")[0]
+    f, definition = (
+        jax.value_and_grad(partial(loss, PROBLEMS["everything"] | {"backend": name}), (0, 1, 2))
+        for name in (backend, "scan")
+    )
+    expected = jax.jit(definition)(*arguments)
+    with jax.disable_jit():
+        assert_close(f(*arguments), expected, gradient=True)

@@ -14,10 +14,10 @@ from tolerances import assert_close
 from lstmjax import stacked, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_keras, load_model, load_weights, save_weights
-from lstmjax.convert.commands import convert_file
+from lstmjax.convert.convert_file import convert_file
 from lstmjax.frameworks.keras.run import foreign, itself
 from lstmjax.frameworks.keras.words import check_words, words_of
-from lstmjax.replica.commands import verify_files
+from lstmjax.replica.verify_files import verify_files
 
 pytest.importorskip("h5py")
 XS = np.random.default_rng(1).normal(size=(B, T, I)).astype(np.float32)

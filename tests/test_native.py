@@ -275,7 +275,7 @@ def test_the_kernel_refuses_slopes_that_do_not_fit():
 
 
 def test_what_is_refused_and_what_auto_runs_then():
-    params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((3, 5, 2))
+    params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((5, 3, 2))
     assert explain_backend(params, xs).name == "native"
     reasons = {
         "it computes in float32, but there is bfloat16. Pass dtype=jnp.float32, or backend='fused'.": {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lstmjax
-import lstmjax.convert.commands
+import lstmjax.convert.convert_file
 from lstmjax import Dense, NetworkParams, init_params, lstm, verify
 from lstmjax.cli import main
 from lstmjax.convert import load_weights, save_weights
@@ -53,7 +53,7 @@ def test_convert_and_verify_tell_it_in_a_line(tmp_path, capsys):
     save_weights((PARAMS._replace(b=PARAMS.b.at[1, 2].set(np.nan)),), path)
     np.save(xs, XS)
     with pytest.warns(UserWarning, match=r"layers.0.b .1 of 16 numbers."):
-        list(lstmjax.convert.commands.convert_file(path, tmp_path / "b.npz"))
+        list(lstmjax.convert.convert_file.convert_file(path, tmp_path / "b.npz"))
     with pytest.warns(UserWarning, match=r"layers.0.b"):
         verdict = verify(str(path), XS)
     assert not verdict
@@ -177,7 +177,7 @@ def test_no_memory_is_one_line(tmp_path, capsys, monkeypatch, error):
     def full(*arguments, **options):
         raise error
 
-    monkeypatch.setattr(lstmjax.convert.commands, "convert_file", full)
+    monkeypatch.setattr(lstmjax.convert.convert_file, "convert_file", full)
     assert main(["convert", "a.npz", str(tmp_path / "b.npz")]) == 1
     assert capsys.readouterr().err == (
         "lstmjax: there is not enough memory; give less data, smaller batches or a smaller model\n"
@@ -188,7 +188,7 @@ def test_another_error_of_jax_is_raised(monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(lstmjax.convert.commands, "convert_file", broken)
+    monkeypatch.setattr(lstmjax.convert.convert_file, "convert_file", broken)
     with pytest.raises(RuntimeError, match="something else"):
         main(["convert", "a.npz", "b.npz"])
 

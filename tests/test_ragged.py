@@ -29,7 +29,7 @@ from lstmjax.data import (
     sequences,
 )
 from lstmjax.data.sequences import fingerprint
-from lstmjax.report.commands import inspect_run
+from lstmjax.report.inspect_run import inspect_run
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import evaluate_run, learning, loop, predict, predict_file
 from lstmjax.training.inference import evaluate, logits_of, predict_scaled

@@ -15,7 +15,7 @@ import lstmjax.convert
 from lstmjax import Bidirectional, Dense, NetworkParams, network, oracle, oracle_cells
 from lstmjax.errors import UserError
 from lstmjax.replica import CAUSES, bounds, verify
-from lstmjax.replica.commands import verify_files
+from lstmjax.replica.verify_files import verify_files
 
 
 def both(pair, xs, lengths=None):
