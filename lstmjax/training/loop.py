@@ -24,7 +24,7 @@ from lstmjax.training.finite import Diverged, check_restored, check_training, ch
 from lstmjax.training.inference import Trained, evaluate
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.progress import Progress
-from lstmjax.training.step import Recipe, TrainState, first_state, structure, train_step
+from lstmjax.training.step import Recipe, TrainState, first_state, structure, train_only, train_step
 
 log = logging.getLogger("lstmjax")
 TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
@@ -385,18 +385,6 @@ def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
             if done < recipe.steps:
                 _draw(run, metric)
                 raise Interrupted(done, run.path, job.stop.signum)
-
-
-def train_only(config: Config) -> list[str]:
-    """Return what makes the numbers of training differ from those of validation, in words."""
-    model = config.model
-    parts = {
-        "dropout": model.dropout or model.recurrent_dropout,
-        "zoneout": model.zoneout,
-        "shifts": config.data.shift,
-        "label smoothing": config.loss.label_smoothing,
-    }
-    return [words for words, rate in parts.items() if rate]
 
 
 def _draw(run: RunFolder, metric: str) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lstmjax.config import ConfigError, Loss, Model, Optimizer
+from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
 from lstmjax.networks import NetworkParams, init_network
@@ -134,3 +134,15 @@ def structure(recipe: Recipe, about: About) -> TrainState:
     except (ValueError, TypeError) as error:
         raise ConfigError(message_of(error, "model: ")) from None
     return like
+
+
+def train_only(config: Config) -> list[str]:
+    """Return what makes the numbers of training differ from those of validation, in words."""
+    model = config.model
+    parts = {
+        "dropout": model.dropout or model.recurrent_dropout,
+        "zoneout": model.zoneout,
+        "shifts": config.data.shift,
+        "label smoothing": config.loss.label_smoothing,
+    }
+    return [words for words, rate in parts.items() if rate]
