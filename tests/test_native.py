@@ -211,7 +211,9 @@ print(native_library.load().instruction_set)
 
 def outputs_of_a_process(**environment):
     command = [sys.executable, "-c", SCRIPT]
-    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    # Not in the checkout, whose package may be another one than the installed one, without the kernel.
+    folder = Path(__file__).parent
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, cwd=folder)
     assert run.returncode == 0, run.stderr
     return run.stdout.split()
 

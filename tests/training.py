@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -62,6 +63,7 @@ def kill_in_training(settings, run):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=reads_only,
+        cwd=Path(__file__).parent,  # the installed package, as here: the checkout's may be without the native kernel
     )
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
