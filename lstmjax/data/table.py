@@ -120,7 +120,7 @@ def _in_order(path: Path, features: tuple[str, ...], columns: Columns, labels: b
     names = tuple(columns.names)
     if (lengths == lengths[0]).all():
         return Sequences(flat.reshape(len(names), -1, len(features)), y, None, names, features)
-    return Sequences(Ragged(flat, lengths, int(lengths.max())), y, lengths, names, features)
+    return Sequences(Ragged(flat, lengths, int(np.max(lengths))), y, lengths, names, features)
 
 
 def _check_header(path: Path, header: list[str], labels: bool) -> tuple[str, ...]:
