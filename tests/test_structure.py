@@ -23,7 +23,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"backends.segments", "backends.settled", "backends.linear", "backends.native_library"},
     {"backends.native_plain", "backends.native_sharding"},
     {"backends.scan", "backends.cudnn_call", "backends.native_call", "backends.every_step"},
-    {"backends.cpu"},
+    {"backends.cpu", "backends.by_scan"},
     {"backends.inplace", "backends.fused", "backends.cudnn", "backends.native"},
     {"backends.table"},
     {"backends"},

@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from lstmjax.backends import cudnn_call, linear, scan
+from lstmjax.backends import by_scan, cudnn_call, linear
+from lstmjax.backends.by_scan import same_axis
 from lstmjax.backends.cudnn_call import Call, Results
-from lstmjax.backends.linear import SHARED, Axes, Way
+from lstmjax.backends.linear import SHARED
 from lstmjax.backends.request import Request
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA
@@ -121,42 +121,15 @@ def _derivative(
 ) -> tuple[tuple, tuple]:
     """Return value and tangent; the tangent is that of the plain scan, and its transpose is cuDNN's backward pass."""
     out, results = sequence(*primals)
-    values: list[Any] = jax.tree.leaves(primals)
-    tree: Any = jax.tree.structure(primals)
-    out_tree: Any = jax.tree.structure(out)
-    directions = tree.flatten_up_to(tangents)
-    varying = [n for n, direction in enumerate(directions) if not isinstance(direction, SymbolicZero)]
 
-    def arrays(residuals: Sequence[Array]) -> Any:
-        return tree.unflatten(residuals[: len(values)])
-
-    def plain_scan(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        changed = dict(zip(varying, vector, strict=True))
-        inputs = arrays([changed.get(n, value) for n, value in enumerate(residuals)])
-        return jax.tree.leaves(scan.run(step, *inputs, request=request))
-
-    def pushforward(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        return jax.jvp(partial(plain_scan, residuals), ([residuals[n] for n in varying],), (list(vector),))[1]
-
-    def pullback(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        return jax.vjp(partial(plain_scan, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
-
-    def pullback_by_cudnn(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        inputs, results = arrays(residuals), Results(*residuals[len(values) :])
-        gradients = jax.tree.leaves(_gradients(step, request, inputs, results, out_tree.unflatten(cotangents)))
-        return [gradients[n] for n in varying]  # of params, state and xs, the first of the primals
+    def gradients(varying: Sequence[int], inputs: tuple, results: Results, cotangents: PyTree) -> list[Array]:
+        leaves = jax.tree.leaves(_gradients(step, request, inputs, results, cotangents))
+        return [leaves[n] for n in varying]  # of params, state and xs, the first of the primals
 
     params, _, _, fixed, scanned = primals
-    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(SHARED, fixed), _all(1, scanned)))
-    outputs = (0, 0, 1) if request.return_sequences else (0, 0)
-    axes = Axes((*batch, 0, 0, 0, SHARED), tuple(batch[n] for n in varying), outputs)
-    forward, transpose = Way(pushforward, pushforward), Way(pullback_by_cudnn, pullback)
-    tangent = linear.linear(forward, transpose, [*values, *results], [directions[n] for n in varying], axes)
-    return (out, results), (out_tree.unflatten(tangent), jax.tree.map(jnp.zeros_like, results))
-
-
-def _all(axis: int, tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda _: axis, tree)
+    batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(SHARED, fixed), same_axis(1, scanned)))
+    tangent = by_scan.tangent(step, request, primals, tangents, out, results, gradients, batch, (0, 0, 0, SHARED))
+    return (out, results), (tangent, jax.tree.map(jnp.zeros_like, results))
 
 
 def _gradients(step: Callable, request: Request, arrays: tuple, results: Results, cotangents: tuple) -> tuple:

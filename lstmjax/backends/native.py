@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from lstmjax.backends import linear, native_call, native_library, scan
-from lstmjax.backends.linear import SHARED, Axes, Way
+from lstmjax.backends import by_scan, linear, native_call, native_library, native_plain, scan
+from lstmjax.backends.by_scan import same_axis
+from lstmjax.backends.linear import SHARED
 from lstmjax.backends.native_call import Back, Call, Options, absent
 from lstmjax.backends.request import Request
 from lstmjax.backends.segments import in_segments
@@ -156,7 +156,7 @@ def _sequence(
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in results[3:])
     series: list[Any] = [
-        _unfolded(options, a, batch) if native_call.exists(a) and not options.ring else None for a in results[:3]
+        _unfolded(options, a, batch) if native_plain.exists(a) and not options.ring else None for a in results[:3]
     ]
     saved, ys = Saved(*series), None
     if request.return_sequences:
@@ -224,48 +224,21 @@ def _derivative(
 ) -> tuple[tuple, tuple]:
     """Return value and tangent; the tangent is that of the plain scan, its transpose the kernel's backward pass."""
     out, saved = saving(*primals)
-    values: list[Any] = jax.tree.leaves(primals)
-    count = len(values)  # no array in what the maps close over
     tree: Any = jax.tree.structure(primals)
-    out_tree: Any = jax.tree.structure(out)
-    directions = tree.flatten_up_to(tangents)
-    varying = [n for n, direction in enumerate(directions) if not isinstance(direction, SymbolicZero)]
-
-    def arrays(residuals: Sequence[Array]) -> Any:
-        return tree.unflatten(residuals[:count])
-
-    def plain_scan(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        changed = dict(zip(varying, vector, strict=True))
-        inputs = arrays([changed.get(n, value) for n, value in enumerate(residuals)])
-        return jax.tree.leaves(scan.run(step, *inputs, request=request))
-
-    def pushforward(residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-        return jax.jvp(partial(plain_scan, residuals), ([residuals[n] for n in varying],), (list(vector),))[1]
-
-    def pullback(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        return jax.vjp(partial(plain_scan, residuals), [residuals[n] for n in varying])[1](list(cotangents))[0]
-
-    def pullback_by_kernel(residuals: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        inputs, saved = arrays(residuals), Saved(*residuals[count:])
-        gradients = _gradients(step, request, wants_reset, inputs, saved, out_tree.unflatten(cotangents))
-        leaves = tree.flatten_up_to(gradients)
-        return [leaves[n] for n in varying]
-
     params, _, _, fixed, scanned = primals
     before_fixed = len(jax.tree.leaves(primals[:3]))
-    wants_reset = any(before_fixed <= n < before_fixed + len(jax.tree.leaves(fixed)) for n in varying)
-    batch = jax.tree.leaves((_all(SHARED, params), (0, 0), 1, _all(0, fixed), _all(1, scanned)))
-    of_saved = 0 if _batch_major(request) else 1
-    outputs = (0, 0, 1) if request.return_sequences else (0, 0)
-    axes = Axes((*batch, of_saved, of_saved, of_saved), tuple(batch[n] for n in varying), outputs, networks=True)
-    forward, transpose = Way(pushforward, pushforward), Way(pullback_by_kernel, pullback)
-    tangent = linear.linear(forward, transpose, [*values, *saved], [directions[n] for n in varying], axes)
+    of_fixed = range(before_fixed, before_fixed + len(jax.tree.leaves(fixed)))
+
+    def gradients(varying: Sequence[int], inputs: tuple, saved: Saved, cotangents: PyTree) -> list[Array]:
+        wants_reset = any(n in of_fixed for n in varying)
+        leaves = tree.flatten_up_to(_gradients(step, request, wants_reset, inputs, saved, cotangents))
+        return [leaves[n] for n in varying]
+
+    batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(0, fixed), same_axis(1, scanned)))
+    of_saved = (0 if _batch_major(request) else 1,) * 3
+    tangent = by_scan.tangent(step, request, primals, tangents, out, saved, gradients, batch, of_saved, networks=True)
     zeros = jax.tree.map(jnp.zeros_like, saved) if returns_saved else None
-    return (out, saved if returns_saved else None), (out_tree.unflatten(tangent), zeros)
-
-
-def _all(axis: int, tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda _: axis, tree)
+    return (out, saved if returns_saved else None), (tangent, zeros)
 
 
 def _gradients(
@@ -293,7 +266,7 @@ def _gradients(
     matrix = call.w_x.reshape(-1, rows.shape[1])
     d_x = jax.lax.dot_general(rows, matrix, (((1,), (1,)), ((), ()))).reshape(call.x.shape)
     no_flags = jnp.zeros((0,), jax.dtypes.float0)
-    d_z = slopes.dz if native_call.exists(call.z) else call.z
+    d_z = slopes.dz if native_plain.exists(call.z) else call.z
     of_reset = slopes.h_reset, slopes.c_reset
     if not wants_reset:
         of_reset = jnp.zeros_like(call.h_reset), jnp.zeros_like(call.c_reset)

@@ -113,11 +113,6 @@ def absent(dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,), dtype)
 
 
-def exists(a: Array) -> bool:
-    """Return whether an argument exists."""
-    return a.ndim != 1
-
-
 def forward(options: Options, call: Call) -> Results:
     """Run the kernel forwards.
 
@@ -244,6 +239,6 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
             place = letters.index(into)
             a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
             outputs.append(jnp.moveaxis(a, place, 0))
-        return tuple(outputs), tuple(exists(a) for a in outputs)
+        return tuple(outputs), tuple(native_plain.exists(a) for a in outputs)
 
     return call
