@@ -37,7 +37,7 @@ from against import prefer  # noqa: E402
 
 BOTH = {
     "backends", "cell", "cells", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
-    "native_library", "nnx", "sharding", "wrappers",
+    "modules", "native_library", "nnx", "sharding", "wrappers",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
 
@@ -57,6 +57,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     prefer(config.getoption("--backend"))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave files unread whose tests would all be deselected: half of the imports. A file that is named is read."""
+    thorough = collection_path.stem.removeprefix("test_") in THOROUGH
+    return True if thorough and "not thorough" in config.option.markexpr else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are chosen by

@@ -87,7 +87,7 @@ FAULTS = {
         "lstmjax/carry.py",
         "c, *fed = (_on(batch, part).astype(cell_dtype(wide))",
         "c, *fed = (_on(batch, part).astype(wide)",
-        ("linen", "nnx", "flax_cell"),
+        ("modules", "linen", "nnx"),
     ),
     "two biases both have the forget bias": Fault(
         "lstmjax/init.py",
@@ -127,6 +127,28 @@ FAULTS = {
     ),
     "a step counts as two": Fault(
         "lstmjax/training/step.py", "done = state.step + 1", "done = state.step + 2", ("train", "checkpoint")
+    ),
+    "an NNX module resets to zeros": Fault(
+        "lstmjax/nnx/layers.py", "            reset_state=reset_state,\n", "", ("modules",)
+    ),
+    "a linen module emits h only": Fault("lstmjax/linen/layers.py", "            emit=emit,\n", "", ("modules",)),
+    "a linen network runs without its mask": Fault(
+        "lstmjax/linen/layers.py",
+        "            mask=mask,\n            resets=resets,\n            return_sequences",
+        "            resets=resets,\n            return_sequences",
+        ("modules",),
+    ),
+    "inplace loses a tangent": Fault(
+        "lstmjax/backends/inplace.py",
+        "directions = tree.flatten_up_to(tangents)",
+        "directions = tree.flatten_up_to(tangents)\n    directions[-1] = SymbolicZero(directions[-1].aval)",
+        ("backends",),
+    ),
+    "inplace writes to the place before": Fault(
+        "lstmjax/backends/inplace.py",
+        "jax.lax.dynamic_update_index_in_dim(all, a, t, axis)",
+        "jax.lax.dynamic_update_index_in_dim(all, a, t - 1, axis)",
+        ("backends",),
     ),
     "labels are not smoothed": Fault(
         "lstmjax/training/losses.py",

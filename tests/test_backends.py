@@ -145,6 +145,11 @@ def defined(name):
     return both(CASES[name], "scan")
 
 
+def differentiates_by_itself(backend, name):
+    """Whether gradients are compared: those of `inplace` are scan's in every case, so two cases stand for all."""
+    return backend != "inplace" or name.startswith(("two biases", "layer_norm_per_gate"))
+
+
 def refused(backend, call, params, xs, state=None, **options):
     """Whether a backend refuses this; if so, it does it in words, which the call raises too."""
     choice = explain_backend(params, xs, state, backend=backend, mode="training", **options)
@@ -168,9 +173,13 @@ def test_values_and_gradients_are_those_of_the_definition(backend, name):
     row = {} if "step" in case.options else {"cell": case.cell}
     call = partial(run(case, backend), params, xs, state, again)
     if not refused(backend, call, params, xs, state, reset_state=again, **row, **case.options):
-        (values, grads), (expected, slopes) = both(case, backend), defined(name)
+        expected, slopes = defined(name)
+        if differentiates_by_itself(backend, name):
+            values, grads = both(case, backend)
+            assert_close(grads, slopes, gradient=True)
+        else:
+            values = jax.jit(run(case, backend))(params, xs, state, again)
         assert_close(values, expected)
-        assert_close(grads, slopes, gradient=True)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -367,6 +367,7 @@ print("equal on", len(jax.devices()), "devices")
 """
 
 
+@pytest.mark.thorough
 def test_shard_map():
     """A process of its own, since the number of devices is fixed once JAX has started."""
     folder = Path(__file__).parent

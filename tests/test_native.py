@@ -59,7 +59,7 @@ sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 40), st.i
 
 
 @pytest.mark.usefixtures("x64")
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)  # new sizes each time would be compiled each time
 @given(sizes, st.integers(0, 2**20), st.data())
 def test_any_size_and_options(shape, seed, data):
     (rows, steps, inputs, hidden), rng, pick = (
@@ -218,6 +218,7 @@ def outputs_of_a_process(**environment):
     return run.stdout.split()
 
 
+@pytest.mark.thorough  # two processes
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the number of processors cannot be limited here")
 def test_the_same_bits_for_any_number_of_threads_and_from_run_to_run():
     several, one = outputs_of_a_process(), outputs_of_a_process(ONE="1")
@@ -225,6 +226,7 @@ def test_the_same_bits_for_any_number_of_threads_and_from_run_to_run():
     assert len(set(several[:-1])) == 3
 
 
+@pytest.mark.thorough  # two processes each; .ci/sanitize compares all instruction sets, too
 @pytest.mark.parametrize("name", ["avx2", "baseline"])
 def test_a_named_instruction_set_is_right(name):
     """The tests of values, in a process of its own."""
@@ -347,6 +349,7 @@ print("equal")
 """
 
 
+@pytest.mark.thorough  # a process of four devices
 def test_what_is_sharded_stays_so():
     run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, cwd=Path(__file__).parent)
     assert run.stdout == "equal\n", run.stderr

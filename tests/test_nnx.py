@@ -1,4 +1,4 @@
-"""The NNX modules against the functions that they call, and against Flax's own cells."""
+"""What only the NNX modules have: parameters that they hold, streams of random keys; the others are in test_modules."""
 
 import functools
 import pickle
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from modules import LENGTHS, OWN, B, H, I, O, P, T, assert_equal, compiled, runs, sizes, total
+from modules import B, H, I, O, P, T, assert_equal, compiled, sizes, total
 from tolerances import assert_close
 
 import lstmjax
@@ -24,75 +24,11 @@ def xs():
 # --- the modules are the functions -----------------------------------------------------------------
 
 
-@runs
-def test_lstm_is_stacked(xs, run):
-    model = LSTM(I, H, layers=2, init="equinox", rngs=nnx.Rngs(0), **run)
-    xs = xs.swapaxes(0, 1) if model.time_major else xs
-    key, params = jax.random.key(3), model.to_params()
-    expected = lstmjax.stacked(params, xs, lengths=LENGTHS, key=key, **run)
-    assert_equal(model(xs, lengths=LENGTHS, rngs=key), expected)
-
-
-@runs
-def test_network_is_network(xs, run):
-    model = LSTMNetwork(I, H, O, layers=2, init="equinox", rngs=nnx.Rngs(0), **run)
-    xs = xs.swapaxes(0, 1) if model.time_major else xs
-    key, params = jax.random.key(3), model.to_params()
-    expected = lstmjax.network(params, xs, lengths=LENGTHS, key=key, **run)
-    assert_equal(model(xs, lengths=LENGTHS, rngs=key, return_state=True), expected)
-    assert_equal(model(xs, lengths=LENGTHS, rngs=key), expected[1])
-
-
 def test_jit_of_a_module_is_jit_of_the_function(xs):
     model = LSTMNetwork(I, H, O, layers=2, bidirectional=True, rngs=nnx.Rngs(0))
     expected = jax.jit(lambda p: lstmjax.network(p, xs)[1])(model.to_params())
     assert_equal(nnx.jit(lambda m: m(xs))(model), expected)
     assert_equal(jax.jit(lambda m: m(xs))(model), expected)  # a module is a pytree
-
-
-def test_call_passes_everything_on(xs):
-    model = LSTM(I, H, layers=2, rngs=nnx.Rngs(0))
-    params = model.to_params()
-    start = jax.tree.map(lambda a: a + 0.5, lstmjax.stacked(params, xs)[0])
-    options = {
-        "mask": jax.random.bernoulli(jax.random.key(1), 0.7, (B, T)),
-        "resets": jax.random.bernoulli(jax.random.key(2), 0.3, (B, T)),
-        "reset_state": start,
-        "emit": "step",
-        "padding": "hold",
-    }
-    assert_equal(model(xs, start, **options), lstmjax.stacked(params, xs, start, **options))
-    head = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(0))
-    options = {name: options[name] for name in ("mask", "resets")}
-    assert_equal(head(xs, start, **options), lstmjax.network(head.to_params(), xs, start, **options)[1])
-
-
-def test_a_single_layer_takes_its_state_alone(xs):
-    model = LSTM(I, H, rngs=nnx.Rngs(0))
-    state = model(xs)[0]
-    ((h, c),) = state
-    options = {"resets": jax.random.bernoulli(jax.random.key(2), 0.3, (B, T))}
-    expected = model(xs, state, reset_state=state, **options)
-    assert_equal(model(xs, (h, c), reset_state=(h, c), **options), expected)
-    pair = LSTM(I, H, bidirectional=True, rngs=nnx.Rngs(0))
-    both = pair(xs)[0]
-    assert_equal(pair(xs, both[0]), pair(xs, both))
-    head = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0))
-    assert_equal(head(xs, (h, c)), head(xs, state))
-
-
-@sizes
-def test_gradients_are_the_functions(xs, size):
-    model = LSTMNetwork(I, H, O, rngs=nnx.Rngs(0), **size)
-    options = {"merge": model.merge, "cell": model.cell}
-    params, graphdef = model.to_params(), nnx.graphdef(model)
-
-    def of_module(params):
-        model = nnx.merge(graphdef, nnx.state(LSTMNetwork.from_params(params, **options)))
-        return nnx.merge(graphdef, nnx.grad(lambda m: total(m(xs, lengths=LENGTHS)))(model)).to_params()
-
-    expected = compiled(jax.grad(lambda p: total(lstmjax.network(p, xs, lengths=LENGTHS, **options)[1])), params)
-    assert_close(compiled(of_module, params), expected, gradient=True)
 
 
 def test_gradient_through_from_params(xs):
@@ -109,17 +45,6 @@ def test_gradient_of_what_a_module_gives_as_params(xs):
     expected = jax.grad(lambda p: total(lstmjax.stacked(p, xs)))(model.to_params())
     assert_close(nnx.merge(nnx.graphdef(model), nnx.grad(loss)(model)).to_params(), expected, gradient=True)
     assert_close(jax.grad(loss)(model).to_params(), expected, gradient=True)  # a module is a pytree
-
-
-def test_initial_values_are_the_functions():
-    key = nnx.Rngs(5).params()
-    options = {"bidirectional": True, "merge": "sum", "projection_size": P, "init": "torch", "forget_bias": 0.5}
-    model = LSTM(I, H, layers=2, rngs=nnx.Rngs(5), **options)
-    assert_equal(model.to_params(), lstmjax.init_stacked(key, I, H, 2, **options))
-    head = LSTMNetwork(I, H, O, layers=2, rngs=nnx.Rngs(5), **options)
-    assert_equal(head.to_params(), lstmjax.init_network(key, I, H, O, 2, **options))
-    cell = LSTMCell(I, H, projection_size=P, init="torch", forget_bias=0.5, rngs=nnx.Rngs(5))
-    assert_equal(cell.to_params(), lstmjax.init_params(key, I, H, projection_size=P, init="torch", forget_bias=0.5))
 
 
 # --- parameters in and out -------------------------------------------------------------------------
@@ -248,13 +173,6 @@ def test_deterministic_by_call_by_view_and_by_constructor(xs):
     assert_equal(by_stream, lstmjax.network(model.to_params(), xs, dropout=0.5, key=nnx.Rngs(dropout=9).dropout())[1])
 
 
-def test_expected_values_at_evaluation(xs):
-    zone = (lstmjax.Zoneout(0.3, 0.2),)
-    model = LSTM(I, H, wrappers=zone, rngs=nnx.Rngs(0))
-    model.eval()
-    assert_equal(model(xs), lstmjax.stacked(model.to_params(), xs, wrappers=zone))
-
-
 def test_only_what_draws_holds_a_stream():
     assert not nnx.state(LSTM(I, H, rngs=nnx.Rngs(0)), nnx.RngState)
     assert nnx.state(LSTM(I, H, dropout=0.1, rngs=nnx.Rngs(0)), nnx.RngState)
@@ -273,39 +191,7 @@ def test_ensemble_under_vmap(xs):
     assert_close(actual, jnp.stack([m(xs) for m in members]))
 
 
-def test_half_precision_keeps_c_in_float32(xs):
-    model = LSTM(I, H, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    ((h, c),), ys = model(xs)
-    assert (h.dtype, c.dtype, ys.dtype) == (jnp.bfloat16, jnp.float32, jnp.bfloat16)
-    assert model.to_params()[0].w_x.dtype == jnp.float32
-    stored = LSTM(I, H, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    assert stored.to_params()[0].w_x.dtype == jnp.bfloat16
-    assert stored(xs.astype(jnp.bfloat16))[0][0][1].dtype == jnp.float32
-
-
 # --- the cell in Flax's own loops -------------------------------------------------------------------
-
-
-def fill_separate(cell, params):
-    """Writes our parameters into Flax's LSTMCell, a Linear for each gate; its bias is on the h side."""
-    for name, x, h in zip(
-        "ifgo", (cell.ii, cell.if_, cell.ig, cell.io), (cell.hi, cell.hf, cell.hg, cell.ho), strict=True
-    ):
-        gate = params.gate(name)
-        x.kernel[...], h.kernel[...], h.bias[...] = gate.w_x, gate.w_h, gate.b
-    return cell
-
-
-def fill_joint(cell, params):
-    """Writes our parameters into Flax's OptimizedLSTMCell, gates side by side."""
-    cell.dense_i.kernel[...] = params.w_x.reshape(I, -1)
-    cell.dense_h.kernel[...] = params.w_h.reshape(H, -1)
-    cell.dense_h.bias[...] = params.b.reshape(-1)
-    return cell
-
-
-FLAX = {"LSTMCell": (nnx.LSTMCell, fill_separate), "OptimizedLSTMCell": (nnx.OptimizedLSTMCell, fill_joint)}
-flax_cells = pytest.mark.parametrize(("theirs", "fill"), FLAX.values(), ids=FLAX)
 
 
 @pytest.fixture
@@ -313,50 +199,6 @@ def cell():
     """A cell whose bias is random, too."""
     params = lstmjax.init_params(jax.random.key(2), I, H, init="equinox")
     return LSTMCell.from_params(params)
-
-
-@flax_cells
-@pytest.mark.parametrize("how", [{}, {"reverse": True}, {"reverse": True, "keep_order": True}], ids=str)
-@pytest.mark.parametrize("lengths", [None, np.array([5, 1, 3])], ids=["full", "ragged"])
-def test_cell_in_rnn_equals_flax(xs, cell, theirs, fill, how, lengths):
-    reference = nnx.RNN(fill(theirs(I, H, rngs=nnx.Rngs(0)), cell.to_params()), return_carry=True, **how)
-    run = nnx.jit(lambda rnn: rnn(xs, seq_lengths=lengths))
-    assert_close(run(nnx.RNN(cell, return_carry=True, **how)), run(reference))
-
-
-@flax_cells
-def test_cell_gradients_equal_flax(xs, cell, theirs, fill):
-    blank = theirs(I, H, rngs=nnx.Rngs(0))
-
-    def through(run):
-        return jax.jit(jax.grad(lambda p, x: total(run(p)(x)), argnums=(0, 1)))(cell.to_params(), xs)
-
-    ours = through(lambda p: nnx.RNN(LSTMCell.from_params(p)))
-    flax = through(lambda p: nnx.RNN(fill(nnx.clone(blank), p)))
-    assert_close(ours, flax, gradient=True)
-    assert_close(ours, through(lambda p: lambda x: lstmjax.lstm(p, x)[1]), gradient=True)
-
-
-@pytest.mark.parametrize("time_major", [False, True])
-def test_rnn_of_our_cell_is_lstm(xs, time_major):
-    cell = LSTMCell(I, H, projection_size=P, init="torch", rngs=nnx.Rngs(0))
-    xs = xs.swapaxes(0, 1) if time_major else xs
-    (c, h), ys = nnx.RNN(cell, return_carry=True, time_major=time_major)(xs)
-    assert_close(((h, c), ys), lstmjax.lstm(cell.to_params(), xs, time_major=time_major))
-
-
-def test_rnn_of_a_cell_of_ones_own_is_lstm(xs):
-    cell = LSTMCell(I, H, cell=OWN, init="equinox", rngs=nnx.Rngs(0))
-    lengths = np.array([5, 1, 3])
-    (c, h, *fed), ys = nnx.RNN(cell, return_carry=True)(xs, seq_lengths=lengths)
-    state, expected = lstmjax.lstm(cell.to_params(), xs, cell=OWN, lengths=lengths)
-    assert_close((h, c, *fed), state)
-    for n, length in enumerate(lengths):  # Flax leaves what is behind the end as it comes
-        assert_close(ys[n, :length], expected[n, :length])
-    again = LSTMCell.from_params(cell.to_params(), cell=OWN)
-    assert_equal(nnx.RNN(again)(xs, seq_lengths=lengths), ys)
-    carry = LSTMCell.from_params(cell.to_params(), cell=OWN, dtype=jnp.bfloat16).initialize_carry((B, I))
-    assert [a.dtype for a in carry] == [jnp.float32, jnp.bfloat16, jnp.float32, jnp.float32, jnp.float32]
 
 
 def test_cell_in_bidirectional(xs, cell):
@@ -381,13 +223,6 @@ def test_cell_trains_in_rnn(xs):
     assert losses[-1] < losses[0]
 
 
-def test_cell_in_half_precision(xs):
-    cell = LSTMCell(I, H, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    (c, h), ys = nnx.RNN(cell, return_carry=True)(xs)
-    assert (c.dtype, h.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16, jnp.bfloat16)
-    assert_equal(((h, c), ys), lstmjax.lstm(cell.to_params(), xs, dtype=jnp.bfloat16))
-
-
 def test_carry_is_c_then_h():
     cell = LSTMCell(I, H, projection_size=P, rngs=nnx.Rngs(0))
     c, h = cell.initialize_carry((B, I))
@@ -406,23 +241,6 @@ def test_carry_is_c_then_h():
 PARAMS = lstmjax.init_params(jax.random.key(0), I, H)
 REFUSED = {
     "in_features is 0": lambda r: LSTM(0, H, rngs=r),
-    "hidden_features is 2.5": lambda r: LSTM(I, 2.5, rngs=r),
-    "out_features is -1": lambda r: LSTMNetwork(I, H, -1, rngs=r),
-    "layers is 0": lambda r: LSTM(I, H, layers=0, rngs=r),
-    "projection_size is 0": lambda r: LSTM(I, H, projection_size=0, rngs=r),
-    "init is 'pytorch'": lambda r: LSTM(I, H, init="pytorch", rngs=r),
-    "bias is 'triple'": lambda r: LSTM(I, H, bias="triple", rngs=r),
-    "merge is 'mean'": lambda r: LSTM(I, H, merge="mean", rngs=r),
-    "dropout is 1.5": lambda r: LSTM(I, H, dropout=1.5, rngs=r),
-    "wrappers is a Zoneout": lambda r: LSTM(I, H, wrappers=lstmjax.Zoneout(0.1, 0.1), rngs=r),
-    "backend is 'gpu'": lambda r: LSTM(I, H, backend="gpu", rngs=r),
-    "unroll is 0": lambda r: LSTM(I, H, unroll=0, rngs=r),
-    "dtype is int32": lambda r: LSTM(I, H, dtype=jnp.int32, rngs=r),
-    "param_dtype is int32": lambda r: LSTM(I, H, param_dtype=jnp.int32, rngs=r),
-    "params is a LSTMParams, expected a tuple": lambda r: LSTM.from_params(PARAMS),
-    "params is a tuple of 1, expected NetworkParams": lambda r: LSTMNetwork.from_params((PARAMS,)),
-    "params is a tuple of 1, expected LSTMParams": lambda r: LSTMCell.from_params((PARAMS,)),
-    "cell is 'gru', expected one of 'vanilla'": lambda r: LSTM(I, H, cell="gru", rngs=r),
     "cell is 'gru', expected": lambda r: LSTMCell.from_params(PARAMS, cell="gru"),
     "but the cell 'cifg' has 3: i, g, o": lambda r: LSTM.from_params((PARAMS,), cell="cifg")(jnp.ones((T, I))),
     "carry is a tuple of 2, expected the tuple \\(c, h, i, f, o\\)": lambda r: LSTMCell(I, H, cell="fgr", rngs=r)(
@@ -433,7 +251,6 @@ REFUSED = {
     "rngs is None, but carry_init": lambda r: LSTMCell(I, H, rngs=r).initialize_carry(
         (B, I), None, jax.nn.initializers.ones
     ),
-    "xs has 3 features": lambda r: LSTM(I, H, rngs=r)(jnp.ones((B, T, 3))),
     "layers has 2|state has 1 entries": lambda r: LSTM(I, H, layers=2, rngs=r)(jnp.ones((T, I)), ((1.0, 1.0),)),
 }
 
