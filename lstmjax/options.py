@@ -40,6 +40,30 @@ class StackOptions(TypedDict, total=False):
     """Whether what enters a layer is added to its outputs, from the second layer on."""
 
 
+class StepOptions(TypedDict, total=False):
+    """How one layer runs in one direction where each of its steps is differentiated."""
+
+    lengths: ArrayLike | None
+    """Valid steps of each sequence, whole numbers `[...]`; None: all T."""
+    reverse: bool
+    """Run from the last valid step to the first."""
+    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...]
+    """What happens around the step, as at evaluation."""
+    cell: Cell | str | None
+    """The cell, a name in `CELLS` or a `Cell`; None: the vanilla cell."""
+
+
+class LayerOptions(StackOptions, total=False):
+    """What trained layers are run with again, at evaluation, for what they compute."""
+
+    wrappers: tuple[Wrapper, ...]
+    """Wrappers around the step, at evaluation."""
+    cell: Cell | str | None
+    """The cell, a name in `CELLS` or a `Cell`; None: the vanilla cell."""
+    dtype: DTypeLike | None
+    """Dtype of the computation; None: that of the parameters."""
+
+
 class PassOptions(StackOptions, total=False):
     """A plain pass over a sequence, without wrappers and resets."""
 

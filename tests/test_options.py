@@ -7,8 +7,22 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lstmjax import explain_backend, init_network, init_params, init_stacked, inside, lstm, network, stacked
-from lstmjax.options import CallOptions, ModuleFields, ModuleOptions, PassOptions, RunOptions, with_defaults
+from lstmjax import explain_backend, init_network, init_params, init_stacked, inside, lstm, network, plot, stacked
+from lstmjax.options import (
+    CallOptions,
+    LayerOptions,
+    ModuleFields,
+    ModuleOptions,
+    PassOptions,
+    RunOptions,
+    StepOptions,
+    with_defaults,
+)
+from lstmjax.plot.tracks import TrackOptions, tracks_of
+from lstmjax.report import report
+from lstmjax.report.inputs import report_inputs
+from lstmjax.report.shown import NetworkOptions, settings_of
+from lstmjax.report.tree import tree_of
 from lstmjax.stack import InitOptions
 
 DERIVED = [
@@ -17,10 +31,26 @@ DERIVED = [
     (inside.gate_statistics, RunOptions),
     (inside.gradient_paths, PassOptions),
     (inside.gradient_spans, PassOptions),
+    (inside.step_jacobians, StepOptions),
+    (inside.state_jacobian, StepOptions),
+    (inside.lyapunov_spectrum, StepOptions),
     (explain_backend, CallOptions),
     (init_stacked, InitOptions),
     (init_network, InitOptions),
+    (report, NetworkOptions),
+    (plot.gates, TrackOptions),
+    (plot.unit, TrackOptions),
 ]
+OF_REPORT = {
+    name: parameter
+    for function in (report_inputs, tree_of, settings_of)
+    for name, parameter in inspect.signature(function).parameters.items()
+}
+SOURCES = {
+    InitOptions: inspect.signature(init_params).parameters,
+    NetworkOptions: OF_REPORT,
+    TrackOptions: inspect.signature(tracks_of).parameters,
+}
 KEYWORDS = inspect.signature(lstm).parameters | inspect.signature(stacked).parameters
 
 
@@ -39,7 +69,7 @@ def test_every_keyword_of_the_three_calls_is_an_option_with_one_default(call):
 
 @pytest.mark.parametrize(("function", "options"), DERIVED, ids=lambda value: getattr(value, "__name__", ""))
 def test_what_is_derived_shows_every_option(function, options):
-    source = inspect.signature(init_params).parameters if options is InitOptions else KEYWORDS
+    source = SOURCES.get(options, KEYWORDS)
     shown = inspect.signature(function).parameters
     assert not any(p.kind is p.VAR_KEYWORD for p in shown.values())
     for name in options.__annotations__:
@@ -48,6 +78,11 @@ def test_what_is_derived_shows_every_option(function, options):
         assert shown[name].annotation == source[name].annotation or options is not InitOptions
     assert function.__doc__
     assert function.__name__ in function.__qualname__
+
+
+def test_what_a_report_runs_the_layers_with_has_the_defaults_of_stacked():
+    for name in LayerOptions.__annotations__:
+        assert OF_REPORT[name].default == KEYWORDS[name].default, name
 
 
 def test_the_fields_of_modules_are_their_options_with_the_defaults_of_stacked():

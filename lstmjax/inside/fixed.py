@@ -113,7 +113,7 @@ def fixed_points(
         raise ValueError(several)
     checks.check_features("x", x, params, "[I]")
     xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
-    options, arrays = prepare(params, xs, starts, None, cell, wrappers, name="starts")
+    options, arrays = prepare(params, xs, starts, cell=cell, wrappers=wrappers, name="starts")
     if tolerance is None:
         tolerance = sum(a.shape[-1] for a in arrays[2]) * float(jnp.finfo(arrays[1].dtype).eps) ** 2
     return _search(arrays, tolerance, same, iterations=iterations, **options)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,10 @@ import jax.numpy as jnp
 from lstmjax import checks
 from lstmjax.arguments import as_arrays, as_flags, as_whole, check_function, check_positive, kind
 from lstmjax.cell import CellStep
-from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import motion, prepare, pushed, unit_directions
+from lstmjax.keywords import accepted, takes
+from lstmjax.layer import lstm
+from lstmjax.options import StepOptions
 from lstmjax.types import Array, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -30,15 +32,16 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
 
+def _prepared(params: Any, xs: ArrayLike, state: PyTree | None, options: StepOptions) -> tuple[dict[str, Any], tuple]:
+    """Return what jit holds fixed (the step, its wrappers, the direction), and the arrays of a run."""
+    (reverse,) = as_flags(reverse=options["reverse"])
+    static, arrays = prepare(params, xs, state, **accepted(prepare, options))
+    return static | {"reverse": bool(reverse)}, arrays
+
+
+@takes(StepOptions, lstm)
 def step_jacobians(
-    params: LSTMParams,
-    xs: ArrayLike,
-    state: PyTree | None = None,
-    *,
-    lengths: ArrayLike | None = None,
-    reverse: bool = False,
-    cell: Cell | str = VANILLA,
-    wrappers: tuple[Wrapper, ...] = (),
+    params: LSTMParams, xs: ArrayLike, state: PyTree | None = None, **options: Unpack[StepOptions]
 ) -> Array:
     """Return the Jacobian of every step, ∂(h, c)_t / ∂(h, c)_{t−1}, at a fixed input.
 
@@ -62,9 +65,8 @@ def step_jacobians(
         >>> step_jacobians(params, jnp.ones((2, 7, 5))).shape
         (2, 7, 6, 6)
     """
-    (reverse,) = as_flags(reverse=reverse)
-    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
-    return jnp.moveaxis(_step_jacobians(*arrays, **options, reverse=bool(reverse)), 0, -3)
+    static, arrays = _prepared(params, xs, state, options)
+    return jnp.moveaxis(_step_jacobians(*arrays, **static), 0, -3)
 
 
 @partial(jax.jit, static_argnames=("step", "wrappers", "reverse"))
@@ -77,17 +79,14 @@ def _step_jacobians(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...],
     return jax.lax.scan(body, s, inputs, reverse=reverse)[1]
 
 
+@takes(StepOptions, lstm)
 def state_jacobian(
     params: LSTMParams,
     xs: ArrayLike,
     start: int,
     stop: int,
     state: PyTree | None = None,
-    *,
-    lengths: ArrayLike | None = None,
-    reverse: bool = False,
-    cell: Cell | str = VANILLA,
-    wrappers: tuple[Wrapper, ...] = (),
+    **options: Unpack[StepOptions],
 ) -> Array:
     """Return ∂(h, c) after `stop` steps / ∂(h, c) after `start` steps: the product of the Jacobians between them.
 
@@ -113,8 +112,7 @@ def state_jacobian(
         >>> state_jacobian(params, jnp.ones((2, 7, 5)), 0, 7).shape
         (2, 6, 6)
     """
-    (reverse,) = as_flags(reverse=reverse)
-    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    static, arrays = _prepared(params, xs, state, options)
     span = as_whole("start", start), as_whole("stop", stop)
     steps = arrays[1].shape[0]
     if not 0 <= span[0] <= span[1] <= steps:
@@ -122,7 +120,7 @@ def state_jacobian(
             f"start is {start} and stop is {stop}, expected 0 <= start <= stop <= T = {steps}: the states after that "
             "many steps, of which 0 is the one to start from."
         )
-    return _span(*arrays, **options, reverse=bool(reverse), span=span)
+    return _span(*arrays, **static, span=span)
 
 
 @partial(jax.jit, static_argnames=("step", "wrappers", "reverse", "span"))
@@ -143,6 +141,7 @@ def _span(*arrays: Any, step: CellStep, wrappers: tuple[Wrapper, ...], reverse: 
     return jax.lax.scan(body, (s, unit_directions(s)), between(start, stop), reverse=reverse)[0][1]
 
 
+@takes(StepOptions, lstm)
 def lyapunov_spectrum(
     params: LSTMParams,
     xs: ArrayLike,
@@ -150,10 +149,7 @@ def lyapunov_spectrum(
     *,
     count: int | None = None,
     warmup: int = 0,
-    lengths: ArrayLike | None = None,
-    reverse: bool = False,
-    cell: Cell | str = VANILLA,
-    wrappers: tuple[Wrapper, ...] = (),
+    **options: Unpack[StepOptions],
 ) -> Array:
     """Return the Lyapunov exponents of a run: how fast, per step, small differences of the state grow or fade.
 
@@ -188,8 +184,7 @@ def lyapunov_spectrum(
         >>> [round(float(value), 4) for value in exponents]  # log f = log σ(1)
         [-0.3133, -0.3133, -0.3133]
     """
-    (reverse,) = as_flags(reverse=reverse)
-    options, arrays = prepare(params, xs, state, lengths, cell, wrappers)
+    static, arrays = _prepared(params, xs, state, options)
     steps, size = arrays[1].shape[0], sum(a.shape[-1] for a in arrays[2])
     if count is not None:
         check_positive("count", count)
@@ -197,13 +192,7 @@ def lyapunov_spectrum(
             raise ValueError(f"count is {count}, but the state has S = {size} numbers, and no more exponents.")
     if isinstance(warmup, bool) or not isinstance(warmup, int) or not 0 <= warmup < max(steps, 1):
         raise ValueError(f"warmup is {warmup!r}, expected a whole number of at least 0 and below T = {steps}.")
-    return _exponents(
-        *arrays,
-        **options,
-        reverse=bool(reverse),
-        count=size if count is None else as_whole("count", count),
-        warmup=warmup,
-    )
+    return _exponents(*arrays, **static, count=size if count is None else as_whole("count", count), warmup=warmup)
 
 
 @partial(jax.jit, static_argnames=("step", "wrappers", "reverse", "count", "warmup"))

@@ -16,7 +16,7 @@ from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays, kind
 from lstmjax.arrays import cast, valid_steps
 from lstmjax.cell import CellStep
-from lstmjax.cells import Cell
+from lstmjax.cells import VANILLA, Cell
 from lstmjax.networks import NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.states import initial_state
@@ -33,10 +33,10 @@ def prepare(
     params: LSTMParams,
     xs: ArrayLike,
     state: PyTree | None,
-    lengths: ArrayLike | None,
-    cell: Cell | str,
-    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...],
     *,
+    lengths: ArrayLike | None = None,
+    cell: Cell | str | None = None,
+    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...] = (),
     name: str = "state",
 ) -> tuple[dict[str, Any], tuple]:
     """Return the arguments of `motion`, prepared as by `lstm`: keywords (step and wrappers), and arrays.
@@ -48,7 +48,7 @@ def prepare(
         name: the name of the state in messages.
     """
     check_one_direction(params)
-    step = CellStep(find_cell(cell))
+    step = CellStep(VANILLA if cell is None else find_cell(cell))
     wrappers, extras = checks.check_running(step, wrappers, None, 1)
     params = as_arrays("params", params)
     checks.check_params(params, step.cell)

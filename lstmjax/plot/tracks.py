@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from lstmjax.keywords import takes
 from lstmjax.plot.sheet import (
     GATE_COLOURS,
     LINES,
@@ -38,12 +39,68 @@ COLOURED = 0.995
 """The fraction of the numbers within the range of colours; a few large ones would make the others pale."""
 
 
-def gates(
+class TrackOptions(TypedDict, total=False):
+    """How one layer is drawn over the steps of one sequence."""
+
+    xs: ArrayLike | None
+    """The input `[T, I]`, with the batch axes of step; shown above."""
+    text: Sequence[str] | None
+    """T characters or words, written along the steps instead of their numbers."""
+    marks: Sequence[int]
+    """Steps at which a line is drawn."""
+    span: tuple[int, int] | None
+    """The first step that is shown, and the step after the last one; None: all steps."""
+    example: int | tuple[int, ...] | None
+    """The index of a sequence of the batch."""
+    lengths: ArrayLike | None
+    """Valid steps of each sequence; None: all steps are valid."""
+    title: str
+    """The title of the figure; "": what it shows."""
+
+
+class Tracks(NamedTuple):
+    """Values of one sequence over its steps, and how they are drawn."""
+
+    values: dict[str, np.ndarray]  # of each field, [T, H]
+    first: int  # the first step that is shown
+    behind: int  # the step after the last one
+    labels: list[str] | None  # a text for each step that is shown; None: numbers
+    xs: np.ndarray | None  # [T, I], drawn above
+    marks: Sequence[int]
+    title: str
+
+    @property
+    def shown(self) -> slice:
+        """The steps that are shown."""
+        return slice(self.first, self.behind)
+
+    def rows(self, heights: Sequence[float], of_input: float, scale: float, title: str) -> tuple[Picture, list[Axes]]:
+        """Return a figure and a row of it for each height, below the input if there is one.
+
+        Args:
+            heights: of the rows.
+            of_input: the height of the input.
+            scale: inches of a height of 1.
+            title: the title, if the caller named none.
+        """
+        above = [] if self.xs is None else [of_input]
+        heights = [*above, *heights]
+        figure = sheet(_width(self.behind - self.first, self.labels), 0.9 + scale * sum(heights), self.title or title)
+        rows = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+        if self.xs is not None:
+            _draw_input(rows[0], self.xs, self.first, self.behind)
+            self.mark(rows[0])
+        return figure, rows[len(above) :]
+
+    def mark(self, axes: Axes) -> None:
+        """Draw a broken line at each marked step."""
+        _draw_marks(axes, self.marks, self.first, self.behind)
+
+
+def tracks_of(
     step: Step,
+    fields: Sequence[str],
     *,
-    fields: Sequence[str] = ("i", "f", "o", "c"),
-    sort: str | ArrayLike | None = "f",
-    criterion: str = "",
     xs: ArrayLike | None = None,
     text: Sequence[str] | None = None,
     marks: Sequence[int] = (),
@@ -51,6 +108,24 @@ def gates(
     example: int | tuple[int, ...] | None = None,
     lengths: ArrayLike | None = None,
     title: str = "",
+) -> Tracks:
+    """Return the fields of one sequence, checked; arguments as for `gates`."""
+    chosen = {field: sequence_of(f"step.{field}", values("step", step, field), example) for field in fields}
+    steps = chosen[fields[0]].shape[0]
+    batch = np.shape(getattr(step, fields[0]))[:-2]
+    first, behind = span_of(span, length_of(lengths, example, batch, steps))
+    inputs = None if xs is None else _inputs(xs, example, steps)
+    return Tracks(chosen, first, behind, _labels(text, first, behind, steps), inputs, marks, title)
+
+
+@takes(TrackOptions, tracks_of)
+def gates(
+    step: Step,
+    *,
+    fields: Sequence[str] = ("i", "f", "o", "c"),
+    sort: str | ArrayLike | None = "f",
+    criterion: str = "",
+    **options: Unpack[TrackOptions],
 ) -> Picture:
     """Draw the gates of one layer over the steps of one sequence as heat maps, with a row for each unit.
 
@@ -82,24 +157,13 @@ def gates(
     step = check_step("step", step)
     if not fields:
         raise ValueError("fields is empty, expected names of fields of Step, such as ('f', 'c').")
-    shown = {field: sequence_of(f"step.{field}", values("step", step, field), example) for field in fields}
-    steps, hidden = shown[fields[0]].shape[0], _hidden(step)
-    batch = np.shape(getattr(step, fields[0]))[:-2]
-    first, behind = span_of(span, length_of(lengths, example, batch, steps))
-    order, label = _order(step, sort, criterion, example, slice(first, behind))
-    labels = _labels(text, first, behind, steps)
-    above = None if xs is None else _inputs(xs, example, steps)
-    heights = [*([] if above is None else [0.55]), *(1.0 for _ in fields)]
-    figure = sheet(
-        _width(behind - first, labels),
-        0.9 + 1.75 * sum(heights),
-        title or f"the {hidden} units of a layer over the steps",
-    )
-    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    if above is not None:
-        _draw_input(rows[0], above, first, behind)
-        _draw_marks(rows[0], marks, first, behind)
-    for axes, (field, value) in zip(rows[len(heights) - len(shown) :], shown.items(), strict=True):
+    tracks = tracks_of(step, fields, **options)
+    hidden, example = _hidden(step), options.get("example")
+    first, behind = tracks.first, tracks.behind
+    order, label = _order(step, sort, criterion, example, tracks.shown)
+    title = f"the {hidden} units of a layer over the steps"
+    figure, rows = tracks.rows([1.0] * len(fields), 0.55, 1.75, title)
+    for axes, (field, value) in zip(rows, tracks.values.items(), strict=True):
         projected = field == "h" and value.shape[1] != hidden
         units = np.arange(value.shape[1]) if projected or order is None else order
         low, high = limits(field, value[first:behind], COLOURED)
@@ -117,24 +181,13 @@ def gates(
         axes.set_ylabel("number of the projected h" if projected else label, fontsize=9)
         beyond = field not in UNIT_INTERVAL and bool((np.abs(value[first:behind]) > high).any())
         figure.colorbar(image, ax=axes, pad=0.01, aspect=14, extend="both" if beyond else "neither")
-        _draw_marks(axes, marks, first, behind)
-    _draw_steps(rows[-1], labels, first, behind)
+        tracks.mark(axes)
+    _draw_steps(rows[-1], tracks.labels, first, behind)
     return figure
 
 
-def unit(
-    step: Step,
-    unit: int,
-    *,
-    fields: Sequence[str] | None = None,
-    xs: ArrayLike | None = None,
-    text: Sequence[str] | None = None,
-    marks: Sequence[int] = (),
-    span: tuple[int, int] | None = None,
-    example: int | tuple[int, ...] | None = None,
-    lengths: ArrayLike | None = None,
-    title: str = "",
-) -> Picture:
+@takes(TrackOptions, tracks_of)
+def unit(step: Step, unit: int, *, fields: Sequence[str] | None = None, **options: Unpack[TrackOptions]) -> Picture:
     """Draw one unit over the steps of one sequence as curves: its gates, and below them g, c and m.
 
     Args:
@@ -161,29 +214,20 @@ def unit(
         fields = [field for field in ("i", "f", "o", "g", "c", "m") if getattr(step, field) is not None]
     if not fields:
         raise ValueError("step has none of i, f, o, g, c and m, and fields names no other. Pass fields=('h',), say.")
-    tracks = {}
-    for field in fields:
-        value = sequence_of(f"step.{field}", values("step", step, field), example)
+    tracks = tracks_of(step, fields, **options)
+    for field, value in tracks.values.items():
         if not 0 <= unit < value.shape[1]:
             raise ValueError(f"unit is {unit}, but step.{field} has units 0 to {value.shape[1] - 1}.")
-        tracks[field] = value[:, unit]
-    steps = len(tracks[fields[0]])
-    batch = np.shape(getattr(step, fields[0]))[:-2]
-    first, behind = span_of(span, length_of(lengths, example, batch, steps))
-    labels = _labels(text, first, behind, steps)
-    above = None if xs is None else _inputs(xs, example, steps)
     together = [field for field in fields if field in UNIT_INTERVAL]
     panels = [*([together] if together else []), *([field] for field in fields if field not in UNIT_INTERVAL)]
-    heights = [*([] if above is None else [0.7]), *(1.3 if panel == together else 0.8 for panel in panels)]
-    figure = sheet(_width(behind - first, labels), 0.9 + 1.3 * sum(heights), title or f"unit {unit} over the steps")
-    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    if above is not None:
-        _draw_input(rows[0], above, first, behind)
-        _draw_marks(rows[0], marks, first, behind)
-    at = np.arange(first, behind)
-    for axes, panel in zip(rows[len(heights) - len(panels) :], panels, strict=True):
+    heights = [1.3 if panel == together else 0.8 for panel in panels]
+    figure, rows = tracks.rows(heights, 0.7, 1.3, f"unit {unit} over the steps")
+    at = np.arange(tracks.first, tracks.behind)
+    for axes, panel in zip(rows, panels, strict=True):
         for field in panel:
-            axes.plot(at, tracks[field][first:behind], color=GATE_COLOURS.get(field, LINES[5]), label=field)
+            axes.plot(
+                at, tracks.values[field][tracks.shown, unit], color=GATE_COLOURS.get(field, LINES[5]), label=field
+            )
         if panel == together:
             axes.set_ylim(-0.03, 1.03)
             axes.set_ylabel("gate")
@@ -194,9 +238,9 @@ def unit(
             axes.set_ylabel(NAMES[field] if field == "m" else NAMES[field].replace(" ", "\n", 1))
         axes.yaxis.label.set_size(9)
         plain(axes)
-        _draw_marks(axes, marks, first, behind)
-    _draw_steps(rows[-1], labels, first, behind)
-    figure.align_ylabels(list(rows))
+        tracks.mark(axes)
+    _draw_steps(rows[-1], tracks.labels, tracks.first, tracks.behind)
+    figure.align_ylabels(figure.axes)
     return figure
 
 

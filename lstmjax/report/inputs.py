@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -33,16 +33,35 @@ class ReportInputs(NamedTuple):
         return self.lengths[rows] if self.ragged else None
 
 
+class InputOptions(TypedDict, total=False):
+    """What `report` is told of the sequences, beside their numbers."""
+
+    lengths: ArrayLike | None
+    """Valid steps `[N]`; None: all T."""
+    examples: Sequence[int] | None
+    """Rows of xs whose steps are on the page; None: the first four."""
+    labels: ArrayLike | None
+    """The labels for the loss; None: unknown."""
+    features: Sequence[str] | None
+    """Names of the I features."""
+    names: Sequence[str] | None
+    """Names of the N sequences."""
+    reasons: Mapping[int, str] | None
+    """A few words on why an example is shown, by its row."""
+    shown: ArrayLike | None
+    """The inputs in the units of the reader, in the shape of xs; None: xs."""
+
+
 def report_inputs(
     xs: ArrayLike,
     *,
-    lengths: ArrayLike | None,
-    examples: Sequence[int] | None,
-    labels: ArrayLike | None,
-    features: Sequence[str] | None,
-    names: Sequence[str] | None,
-    reasons: Mapping[int, str] | None,
-    shown: ArrayLike | None,
+    lengths: ArrayLike | None = None,
+    examples: Sequence[int] | None = None,
+    labels: ArrayLike | None = None,
+    features: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    reasons: Mapping[int, str] | None = None,
+    shown: ArrayLike | None = None,
 ) -> ReportInputs:
     """Return the inputs of `report`, checked; arguments as there.
 

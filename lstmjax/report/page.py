@@ -12,25 +12,20 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from lstmjax.arguments import one_of
-from lstmjax.cells import Cell
+from lstmjax.keywords import takes
 from lstmjax.networks import NetworkParams
-from lstmjax.report.collect import Settings, with_layer_tuple
-from lstmjax.report.details import RunDetails
 from lstmjax.report.inputs import report_inputs
-from lstmjax.report.outcome import Outcome
 from lstmjax.report.pack import NOTHING, choose_plan, packed
-from lstmjax.report.tree import Ranking, other_tree, tree_of
+from lstmjax.report.shown import NetworkOptions, network_tree, settings_of
+from lstmjax.report.tree import other_tree, tree_of
 from lstmjax.stack import Layers
-from lstmjax.training.losses import LOSSES
 from lstmjax.types import Bidirectional, LSTMParams, PyTree
-from lstmjax.wrappers import Wrapper
 from lstmjax.writing import write_text
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike, DTypeLike
+    from jax.typing import ArrayLike
 
 SCRIPTS = (
     "data", "state", "theme", "colours", "draw", "order", "timeline", "input", "saliency", "map", "tracks",
@@ -73,35 +68,17 @@ class Page:
         return Page(self.html, path)
 
 
+@takes(NetworkOptions, report_inputs, tree_of, settings_of)
 def report(
     params: LSTMParams | Bidirectional | Layers | NetworkParams,
     xs: ArrayLike,
     *,
-    lengths: ArrayLike | None = None,
-    examples: Sequence[int] | None = None,
-    labels: ArrayLike | None = None,
-    loss: str = "softmax",
-    per_step: bool = False,
-    classes: Sequence[str] | None = None,
-    features: Sequence[str] | None = None,
-    names: Sequence[str] | None = None,
-    reasons: Mapping[int, str] | None = None,
-    shown: ArrayLike | None = None,
-    records: Sequence[Mapping[str, Any]] = (),
-    remembers: Sequence[tuple[str, Ranking]] = (),
-    outcome: Outcome | None = None,
-    run: RunDetails | None = None,
     compare: Mapping[str, Any] | None = None,
-    merge: str = "concat",
-    residual: bool = False,
-    wrappers: tuple[Wrapper, ...] = (),
-    cell: Cell | str | None = None,
-    dtype: DTypeLike | None = None,
     title: str = "An LSTM, seen inside",
-    facts: Sequence[str] = (),
     notes: Sequence[str] = (),
     max_bytes: int = 8_000_000,
     path: str | os.PathLike | None = None,
+    **options: Unpack[NetworkOptions],
 ) -> Page:
     """Return one self-contained HTML page that shows what happens inside a network, and write it if there is a path.
 
@@ -113,6 +90,13 @@ def report(
     Args:
         params: `NetworkParams`, or LSTM layers without a head: a tuple of them, a `Bidirectional` pair, or one.
         xs: inputs `[N, T, I]`, or one sequence `[T, I]`. Saturation is computed over all N.
+        compare: arguments of this function for a second network, which is shown beside the first one: `params`,
+            `title`, and others where they differ, such as `xs`, scaled as it needs the same sequences.
+        title: the title of the page.
+        notes: lines at the end.
+        max_bytes: the largest size of the page; to stay below it, values are stored in 8 bit, and then fields are left
+            out, as the page says.
+        path: the file to write.
         lengths: valid steps `[N]`; None: all T.
         examples: rows of xs whose steps are on the page; None: the first four.
         labels: the labels for the loss: whole numbers `[N]` for softmax, numbers `[N, O]` for sigmoid and linear; with
@@ -130,15 +114,8 @@ def report(
             (layer, direction, unit, AUC, ...) each, direction "forward" or "reverse".
         outcome: predictions and labels for the results; None: those of xs, if there are labels and a head.
         run: the command and the hyperparameters of the run behind the network.
-        compare: arguments of this function for a second network, which is shown beside the first one: `params`,
-            `title`, and others where they differ, such as `xs`, scaled as it needs the same sequences.
-        merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
-        title: the title of the page.
         facts: lines below the title.
-        notes: lines at the end.
-        max_bytes: the largest size of the page; to stay below it, values are stored in 8 bit, and then fields are left
-            out, as the page says.
-        path: the file to write.
+        merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
 
     Returns:
         A `Page`: a notebook shows it in a frame, `print` shows the path, and `.html` is the text.
@@ -146,76 +123,35 @@ def report(
     Raises:
         ValueError: an argument does not fit the others, values are not finite, or the page cannot be so small.
     """
-    arguments: dict[str, Any] = {
-        "params": params, "xs": xs, "lengths": lengths, "examples": examples, "labels": labels, "loss": loss,
-        "per_step": per_step, "classes": classes, "features": features, "names": names, "reasons": reasons,
-        "shown": shown, "records": records, "remembers": remembers, "outcome": outcome, "run": run, "merge": merge,
-        "residual": residual, "wrappers": wrappers, "cell": cell, "dtype": dtype, "facts": facts,
-    }  # fmt: skip
-    tree = _tree(**arguments)
-    other = None
-    if compare is not None:
-        for name in compare.keys() - {*arguments, "title"}:
-            raise ValueError(f"compare has {name!r}, expected arguments of report: {', '.join(arguments)} or title.")
-        if "params" not in compare:
-            raise ValueError("compare has no 'params'; pass those of the second network.")
-        # What belongs to one network is not taken over from the first one.
-        fresh = {"records": (), "remembers": (), "outcome": None, "run": None, "facts": ()}
-        given = {name: value for name, value in compare.items() if name != "title"}
-        other = other_tree(_tree(**arguments | fresh | given), str(compare.get("title", "the other network")))
+    tree = network_tree(params, xs, options)
+    other = None if compare is None else other_tree(*_compared(compare, params, xs, options))
     tree |= {"title": title, "notes": [*notes, *tree["notes"]], "other": other}
     page = Page(assemble(tree, max_bytes))
     return page if path is None else page.save(path)
 
 
-def _tree(
-    *,
-    params: LSTMParams | Bidirectional | Layers | NetworkParams,
-    xs: ArrayLike,
-    lengths: ArrayLike | None,
-    examples: Sequence[int] | None,
-    labels: ArrayLike | None,
-    loss: str,
-    per_step: bool,
-    classes: Sequence[str] | None,
-    features: Sequence[str] | None,
-    names: Sequence[str] | None,
-    reasons: Mapping[int, str] | None,
-    shown: ArrayLike | None,
-    records: Sequence[Mapping[str, Any]],
-    remembers: Sequence[tuple[str, Ranking]],
-    outcome: Outcome | None,
-    run: RunDetails | None,
-    merge: str,
-    residual: bool,
-    wrappers: tuple[Wrapper, ...],
-    cell: Cell | str | None,
-    dtype: DTypeLike | None,
-    facts: Sequence[str],
-) -> dict[str, Any]:
-    """Return everything that the page shows of one network; arguments as for `report`."""
-    data = report_inputs(
-        xs,
-        lengths=lengths,
-        examples=examples,
-        labels=labels,
-        features=features,
-        names=names,
-        reasons=reasons,
-        shown=shown,
-    )
-    one_of("loss", loss, tuple(LOSSES))
-    tree = tree_of(
-        with_layer_tuple(params),
-        data,
-        Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype),
-        classes=classes,
-        records=records,
-        remembers=remembers,
-        outcome=outcome,
-        run=run,
-    )
-    return tree | {"facts": [*tree["facts"], *facts]}
+def _compared(
+    compare: Mapping[str, Any], params: Any, xs: ArrayLike, options: NetworkOptions
+) -> tuple[dict[str, Any], str]:
+    """Return everything that the page shows of the second network, and its title.
+
+    Args:
+        compare: as for `report`.
+        params, xs, options: those of the first network, which hold for the second one where it has no others.
+
+    Raises:
+        ValueError: compare has no parameters, or what is no argument.
+    """
+    names = ("params", "xs", *options)
+    for name in compare.keys() - {*names, "title"}:
+        raise ValueError(f"compare has {name!r}, expected arguments of report: {', '.join(names)} or title.")
+    if "params" not in compare:
+        raise ValueError("compare has no 'params'; pass those of the second network.")
+    # What belongs to one network is not taken over from the first one.
+    fresh = {"records": (), "remembers": (), "outcome": None, "run": None, "facts": ()}
+    second: Any = options | fresh | {name: value for name, value in compare.items() if name in options}
+    tree = network_tree(compare["params"], compare.get("xs", xs), second)
+    return tree, str(compare.get("title", "the other network"))
 
 
 def assemble(tree: dict[str, Any], max_bytes: int) -> str:

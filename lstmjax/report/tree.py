@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,18 +51,36 @@ FIELDS = (
 """Name, label, and "gate" for values between 0 and 1, "signed" for values around 0."""
 
 
+class ContentOptions(TypedDict, total=False):
+    """What the page shows of a network beside what it computes."""
+
+    classes: Sequence[str] | None
+    """Names of the O outputs."""
+    records: Sequence[Mapping[str, Any]]
+    """Lines of a run's metrics.jsonl, for the training curves."""
+    remembers: Sequence[tuple[str, Ranking]]
+    """For each question its name and its units from the best to the worst."""
+    outcome: Outcome | None
+    """Predictions and labels for the results; None: those of xs, if there are labels and a head."""
+    run: RunDetails | None
+    """The command and the hyperparameters of the run behind the network."""
+    facts: Sequence[str]
+    """Lines below the title."""
+
+
 def tree_of(
     params: Layers | NetworkParams,
     data: ReportInputs,
     settings: Settings,
     *,
-    classes: Sequence[str] | None,
-    records: Sequence[Mapping[str, Any]],
-    remembers: Sequence[tuple[str, Ranking]],
-    outcome: Outcome | None,
-    run: RunDetails | None,
+    classes: Sequence[str] | None = None,
+    records: Sequence[Mapping[str, Any]] = (),
+    remembers: Sequence[tuple[str, Ranking]] = (),
+    outcome: Outcome | None = None,
+    run: RunDetails | None = None,
+    facts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return everything that the page shows, except its title.
+    """Return everything that the page shows, except its title; keywords as for `report`.
 
     Raises:
         ValueError: the inputs do not fit the network, or it computes numbers that are not finite.
@@ -93,7 +111,7 @@ def tree_of(
     titles = {part: _label(*part, pair=part[0] in pairs) for part in steps}
     places = {part: n for n, part in enumerate(steps)}
     return {
-        "facts": [_size(steps), f"{model['parameters']} parameters"],
+        "facts": [_size(steps), f"{model['parameters']} parameters", *facts],
         "notes": [*_notes(computed, headed=names is not None), *(() if run is None else run.notes)],
         "model": model,
         "parts": [{"label": titles[part], "units": step.c.shape[-1]} for part, step in steps.items()],
