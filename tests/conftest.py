@@ -42,8 +42,9 @@ BOTH = {
 """The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
 
 THOROUGH = {
-    "cpu_products", "debugging", "doctests", "export", "flax_cell", "flax_object", "keras_files", "notebooks",
-    "onnx_graphs", "order_truth", "properties", "readme", "replica", "report_page", "site", "training_replica",
+    "cpu_products", "debugging", "doctests", "export", "flax_cell", "flax_object", "keras_files", "keras_models",
+    "notebooks", "onnx_graphs", "order_truth", "properties", "readme", "replica", "report_page", "report_run", "site",
+    "training_replica",
 }  # fmt: skip
 """The files of CI's second stage, marked thorough: half of the time, for what changes to a few files can break."""
 
