@@ -39,14 +39,18 @@ BOTH = {
     "backends", "cell", "cells", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
     "modules", "native_library", "nnx", "sharding", "wrappers",
 }  # fmt: skip
-"""The files of tests that lean on JAX itself and run on each Python in CI; all others are marked once."""
+"""The files of tests that lean on JAX itself and run on each line of it in CI; all others are marked once."""
 
 THOROUGH = {
-    "cpu_products", "debugging", "doctests", "export", "flax_cell", "flax_object", "keras_files", "keras_models",
-    "notebooks", "onnx_graphs", "order_truth", "properties", "readme", "replica", "report_page", "report_run", "site",
-    "training_replica",
+    "bench", "cpu_products", "debugging", "doctests", "export", "files_hostile", "flax_cell", "flax_object",
+    "gpu_script", "keras_files", "keras_models", "notebooks", "onnx_graphs", "order_truth", "plot_notebook",
+    "properties", "readme", "replica", "report_page", "report_run", "site", "training_replica",
 }  # fmt: skip
-"""The files of CI's second stage, marked thorough: half of the time, for what changes to a few files can break."""
+"""The files of CI's second stage, marked thorough: most of the time, for what changes to a few files can break.
+
+Tests of other files that start processes of several devices, or repeat others for another instruction set, are marked
+where they stand.
+"""
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
