@@ -236,7 +236,7 @@ def unit(step: Step, unit: int, *, fields: Sequence[str] | None = None, **option
             axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             field = panel[0]
             axes.set_ylabel(NAMES[field] if field == "m" else NAMES[field].replace(" ", "\n", 1))
-        axes.yaxis.label.set_size(9)
+        axes.yaxis.label.set_fontsize(9)
         plain(axes)
         tracks.mark(axes)
     _draw_steps(rows[-1], tracks.labels, tracks.first, tracks.behind)
