@@ -5,7 +5,8 @@
     results = measure(find_points("A,E"), find_competitors(None))
     print(*lines(results), sep=chr(10))
 
-`points.py` lists the networks and `competitors.py` who takes part; `builders.py` builds their programs, `run.py`
+`points.py` lists the networks and `competitors.py` who takes part; `builders.py` builds our programs and those of other
+frameworks stand in their rows; `run.py`
 compares and times them, `standing.py` computes who is ahead, `growth.py` how time grows. docs/benchmarks.md explains
 the tables.
 """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.backends.cudnn_call import pieces
@@ -20,6 +22,9 @@ from lstmjax.frameworks.base.layouts import (
     read,
     to_jax,
 )
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.running import sizes as sizes_of
+from lstmjax.frameworks.base.timing import PEER, Job, Timed
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Array, Bidirectional
 
@@ -75,6 +80,23 @@ def to_cudnn(layers: Any) -> Array:
     return to_jax(np.concatenate(pieces(parts)))
 
 
+def build_job(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST) -> OnJax:
+    """Build `jax.experimental.rnn.lstm`; at a lower precision than the highest, cuDNN computes in TF32."""
+    from jax.experimental import rnn
+
+    inputs, hidden, count = sizes_of(job.layers[0])
+    sizes = {"input_size": inputs, "hidden_size": hidden, "num_layers": len(job.layers), "bidirectional": count == 2}
+    options: dict[str, Any] = {**sizes, "dropout": 0.0, "precision": precision}
+    batch, steps, _ = job.xs.shape
+
+    def forward(flat: Array, xs: Array) -> Array:
+        zeros = jnp.zeros((len(job.layers) * count, batch, hidden), xs.dtype)
+        lengths = jnp.full((batch,), steps, jnp.int32)
+        return rnn.lstm(xs, zeros, zeros, flat, lengths, **options)[0]
+
+    return OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes))
+
+
 CARD = Card(
     "cudnn",
     "jax.experimental.rnn.lstm",
@@ -94,4 +116,9 @@ CARD = Card(
     ),
 )
 
-ROW = Framework("cudnn", LAYOUT, cards=(CARD,))
+ROW = Framework(
+    "cudnn",
+    LAYOUT,
+    cards=(CARD,),
+    timed=(Timed("cuDNN by JAX", build_job, kind=PEER, dtypes=("float32",), platforms=("gpu",)),),
+)

@@ -13,6 +13,7 @@ from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Framework, Peer
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, read, to_jax, write
 from lstmjax.frameworks.base.running import OnJax, Outcome, Part, made_by, on_jax
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 
@@ -136,4 +137,5 @@ ROW = Framework(
     LAYOUT,
     peer=Peer("equinox", "equinox", "equinox", run, pairs=False, lengths=False, parts=parts),
     cards=(CARD,),
+    timed=(Timed("Equinox", lambda job: build(job.layers), ("equinox",), pairs=False),),
 )

@@ -15,6 +15,7 @@ from lstmjax.frameworks.base.contents import Contents, flat, in_order
 from lstmjax.frameworks.base.framework import Form, Framework, Leaves, Order, Pairs, Peer
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.frameworks.base.running import OnJax, Outcome, sizes
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams
@@ -154,4 +155,5 @@ ROW = Framework(
     title="Haiku's LSTM",
     peer=Peer("haiku", "haiku", "dm-haiku", run, pairs=False, lengths=False, mapping=(r"(^|/)linear$", from_haiku)),
     cards=(CARD,),
+    timed=(Timed("Haiku", lambda job: build(job.layers), ("haiku",), pairs=False),),
 )

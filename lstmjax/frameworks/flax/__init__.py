@@ -1,9 +1,12 @@
 """Flax: linen and NNX."""
 
+from collections.abc import Callable
 from functools import partial
 
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.timing import Job, Timed
 from lstmjax.frameworks.flax import run, trees
 from lstmjax.frameworks.flax.read import from_linen
 from lstmjax.frameworks.flax.trees import LINEN, NNX
@@ -55,6 +58,19 @@ OPTIMIZED_CARD = Card(
     notes=(Note("names", "its parameters are dense_i and dense_h, which LSTMCell does not take."),),
 )
 
+
+def timed(name: str, build: Callable[..., OnJax]) -> tuple[Timed, ...]:
+    """Return the rows of the RNN of `LSTMCell` and of `OptimizedLSTMCell`."""
+
+    def build_cell(optimized: bool, job: Job) -> OnJax:
+        return build(job.layers, job.xs.dtype, optimized=optimized)
+
+    return (
+        Timed(f"{name} LSTMCell", partial(build_cell, False), ("flax",)),
+        Timed(f"{name} OptimizedLSTMCell", partial(build_cell, True), ("flax",)),
+    )
+
+
 ROWS = (
     Framework(
         "linen",
@@ -64,6 +80,7 @@ ROWS = (
         runs=RUNS,
         peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", partial(from_linen, extra="drop"))),
         cards=(LINEN_CARD,),
+        timed=timed("Flax", run.build_linen),
     ),
     Framework(
         "nnx",
@@ -72,5 +89,6 @@ ROWS = (
         runs=RUNS,
         peer=Peer("nnx", "flax", "flax", run.run_nnx, parts=run.parts, beyond=run.beyond, head=run.head),
         cards=(NNX_CARD, OPTIMIZED_CARD),
+        timed=timed("nnx", run.build_nnx),
     ),
 )

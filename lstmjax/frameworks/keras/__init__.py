@@ -3,6 +3,7 @@
 from lstmjax.frameworks.base.architecture import SETTINGS
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.frameworks.keras import run, weights
 from lstmjax.frameworks.keras.files import read_hdf5, read_keras, write_hdf5
 from lstmjax.frameworks.keras.weights import LAYOUT
@@ -55,4 +56,5 @@ ROW = Framework(
         beyond=run.beyond,
     ),
     cards=(CARD,),
+    timed=(Timed("Keras on JAX", run.build_job, ("keras",)),),
 )

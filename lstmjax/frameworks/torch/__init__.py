@@ -2,7 +2,8 @@
 
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
-from lstmjax.frameworks.torch import module, objects
+from lstmjax.frameworks.base.timing import PEER, Timed
+from lstmjax.frameworks.torch import module, objects, timed
 from lstmjax.frameworks.torch.checkpoints import read_torch
 from lstmjax.frameworks.torch.folds import fold
 from lstmjax.frameworks.torch.module import LAYOUT
@@ -69,4 +70,5 @@ ROW = Framework(
         mapping=(r"weight_ih(_l0)?$", module.from_torch),
     ),
     cards=(CARD,),
+    timed=(Timed("PyTorch", timed.build_job, ("torch",), PEER, platforms=("cpu", "gpu")),),
 )
