@@ -18,10 +18,11 @@ from lstmjax import checks
 from lstmjax.arguments import as_flags, check_positive, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
+from lstmjax.init_stack import init_stacked
 from lstmjax.networks import NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
-from lstmjax.stack import directions, init_stacked
+from lstmjax.stack import directions
 from lstmjax.types import LETTERS, Bidirectional, LSTMParams, leading_axes
 
 FORMULAS = MappingProxyType(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from lstmjax import explain_backend, init_network, init_params, init_stacked, inside, lstm, network, stacked
+from lstmjax.init_stack import InitOptions
 from lstmjax.options import CallOptions, ModuleFields, ModuleOptions, PassOptions, RunOptions, with_defaults
-from lstmjax.stack import InitOptions
 
 DERIVED = [
     (inside.trace, RunOptions),

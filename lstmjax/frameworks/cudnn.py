@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.backends.cudnn_call import pieces
+from lstmjax.frameworks import torch
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Framework
 from lstmjax.frameworks.base.layouts import (
@@ -85,8 +86,8 @@ def build_job(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
     from jax.experimental import rnn
 
     inputs, hidden, count = sizes_of(job.layers[0])
-    sizes = {"input_size": inputs, "hidden_size": hidden, "num_layers": len(job.layers), "bidirectional": count == 2}
-    options: dict[str, Any] = {**sizes, "dropout": 0.0, "precision": precision}
+    sizes: dict[str, Any] = {"input_size": inputs, "hidden_size": hidden, "num_layers": len(job.layers), "bidirectional": count == 2}
+    options = {**sizes, "dropout": 0.0, "precision": precision}
     batch, steps, _ = job.xs.shape
 
     def forward(flat: Array, xs: Array) -> Array:
@@ -103,7 +104,7 @@ CARD = Card(
     "jax/experimental/rnn.py, JAX 0.10",
     ('params = init_params(key, I, H, init="torch")', "layers = from_cudnn(module, I, H)"),
     layout=LAYOUT,
-    preset="torch",
+    preset=torch.PRESET,
     adam="adam",
     notes=(
         Note("length 0", "lstm_ref returns the state after the last step; here it is the initial one."),

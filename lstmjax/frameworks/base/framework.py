@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lstmjax.draws import Preset
 from lstmjax.frameworks.base.card import Card
 from lstmjax.frameworks.base.contents import Contents, Leaf
 from lstmjax.frameworks.base.layouts import Layout
@@ -37,6 +38,7 @@ class Framework:
         fold: replaces arrays of a file that stand for a weight by that weight.
         peer: how it is run.
         cards: what its LSTM is, and how to build it here.
+        initial: the distributions of its initial values.
         timed: its networks that take part in the benchmark.
     """
 
@@ -49,6 +51,7 @@ class Framework:
     fold: Callable[[Leaves], dict[str, Leaf]] | None = None
     peer: Peer | None = None
     cards: tuple[Card, ...] = ()
+    initial: tuple[Preset, ...] = ()
     timed: tuple[Timed, ...] = ()
 
 

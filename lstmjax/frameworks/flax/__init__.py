@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from lstmjax.draws import Preset, lecun_normal, orthogonal_joint, orthogonal_per_gate
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
 from lstmjax.frameworks.base.running import OnJax
@@ -24,13 +25,17 @@ NNX_FORM = Form(
     ("kernel", "bias"),
     state=f"{trees.RANDOM}|{STATE}",
 )
+PRESET = Preset(lecun_normal, orthogonal_per_gate, name="flax")
+"""`flax.linen.LSTMCell`, `OptimizedLSTMCell` and `flax.nnx.LSTMCell`: forget bias 0."""
+OPTIMIZED_PRESET = Preset(lecun_normal, orthogonal_joint, name="flax_optimized_nnx")
+"""`flax.nnx.OptimizedLSTMCell`, whose recurrent matrix is drawn jointly."""
 LINEN_CARD = Card(
     "linen",
     "flax.linen.LSTMCell and OptimizedLSTMCell",
     "flax/linen/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax")', "layers = from_linen(module)"),
     layout=LINEN,
-    preset="flax",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(LENGTH_0, Note("padding", "RNN returns what it computes at padding; here the outputs are zeros.")),
@@ -41,7 +46,7 @@ NNX_CARD = Card(
     "flax/nnx/nn/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax")', "layers = from_nnx(module)"),
     layout=NNX,
-    preset="flax",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(LENGTH_0,),
@@ -52,7 +57,7 @@ OPTIMIZED_CARD = Card(
     "flax/nnx/nn/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax_optimized_nnx")', "layers = from_nnx(module)"),
     layout=NNX,
-    preset="flax_optimized_nnx",
+    preset=OPTIMIZED_PRESET,
     drops=(),
     adam="adam",
     notes=(Note("names", "its parameters are dense_i and dense_h, which LSTMCell does not take."),),
@@ -80,6 +85,7 @@ ROWS = (
         runs=RUNS,
         peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", partial(from_linen, extra="drop"))),
         cards=(LINEN_CARD,),
+        initial=(PRESET,),
         timed=timed("Flax", run.build_linen),
     ),
     Framework(
@@ -89,6 +95,7 @@ ROWS = (
         runs=RUNS,
         peer=Peer("nnx", "flax", "flax", run.run_nnx, parts=run.parts, beyond=run.beyond, head=run.head),
         cards=(NNX_CARD, OPTIMIZED_CARD),
+        initial=(OPTIMIZED_PRESET,),
         timed=timed("nnx", run.build_nnx),
     ),
 )
