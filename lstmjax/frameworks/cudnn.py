@@ -86,7 +86,12 @@ def build_job(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
     from jax.experimental import rnn
 
     inputs, hidden, count = sizes_of(job.layers[0])
-    sizes: dict[str, Any] = {"input_size": inputs, "hidden_size": hidden, "num_layers": len(job.layers), "bidirectional": count == 2}
+    sizes: dict[str, Any] = {
+        "input_size": inputs,
+        "hidden_size": hidden,
+        "num_layers": len(job.layers),
+        "bidirectional": count == 2,
+    }
     options = {**sizes, "dropout": 0.0, "precision": precision}
     batch, steps, _ = job.xs.shape
 
