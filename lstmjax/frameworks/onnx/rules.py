@@ -52,7 +52,9 @@ def _shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     """Return the lengths of a signal's axes."""
     if not isinstance(values[0], Signal):
         return None
-    return Stored(np.array(values[0].shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64))
+    return Stored(
+        np.array(values[0].shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64), True
+    )
 
 
 def _constant_of_shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
@@ -63,7 +65,7 @@ def _constant_of_shape(wiring: Wiring, node: Node, values: list[Value]) -> Value
     return None if value.any() else Zeros()
 
 
-def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[Value, ...]:
     """Return the length of an axis, repeated, or a signal that Expand does not change."""
     lengths = values[0]
     if isinstance(lengths, Stored) and lengths.array.dtype.kind in "iu" and lengths.array.size == 1:
@@ -213,7 +215,7 @@ def _where(wiring: Wiring, node: Node, values: list[Value]) -> Value:
 def _reduce_sum(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     """Return the sum of two directions that are stacked along an axis."""
     signal, axes = values[0], node.attributes.get("axes")
-    if axes is None and len(values) > 1 and isinstance(values[1], Stored):
+    if axes is None and len(values) > 1 and isinstance(values[1], Stored) and not values[1].computed:
         axes = values[1].array.reshape(-1).tolist()
     if not isinstance(signal, Signal) or not signal.axes or axes is None or len(axes) != 1:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from lstmjax.frameworks.onnx.values import (
 
 BEYOND = 2**31 - 1
 """The end of a slice, from this number on, is the end of the axis."""
-LARGEST = 2**26
+LARGEST = 2**24
 """Entries of the largest signal that is followed."""
 LAYERS = "layers"
 """The name of the atom of layers, if the axis of sources is split into layers and directions."""
@@ -38,45 +39,53 @@ MOVING = (
     "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 """Operators that are run on places."""
+LENGTHS = (("Reshape", 1), ("Expand", 1), ("Slice", 2))
+"""The inputs, by operator and place, that may be computed from lengths of axes: shapes, and the ends of slices."""
 
 
 def moved(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value | tuple[Value, ...]:
     """Return what a node of `MOVING` makes of a signal; None: it selects or arranges numbers as no layer does it."""
-    others = [None if value is None else value.array for value in values[1:] if isinstance(value, Stored | None)]
-    shape = signal.shape
-    if len(others) < len(values) - 1 or prod(shape) > LARGEST or _repeats(node, shape, others):
+    shape, feeds = signal.shape, {}
+    if prod(shape) > LARGEST:
         return None
-    if node.op == "Slice" and _cuts_long_axes(signal, node, others):
-        return None
-    arrays = [np.arange(prod(shape)).reshape(shape), *others]
-    feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True) if name}
+    for n, value in enumerate(values[1:], start=1):
+        if isinstance(value, Stored) and (not value.computed or (node.op, n) in LENGTHS):
+            feeds[node.inputs[n]] = value.array
+        elif value is not None:
+            return None
+    feeds[node.inputs[0]] = np.arange(prod(shape)).reshape(shape)
     try:
+        if _repeats(node, shape, feeds) or (node.op == "Slice" and _depends_on_lengths(signal, node, values)):
+            return None
         outputs = wiring.constants.run(node.proto, feeds)
-    except Exception:  # whatever NumPy raises of sizes and axes that do not fit: ONNX Runtime would not run it
+    except Exception:  # whatever NumPy raises of arrays that do not fit the node: ONNX Runtime would not run it
         return None
     return tuple(_recognised(places, signal, wiring) for places in outputs)
 
 
-def _repeats(node: Node, shape: tuple[int, ...], others: list) -> bool:
+def _repeats(node: Node, shape: tuple[int, ...], feeds: dict[str, np.ndarray]) -> bool:
     """Return whether a node makes an array larger, and so repeats numbers."""
     if node.op == "Expand":
-        return bool(np.prod(np.maximum(others[0], 1), dtype=float) > prod(shape))
+        return bool(np.prod(np.maximum(feeds[node.inputs[1]], 1), dtype=float) > prod(shape))
     if node.op == "Gather":
-        return others[0].size * prod(shape) > LARGEST
+        axis = shape[node.attributes.get("axis", 0)]
+        return feeds[node.inputs[1]].size > axis
     return False
 
 
-def _cuts_long_axes(signal: Signal, node: Node, others: list) -> bool:
-    """Return whether a slice has a bound beyond the length at which an axis is followed, which can be longer."""
-    starts, ends, axes = (
-        node.attributes[name] if name in node.attributes else others[at] if at < len(others) else None
-        for at, name in enumerate(("starts", "ends", "axes"))
-    )
-    axes = range(len(starts)) if axes is None else axes
-    for start, end, at in zip(starts, ends, axes, strict=True):
-        axis = signal.axes[int(at)]
-        size = prod(atom.size for atom in axis)
-        if any(atom.free for atom in axis) and any(size < abs(int(n)) < BEYOND for n in (start, end)):
+def _depends_on_lengths(signal: Signal, node: Node, values: list[Value]) -> bool:
+    """Return whether a slice keeps an axis at the lengths at which it is followed, and could cut it at others.
+
+    Such a bound is beyond the end of an axis of open length, or a length itself, but not that of the axis.
+    """
+    bounds: dict[str, Any] = {name: node.attributes.get(name) for name in ("starts", "ends", "axes")}
+    bounds |= {name: value.array for name, value in zip(bounds, values[1:], strict=False) if isinstance(value, Stored)}
+    computed = any(isinstance(value, Stored) and value.computed for value in values)
+    axes = range(len(bounds["starts"])) if bounds["axes"] is None else bounds["axes"]
+    for start, end, at in zip(bounds["starts"], bounds["ends"], axes, strict=True):
+        size = signal.shape[int(at)]
+        beyond = any(size < abs(int(n)) < BEYOND for n in (start, end))
+        if (computed and size != int(end) < BEYOND) or (beyond and any(atom.free for atom in signal.axes[int(at)])):
             return True
     return False
 

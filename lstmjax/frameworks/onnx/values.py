@@ -108,6 +108,7 @@ class Stored:
     """A constant of the model, or integers that are computed from lengths of axes, such as a shape."""
 
     array: np.ndarray
+    computed: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Follow the tensors of a model from node to node.
 
-No operator is executed. The output of a node without a rule becomes `Opaque`, which names the node; whoever needs to
-know more of it refuses the model by that name.
+No number of the model is computed, only where numbers go, and lengths of axes. The output of a node without a rule
+becomes `Opaque`, which names the node; whoever needs to know more of it refuses the model by that name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from onnx import defs, helper
 
 from lstmjax.frameworks.base.layouts import ConvertError
-from lstmjax.frameworks.onnx.constants import SHUFFLING, Constants, graphs_within
+from lstmjax.frameworks.onnx.constants import Constants, graphs_within
 from lstmjax.frameworks.onnx.read import INPUTS, OnnxLSTM
 from lstmjax.frameworks.onnx.rules import RULES
 from lstmjax.frameworks.onnx.shuffles import SHUFFLES
@@ -37,13 +37,13 @@ from lstmjax.frameworks.onnx.values import (
 )
 from lstmjax.stack import directions
 
-COMPUTED = (*SHUFFLING, "Mul")
-"""Operators that are run on constants and on lengths of axes."""
-LENGTHS = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101)
-"""The lengths of axes that a model leaves open, at which it is followed: one after the other for each of two ways.
+COMPUTED = ("Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Unsqueeze")
+"""Operators that are run on lengths of axes: what they compute is a product of lengths and constants."""
+LENGTHS = [n for n in range(5, 500) if all(n % factor for factor in range(2, n))]
+"""The lengths of axes that a model leaves open, at which it is followed, in turn for the first and the second time.
 
-All are prime, so that a length that is computed from them, a product of some of them and of constants, tells what it
-was computed from: two such products that are the same for both ways are so for all lengths.
+All are prime, and differ, so that they tell what a length was computed from: two products of lengths and constants
+that are the same both times are the same for all lengths.
 """
 
 
@@ -112,14 +112,22 @@ def _by_rule(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[V
     return None
 
 
-def _computed(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[Value, ...]:
-    """Return the outputs of a node for stored inputs, as exporters compute shapes; None: they do not fit the node."""
+def _computed(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return integers computed from lengths of axes, as exporters compute shapes; None: not by products alone."""
+    arrays = [value for value in values if isinstance(value, Stored)]
+    if any(value.array.dtype.kind != "i" for value in arrays):
+        return None
+    if node.op not in ("Concat", "Mul") and any(value.computed for value in arrays[1:]):
+        return None
+    if node.op == "Cast":  # lengths remain what they are
+        return arrays[0]
     feeds = {name: value.array for name, value in zip(node.inputs, values, strict=True) if isinstance(value, Stored)}
     wiring.constants.spend(node.outputs[0], feeds.values())
     try:
-        return tuple(map(stored_value, wiring.constants.run(node.proto, feeds)))
-    except Exception:  # whatever NumPy raises of sizes and axes that do not fit: ONNX Runtime would not run it
+        (array,) = wiring.constants.run(node.proto, feeds)
+    except Exception:  # whatever NumPy raises of arrays that do not fit the node: ONNX Runtime would not run it
         return None
+    return Stored(array, any(value.computed for value in arrays))
 
 
 def _unknown(node: Node, values: list[Value]) -> Value:
@@ -204,14 +212,14 @@ def _axes(info: Any, rank: int) -> list[tuple[int, str]]:
 
 
 def lengths_of(model: Any) -> list[dict[str, int]]:
-    """Return the two ways to give lengths to the axes of inputs that are open; one if there is none."""
+    """Return the lengths that the open axes of inputs have the first and the second time; once if there is none."""
     names: dict[str, None] = {}
     for info in model.graph.input:
         for size, name in _axes(info, _rank(info, model) or 0):
             names |= {} if size else {name: None}
     if 2 * len(names) > len(LENGTHS):
-        raise ConvertError(f"its inputs have {len(names)} axes of open length, more than are followed")
-    return [dict(zip(names, LENGTHS[way::2], strict=False)) for way in ((0, 1) if names else (0,))]
+        raise ConvertError(f"its inputs have {len(names)} axes of open length; the most is {len(LENGTHS) // 2}")
+    return [dict(zip(names, LENGTHS[time::2], strict=False)) for time in ((0, 1) if names else (0,))]
 
 
 def _input(info: Any, rank: int | None, lengths: Mapping[str, int]) -> Value:
