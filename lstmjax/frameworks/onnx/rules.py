@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmjax.cells import Activation
 from lstmjax.frameworks.base.activations import relu, softplus, softsign
-from lstmjax.frameworks.onnx.shuffles import moved
+from lstmjax.frameworks.onnx.shuffles import rearranged
 from lstmjax.frameworks.onnx.values import (
     Axis,
     Filled,
@@ -73,7 +73,7 @@ def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[Va
     if node.op != "Expand":
         return None
     if isinstance(values[0], Signal):
-        return moved(values[0], node, values, wiring)
+        return rearranged(values[0], node, values, wiring)
     return None
 
 

@@ -43,7 +43,7 @@ LENGTHS = (("Reshape", 1), ("Expand", 1), ("Slice", 2))
 """The inputs, by operator and place, that may be computed from lengths of axes: shapes, and the ends of slices."""
 
 
-def moved(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value | tuple[Value, ...]:
+def rearranged(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> Value | tuple[Value, ...]:
     """Return what a node of `MOVING` makes of a signal; None: it selects or arranges numbers as no layer does it."""
     shape, feeds = signal.shape, {}
     if prod(shape) > LARGEST:
@@ -152,19 +152,19 @@ def _selected(
     of_sources = {atom.name: entries[n] for n, atom in enumerate(atoms) if atom.name in (LAYERS, "sources")}
     width = next((atom.size for atom in atoms if atom.name == "sources"), 1)
     for n, atom in enumerate(atoms):
-        left = entries[n]
-        if left == list(range(atom.size)):
+        remaining = entries[n]
+        if remaining == list(range(atom.size)):
             continue
         if atom.name in (LAYERS, "sources"):
-            atoms[n] = replace(atom, size=len(left))
+            atoms[n] = replace(atom, size=len(remaining))
         elif atom.name == "both":
             edges = np.cumsum([0, *(source.width for source in sources)]).tolist()
-            start, end = left[0], left[-1] + 1
-            if left != list(range(start, end)) or start not in edges or end not in edges:
+            start, end = remaining[0], remaining[-1] + 1
+            if remaining != list(range(start, end)) or start not in edges or end not in edges:
                 return None
             sources = sources[edges.index(start) : edges.index(end)]
-        elif (atom,) == wiring.time and len(left) == 1 and left[0] in (0, atom.size - 1):
-            step = "first" if left[0] == 0 else "last"
+        elif (atom,) == wiring.time and len(remaining) == 1 and remaining[0] in (0, atom.size - 1):
+            step = "first" if remaining[0] == 0 else "last"
             sources = tuple(at_step(source, step, wiring.ragged) for source in sources)
             atoms[n] = replace(atom, size=1)
         else:
@@ -217,6 +217,6 @@ def concat(signal: Signal, node: Node, values: list[Value], wiring: Wiring) -> V
 
 
 SHUFFLES: MappingProxyType[str, Callable] = MappingProxyType(
-    dict.fromkeys(MOVING, moved) | {"Cast": cast, "Concat": concat, "Dropout": dropout}
+    dict.fromkeys(MOVING, rearranged) | {"Cast": cast, "Concat": concat, "Dropout": dropout}
 )
 """The functions by operator: they take the signal, the node, the values of its inputs and the wiring."""
