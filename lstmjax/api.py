@@ -7,8 +7,9 @@ from lstmjax.dimensions import Shapes, shapes
 from lstmjax.dropout import RecurrentDropout, Zoneout
 from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params
+from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.layer import lstm
-from lstmjax.networks import Dense, NetworkParams, init_network, network
+from lstmjax.networks import Dense, NetworkParams, network
 from lstmjax.published import (
     CELLS,
     clip_cell,
@@ -18,7 +19,7 @@ from lstmjax.published import (
     tensorflow_lite_cell,
     with_activations,
 )
-from lstmjax.stack import init_stacked, stacked
+from lstmjax.stack import stacked
 from lstmjax.textbook import Concatenated, from_concatenated, to_concatenated
 from lstmjax.truncated import truncated_gradient
 from lstmjax.types import GATES, Bidirectional, GateParams, LSTMParams, Norms, Step

@@ -6,8 +6,8 @@ against output size, and where the number of parameters comes from.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,10 +18,11 @@ from lstmjax import checks
 from lstmjax.arguments import as_flags, check_positive, one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.formulas import formulas
-from lstmjax.networks import NetworkParams
+from lstmjax.init_stack import init_network
+from lstmjax.networks import Dense, NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.published import find_cell
-from lstmjax.stack import directions, init_stacked
+from lstmjax.stack import directions
 from lstmjax.types import LETTERS, Bidirectional, LSTMParams, leading_axes
 
 FORMULAS = MappingProxyType(
@@ -86,8 +87,6 @@ class Shapes:
         lines: list[str] = []
         for title, total, rows in self.layers:
             lines += ["", title, *_table(_HEAD, [_cells(row) for row in rows])]
-            if self.ensemble:
-                total = f"{'·'.join(_letters(self.ensemble))}·({total})"
             lines += [f"  {total} = {sum(row.parameters for row in rows):,} parameters, whatever T, B and O are"]
         if self.head:
             lines += ["", "Dense head: where H numbers become O", *_table(_HEAD, [_cells(row) for row in self.head])]
@@ -100,21 +99,6 @@ class Shapes:
 
 
 _HEAD = ("name", "formula", "letters", "shape", "parameters", "do not depend on")
-
-
-def _letters(ensemble: tuple[int, ...]) -> tuple[str, ...]:
-    return ("E",) if len(ensemble) == 1 else tuple(f"E{n}" for n, _ in enumerate(ensemble, start=1))
-
-
-def _of_ensemble(rows: tuple[Row, ...], ensemble: tuple[int, ...]) -> tuple[Row, ...]:
-    """Return the rows of parameters with the leading axes of an ensemble."""
-    letters = _letters(ensemble)
-    return tuple(
-        row._replace(
-            letters=(*letters, *row.letters), shape=(*ensemble, *row.shape), number="·".join((*letters, row.number))
-        )
-        for row in rows
-    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -146,23 +130,7 @@ class Direction(NamedTuple):
 
     params: LSTMParams
     cell: Cell | None  # None: the parameters are not the vanilla cell's, and no other was named
-
-    @classmethod
-    def of_params(cls, params: LSTMParams, row: Cell | None) -> Direction:
-        """Return the direction of parameters; without a row its cell is the vanilla one, if they fit it."""
-        if row is None:
-            row = VANILLA if _fits(VANILLA, params) else None
-        else:
-            checks.check_params(params, row)
-        return cls(params, row)
-
-    @property
-    def arrays(self) -> dict[str, Any]:
-        """The arrays of the parameters by their names, in the order of `FORMULAS`."""
-        fields = self.params._asdict()
-        if self.params.norm is not None:
-            fields |= {f"norm.{name}": a for name, a in self.params.norm._asdict().items()}
-        return {name: fields[name] for name in FORMULAS if fields.get(name) is not None}
+    ensemble: tuple[int, ...]  # leading axes of all parameters; of `params` they were taken away
 
     @property
     def gates(self) -> int:
@@ -180,9 +148,15 @@ class Direction(NamedTuple):
         return "H" if self.params.w_p is None else "P"
 
 
-def _fits(row: Cell, params: LSTMParams) -> bool:
-    has = all((getattr(params, name) is not None) == (name in row.has) for name in checks.BY_CELL)
-    return has and params.w_x.shape[1] == len(row.blocks)
+def _cell_of(params: LSTMParams, row: Cell | None) -> Cell | None:
+    """Return the cell of parameters, which must be `row`; without one it is the vanilla cell, if they fit it."""
+    if row is not None:
+        checks.check_params(params, row)
+        return row
+    vanilla = params.w_x.shape[1] == len(VANILLA.blocks) and all(
+        getattr(params, name) is None for name in checks.BY_CELL
+    )
+    return VANILLA if vanilla else None
 
 
 def shapes(
@@ -240,81 +214,46 @@ def shapes(
     one_of("merge", merge, ("concat", "sum"))
     (bidirectional,) = as_flags(bidirectional=bidirectional)
     check_positive("layers", layers)
-    if params is not None:
-        parameters_of(params)
     for name, size in {"time": time, "batch": batch}.items():
         if size is not None:
             check_positive(name, size)
+    row = None if cell is None else find_cell(cell)
     if params is None:
-        row = VANILLA if cell is None else find_cell(cell)
-        stack = _planned(input, hidden, output, layers, bidirectional, merge, projection, projection_bias, bias, row)
-        ensemble: tuple[int, ...] = ()
-    else:
-        ensemble = leading_axes(params)
-        if ensemble:
-            params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[len(ensemble) :], a.dtype), params)
-        stack, output = _read(params, None if cell is None else find_cell(cell))
-    table = _tabulate(stack, output, time, batch, merge)
-    if not ensemble:
-        return table
-    letters, networks = ", ".join(_letters(ensemble)), prod(ensemble)
-    return dataclasses.replace(
-        table,
-        layers=tuple((title, total, _of_ensemble(rows, ensemble)) for title, total, rows in table.layers),
-        head=_of_ensemble(table.head, ensemble),
-        notes=(
-            f"An ensemble of {networks} networks: all parameters have the leading axes {letters} = {ensemble}, as "
-            f"jax.vmap makes them. One network has {table.parameters:,} of them; the lines of what flows through and "
-            "those below are of one.",
-            *table.notes,
-        ),
-        ensemble=ensemble,
-    )
+        row = row or VANILLA
+        sizes: Any = {"input": input, "hidden": hidden, "output": output, "layers": layers, "projection": projection}
+        _check_sizes(sizes, bias, projection_bias, row)
+        options: Any = {"cell": row, "projection_size": projection, "projection_bias": projection_bias, "bias": bias}
+        options |= {"layers": layers, "bidirectional": bidirectional, "merge": merge}
+        make = partial(init_network, jax.random.key(0), sizes["input"], sizes["hidden"], output or 1, **options)
+        params = jax.eval_shape(make)
+        if output is None:
+            params = params.layers
+    parameters_of(params)  # refuses other kinds
+    ensemble = leading_axes(params)
+    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[len(ensemble) :], a.dtype), params)
+    read = parameters_of(params)
+    stack = [
+        tuple(Direction(part, _cell_of(part, row), ensemble) for part in directions(layer)) for layer in read.layers
+    ]
+    return _tabulate(stack, read.head, time, batch, merge)
 
 
-def _planned(
-    input: Any,
-    hidden: Any,
-    output: Any,
-    layers: int,
-    bidirectional: bool,
-    merge: str,
-    projection: int | None,
-    projection_bias: bool,
-    bias: str | None,
-    row: Cell,
-) -> list[tuple[Direction, ...]]:
-    for name, size in {"input": input, "hidden": hidden}.items():
-        if size is None:
+def _check_sizes(sizes: dict[str, int | None], bias: str | None, projection_bias: bool, row: Cell) -> None:
+    """Refuse sizes of which no network can be planned."""
+    for name in ("input", "hidden"):
+        if sizes[name] is None:
             raise ValueError(f"{name} is missing: shapes needs input= and hidden=, or parameters.")
-    sizes = {"input": input, "hidden": hidden, "output": output, "layers": layers, "projection": projection}
     for name, size in sizes.items():
         if size is not None:
             check_positive(name, size)
     one_of("bias", bias, (None, "single", "double"))
-    if projection is None and (projection_bias or row.needs_projection):
+    if sizes["projection"] is None and (projection_bias or row.needs_projection):
         reason = "projection_bias is True" if projection_bias else f"the cell {row.name!r} limits a projected h"
         raise ValueError(f"{reason}, but projection is None. Pass projection=P.")
-    init: dict[str, Any] = {
-        "cell": row,
-        "projection_size": projection,
-        "projection_bias": projection_bias,
-        "bias": bias,
-    }
-    stack = jax.eval_shape(
-        lambda: init_stacked(jax.random.key(0), input, hidden, layers, bidirectional=bidirectional, merge=merge, **init)
-    )
-    return [tuple(Direction(part, row) for part in directions(layer)) for layer in stack]
-
-
-def _read(params: Any, row: Cell | None) -> tuple[list[tuple[Direction, ...]], int | None]:
-    layers, head = parameters_of(params)[:2]
-    stack = [tuple(Direction.of_params(part, row) for part in directions(layer)) for layer in layers]
-    return stack, None if head is None else head.w.shape[1]
 
 
 def _tabulate(
-    stack: list[tuple[Direction, ...]], output: int | None, time: int | None, batch: int | None, merge: str
+    stack: list[tuple[Direction, ...]], dense: Dense | None, time: int | None, batch: int | None, merge: str
 ) -> Shapes:
     titled = []
     for n, parts in enumerate(stack):
@@ -330,31 +269,52 @@ def _tabulate(
     width = sum(part.params.output_size for part in (top if joined else top[:1]))
     letter = f"2{top[0].out}" if joined else top[0].out
     head: tuple[Row, ...] = ()
+    output = None if dense is None else dense.w.shape[1]
     if output is not None:
         head = (
-            Row("head.w", "h · head.w", (letter, "O"), (width, output), f"{letter}·O"),
-            Row("head.b", "+ head.b", ("O",), (output,), "O"),
+            _trained(first, "head.w", "h · head.w", (letter, "O"), (width, output), [letter, "O"]),
+            _trained(first, "head.b", "+ head.b", ("O",), (output,), ["O"]),
         )
     b, t = ("B" if batch is None else batch), ("T" if time is None else time)
-    return Shapes(tuple(titled), head, _flow(first, letter, width, output, b, t), _notes(first, output, width))
+    count = sum(row.parameters for _, _, rows in titled for row in rows) + sum(row.parameters for row in head)
+    notes = (*_notes_on_ensemble(first.ensemble, count), *_notes(first, output, width))
+    return Shapes(tuple(titled), head, _flow(first, letter, width, output, b, t), notes, first.ensemble)
 
 
 def _total(part: Direction) -> str:
     """Return the formula of the number of parameters, in its well-known form: 4·(I·H + H·H + H)."""
-    rows = {row.name: row for row in _arrays(part)}
+    rows = {row.name: row for row in _arrays(part._replace(ensemble=()))}
     bias = ("", " + H", " + 2·H")[part.biases]
     terms = [f"{part.gates}·(I·H + {part.out}·H{bias})"]
     terms += [rows.pop(name).number for name in ("w_p", "b_p", "w_r") if name in rows]
     more = sum(row.parameters for name, row in rows.items() if name not in ("w_x", "w_h", "b", "b_h"))
     vectors = more // part.params.hidden_size
-    return " + ".join([*terms, *([f"{vectors}·H"] if vectors else [])])
+    total = " + ".join([*terms, *([f"{vectors}·H"] if vectors else [])])
+    return f"{'·'.join(_letters(part.ensemble))}·({total})" if part.ensemble else total
+
+
+def _letters(ensemble: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the letters of the axes of an ensemble: E, or E1, E2 and so on."""
+    return ("E",) if len(ensemble) == 1 else tuple(f"E{n}" for n, _ in enumerate(ensemble, start=1))
+
+
+def _trained(
+    part: Direction, name: str, formula: str, letters: tuple[str, ...], shape: tuple[int, ...], terms: list[str]
+) -> Row:
+    """Return the row of an array of parameters, with the axes of an ensemble before its own."""
+    of_ensemble = _letters(part.ensemble)
+    number = "·".join((*of_ensemble, *terms))
+    return Row(name, formula, (*of_ensemble, *letters), (*part.ensemble, *shape), number)
 
 
 def _arrays(part: Direction) -> tuple[Row, ...]:
     """Return a row for each array, with its axes in letters: sizes that the cell determines are numbers."""
     written = {"G": str(part.gates), "P": part.out, "R": "3H", "S": "3"}
+    fields = part.params._asdict()
+    if part.params.norm is not None:
+        fields |= {f"norm.{name}": a for name, a in part.params.norm._asdict().items()}
     rows = []
-    for name, a in part.arrays.items():
+    for name, a in ((name, fields[name]) for name in FORMULAS if fields.get(name) is not None):
         sizes = dict(zip(LETTERS[name], a.shape, strict=True))
         if "K" in sizes:
             written["K"] = str(sizes["K"])
@@ -363,7 +323,7 @@ def _arrays(part: Direction) -> tuple[Row, ...]:
         factors = [3 if letter == "R" else size for letter, size in sizes.items() if letter in "GKRS"]
         terms = [str(prod(factors))] if factors else []
         terms += ["H" if letter == "R" else written.get(letter, letter) for letter in sizes if letter not in "GKS"]
-        rows.append(Row(name, FORMULAS[name], letters, a.shape, "·".join(terms)))
+        rows.append(_trained(part, name, FORMULAS[name], letters, a.shape, terms))
     return tuple(rows)
 
 
@@ -394,11 +354,23 @@ def _flow(first: Direction, letter: str, width: int, output: int | None, b: int 
     return tuple(rows)
 
 
+def _notes_on_ensemble(ensemble: tuple[int, ...], count: int) -> tuple[str, ...]:
+    """Return what is to be said of an ensemble with this number of parameters; nothing of a single network."""
+    if not ensemble:
+        return ()
+    networks = prod(ensemble)
+    return (
+        f"An ensemble of {networks} networks: all parameters have the leading axes {', '.join(_letters(ensemble))} = "
+        f"{ensemble}, as jax.vmap makes them. One network has {count // networks:,} of them; the lines of what flows "
+        "through and those below are of one.",
+    )
+
+
 def _notes(first: Direction, output: int | None, width: int) -> tuple[str, ...]:
     """What the numbers do not depend on, in sentences."""
     params = first.params
     inputs, hidden, bias = params.input_size, params.hidden_size, first.gates * params.hidden_size
-    single = sum(row.parameters for row in _arrays(first)) - (first.biases - 1) * bias
+    single = sum(row.parameters for row in _arrays(first._replace(ensemble=()))) - (first.biases - 1) * bias
     double = single + bias
     keras, torch = (" (Keras, Flax)", " (PyTorch)") if first.cell == VANILLA else ("", "")
     notes = [

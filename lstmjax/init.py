@@ -1,119 +1,31 @@
-"""Initial values: a table of presets, each the distribution of a framework, read from its source.
+"""Initialise the parameters of a layer, with the distributions of a framework.
 
-They reproduce distributions, not draws: the same seed gives other numbers than the framework's.
+The presets are fields of the frameworks' rows, so that this file stands above the table of frameworks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-from lstmjax import checks
 from lstmjax.arguments import as_units, check_floating, check_key, check_positive, described, one_of
 from lstmjax.cells import VANILLA, Cell
+from lstmjax.draws import Preset, Sizes, lecun_normal
+from lstmjax.frameworks import FRAMEWORKS
 from lstmjax.published import find_cell
 from lstmjax.types import Array, LSTMParams, Norms
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
-Draw = Callable[[Array, tuple[int, ...], "Sizes", Any], Array]
-"""draw(key, shape, sizes, dtype) -> the initial values of one field."""
+PRESETS = MappingProxyType({row.name: row for framework in FRAMEWORKS.values() for row in framework.initial})
+"""All presets by name: our default, and the distributions of the frameworks, read from their sources.
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """I, H and P of the layer whose values are drawn."""
-
-    inputs: int
-    hidden: int
-    width: int
-
-
-def zeros(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """Zeros."""
-    return jnp.zeros(shape, dtype)
-
-
-def uniform_hidden(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """U(−1/√H, 1/√H), whatever the fan-in."""
-    bound = 1 / math.sqrt(sizes.hidden)
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
-def lecun_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """Truncated normal of variance 1 / fan-in; each gate sees the same fan-in, so one draw serves all."""
-    return jax.nn.initializers.lecun_normal()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
-
-
-def glorot_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """Glorot uniform on the joint matrix `[N, G·H]`: U(±√(6 / (N + G·H)))."""
-    return jax.nn.initializers.glorot_uniform()(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
-
-
-def orthogonal_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """One orthogonal draw of the joint matrix `[P, G·H]`: its rows are orthonormal."""
-    return _orthogonal(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
-
-
-def orthogonal_per_gate(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """One orthogonal draw of `[P, H]` for each gate."""
-    return jnp.stack([_orthogonal(k, (shape[0], shape[2]), dtype) for k in jax.random.split(key, shape[1])], axis=1)
-
-
-def _orthogonal(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
-    # The QR decomposition knows no half precision.
-    return jax.nn.initializers.orthogonal()(key, shape, checks.cell_dtype(dtype)).astype(dtype)
-
-
-def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
-    """Normal of scale 1/√(I + P), cut at two scales; the cut is not corrected for."""
-    scale = 1 / math.sqrt(sizes.inputs + sizes.width)
-    return scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One row: how each field is drawn, how many biases there are, and the forget bias."""
-
-    w_x: Draw
-    w_h: Draw
-    b: Draw = zeros
-    w_p: Draw = lecun_normal
-    bias: str = "single"
-    forget_bias: float | None = None  # None: as drawn
-
-
-PRESETS = MappingProxyType(
-    {
-        "default": Preset(lecun_normal, orthogonal_per_gate, forget_bias=1.0),
-        "torch": Preset(uniform_hidden, uniform_hidden, uniform_hidden, uniform_hidden, bias="double"),
-        "keras": Preset(glorot_joint, orthogonal_joint, forget_bias=1.0),
-        "flax": Preset(lecun_normal, orthogonal_per_gate),
-        "flax_optimized_nnx": Preset(lecun_normal, orthogonal_joint),
-        "haiku": Preset(haiku_normal, haiku_normal, forget_bias=1.0),
-        "equinox": Preset(uniform_hidden, uniform_hidden, uniform_hidden),
-    }
-)
-"""All presets by name.
-
-- default: unit-variance inputs give unit-variance pre-activations (LeCun normal); an orthogonal
-  matrix for each gate neither shrinks nor grows h on its way back (Saxe et al. 2014); forget bias 1,
-  so that an untrained cell remembers (Jozefowicz et al. 2015).
-- torch: `torch.nn.LSTM`, U(±1/√H) for everything, two biases. f's total bias is random.
-- keras: `keras.layers.LSTM`; Glorot uniform and orthogonal on the joint matrices, forget bias 1.
-- flax: `flax.linen.LSTMCell`, `OptimizedLSTMCell` and `flax.nnx.LSTMCell`; forget bias 0.
-- flax_optimized_nnx: `flax.nnx.OptimizedLSTMCell`, whose recurrent matrix is drawn jointly.
-- haiku: `haiku.LSTM`; the 1 that it adds to f at run time is stored in b.
-- equinox: `equinox.nn.LSTMCell`, U(±1/√H) for everything, one bias.
-
-For frameworks that have no projection w_p is drawn as in `default`, LeCun normal.
+The row of a framework (`lstmjax/frameworks/`) says what its preset draws. For frameworks that have no projection w_p is
+drawn as in `default`, LeCun normal.
 """
 
 

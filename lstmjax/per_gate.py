@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax.init import PRESETS, Preset, Sizes
+from lstmjax.draws import Preset, Sizes
+from lstmjax.init import PRESETS
 from lstmjax.types import Array
 
 if TYPE_CHECKING:

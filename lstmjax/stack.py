@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -15,7 +15,6 @@ from lstmjax.arguments import (
     as_flags,
     check_function,
     check_key,
-    check_positive,
     check_rate,
     checked_steps,
     kind,
@@ -25,8 +24,6 @@ from lstmjax.arrays import Sequence, as_shapes, cast, floating, input_shape, wit
 from lstmjax.backends import Chooser, explicitly_sharded
 from lstmjax.cell import CellStep, Emit, cell_step
 from lstmjax.cells import Cell
-from lstmjax.init import Preset, init_params
-from lstmjax.keywords import takes
 from lstmjax.layer import Inputs, lstm, resolve, settle
 from lstmjax.layered import Layers as Layers
 from lstmjax.layered import RunDirection, Stacking, cast_valid, check_added, merged_width, run_stack, state_of, through
@@ -39,66 +36,6 @@ from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
-
-
-class InitOptions(TypedDict, total=False):
-    """The keywords of `init_params`; see there."""
-
-    cell: Cell | str
-    """The cell that the parameters are for."""
-    projection_size: int | None
-    """P, width of h if it is a projection of m; None: H."""
-    projection_bias: bool
-    """Whether the projection has a bias."""
-    bias: str | None
-    """"single", "double", None, or "preset": as the preset has it."""
-    init: str | Preset
-    """The name of a row of `PRESETS`, or a `Preset`."""
-    forget_bias: ArrayLike | None
-    """Total bias of the forget gate, a number or one for each unit `[H]`; None: as the preset has it."""
-    dtype: DTypeLike
-    """Dtype of the parameters."""
-
-
-@takes(InitOptions, init_params)
-def init_stacked(
-    key: Array,
-    input_size: int,
-    hidden_size: int,
-    layers: int = 1,
-    *,
-    bidirectional: bool = False,
-    merge: str = "concat",
-    **options: Unpack[InitOptions],
-) -> tuple[LSTMParams | Bidirectional, ...]:
-    """Initialise the parameters for `stacked`: a tuple of layers of one size, each fed by the layer below.
-
-    Args:
-        layers: L, number of layers.
-        bidirectional: each layer is a `Bidirectional` pair; the next one sees both directions' h.
-        merge: how `stacked` will join the two directions: "concat" (2P wide) or "sum" (P wide).
-        key, input_size, hidden_size, cell, projection_size, projection_bias, bias, init, forget_bias, dtype: see
-            `init_params`.
-
-    >>> layers = init_stacked(jax.random.key(0), 5, 10, 2, bidirectional=True)
-    >>> layers[1].forward.w_x.shape
-    (20, 4, 10)
-    """
-    check_positive("layers", layers)
-    one_of("merge", merge, ("concat", "sum"))
-    check_key("key", key)
-    (bidirectional,) = as_flags(bidirectional=bidirectional)
-    init_layer = partial(init_params, hidden_size=hidden_size, **options)
-    width = hidden_size if options["projection_size"] is None else options["projection_size"]
-    stack: list[LSTMParams | Bidirectional] = []
-    for layer_key in jax.random.split(key, layers):
-        if bidirectional:
-            forward, reverse = jax.random.split(layer_key)
-            stack.append(Bidirectional(init_layer(forward, input_size), init_layer(reverse, input_size)))
-        else:
-            stack.append(init_layer(layer_key, input_size))
-        input_size = 2 * width if bidirectional and merge == "concat" else width
-    return tuple(stack)
 
 
 def stacked(

@@ -13,12 +13,15 @@ import pytest
 from lstmjax import bench, lstm
 from lstmjax.backends.native_library import Library
 from lstmjax.bench import builders, growth, machine, run, show
-from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, JAX_PEER, OURS, REFERENCE, Competitor
+from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, OURS, REFERENCE, Competitor
 from lstmjax.bench.machine import Machine
 from lstmjax.bench.picture import picture
 from lstmjax.bench.points import GRID, make_job
+from lstmjax.bench.program import on_jax
 from lstmjax.bench.results import Comparison, Results, Row
 from lstmjax.cli import main
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.timing import JAX_PEER
 
 TINY = bench.Point("tiny", 3, 5, 2, 4)
 MACHINE = Machine("2000-01-01", "cpu", "cpu", "a CPU", 2, "3.11", {"jax": "0.10"}, {}, 0.5, 100.0)
@@ -61,7 +64,7 @@ def test_a_wrong_gradient_behind_right_outputs_is_found():
     def build(job):
         (p,) = job.layers
         forward = lambda p, xs: lstm(p._replace(b=jax.lax.stop_gradient(p.b)), xs)[1]
-        return builders.on_jax(builders.OnJax(forward, p, lambda found: (found,)), job)
+        return on_jax(OnJax(forward, p, lambda found: (found,)), job)
 
     (training,) = rows_of(Competitor("wrong", JAX_PEER, build), modes=("training",)).values()
     assert training["wrong"].wrong
@@ -132,7 +135,7 @@ def test_cudnn_is_handed_its_own_layout(monkeypatch):
     monkeypatch.setattr(rnn, "lstm", lstm)
     for mode in ("forward", "training"):
         job = make_job(TINY, mode, "float32")
-        programs = [build(job) for build in (builders.cudnn, builders.plain)]
+        programs = [build(job) for build in (ALL["cuDNN by JAX"].build, builders.plain)]
         theirs, ours = (program.arrays(program.call()) for program in programs)
         assert max(run.differ(theirs, ours, "float32").values()) < 16
     assert handed["precision"] == jax.lax.Precision.HIGHEST

@@ -51,7 +51,8 @@ def test_a_card_is_read_as_text():
 def test_cards_point_to_rows_that_there_are(card):
     assert CARDS[card.name] is card
     assert card.layout is None or LAYOUTS[card.layout.name] is card.layout
-    tables = ((CELLS, card.cell), (PRESETS, card.preset), (RULES, card.adam))
+    assert card.preset is None or PRESETS[card.preset.name] is card.preset
+    tables = ((CELLS, card.cell), (RULES, card.adam))
     for table, name in tables:
         assert name is None or name in table
     assert ADAM.keys() <= RULES.keys()

@@ -66,9 +66,9 @@ def test_gate_order_forget_bias_at_run_time_and_order_of_the_state(name):
 def test_a_new_layer_has_the_presets_distribution(name):
     card, peer = card_of(name), peer_of(name)
     params = read(card.layout, jax.tree.map(np.asarray, peer.weights))
-    INPUT[card.preset](params.w_x)
-    check_recurrent(card.preset, params.w_h)
-    check_biases(card.preset, params)
+    INPUT[card.preset.name](params.w_x)
+    check_recurrent(card.preset.name, params.w_h)
+    check_biases(card.preset.name, params)
     total = params.gate("f").b + (0 if params.b_h is None else params.gate("f").b_h)
     assert np.ptp(total) > 0.1 if card.forget_bias is None else (total == card.forget_bias).all()
 
@@ -78,10 +78,10 @@ def test_recipes_give_what_exists_in_the_framework(name):
     card, peer = card_of(name), peer_of(name)
     names = cook(card, peer.module, I=I, H=H)
     converted = names["layers"][0]
-    drawn = init_params(jax.random.key(0), I, H, init=card.preset)
+    drawn = init_params(jax.random.key(0), I, H, init=card.preset.name)
     assert jax.tree.map(jnp.shape, converted) == jax.tree.map(jnp.shape, drawn)
     assert jax.tree.map(jnp.shape, names.get("params", drawn)) == jax.tree.map(jnp.shape, drawn)
-    assert f'init="{card.preset}"' in card.recipe[0]
+    assert f'init="{card.preset.name}"' in card.recipe[0]
     assert card.cell == "vanilla"  # test_convert compares its outputs with those of all frameworks
     assert CELLS[card.cell].has == ()
 

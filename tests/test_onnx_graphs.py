@@ -343,6 +343,68 @@ def test_verify_says_when_the_file_is_not_run(tmp_path, x64):
     assert "nothing of the architecture was checked: both sides ran as lstmjax reads model.onnx (ONNX Run" in words
 
 
+LONG = 2**31 - 1
+SLICES = {  # bounds along time, and whether they leave out nothing for time of any length, or of length 6
+    "all": (0, LONG, True, True),
+    "the first 100": (0, 100, False, True),
+    "the last 100": (-100, LONG, False, True),
+    "the first 5": (0, 5, False, False),
+    "the first 7": (0, 7, False, True),
+    "all but one": (1, LONG, False, False),
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_a_slice_that_cuts_long_sequences_only_is_refused(name):
+    """The model is followed at short lengths; what holds for these must hold for all."""
+    start, end, *taken = SLICES[name]
+    for sizes, whole in zip((("t", "b", H), (6, 3, H)), taken, strict=True):
+        model = chain_of(("Slice", "start", "end", "axis"), inputs=sizes, output=None)
+        stored = {"start": [start], "end": [end], "axis": [0]}
+        model.graph.initializer.extend(numpy_helper.from_array(np.array(a), k) for k, a in stored.items())
+        if whole:
+            x = numbers(6, 3, H)
+            assert_close(stacked(from_onnx(model), x, time_major=True)[1], jnp.asarray(runtime(model, x=x)[0]))
+        else:
+            with pytest.raises(ConvertError, match=r"X of node 'lstm1' .LSTM. stands node 'slice00' .Slice."):
+                from_onnx(model)
+
+
+@pytest.mark.parametrize("length", ["time", "batch", "half of time", "nine tenths of time"])
+def test_bounds_that_are_computed_from_lengths(length):
+    """A slice to the length of the batch leaves out nothing where the batch is larger than time is long."""
+    model = chain_of(("Slice", "start", "end", "axis"))
+    stored = {"start": np.array([0]), "axis": np.array([0]), "at": np.array([int(length == "batch")])}
+    nodes = [helper.make_node("Shape", ["x"], ["shape"]), helper.make_node("Gather", ["shape", "at"], ["end"])]
+    if length.endswith("of time"):
+        stored["part"] = np.float32(0.5 if length == "half of time" else 0.9)
+        nodes[1].output[0] = "whole"
+        nodes += [
+            helper.make_node("Cast", ["whole"], ["real"], to=FLOAT), helper.make_node("Mul", ["real", "part"], ["cut"]),
+            helper.make_node("Cast", ["cut"], ["end"], to=onnx.TensorProto.INT64),
+        ]  # fmt: skip
+    model.graph.initializer.extend(numpy_helper.from_array(a, k) for k, a in stored.items())
+    for n, node in enumerate(nodes):
+        model.graph.node.insert(n, node)
+    if length == "time":
+        x = numbers(T, B, H)
+        assert_close(stacked(from_onnx(model), x, time_major=True)[1], jnp.asarray(runtime(model, x=x)[0]))
+    else:
+        with pytest.raises(ConvertError, match=r"X of node 'lstm1' .LSTM. stands node 'slice00' .Slice."):
+            from_onnx(model)
+
+
+@pytest.mark.parametrize(("target", "fits"), [((0, -1, H), True), ((5, -1, H), False), ((7, -1, H), False)])
+def test_a_shape_that_fits_some_lengths_only_is_refused(target, fits):
+    model = chain_of(("Reshape", "target"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(target), "target"))
+    if fits:
+        assert len(from_onnx(model)) == 2
+    else:
+        with pytest.raises(ConvertError, match=r"X of node 'lstm1' .LSTM. stands node 'reshape00' .Reshape."):
+            from_onnx(model)
+
+
 @pytest.mark.parametrize("name", ["Y_h", "Y_c"])
 def test_a_model_of_states_alone_is_not_read_as_one_of_outputs(name, tmp_path):
     """Only Y_c as the output was read as the sequence Y, which has another shape."""

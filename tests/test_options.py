@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from lstmjax import explain_backend, init_network, init_params, init_stacked, inside, lstm, network, plot, stacked
+from lstmjax.init_stack import InitOptions
 from lstmjax.options import (
     CallOptions,
     LayerOptions,
@@ -23,7 +24,6 @@ from lstmjax.report import report
 from lstmjax.report.inputs import report_inputs
 from lstmjax.report.shown import NetworkOptions, settings_of
 from lstmjax.report.tree import tree_of
-from lstmjax.stack import InitOptions
 
 DERIVED = [
     (inside.trace, RunOptions),

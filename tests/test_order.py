@@ -11,7 +11,7 @@ from training import config
 from lstmjax.config import Data
 from lstmjax.data import DataError, load, markers, order
 from lstmjax.data.order import SYMBOLS
-from lstmjax.networks import init_network
+from lstmjax.init_stack import init_network
 from lstmjax.training import progress
 from lstmjax.training.apply import evaluate_run
 from lstmjax.training.inference import predict

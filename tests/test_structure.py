@@ -18,7 +18,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"checks", "cells"},
     {"published", "textbook"},
     {"cell"},
-    {"init", "wrappers", "arrays"},
+    {"draws", "wrappers", "arrays"},
     {"backends.request"},
     {"backends.segments", "backends.settled", "backends.linear", "backends.native_library"},
     {"backends.native_plain", "backends.native_sharding"},
@@ -78,6 +78,15 @@ def test_the_core_imports_jax_and_chex_only(module):
     assert "chex" not in others or module == "checks"
 
 
+def test_initial_values_are_read_from_the_table_of_frameworks():
+    """The one module of the core above the frameworks, whose rows have presets; these bring no more than JAX does."""
+    below = set().union(*ORDER)
+    for module, more in (("init", {"frameworks"}), ("init_stack", {"init"})):
+        assert own(file_of(module)) <= below | more
+        assert {name.split(".")[0] for name in imports(file_of(module))} - {"lstmjax"} <= ALLOWED
+    assert {name for module in below for name in own(file_of(module), hidden=True)} <= below | {"inside"}
+
+
 def test_no_module_of_the_package_imports_itself_through_others():
     graph = {}
     for path in PACKAGE.rglob("*.py"):
@@ -97,17 +106,16 @@ def test_no_module_of_the_package_imports_itself_through_others():
         visit(module, [])
 
 
-def test_what_exchanges_and_compares_names_no_framework():
+def test_what_exchanges_compares_times_and_initialises_names_no_framework():
     """It reads the table, in which ours and our oracle stand, too; `convert` itself lists what users call."""
     table = own(PACKAGE / "frameworks" / "__init__.py")
     rows = {name for name in table if "ROW" in file_of(name).read_text()}
     assert {"frameworks.torch", "frameworks.keras", "frameworks.haiku", "frameworks.onnx"} <= rows
     others = rows - {"frameworks.ours", "frameworks.oracle"}
-    for folder in ("convert", "replica"):
-        for path in (PACKAGE / folder).rglob("*.py"):
-            if path != PACKAGE / "convert" / "__init__.py":
-                named = {".".join(name.split(".")[:2]) for name in own(path, hidden=True)}
-                assert not named & others, path
+    paths = [path for folder in ("convert", "replica", "bench") for path in (PACKAGE / folder).rglob("*.py")]
+    for path in {*paths, file_of("init")} - {PACKAGE / "convert" / "__init__.py"}:
+        named = {".".join(name.split(".")[:2]) for name in own(path, hidden=True)}
+        assert not named & others, path
 
 
 PLACES = {
@@ -121,11 +129,11 @@ PLACES = {
 }
 
 
-def test_a_framework_is_imported_in_its_place_and_timed_in_one():
+def test_a_framework_is_imported_in_its_place():
     for path in PACKAGE.rglob("*.py"):
         place = path.relative_to(PACKAGE).as_posix()
         packages = {name.split(".")[0] for name in imports(path, hidden=True)} & PLACES.keys()
-        assert all(place.startswith((*PLACES[package], "bench/builders.py")) for package in packages), place
+        assert all(place.startswith(PLACES[package]) for package in packages), place
 
 
 def test_frameworks_stand_below_what_exchanges_and_compares():
@@ -201,6 +209,6 @@ def code_lines(path):
 
 
 def test_the_core_is_read_in_an_hour():
-    core = ["types", "checks", "cells", "cell", "init", "wrappers", "arrays", "states", "layer"]
+    core = ["types", "checks", "cells", "cell", "draws", "init", "wrappers", "arrays", "states", "layer"]
     core += ["backends", "backends.scan"]
     assert sum(code_lines(file_of(module)) for module in core) < 1000

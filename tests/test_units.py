@@ -9,9 +9,9 @@ import pytest
 from tolerances import assert_close
 
 from lstmjax import Bidirectional
+from lstmjax.init_stack import init_network
 from lstmjax.inside import Question, rank_units, separation, separation_over, trace
 from lstmjax.inside.units import auc
-from lstmjax.networks import init_network
 from lstmjax.types import Step
 
 

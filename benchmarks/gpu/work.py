@@ -26,9 +26,11 @@ from lstmjax import cell_step, init_params, lstm, stacked
 from lstmjax.backends import BACKENDS
 from lstmjax.bench import ALL, Results, Row, builders, machine, measure, write_json
 from lstmjax.bench.clock import take_turns
-from lstmjax.bench.program import gradients
+from lstmjax.bench.program import gradients, program
 from lstmjax.bench.run import BOUNDS, differ
+from lstmjax.frameworks import cudnn
 from lstmjax.frameworks.base.running import as_users_have_it
+from lstmjax.frameworks.torch import timed
 from lstmjax.types import LSTMParams
 
 NO_GPU, UNUSABLE = 2, 3
@@ -42,9 +44,13 @@ TIMED = (
 IN_TF32 = (
     dataclasses.replace(ALL["lstmjax fused"], build=partial(builders.ours, "fused", precision="tensorfloat32")),
     dataclasses.replace(
-        ALL["cuDNN by JAX"], build=partial(builders.cudnn, precision=jax.lax.Precision.DEFAULT), platforms=("gpu",)
+        ALL["cuDNN by JAX"],
+        build=partial(program, partial(cudnn.build_job, precision=jax.lax.Precision.DEFAULT)),
+        platforms=("gpu",),
     ),
-    dataclasses.replace(ALL["PyTorch"], build=partial(builders.torch, tf32=True), platforms=("gpu",)),
+    dataclasses.replace(
+        ALL["PyTorch"], build=partial(program, partial(timed.build_job, tf32=True)), platforms=("gpu",)
+    ),
 )
 COMPETITORS = (
     *(ALL[name] for name in TIMED),

@@ -5,9 +5,9 @@
     results = measure(find_points("A,E"), find_competitors(None))
     print(*lines(results), sep=chr(10))
 
-`points.py` lists the networks and `competitors.py` who takes part; `builders.py` builds their programs, `run.py`
-compares and times them, `standing.py` computes who is ahead, `growth.py` how time grows. docs/benchmarks.md explains
-the tables.
+`points.py` lists the networks and `competitors.py` who takes part; `builders.py` builds our programs, those of other
+frameworks stand in their rows. `run.py` compares and times them, `standing.py` computes who is ahead, `growth.py` how
+time grows. docs/benchmarks.md explains the tables.
 """
 
 from lstmjax.bench.clock import take_turns

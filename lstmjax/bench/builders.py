@@ -1,22 +1,15 @@
-"""The program of each competitor, with our weights, run as its users run it."""
+"""The programs of lstmjax and of the textbook; those of other frameworks stand in their rows."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from lstmjax import frameworks
-from lstmjax.bench import machine
-from lstmjax.bench.points import BenchError, Job
-from lstmjax.bench.program import Program, gradients, on_jax, outputs
+from lstmjax.bench.program import Program, on_jax
 from lstmjax.frameworks.base.running import OnJax
-from lstmjax.frameworks.flax.run import build_linen, build_nnx
-from lstmjax.frameworks.keras import run as keras_run
-from lstmjax.frameworks.torch import module as torch_module
+from lstmjax.frameworks.base.timing import Job
 from lstmjax.layer import lstm
 from lstmjax.stack import stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams
@@ -62,113 +55,3 @@ def plain(job: Job) -> Program:
         return xs
 
     return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
-
-
-def linen(optimized: bool, job: Job) -> Program:
-    """Build `linen.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
-    return on_jax(build_linen(job.layers, job.xs.dtype, optimized=optimized), job)
-
-
-def nnx(optimized: bool, job: Job) -> Program:
-    """Build `nnx.RNN` of `LSTMCell` or `OptimizedLSTMCell`."""
-    return on_jax(build_nnx(job.layers, job.xs.dtype, optimized=optimized), job)
-
-
-def haiku(job: Job) -> Program:
-    """Build `haiku.LSTM` run by `dynamic_unroll`."""
-    return on_jax(frameworks.haiku.build(job.layers), job)
-
-
-def equinox(job: Job) -> Program:
-    """Build `equinox.nn.LSTMCell` in a scan, over the batch by vmap."""
-    return on_jax(frameworks.equinox.build(job.layers), job)
-
-
-def keras(job: Job) -> Program:
-    """Build `keras.layers.LSTM` run by `stateless_call`, as `keras.Model.fit` runs it."""
-    if keras_run.backend() != "jax":
-        raise BenchError(f"Keras runs on {keras_run.backend()}; set KERAS_BACKEND=jax")
-    return on_jax(keras_run.build_on_jax(job.layers, str(job.xs.dtype)), job)
-
-
-def cudnn(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST) -> Program:
-    """Build `jax.experimental.rnn.lstm`; at a lower precision than the highest, cuDNN computes in TF32."""
-    from jax.experimental import rnn
-
-    from lstmjax.frameworks.cudnn import from_cudnn, to_cudnn
-
-    first = job.layers[0]
-    count = 2 if isinstance(first, Bidirectional) else 1
-    params = first.forward if isinstance(first, Bidirectional) else first
-    sizes = {"input_size": params.input_size, "hidden_size": params.hidden_size, "num_layers": len(job.layers)}
-    options: dict[str, Any] = {"dropout": 0.0, "bidirectional": count == 2, "precision": precision}
-    batch, steps, _ = job.xs.shape
-
-    def forward(flat: Array, xs: Array) -> Array:
-        zeros = jnp.zeros((len(job.layers) * count, batch, params.hidden_size), xs.dtype)
-        lengths = jnp.full((batch,), steps, jnp.int32)
-        return rnn.lstm(xs, zeros, zeros, flat, lengths, **sizes, **options)[0]
-
-    return on_jax(OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes, bidirectional=count == 2)), job)
-
-
-def torch(job: Job, tf32: bool = False) -> Program:
-    """Build `torch.nn.LSTM`, eager: on the CPU with as many threads as XLA has, on a GPU by cuDNN.
-
-    TF32 is what cuDNN computes in where it is wanted.
-    """
-    import torch
-
-    from lstmjax.frameworks.base.layouts import numbers
-    from lstmjax.frameworks.torch.module import from_torch
-
-    torch.set_num_threads(machine.cpus())
-    on_gpu = jax.default_backend() == "gpu"
-    if on_gpu and not torch.cuda.is_available():
-        raise BenchError("this PyTorch has no CUDA")
-    module = torch_module.build(job.layers).to("cuda" if on_gpu else "cpu")
-    device = module.weight_ih_l0.device
-    xs = torch_module.as_tensor(np.asarray(job.xs), module).to(device)
-    weights = torch_module.as_tensor(np.asarray(job.weights), module).to(device)
-
-    def run() -> Any:  # the switch is one of the process, and another program may have turned it
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        return module(xs)[0]
-
-    def wait(result: Any) -> Any:
-        if on_gpu:
-            torch.cuda.synchronize()
-        return result
-
-    def forward() -> Any:
-        with torch.inference_mode():
-            return wait(run())
-
-    def training() -> Any:
-        module.zero_grad(set_to_none=True)
-        xs.grad = None
-        (run() * weights).sum().backward()
-        return wait(xs.grad)
-
-    def trained(d_xs: Any) -> Any:
-        layers = from_torch({name: p.grad for name, p in module.named_parameters()})
-        return gradients(layers, numbers(d_xs))
-
-    if job.mode == "forward":
-        return Program(forward, lambda ys: outputs(numbers(ys)))
-    xs.requires_grad_()
-    return Program(training, trained)
-
-
-def onnxruntime(job: Job) -> Program:
-    """Build the exported graph in ONNX Runtime, on the CPU with as many threads as XLA has."""
-    import onnxruntime
-
-    from lstmjax.frameworks.onnx.write import to_onnx
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = machine.cpus(), 1
-    graph = to_onnx(job.layers).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    feeds = {"xs": np.asarray(job.xs)}
-    return Program(lambda: session.run(["ys"], feeds)[0], outputs)

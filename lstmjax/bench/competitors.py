@@ -10,11 +10,13 @@ from types import MappingProxyType
 
 from lstmjax.backends import BACKENDS
 from lstmjax.bench import builders
-from lstmjax.bench.points import BenchError, Job, Point
-from lstmjax.bench.program import Program
+from lstmjax.bench.points import BenchError, Point
+from lstmjax.bench.program import Program, program
+from lstmjax.frameworks import FRAMEWORKS
+from lstmjax.frameworks.base.timing import JAX_PEER, Job, Timed
 
-OURS, JAX_PEER, CONTROL, PEER = "ours", "peer on JAX", "control", "peer"
-"""Kinds: lstmjax; those whose best we compare with; the same program a second time; other frameworks."""
+OURS, CONTROL = "ours", "control"
+"""Kinds, beside those of frameworks: lstmjax, and the same program a second time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Competitor:
         return next((reason for holds, reason in reasons if holds), None)
 
 
+def _of_framework(row: Timed) -> Competitor:
+    """Return the competitor of a row of a framework."""
+    build = partial(program, row.build)
+    return Competitor(row.name, row.kind, build, row.packages, row.trains, row.pairs, row.dtypes, row.platforms)
+
+
 REFERENCE = "lstmjax scan"
 """Its outputs and gradients are those that all others are compared with."""
 AUTO = "lstmjax auto"
@@ -56,24 +64,7 @@ ALL = MappingProxyType(
             *(Competitor(f"lstmjax {name}", OURS, partial(builders.ours, name)) for name in ("auto", *BACKENDS)),
             Competitor(CONTROLS[0], JAX_PEER, builders.plain),
             Competitor(CONTROLS[1], CONTROL, builders.plain),
-            Competitor("Flax LSTMCell", JAX_PEER, partial(builders.linen, False), ("flax",)),
-            Competitor("Flax OptimizedLSTMCell", JAX_PEER, partial(builders.linen, True), ("flax",)),
-            Competitor("nnx LSTMCell", JAX_PEER, partial(builders.nnx, False), ("flax",)),
-            Competitor("nnx OptimizedLSTMCell", JAX_PEER, partial(builders.nnx, True), ("flax",)),
-            Competitor("Haiku", JAX_PEER, builders.haiku, ("haiku",), pairs=False),
-            Competitor("Equinox", JAX_PEER, builders.equinox, ("equinox",), pairs=False),
-            Competitor("Keras on JAX", JAX_PEER, builders.keras, ("keras",)),
-            Competitor("cuDNN by JAX", PEER, builders.cudnn, dtypes=("float32",), platforms=("gpu",)),
-            Competitor("PyTorch", PEER, builders.torch, ("torch",), platforms=("cpu", "gpu")),
-            Competitor(
-                "ONNX Runtime",
-                PEER,
-                builders.onnxruntime,
-                ("onnxruntime", "onnx"),
-                trains=False,
-                dtypes=("float32",),
-                platforms=("cpu",),
-            ),
+            *(_of_framework(row) for framework in FRAMEWORKS.values() for row in framework.timed),
         )
     }
 )

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from lstmjax.backends import native_library
+from lstmjax.frameworks.base.running import cpus
 
 DISTRIBUTIONS = (
     "lstmjax", "jax", "jaxlib", "numpy", "flax", "dm-haiku", "equinox", "keras", "torch", "onnxruntime",
@@ -52,11 +53,6 @@ class Machine:
             *([self.kernel] if self.kernel else []),
         )
         return "\n".join(lines)
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use, which is the number of threads that XLA takes."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def look(dtype: str) -> Machine:

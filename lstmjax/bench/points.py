@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
 
 import jax
 
 from lstmjax.errors import UserError
+from lstmjax.frameworks.base.timing import Job
 from lstmjax.init import init_params
-from lstmjax.stack import Layers
-from lstmjax.types import Array, Bidirectional, LSTMParams
+from lstmjax.types import Bidirectional, LSTMParams
 
 MODES = ("forward", "training")
 """forward: the outputs. training: a loss on all outputs, with gradients of all parameters and of the inputs."""
@@ -102,15 +101,6 @@ def _sized(words: str) -> Point:
     if len(numbers) != 4 or not all(word.isdecimal() and int(word) for word in numbers):
         raise BenchError(f"--sizes is {words!r}; expected B,T,I,H: four whole numbers from 1, such as 32,100,5,256")
     return Point(words.replace(" ", ""), *map(int, numbers))
-
-
-class Job(NamedTuple):
-    """The arrays that every competitor gets."""
-
-    layers: Layers
-    xs: Array  # [B, T, I]
-    weights: Array  # [B, T, H or 2H]  of the outputs in the loss, the sum of weights · ys
-    mode: str
 
 
 def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lstmjax.bench.points import Job
 from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.timing import Eager, Job
 from lstmjax.stack import Layers
 
 Arrays = Mapping[str, np.ndarray]
@@ -27,6 +27,16 @@ class Program:
     arrays: Callable[[Any], Arrays]
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds of trace, lower and compile
     temporaries: int | None = None  # bytes, as the compiled program states
+
+
+def program(build: Callable[[Job], OnJax | Eager], job: Job) -> Program:
+    """Return the program of what a framework builds."""
+    network = build(job)
+    if isinstance(network, OnJax):
+        return on_jax(network, job)
+    if job.mode == "forward":
+        return Program(network.call, lambda result: outputs(network.to_ours(result)))
+    return Program(network.call, lambda result: gradients(*network.to_ours(result)))
 
 
 def on_jax(network: OnJax, job: Job) -> Program:

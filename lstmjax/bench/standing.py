@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmjax.bench.competitors import CONTROLS, JAX_PEER
+from lstmjax.bench.competitors import CONTROLS
 from lstmjax.bench.results import Comparison, Row
+from lstmjax.frameworks.base.timing import JAX_PEER
 
 TOLERATED = 0.05
 """By what share of its time a competitor may be slower without a loss."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmjax import claims
+from lstmjax.convert.run_folder import RUN
 from lstmjax.errors import UserError, message_of
 from lstmjax.frameworks import FORMS, FRAMEWORKS
 from lstmjax.frameworks.base.contents import Contents, Unread
@@ -109,7 +110,7 @@ def read_index(read: Callable[[Path], Contents], path: Path) -> Contents:
 
 
 FILES = (
-    *(kind for row in FRAMEWORKS.values() for kind in row.files if kind.ends),
+    *(kind for row in FRAMEWORKS.values() for kind in row.files),
     Container((".safetensors",), "safetensors file", read_safetensors, write_safetensors, FORMS, parts=".safetensors"),
     Container((".npz",), "NPZ file", read_npz, write_npz, FORMS),
 )
@@ -119,7 +120,6 @@ CONTAINERS = FILES + tuple(
     if kind.parts
 )
 """All kinds of files; if two ends fit a name, the first counts."""
-FOLDER = next(kind for row in FRAMEWORKS.values() for kind in row.files if not kind.ends)
 
 
 PICKLE = (
@@ -145,7 +145,7 @@ def container_of(path: Path) -> Container:
         ConvertError: the kind is unknown.
     """
     if path.is_dir():
-        return FOLDER
+        return RUN
     for row in CONTAINERS:
         if path.name.lower().endswith(row.ends):
             return row
@@ -164,7 +164,7 @@ def open_file(path: Path, container: Container) -> Contents:
     """
     if not path.exists():
         raise ConvertError(f"{path}: no such file")
-    if container is not FOLDER and not path.is_file():
+    if container is not RUN and not path.is_file():
         raise ConvertError(f"{path}: is no file")
     try:
         check_whole(path)

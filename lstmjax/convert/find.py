@@ -17,8 +17,9 @@ import numpy as np
 from lstmjax.arguments import one_of
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.checks import BY_CELL
-from lstmjax.convert.containers import FOLDER, container_of, open_file
+from lstmjax.convert.containers import container_of, open_file
 from lstmjax.convert.heads import candidates, dense, find_head
+from lstmjax.convert.run_folder import RUN
 from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.frameworks import FORMS, FRAMEWORKS
 from lstmjax.frameworks.base.architecture import Architecture, assumptions
@@ -113,7 +114,7 @@ def _of_network(
         params,
         container.forms[0] if container.forms else container.words,
         contents.settings,
-        not_finite=() if container is FOLDER else tuple(_not_finite(named(params))),  # a run warns of it itself
+        not_finite=() if container is RUN else tuple(_not_finite(named(params))),  # a run warns of it itself
         architecture=architecture,
     )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.backends.cudnn_call import pieces
+from lstmjax.frameworks import torch
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Framework
 from lstmjax.frameworks.base.layouts import (
@@ -20,6 +23,9 @@ from lstmjax.frameworks.base.layouts import (
     read,
     to_jax,
 )
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.running import sizes as sizes_of
+from lstmjax.frameworks.base.timing import PEER, Job, Timed
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Array, Bidirectional
 
@@ -75,13 +81,35 @@ def to_cudnn(layers: Any) -> Array:
     return to_jax(np.concatenate(pieces(parts)))
 
 
+def build_job(job: Job, precision: jax.lax.Precision = jax.lax.Precision.HIGHEST) -> OnJax:
+    """Build `jax.experimental.rnn.lstm`; at a lower precision than the highest, cuDNN computes in TF32."""
+    from jax.experimental import rnn
+
+    inputs, hidden, count = sizes_of(job.layers[0])
+    sizes: dict[str, Any] = {
+        "input_size": inputs,
+        "hidden_size": hidden,
+        "num_layers": len(job.layers),
+        "bidirectional": count == 2,
+    }
+    options = {**sizes, "dropout": 0.0, "precision": precision}
+    batch, steps, _ = job.xs.shape
+
+    def forward(flat: Array, xs: Array) -> Array:
+        zeros = jnp.zeros((len(job.layers) * count, batch, hidden), xs.dtype)
+        lengths = jnp.full((batch,), steps, jnp.int32)
+        return rnn.lstm(xs, zeros, zeros, flat, lengths, **options)[0]
+
+    return OnJax(forward, to_cudnn(job.layers), partial(from_cudnn, **sizes))
+
+
 CARD = Card(
     "cudnn",
     "jax.experimental.rnn.lstm",
     "jax/experimental/rnn.py, JAX 0.10",
     ('params = init_params(key, I, H, init="torch")', "layers = from_cudnn(module, I, H)"),
     layout=LAYOUT,
-    preset="torch",
+    preset=torch.PRESET,
     adam="adam",
     notes=(
         Note("length 0", "lstm_ref returns the state after the last step; here it is the initial one."),
@@ -94,4 +122,9 @@ CARD = Card(
     ),
 )
 
-ROW = Framework("cudnn", LAYOUT, cards=(CARD,))
+ROW = Framework(
+    "cudnn",
+    LAYOUT,
+    cards=(CARD,),
+    timed=(Timed("cuDNN by JAX", build_job, kind=PEER, dtypes=("float32",), platforms=("gpu",)),),
+)

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.draws import Preset, uniform_hidden
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Framework, Peer
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, read, to_jax, write
 from lstmjax.frameworks.base.running import OnJax, Outcome, Part, made_by, on_jax
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional
 
@@ -119,13 +121,15 @@ def forward(cells: Any, xs: Any) -> Any:
     return xs
 
 
+PRESET = Preset(uniform_hidden, uniform_hidden, uniform_hidden, name="equinox")
+"""`equinox.nn.LSTMCell`: U(±1/√H) for everything, one bias."""
 CARD = Card(
     "equinox",
     "equinox.nn.LSTMCell",
     "equinox/nn/_rnn.py, Equinox 0.13",
     ('params = init_params(key, I, H, init="equinox")', "layers = from_equinox(module)"),
     layout=LAYOUT,
-    preset="equinox",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(Note("one step", "it takes one step of one sequence, x [I]; scan and vmap are the caller's."),),
@@ -136,4 +140,6 @@ ROW = Framework(
     LAYOUT,
     peer=Peer("equinox", "equinox", "equinox", run, pairs=False, lengths=False, parts=parts),
     cards=(CARD,),
+    initial=(PRESET,),
+    timed=(Timed("Equinox", lambda job: build(job.layers), ("equinox",), pairs=False),),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from lstmjax.draws import Preset, Sizes
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.contents import Contents, flat, in_order
 from lstmjax.frameworks.base.framework import Form, Framework, Leaves, Order, Pairs, Peer
 from lstmjax.frameworks.base.layouts import ConvertError, Fused, Layout, as_layers, natural, read, to_jax, write
 from lstmjax.frameworks.base.running import OnJax, Outcome, sizes
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers
-from lstmjax.types import Bidirectional, LSTMParams
+from lstmjax.types import Array, Bidirectional, LSTMParams
 
 LAYOUT = Layout("haiku", order="igfo", always=True, added=1.0)
 
@@ -131,13 +134,21 @@ def build(layers: Layers) -> OnJax:
     return OnJax(transformed.apply, to_haiku(layers), to_ours)
 
 
+def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
+    """Normal of scale 1/√(I + P), cut at two scales; the cut is not corrected for."""
+    scale = 1 / math.sqrt(sizes.inputs + sizes.width)
+    return scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+PRESET = Preset(haiku_normal, haiku_normal, forget_bias=1.0, name="haiku")
+"""`haiku.LSTM`: the 1 that it adds to f at run time is stored in b."""
 CARD = Card(
     "haiku",
     "haiku.LSTM",
     "haiku/_src/recurrent.py, Haiku 0.0.17",
     ('params = init_params(key, I, H, init="haiku")', "layers = from_haiku(module)"),
     layout=LAYOUT,
-    preset="haiku",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(
@@ -154,4 +165,6 @@ ROW = Framework(
     title="Haiku's LSTM",
     peer=Peer("haiku", "haiku", "dm-haiku", run, pairs=False, lengths=False, mapping=(r"(^|/)linear$", from_haiku)),
     cards=(CARD,),
+    initial=(PRESET,),
+    timed=(Timed("Haiku", lambda job: build(job.layers), ("haiku",), pairs=False),),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,13 +10,13 @@ import jax
 import numpy as np
 
 from lstmjax import types
-from lstmjax.frameworks.base.architecture import SETTINGS, Architecture
+from lstmjax.draws import DEFAULT
+from lstmjax.frameworks.base.architecture import SETTINGS
 from lstmjax.frameworks.base.contents import Contents, nested
-from lstmjax.frameworks.base.framework import Container, Form, Framework, Leaves, Order, Pairs
+from lstmjax.frameworks.base.framework import Form, Framework, Leaves, Order, Pairs
 from lstmjax.frameworks.base.layouts import ConvertError, as_layers, natural
 from lstmjax.networks import HEAD_AXES, Dense, NetworkParams
 from lstmjax.parameters import parameters_of
-from lstmjax.published import find_cell
 from lstmjax.stack import Layers
 from lstmjax.types import Bidirectional, LSTMParams, Norms, leading_axes
 
@@ -134,33 +133,6 @@ def write_names(layers: Layers, head: Dense | None, sum_biases: bool) -> Content
     return Contents(named(layers if head is None else NetworkParams(layers, head)))
 
 
-ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
-"""Files in a folder that Orbax wrote."""
-
-
-def read_run(path: Path) -> Contents:
-    """Read the network of the best checkpoint in the folder of a run."""
-    from lstmjax.training.loop import load_run  # the trainer imports optax and orbax
-
-    if not (path / "config.yaml").exists() and any((path / name).exists() for name in ORBAX):
-        raise ConvertError(
-            "is a checkpoint of Orbax, which does not say what its arrays are. Restore it by "
-            "orbax.checkpoint.StandardCheckpointer().restore(path), and pass the tree to from_linen or from_nnx"
-        )
-    trained = load_run(path)
-    model, about = trained.config.model, trained.about
-    settings = []
-    if model.residual:
-        settings.append("model.residual is true")
-    if model.zoneout:
-        settings.append(f"model.zoneout is {model.zoneout}")
-    if any(about.offset) or set(about.scale) != {1.0}:
-        settings.append("the scale of its inputs")
-    architecture = Architecture(find_cell(model.cell), model.merge, about.per_step, stated=True)
-    return Contents({}, settings=tuple(settings), params=trained.params, architecture=architecture)
-
-
-RUN = Container((), "run folder", read_run)
 ROW = Framework(
-    "lstmjax", form=Form(r"^layers\.0\.(forward\.)?w_x$", read_names, write_names), files=(RUN,), runs=SETTINGS
+    "lstmjax", form=Form(r"^layers\.0\.(forward\.)?w_x$", read_names, write_names), runs=SETTINGS, initial=(DEFAULT,)
 )

@@ -10,11 +10,12 @@ from flax import linen as nn
 
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
+from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.linen.held import held
-from lstmjax.networks import NetworkParams, init_network, network
+from lstmjax.networks import NetworkParams, network
 from lstmjax.options import ModuleFields, ModuleOptions
 from lstmjax.parameters import network_of, stack_of
-from lstmjax.stack import Layers, init_stacked, stacked
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ from flax import nnx as flax_nnx
 
 from lstmjax.cell import Emit
 from lstmjax.cells import Cell
+from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.keywords import takes
-from lstmjax.networks import NetworkParams, init_network, network
+from lstmjax.networks import NetworkParams, network
 from lstmjax.nnx.held import Held, Rngs, check_sizes
 from lstmjax.nnx.over_time import OverTime
 from lstmjax.options import ModuleOptions
 from lstmjax.parameters import network_of, stack_of
-from lstmjax.stack import Layers, init_stacked, stacked
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import PyTree
 
 if TYPE_CHECKING:

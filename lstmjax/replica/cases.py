@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 
 from lstmjax.init import PRESETS
-from lstmjax.stack import Layers, init_stacked
+from lstmjax.init_stack import init_stacked
+from lstmjax.stack import Layers
 
 
 class Drawn(NamedTuple):

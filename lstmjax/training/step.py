@@ -12,7 +12,8 @@ import optax
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
-from lstmjax.networks import NetworkParams, init_network
+from lstmjax.init_stack import init_network
+from lstmjax.networks import NetworkParams
 from lstmjax.training.inference import Sums, logits_of, sums_of
 from lstmjax.training.optimizers import make_optimizer
 from lstmjax.types import Array, PyTree

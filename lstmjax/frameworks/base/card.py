@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
+from lstmjax.draws import Preset, zeros
 from lstmjax.frameworks.base.layouts import Layout
-from lstmjax.init import PRESETS, zeros
 
 ADAM = MappingProxyType(
     {"adam": "lr · m̂ / (√v̂ + ε), ε = 1e-8", "adam_keras": "lr · √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε), ε = 1e-7"}
@@ -46,8 +46,8 @@ class Note(NamedTuple):
 class Card:
     """One row: what a replica has to match. None: the framework or the paper leaves it open.
 
-    `cell`, `preset` and `adam` name rows of `CELLS`, `PRESETS` and, for Adam, of the optimizer's rules; `layout` is a
-    row of `LAYOUTS`. `recipe` is code with sizes, xs, the random keys `key` and `noise`, and the framework's
+    `cell` and `adam` name rows of `CELLS` and, for Adam, of the optimizer's rules; `layout` and `preset` are rows of
+    `LAYOUTS` and `PRESETS`. `recipe` is code with sizes, xs, the random keys `key` and `noise`, and the framework's
     module. `read` holds statements that no test checks.
     """
 
@@ -57,7 +57,7 @@ class Card:
     recipe: tuple[str, ...]
     cell: str | None = "vanilla"
     layout: Layout | None = None
-    preset: str | None = None
+    preset: Preset | None = None
     drops: tuple[Drop, ...] | None = None
     adam: str | None = None
     notes: tuple[Note, ...] = ()
@@ -68,8 +68,7 @@ class Card:
         """Total bias of f in a new layer; None: it is drawn at random, or left open."""
         if self.preset is None:
             return None
-        preset = PRESETS[self.preset]
-        return 0.0 if preset.forget_bias is None and preset.b is zeros else preset.forget_bias
+        return 0.0 if self.preset.forget_bias is None and self.preset.b is zeros else self.preset.forget_bias
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield the facts of the card, each with its label."""
@@ -81,11 +80,10 @@ class Card:
             yield "biases", str(layout.biases)
             yield "state", f"({', '.join(layout.state)})"
         if self.preset is not None:
-            preset = PRESETS[self.preset]
             yield "forget bias", self._forget()
-            yield "initial values", f'PRESETS["{self.preset}"]'
+            yield "initial values", f'PRESETS["{self.preset.name}"]'
             for field in ("w_x", "w_h", "b"):
-                yield f"  {field}", (getattr(preset, field).__doc__ or "").rstrip(".")
+                yield f"  {field}", (getattr(self.preset, field).__doc__ or "").rstrip(".")
         if self.drops is not None:
             yield "dropout", "; ".join(map(str, self.drops)) or "none"
         if self.adam is not None:

@@ -9,11 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lstmjax.draws import Preset
 from lstmjax.frameworks.base.card import Card
 from lstmjax.frameworks.base.contents import Contents, Leaf
 from lstmjax.frameworks.base.layouts import Layout
 from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.base.running import Head, Outcome, Part
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers
 
@@ -36,6 +38,8 @@ class Framework:
         fold: replaces arrays of a file that stand for a weight by that weight.
         peer: how it is run.
         cards: what its LSTM is, and how to build it here.
+        initial: the distributions of its initial values.
+        timed: its networks that take part in the benchmark.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Framework:
     fold: Callable[[Leaves], dict[str, Leaf]] | None = None
     peer: Peer | None = None
     cards: tuple[Card, ...] = ()
+    initial: tuple[Preset, ...] = ()
+    timed: tuple[Timed, ...] = ()
 
 
 def unchanged(leaves: Leaves) -> Leaves:

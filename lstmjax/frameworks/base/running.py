@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -79,6 +80,11 @@ class OnJax(NamedTuple):
         """Return the outputs, and for cotangents d_ys the gradients."""
         ys, gradients, d_xs = on_jax(self.forward, self.weights, xs, d_ys)
         return Outcome(ys) if gradients is None else Outcome(ys, self.to_ours(gradients), d_xs)
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use, which is the number of threads that XLA takes."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def made_by(source: Any, package: str) -> bool:

@@ -1,9 +1,13 @@
 """Flax: linen and NNX."""
 
+from collections.abc import Callable
 from functools import partial
 
+from lstmjax.draws import Preset, lecun_normal, orthogonal_joint, orthogonal_per_gate
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.running import OnJax
+from lstmjax.frameworks.base.timing import Job, Timed
 from lstmjax.frameworks.flax import run, trees
 from lstmjax.frameworks.flax.read import from_linen
 from lstmjax.frameworks.flax.trees import LINEN, NNX
@@ -21,13 +25,17 @@ NNX_FORM = Form(
     ("kernel", "bias"),
     state=f"{trees.RANDOM}|{STATE}",
 )
+PRESET = Preset(lecun_normal, orthogonal_per_gate, name="flax")
+"""`flax.linen.LSTMCell`, `OptimizedLSTMCell` and `flax.nnx.LSTMCell`: forget bias 0."""
+OPTIMIZED_PRESET = Preset(lecun_normal, orthogonal_joint, name="flax_optimized_nnx")
+"""`flax.nnx.OptimizedLSTMCell`, whose recurrent matrix is drawn jointly."""
 LINEN_CARD = Card(
     "linen",
     "flax.linen.LSTMCell and OptimizedLSTMCell",
     "flax/linen/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax")', "layers = from_linen(module)"),
     layout=LINEN,
-    preset="flax",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(LENGTH_0, Note("padding", "RNN returns what it computes at padding; here the outputs are zeros.")),
@@ -38,7 +46,7 @@ NNX_CARD = Card(
     "flax/nnx/nn/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax")', "layers = from_nnx(module)"),
     layout=NNX,
-    preset="flax",
+    preset=PRESET,
     drops=(),
     adam="adam",
     notes=(LENGTH_0,),
@@ -49,11 +57,24 @@ OPTIMIZED_CARD = Card(
     "flax/nnx/nn/recurrent.py, Flax 0.12",
     ('params = init_params(key, I, H, init="flax_optimized_nnx")', "layers = from_nnx(module)"),
     layout=NNX,
-    preset="flax_optimized_nnx",
+    preset=OPTIMIZED_PRESET,
     drops=(),
     adam="adam",
     notes=(Note("names", "its parameters are dense_i and dense_h, which LSTMCell does not take."),),
 )
+
+
+def timed(name: str, build: Callable[..., OnJax]) -> tuple[Timed, ...]:
+    """Return the rows of the RNN of `LSTMCell` and of `OptimizedLSTMCell`."""
+
+    def build_cell(optimized: bool, job: Job) -> OnJax:
+        return build(job.layers, job.xs.dtype, optimized=optimized)
+
+    return (
+        Timed(f"{name} LSTMCell", partial(build_cell, False), ("flax",)),
+        Timed(f"{name} OptimizedLSTMCell", partial(build_cell, True), ("flax",)),
+    )
+
 
 ROWS = (
     Framework(
@@ -64,6 +85,8 @@ ROWS = (
         runs=RUNS,
         peer=Peer("linen", "flax", "flax", run.run_linen, mapping=("", partial(from_linen, extra="drop"))),
         cards=(LINEN_CARD,),
+        initial=(PRESET,),
+        timed=timed("Flax", run.build_linen),
     ),
     Framework(
         "nnx",
@@ -72,5 +95,7 @@ ROWS = (
         runs=RUNS,
         peer=Peer("nnx", "flax", "flax", run.run_nnx, parts=run.parts, beyond=run.beyond, head=run.head),
         cards=(NNX_CARD, OPTIMIZED_CARD),
+        initial=(OPTIMIZED_PRESET,),
+        timed=timed("nnx", run.build_nnx),
     ),
 )

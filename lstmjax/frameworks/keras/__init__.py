@@ -1,8 +1,10 @@
 """Keras."""
 
+from lstmjax.draws import Preset, glorot_joint, orthogonal_joint
 from lstmjax.frameworks.base.architecture import SETTINGS
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
+from lstmjax.frameworks.base.timing import Timed
 from lstmjax.frameworks.keras import run, weights
 from lstmjax.frameworks.keras.files import read_hdf5, read_keras, write_hdf5
 from lstmjax.frameworks.keras.weights import LAYOUT
@@ -15,13 +17,15 @@ FORM = Form(
     weights.named,
     r"^_?optimizer(_weights)?/|(^|/)seed_generator(_\d+)?/",
 )
+PRESET = Preset(glorot_joint, orthogonal_joint, forget_bias=1.0, name="keras")
+"""`keras.layers.LSTM`: Glorot uniform and orthogonal on the joint matrices, forget bias 1."""
 CARD = Card(
     "keras",
     "keras.layers.LSTM",
     "keras/src/layers/rnn/lstm.py and optimizers/adam.py, Keras 3.15",
     ('params = init_params(key, I, H, init="keras")', "layers = from_keras(module)"),
     layout=LAYOUT,
-    preset="keras",
+    preset=PRESET,
     drops=(Drop("dropout", "inputs", "sequence"), Drop("recurrent_dropout", "h", "sequence", per_gate=True)),
     adam="adam_keras",
     notes=(
@@ -55,4 +59,6 @@ ROW = Framework(
         beyond=run.beyond,
     ),
     cards=(CARD,),
+    initial=(PRESET,),
+    timed=(Timed("Keras on JAX", run.build_job, ("keras",)),),
 )

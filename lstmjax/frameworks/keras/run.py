@@ -17,6 +17,7 @@ import numpy as np
 from lstmjax.frameworks.base.layouts import ConvertError, to_jax
 from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.base.running import OnJax, Outcome, Part, as_users_have_it, sizes
+from lstmjax.frameworks.base.timing import Job
 from lstmjax.frameworks.keras.config import HARMLESS, LAYERS, strange
 from lstmjax.frameworks.keras.files import description
 from lstmjax.frameworks.keras.graph import MASKS, MODELS, get
@@ -64,6 +65,17 @@ def build_on_jax(layers: Layers, dtype: str, mask: Any = None) -> OnJax:
         return tuple(layer for weights in gradients for layer in from_list([np.asarray(a) for a in weights]))
 
     return OnJax(forward, values, to_ours)
+
+
+def build_job(job: Job) -> OnJax:
+    """Build `keras.layers.LSTM` run by `stateless_call`, as `keras.Model.fit` runs it.
+
+    Raises:
+        ConvertError: Keras runs on another backend than JAX.
+    """
+    if backend() != "jax":
+        raise ConvertError(f"Keras runs on {backend()}; set KERAS_BACKEND=jax")
+    return build_on_jax(job.layers, str(job.xs.dtype))
 
 
 def parts(source: Any) -> list[Part]:

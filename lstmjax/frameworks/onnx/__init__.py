@@ -13,6 +13,7 @@ from lstmjax.frameworks.base.contents import Contents
 from lstmjax.frameworks.base.framework import Container, Framework, Peer
 from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError, as_layers, without_head
+from lstmjax.frameworks.base.timing import PEER, Timed
 from lstmjax.frameworks.onnx import run
 from lstmjax.frameworks.onnx.weights import LAYOUT
 from lstmjax.networks import NetworkParams
@@ -81,5 +82,16 @@ ROW = Framework(
         biases=2,
         load=run.load,
         also=("onnx",),
+    ),
+    timed=(
+        Timed(
+            "ONNX Runtime",
+            run.build_job,
+            ("onnxruntime", "onnx"),
+            PEER,
+            trains=False,
+            dtypes=("float32",),
+            platforms=("cpu",),
+        ),
     ),
 )

@@ -18,7 +18,6 @@ from lstmjax.frameworks.onnx.values import (
     Node,
     Opaque,
     Signal,
-    Size,
     Source,
     Stored,
     Value,
@@ -209,7 +208,7 @@ def _is_all(value: Value, time: Axis | None) -> bool:
     if time is None:
         return False
     if isinstance(value, Stored):
-        return all(Size(int(n)) == size_of(time) for n in value.array.reshape(-1))
+        return all(int(n) == size_of(time) for n in value.array.reshape(-1))
     return isinstance(value, Filled) and value.size == size_of(time)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -123,18 +123,26 @@ class Constants:
         feeds = {other: self._values.get(other) for other in node.input if other}
         if any(value is None for value in feeds.values()):
             return None
-        self._budget[0] -= sum(value.nbytes for value in feeds.values() if value is not None)
+        self.spend(name, feeds.values())
+        return self.run(node, feeds)[list(node.output).index(name)]
+
+    def spend(self, name: str, arrays: Iterable[Any]) -> None:
+        """Refuse to compute a tensor from these arrays if they are far larger than the model."""
+        self._budget[0] -= sum(array.nbytes for array in arrays)
         if self._budget[0] < 0:
             raise ConvertError(f"{name} takes far more memory than the model has; it is not computed")
+
+    def run(self, node: Any, feeds: Mapping[str, Any]) -> list[np.ndarray]:
+        """Return the outputs of a node for these inputs, as ONNX' own evaluator computes them."""
         graph = helper.make_graph(
-            [node], "constant", [helper.make_empty_tensor_value_info(other) for other in feeds],
-            [helper.make_empty_tensor_value_info(name)],
+            [node], "one", [helper.make_empty_tensor_value_info(name) for name in feeds],
+            [helper.make_empty_tensor_value_info(name) for name in node.output],
         )  # fmt: skip
         opsets = self._opsets
         if node.op_type == "DequantizeLinear":  # the evaluator has it from 19 on only, which adds dtypes to 13
             opsets = [helper.make_opsetid("", max(19, *(entry.version for entry in opsets)))]
-        outputs: Any = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run([name], feeds)
-        return np.asarray(outputs[0])
+        outputs: Any = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, dict(feeds))
+        return [np.asarray(output) for output in outputs]
 
     def _array(self, tensor: Any) -> np.ndarray:
         try:

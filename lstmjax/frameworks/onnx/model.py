@@ -16,7 +16,7 @@ from lstmjax.frameworks.onnx.chain import Chain, chain_of
 from lstmjax.frameworks.onnx.constants import Constants
 from lstmjax.frameworks.onnx.read import OnnxLSTM, flat_model, placed_lstms
 from lstmjax.frameworks.onnx.rules import READOUTS
-from lstmjax.frameworks.onnx.wire import wire
+from lstmjax.frameworks.onnx.wire import lengths_of, wire
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.published import find_cell
 from lstmjax.stack import Layers
@@ -50,7 +50,11 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
         layers = tuple(lstm.params for _, lstm in placed)
         return Stack(layers, Architecture(), False, Chain(), (complaint,))
     nodes = {place: lstm for place, lstm in placed if place is not None}
-    chain = chain_of(model, wire(model, Constants(model), nodes))
+    constants = Constants(model)
+    chains = [chain_of(model, wire(model, constants, nodes, lengths)) for lengths in lengths_of(model)]
+    chain = next((other for other in chains if other.complaints), chains[0])
+    if any(_facts(other) != _facts(chain) for other in chains) and not chain.complaints:
+        chain.complaints.append("how its layers are joined depends on the lengths of axes that the model leaves open")
     complaints = list(chain.complaints)
     layers = tuple(_layer([nodes[n] for n in layer]) for layer in chain.layers)
     cells = {replace(cell, name="", paper=""): cell for lstm in nodes.values() for cell in lstm.cells}
@@ -71,6 +75,11 @@ def read_stack(source: Any, *, dequantize: bool = False) -> Stack:
             b = np.zeros(w.shape[1], w.dtype)
         params = NetworkParams(layers, Dense(*to_jax((w, b))))
     return Stack(params, architecture, chain.residual, chain, tuple(complaints))
+
+
+def _facts(chain: Chain) -> Chain:
+    """Return a chain without its arrays, which can be compared with another one."""
+    return replace(chain, head=None)
 
 
 def from_onnx(

@@ -15,14 +15,13 @@ import numpy as np
 
 from lstmjax.cells import Activation
 from lstmjax.frameworks.base.activations import relu, softplus, softsign
-from lstmjax.frameworks.onnx.shuffles import SHUFFLES, integers, on_sizes, sizes_of
+from lstmjax.frameworks.onnx.shuffles import rearranged
 from lstmjax.frameworks.onnx.values import (
     Axis,
     Filled,
     Node,
     Positive,
     Signal,
-    Sizes,
     Source,
     Stored,
     Value,
@@ -31,7 +30,6 @@ from lstmjax.frameworks.onnx.values import (
     at_step,
     features,
     level_of,
-    size_of,
     sources_axis,
     sources_of,
 )
@@ -54,11 +52,9 @@ def _shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     """Return the lengths of a signal's axes."""
     if not isinstance(values[0], Signal):
         return None
-    axes = values[0].axes[node.attributes.get("start", 0) : node.attributes.get("end")]
-    result = np.empty(len(axes), object)
-    for n, axis in enumerate(axes):
-        result[n] = size_of(axis)
-    return Sizes(result)
+    return Stored(
+        np.array(values[0].shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64), True
+    )
 
 
 def _constant_of_shape(wiring: Wiring, node: Node, values: list[Value]) -> Value:
@@ -69,15 +65,15 @@ def _constant_of_shape(wiring: Wiring, node: Node, values: list[Value]) -> Value
     return None if value.any() else Zeros()
 
 
-def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+def _expand(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[Value, ...]:
     """Return the length of an axis, repeated, or a signal that Expand does not change."""
-    lengths = sizes_of(values[0])
-    if lengths is not None and lengths.size == 1:
-        return Filled(lengths.reshape(-1)[0])
+    lengths = values[0]
+    if isinstance(lengths, Stored) and lengths.array.dtype.kind in "iu" and lengths.array.size == 1:
+        return Filled(int(lengths.array.reshape(-1)[0]))
     if node.op != "Expand":
         return None
     if isinstance(values[0], Signal):
-        return SHUFFLES["Expand"](values[0], node, values, wiring)
+        return rearranged(values[0], node, values, wiring)
     return None
 
 
@@ -216,17 +212,11 @@ def _where(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     return end if sources_of([initial])[direction : direction + 1] == begin.sources else None
 
 
-def _unsqueeze(wiring: Wiring, node: Node, values: list[Value]) -> Value:
-    if isinstance(values[0], Positive):
-        return values[0]
-    if isinstance(values[0], Signal):
-        return SHUFFLES["Unsqueeze"](values[0], node, values, wiring)
-    return on_sizes(node, values) if isinstance(values[0], Sizes | Stored) else None
-
-
 def _reduce_sum(wiring: Wiring, node: Node, values: list[Value]) -> Value:
     """Return the sum of two directions that are stacked along an axis."""
-    signal, axes = values[0], integers(node, values, "axes", 1)
+    signal, axes = values[0], node.attributes.get("axes")
+    if axes is None and len(values) > 1 and isinstance(values[1], Stored) and not values[1].computed:
+        axes = values[1].array.reshape(-1).tolist()
     if not isinstance(signal, Signal) or not signal.axes or axes is None or len(axes) != 1:
         return None
     at = axes[0] % len(signal.axes)
@@ -250,7 +240,6 @@ RULES: MappingProxyType[str, Callable] = MappingProxyType(
         "MatMul": _matmul,
         "ReduceSum": _reduce_sum,
         "Shape": _shape,
-        "Unsqueeze": _unsqueeze,
         "Where": _where,
         **dict.fromkeys(READOUTS, _readout),
     }

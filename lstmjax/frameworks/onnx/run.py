@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lstmjax.frameworks.base.layouts import ConvertError
-from lstmjax.frameworks.base.running import Outcome
+from lstmjax.frameworks.base.running import Outcome, cpus
+from lstmjax.frameworks.base.timing import Eager, Job
 from lstmjax.stack import Layers
 
 
@@ -25,6 +26,20 @@ def run(layers: Layers, xs: Any, lengths: Any = None, d_ys: Any = None) -> Outco
     if lengths is not None:
         feeds["lengths"] = np.asarray(lengths, np.int32)
     return Outcome(session.run(["ys"], feeds)[0], without="it only runs networks")
+
+
+def build_job(job: Job) -> Eager:
+    """Build the exported graph in ONNX Runtime, on the CPU with as many threads as XLA has."""
+    import onnxruntime
+
+    from lstmjax.frameworks.onnx.write import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = cpus(), 1
+    graph = to_onnx(job.layers).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    feeds = {"xs": np.asarray(job.xs)}
+    return Eager(lambda: session.run(["ys"], feeds)[0], np.asarray)
 
 
 def load(path: Path) -> File:

@@ -8,23 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Size:
-    """The length of an axis: a number, times the lengths of symbolic axes, by their names."""
-
-    count: int = 1
-    symbols: tuple[str, ...] = ()
-
-    def __mul__(self, other: Size) -> Size:
-        return Size(self.count * other.count, tuple(sorted(self.symbols + other.symbols)))
-
-
-ONE = Size()
 
 
 @dataclass(frozen=True)
@@ -32,7 +19,8 @@ class Atom:
     """An axis that is not split further; an axis of a tensor can be several of them, joined."""
 
     name: str
-    size: Size
+    size: int
+    free: bool = False  # the model leaves its length open, and `size` is the one that it is followed at
 
 
 Axis = tuple[Atom, ...]
@@ -41,15 +29,12 @@ Axis = tuple[Atom, ...]
 
 def axis_of(*atoms: Atom) -> Axis:
     """Return the axis of these atoms; those of length 1 are left out."""
-    return tuple(atom for atom in atoms if atom.size != ONE)
+    return tuple(atom for atom in atoms if atom.size != 1)
 
 
-def size_of(axis: Axis) -> Size:
+def size_of(axis: Axis) -> int:
     """Return the length of an axis."""
-    size = ONE
-    for atom in axis:
-        size = size * atom.size
-    return size
+    return prod(atom.size for atom in axis)
 
 
 @dataclass(frozen=True)
@@ -91,6 +76,11 @@ class Signal:
     axes: tuple[Axis, ...]
     type: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+        return tuple(map(size_of, self.axes))
+
 
 @dataclass(frozen=True)
 class Mixed:
@@ -114,24 +104,18 @@ class Zeros:
 
 
 @dataclass(frozen=True, eq=False)
-class Sizes:
-    """Integers that are lengths of axes, such as a shape: an array of `Size`."""
-
-    array: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class Stored:
-    """A constant of the model."""
+    """A constant of the model, or integers that are computed from lengths of axes, such as a shape."""
 
     array: np.ndarray
+    computed: bool = False
 
 
 @dataclass(frozen=True)
 class Filled:
     """The length of an axis, repeated, which some exporters use for the lengths of sequences without padding."""
 
-    size: Size
+    size: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +125,7 @@ class Positive:
     name: str
 
 
-Value = Signal | Mixed | Opaque | Zeros | Sizes | Stored | Filled | Positive | None
+Value = Signal | Mixed | Opaque | Zeros | Stored | Filled | Positive | None
 """A tensor; None: an optional input that a node does not have."""
 
 
@@ -155,6 +139,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     opset: int
+    proto: Any = None
 
     def __str__(self) -> str:
         name = self.name or next((output for output in self.outputs if output), "")
@@ -165,13 +150,13 @@ def features(sources: Iterable[Source]) -> Axis:
     """Return the axis of features of these sources side by side."""
     widths = [source.width for source in sources]
     if len(set(widths)) > 1:
-        return axis_of(Atom("both", Size(sum(widths))))
-    return axis_of(Atom("sources", Size(len(widths))), Atom("features", Size(widths[0])))
+        return axis_of(Atom("both", sum(widths)))
+    return axis_of(Atom("sources", len(widths)), Atom("features", widths[0]))
 
 
 def sources_axis(sources: tuple[Source, ...]) -> Axis:
     """Return the axis along which these sources, of the same width, are stacked."""
-    return axis_of(Atom("sources", Size(len(sources))))
+    return axis_of(Atom("sources", len(sources)))
 
 
 def sources_of(values: Iterable[Value]) -> tuple[Source, ...]:

@@ -1,7 +1,7 @@
 """Follow the tensors of a model from node to node.
 
-No operator is executed. The output of a node without a rule becomes `Opaque`, which names the node; whoever needs to
-know more of it refuses the model by that name.
+No number of the model is computed, only where numbers go, and lengths of axes. The output of a node without a rule
+becomes `Opaque`, which names the node; whoever needs to know more of it refuses the model by that name.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 from onnx import defs, helper
 
+from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.onnx.constants import Constants, graphs_within
 from lstmjax.frameworks.onnx.read import INPUTS, OnnxLSTM
 from lstmjax.frameworks.onnx.rules import RULES
-from lstmjax.frameworks.onnx.shuffles import SHUFFLES, on_sizes
+from lstmjax.frameworks.onnx.shuffles import SHUFFLES
 from lstmjax.frameworks.onnx.values import (
     Atom,
     Entry,
@@ -22,9 +23,8 @@ from lstmjax.frameworks.onnx.values import (
     Mixed,
     Node,
     Opaque,
+    Positive,
     Signal,
-    Size,
-    Sizes,
     Source,
     Stored,
     Value,
@@ -37,24 +37,31 @@ from lstmjax.frameworks.onnx.values import (
 )
 from lstmjax.stack import directions
 
-SCALARS = ("Cast", "Dropout", "Identity", "Reshape", "Unsqueeze")
-"""Operators that can be followed on an array without axes."""
+COMPUTED = ("Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Unsqueeze")
+"""Operators that are run on lengths of axes: what they compute is a product of lengths and constants."""
+LENGTHS = [n for n in range(5, 500) if all(n % factor for factor in range(2, n))]
+"""The lengths of axes that a model leaves open, at which it is followed, in turn for the first and the second time.
+
+All are prime, and differ, so that they tell what a length was computed from: two products of lengths and constants
+that are the same both times are the same for all lengths.
+"""
 
 
-def wire(model: Any, constants: Constants, lstms: Mapping[int, OnnxLSTM]) -> Wiring:
+def wire(model: Any, constants: Constants, lstms: Mapping[int, OnnxLSTM], lengths: Mapping[str, int]) -> Wiring:
     """Return the wiring of a model.
 
     Args:
         model: `onnx.ModelProto` without local functions.
         constants: those of its graph.
         lstms: the nodes LSTM, by their places among all nodes.
+        lengths: those of the axes that the model leaves open; see `lengths_of`.
     """
     wiring = Wiring(constants)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     stored = {tensor.name for tensor in model.graph.initializer}
     for info in model.graph.input:
         if info.name not in stored:
-            wiring.values[info.name] = _input(info, _rank(info, model))
+            wiring.values[info.name] = _input(info, _rank(info, model), lengths)
     for n, proto in enumerate(model.graph.node):
         node = _node(proto, opset)
         results = _lstm(wiring, node, n, lstms[n]) if n in lstms else _results(wiring, node, proto)
@@ -65,7 +72,7 @@ def wire(model: Any, constants: Constants, lstms: Mapping[int, OnnxLSTM]) -> Wir
 def _node(proto: Any, opset: int) -> Node:
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in proto.attribute}
-    return Node(op, proto.name, tuple(proto.input), tuple(proto.output), attributes, opset)
+    return Node(op, proto.name, tuple(proto.input), tuple(proto.output), attributes, opset, proto)
 
 
 def _results(wiring: Wiring, node: Node, proto: Any) -> tuple[Value, ...]:
@@ -94,13 +101,33 @@ def _by_rule(wiring: Wiring, node: Node, values: list[Value]) -> Value | tuple[V
     if node.op in RULES:
         return RULES[node.op](wiring, node, values)
     present = [value for value in values if value is not None]
-    if present and all(isinstance(value, Sizes | Stored) for value in present):
-        return on_sizes(node, values)
+    if node.op in COMPUTED and present and all(isinstance(value, Stored) for value in present):
+        return _computed(wiring, node, values)
     if isinstance(values[0], Filled) and node.op in ("Cast", "Identity"):
         return values[0]
-    if node.op in SHUFFLES and isinstance(values[0], Signal) and (values[0].axes or node.op in SCALARS):
+    if isinstance(values[0], Positive) and node.op == "Unsqueeze":
+        return values[0]
+    if node.op in SHUFFLES and isinstance(values[0], Signal):
         return SHUFFLES[node.op](values[0], node, values, wiring)
     return None
+
+
+def _computed(wiring: Wiring, node: Node, values: list[Value]) -> Value:
+    """Return integers computed from lengths of axes, as exporters compute shapes; None: not by products alone."""
+    arrays = [value for value in values if isinstance(value, Stored)]
+    if any(value.array.dtype.kind != "i" for value in arrays):
+        return None
+    if node.op not in ("Concat", "Mul") and any(value.computed for value in arrays[1:]):
+        return None
+    if node.op == "Cast":  # lengths remain what they are
+        return arrays[0]
+    feeds = {name: value.array for name, value in zip(node.inputs, values, strict=True) if isinstance(value, Stored)}
+    wiring.constants.spend(node.outputs[0], feeds.values())
+    try:
+        (array,) = wiring.constants.run(node.proto, feeds)
+    except Exception:  # whatever NumPy raises of arrays that do not fit the node: ONNX Runtime would not run it
+        return None
+    return Stored(array, any(value.computed for value in arrays))
 
 
 def _unknown(node: Node, values: list[Value]) -> Value:
@@ -111,7 +138,7 @@ def _unknown(node: Node, values: list[Value]) -> Value:
         earlier = unclear[0]
     cause = node if earlier is None else earlier.cause
     only_shuffled = node.op in SHUFFLES and all(
-        isinstance(value, Signal | Mixed | Stored | Sizes | Zeros | None) for value in values
+        isinstance(value, Signal | Mixed | Stored | Zeros | None) for value in values
     )
     sources = sources_of(values)
     return Mixed(sources, cause) if only_shuffled and sources else Opaque(sources, cause)
@@ -141,7 +168,7 @@ def _lstm(wiring: Wiring, node: Node, n: int, lstm: OnnxLSTM) -> tuple[Value, ..
         if kind == "ys":
             axes.insert(1 if lstm.batch_first else 0, time)
         dtype = signal.type if isinstance(signal, Signal) else 1
-        results.append(Signal(sources, (*axes, axis_of(Atom("features", Size(hidden)))), dtype))
+        results.append(Signal(sources, (*axes, axis_of(Atom("features", hidden))), dtype))
     return tuple(results)
 
 
@@ -175,17 +202,33 @@ def _rank(info: Any, model: Any) -> int | None:
     return 3 if transposed or any(node.op_type == "LSTM" for node in readers) else None
 
 
-def _input(info: Any, rank: int | None) -> Value:
+def _axes(info: Any, rank: int) -> list[tuple[int, str]]:
+    """Return the length of each axis of an input, 0 if it is open, and the name of its length."""
+    dims = list(info.type.tensor_type.shape.dim)
+    return [
+        (dims[n].dim_value, dims[n].dim_param or f"{info.name}.{n}") if n < len(dims) else (0, f"{info.name}.{n}")
+        for n in range(rank)
+    ]
+
+
+def lengths_of(model: Any) -> list[dict[str, int]]:
+    """Return the lengths that the open axes of inputs have the first and the second time; once if there is none."""
+    names: dict[str, None] = {}
+    for info in model.graph.input:
+        for size, name in _axes(info, _rank(info, model) or 0):
+            names |= {} if size else {name: None}
+    if 2 * len(names) > len(LENGTHS):
+        raise ConvertError(f"its inputs have {len(names)} axes of open length; the most is {len(LENGTHS) // 2}")
+    return [dict(zip(names, LENGTHS[time::2], strict=False)) for time in ((0, 1) if names else (0,))]
+
+
+def _input(info: Any, rank: int | None, lengths: Mapping[str, int]) -> Value:
     """Return the value of an input of the model."""
     source = Source("input", name=info.name)
     if rank is None:
         return Mixed((source,), Node("input of unknown shape", info.name, (), (), {}, 0))
-    tensor = info.type.tensor_type
-    sizes = [Size(1, (f"{info.name}.{n}",)) for n in range(rank)]
-    for n, dim in enumerate(tensor.shape.dim):
-        if dim.HasField("dim_value"):
-            sizes[n] = Size(dim.dim_value)
-        elif dim.dim_param:
-            sizes[n] = Size(1, (dim.dim_param,))
-    axes = tuple(axis_of(Atom(f"{info.name}.{n}", size)) for n, size in enumerate(sizes))
-    return Signal((source,), axes, tensor.elem_type)
+    axes = [
+        axis_of(Atom(f"{info.name}.{n}", size or lengths[name], free=not size))
+        for n, (size, name) in enumerate(_axes(info, rank))
+    ]
+    return Signal((source,), tuple(axes), info.type.tensor_type.elem_type)

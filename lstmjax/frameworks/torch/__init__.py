@@ -1,8 +1,10 @@
 """PyTorch."""
 
+from lstmjax.draws import Preset, uniform_hidden
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
-from lstmjax.frameworks.torch import module, objects
+from lstmjax.frameworks.base.timing import PEER, Timed
+from lstmjax.frameworks.torch import module, objects, timed
 from lstmjax.frameworks.torch.checkpoints import read_torch
 from lstmjax.frameworks.torch.folds import fold
 from lstmjax.frameworks.torch.module import LAYOUT
@@ -20,6 +22,8 @@ FORM = Form(
         "nothing but dropout before, between and after the layers",
     ),
 )
+PRESET = Preset(uniform_hidden, uniform_hidden, uniform_hidden, uniform_hidden, bias="double", name="torch")
+"""`torch.nn.LSTM`: U(±1/√H) for everything, two biases. f's total bias is random."""
 CARD = Card(
     "torch",
     "torch.nn.LSTM",
@@ -30,7 +34,7 @@ CARD = Card(
         "ys = stacked(layers, xs, dropout=0.3, key=noise)[1]",
     ),
     layout=LAYOUT,
-    preset="torch",
+    preset=PRESET,
     drops=(Drop("dropout", "outputs between layers, not after the last", "step"),),
     adam="adam",
     notes=(
@@ -69,4 +73,6 @@ ROW = Framework(
         mapping=(r"weight_ih(_l0)?$", module.from_torch),
     ),
     cards=(CARD,),
+    initial=(PRESET,),
+    timed=(Timed("PyTorch", timed.build_job, ("torch",), PEER, platforms=("cpu", "gpu")),),
 )
