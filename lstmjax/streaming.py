@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -13,11 +14,12 @@ import numpy as np
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays, as_flags, check_positive, kind, one_of
-from lstmjax.arrays import cast, floating
-from lstmjax.backends import Request, native, native_stream
+from lstmjax.arrays import as_shapes, cast, floating, input_shape
+from lstmjax.backends import Chooser, Request, native, native_stream
 from lstmjax.cells import Cell
 from lstmjax.layer import lstm
-from lstmjax.parameters import Parameters, parameters_of
+from lstmjax.parameters import parameters_of
+from lstmjax.stack import as_states
 from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
@@ -63,9 +65,9 @@ def compile_step(
 ) -> CompiledStep:
     """Prepare a network to run one step at a time on arrays of NumPy; return an object that holds weights and state.
 
-    The native kernel, where it is there and knows the network, is called directly, with weights that are packed here: a
-    step costs a few microseconds more than its arithmetic. Elsewhere the step is a program of JAX, which costs some tens
-    of microseconds more. `step.backend` says which it is, and `step.reason` why it is not the kernel. Later changes of
+    Where the native kernel is built and knows the network, it is called directly, with weights that are packed here: a
+    step costs a few microseconds more than its arithmetic. Elsewhere the step is a program of JAX, which costs tens of
+    microseconds more. `step.backend` says which it is, and `step.reason` why it is not the kernel. Later changes of
     `params` do not reach it. It is for inference outside of JAX's transformations; inside of them use `cell_step`.
 
     Args:
@@ -105,34 +107,37 @@ def compile_step(
                 f"layer {n} is a Bidirectional pair, whose reverse direction begins at the last step, so that no step "
                 "can be computed before it is there. Run the sequence by stacked or network, or train one direction."
             )
-    params = _copied("params", params)
-    dtype = floating(dtype)
+    dtype, params = floating(dtype), _copied("params", params)
+    options = {"cell": cell, "wrappers": _without_extras(wrappers), "dtype": dtype}
+    if parameters.run is not lstm:
+        options["residual"] = residual
+    elif residual:
+        raise ValueError("residual=True is for several layers, but params is one layer. Leave it out.")
+    batch = () if batch_size is None else (int(batch_size),)
+    program = Program(parameters.run, tuple(options.items()), batch)
+    state = None if state is None else _copied("state", state)
+    requests, like = program.trace(params, state)
     if dtype is not None:
         params = cast(params, dtype)
-    options = _options(parameters, residual=residual, cell=cell, wrappers=wrappers)
-    batch = () if batch_size is None else (int(batch_size),)
-    program = Program(parameters.run, options, batch, casts=dtype is not None)
-    state = None if state is None else _copied("state", state)
-    requests, like, begin = program.trace(params, state)
     reason = _refusal(requests, backend)
     if backend == "native" and reason is not None:
         raise ValueError(f"backend='native' cannot run this: {reason}")
-    leaves: list[np.ndarray] = [np.array(leaf) for leaf in jax.tree.leaves(begin)]
+    begin = _leaves(params, state, like)
     steps: Steps
     if reason is None:
         steps = native_stream.NativeSteps(_packed(params, residual), batch)
-        steps.set(leaves)
+        steps.set(begin)
     else:
-        steps = JaxSteps(program, params, like, leaves)
-    return CompiledStep(steps, program, params, like, leaves, reason)
+        steps = JaxSteps(program, params, tree_of(like), begin)
+    return CompiledStep(steps, program, as_shapes(params), like, begin, reason)
 
 
 class CompiledStep:
     """A network that runs one step at a time, as `compile_step` returns it.
 
     Calling it runs the next step: `y = step(x)`, with x `[I]` or, with a batch, `[B, I]`. An axis of time before the
-    features makes it several steps, `[n, I]` or `[B, n, I]`, as that many calls would run them. y is a new array of NumPy
-    `[..., O]` of a network with a head, `[..., P]` of layers.
+    features makes it several steps, `[n, I]` or `[B, n, I]`, as that many calls would run them. y is a new array of
+    NumPy, `[..., O]` of a network with a head, `[..., P]` of layers.
 
     Threads may use objects of their own at once; if they use the same, one waits for the other.
 
@@ -144,16 +149,13 @@ class CompiledStep:
     def __init__(
         self, steps: Steps, program: Program, params: PyTree, like: PyTree, begin: list[np.ndarray], reason: str | None
     ) -> None:
-        first = jax.tree.leaves(params)[0]
         self.backend = "native" if reason is None else "jax"
         self.reason = reason
-        self._steps, self._program, self._like, self._begin = steps, program, like, begin
-        self._params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)  # for messages
+        self._steps, self._program, self._params, self._like, self._begin = steps, program, params, like, begin
+        first: Any = parameters_of(params).layers[0]
+        self._layer, self._shape = first, (*program.batch, first.input_size)
+        self._dtype, self._tree = np.dtype(first.w_x.dtype), tree_of(like)
         self._one = steps.one
-        self._dtype = np.dtype(first.dtype)
-        self._layer = parameters_of(params).layers[0]
-        self._shape = (*program.batch, self._layer.w_x.shape[0])
-        self._layer = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._layer)
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
         """Run the next step, or several.
@@ -181,13 +183,10 @@ class CompiledStep:
                 "Inside of jax.jit, grad or vmap call cell_step, lstm or network."
             )
         array = as_array("x", x)
-        casts = self._program.casts and (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_)
-        like = jax.ShapeDtypeStruct(array.shape, self._dtype if casts else array.dtype)
-        if self._program.casts and jnp.issubdtype(array.dtype, jnp.floating):
-            like = jax.ShapeDtypeStruct(array.shape, self._dtype)
+        shape = input_shape(array, dict(self._program.options)["dtype"])
         batch = self._program.batch
         layout = "[B, I]" if batch else "[I]"
-        checks.check_features("x", like, self._layer, layout)
+        checks.check_features("x", shape, self._layer, layout)
         if array.ndim not in (len(batch) + 1, len(batch) + 2) or array.shape[: len(batch)] != batch:
             several = "[B, n, I]" if batch else "[n, I]"
             made = f"batch_size={batch[0]}" if batch else "batch_size=None"
@@ -203,11 +202,18 @@ class CompiledStep:
 
         It can be set, to go on from another one.
         """
-        return jax.tree.structure(self._like).unflatten(self._steps.get())
+        return self._tree.unflatten(self._steps.get())
 
     @state.setter
     def state(self, state: PyTree) -> None:
-        self._steps.set(self._program.state(self._params, _copied("state", state)))
+        if state is None:
+            raise TypeError("state is None, expected a state such as step.state. To begin again: step.reset().")
+        same = tree_of(state) == self._tree
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(self._like), strict=True) if same else ()
+        if not same or any(type(a) is not np.ndarray or a.shape != z.shape or a.dtype != z.dtype for a, z in pairs):
+            state = _copied("state", state)
+            self._program.trace(self._params, state)  # refuses one that does not fit
+        self._steps.set(_leaves(self._params, state, self._like))
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """Return to the state that the step began in.
@@ -249,74 +255,75 @@ class CompiledStep:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The call of the library that a step stands for; compiled code is kept by it."""
+    """The call of the library that some steps stand for; compiled code is kept by it."""
 
     run: Callable  # `lstm`, `stacked` or `network`
     options: tuple[tuple[str, Any], ...]
     batch: tuple[int, ...]
-    casts: bool  # whether inputs of other dtypes are cast
 
-    def __call__(self, params: PyTree, xs: Array, state: PyTree, backend: Any = "auto") -> tuple[PyTree, Array]:
+    def __call__(self, params: PyTree, xs: Array, state: PyTree, backend: Chooser = "auto") -> tuple[PyTree, Array]:
+        """Run steps `[..., n, I]` from a state; return the state after them and all outputs."""
         return self.run(params, xs, state, return_sequences=True, backend=backend, **dict(self.options))
 
-    def trace(self, params: PyTree, state: PyTree) -> tuple[list[Request], PyTree, PyTree]:
-        """Check everything by shapes; return what each layer asks for, the shapes of a state, and the state itself."""
+    def trace(self, params: PyTree, state: PyTree) -> tuple[list[Request], PyTree]:
+        """Check everything by shapes; return what each layer asks of a backend, and the shapes of the state."""
         requests: list[Request] = []
 
         def note(request: Request) -> str:
             requests.append(request)
             return "scan"
 
-        first = parameters_of(params).layers[0]
-        xs = jax.ShapeDtypeStruct((*self.batch, 1, first.input_size), first.w_x.dtype)
+        first: Any = parameters_of(params).layers[0]
+        xs = jax.ShapeDtypeStruct((*self.batch, 1, jnp.shape(first.w_x)[-3]), first.w_x.dtype)
         like, _ = jax.eval_shape(partial(self, backend=note), params, xs, state)
-        empty = jnp.zeros((*self.batch, 0, first.input_size), first.w_x.dtype)
-        begin, _ = self(params, empty, state, backend="scan")  # which broadcasts and casts it
-        return requests, like, begin
-
-    def state(self, params: PyTree, state: PyTree) -> list[np.ndarray]:
-        """Return the leaves of a state on the batch, or refuse it as the call would; of params the shapes count."""
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(self.trace(zeros, state)[2])]
+        return requests, like
 
 
 class JaxSteps:
     """The steps as a compiled program of JAX, with the methods of `Steps`."""
 
-    def __init__(self, program: Program, params: PyTree, like: PyTree, leaves: Sequence[np.ndarray]) -> None:
-        import threading
-
-        self.program, self.params, self.like, self.lock = program, params, like, threading.Lock()
+    def __init__(self, program: Program, params: PyTree, tree: Any, leaves: Sequence[np.ndarray]) -> None:
+        self.program, self.params, self.tree, self.lock = program, params, tree, threading.Lock()
+        self.state: PyTree
         self.set(leaves)
-        self.one(np.zeros((*program.batch, parameters_of(params).layers[0].input_size), leaves[0].dtype))  # compiles
+        first: Any = parameters_of(params).layers[0]
+        self.one(np.zeros((*program.batch, first.input_size), first.w_x.dtype))  # compiles
         self.set(leaves)
 
     def one(self, x: np.ndarray) -> np.ndarray:
+        """Run one step; return the outputs `[..., O]`."""
         return self.several(x[..., None, :])[..., 0, :]
 
     def several(self, xs: np.ndarray) -> np.ndarray:
+        """Run the steps of inputs `[..., n, I]`; return the outputs `[..., n, O]`."""
         with self.lock:
             self.state, ys = _advance(self.params, self.state, xs, program=self.program)
         return np.array(ys)
 
     def get(self) -> list[np.ndarray]:
+        """Return copies of the leaves of the state."""
         with self.lock:
             return [np.array(leaf) for leaf in jax.tree.leaves(self.state)]
 
     def set(self, leaves: Sequence[np.ndarray]) -> None:
-        state = jax.tree.structure(self.like).unflatten([jnp.array(leaf, copy=True) for leaf in leaves])
+        """Set them."""
+        state = self.tree.unflatten([jnp.array(leaf, copy=True) for leaf in leaves])
         with self.lock:
             self.state = state
 
     def copy(self) -> JaxSteps:
-        other = object.__new__(JaxSteps)
-        other.__init__(self.program, self.params, self.like, self.get())
-        return other
+        """Return another one with the same parameters, in the same state."""
+        return JaxSteps(self.program, self.params, self.tree, self.get())
 
 
 @partial(jax.jit, static_argnames="program", donate_argnums=1)
 def _advance(params: PyTree, state: PyTree, xs: Array, *, program: Program) -> tuple[PyTree, Array]:
     return program(params, xs, state)
+
+
+def tree_of(tree: PyTree) -> Any:
+    """Return the structure of a tree."""
+    return jax.tree.structure(tree)
 
 
 def _copied(name: str, tree: PyTree) -> PyTree:
@@ -330,12 +337,33 @@ def _copied(name: str, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: jnp.array(a, copy=True), as_arrays(name, tree))
 
 
-def _options(parameters: Parameters, *, residual: bool, cell: Any, wrappers: Any) -> tuple[tuple[str, Any], ...]:
-    if parameters.run is lstm:
-        if residual:
-            raise ValueError("residual=True is for several layers, but params is one layer. Leave it out.")
-        return ("cell", cell), ("wrappers", wrappers)
-    return ("cell", cell), ("wrappers", wrappers), ("residual", residual)
+def _without_extras(wrappers: Any) -> Any:
+    """Return the wrappers as a tuple; refuse those that bring their extras, which are those of a sequence."""
+    if not isinstance(wrappers, tuple | list):
+        return wrappers  # refused by `lstm`
+    for wrapper in wrappers:
+        if isinstance(wrapper, tuple):
+            raise ValueError(
+                f"wrappers holds {kind(wrapper)}, expected wrappers alone: what a wrapper brings with it is for the "
+                "steps of one sequence."
+            )
+    return tuple(wrappers)
+
+
+def _leaves(params: PyTree, state: PyTree, like: PyTree) -> list[np.ndarray]:
+    """Return the leaves of a state that fits, on the batch and in the dtypes of `like`; None stands for zeros."""
+    parameters = parameters_of(params)
+    if state is None:
+        states: Any = (None,) * len(parameters.layers)
+    else:
+        states = (state,) if parameters.run is lstm else as_states(parameters.layers, "state", state)
+    likes = (like,) if parameters.run is lstm else like
+    leaves = []
+    for entry, shapes in zip(states, likes, strict=True):
+        for n, z in enumerate(shapes):
+            value = np.zeros((), z.dtype) if entry is None else np.asarray(entry[n]).astype(z.dtype)
+            leaves.append(np.array(np.broadcast_to(value, z.shape)))
+    return leaves
 
 
 def _refusal(requests: Sequence[Request], backend: str) -> str | None:

@@ -1,7 +1,7 @@
 """Steps of a network in the native kernel, called by ctypes: weights packed once, no XLA, one thread.
 
-A call of a function that was compiled by XLA costs tens of microseconds, and packing the weights for the kernel as many;
-a call of these functions costs about two. They run the tile of `native_call`, so that a step has the bits of a sequence.
+A call of a program of XLA costs tens of microseconds, and packing the weights for the kernel as many; a call of these
+functions costs about two. They run the same tile as `native_call`, so that a step has the bits of a sequence.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import functools
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from lstmjax.backends import native_library
-
-if TYPE_CHECKING:
-    import numpy as np
 
 BRIEF = 2_000_000
 """Multiplications up to which a call keeps Python's lock, about 100 µs.
@@ -60,7 +59,9 @@ def functions() -> Functions | str:
         try:
             function = getattr(load, f"lstmjax_{name}")
         except AttributeError:
-            return f"the native kernel is older than this lstmjax: {library.path} has no {name}. {native_library.REBUILD}"
+            return (
+                f"the native kernel is older than this lstmjax: {library.path} has no {name}. {native_library.REBUILD}"
+            )
         function.argtypes, function.restype = arguments[name], ctypes.c_char_p
         found.append(function)
     return Functions(*found)
@@ -91,7 +92,9 @@ class Packed(NamedTuple):
     work: int  # multiplications of a step of one sequence
 
 
-def pack(layers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], head: Sequence[np.ndarray], residual: bool) -> Packed:
+def pack(
+    layers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], head: Sequence[np.ndarray], residual: bool
+) -> Packed:
     """Pack the weights of layers from the bottom up, and of a dense layer above them.
 
     Args:
@@ -99,8 +102,6 @@ def pack(layers: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], head: Sequ
         head: w `[H, O]` and b `[O]`, or nothing.
         residual: what enters a layer is added to its outputs, from the second layer on.
     """
-    import numpy as np
-
     library = functions()
     assert isinstance(library, Functions), library
     arrays = [np.ascontiguousarray(a, np.float32) for a in (*(a for layer in layers for a in layer), *head)]
@@ -124,8 +125,6 @@ class NativeSteps:
     """The steps of a batch of sequences; it has the methods of `streaming.Steps`. Threads take turns."""
 
     def __init__(self, packed: Packed, batch: tuple[int, ...]) -> None:
-        import numpy as np
-
         library = functions()
         assert isinstance(library, Functions), library
         rows = int(np.prod(batch))
@@ -158,8 +157,6 @@ class NativeSteps:
 
     def several(self, xs: np.ndarray) -> np.ndarray:
         """Run the steps of float32 inputs `[..., n, I]`; return the outputs `[..., n, O]`."""
-        import numpy as np
-
         xs = np.ascontiguousarray(xs)
         ys = np.empty((*xs.shape[:-1], self.packed.outputs), np.float32)
         with self.lock:
@@ -168,8 +165,6 @@ class NativeSteps:
 
     def get(self) -> list[np.ndarray]:
         """Return copies of h and c `[..., H]` of each layer."""
-        import numpy as np
-
         flat = np.empty(self.rows * 2 * sum(self.packed.hidden), np.float32)
         with self.lock:
             _checked(self.library.state(self.stream.pointer, 0, flat.ctypes.data, flat.size))
@@ -179,8 +174,6 @@ class NativeSteps:
 
     def set(self, leaves: Sequence[np.ndarray]) -> None:
         """Set h and c of each layer."""
-        import numpy as np
-
         flat = np.concatenate([np.asarray(leaf, np.float32).reshape(-1) for leaf in leaves])
         with self.lock:
             _checked(self.library.state(self.stream.pointer, 1, flat.ctypes.data, flat.size))
