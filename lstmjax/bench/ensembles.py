@@ -30,7 +30,7 @@ Build = Callable[[Layers], OnJax]
 
 def members(job: Job) -> list[Job]:
     """Return the job of each network."""
-    return [Job(*_taken(job[:3], n), mode=job.mode) for n in range(len(job.xs))]
+    return [Job(*(_taken(part, n) for part in job[:3]), job.mode) for n in range(len(job.xs))]
 
 
 def _taken(tree: Any, n: int) -> Any:
