@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "flushed.h"
 #include "job.h"
 #include "sets.h"
 
@@ -190,6 +191,7 @@ LSTMJAX_STREAM lstmjax_stream_run(void* stream, int64_t steps, const float* xs, 
   if (steps < 0 || steps > kLargest) return "the number of steps is out of range";
   if (xs_floats != s.rows * steps * inputs) return "the size of xs does not fit";
   if (ys_floats != s.rows * steps * outputs) return "the size of ys does not fit";
+  const lstmjax::Flushed flushed;
   for (int64_t done = 0; done < steps; done += s.chunk) {
     const Series x{const_cast<float*>(xs) + done * inputs, inputs, steps * inputs};
     const Series y{ys + done * outputs, outputs, steps * outputs};

@@ -126,6 +126,18 @@ def test_a_step_has_the_bits_of_the_sequence_kernel(batch, hidden):
     jax.tree.map(np.testing.assert_array_equal, step.state, state)
 
 
+@needs_kernel
+def test_subnormal_numbers_are_those_of_the_sequence():
+    """A state that decays ends in them; the kernel takes them for zero, in a step as in a sequence."""
+    begin = (np.full((1, H), 3e-39, np.float32), np.full((1, H), -2e-39, np.float32))
+    weak = LAYER._replace(b=LAYER.b - 20, w_x=LAYER.w_x * 1e-19)
+    xs = np.full((1, T, I), 1e-20, np.float32)
+    state, ys = lstm(weak, xs, begin, backend="native")
+    step = compile_step(weak, batch_size=1, state=begin, backend="native")
+    np.testing.assert_array_equal(step(xs), ys)
+    jax.tree.map(np.testing.assert_array_equal, step.state, state)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_objects_taken_in_turns_keep_their_states(backend):
     first, second = (compile_step(params, backend=backend) for params in (LAYER, STACK))
