@@ -102,8 +102,8 @@ ROWS = MappingProxyType(
         for row in (
             Competitor(AUTO, OURS, partial(mapped, auto, "vmap")),
             Competitor(REFERENCE, OURS, partial(mapped, scan, "vmap")),
-            Competitor("lstmjax calls", CONTROL, partial(calls, auto)),
-            Competitor("lstmjax map", CONTROL, partial(mapped, auto, "map")),
+            Competitor("lstmjax calls", OURS, partial(calls, auto)),
+            Competitor("lstmjax map", OURS, partial(mapped, auto, "map")),
             Competitor(CONTROLS[0], JAX_PEER, partial(mapped, builders.plain_of, "vmap")),
             Competitor(CONTROLS[1], CONTROL, partial(mapped, builders.plain_of, "vmap")),
             Competitor("lax.scan map", JAX_PEER, partial(mapped, builders.plain_of, "map")),
