@@ -260,11 +260,7 @@ def test_one_layer_of_a_stack_takes_its_state_without_the_tuple(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_of_every_kind(backend):
     step, expected = compile_step(LAYER, backend=backend), np.asarray(lstm(LAYER, XS[0, :1])[1])[0]
-    every = [
-        jnp.asarray(XS[0, 0]),
-        XS[0, 0].tolist(),
-        XS[0, 0].astype(np.float64),
-        XS[0].T[:, 0]]
+    every = [jnp.asarray(XS[0, 0]), XS[0, 0].tolist(), XS[0, 0].astype(np.float64), XS[0].T[:, 0]]
     for x in every:
         step.reset()
         assert_close(step(x), expected)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.backends import native_stream
 from lstmjax.bench import builders
 from lstmjax.bench.competitors import AUTO, CONTROL, JAX_PEER, OURS, PEER, REFERENCE, Competitor
 from lstmjax.bench.points import BenchError, Job
@@ -180,6 +181,11 @@ def onnxruntime(job: Job) -> Program:
         return one
 
     return program(job, begin)
+
+
+def native_is_there() -> bool:
+    """Return whether single steps run in the native kernel here."""
+    return not isinstance(native_stream.functions(), str)
 
 
 ONLY_CPU: dict[str, Any] = {"platforms": ("cpu",), "dtypes": ("float32",)}
