@@ -30,7 +30,8 @@ Build = Callable[[Layers], OnJax]
 
 def members(job: Job) -> list[Job]:
     """Return the job of each network."""
-    return [Job(*(_taken(part, n) for part in job[:3]), job.mode) for n in range(len(job.xs))]
+    parts = [_taken((job.layers, job.xs, job.weights), n) for n in range(len(job.xs))]
+    return [Job(layers, xs, weights, job.mode) for layers, xs, weights in parts]
 
 
 def _taken(tree: Any, n: int) -> Any:

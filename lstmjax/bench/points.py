@@ -129,8 +129,8 @@ def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:
     if point.networks > 1:
         member = dataclasses.replace(point, networks=1)
         jobs = [make_job(member, mode, dtype, seed + n) for n in range(point.networks)]
-        parts = [jax.tree.map(lambda *a: jax.numpy.stack(a), *part) for part in list(zip(*jobs, strict=True))[:3]]
-        return Job(*parts, mode)
+        each = jax.tree.map(lambda *a: jax.numpy.stack(a), *((job.layers, job.xs, job.weights) for job in jobs))
+        return Job(each[0], each[1], each[2], mode)
     keys = iter(jax.random.split(jax.random.key(seed), 2 + 4 * point.layers))
 
     def layer(width: int) -> LSTMParams:
