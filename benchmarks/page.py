@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from lstmjax.bench import growth as curves
-from lstmjax.bench import read_json
-from lstmjax.bench.competitors import AUTO, OURS
-from lstmjax.bench.points import GRID
+from lstmjax.bench import read_json, steps
+from lstmjax.bench.competitors import AUTO, OURS, REFERENCE
+from lstmjax.bench.points import GRID, STREAMING
 from lstmjax.bench.results import Results
 from lstmjax.bench.standing import geometric_mean, judge, noise, ratio
 
@@ -44,7 +44,12 @@ def read(name: str) -> Record:
     if tree["format"] == RECORD:
         return tree
     results = read_json(path)
-    record = curve_of(results) if results.growth else summary_of(results)
+    if results.growth:
+        record = curve_of(results)
+    elif results.comparisons[0].mode == STREAMING:
+        record = steps_of(results)
+    else:
+        record = summary_of(results)
     machine = {name: getattr(results.machine, name) for name in ("cpu", "device", "cpus", "python", "versions", "peak")}
     return {
         "command": results.command or "lstmjax bench",
@@ -63,7 +68,8 @@ def summary_of(results: Results) -> Record:
         timed = comparison.timed()
         standings = {name: judge(comparison, name) for name in names}
         bests = [s.best.name for s in standings.values() if s is not None and s.best is not None]
-        row: list = [comparison.point.name, comparison.mode, bests[0] if bests else None]
+        point = comparison.point
+        row: list = [point.name if point.networks == 1 else str(point), comparison.mode, bests[0] if bests else None]
         for standing in standings.values():
             if standing is None or standing.best is None:
                 row.append(None)
@@ -78,6 +84,20 @@ def summary_of(results: Results) -> Record:
     ours = [name.removeprefix("lstmjax ") for name in names]
     columns = ["point", "mode", "best peer", *ours, "PyTorch", "noise", "auto, ms (quartiles)"]
     return {"kind": "summary", "columns": columns, "digits": [2] * len(columns), "rows": rows}
+
+
+def steps_of(results: Results) -> Record:
+    """Return the times of a step in µs, medians, and what those of auto are above the kernel's own."""
+    names = list(dict.fromkeys(name for c in results.comparisons for name in c.timed() if name != REFERENCE))
+    rows = []
+    for comparison in results.comparisons:
+        times = steps.microseconds(comparison)
+        medians = [float(np.median(times[name])) if name in times else None for name in names]
+        both = AUTO in times and steps.KERNEL in times
+        above = float(np.median(times[AUTO] - times[steps.KERNEL])) if both else None
+        rows.append([str(comparison.point), *medians, above, noise(comparison)])
+    columns = ["sizes", *names, "auto over the kernel", "noise"]
+    return {"kind": "streaming", "columns": columns, "digits": [0] + [1] * (len(columns) - 1), "rows": rows}
 
 
 def curve_of(results: Results) -> Record:
@@ -138,7 +158,8 @@ def table(name: str) -> list[str]:
     if record.get("kind") == "growth":
         rows = [with_slopes(record, n, row) for n, row in enumerate(rows)]
     if record.get("kind") == "summary":
-        rows += [mean_row(record, mode) for mode in dict.fromkeys(row[1] for row in record["rows"])]
+        modes = dict.fromkeys(row[1] for row in record["rows"] if row[0] in GRID)
+        rows += [mean_row(record, mode) for mode in modes]
     notes = [f"- {note}" for note in record.get("notes", [])]
     return [caption(record), "", *markdown(columns, rows), *(["", *notes] if notes else [])]
 

@@ -32,6 +32,7 @@ __all__ = [
     "clip_cell",
     "clip_inputs",
     "clip_projection",
+    "compile_step",
     "emitted",
     "explain_backend",
     "find_cell",

@@ -20,6 +20,7 @@ from lstmjax.published import (
     with_activations,
 )
 from lstmjax.stack import stacked
+from lstmjax.streaming import compile_step
 from lstmjax.textbook import Concatenated, from_concatenated, to_concatenated
 from lstmjax.truncated import truncated_gradient
 from lstmjax.types import GATES, Bidirectional, GateParams, LSTMParams, Norms, Step

@@ -213,6 +213,10 @@ class Bench:
     """Time a curve over time steps, units or batch size instead of the networks."""
     quick: bool = False
     """Time only a few small points of the curve."""
+    streaming: bool = False
+    """Time single steps, each called from Python, instead of sequences; --sizes for others than B1 H32 to H512."""
+    networks: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Time N networks at once, each with its weights; --sizes for others than B16 T100 H32 and H64."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to write everything to, including the raw times."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "pages.h"
 #include "plan.h"
 #include "sets.h"
 #include "xla/ffi/api/ffi.h"
@@ -174,6 +175,9 @@ ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ri
   shapes.expect("h_end", *h_end, {n, s.rows, width});
   shapes.expect("c_end", *c_end, {n, s.rows, width});
   if (shapes.wrong()) return shapes.error();
+  for (FloatsOut* array : {&h, &c, &gates}) {
+    lstmjax::prefer_large_pages((*array)->untyped_data(), (*array)->size_bytes());
+  }
 
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
@@ -229,6 +233,7 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
   shapes.require(Shapes::exists(*dh_reset) == Shapes::exists(*dc_reset), "one of dh_reset and dc_reset is absent");
   shapes.require(!Shapes::exists(*dh_reset) || Shapes::exists(resets), "dh_reset is wanted, but there are no resets");
   if (shapes.wrong()) return shapes.error();
+  lstmjax::prefer_large_pages(dz->untyped_data(), dz->size_bytes());
 
   std::vector<Layer> layers;
   std::vector<Slopes> slopes;

@@ -50,4 +50,10 @@ struct Slopes {
   float* packed;  // W_h transposed, as the backward tile reads it; see pack_back_floats
 };
 
+// A dense layer, y = x·w + b: w [inputs, outputs], b [outputs].
+struct Dense {
+  int64_t inputs, outputs;
+  const float *w, *b;
+};
+
 }  // namespace lstmjax

@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "backward.h"
+#include "dense.h"
 #include "forward.h"
 
 namespace lstmjax {
@@ -21,7 +22,8 @@ static void activate(bool is_tanh, const float* x, float* y, int64_t n) {
 }
 
 Kernels kernels() {
-  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, resets, weights, weights_floats, activate};
+  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, resets, weights, weights_floats,
+          dense_floats, pack_dense, dense, activate};
 }
 
 }  // namespace LSTMJAX_SET

@@ -51,6 +51,12 @@ Split divide(const Layer& layer, int64_t networks, int threads, double passes) {
   return split;
 }
 
+// Whether each network is run by a thread from beginning to end, all phases of it: what the gradients of the weights
+// read is then still in the cache, and nobody waits.
+bool whole_networks(const Split& split, int64_t networks) {
+  return split.by_rows && split.strands == 1 && networks >= 2 * split.threads;
+}
+
 // Zero the series of a row at its invalid steps: outputs are zero there, and nothing else is left to chance.
 void clear(const Layer& layer, int64_t row) {
   for (int64_t order = 0; order < layer.steps; order++) {
@@ -193,7 +199,17 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
       kernels().backward(layer, slopes[n], order, row, end, 0, split.blocks);
     }
   };
-  run(pool, std::max(split.threads, any.steps * any.rows * networks * width > 16384 ? threads : 1), work);
+  const int helpers = std::max(split.threads, any.steps * any.rows * networks * width > 16384 ? threads : 1);
+  if (!whole_networks(split, networks)) return run(pool, helpers, work);
+  Work whole;
+  whole.phases = 1;
+  whole.items = [&](int64_t) { return networks; };
+  whole.run = [&](int64_t, int64_t n) {
+    for (int64_t phase = 0; phase < work.phases; phase++) {
+      for (int64_t item = n; item < work.items(phase); item += networks) work.run(phase, item);
+    }
+  };
+  run(pool, helpers, whole);
 }
 
 }  // namespace lstmjax

@@ -24,6 +24,11 @@ struct Kernels {
   // of scratch.
   void (*weights)(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t panel_end, float* scratch);
   int64_t (*weights_floats)(const Layer& layer);
+  // A dense layer on rows of numbers, by weights that `pack_dense` has packed into `dense_floats` numbers.
+  int64_t (*dense_floats)(const Dense& dense);
+  void (*pack_dense)(const Dense& dense, float* packed);
+  void (*dense)(const Dense& dense, const float* packed, const float* x, int64_t x_row, float* y, int64_t y_row,
+                int64_t rows);
   // Compute sigmoid (or tanh) of n numbers, for tests.
   void (*activate)(bool is_tanh, const float* x, float* y, int64_t n);
 };

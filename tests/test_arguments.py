@@ -10,6 +10,7 @@ import pytest
 
 from lstmjax import (
     cell_step,
+    compile_step,
     explain_backend,
     from_concatenated,
     init_network,
@@ -43,6 +44,7 @@ CALLS = {
     stacked: {"layers": (PARAMS,), "xs": XS},
     network: {"params": NETWORK, "xs": XS},
     explain_backend: {"params": PARAMS, "xs": XS},
+    compile_step: {"params": (PARAMS,)},
     init_params: {"key": KEY, "input_size": I, "hidden_size": H},
     init_stacked: {"key": KEY, "input_size": I, "hidden_size": H},
     init_network: {"key": KEY, "input_size": I, "hidden_size": H, "output_size": O},

@@ -12,7 +12,7 @@ import pytest
 
 from lstmjax import bench, lstm
 from lstmjax.backends.native_library import Library
-from lstmjax.bench import builders, growth, machine, run, show
+from lstmjax.bench import builders, ensembles, growth, machine, run, show, steps
 from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, OURS, REFERENCE, Competitor
 from lstmjax.bench.machine import Machine
 from lstmjax.bench.picture import picture
@@ -405,3 +405,85 @@ def test_resident_memory_is_that_of_the_call():
     result, grown = machine.resident(call)
     assert result == 1
     assert grown is None or grown >= 2**24  # not everywhere may a process reset its account
+
+
+def test_single_steps_are_compared_and_timed(tmp_path, capsys):
+    out, names = tmp_path / "steps.json", "lstmjax auto,lstmjax on JAX,JAX by hand,JAX by hand again,ONNX Runtime"
+    if steps.native_is_there():
+        names += f",{steps.KERNEL}"
+    chosen = ["--streaming", "--sizes", "2,6,3,5", "--competitors", names, "--rounds", "2", "--json", str(out)]
+    assert main(["bench", *chosen]) == 0
+    printed = capsys.readouterr().out
+    assert "2,6,3,5 (B2 T6 I3 H5), one step at a time, 2 rounds, noise" in printed
+    results = bench.read_json(out)
+    assert results.command.startswith("lstmjax bench --sizes 2,6,3,5 --competitors")
+    (comparison,) = results.comparisons
+    assert comparison.mode == "streaming"
+    timed = comparison.timed()
+    assert {"lstmjax auto", "lstmjax on JAX", "JAX by hand", "lstmjax scan"} <= set(timed)
+    assert all(row.differences.keys() == {"ys"} for row in timed.values())
+    times = steps.microseconds(comparison)["lstmjax auto"]
+    np.testing.assert_allclose(times, 1e6 * np.array(timed["lstmjax auto"].seconds) / 6)
+    assert main(["bench", "--read", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-20:] == printed.splitlines()[:-1][-20:]
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("name", steps.ROWS)
+def test_everybody_steps_to_the_same_outputs(name):
+    point, row = bench.Point("tiny", 1, 5, 3, 4), steps.ROWS[name]
+    if row.refuses(point, "streaming", "float32", "cpu") or (name == steps.KERNEL and not steps.native_is_there()):
+        pytest.skip("it is not installed")
+    job = make_job(point, "streaming", "float32", 1)
+    program = row.build(job)
+    expected = np.asarray(lstm(job.layers[0], job.xs, backend="scan")[1])
+    for _ in range(2):  # each call begins anew
+        np.testing.assert_allclose(program.arrays(program.call())["ys"], expected, atol=2e-6)
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("name", ensembles.ROWS)
+def test_several_networks_compute_what_each_does(name):
+    point, row = bench.Point("tiny", 2, 4, 3, 5, networks=3), ensembles.ROWS[name]
+    if row.refuses(point, "training", "float32", "cpu"):
+        pytest.skip("it is not installed")
+    job = make_job(point, "training", "float32", 1)
+    program = row.build(job)
+    found = program.arrays(program.call())
+
+    def loss(layers, xs, weights):
+        return (lstm(layers[0], xs, backend="scan")[1] * weights).sum()
+
+    for n in range(3):
+        layers, xs, weights = jax.tree.map(lambda a, n=n: a[n], (job.layers, job.xs, job.weights))
+        d_layers, d_xs = jax.grad(loss, (0, 1))(layers, xs, weights)
+        np.testing.assert_allclose(found["xs"][n], d_xs, atol=1e-5)
+        np.testing.assert_allclose(found["[0].w_h"][n], d_layers[0].w_h, atol=1e-5)
+    assert point.operations("forward") == 3 * replace(point, networks=1).operations("forward")
+
+
+def test_several_networks_are_measured_and_named(tmp_path, capsys):
+    out = tmp_path / "networks.json"
+    names = "lstmjax auto,lstmjax calls,lax.scan"
+    chosen = ["--networks", "2", "--sizes", "3,5,2,4", "--competitors", names, "--rounds", "2", "--modes", "forward"]
+    assert main(["bench", *chosen, "--json", str(out)]) == 0
+    assert "3,5,2,4 (2 networks of B3 T5 I2 H4), forward, float32, 2 rounds" in capsys.readouterr().out
+    (comparison,) = bench.read_json(out).comparisons
+    assert comparison.point.networks == 2
+    assert set(comparison.timed()) == {"lstmjax auto", "lstmjax scan", "lstmjax calls", "lax.scan"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--streaming", "--networks", "2"], "--streaming goes without --networks"),
+        (["--streaming", "--growth", "T"], "--streaming goes without --growth"),
+        (["--networks", "1"], "--networks is 1; expected 2 or more"),
+        (["--networks", "4", "--points", "L3"], "--networks is for one layer in one direction"),
+        (["--streaming", "--points", "Bi"], "--streaming is for one layer in one direction"),
+        (["--streaming", "--competitors", "Haiku"], "there is no competitor 'Haiku'; expected some of lstmjax scan,"),
+    ],
+)
+def test_options_of_steps_and_networks_that_do_not_fit_are_refused(words, message, capsys):
+    assert main(["bench", *words]) == 2
+    assert message in capsys.readouterr().err

@@ -134,6 +134,7 @@ TAKES = {
     "trace of a network": lambda: lstmjax.trace(NETS, XS),
     "report": lambda: report(NETS, XS),
     "explain_backend": lambda: lstmjax.explain_backend(LAYER, XS),
+    "compile_step": lambda: lstmjax.compile_step(LAYER),
     "fixed_points": lambda: lstmjax.fixed_points(LAYER, XS[0, 0], STATE),
     "gate_statistics": lambda: inside.gate_statistics(NETS, XS),
     "gradient_flow": lambda: inside.gradient_flow(LAYER, XS, lambda ys: ys.sum()),

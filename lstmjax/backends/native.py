@@ -36,14 +36,13 @@ Their gradients took 1.0 to 5 times as long as those of fused (H from 128 to 1,0
 of 10 steps they took 0.85 of the time."""
 
 
-def refuses(request: Request) -> str | None:
-    """Return the reason why the kernel cannot serve a request, with the remedy, or None."""
-    return next((reason for wrong, reason in _rules(request) if wrong), None)
+def refuses(request: Request, instead: str = "backend='fused'") -> str | None:
+    """Return the reason why the kernel cannot serve a request, with the remedy, or None; `instead` is what can."""
+    return next((reason for wrong, reason in _rules(request, instead) if wrong), None)
 
 
-def _rules(r: Request) -> Iterator[tuple[Any, str]]:
+def _rules(r: Request, fused: str) -> Iterator[tuple[Any, str]]:
     """Yield each condition that rules out a request, with its reason; a rule may rely on those above it."""
-    fused = "backend='fused'"
     yield r.platform != "cpu", f"it runs on CPUs, but the platform is {r.platform}. Pass {fused}."
     dtypes = sorted({str(a.dtype) for a in jax.tree.leaves((r.params, r.xs, r.state))} - {"float32"})
     yield dtypes, f"it computes in float32, but there is {', '.join(dtypes)}. Pass dtype=jnp.float32, or {fused}."
@@ -65,10 +64,18 @@ def _rules(r: Request) -> Iterator[tuple[Any, str]]:
     yield missing, f"{missing} Or pass {fused}."
 
 
+DEBUGGING = "numbers inside its calls cannot be looked at, which jax_debug_nans and jax.disable_jit are for."
+
+
+def debugging() -> bool:
+    """Return whether JAX is told to look at the numbers inside a program."""
+    return any(getattr(jax.config, name) for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit"))
+
+
 def declines(request: Request) -> str | None:
     """Return the reason why "auto" leaves a layer to another backend although the kernel could run it, or None."""
-    if any(getattr(jax.config, name) for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit")):
-        return "numbers inside its calls cannot be looked at, which jax_debug_nans and jax.disable_jit are for."
+    if debugging():
+        return DEBUGGING
     steps, batch = request.xs.shape[0], math.prod(request.xs.shape[1:-1])
     if batch <= FEW and steps < BRIEF:
         return f"{batch} x {steps} steps do not pay for packing the weights, which every call does."

@@ -11,7 +11,7 @@ from lstmjax.bench.program import Program, on_jax
 from lstmjax.frameworks.base.running import OnJax
 from lstmjax.frameworks.base.timing import Job
 from lstmjax.layer import lstm
-from lstmjax.stack import stacked
+from lstmjax.stack import Layers, stacked
 from lstmjax.types import Array, Bidirectional, LSTMParams
 
 
@@ -20,18 +20,28 @@ def ours(backend: str, job: Job, precision: str = "highest") -> Program:
 
     The precision of products is one of JAX's: "highest" is float32, "tensorfloat32" is TF32 where a GPU has it.
     """
+    with jax.default_matmul_precision(precision):
+        return on_jax(ours_of(backend, job.layers), job)
+
+
+def ours_of(backend: str, layers: Layers) -> OnJax:
+    """Return `lstm` or `stacked` as a function of parameters and inputs."""
 
     def forward(layers: Any, xs: Array) -> Array:
         if len(layers) == 1 and isinstance(layers[0], LSTMParams):
             return lstm(layers[0], xs, backend=backend)[1]
         return stacked(layers, xs, backend=backend)[1]
 
-    with jax.default_matmul_precision(precision):
-        return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
+    return OnJax(forward, layers, lambda gradients: gradients)
 
 
 def plain(job: Job) -> Program:
     """Build the textbook's LSTM in twenty lines of `jax.lax.scan`, without lstmjax."""
+    return on_jax(plain_of(job.layers), job)
+
+
+def plain_of(layers: Layers) -> OnJax:
+    """Return the textbook's LSTM as a function of parameters and inputs."""
 
     def direction(p: LSTMParams, xs: Array, reverse: bool) -> Array:
         hidden = p.w_x.shape[-1]
@@ -54,4 +64,4 @@ def plain(job: Job) -> Program:
             xs = jnp.concatenate([direction(p, xs, bool(n)) for n, p in enumerate(pair)], axis=-1)
         return xs
 
-    return on_jax(OnJax(forward, job.layers, lambda gradients: gradients), job)
+    return OnJax(forward, layers, lambda gradients: gradients)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lstmjax.bench import ensembles, show, steps
 from lstmjax.bench import growth as curves
-from lstmjax.bench import show
 from lstmjax.bench.competitors import AUTO, OURS, Competitor, find_competitors
-from lstmjax.bench.points import MODES, POINTS, BenchError, Differs, Point, find_points
+from lstmjax.bench.points import ENSEMBLE, MODES, POINTS, STREAMED, STREAMING, BenchError, Differs, Point, find_points
 from lstmjax.bench.results import Results, read_json, write_json
 from lstmjax.bench.run import measure
 from lstmjax.writing import draft
@@ -34,6 +34,8 @@ def bench(
     seed: int = 0,
     growth: str | None = None,
     quick: bool = False,
+    streaming: bool = False,
+    networks: int | None = None,
     json: Path | None = None,
     plot: Path | None = None,
     read: Sequence[Path] = (),
@@ -49,6 +51,9 @@ def bench(
         rounds, seconds, seed: see `measure`.
         growth: "T", "H" or "B": measure the curve over it, instead of points.
         quick: only a few small points of the curve.
+        streaming: one step after the other, instead of sequences; the points are sizes, B = 1 of several H by default.
+        networks: N, how many networks of a size are run, each with its weights and inputs; B16 T100 of H32 and H64 by
+            default.
         json: file to write everything to, raw times included.
         plot: file to write the picture to, PNG, SVG or PDF.
         read: files of earlier runs; nothing is measured then.
@@ -64,8 +69,8 @@ def bench(
     if read:
         runs = [read_json(path) for path in read]
     else:
-        chosen = [mode.strip() for mode in modes.split(",")]
-        unknown = [mode for mode in chosen if mode not in MODES]
+        chosen = [STREAMING] if streaming else [mode.strip() for mode in modes.split(",")]
+        unknown = [mode for mode in chosen if mode not in (*MODES, *[STREAMING] * streaming)]
         if unknown:
             raise BenchError(f"there is no mode {unknown[0]!r}; expected forward, training or both")
         if (rounds is not None and rounds < 1) or not 0 <= seconds < math.inf:
@@ -73,7 +78,7 @@ def bench(
         if not 0 <= seed < 2**32:
             raise BenchError(f"--seed is {seed}; expected a whole number from 0 to {2**32 - 1}")
         results = measure(
-            *_points_and_competitors(points, sizes, competitors, growth, quick),
+            *_points_and_competitors(points, sizes, competitors, growth, quick, streaming, networks),
             modes=chosen,
             dtype=dtype,
             seconds=seconds,
@@ -90,9 +95,15 @@ def bench(
             "dtype": dtype,
         }
         options |= {"rounds": rounds, "seconds": seconds, "seed": seed, "growth": growth, "quick": quick}
+        options |= {"streaming": streaming, "networks": networks}
         runs = [dataclasses.replace(results, command=_command(options))]
     for results in runs:
-        yield from curves.lines(results) if results.growth else show.lines(results)
+        if results.growth:
+            yield from curves.lines(results)
+        elif results.comparisons[0].mode == STREAMING:
+            yield from steps.lines(results)
+        else:
+            yield from show.lines(results)
         yield ""
     if len(runs) > 1:
         yield from show.compared(runs, [path.name for path in read])
@@ -117,9 +128,17 @@ def _command(options: Mapping[str, Any]) -> str:
 
 
 def _points_and_competitors(
-    points: str | None, sizes: Sequence[str] | None, competitors: str | None, growth: str | None, quick: bool
+    points: str | None,
+    sizes: Sequence[str] | None,
+    competitors: str | None,
+    growth: str | None,
+    quick: bool,
+    streaming: bool,
+    networks: int | None,
 ) -> tuple[list[Point], list[Competitor]]:
     """Return the points to measure at, and the competitors."""
+    if streaming or networks is not None:
+        return _sizes_and_competitors(points, sizes, competitors, growth, streaming, networks)
     if growth is None:
         if quick:
             raise BenchError("--quick is for a curve; give --growth T with it, or --points E --seconds 1 for a look")
@@ -135,6 +154,33 @@ def _points_and_competitors(
     if not any(row.name == AUTO for row in rows):
         raise BenchError(f"--growth {growth} is the curve of lstmjax auto; name it among --competitors")
     return curves.points(growth, quick), rows
+
+
+def _sizes_and_competitors(
+    points: str | None,
+    sizes: Sequence[str] | None,
+    competitors: str | None,
+    growth: str | None,
+    streaming: bool,
+    networks: int | None,
+) -> tuple[list[Point], list[Competitor]]:
+    """Return what `_points_and_competitors` does for steps, or for several networks."""
+    option = "--streaming" if streaming else "--networks"
+    if growth is not None or (streaming and networks is not None):
+        raise BenchError(
+            f"{option} goes without {'--growth' if growth is not None else '--networks'}; give one of them"
+        )
+    if networks is not None and networks < 2:
+        raise BenchError(f"--networks is {networks}; expected 2 or more")
+    if points is not None or sizes is not None:
+        selected = find_points(points or "", tuple(sizes or ()))
+    else:
+        selected = [*(STREAMED if streaming else ENSEMBLE)]
+    if any(point.directions > 1 or point.layers > 1 for point in selected):
+        raise BenchError(f"{option} is for one layer in one direction; give --sizes B,T,I,H")
+    if networks is None:
+        return selected, find_competitors(competitors, steps.ROWS)
+    return [dataclasses.replace(p, networks=networks) for p in selected], find_competitors(competitors, ensembles.ROWS)
 
 
 def _write(results: Results, json: Path | None, plot: Path | None) -> Iterator[str]:

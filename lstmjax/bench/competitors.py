@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -71,18 +71,18 @@ ALL = MappingProxyType(
 """All of them by name, ours first."""
 
 
-def find_competitors(names: str | None) -> list[Competitor]:
-    """Return the competitors of these names, separated by commas; None: all of them.
+def find_competitors(names: str | None, table: Mapping[str, Competitor] = ALL) -> list[Competitor]:
+    """Return the competitors of these names, separated by commas; None: all of the table.
 
     The reference, `REFERENCE`, takes part in any case, since all others are compared with it.
 
     Raises:
         BenchError: an unknown name, or no name.
     """
-    chosen = list(ALL) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    chosen = list(table) if names is None else [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
-        raise BenchError(f"no competitor is named; expected some of {', '.join(ALL)}")
-    unknown = [name for name in chosen if name not in ALL]
+        raise BenchError(f"no competitor is named; expected some of {', '.join(table)}")
+    unknown = [name for name in chosen if name not in table]
     if unknown:
-        raise BenchError(f"there is no competitor {unknown[0]!r}; expected some of {', '.join(ALL)}")
-    return [row for name, row in ALL.items() if name in (*chosen, REFERENCE)]
+        raise BenchError(f"there is no competitor {unknown[0]!r}; expected some of {', '.join(table)}")
+    return [row for name, row in table.items() if name in (*chosen, REFERENCE)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,6 +15,8 @@ from lstmjax.types import Bidirectional, LSTMParams
 
 MODES = ("forward", "training")
 """forward: the outputs. training: a loss on all outputs, with gradients of all parameters and of the inputs."""
+STREAMING = "streaming"
+"""A mode by itself: the outputs, one step after the other, each by a call from Python on arrays of NumPy."""
 
 
 class BenchError(UserError):
@@ -37,20 +40,22 @@ class Point:
     hidden: int
     layers: int = 1
     directions: int = 1
+    networks: int = 1
 
     def __str__(self) -> str:
         layers = f" x {self.layers} layers" if self.layers > 1 else ""
         directions = " x 2 directions" if self.directions > 1 else ""
-        return f"B{self.batch} T{self.steps} I{self.inputs} H{self.hidden}{layers}{directions}"
+        networks = f"{self.networks} networks of " if self.networks > 1 else ""
+        return f"{networks}B{self.batch} T{self.steps} I{self.inputs} H{self.hidden}{layers}{directions}"
 
     def operations(self, mode: str) -> int:
         """Return the number of floating-point operations in the matrix products.
 
-        2·B·T·(I + H)·4H forward, for each direction of each layer, where I is the width of its input. Training
-        has three times as many: it adds the gradients of both factors of each product.
+        2·B·T·(I + H)·4H forward, for each direction of each layer of each network, where I is the width of its input.
+        Training has three times as many: it adds the gradients of both factors of each product.
         """
         widths = [self.inputs, *[self.directions * self.hidden] * (self.layers - 1)]
-        rows = self.directions * self.batch * self.steps
+        rows = self.networks * self.directions * self.batch * self.steps
         forward = sum(2 * rows * (width + self.hidden) * 4 * self.hidden for width in widths)
         return forward * (3 if mode == "training" else 1)
 
@@ -74,6 +79,12 @@ NETWORKS = MappingProxyType(
 )
 POINTS = MappingProxyType(GRID | NETWORKS)
 """One layer of seven sizes, and two networks."""
+
+
+STREAMED = tuple(Point(f"H{hidden}", 1, 200, 8, hidden) for hidden in (32, 128, 256, 512))
+"""What runs one step at a time by default."""
+ENSEMBLE = tuple(Point(f"H{hidden}", 16, 100, 8, hidden) for hidden in (32, 64))
+"""What runs several times at once, with different weights, by default."""
 
 
 def find_points(names: str, sizes: tuple[str, ...] = ()) -> list[Point]:
@@ -105,6 +116,11 @@ def _sized(words: str) -> Point:
 
 def make_job(point: Point, mode: str, dtype: str, seed: int = 0) -> Job:
     """Draw layers, inputs and weights of the loss."""
+    if point.networks > 1:
+        member = dataclasses.replace(point, networks=1)
+        jobs = [make_job(member, mode, dtype, seed + n) for n in range(point.networks)]
+        each = jax.tree.map(lambda *a: jax.numpy.stack(a), *((job.layers, job.xs, job.weights) for job in jobs))
+        return Job(each[0], each[1], each[2], mode)
     keys = iter(jax.random.split(jax.random.key(seed), 2 + 4 * point.layers))
 
     def layer(width: int) -> LSTMParams:

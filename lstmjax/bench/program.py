@@ -39,7 +39,18 @@ def program(build: Callable[[Job], OnJax | Eager], job: Job) -> Program:
     return Program(network.call, lambda result: gradients(*network.to_ours(result)))
 
 
-def on_jax(network: OnJax, job: Job) -> Program:
+@dataclass(frozen=True)
+class Compiled:
+    """A network on JAX, compiled for the sizes of a job; other weights and inputs of the same sizes go in, too."""
+
+    run: Callable[..., Any]
+    arguments: Callable[[Any, Job], tuple]  # of weights and a job: what `run` takes
+    arrays: Callable[[Any], Arrays]
+    stages: Mapping[str, float]
+    temporaries: int | None
+
+
+def compiled(network: OnJax, job: Job) -> Compiled:
     """Compile a network on JAX ahead of time; its parameters go in as a flat list.
 
     A flat list, so that no competitor's time includes the traversal of its tree of parameters.
@@ -61,20 +72,35 @@ def on_jax(network: OnJax, job: Job) -> Program:
         return network.to_ours(unflatten(gradients))
 
     run, arrays = RUNS[job.mode]
-    function, arguments = run(forward, ([leaves[n] for n in trained], job.xs, job.weights))
+
+    def arguments(weights: Any, job: Job) -> tuple:
+        flat: list = jax.tree.leaves(weights)
+        return run(forward, ([flat[n] for n in trained], job.xs, job.weights))[1]
+
+    function, _ = run(forward, (leaves, job.xs, job.weights))
     clock = [time.perf_counter()]
-    traced = jax.jit(function).trace(*arguments)
+    traced = jax.jit(function).trace(*arguments(network.weights, job))
     clock.append(time.perf_counter())
     lowered = traced.lower()
     clock.append(time.perf_counter())
-    compiled = lowered.compile()
+    program = lowered.compile()
     clock.append(time.perf_counter())
-    analysis = compiled.memory_analysis()
-    return Program(
-        lambda: jax.block_until_ready(compiled(*arguments)),
+    analysis = program.memory_analysis()
+    return Compiled(
+        program,
+        arguments,
         lambda result: arrays(result, to_ours),
         dict(zip(("trace", "lower", "compile"), np.diff(clock).tolist(), strict=True)),
         None if analysis is None else int(analysis.temp_size_in_bytes),
+    )
+
+
+def on_jax(network: OnJax, job: Job) -> Program:
+    """Compile a network on JAX and bind its weights and the inputs of the job; see `compiled`."""
+    program = compiled(network, job)
+    arguments = program.arguments(network.weights, job)
+    return Program(
+        lambda: jax.block_until_ready(program.run(*arguments)), program.arrays, program.stages, program.temporaries
     )
 
 

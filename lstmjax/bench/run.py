@@ -14,14 +14,18 @@ import numpy as np
 from lstmjax.bench.clock import take_turns
 from lstmjax.bench.competitors import REFERENCE, Competitor
 from lstmjax.bench.machine import look, resident
-from lstmjax.bench.points import MODES, Job, Point, make_job
+from lstmjax.bench.points import MODES, STREAMING, Point, make_job
 from lstmjax.bench.program import Arrays, Program
 from lstmjax.bench.results import Comparison, Results, Row
 from lstmjax.frameworks.base.running import as_users_have_it
+from lstmjax.frameworks.base.timing import Job
 from lstmjax.replica.bounds import eps
 from lstmjax.replica.compare import compare
 
-BOUNDS = {"float32": {"forward": 64, "training": 1024}, "bfloat16": {"forward": 16, "training": 32}}
+BOUNDS = {
+    "float32": {"forward": 64, "training": 1024, STREAMING: 64},
+    "bfloat16": {"forward": 16, "training": 32, STREAMING: 16},
+}
 """In eps of the dtype: the largest difference of an array from the reference's, as a share of its largest number.
 
 They distinguish another computation from another order of sums, and no more: the peers at A, B and G were up to 12 eps
@@ -53,7 +57,7 @@ def measure(
     Args:
         points: sizes; see `find_points`.
         competitors: rows of the table, the reference among them; see `find_competitors`.
-        modes: of "forward" and "training". The outputs are compared in any case.
+        modes: of "forward" and "training", or "streaming" alone. The outputs are compared in any case.
         dtype: of the weights and inputs, "float32" or "bfloat16".
         seconds: about how long the rounds take at each point in each mode; at least 5 rounds.
         rounds: an exact number of rounds instead.
@@ -70,7 +74,8 @@ def measure(
         comparisons: list[Comparison] = []
         for point in points:
             wrong: dict[str, Row] = {}
-            for mode in MODES[: 1 + max(MODES.index(mode) for mode in modes)]:
+            order = modes if STREAMING in modes else MODES[: 1 + max(MODES.index(mode) for mode in modes)]
+            for mode in order:
                 timed = mode in modes
                 tell(f"{point.name} ({point}), {mode}{'' if timed else ', compared only'}")
                 job = make_job(point, mode, dtype, seed)

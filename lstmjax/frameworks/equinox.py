@@ -141,5 +141,5 @@ ROW = Framework(
     peer=Peer("equinox", "equinox", "equinox", run, pairs=False, lengths=False, parts=parts),
     cards=(CARD,),
     initial=(PRESET,),
-    timed=(Timed("Equinox", lambda job: build(job.layers), ("equinox",), pairs=False),),
+    timed=(Timed("Equinox", lambda job: build(job.layers), ("equinox",), pairs=False, ensembles=True),),
 )

@@ -166,5 +166,5 @@ ROW = Framework(
     peer=Peer("haiku", "haiku", "dm-haiku", run, pairs=False, lengths=False, mapping=(r"(^|/)linear$", from_haiku)),
     cards=(CARD,),
     initial=(PRESET,),
-    timed=(Timed("Haiku", lambda job: build(job.layers), ("haiku",), pairs=False),),
+    timed=(Timed("Haiku", lambda job: build(job.layers), ("haiku",), pairs=False, ensembles=True),),
 )

@@ -17,6 +17,7 @@
 
 #include "../plan.h"
 #include "../sets.h"
+#include "../stream.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -214,6 +215,60 @@ bool complete(const std::vector<Floats>& arrays, bool ring) {
   return true;
 }
 
+// Two layers of a case, one step at a time or a few, by a stream; and the same by the kernel, layer by layer. A head of
+// the identity and b = 0 stands above every second one: its sums have a single term.
+bool streams(const Case& c, Inputs& in) {
+  const int64_t width = c.hidden, state = c.rows * width, inputs = std::max<int64_t>(1, c.inputs), steps = c.steps;
+  const bool residual = chance(0.5), headed = chance(0.5);
+  Floats xs = normal(c.rows * steps * inputs), w_x = normal(inputs * 4 * width), w_x2 = normal(width * 4 * width);
+  Floats eye(static_cast<size_t>(width * width)), zeros(static_cast<size_t>(width));
+  for (int64_t k = 0; k < width; k++) eye[static_cast<size_t>(k * width + k)] = 1;
+  const float *w_h = in.w_h.data(), *b = in.b.data();
+  const float* arrays[] = {w_x.data(), w_h, b, w_x2.data(), w_h, b, eye.data(), zeros.data()};
+  const int64_t square = 4 * width * width, hidden[] = {width, width};
+  const int64_t floats[] = {inputs * 4 * width, square, 4 * width, square, square, 4 * width, width * width, width};
+  void *network = nullptr, *stream = nullptr;
+  if (lstmjax_network_new(inputs, 2, hidden, headed ? width : 0, residual, arrays, floats, &network)) return false;
+  bool good = !lstmjax_stream_new(network, c.rows, &stream);
+  lstmjax_network_free(network);  // the stream keeps what it needs
+  Floats begin = normal(4 * state), end(static_cast<size_t>(4 * state)), found(static_cast<size_t>(steps * state));
+  good = good && !lstmjax_stream_state(stream, 1, begin.data(), 4 * state);
+  for (int64_t done = 0, n; done < steps; done += n) {
+    n = std::min(steps - done, draw(1, 3));
+    Floats part(static_cast<size_t>(c.rows * n * inputs)), out(static_cast<size_t>(n * state));
+    for (int64_t row = 0; row < c.rows; row++) {
+      std::copy_n(xs.data() + (row * steps + done) * inputs, n * inputs, part.data() + row * n * inputs);
+    }
+    good = good && !lstmjax_stream_run(stream, n, part.data(), c.rows * n * inputs, out.data(), n * state);
+    for (int64_t row = 0; row < c.rows; row++) {
+      std::copy_n(out.data() + row * n * width, n * width, found.data() + (row * steps + done) * width);
+    }
+  }
+  good = good && !lstmjax_stream_state(stream, 0, end.data(), 4 * state);
+  good = good && lstmjax_stream_run(stream, 1, xs.data(), -1, found.data(), -1) != nullptr;
+  lstmjax_stream_free(stream);
+
+  Floats below = xs, expected_end(static_cast<size_t>(4 * state));
+  for (int64_t k = 0; k < 2; k++) {
+    Floats h(static_cast<size_t>(steps * state));
+    std::vector<Layer> layers(1);
+    Layer& layer = layers[0];
+    layer.steps = steps, layer.rows = c.rows, layer.inputs = k ? width : inputs, layer.hidden = width;
+    layer.x = Series{below.data(), layer.inputs, steps * layer.inputs};
+    layer.w_x = k ? w_x2.data() : w_x.data(), layer.w_h = w_h, layer.b = b;
+    layer.h0 = begin.data() + 2 * k * state, layer.c0 = layer.h0 + state;
+    layer.h = Series{h.data(), width, steps * width};
+    float* ends = expected_end.data() + 2 * k * state;
+    layer.c = Series{ends + state, 0, width};
+    Pool pool(1);
+    ffi::ThreadPool handle = pool.get();
+    lstmjax::run_forward(handle, 1, layers, ends, ends + state);
+    for (size_t n = 0; k && residual && n < h.size(); n++) h[n] += below[n];
+    below = h;
+  }
+  return good && same({end, found}, {expected_end, below});
+}
+
 // Results in a file: written by the first instruction set, compared by the others.
 class File {
  public:
@@ -256,6 +311,7 @@ int main(int count, char** arguments) {
     bool good = complete(alone, c.ring);
     for (size_t k = c.ring ? 1 : 0; k < alone.size(); k++) good = file.agrees(alone[k]) && good;
     for (const int threads : {2, 3, 5}) good = good && same(alone, run(c, in, threads));
+    good = good && streams(c, in);
     failed += !good;
     if (!good) {
       std::printf("case %d differs: N %ld T %ld B %ld I %ld H %ld, batch_major %d reverse %d ring %d z %d c %d valid %d "

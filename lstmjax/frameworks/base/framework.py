@@ -15,7 +15,7 @@ from lstmjax.frameworks.base.contents import Contents, Leaf
 from lstmjax.frameworks.base.layouts import Layout
 from lstmjax.frameworks.base.model import Model
 from lstmjax.frameworks.base.running import Head, Outcome, Part
-from lstmjax.frameworks.base.timing import Timed
+from lstmjax.frameworks.base.timing import Stepped, Timed
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import Layers
 
@@ -40,6 +40,7 @@ class Framework:
         cards: what its LSTM is, and how to build it here.
         initial: the distributions of its initial values.
         timed: its networks that take part in the benchmark.
+        stepped: those that are timed one step after the other.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Framework:
     cards: tuple[Card, ...] = ()
     initial: tuple[Preset, ...] = ()
     timed: tuple[Timed, ...] = ()
+    stepped: tuple[Stepped, ...] = ()
 
 
 def unchanged(leaves: Leaves) -> Leaves:

@@ -7,7 +7,7 @@ from lstmjax.draws import Preset, lecun_normal, orthogonal_joint, orthogonal_per
 from lstmjax.frameworks.base.card import Card, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
 from lstmjax.frameworks.base.running import OnJax
-from lstmjax.frameworks.base.timing import Job, Timed
+from lstmjax.frameworks.base.timing import Job, Stepped, Timed
 from lstmjax.frameworks.flax import run, trees
 from lstmjax.frameworks.flax.read import from_linen
 from lstmjax.frameworks.flax.trees import LINEN, NNX
@@ -72,7 +72,7 @@ def timed(name: str, build: Callable[..., OnJax]) -> tuple[Timed, ...]:
 
     return (
         Timed(f"{name} LSTMCell", partial(build_cell, False), ("flax",)),
-        Timed(f"{name} OptimizedLSTMCell", partial(build_cell, True), ("flax",)),
+        Timed(f"{name} OptimizedLSTMCell", partial(build_cell, True), ("flax",), ensembles=name == "Flax"),
     )
 
 
@@ -87,6 +87,7 @@ ROWS = (
         cards=(LINEN_CARD,),
         initial=(PRESET,),
         timed=timed("Flax", run.build_linen),
+        stepped=(Stepped("Flax OptimizedLSTMCell", run.linen_steps, ("flax",)),),
     ),
     Framework(
         "nnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.base.running import Head, OnJax, Outcome, Part, on_jax, sizes
+from lstmjax.frameworks.base.timing import Job, Step, steps_on_jax
 from lstmjax.frameworks.flax.objects import check_axes
 from lstmjax.frameworks.flax.read import from_linen, from_nnx, read_nnx
 from lstmjax.frameworks.flax.trees import to_linen, to_nnx
@@ -145,3 +147,20 @@ def _run(module: Any, time_major: bool, xs: Any, *lengths: Any) -> np.ndarray:
 
 def _lengths(lengths: Any) -> Any:
     return None if lengths is None else jnp.asarray(lengths, jnp.int32)
+
+
+def linen_steps(job: Job) -> Callable[[], Step]:
+    """Build `linen.OptimizedLSTMCell` under `jax.jit`, for one step after the other."""
+    from flax import linen
+
+    params: Any = job.layers[0]
+    cell = linen.OptimizedLSTMCell(params.w_x.shape[-1])
+    variables = to_linen(job.layers)[0]
+    weights = {"params": next(iter(variables["params"].values()))}
+
+    def step(weights: Any, state: Any, x: Any) -> Any:
+        h, c = state
+        (c, h), y = cell.apply(weights, (c, h), x)
+        return (h, c), y
+
+    return steps_on_jax(job, step, weights)

@@ -13,7 +13,7 @@ from lstmjax.frameworks.base.contents import Contents
 from lstmjax.frameworks.base.framework import Container, Framework, Peer
 from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError, as_layers, without_head
-from lstmjax.frameworks.base.timing import PEER, Timed
+from lstmjax.frameworks.base.timing import PEER, Stepped, Timed
 from lstmjax.frameworks.onnx import run
 from lstmjax.frameworks.onnx.weights import LAYOUT
 from lstmjax.networks import NetworkParams
@@ -94,4 +94,5 @@ ROW = Framework(
             platforms=("cpu",),
         ),
     ),
+    stepped=(Stepped("ONNX Runtime", run.build_steps, ("onnxruntime", "onnx"), PEER, ("float32",), ("cpu",)),),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.frameworks.base.running import Outcome, cpus
-from lstmjax.frameworks.base.timing import Eager, Job
+from lstmjax.frameworks.base.timing import Eager, Job, Step
 from lstmjax.stack import Layers
 
 
@@ -40,6 +41,32 @@ def build_job(job: Job) -> Eager:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     feeds = {"xs": np.asarray(job.xs)}
     return Eager(lambda: session.run(["ys"], feeds)[0], np.asarray)
+
+
+def build_steps(job: Job) -> Callable[[], Step]:
+    """Build the exported graph with states in ONNX Runtime, with one thread, for one step after the other."""
+    import onnxruntime
+
+    from lstmjax.frameworks.onnx.write import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    graph = to_onnx(job.layers, state=True).SerializeToString()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    zeros = np.zeros((job.xs.shape[0], job.weights.shape[-1]), np.float32)
+    names = ["ys", "layers.0.h.last", "layers.0.c.last"]
+
+    def begin() -> Step:
+        h = c = zeros
+
+        def one(x: np.ndarray) -> np.ndarray:
+            nonlocal h, c
+            y, h, c = session.run(names, {"xs": x[:, None], "layers.0.h": h, "layers.0.c": c})
+            return y[:, 0]
+
+        return one
+
+    return begin
 
 
 def load(path: Path) -> File:

@@ -1,9 +1,11 @@
 """PyTorch."""
 
+from functools import partial
+
 from lstmjax.draws import Preset, uniform_hidden
 from lstmjax.frameworks.base.card import Card, Drop, Note
 from lstmjax.frameworks.base.framework import Container, Form, Framework, Peer
-from lstmjax.frameworks.base.timing import PEER, Timed
+from lstmjax.frameworks.base.timing import PEER, Stepped, Timed
 from lstmjax.frameworks.torch import module, objects, timed
 from lstmjax.frameworks.torch.checkpoints import read_torch
 from lstmjax.frameworks.torch.folds import fold
@@ -74,5 +76,9 @@ ROW = Framework(
     ),
     cards=(CARD,),
     initial=(PRESET,),
-    timed=(Timed("PyTorch", timed.build_job, ("torch",), PEER, platforms=("cpu", "gpu")),),
+    timed=(Timed("PyTorch", timed.build_job, ("torch",), PEER, platforms=("cpu", "gpu"), ensembles=True),),
+    stepped=tuple(
+        Stepped(name, partial(timed.build_steps, cell), ("torch",), PEER, ("float32",), ("cpu",))
+        for name, cell in (("PyTorch", False), ("PyTorch LSTMCell", True))
+    ),
 )

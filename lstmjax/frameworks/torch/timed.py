@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from lstmjax.frameworks.base.layouts import ConvertError, numbers
 from lstmjax.frameworks.base.running import cpus
-from lstmjax.frameworks.base.timing import Eager, Job
+from lstmjax.frameworks.base.timing import Eager, Job, Step
 from lstmjax.frameworks.torch.module import as_tensor, build, from_torch
 
 
@@ -56,3 +57,33 @@ def build_job(job: Job, tf32: bool = False) -> Eager:
         return Eager(forward, numbers)
     xs.requires_grad_()
     return Eager(training, trained)
+
+
+def build_steps(cell: bool, job: Job) -> Callable[[], Step]:
+    """Build `torch.nn.LSTM` for sequences of one step, or `torch.nn.LSTMCell`; eager, with one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    module = build(job.layers)
+    if cell:
+        lstm_cell = torch.nn.LSTMCell(module.input_size, module.hidden_size)
+        lstm_cell.load_state_dict({name.removesuffix("_l0"): a for name, a in module.state_dict().items()})
+
+    def begin() -> Step:
+        state: Any = None
+
+        def of_layer(x: np.ndarray) -> Any:
+            nonlocal state
+            with torch.inference_mode():
+                y, state = module(torch.from_numpy(x)[:, None], state)
+            return y[:, 0]
+
+        def of_cell(x: np.ndarray) -> Any:
+            nonlocal state
+            with torch.inference_mode():
+                state = lstm_cell(torch.from_numpy(x), state)
+            return state[0]
+
+        return of_cell if cell else of_layer
+
+    return begin
