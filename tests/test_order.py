@@ -15,7 +15,8 @@ from lstmjax.networks import init_network
 from lstmjax.training import progress
 from lstmjax.training.apply import evaluate_run
 from lstmjax.training.inference import predict
-from lstmjax.training.loop import Interrupted, load_run, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
+from lstmjax.training.reading import load_run
 
 
 def words(data):

@@ -33,9 +33,10 @@ from lstmjax.report.inspect_run import inspect_run
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import evaluate_run, learning, loop, predict, predict_file
 from lstmjax.training.inference import evaluate, logits_of, predict_scaled
-from lstmjax.training.loop import Interrupted, load_run, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
 from lstmjax.training.losses import LOSSES
-from lstmjax.training.step import LARGEST, first_state, train_step
+from lstmjax.training.reading import load_run
+from lstmjax.training.recipe import LARGEST, first_state, train_step_of
 
 pytestmark = pytest.mark.usefixtures("promotion")
 RANDOM = np.random.default_rng(0)
@@ -196,9 +197,7 @@ def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
         rows = plan.batches.draw(seed=0, step=step)
         assert rows.x.shape[1] in plan.about.buckets
         before = jax.tree.map(jnp.array, state.params)
-        after, _, _ = train_step(
-            jax.tree.map(jnp.array, state), jnp.zeros((), jnp.int32), rows, key, recipe=plan.recipe
-        )
+        after, _ = train_step_of(plan.recipe)(jax.tree.map(jnp.array, state), rows, key)
         gradient = jax.tree.map(jnp.subtract, before, after.params)
         wide = [(0, 0), (0, 9 - rows.x.shape[1])]
         x = np.pad(rows.x, [*wide, (0, 0)], constant_values=1e3)
@@ -222,7 +221,7 @@ def test_a_batch_counts_as_four_at_most(tmp_path):
     for mean_weight in (None, float(rows.lengths[rows.weight > 0].sum()) / 10):
         copy = jax.tree.map(jnp.array, state)
         recipe = plan.recipe._replace(mean_weight=mean_weight)
-        after, _, _ = train_step(copy, jnp.zeros((), jnp.int32), rows, key, recipe=recipe)
+        after, _ = train_step_of(recipe)(copy, rows, key)
         gradients.append(jax.tree.map(jnp.subtract, state.params, after.params))
     assert_close(gradients[1], jax.tree.map(lambda g: 4 * g, gradients[0]), gradient=True)
 

@@ -19,10 +19,11 @@ from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import loop, progress
 from lstmjax.training.finite import Diverged
 from lstmjax.training.inference import evaluate, logits_of, predict
-from lstmjax.training.loop import Interrupted, load_run, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
-from lstmjax.training.step import shifted
+from lstmjax.training.reading import load_run
+from lstmjax.training.recipe import shifted
 
 pytestmark = pytest.mark.usefixtures("promotion")
 

@@ -140,7 +140,7 @@ ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 
 def read_run(path: Path) -> Contents:
     """Read the network of the best checkpoint in the folder of a run."""
-    from lstmjax.training.loop import load_run  # the trainer imports optax and orbax
+    from lstmjax.training.reading import load_run  # the trainer imports optax and orbax
 
     if not (path / "config.yaml").exists() and any((path / name).exists() for name in ORBAX):
         raise ConvertError(

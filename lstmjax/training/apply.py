@@ -15,8 +15,8 @@ from lstmjax.claims import ClaimError
 from lstmjax.data import DataError, Ragged, Sequences, labelled, load, read
 from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, Trained, evaluate, outputs_of, predict_scaled
-from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.reading import load_run
 from lstmjax.training.scores import confusion, score_lines
 from lstmjax.writing import draft
 

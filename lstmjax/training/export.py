@@ -14,8 +14,8 @@ from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.training.inference import Trained, logits_of, wrappers_of
-from lstmjax.training.loop import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.reading import load_run
 from lstmjax.types import Array
 
 Lines = Iterator[str]

@@ -1,14 +1,13 @@
-"""Train a network from a configuration: `train`, `resume`, `load_run` and `load_checkpoints`."""
+"""Train a network from a configuration in a run folder: `train` and `resume`, which are users of `fit`."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +19,23 @@ from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
 from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
 from lstmjax.training.checkpoint import Checkpoints
-from lstmjax.training.finite import Diverged, check_restored, check_training, check_values, warn_of_weights
-from lstmjax.training.inference import Trained, evaluate
+from lstmjax.training.finite import Diverged, check_restored, remedy_of
+from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
+from lstmjax.training.inference import Sums, Trained, evaluate
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.models import identity
 from lstmjax.training.progress import Progress
-from lstmjax.training.step import Recipe, TrainState, first_state, structure, train_only, train_step
+from lstmjax.training.recipe import (
+    Recipe,
+    first_state,
+    restored_form,
+    run_key,
+    saved_form,
+    structure,
+    train_only,
+    train_step_of,
+)
+from lstmjax.training.step import TrainState
 
 log = logging.getLogger("lstmjax")
 TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
@@ -65,6 +76,7 @@ class Job(NamedTuple):
     plan: Plan
     schedule: Schedule
     metric: str  # name of the metric beside the loss
+    rules: Rules
     stop: Stop
     quiet: bool
 
@@ -173,7 +185,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
                 check_restored(state, saved)
             _warn_of_gaps(job, step, run.forget_after(step, job.metric))
             if state is not None:
-                return _fit(job, partial(jax.tree.map, jnp.asarray, state))
+                return _fit(job, partial(restored_form, state))
             return _fit(job, partial(_first_state, config, plan))
 
 
@@ -187,7 +199,9 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
     evaluate_every = config.evaluate_every or plan.batches.epoch
     checkpoint_every = config.checkpoint_every or evaluate_every
     schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
-    return Job(run, saved, plan, schedule, LOSSES[config.loss.name].metric, stop, quiet)
+    row = LOSSES[config.loss.name]
+    rules = Rules(lambda values: row.sign * values[row.metric] - TIE * values["loss"])
+    return Job(run, saved, plan, schedule, row.metric, rules, stop, quiet)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
@@ -238,69 +252,6 @@ def _warn_of_gaps(job: Job, step: int, lines: list[int]) -> None:
         )  # fmt: skip
 
 
-def load_run(run_dir: str | Path) -> Trained:
-    """Return the network of a run's best checkpoint so far.
-
-    Warns if this is not the checkpoint that validation chose, or if weights are NaN or infinite.
-    """
-    run = RunFolder.open(run_dir)
-    with _reading(run) as (saved, recipe, about):
-        result = run.read_result(LOSSES[run.config.loss.name].metric)
-        step, state = saved.best(structure(recipe, about), None if result is None else result["step"])
-        warn_of_weights(state.params, run.path, step)
-        return Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)
-
-
-def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
-    """Return a run's network before its first step and at each of its checkpoints, each with its step.
-
-    A run keeps its last two checkpoints and the best one; with `keep_every` in its configuration it keeps more.
-    """
-    run = RunFolder.open(run_dir)
-    with _reading(run) as (saved, recipe, about):
-        first = first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
-        networks = [(0, Trained(first, run.config, about))]
-        for step, state in saved.each(structure(recipe, about)):
-            networks.append((step, Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)))
-        return networks
-
-
-@contextmanager
-def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
-    """Yield the checkpoints of a run, opened for reading only, and the recipe and data that determine its state.
-
-    Raises:
-        RunError: there is no checkpoint yet, or data.json is not what training wrote.
-    """
-    config, about = run.config, run.read_about()
-    recipe = Recipe(config.model, config.optimizer, config.loss, 0, about.per_step, 2**31 - 1)
-    if not run.checkpoints.is_dir():
-        raise _no_checkpoint(run)
-    with (
-        jax.enable_x64(config.model.needs_x64),
-        Checkpoints(run.checkpoints, config.fingerprint, read_only=True, growing=run.is_trained()) as saved,
-    ):
-        if not saved.steps():
-            raise _no_checkpoint(run)
-        if saved.data_sum() not in (None, about_sum(about)):
-            raise RunError(
-                f"{run.path / 'data.json'}: is not what training wrote, by the checksum in the checkpoints; put it "
-                f"back, or write it anew from the data: {run.remedy}"
-            )
-        yield saved, recipe, about
-
-
-def _no_checkpoint(run: RunFolder) -> RunError:
-    if run.is_trained():
-        return RunError(f"{run.path}: is being trained and has no checkpoint yet; wait for the first one")
-    if (reason := run.divergence()) is not None:
-        return RunError(
-            f"{run.path}: training diverged before the first checkpoint, and would again ({reason}); start a new run "
-            "with other settings"
-        )
-    return RunError(f"{run.checkpoints}: holds no checkpoint; go on with the run: {run.remedy}")
-
-
 def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
     """Return the static arguments of the training step for a configuration."""
     steps = (config.epochs or 0) * batches.epoch or config.steps or 0
@@ -315,8 +266,8 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     run, config = job.run, job.run.config
     recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
-    state = begin()
-    start = int(state.step)
+    training = Training(identity(like.params), begin(), recipe.steps, job.rules, partial(Sums.means, metric=job.metric))
+    start = training.step
     with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
@@ -328,17 +279,26 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             progress.say(batches.description)
         run.note_divergence(None)
         try:
-            _steps(job, state, start, progress)
+            run_loop(
+                training,
+                train_step_of(recipe),
+                lambda step: batches.draw(seed=config.seed, step=step),
+                run_key(config.seed),
+                measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation),
+                due=job.schedule.validates,
+                hooks=(Recorder(job.run), progress, Saver(job)),
+            )
         except Diverged as error:
+            error = Diverged(f"{error}; {remedy_of(job.saved)}", error.step)
             run.note_divergence(str(error))
-            raise
-    _draw(run, job.metric)
+            raise error from None
+    draw_run(run, job.metric)
     result = run.read_result(job.metric)
     step, best = job.saved.best(like, None if result is None else result["step"])
     trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
-        test = None if parts.test is None else check_values("test", evaluate(trained, parts.test), step, job.saved)
+        test = None if parts.test is None else _finite("test", evaluate(trained, parts.test), step, job.saved)
         validation = evaluate(trained, parts.validation)
         evaluated = {"step": step, "parameters": parameters, "validation": validation, "test": test}
         if result is None:  # otherwise the file describes the chosen checkpoint, which is lost, and stays
@@ -347,47 +307,64 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     return Result(trained, step, parameters, result["validation"], result["test"], run.path)
 
 
-def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
-    """Train from step `start` to the last one, validating and saving by the schedule.
+def _finite(part: str, values: dict[str, float], step: int, saved: Checkpoints) -> dict[str, float]:
+    try:
+        return checked(part, values, step)
+    except Diverged as error:
+        raise Diverged(f"{error}; {remedy_of(saved)}", step) from None
 
-    Raises:
-        Diverged: the loss or the state is NaN or infinite.
-        Interrupted: a signal came, and the state is saved.
+
+class Recorder(Hooks):
+    """A hook that appends the record of each evaluation to metrics.jsonl.
+
+    It comes before the one that saves: a kill between the two repeats the line instead of losing it.
     """
-    run, saved, config, metric = job.run, job.saved, job.run.config, job.metric
-    recipe, parts, about, _, batches = job.plan
-    sign = LOSSES[config.loss.name].sign
-    key = jax.random.key(config.seed)
-    first_bad = jnp.zeros((), jnp.int32)
-    since, last = time.monotonic(), start
-    for step in range(start, recipe.steps):
-        rows = batches.draw(seed=config.seed, step=step)
-        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=recipe)
-        done = step + 1
-        progress.step(partial(sums.means, metric))
-        save, validate = job.schedule.saves(done), job.schedule.validates(done)
-        if validate:
-            record: dict[str, Any] = {"step": done, "train": check_training(state, int(first_bad), metric, saved)}
-            values = evaluate(Trained(state.params, config, about), parts.validation)
-            record["validation"] = check_values("validation", values, done, saved)
-            record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
-            run.append(record)  # before the checkpoint: a kill between the two repeats the line instead of losing it
-            progress.validated(record)
-            state = state._replace(sums=state.sums.zero())
-            if save:
-                saved.save(done, state, sign * record["validation"][metric] - TIE * record["validation"]["loss"])
-            since, last = time.monotonic(), done
-        if job.stop.signum is not None:
-            if not validate:
-                check_training(state, int(first_bad), metric, saved)
-            if not save:
-                saved.save(done, state)
-            if done < recipe.steps:
-                _draw(run, metric)
-                raise Interrupted(done, run.path, job.stop.signum)
+
+    def __init__(self, run: RunFolder):
+        super().__init__(on_evaluate=lambda training: run.append(training.record or {}))
 
 
-def _draw(run: RunFolder, metric: str) -> None:
+class Saver:
+    """A hook that saves checkpoints by the schedule, and stops at a signal with its state saved.
+
+    Args:
+        job: the run.
+    """
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def on_evaluate(self, training: Training) -> None:
+        """Save the state, with its score."""
+        job, record = self.job, training.record
+        assert record is not None
+        if job.schedule.saves(training.step):
+            job.saved.save(training.step, saved_form(training.state), job.rules.score(record["validation"]))
+
+    def on_step(self, training: Training) -> None:
+        """Save the state and stop if a signal has come."""
+        job = self.job
+        if job.stop.signum is None:
+            return
+        if not training.evaluated:
+            training.check()
+        if not (training.evaluated and job.schedule.saves(training.step)):
+            job.saved.save(training.step, saved_form(training.state))
+        training.stop(f"signal {job.stop.signum}")
+
+    def on_end(self, training: Training) -> None:
+        """Raise `Interrupted` if a signal has come before the last step.
+
+        Raises:
+            Interrupted: the state is saved.
+        """
+        job = self.job
+        if job.stop.signum is not None and training.step < training.steps:
+            draw_run(job.run, job.metric)
+            raise Interrupted(training.step, job.run.path, job.stop.signum)
+
+
+def draw_run(run: RunFolder, metric: str) -> None:
     """Draw the curves; if that fails, warn and go on."""
     try:
         from lstmjax.training.curves import draw_curves

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from lstmjax.training.fit import Training
+
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
 
 
@@ -74,6 +76,18 @@ class Progress:
             self._next = time.monotonic() + REFRESH
             self._shown |= {name: f"{value:.4f}" for name, value in values().items()}
             self._bar.set_postfix(self._shown, refresh=False)
+
+    def on_evaluate(self, training: Training) -> None:
+        """Print the line of an evaluation."""
+        assert training.record is not None
+        self.validated(training.record)
+
+    def on_step(self, training: Training) -> None:
+        """Count a step."""
+        self.step(lambda: training.batch)
+
+    def on_end(self, training: Training) -> None:
+        """Do nothing."""
 
     def validated(self, record: dict[str, Any]) -> None:
         """Print the line of a validation; `record` is its line of metrics.jsonl."""
