@@ -21,8 +21,8 @@ from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training.inference import Trained, outputs_of, wrappers_of
-from lstmjax.training.reading import load_run
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.reading import load_run
 
 MAX_SEQUENCES = 512  # more of them would not change what is seen of the gates
 
