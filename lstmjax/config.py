@@ -150,6 +150,8 @@ BUILT_IN = MappingProxyType(
     }
 )
 """The sources in the package, by `data.source`; any other name is a file."""
+EARLIER: dict[str, dict[str, Any]] = {"data": {"normalize": "none", "normalize_targets": "none"}}
+"""What the first versions did where a key of today has another default, or did not exist."""
 FILE = Source("a file has sequences of its own length", ("length",))
 
 
@@ -164,8 +166,11 @@ class Data(Section):
     """File of the test part; None: no test part (the digits bring one)."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Fraction of the source that validates, the same for all seeds (not for the digits, which bring that part)."""
-    normalize: Literal["none", "standardize"] = "none"
-    """"standardize": mean 0 and standard deviation 1 of each feature over the training part; stored with the run."""
+    normalize: Literal["auto", "none", "standardize"] = "auto"
+    """"auto": scale the features that are not on a unit scale; "standardize": all of them, to mean 0 and standard
+    deviation 1 over the training part. The scale is stored with the run."""
+    normalize_targets: Literal["standardize", "none"] = "standardize"
+    """Scale the targets of a regression in the same way, and undo it in predictions, metrics and exports; or do not."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Largest random shift of each training image, in pixels; for images given row by row."""
     length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None
@@ -175,7 +180,12 @@ class Data(Section):
     def _no_key_that_does_not_apply(self) -> Self:
         row = BUILT_IN.get(self.source, FILE)
         fields = type(self).model_fields
-        set_keys = [f"data.{key}" for key in row.refuses if getattr(self, key) != fields[key].default]
+        earlier = EARLIER["data"]  # what runs of earlier versions wrote as the default
+        set_keys = [
+            f"data.{key}"
+            for key in row.refuses
+            if getattr(self, key) not in (fields[key].default, earlier.get(key, fields[key].default))
+        ]
         if set_keys:
             raise ValueError(f"{row.reason}; remove {' and '.join(set_keys)}")
         return self
@@ -220,6 +230,11 @@ class Loss(Section):
     """"softmax": one class; "sigmoid": any number of labels at once; "linear": numbers (squared error)."""
     label_smoothing: Below1 = 0.0
     """Fraction of the target that is spread over all classes."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the targets are classes or labels, which have no scale."""
+        return self.name in ("softmax", "sigmoid")
 
     @model_validator(mode="after")
     def _numbers_are_not_smoothed(self) -> Self:
@@ -274,7 +289,12 @@ class Config(Section):
             excluded[section] |= {key for key in added if getattr(values, key) == fields[key].default}
         if self.keep_every is None:
             excluded["keep_every"] = True
-        return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
+        config = self
+        if self.data.source in BUILT_IN:  # these have their scale, whatever the key says
+            config = self.model_copy(update={"data": self.data.model_copy(update={"normalize": "none"})})
+        if self.loss.classifies or self.data.normalize_targets == "none":
+            excluded["data"].add("normalize_targets")
+        return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
 LATER = {"model": ("cell", "input_bias", "input_bias_step"), "data": ("length",)}
@@ -283,16 +303,25 @@ SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.an
 """The keys whose values are sections."""
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path, *, of_run: bool = False) -> Config:
     """Read a configuration from a YAML file.
 
     Paths in `data` are relative to the current folder, and made absolute.
+
+    Args:
+        path: the file.
+        of_run: it is the config.yaml of a run, with every value: what it lacks is what earlier versions did.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a wrong type or value; the message names
             the file, the key and the nearest valid one.
     """
-    return parse_config(read_yaml(path), str(path))
+    tree = read_yaml(path)
+    if of_run:
+        for section, values in EARLIER.items():
+            if isinstance(tree.setdefault(section, {}), dict):
+                tree[section] = values | tree[section]
+    return parse_config(tree, str(path))
 
 
 def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
