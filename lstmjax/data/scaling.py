@@ -10,7 +10,7 @@ import numpy as np
 from lstmjax.data.ragged import Ragged
 from lstmjax.data.sequences import Sequences
 
-BLOCK = 2**16  # steps that are converted to float64 at once
+BLOCK = 2**12  # steps that are converted to float64 at once
 MEAN, LEAST, MOST = 1.0, 0.25, 4.0  # a unit scale: |mean| and the standard deviation
 INSIDE, SPAN = 1.0, 0.5  # or: all values within -1 to 1, over a span of at least half
 TINY = float(np.finfo(np.float32).tiny)
@@ -51,17 +51,19 @@ def merged_moments(blocks: Iterator[np.ndarray] | Sequence[np.ndarray], width: i
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for block in blocks:
         values = block.astype(np.float64)
+        low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))
         missing = np.isnan(values)
         number = len(values) - missing.sum(axis=0)
-        some = np.maximum(number, 1)
-        center = np.where(missing, 0.0, values).sum(axis=0) / some
-        spread = np.square(np.where(missing, 0.0, values - center)).sum(axis=0)
+        values[missing] = 0.0
+        center = values.sum(axis=0) / np.maximum(number, 1)
+        values -= center
+        values[missing] = 0.0
+        spread = np.square(values, out=values).sum(axis=0)
         total = np.maximum(count + number, 1)
         difference = center - mean
         mean = mean + difference * number / total
         squares = squares + spread + np.square(difference) * count * number / total
         count = count + number
-        low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))
     nothing = count == 0
     low, high = np.where(nothing, 0.0, low), np.where(nothing, 0.0, high)
     return Moments(low, high, mean, np.sqrt(squares / np.maximum(count, 1)))
