@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lstmjax.config.data import BUILT_IN, EARLIER
-from lstmjax.config.root import SECTIONS, Config
+from lstmjax.config.root import PATHS, Config
 from lstmjax.errors import ConfigError
 from lstmjax.yaml_file import read_yaml
 
@@ -65,7 +65,7 @@ def with_absolute_paths(config: Config) -> Config:
         ConfigError: a path begins with ~ and the name of a user who has no home folder.
     """
     update = {}
-    for key in ("source", "validation", "test"):
+    for key in PATHS:
         path = getattr(config.data, key)
         if not path or path in BUILT_IN:
             continue
@@ -120,8 +120,9 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
     """Return the keys in a location, without the members of a union that pydantic appends."""
     path: list[str] = []
+    sections = {key.rpartition(".")[0] for key in keys()}
     for part in map(str, loc):
-        if path and ".".join(path) not in SECTIONS:
+        if path and ".".join(path) not in sections:
             break
         path.append(part)
     return path

@@ -72,7 +72,7 @@ class Config(Section):
         return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
-PATHS = ("source", "validation", "test")
+PATHS = ("source", "validation", "test", "table")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -80,7 +80,7 @@ FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "hidden_size", "layers", "bidirectional", "merge", "dropout", "recurrent_dropout", "zoneout",
             "projection_size", "bias", "init", "forget_bias", "residual", "dtype", "param_dtype",
         ),
-        "data": (*PATHS, "validation_fraction", "normalize", "shift"),
+        "data": ("source", "validation", "test", "validation_fraction", "normalize", "shift"),
         "optimizer": (
             "name", "learning_rate", "schedule", "warmup_steps", "final_fraction", "weight_decay", "momentum",
             "clip_norm",
