@@ -95,7 +95,7 @@ class RunFolder:
                 f"{path}: has no config.yaml, so it is not a run folder; lstmjax train creates one and prints its path"
                 + hint
             )
-        return cls(path, load_config(path / "config.yaml"))
+        return cls(path, load_config(path / "config.yaml", of_run=True))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

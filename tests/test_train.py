@@ -83,8 +83,9 @@ def test_real_digits_are_learned(tmp_path, capsys, curves):
     same_params(load_run(tmp_path / "run").params, result.trained.params)
     # What a user sees without a terminal: a line at each validation.
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown[1:]] == ["60/180", "120/180", "180/180"]
-    assert "validation accuracy 0." in shown[1]
+    assert [line.split()[1] for line in shown[2:]] == ["60/180", "120/180", "180/180"]
+    assert shown[1] == "inputs: 8 features from 0 to 16, divided by 16"
+    assert "validation accuracy 0." in shown[2]
     # The test part is read once: a second start of a finished run reads what was found.
     again = resume(tmp_path / "run", quiet=True)
     assert (again.test, again.step) == (result.test, result.step)

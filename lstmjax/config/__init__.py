@@ -4,7 +4,7 @@ JAX is not imported here, so that `lstmjax --help` and a mistyped key are answer
 """
 
 from lstmjax.config.base import Section
-from lstmjax.config.data import BUILT_IN, FILE, Data, Source
+from lstmjax.config.data import BUILT_IN, EARLIER, FILE, Columns, Data, Source
 from lstmjax.config.loss import Loss
 from lstmjax.config.model import CellName, Model
 from lstmjax.config.optimizer import Optimizer
@@ -14,9 +14,11 @@ from lstmjax.errors import ConfigError
 
 __all__ = [
     "BUILT_IN",
+    "EARLIER",
     "FILE",
     "SECTIONS",
     "CellName",
+    "Columns",
     "Config",
     "ConfigError",
     "Data",

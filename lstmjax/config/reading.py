@@ -10,22 +10,29 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lstmjax.config.data import BUILT_IN
-from lstmjax.config.root import SECTIONS, Config
+from lstmjax.config.data import BUILT_IN, EARLIER
+from lstmjax.config.root import PATHS, Config
 from lstmjax.errors import ConfigError
 from lstmjax.yaml_file import read_yaml
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path, *, of_run: bool = False) -> Config:
     """Read a configuration from a YAML file.
 
     Paths in `data` are relative to the current folder, and made absolute.
+
+    Args:
+        path: the file.
+        of_run: it is the config.yaml of a run, which holds every value: what it lacks is what earlier versions did.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a wrong type or value; the message names
             the file, the key and the nearest valid one.
     """
-    return parse_config(read_yaml(path), str(path))
+    tree = read_yaml(path)
+    if of_run and isinstance(tree.setdefault("data", {}), dict):
+        tree["data"] = dict(EARLIER) | tree["data"]
+    return parse_config(tree, str(path))
 
 
 def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
@@ -58,7 +65,7 @@ def with_absolute_paths(config: Config) -> Config:
         ConfigError: a path begins with ~ and the name of a user who has no home folder.
     """
     update = {}
-    for key in ("source", "validation", "test"):
+    for key in PATHS:
         path = getattr(config.data, key)
         if not path or path in BUILT_IN:
             continue
@@ -113,8 +120,9 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
     """Return the keys in a location, without the members of a union that pydantic appends."""
     path: list[str] = []
+    sections = {key.rpartition(".")[0] for key in keys()}
     for part in map(str, loc):
-        if path and ".".join(path) not in SECTIONS:
+        if path and ".".join(path) not in sections:
             break
         path.append(part)
     return path

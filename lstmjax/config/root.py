@@ -63,11 +63,16 @@ class Config(Section):
                 excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
-        excluded["data"] |= set(PATHS)
-        return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
+        excluded["data"] |= {*PATHS, "normalize_targets"}
+        # Scales are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
+        data = self.data
+        if data.normalize == "auto":
+            data = data.model_copy(update={"normalize": "none"})
+        config = self.model_copy(update={"data": data})
+        return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
-PATHS = ("source", "validation", "test")
+PATHS = ("source", "validation", "test", "table")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -75,7 +80,7 @@ FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "hidden_size", "layers", "bidirectional", "merge", "dropout", "recurrent_dropout", "zoneout",
             "projection_size", "bias", "init", "forget_bias", "residual", "dtype", "param_dtype",
         ),
-        "data": (*PATHS, "validation_fraction", "normalize", "shift"),
+        "data": ("source", "validation", "test", "validation_fraction", "normalize", "shift"),
         "optimizer": (
             "name", "learning_rate", "schedule", "warmup_steps", "final_fraction", "weight_decay", "momentum",
             "clip_norm",

@@ -156,6 +156,8 @@ def read_run(path: Path) -> Contents:
         settings.append(f"model.zoneout is {model.zoneout}")
     if any(about.offset) or set(about.scale) != {1.0}:
         settings.append("the scale of its inputs")
+    if about.target_scale is not None:
+        settings.append("the scale of its targets")
     architecture = Architecture(find_cell(model.cell), model.merge, about.per_step, stated=True)
     return Contents({}, settings=tuple(settings), params=trained.params, architecture=architecture)
 

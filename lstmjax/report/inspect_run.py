@@ -94,6 +94,8 @@ def _part_of_run(run: str | Path, trained: Trained) -> Part:
     if not about.has_same_data(trained.about):
         raise RunError(f"{run}: the data have changed since this run began; name a file by --input")
     name, data = ("validation", parts.validation) if parts.test is None else ("test", parts.test)
+    if data.y is not None:  # what the page shows is in the units of the data
+        data = data._replace(y=about.unscaled_targets(data.y))
     data = _named(data, name)
     looked_at = data.few(MAX_SEQUENCES, per_step=about.per_step)
     shown = about.unscaled(looked_at).array
@@ -178,6 +180,7 @@ def _settings(trained: Trained) -> Settings:
         wrappers_of(model),
         model.cell,
         jnp.dtype(model.dtype),
+        trained.about.target_scaling,
     )
 
 
@@ -196,6 +199,7 @@ def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any
         "run": details_of(folder),
         "title": folder.path.name,
         "facts": _facts(folder, part, metric),
+        "target_scaling": settings.target_scaling,
         **settings.options,
     }
 

@@ -97,6 +97,7 @@ def report(
     wrappers: tuple[Wrapper, ...] = (),
     cell: Cell | str | None = None,
     dtype: DTypeLike | None = None,
+    target_scaling: tuple[Sequence[float], Sequence[float]] | None = None,
     title: str = "An LSTM, seen inside",
     facts: Sequence[str] = (),
     notes: Sequence[str] = (),
@@ -133,6 +134,8 @@ def report(
         compare: arguments of this function for a second network, which is shown beside the first one: `params`,
             `title`, and others where they differ, such as `xs`, scaled as it needs the same sequences.
         merge, residual, wrappers, cell, dtype: as for `lstmjax.stacked`.
+        target_scaling: for numbers: offset `[O]` and scale `[O]` of the targets that the network learned; what it
+            predicts, times scale plus offset, is in the units of the labels. None: it learned the labels.
         title: the title of the page.
         facts: lines below the title.
         notes: lines at the end.
@@ -150,7 +153,8 @@ def report(
         "params": params, "xs": xs, "lengths": lengths, "examples": examples, "labels": labels, "loss": loss,
         "per_step": per_step, "classes": classes, "features": features, "names": names, "reasons": reasons,
         "shown": shown, "records": records, "remembers": remembers, "outcome": outcome, "run": run, "merge": merge,
-        "residual": residual, "wrappers": wrappers, "cell": cell, "dtype": dtype, "facts": facts,
+        "residual": residual, "wrappers": wrappers, "cell": cell, "dtype": dtype,
+        "target_scaling": target_scaling, "facts": facts,
     }  # fmt: skip
     tree = _tree(**arguments)
     other = None
@@ -191,6 +195,7 @@ def _tree(
     wrappers: tuple[Wrapper, ...],
     cell: Cell | str | None,
     dtype: DTypeLike | None,
+    target_scaling: tuple[Sequence[float], Sequence[float]] | None,
     facts: Sequence[str],
 ) -> dict[str, Any]:
     """Return everything that the page shows of one network; arguments as for `report`."""
@@ -205,10 +210,21 @@ def _tree(
         shown=shown,
     )
     one_of("loss", loss, tuple(LOSSES))
+    scaling = None
+    if target_scaling is not None:
+        network = params if isinstance(params, NetworkParams) else None
+        width = None if network is None else network.head.b.shape[0]
+        offset, scale = (tuple(map(float, part)) for part in target_scaling)
+        if loss in ("softmax", "sigmoid") or not len(offset) == len(scale) == width:
+            raise ValueError(
+                f"target_scaling has {len(offset)} offsets and {len(scale)} scales for loss {loss!r}, expected those of "
+                "each of the O outputs of a regression; leave it out otherwise."
+            )
+        scaling = (offset, scale)
     tree = tree_of(
         with_layer_tuple(params),
         data,
-        Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype),
+        Settings(loss, per_step, merge, residual, tuple(wrappers), cell, dtype, scaling),
         classes=classes,
         records=records,
         remembers=remembers,

@@ -25,7 +25,7 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
     """Write the network of a run to a file, and yield lines that name its inputs and outputs.
 
     The file computes everything that predicting does: the scaling of the training data, the network
-    in evaluation mode, and the probabilities beside the logits, if the loss has them.
+    in evaluation mode, the numbers of a regression in their units, and the probabilities beside the logits, if the loss has them.
 
     Args:
         run: the run's folder.
@@ -63,6 +63,7 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         cell=model.cell,
         scaling=(about.offset, about.scale),
         readout=readout,
+        unscaling=about.target_scaling,
         metadata=classes,
     )
     for role, tensors in (("input", exported.graph.input), ("output", exported.graph.output)):
@@ -82,6 +83,9 @@ def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
         offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), xs.shape) for a in (about.offset, about.scale))
         logits = logits_of(params, (xs - offset) / scale, lengths, model=config.model, per_step=about.per_step)
+        if about.target_scaling is not None:
+            offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), logits.shape) for a in about.target_scaling)
+            logits = logits.astype(jnp.float32) * scale + offset
         if config.loss.name == "linear":
             return {"logits": logits}
         return {"logits": logits, "probabilities": readout(logits)}

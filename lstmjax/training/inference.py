@@ -101,7 +101,16 @@ class Sums(NamedTuple):
         return {"loss": float(self.loss / self.weight), metric: float(self.metric / self.weight)}
 
 
-def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, loss: str, smoothing: float) -> Sums:
+def sums_of(
+    logits: Array,
+    y: Any,
+    weight: ArrayLike | None,
+    lengths: Any,
+    *,
+    loss: str,
+    smoothing: float,
+    target_scale: tuple[float, ...] | None = None,
+) -> Sums:
     """Return the sums over the sequences of a batch, or over their valid steps.
 
     Args:
@@ -111,6 +120,8 @@ def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, lo
         lengths: valid steps `[B]`; None: all.
         loss: a row of `LOSSES`.
         smoothing: label smoothing.
+        target_scale: by what the targets were divided, `[O]`: the metric is in the units of the data. (The offset
+            would cancel, as metrics of numbers are of differences, and cost digits.) None: they were not.
     """
     row = LOSSES[loss]
     logits = logits.astype(jnp.float32)
@@ -119,14 +130,28 @@ def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, lo
         steps = jnp.arange(logits.shape[1])[None, :]
         valid = jnp.ones(logits.shape[:2], bool) if lengths is None else steps < lengths[:, None]
         weights = weights[:, None] * valid
-    value, measure = row.value(logits, y, smoothing), row.measure(logits, y)
+    value = row.value(logits, y, smoothing)
+    if target_scale is not None:
+        scale = jnp.broadcast_to(jnp.asarray(target_scale, jnp.float32), logits.shape)
+        logits, y = logits * scale, y * scale
+    measure = row.measure(logits, y)
     return Sums((weights * value).sum(), (weights * measure).sum(), weights.sum())
 
 
-@partial(jax.jit, static_argnames=("model", "loss", "per_step"))
-def _evaluate_chunk(params: NetworkParams, chunk: Sequences, *, model: Model, loss: str, per_step: bool) -> Sums:
+@partial(jax.jit, static_argnames=("model", "loss", "per_step", "target_scale"))
+def _evaluate_chunk(
+    params: NetworkParams,
+    chunk: Sequences,
+    *,
+    model: Model,
+    loss: str,
+    per_step: bool,
+    target_scale: tuple[float, ...] | None,
+) -> Sums:
     logits = logits_of(params, chunk.array, chunk.lengths, model=model, per_step=per_step)
-    return sums_of(logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0)
+    return sums_of(
+        logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0, target_scale=target_scale
+    )
 
 
 _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_of)
@@ -135,16 +160,21 @@ _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_o
 def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
     """Return the mean loss and the metric ("accuracy" or "mse") over labelled sequences.
 
+    The loss of a regression is that of the scaled targets, which training minimises; the metric is in the units of the
+    data.
+
     Args:
         trained: the network.
         data: sequences, scaled and labelled as `lstmjax.data.load` and `labelled` return them.
     """
-    config = trained.config
-    options = {"model": config.model, "loss": config.loss.name, "per_step": trained.about.per_step}
+    config, about = trained.config, trained.about
+    options: dict[str, Any] = {
+        "model": config.model, "loss": config.loss.name, "per_step": about.per_step, "target_scale": about.target_scale,
+    }  # fmt: skip
     with jax.enable_x64(config.model.needs_x64):
         chunks = [
             _evaluate_chunk(trained.params, chunk, **options)
-            for _, chunk in _chunks(data, per_step=trained.about.per_step)
+            for _, chunk in _chunks(data, per_step=about.per_step)
         ]
         total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64)), *chunks)
     return total.means(LOSSES[config.loss.name].metric)
@@ -193,7 +223,7 @@ def outputs_of(trained: Trained, data: Sequences) -> np.ndarray | Ragged:
     with jax.enable_x64(model.needs_x64):
         for rows, chunk in _chunks(data._replace(y=None), per_step=about.per_step):
             logits = _logits_chunk(trained.params, chunk.x, chunk.lengths, model=model, per_step=about.per_step)
-            values = np.asarray(readout(logits))[: len(rows)]
+            values = about.unscaled_targets(np.asarray(readout(logits))[: len(rows)])
             if outputs is None:
                 outputs = _room(data, values, per_step=about.per_step)
             _put(outputs, rows, values)

@@ -258,7 +258,9 @@ def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
     per_step, weight = about.per_step, batches.mean_weight
-    return Recipe(config.model, config.optimizer, config.loss, config.data.shift, per_step, steps, weight)
+    return Recipe(
+        config.model, config.optimizer, config.loss, config.data.shift, per_step, steps, weight, about.target_scale
+    )
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
@@ -275,6 +277,8 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
+        for line in parts.notes:
+            progress.say(line)
         if batches.description:
             progress.say(batches.description)
         run.note_divergence(None)

@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
     per_step: bool
     steps: int
     mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
+    target_scale: tuple[float, ...] | None = None  # see `About`; the metric is in the units of the data
 
 
 LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
@@ -75,7 +76,10 @@ class NetworkObjective(NamedTuple):
         x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
         logits = logits_of(params, x, batch.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
         smoothing = recipe.loss.label_smoothing
-        sums = sums_of(logits, batch.y, batch.weight, batch.lengths, loss=recipe.loss.name, smoothing=smoothing)
+        sums = sums_of(
+            logits, batch.y, batch.weight, batch.lengths,
+            loss=recipe.loss.name, smoothing=smoothing, target_scale=recipe.target_scale,
+        )  # fmt: skip
         if recipe.mean_weight is None:
             return sums.loss / sums.weight, (sums, None)
         # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
