@@ -5,6 +5,7 @@ JAX is not imported here, so that `lstmjax --help` and a mistyped key are answer
 
 from lstmjax.config.base import Section
 from lstmjax.config.data import BUILT_IN, EARLIER, FILE, Columns, Data, Source
+from lstmjax.config.learning import Average, Plateau, Stopping
 from lstmjax.config.loss import Loss
 from lstmjax.config.model import CellName, Model
 from lstmjax.config.optimizer import Optimizer
@@ -17,6 +18,7 @@ __all__ = [
     "EARLIER",
     "FILE",
     "SECTIONS",
+    "Average",
     "CellName",
     "Columns",
     "Config",
@@ -25,8 +27,10 @@ __all__ = [
     "Loss",
     "Model",
     "Optimizer",
+    "Plateau",
     "Section",
     "Source",
+    "Stopping",
     "dump_config",
     "explain",
     "keys",

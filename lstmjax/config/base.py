@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _in_float32(value: float) -> float:
@@ -27,6 +27,16 @@ Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
 Number = Annotated[float, AfterValidator(_in_float32)]
 Above0 = Annotated[float, Field(gt=0.0), AfterValidator(_in_float32)]
 AtLeast0 = Annotated[float, Field(ge=0.0), AfterValidator(_in_float32)]
+
+
+def _split(value: object) -> object:
+    """Return a word with commas, as the command line has it, as a list."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_split)]  # in a file a list, or words with commas
 
 
 class Section(BaseModel):

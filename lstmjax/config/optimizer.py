@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lstmjax.config.base import Above0, AtLeast0, Below1, Section, Steps
+from lstmjax.config.base import Above0, AtLeast0, Below1, Patterns, Section, Size, Steps
 
 
 class Optimizer(Section):
@@ -28,6 +28,10 @@ class Optimizer(Section):
     """Momentum of sgd; ignored by the other rules."""
     clip_norm: Above0 | None = None
     """Largest global norm of the gradient; None: no clipping."""
+    accumulate: Size = 1
+    """Batches whose mean gradient makes one update; steps, also those of the schedule's end, are counted in batches."""
+    freeze: Patterns = ()
+    """Parameters that keep their values, by patterns of their paths, such as "layers.0.*" or "head.*"."""
 
     @model_validator(mode="after")
     def _adam_does_not_decay(self) -> Self:

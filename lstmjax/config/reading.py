@@ -59,7 +59,7 @@ def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Make the paths in the `data` section absolute; ~ is the home folder.
+    """Make the paths in the `data` section, and that of `init_from`, absolute; ~ is the home folder.
 
     Raises:
         ConfigError: a path begins with ~ and the name of a user who has no home folder.
@@ -67,19 +67,23 @@ def with_absolute_paths(config: Config) -> Config:
     update = {}
     for key in PATHS:
         path = getattr(config.data, key)
-        if not path or path in BUILT_IN:
-            continue
-        try:
-            update[key] = str(Path(path).expanduser().absolute())
-        except RuntimeError:
-            user = Path(path).parts[0]
-            raise ConfigError(
-                f"data.{key} is {path!r}, but {user} is nobody's home folder; write ~/ for your home folder, or "
-                f"./{user} for a folder of this name"
-            ) from None
-    if not update:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update=update)})
+        if path and path not in BUILT_IN:
+            update[key] = _absolute(path, f"data.{key}")
+    changed: dict[str, Any] = {"data": config.data.model_copy(update=update)} if update else {}
+    if config.init_from:
+        changed["init_from"] = _absolute(config.init_from, "init_from")
+    return config.model_copy(update=changed) if changed else config
+
+
+def _absolute(path: str, key: str) -> str:
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise ConfigError(
+            f"{key} is {path!r}, but {user} is nobody's home folder; write ~/ for your home folder, or "
+            f"./{user} for a folder of this name"
+        ) from None
 
 
 def dump_config(config: Config) -> str:

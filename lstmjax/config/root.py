@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lstmjax.config.base import Batch, Count, Section, Size
+from lstmjax.config.base import Batch, Count, Patterns, Section, Size
 from lstmjax.config.data import Data
+from lstmjax.config.learning import Average, Plateau, Stopping
 from lstmjax.config.loss import Loss
 from lstmjax.config.model import Model
 from lstmjax.config.optimizer import Optimizer
@@ -22,6 +23,13 @@ class Config(Section):
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
     loss: Loss = Loss()
+    stopping: Stopping = Stopping()
+    plateau: Plateau = Plateau()
+    average: Average = Average()
+    init_from: str | None = None
+    """Run folder or weights file whose network training starts from; None: random initial values."""
+    init_fresh: Patterns = ()
+    """Parameters that are not taken from init_from, by patterns of their paths, such as "head.*"."""
     batch_size: Batch = 64
     """B, sequences in one training step."""
     epochs: Count | None = None
@@ -36,6 +44,17 @@ class Config(Section):
     """Steps between checkpoints, which are also validated; None: at every validation."""
     keep_every: Size | None = None
     """Steps between checkpoints that are kept beside the last two and the best one; None: no others."""
+
+    gradients: bool = False
+    """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+
+    @model_validator(mode="after")
+    def _fresh_beside_others(self) -> Self:
+        if self.init_fresh and self.init_from is None:
+            raise ValueError("init_fresh is for init_from; give that too, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> Self:
@@ -63,6 +82,7 @@ class Config(Section):
                 excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
+        excluded["init_from"] = True  # only the first state depends on it, and that is saved
         excluded["data"] |= {*PATHS, "normalize_targets"}
         # Scales are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
         data = self.data

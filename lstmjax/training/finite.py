@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from lstmjax.errors import UserError
-from lstmjax.training.checkpoint import Checkpoints, leaf_names
+from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.paths import leaf_names
 from lstmjax.training.step import TrainState
 from lstmjax.types import PyTree
 

@@ -90,6 +90,7 @@ class Training:
         self.reason: str | None = None
         self.evaluated = False  # whether there was an evaluation at this very step
         self.improved = False  # whether this evaluation was better than all before, by min_delta
+        self.seconds_left: float | None = None  # from the latest evaluation on; None: there was none
         self._parts, self.rules, self.means = parts, rules, means
         self.info: Info | None = None  # of the latest step
 
@@ -301,7 +302,12 @@ def run_loop(
         Diverged: the loss or the state is not finite.
     """
     clock = _Clock(training.step)
-    for step in range(training.step, training.steps):
+    patience = training.state.patience
+    if patience is not None and training.rules.patience is not None:
+        waited = int(patience.waited)
+        if waited >= training.rules.patience:  # a training that had stopped, and is called again
+            training.stop(f"no improvement in {waited} evaluations")
+    for step in range(training.step, training.steps if training.reason is None else 0):
         batch = draw(step)
         began = time.monotonic()
         training.state, training.info = train_step(training.state, batch, key)
@@ -310,6 +316,7 @@ def run_loop(
         training.evaluated = training.improved = False
         if due(done) or done == training.steps:
             _evaluate(training, measure, clock)
+            training.seconds_left = clock.left(done, training.steps)
             for hook in hooks:
                 hook.on_evaluate(training)
             clock.start(done)
@@ -327,10 +334,12 @@ def _evaluate(training: Training, measure: Callable[[PyTree, PyTree], Values] | 
     state, rules = training.state, training.rules
     record: dict[str, Any] = {"step": training.step, "train": training.means(state.sums)}
     speed = clock.speed(training.step)
+    began = time.monotonic()
     if measure is not None:
         record["validation"] = checked("validation", measure(training.params, state.rest), training.step)
         if rules.average is not None:
             record["raw"] = checked("validation", measure(state.params, state.rest), training.step)
+    clock.measured(time.monotonic() - began)
     if state.gradients is not None:
         record["gradient"] = gradient_statistics(state.gradients)
         state = state._replace(gradients=jax.tree.map(jnp.zeros_like, state.gradients))
@@ -372,7 +381,20 @@ class _Clock:
 
     def __init__(self, step: int):
         self.shapes: set[Any] = set()
+        self.begin, self.evaluations = step, 0
+        self.measuring = math.inf  # seconds of an evaluation; the first ones also compile
+        self.latest = 0.0  # steps per second
         self.start(step)
+
+    def measured(self, seconds: float) -> None:
+        """Note how long an evaluation took."""
+        self.measuring = min(self.measuring, seconds)
+        self.evaluations += 1
+
+    def left(self, step: int, steps: int) -> float:
+        """Return the seconds that the steps that are left take, and their evaluations."""
+        evaluations = (steps - step) * self.evaluations / (step - self.begin)
+        return (steps - step) / max(self.latest, 1e-9) + evaluations * self.measuring
 
     def start(self, step: int) -> None:
         """Begin to measure after a step."""
@@ -392,4 +414,5 @@ class _Clock:
         seconds, steps = time.monotonic() - self.since, step - self.first
         if steps > self.compiled:
             seconds, steps = seconds - self.compiling, steps - self.compiled
-        return round(steps / max(seconds, 1e-9), 1)
+        self.latest = steps / max(seconds, 1e-9)
+        return round(self.latest, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.data import About, Parts, load
@@ -22,15 +22,20 @@ from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
 from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
 from lstmjax.training.inference import Sums, Trained, evaluate
+from lstmjax.training.initial import with_initial
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.models import identity
+from lstmjax.training.optimizers import make_plateau
 from lstmjax.training.progress import Progress
 from lstmjax.training.recipe import (
     Recipe,
+    delivered,
     first_state,
+    recipe_of,
     restored_form,
     run_key,
     saved_form,
+    state_of,
     structure,
     train_only,
     train_step_of,
@@ -129,7 +134,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(plan.about)
             with _saving(run) as saved:
-                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan))
+                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
 
 
 def new_plan(config: Config) -> Plan:
@@ -150,8 +155,14 @@ def _plan(config: Config, parts: Parts, about: About) -> Plan:
     return Plan(recipe, parts, about, like, batches)
 
 
-def _first_state(config: Config, plan: Plan) -> TrainState:
-    return first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
+    """Return the state before the first step; save it if it comes from elsewhere, which may change."""
+    state = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+    if config.init_from is None:
+        return state
+    state = state_of(with_initial(config, state.params, plan.about), plan.recipe)
+    saved.save(0, saved_form(state))
+    return state
 
 
 def _room() -> int | None:
@@ -186,7 +197,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
             _warn_of_gaps(job, step, run.forget_after(step, job.metric))
             if state is not None:
                 return _fit(job, partial(restored_form, state))
-            return _fit(job, partial(_first_state, config, plan))
+            return _fit(job, partial(_first_state, config, plan, saved))
 
 
 def _saving(run: RunFolder) -> Checkpoints:
@@ -200,7 +211,13 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
     checkpoint_every = config.checkpoint_every or evaluate_every
     schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
     row = LOSSES[config.loss.name]
-    rules = Rules(lambda values: row.sign * values[row.metric] - TIE * values["loss"])
+    rules = Rules(
+        score=lambda values: row.sign * values[row.metric] - TIE * values["loss"],
+        patience=config.stopping.patience,
+        min_delta=config.stopping.min_delta,
+        plateau=make_plateau(config.plateau),
+        average=config.average.decay,
+    )
     return Job(run, saved, plan, schedule, row.metric, rules, stop, quiet)
 
 
@@ -257,10 +274,7 @@ def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
     steps = (config.epochs or 0) * batches.epoch or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
-    per_step, weight = about.per_step, batches.mean_weight
-    return Recipe(
-        config.model, config.optimizer, config.loss, config.data.shift, per_step, steps, weight, about.target_scale
-    )
+    return recipe_of(config, about, steps=steps, mean_weight=batches.mean_weight)
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
@@ -270,7 +284,8 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     training = Training(identity(like.params), begin(), recipe.steps, job.rules, partial(Sums.means, metric=job.metric))
     start = training.step
-    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
+    saver = Saver(job)
+    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet, counts=saver.saves) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
@@ -290,7 +305,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
                 run_key(config.seed),
                 measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation),
                 due=job.schedule.validates,
-                hooks=(Recorder(job.run), progress, Saver(job)),
+                hooks=(Recorder(job.run), progress, saver),
             )
         except Diverged as error:
             error = Diverged(f"{error}; {remedy_of(job.saved)}", error.step)
@@ -299,7 +314,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     draw_run(run, job.metric)
     result = run.read_result(job.metric)
     step, best = job.saved.best(like, None if result is None else result["step"])
-    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
+    trained = Trained(delivered(best, recipe), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
         test = None if parts.test is None else _finite("test", evaluate(trained, parts.test), step, job.saved)
@@ -338,23 +353,28 @@ class Saver:
     def __init__(self, job: Job):
         self.job = job
 
+    def saves(self, training: Training) -> bool:
+        """Return whether the state is saved after an evaluation: by the schedule, and where early stopping needs it."""
+        stopped = training.reason is not None
+        return self.job.schedule.saves(training.step) or training.improved or stopped
+
     def on_evaluate(self, training: Training) -> None:
         """Save the state, with its score."""
         job, record = self.job, training.record
         assert record is not None
-        if job.schedule.saves(training.step):
+        if self.saves(training):
             job.saved.save(training.step, saved_form(training.state), job.rules.score(record["validation"]))
 
     def on_step(self, training: Training) -> None:
         """Save the state and stop if a signal has come."""
         job = self.job
-        if job.stop.signum is None:
+        if job.stop.signum is None or training.reason is not None:
             return
         if not training.evaluated:
             training.check()
-        if not (training.evaluated and job.schedule.saves(training.step)):
+        if not (training.evaluated and self.saves(training)):
             job.saved.save(training.step, saved_form(training.state))
-        training.stop(f"signal {job.stop.signum}")
+        training.stop(signal.Signals(job.stop.signum).name)
 
     def on_end(self, training: Training) -> None:
         """Raise `Interrupted` if a signal has come before the last step.

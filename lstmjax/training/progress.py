@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lstmjax.training.fit import Training
 
+LINES = 12  # of a run, about
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
 
 
@@ -40,16 +41,27 @@ class Tolerant:
 
 
 class Progress:
-    """Prints a line at each validation; on a terminal also a bar with loss, metric, speed and remaining time.
+    """Prints a dozen lines over a run; on a terminal also a bar with loss, metric, speed and remaining time.
 
     Args:
         total: number of steps of the run.
         start: number of steps done before.
         metric: name of the metric beside the loss.
         quiet: show nothing at all.
+        counts: whether a validation may get a line. Those whose network is not saved cannot become the best one, and a
+            line with a better number than that of the best one would mislead.
     """
 
-    def __init__(self, total: int, start: int = 0, *, metric: str = "accuracy", quiet: bool = False):
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        *,
+        metric: str = "accuracy",
+        quiet: bool = False,
+        counts: Callable[[Training], bool] = lambda training: True,
+    ):
+        self._counts, self._line = counts, start  # the step of the latest line
         self._metric, self._quiet, self._total = metric, quiet, total
         self._out = Tolerant(sys.stdout)
         self._bar = tqdm(
@@ -78,25 +90,41 @@ class Progress:
             self._bar.set_postfix(self._shown, refresh=False)
 
     def on_evaluate(self, training: Training) -> None:
-        """Print the line of an evaluation."""
-        assert training.record is not None
-        self.validated(training.record)
+        """Print the line of an evaluation, if it is time for one."""
+        record = training.record
+        assert record is not None
+        self._shown["val"] = f"{record['validation'][self._metric]:.4f}"
+        last = training.step == training.steps or training.reason is not None
+        due = training.step - self._line >= self._total / LINES
+        if last or (due and self._counts(training)):
+            self._line = training.step
+            self.validated(record, training.seconds_left)
 
     def on_step(self, training: Training) -> None:
         """Count a step."""
         self.step(lambda: training.batch)
 
     def on_end(self, training: Training) -> None:
-        """Do nothing."""
+        """Say why training was stopped."""
+        if training.reason is not None:
+            self.say(f"stopped at step {training.step}: {training.reason}")
 
-    def validated(self, record: dict[str, Any]) -> None:
-        """Print the line of a validation; `record` is its line of metrics.jsonl."""
+    def validated(self, record: dict[str, Any], left: float | None = None) -> None:
+        """Print the line of a validation.
+
+        Args:
+            record: its line of metrics.jsonl.
+            left: seconds until the end; None: by the steps that are left, at the speed of the record.
+        """
         train, validation, metric = record["train"], record["validation"], self._metric
         self._shown["val"] = f"{validation[metric]:.4f}"
+        if left is None:
+            left = (self._total - record["step"]) / max(record["steps_per_second"], 1e-9)
+        skipped = record.get("skipped", 0)
         self.say(
             f"step {record['step']}/{self._total}  loss {train['loss']:.4f}  {metric} {train[metric]:.4f}  "
-            f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  "
-            f"{(self._total - record['step']) / max(record['steps_per_second'], 1e-9):.0f} s left"
+            f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  {left:.0f} s left"
+            + (f"  skipped {skipped} batches" if skipped else "")
         )
 
     def say(self, line: str) -> None:

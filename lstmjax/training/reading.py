@@ -15,7 +15,7 @@ from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import warn_of_weights
 from lstmjax.training.inference import Trained
 from lstmjax.training.losses import LOSSES
-from lstmjax.training.recipe import Recipe, first_state, structure
+from lstmjax.training.recipe import Recipe, delivered, first_state, recipe_of, structure
 
 
 def load_run(run_dir: str | Path) -> Trained:
@@ -28,7 +28,7 @@ def load_run(run_dir: str | Path) -> Trained:
         result = run.read_result(LOSSES[run.config.loss.name].metric)
         step, state = saved.best(structure(recipe, about), None if result is None else result["step"])
         warn_of_weights(state.params, run.path, step)
-        return Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)
+        return Trained(delivered(state, recipe), run.config, about)
 
 
 def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
@@ -38,10 +38,14 @@ def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
     """
     run = RunFolder.open(run_dir)
     with _reading(run) as (saved, recipe, about):
-        first = first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
-        networks = [(0, Trained(first, run.config, about))]
+        networks = []
+        if run.config.init_from is None:
+            first = first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
+            networks.append((0, Trained(first, run.config, about)))
         for step, state in saved.each(structure(recipe, about)):
-            networks.append((step, Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)))
+            # No average has been taken yet before the first step.
+            params = delivered(state, recipe) if step else jax.tree.map(jnp.asarray, state.params)
+            networks.append((step, Trained(params, run.config, about)))
         return networks
 
 
@@ -53,7 +57,7 @@ def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
         RunError: there is no checkpoint yet, or data.json is not what training wrote.
     """
     config, about = run.config, run.read_about()
-    recipe = Recipe(config.model, config.optimizer, config.loss, 0, about.per_step, 2**31 - 1)
+    recipe = recipe_of(config, about)
     if not run.checkpoints.is_dir():
         raise _no_checkpoint(run)
     with (

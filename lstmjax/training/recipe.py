@@ -8,14 +8,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.lax import stop_gradient
 
-from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
+from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
-from lstmjax.networks import init_network
+from lstmjax.networks import NetworkParams, init_network
 from lstmjax.training.inference import Sums, logits_of, sums_of
-from lstmjax.training.optimizers import make_optimizer
-from lstmjax.training.step import Info, TrainState, make_train_step, start_state
+from lstmjax.training.optimizers import make_optimizer, make_plateau
+from lstmjax.training.paths import check_patterns, chosen, leaf_names, matched
+from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
 from lstmjax.types import Array, PyTree
 
 
@@ -30,6 +33,16 @@ class Recipe(NamedTuple):
     steps: int
     mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
     target_scale: tuple[float, ...] | None = None  # see `About`; the metric is in the units of the data
+    plateau: Plateau = Plateau()
+    average: float | None = None  # decay of the average of the parameters; None: no average
+    patience: bool = False  # whether training stops early
+    gradients: bool = False  # whether the norm and the noise of the gradient are measured
+    skip: bool = False  # whether batches that are not finite are left out
+
+    @property
+    def rule(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        return make_optimizer(self.optimizer, self.steps, self.model.param_dtype)
 
 
 LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
@@ -55,7 +68,21 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
         input_bias_step=model.input_bias_step,
         dtype=jnp.dtype(model.param_dtype),
     )
-    return start_state(params, make_optimizer(recipe.optimizer, recipe.steps), Sums.zero())
+    return state_of(params, recipe)
+
+
+def state_of(params: NetworkParams, recipe: Recipe) -> TrainState:
+    """Return the state before the first step, with these parameters."""
+    return start_state(
+        params,
+        recipe.rule,
+        Sums.zero(),
+        average=recipe.average is not None,
+        gradients=recipe.gradients,
+        plateau=make_plateau(recipe.plateau),
+        patience=recipe.patience,
+        skip=recipe.skip,
+    )
 
 
 # It runs once, so that optimising it costs more than it saves: 5.7 s instead of 2.2 s, mostly compilation.
@@ -72,6 +99,9 @@ class NetworkObjective(NamedTuple):
     def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
         recipe = self.recipe
+        if recipe.optimizer.freeze:  # without it their gradients would count in its norm, and take time
+            frozen = chosen(params, recipe.optimizer.freeze)
+            params = jax.tree.map(lambda leaf, is_frozen: stop_gradient(leaf) if is_frozen else leaf, params, frozen)
         shifts, draws = jax.random.split(key)
         x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
         logits = logits_of(params, x, batch.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
@@ -90,12 +120,38 @@ class NetworkObjective(NamedTuple):
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
 def train_step_of(recipe: Recipe) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
     """Return the compiled step of a configured training."""
-    return make_train_step(NetworkObjective(recipe), make_optimizer(recipe.optimizer, recipe.steps))
+    return make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0)
 
 
 def run_key(seed: int) -> Array:
     """Return the key of all steps of a run; the initial values are drawn by another one."""
     return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def recipe_of(config: Config, about: About, *, steps: int = 2**31 - 1, mean_weight: float | None = None) -> Recipe:
+    """Return the recipe of a configuration; the form of a state does not depend on the steps and the weight."""
+    return Recipe(
+        config.model,
+        config.optimizer,
+        config.loss,
+        config.data.shift,
+        about.per_step,
+        steps,
+        mean_weight,
+        about.target_scale,
+        plateau=config.plateau,
+        average=config.average.decay,
+        patience=config.stopping.patience is not None,
+        gradients=config.gradients,
+        skip=config.on_nan == "skip",
+    )
+
+
+def delivered(state: TrainState, recipe: Recipe) -> NetworkParams:
+    """Return the parameters of a state that are evaluated and used: their average, if there is one."""
+    params = state.params if recipe.average is None else averaged(state, recipe.average)
+    result: NetworkParams = jax.tree.map(jnp.asarray, params)
+    return result
 
 
 def saved_form(state: TrainState) -> TrainState:
@@ -127,6 +183,10 @@ def structure(recipe: Recipe, about: About) -> TrainState:
         )
     try:
         like = saved_form(jax.eval_shape(partial(init_state, recipe=recipe, about=about), jax.random.key(0)))
+        names = leaf_names(like.params)
+        check_patterns(names, recipe.optimizer.freeze, "optimizer.freeze")
+        if all(matched(names, recipe.optimizer.freeze)):
+            raise ConfigError("optimizer.freeze matches every parameter, so that there is nothing to train")
         xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
         jax.eval_shape(partial(logits_of, model=recipe.model, per_step=recipe.per_step), like.params, xs)
     except ConfigError:

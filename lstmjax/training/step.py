@@ -43,8 +43,8 @@ class GradientSums(NamedTuple):
     @classmethod
     def zero(cls, params: PyTree) -> GradientSums:
         """Return the sums over no batches."""
-        none = jnp.zeros((), jnp.float32)
-        return cls(jax.tree.map(jnp.zeros_like, params), none, none, none)
+        none = (jnp.zeros((), jnp.float32) for _ in range(3))  # a buffer each, as buffers are donated
+        return cls(jax.tree.map(jnp.zeros_like, params), *none)
 
 
 class Patience(NamedTuple):
