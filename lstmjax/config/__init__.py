@@ -6,7 +6,7 @@ JAX is not imported here, so that `lstmjax --help` and a mistyped key are answer
 from lstmjax.config.base import Section
 from lstmjax.config.data import BUILT_IN, EARLIER, FILE, Columns, Data, Source
 from lstmjax.config.learning import Average, Plateau, Stopping
-from lstmjax.config.loss import Loss
+from lstmjax.config.loss import KINDS, METRICS, Loss
 from lstmjax.config.model import CellName, Model
 from lstmjax.config.optimizer import Optimizer
 from lstmjax.config.reading import dump_config, explain, keys, load_config, parse_config, with_absolute_paths
@@ -17,6 +17,8 @@ __all__ = [
     "BUILT_IN",
     "EARLIER",
     "FILE",
+    "KINDS",
+    "METRICS",
     "SECTIONS",
     "Average",
     "CellName",

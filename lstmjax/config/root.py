@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from lstmjax.config.base import Batch, Count, Patterns, Section, Size
 from lstmjax.config.data import Data
 from lstmjax.config.learning import Average, Plateau, Stopping
-from lstmjax.config.loss import Loss
+from lstmjax.config.loss import METRICS, Loss
 from lstmjax.config.model import Model
 from lstmjax.config.optimizer import Optimizer
 
@@ -45,10 +45,25 @@ class Config(Section):
     keep_every: Size | None = None
     """Steps between checkpoints that are kept beside the last two and the best one; None: no others."""
 
+    metrics: Patterns = ()
+    """What is measured, such as [accuracy, macro_f1]; the first one chooses the best network. None: the accuracy, or
+    the error that the loss of a regression is made of."""
     gradients: bool = False
     """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+
+    @model_validator(mode="after")
+    def _metrics_of_the_loss(self) -> Self:
+        names = METRICS[self.loss.kind] + (("pinball",) if self.loss.name == "quantile" else ())
+        for name in self.metrics:
+            if name not in names:
+                raise ValueError(
+                    f"metrics has {name!r}, but those of loss.name: {self.loss.name} are {', '.join(names)}"
+                )
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}; name each once")
+        return self
 
     @model_validator(mode="after")
     def _fresh_beside_others(self) -> Self:

@@ -23,7 +23,8 @@ from lstmjax.training.finite import Diverged, check_restored, remedy_of
 from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
 from lstmjax.training.inference import Sums, Trained, evaluate
 from lstmjax.training.initial import with_initial
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.labels import check_metrics, class_weights_of
+from lstmjax.training.metrics import metrics_of, sign_of
 from lstmjax.training.models import identity
 from lstmjax.training.optimizers import make_plateau
 from lstmjax.training.progress import Progress
@@ -80,7 +81,7 @@ class Job(NamedTuple):
     saved: Checkpoints
     plan: Plan
     schedule: Schedule
-    metric: str  # name of the metric beside the loss
+    metrics: tuple[str, ...]  # names beside the loss; the first one chooses the best network
     rules: Rules
     stop: Stop
     quiet: bool
@@ -100,7 +101,7 @@ class Result(NamedTuple):
     def last_line(self) -> str:
         """The metric of the test part, or of the validation part if there is no test part, as text."""
         part, values = ("validation", self.validation) if self.test is None else ("test", self.test)
-        metric = LOSSES[self.trained.config.loss.name].metric
+        metric = metrics_of(self.trained.config)[0]
         return f"{part} {metric} {values[metric]:.4f}"
 
 
@@ -146,10 +147,11 @@ def new_plan(config: Config) -> Plan:
 def _plan(config: Config, parts: Parts, about: About) -> Plan:
     """Check that the network of a configuration can be trained on its data."""
     room = _room()
-    check_network(config, about.input_size, about.output_size, room)
+    check_network(config, about.input_size, about.output_size * config.loss.width, room)
     batches = make_batches(config, parts, about)
-    recipe = make_recipe(config, about, batches)
+    recipe = make_recipe(config, parts, about, batches)
     like = structure(recipe, about)
+    check_metrics(config, parts, about)
     if batches.largest is not None:
         check_batch(config, *batches.largest, about.input_size, room)
     return Plan(recipe, parts, about, like, batches)
@@ -194,7 +196,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
             if saved.steps():
                 step, state = saved.latest(plan.like)
                 check_restored(state, saved)
-            _warn_of_gaps(job, step, run.forget_after(step, job.metric))
+            _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
             if state is not None:
                 return _fit(job, partial(restored_form, state))
             return _fit(job, partial(_first_state, config, plan, saved))
@@ -210,15 +212,15 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
     evaluate_every = config.evaluate_every or plan.batches.epoch
     checkpoint_every = config.checkpoint_every or evaluate_every
     schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
-    row = LOSSES[config.loss.name]
+    metrics, sign = metrics_of(config), sign_of(config)
     rules = Rules(
-        score=lambda values: row.sign * values[row.metric] - TIE * values["loss"],
+        score=lambda values: sign * values[metrics[0]] - TIE * values["loss"],
         patience=config.stopping.patience,
         min_delta=config.stopping.min_delta,
         plateau=make_plateau(config.plateau),
         average=config.average.decay,
     )
-    return Job(run, saved, plan, schedule, row.metric, rules, stop, quiet)
+    return Job(run, saved, plan, schedule, metrics, rules, stop, quiet)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
@@ -269,12 +271,13 @@ def _warn_of_gaps(job: Job, step: int, lines: list[int]) -> None:
         )  # fmt: skip
 
 
-def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
+def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) -> Recipe:
     """Return the static arguments of the training step for a configuration."""
     steps = (config.epochs or 0) * batches.epoch or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
-    return recipe_of(config, about, steps=steps, mean_weight=batches.mean_weight)
+    weights = class_weights_of(config, parts, about)
+    return recipe_of(config, about, steps=steps, mean_weight=batches.mean_weight, class_weights=weights)
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
@@ -282,10 +285,16 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     run, config = job.run, job.run.config
     recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
-    training = Training(identity(like.params), begin(), recipe.steps, job.rules, partial(Sums.means, metric=job.metric))
+    training = Training(
+        identity(like.params),
+        begin(),
+        recipe.steps,
+        job.rules,
+        partial(Sums.means, loss=config.loss, metrics=job.metrics),
+    )
     start = training.step
     saver = Saver(job)
-    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet, counts=saver.saves) as progress:
+    with Progress(recipe.steps, start, metrics=job.metrics, quiet=job.quiet, counts=saver.saves) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
@@ -303,7 +312,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
                 train_step_of(recipe),
                 lambda step: batches.draw(seed=config.seed, step=step),
                 run_key(config.seed),
-                measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation),
+                measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation, "validation"),
                 due=job.schedule.validates,
                 hooks=(Recorder(job.run), progress, saver),
             )
@@ -311,14 +320,16 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             error = Diverged(f"{error}; {remedy_of(job.saved)}", error.step)
             run.note_divergence(str(error))
             raise error from None
-    draw_run(run, job.metric)
-    result = run.read_result(job.metric)
+    draw_run(run, job.metrics)
+    result = run.read_result(job.metrics[0])
     step, best = job.saved.best(like, None if result is None else result["step"])
     trained = Trained(delivered(best, recipe), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
-        test = None if parts.test is None else _finite("test", evaluate(trained, parts.test), step, job.saved)
-        validation = evaluate(trained, parts.validation)
+        test = None
+        if parts.test is not None:
+            test = _finite("test", evaluate(trained, parts.test, "test"), step, job.saved)
+        validation = evaluate(trained, parts.validation, "validation")
         evaluated = {"step": step, "parameters": parameters, "validation": validation, "test": test}
         if result is None:  # otherwise the file describes the chosen checkpoint, which is lost, and stays
             run.write_result(evaluated)
@@ -384,15 +395,15 @@ class Saver:
         """
         job = self.job
         if job.stop.signum is not None and training.step < training.steps:
-            draw_run(job.run, job.metric)
+            draw_run(job.run, job.metrics)
             raise Interrupted(training.step, job.run.path, job.stop.signum)
 
 
-def draw_run(run: RunFolder, metric: str) -> None:
+def draw_run(run: RunFolder, metrics: tuple[str, ...]) -> None:
     """Draw the curves; if that fails, warn and go on."""
     try:
         from lstmjax.training.curves import draw_curves
 
-        draw_curves(run.records(metric), metric, run.curves, run.path.name, train_only(run.config))
+        draw_curves(run.records(metrics[0]), metrics, run.curves, run.path.name, train_only(run.config))
     except Exception as error:  # a failed picture must not cost the run
         log.warning("%s: could not be drawn (%s)", run.curves, error)

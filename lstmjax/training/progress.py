@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,7 +46,7 @@ class Progress:
     Args:
         total: number of steps of the run.
         start: number of steps done before.
-        metric: name of the metric beside the loss.
+        metrics: names of the metrics beside the loss.
         quiet: show nothing at all.
         counts: whether a validation may get a line. Those whose network is not saved cannot become the best one, and a
             line with a better number than that of the best one would mislead.
@@ -57,12 +57,12 @@ class Progress:
         total: int,
         start: int = 0,
         *,
-        metric: str = "accuracy",
+        metrics: Sequence[str] = ("accuracy",),
         quiet: bool = False,
         counts: Callable[[Training], bool] = lambda training: True,
     ):
         self._counts, self._line = counts, start  # the step of the latest line
-        self._metric, self._quiet, self._total = metric, quiet, total
+        self._metrics, self._quiet, self._total = tuple(metrics), quiet, total
         self._out = Tolerant(sys.stdout)
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=True if quiet else None, dynamic_ncols=True, leave=False,
@@ -93,7 +93,7 @@ class Progress:
         """Print the line of an evaluation, if it is time for one."""
         record = training.record
         assert record is not None
-        self._shown["val"] = f"{record['validation'][self._metric]:.4f}"
+        self._show(record["validation"])
         last = training.step == training.steps or training.reason is not None
         due = training.step - self._line >= self._total / LINES
         if last or (due and self._counts(training)):
@@ -116,16 +116,24 @@ class Progress:
             record: its line of metrics.jsonl.
             left: seconds until the end; None: by the steps that are left, at the speed of the record.
         """
-        train, validation, metric = record["train"], record["validation"], self._metric
-        self._shown["val"] = f"{validation[metric]:.4f}"
+        train, validation = record["train"], record["validation"]
+        self._show(validation)
         if left is None:
             left = (self._total - record["step"]) / max(record["steps_per_second"], 1e-9)
+        measured = "  ".join(f"{name} {train[name]:.4f}" for name in ("loss", *self._metrics) if name in train)
+        validated = "  ".join(f"{name} {validation[name]:.4f}" for name in self._metrics)
         skipped = record.get("skipped", 0)
         self.say(
-            f"step {record['step']}/{self._total}  loss {train['loss']:.4f}  {metric} {train[metric]:.4f}  "
-            f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  {left:.0f} s left"
+            f"step {record['step']}/{self._total}  {measured}  validation {validated}  "
+            f"{record['steps_per_second']:.0f} steps/s  {left:.0f} s left"
             + (f"  skipped {skipped} batches" if skipped else "")
         )
+
+    def _show(self, validation: dict[str, float]) -> None:
+        """Show the metrics of validation in the bar: the first one as "val", the others by their names."""
+        self._shown["val"] = f"{validation[self._metrics[0]]:.4f}"
+        for name in self._metrics[1:]:
+            self._shown[f"val {name}"] = f"{validation[name]:.4f}"
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -14,7 +14,7 @@ from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import warn_of_weights
 from lstmjax.training.inference import Trained
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.metrics import metrics_of
 from lstmjax.training.recipe import Recipe, delivered, first_state, recipe_of, structure
 
 
@@ -25,7 +25,7 @@ def load_run(run_dir: str | Path) -> Trained:
     """
     run = RunFolder.open(run_dir)
     with _reading(run) as (saved, recipe, about):
-        result = run.read_result(LOSSES[run.config.loss.name].metric)
+        result = run.read_result(metrics_of(run.config)[0])
         step, state = saved.best(structure(recipe, about), None if result is None else result["step"])
         warn_of_weights(state.params, run.path, step)
         return Trained(delivered(state, recipe), run.config, about)

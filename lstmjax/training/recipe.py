@@ -16,6 +16,7 @@ from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
 from lstmjax.networks import NetworkParams, init_network
 from lstmjax.training.inference import Sums, logits_of, sums_of
+from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
 from lstmjax.training.paths import check_patterns, chosen, leaf_names, matched
 from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
@@ -33,6 +34,8 @@ class Recipe(NamedTuple):
     steps: int
     mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
     target_scale: tuple[float, ...] | None = None  # see `About`; the metric is in the units of the data
+    metrics: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] | None = None  # factors of the loss, 1 on average over the training part
     plateau: Plateau = Plateau()
     average: float | None = None  # decay of the average of the parameters; None: no average
     patience: bool = False  # whether training stops early
@@ -55,7 +58,7 @@ def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
         jax.random.fold_in(key, 0),
         about.input_size,
         model.hidden_size,
-        about.output_size,
+        about.output_size * recipe.loss.width,
         model.layers,
         bidirectional=model.bidirectional,
         merge=model.merge,
@@ -76,7 +79,7 @@ def state_of(params: NetworkParams, recipe: Recipe) -> TrainState:
     return start_state(
         params,
         recipe.rule,
-        Sums.zero(),
+        Sums.zero(recipe.loss, recipe.metrics, params.head.w.shape[-1] // recipe.loss.width),
         average=recipe.average is not None,
         gradients=recipe.gradients,
         plateau=make_plateau(recipe.plateau),
@@ -105,10 +108,10 @@ class NetworkObjective(NamedTuple):
         shifts, draws = jax.random.split(key)
         x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
         logits = logits_of(params, x, batch.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
-        smoothing = recipe.loss.label_smoothing
         sums = sums_of(
             logits, batch.y, batch.weight, batch.lengths,
-            loss=recipe.loss.name, smoothing=smoothing, target_scale=recipe.target_scale,
+            loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
+            target_scale=recipe.target_scale, class_weights=recipe.class_weights,
         )  # fmt: skip
         if recipe.mean_weight is None:
             return sums.loss / sums.weight, (sums, None)
@@ -128,7 +131,14 @@ def run_key(seed: int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
-def recipe_of(config: Config, about: About, *, steps: int = 2**31 - 1, mean_weight: float | None = None) -> Recipe:
+def recipe_of(
+    config: Config,
+    about: About,
+    *,
+    steps: int = 2**31 - 1,
+    mean_weight: float | None = None,
+    class_weights: tuple[float, ...] | None = None,
+) -> Recipe:
     """Return the recipe of a configuration; the form of a state does not depend on the steps and the weight."""
     return Recipe(
         config.model,
@@ -139,6 +149,8 @@ def recipe_of(config: Config, about: About, *, steps: int = 2**31 - 1, mean_weig
         steps,
         mean_weight,
         about.target_scale,
+        metrics=metrics_of(config),
+        class_weights=class_weights,
         plateau=config.plateau,
         average=config.average.decay,
         patience=config.stopping.patience is not None,
