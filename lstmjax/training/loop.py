@@ -14,10 +14,12 @@ import jax
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.data import About, Parts, load
+from lstmjax.errors import UserError
 from lstmjax.limits import check_batch, check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
 from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
+from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
 from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
@@ -317,7 +319,8 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
                 hooks=(Recorder(job.run), progress, saver),
             )
         except Diverged as error:
-            error = Diverged(f"{error}; {remedy_of(job.saved)}", error.step)
+            cause = _cause(job, begin, training.step)
+            error = Diverged(f"{error}; {remedy_of(job.saved)}{cause}", error.step)
             run.note_divergence(str(error))
             raise error from None
     draw_run(run, job.metrics)
@@ -335,6 +338,29 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             run.write_result(evaluated)
         result = evaluated
     return Result(trained, step, parameters, result["validation"], result["test"], run.path)
+
+
+def _cause(job: Job, begin: Callable[[], TrainState], steps: int) -> str:
+    """Return the first array that was not finite, in words; keep the last good state, if it is not saved yet.
+
+    The steps since the last checkpoint are repeated for that. If that fails, the divergence itself is more important.
+    """
+    config, recipe = job.run.config, job.plan.recipe
+    try:
+        last = job.saved.steps()[-1:]
+        state = restored_form(job.saved.latest(job.plan.like)[1]) if last else begin()
+        found = first_bad(
+            state, steps, lambda step: job.plan.batches.draw(seed=config.seed, step=step), run_key(config.seed), recipe
+        )
+        if found is None:
+            return ""
+        step, words, before = found
+        if last and step - 1 > last[0]:  # without any other, a run that diverged would seem to have a network
+            job.saved.save(step - 1, saved_form(before))
+        return f". The first NaN or infinity was, at step {step}, in {words}"
+    except (OSError, UserError, RuntimeError) as error:
+        log.warning("the first array that is not finite could not be found (%s)", error)
+        return ""
 
 
 def _finite(part: str, values: dict[str, float], step: int, saved: Checkpoints) -> dict[str, float]:
