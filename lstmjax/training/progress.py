@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lstmjax.training.fit import Training
 
-LINES = 12  # of a run, about
+LINES = 10  # of a run, at most
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
 
 
@@ -41,7 +41,7 @@ class Tolerant:
 
 
 class Progress:
-    """Prints a dozen lines over a run; on a terminal also a bar with loss, metric, speed and remaining time.
+    """Prints at most ten lines over a run; on a terminal also a bar with loss, metric, speed and remaining time.
 
     Args:
         total: number of steps of the run.
