@@ -69,7 +69,7 @@ def _train(command: Train) -> None:
         from lstmjax.training import train
 
         result = train(config, command.run_dir, name=command.config_file.stem)
-    metric = next(name for name in result.validation if name != "loss")
+    metric = result.last_line.split()[1]
     _print(
         [
             f"run folder {result.run_dir}",

@@ -12,6 +12,15 @@ import tyro
 
 from lstmjax.config import CellName, Config, Section
 
+NAMES = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="A,B",
+    instance_from_str=lambda words: tuple(name.strip() for name in words[0].split(",") if name.strip()),
+    is_instance=lambda names: isinstance(names, tuple) and all(isinstance(name, str) for name in names),
+    str_from_instance=lambda names: [",".join(names)],
+)
+"""Several names in one word, as every option of train takes exactly one."""
+
 
 def _options(section: type[Section]) -> type:
     """Return a dataclass with the fields of a section, without its checks.
@@ -22,7 +31,12 @@ def _options(section: type[Section]) -> type:
     for name, field in section.model_fields.items():
         kind: Any = field.annotation
         nested = isinstance(kind, type) and issubclass(kind, Section)
-        kind = _options(kind) if nested else Annotated[kind, tyro.conf.arg(help=field.description)]
+        if nested:
+            kind = _options(kind)
+        elif kind == tuple[str, ...]:
+            kind = Annotated[kind, NAMES, tyro.conf.arg(help=field.description)]
+        else:
+            kind = Annotated[kind, tyro.conf.arg(help=field.description)]
         fields.append((name, kind, dataclasses.field(default=kind() if nested else field.default)))
     return dataclasses.make_dataclass(section.__name__, fields, frozen=True, namespace={"__doc__": section.__doc__})
 

@@ -95,7 +95,7 @@ class RunFolder:
                 f"{path}: has no config.yaml, so it is not a run folder; lstmjax train creates one and prints its path"
                 + hint
             )
-        return cls(path, load_config(path / "config.yaml"))
+        return cls(path, load_config(path / "config.yaml", of_run=True))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -166,7 +166,7 @@ class RunFolder:
         """Read the lines of metrics.jsonl, except for a last line that a kill has cut off.
 
         Args:
-            metric: name of the metric beside the loss.
+            metric: name of the metric beside the loss that chooses the network.
 
         Raises:
             RunError: a line is not one that training wrote.
@@ -207,7 +207,7 @@ class RunFolder:
         """Read the result of the run; None: the run has not ended, or the file is damaged, which is warned of.
 
         Args:
-            metric: name of the metric beside the loss.
+            metric: name of the metric beside the loss that chooses the network.
         """
         path = self.path / "result.json"
         try:
@@ -240,7 +240,8 @@ def _is_record(record: Any, metric: str) -> bool:
         and not broken_seal(record, free=SPEED)
         and _is_step(record.get("step"))
         and _is_number(record.get(SPEED))
-        and all(_is_measured(record.get(part), metric) for part in ("train", "validation"))
+        and _is_measured(record.get("train"))
+        and _is_measured(record.get("validation"), metric)
     )
 
 
@@ -256,8 +257,8 @@ def _is_result(result: Any, metric: str) -> bool:
     )
 
 
-def _is_measured(values: Any, metric: str) -> bool:
-    return isinstance(values, dict) and values.keys() == {"loss", metric} and all(map(_is_number, values.values()))
+def _is_measured(values: Any, metric: str = "loss") -> bool:
+    return isinstance(values, dict) and {"loss", metric} <= values.keys() and all(map(_is_number, values.values()))
 
 
 def _is_number(value: Any) -> bool:

@@ -14,7 +14,7 @@ from lstmjax.cli import main
 from lstmjax.config import dump_config, load_config
 from lstmjax.convert import load_weights
 from lstmjax.training import progress
-from lstmjax.training.loop import load_run
+from lstmjax.training.reading import load_run
 
 pytestmark = pytest.mark.usefixtures("promotion")
 

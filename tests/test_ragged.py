@@ -33,9 +33,10 @@ from lstmjax.report.inspect_run import inspect_run
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import evaluate_run, learning, loop, predict, predict_file
 from lstmjax.training.inference import evaluate, logits_of, predict_scaled
-from lstmjax.training.loop import Interrupted, load_run, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
 from lstmjax.training.losses import LOSSES
-from lstmjax.training.step import LARGEST, first_state, train_step
+from lstmjax.training.reading import load_run
+from lstmjax.training.recipe import LARGEST, first_state, train_step_of
 
 pytestmark = pytest.mark.usefixtures("promotion")
 RANDOM = np.random.default_rng(0)
@@ -165,7 +166,7 @@ def plan_of(tmp_path, **sections):
     target = sections.pop("target", "word")
     write_sequences(tmp_path / "a.npz", target=target, n=50, t=9)
     loss = "linear" if target.startswith("number") else "softmax"
-    tree = {"data": {"source": str(tmp_path / "a.npz")}, "loss": {"name": loss}, "batch_size": 8} | sections
+    tree = {"data": {"source": str(tmp_path / "a.npz"), "normalize": "none"}, "loss": {"name": loss}, "batch_size": 8} | sections
     return config(**tree)
 
 
@@ -196,9 +197,7 @@ def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
         rows = plan.batches.draw(seed=0, step=step)
         assert rows.x.shape[1] in plan.about.buckets
         before = jax.tree.map(jnp.array, state.params)
-        after, _, _ = train_step(
-            jax.tree.map(jnp.array, state), jnp.zeros((), jnp.int32), rows, key, recipe=plan.recipe
-        )
+        after, _ = train_step_of(plan.recipe)(jax.tree.map(jnp.array, state), rows, key)
         gradient = jax.tree.map(jnp.subtract, before, after.params)
         wide = [(0, 0), (0, 9 - rows.x.shape[1])]
         x = np.pad(rows.x, [*wide, (0, 0)], constant_values=1e3)
@@ -222,7 +221,7 @@ def test_a_batch_counts_as_four_at_most(tmp_path):
     for mean_weight in (None, float(rows.lengths[rows.weight > 0].sum()) / 10):
         copy = jax.tree.map(jnp.array, state)
         recipe = plan.recipe._replace(mean_weight=mean_weight)
-        after, _, _ = train_step(copy, jnp.zeros((), jnp.int32), rows, key, recipe=recipe)
+        after, _ = train_step_of(recipe)(copy, rows, key)
         gradients.append(jax.tree.map(jnp.subtract, state.params, after.params))
     assert_close(gradients[1], jax.tree.map(lambda g: 4 * g, gradients[0]), gradient=True)
 
@@ -252,7 +251,7 @@ def test_what_needs_little_padding_is_trained_as_ever(tmp_path, capsys, monkeypa
         assert found.x.shape == (8, 6, 3)
         assert found.weight is None
     result = train(settings, tmp_path / "run")
-    assert capsys.readouterr().out.splitlines()[1] == "padding: 3.6% of the steps (all batches have 6 steps)"
+    assert capsys.readouterr().out.splitlines()[2] == "padding: 3.6% of the steps (all batches have 6 steps)"
     assert np.isfinite(result.validation["loss"])
 
 
@@ -278,7 +277,11 @@ def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, caps
     settings = config(data={"source": source, "validation": source}, steps=20, evaluate_every=20, batch_size=32)
     result = train(settings, tmp_path / "run")
     shown = capsys.readouterr().out.splitlines()
-    assert shown[1] == "padding: 0.13% of the steps (buckets of 1, 3,000 steps)"
+    assert shown[1:4] == [
+        "inputs standardised: p 0 to 6 (mean 1.999, deviation 1.83)",
+        "inputs as they are: q -2 to 2",
+        "padding: 0.13% of the steps (buckets of 1, 3,000 steps)",
+    ]
     assert np.isfinite(result.validation["loss"])
     evaluated = [*evaluate_run(result.run_dir, "validation")]
     assert evaluated[-1] == f"validation accuracy {result.validation['accuracy']:.4f}"
@@ -394,7 +397,7 @@ def test_a_run_of_a_version_without_buckets_goes_on_as_it_began(whole, tmp_path,
     assert stored.pop("buckets") is None
     (run / "data.json").write_text(json.dumps(stored), encoding="utf-8")  # as that version wrote it
     result = resume(run)
-    said = capsys.readouterr().out.splitlines()[1]
+    said = capsys.readouterr().out.splitlines()[2]
     assert said.endswith("(all batches have 7 steps, as in the version of lstmjax that began this run)")
     same_params(result.trained.params, expected.trained.params)
     assert lines(run) == lines(expected.run_dir)

@@ -9,7 +9,7 @@ from lstmjax import plot
 
 ROOT = Path(__file__).parent.parent
 PAGES = {  # at least so many examples
-    "README.md": 3,
+    "README.md": 4,
     "docs/tutorial.md": 5,
     "docs/layers.md": 4,
     "docs/cells.md": 1,

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from training import config, write_sequences
@@ -25,8 +24,9 @@ from lstmjax.sums import file_sums
 from lstmjax.training import loop, progress
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged
-from lstmjax.training.loop import load_run, resume, train
-from lstmjax.training.step import first_state, train_step
+from lstmjax.training.loop import resume, train
+from lstmjax.training.reading import load_run
+from lstmjax.training.recipe import first_state, run_key, train_step_of
 from lstmjax.writing import WriteError
 
 pytestmark = pytest.mark.usefixtures("promotion", "quick")
@@ -385,11 +385,11 @@ def first_bad_step(settings):
     """Looks at the loss of each step."""
     plan = loop.new_plan(settings)
     recipe, key = plan.recipe, jax.random.key(settings.seed)
-    state, none = first_state(key, recipe=recipe, about=plan.about), jnp.zeros((), jnp.int32)
+    state = first_state(key, recipe=recipe, about=plan.about)
     for step in range(settings.steps):
         rows = plan.batches.draw(seed=settings.seed, step=step)
-        state, _, sums = train_step(state, jnp.array(none), rows, key, recipe=recipe)
-        if not np.isfinite(float(sums.loss)):
+        state, info = train_step_of(recipe)(state, rows, run_key(settings.seed))
+        if not np.isfinite(float(info.loss)):
             return step + 1
     return None
 
@@ -399,7 +399,8 @@ def test_the_first_bad_step_is_named_and_nothing_is_promised(tmp_path):
     step = first_bad_step(settings)
     assert 2 < step < 20
     with pytest.raises(
-        Diverged, match=rf"^the training loss is (nan|inf) at step {step}; lower .* optimizer.clip_norm$"
+        Diverged,
+        match=rf"^the training loss is (nan|inf) at step {step}; lower .* optimizer.clip_norm\. The first NaN or infinity was, at step \d+, in .*$",
     ):
         train(settings, tmp_path / "run", quiet=True)
     late = settings.model_copy(update={"checkpoint_every": 1, "evaluate_every": 1})

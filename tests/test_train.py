@@ -19,10 +19,11 @@ from lstmjax.runs import RunError, RunFolder
 from lstmjax.training import loop, progress
 from lstmjax.training.finite import Diverged
 from lstmjax.training.inference import evaluate, logits_of, predict
-from lstmjax.training.loop import Interrupted, load_run, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
-from lstmjax.training.step import shifted
+from lstmjax.training.reading import load_run
+from lstmjax.training.recipe import shifted
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -82,8 +83,9 @@ def test_real_digits_are_learned(tmp_path, capsys, curves):
     same_params(load_run(tmp_path / "run").params, result.trained.params)
     # What a user sees without a terminal: a line at each validation.
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown[1:]] == ["60/180", "120/180", "180/180"]
-    assert "validation accuracy 0." in shown[1]
+    assert [line.split()[1] for line in shown[2:]] == ["60/180", "120/180", "180/180"]
+    assert shown[1] == "inputs: 8 features from 0 to 16, divided by 16"
+    assert "validation accuracy 0." in shown[2]
     # The test part is read once: a second start of a finished run reads what was found.
     again = resume(tmp_path / "run", quiet=True)
     assert (again.test, again.step) == (result.test, result.step)
@@ -165,7 +167,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         data={"source": str(tmp_path / "a.npz")}, loss={"name": "linear"},
         optimizer={"name": "sgd", "learning_rate": 1e30}, steps=40, evaluate_every=20,
     )  # fmt: skip
-    with pytest.raises(Diverged, match=r"at step 2; lower optimizer\.learning_rate or set optimizer\.clip_norm$"):
+    with pytest.raises(Diverged, match=r"at step 2; lower optimizer\.learning_rate or set optimizer\.clip_norm\. The "):
         train(wild, tmp_path / "run", quiet=True)
     with pytest.raises(
         RunError, match=r"run: training diverged .*is (inf|nan) at step 2; .*start a new run with other"

@@ -16,7 +16,7 @@ ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 
 def read_run(path: Path) -> Contents:
     """Read the network of the best checkpoint in the folder of a run."""
-    from lstmjax.training.loop import load_run  # the trainer imports optax and orbax
+    from lstmjax.training.reading import load_run  # the trainer imports optax and orbax
 
     if not (path / "config.yaml").exists() and any((path / name).exists() for name in ORBAX):
         raise ConvertError(
@@ -32,6 +32,8 @@ def read_run(path: Path) -> Contents:
         settings.append(f"model.zoneout is {model.zoneout}")
     if any(about.offset) or set(about.scale) != {1.0}:
         settings.append("the scale of its inputs")
+    if about.target_scale is not None:
+        settings.append("the scale of its targets")
     architecture = Architecture(find_cell(model.cell), model.merge, about.per_step, stated=True)
     return Contents({}, settings=tuple(settings), params=trained.params, architecture=architecture)
 

@@ -12,6 +12,16 @@ from lstmjax.config import Data
 from lstmjax.data.digits import INK, digits
 from lstmjax.data.files import finite, read
 from lstmjax.data.order import SAMPLE, SYMBOLS, TESTED, VALIDATED, order
+from lstmjax.data.scaling import (
+    Moments,
+    Scaling,
+    described,
+    described_alike,
+    merged_moments,
+    moments,
+    on_unit_scale,
+    standardising,
+)
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
 from lstmjax.limits import check_order
 
@@ -57,7 +67,9 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     y = parts.train.y
     assert y is not None
     per_step = y.ndim == (2 if loss == "softmax" else 3)
-    offset, scale = _scaling(data, parts.train)
+    known = moments(parts.train)
+    offset, scale = _scaling(data, parts.train, known)
+    targets_scaled, lines = _target_scaling(data, loss, parts.train, per_step=per_step)
     about = About(
         input_size=parts.train.x.shape[-1],
         output_size=len(classes) if classes else y.shape[-1],
@@ -67,19 +79,35 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
         scale=scale,
         features=parts.train.features,
         fingerprint=fingerprint(parts.train, parts.validation),
+        target_offset=None if targets_scaled is None else targets_scaled.offset,
+        target_scale=None if targets_scaled is None else targets_scaled.scale,
     )
     if data.shift and (parts.train.lengths is not None or min(parts.train.x.shape[1:]) <= data.shift or per_step):
         raise DataError(
             f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
             "set data.shift to 0"
         )
-    return _each(lambda p, n: about.scaled(_as_learned(p, about, loss, n), n), parts, names), about
+    notes = (*_described(data, known, Scaling(offset, scale), parts.train.features), *lines)
+    parts = _each(lambda p, n: _scaled(_as_learned(p, about, loss, n), about, n), parts, names)
+    return parts._replace(notes=notes), about
 
 
 def labelled(path: str, about: About, loss: str) -> Sequences:
     """Read the sequences of a file, scaled and labelled like those that a network was trained on."""
-    data = about.scaled(read(path), path)
-    return _as_learned(data._replace(y=TARGETS[loss](data, about.classes, path)), about, loss, path)
+    data = read(path)
+    data = data._replace(y=TARGETS[loss](data, about.classes, path))
+    return _scaled(_as_learned(data, about, loss, path), about, path)
+
+
+def _scaled(part: Sequences, about: About, name: str) -> Sequences:
+    """Return a labelled part with x and y on the scale of training."""
+    part = about.scaled(part, name)
+    if about.target_scale is None or part.y is None:
+        return part
+    y = about.scaled_targets(part.y)
+    if about.per_step:  # nothing may depend on what stands in the padding
+        y = np.where(part.valid()[..., None], y, np.float32(0))
+    return part._replace(y=y)
 
 
 def _as_learned(part: Sequences, about: About, loss: str, name: str) -> Sequences:
@@ -137,15 +165,41 @@ def _read(path: str, loss: str) -> Sequences:
     return data if loss == "softmax" else data._replace(y=TARGETS[loss](data, None, path))
 
 
-def _scaling(data: Data, train: Sequences) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _scaling(data: Data, train: Sequences, known: Moments) -> Scaling:
     size = train.x.shape[-1]
     if data.source in SOURCES:
-        return (0.0,) * size, (SOURCES[data.source].scale,) * size
+        return Scaling((0.0,) * size, (SOURCES[data.source].scale,) * size)
     if data.normalize == "none":
-        return (0.0,) * size, (1.0,) * size
+        return Scaling((0.0,) * size, (1.0,) * size)
+    if data.normalize == "auto":
+        return standardising(known, ~on_unit_scale(known))
     steps = train.valid_steps().astype(np.float64)  # [all steps, I]
     deviation = steps.std(axis=0)
-    return tuple(map(float, steps.mean(axis=0))), tuple(float(d) or 1.0 for d in deviation)
+    return Scaling(tuple(map(float, steps.mean(axis=0))), tuple(float(d) or 1.0 for d in deviation))
+
+
+def _target_scaling(
+    data: Data, loss: str, train: Sequences, *, per_step: bool
+) -> tuple[Scaling | None, tuple[str, ...]]:
+    """Return the scaling of the targets of a regression, and lines about it; None: they are learned as they are."""
+    if TARGETS[loss] is not _as_numbers:
+        return None, ()
+    assert train.y is not None
+    known = merged_moments([train.y[train.valid()] if per_step else train.y], train.y.shape[-1])
+    names = [f"y_{n}" for n in range(train.y.shape[-1])]
+    if data.normalize_targets == "none":
+        nothing = Scaling((0.0,) * len(names), (1.0,) * len(names))
+        return None, tuple(described("targets", known, nothing, names))
+    scaling = standardising(known, np.ones(len(names), bool))
+    return scaling, tuple(described("targets", known, scaling, names))
+
+
+def _described(data: Data, known: Moments, scaling: Scaling, features: tuple[str, ...] | None) -> list[str]:
+    """Return lines for the log on the ranges of the features, and on their scale."""
+    names = features or tuple(f"feature {n}" for n in range(len(scaling.scale)))
+    if data.source in SOURCES:
+        return [described_alike("inputs", known, names, scaling.scale[0])]
+    return described("inputs", known, scaling, names)
 
 
 def _classes(parts: Parts, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -222,7 +276,10 @@ def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) ->
 
 
 TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str], np.ndarray]] = MappingProxyType(
-    {"softmax": _as_classes, "sigmoid": _as_switches, "linear": _as_numbers}
+    {
+        "softmax": _as_classes, "sigmoid": _as_switches,
+        "linear": _as_numbers, "absolute": _as_numbers, "huber": _as_numbers, "quantile": _as_numbers,
+    }  # fmt: skip
 )
 """The function that brings y into the form that each loss takes."""
 

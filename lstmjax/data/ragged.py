@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,6 +89,11 @@ class Ragged:
         # For each step of the result, its place in `flat`.
         places = np.arange(lengths.sum()) + np.repeat(self.starts[chosen] - (after - lengths), lengths)
         return Ragged(self.flat[places], lengths, self.longest)
+
+    def pieces(self, steps: int) -> Iterator[np.ndarray]:
+        """Yield the steps of all sequences in their order, at most `steps` of them at once."""
+        for start in range(0, len(self.flat), steps):
+            yield self.flat[start : start + steps]
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Ragged:
         """Return the same sequences with other steps: `change` of `flat`."""

@@ -102,6 +102,7 @@ class Parts(NamedTuple):
     validation: Sequences
     test: Sequences | None
     draw: Draw | None = None  # generates training batches; None: they are taken from `train`
+    notes: tuple[str, ...] = ()  # lines for the log: ranges and scales of features and targets, what was filled
 
 
 class About(Section):
@@ -125,6 +126,17 @@ class About(Section):
     """Checksum of the training and validation part."""
     buckets: tuple[int, ...] | None = None
     """Steps to which the batches of training are padded, see `lstmjax.data.buckets`; None: each to T."""
+    target_offset: tuple[float, ...] | None = None
+    """Number subtracted from each of the O targets of a regression; None: they are learned as they are."""
+    target_scale: tuple[float, ...] | None = None
+    """Number by which each of the O targets is divided after that."""
+
+    @property
+    def target_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Offset and scale of the O targets; None: they are learned as they are."""
+        if self.target_offset is None or self.target_scale is None:
+            return None
+        return self.target_offset, self.target_scale
 
     def has_same_data(self, other: About) -> bool:
         """Return whether the other one describes the same data, whatever the batches are padded to."""
@@ -152,6 +164,20 @@ class About(Section):
             return ((x - offset) / scale).astype(np.float32, copy=False)
 
         return data._replace(x=data.x.map(change) if isinstance(data.x, Ragged) else change(data.x))
+
+    def scaled_targets(self, y: np.ndarray) -> np.ndarray:
+        """Return targets `[..., O]` as a regression learns them: float32, shifted and scaled by the training part."""
+        if self.target_offset is None or self.target_scale is None:
+            return y
+        offset, scale = np.array(self.target_offset, np.float64), np.array(self.target_scale, np.float64)
+        return ((y - offset) / scale).astype(np.float32)
+
+    def unscaled_targets(self, values: np.ndarray) -> np.ndarray:
+        """Return outputs or targets `[..., O]` in the units of the data: the inverse of `scaled_targets`."""
+        if self.target_offset is None or self.target_scale is None:
+            return values
+        offset, scale = np.array(self.target_offset, np.float64), np.array(self.target_scale, np.float64)
+        return (values * scale + offset).astype(values.dtype)
 
     def unscaled(self, data: Sequences) -> Sequences:
         """Return the sequences with x in the units of the training data: the inverse of `scaled`."""

@@ -9,15 +9,15 @@ from lstmjax.plot.sheet import LINES, Picture, plain, sheet, whole_ticks
 
 
 def curves(
-    records: Sequence[dict[str, Any]], metric: str, *, train_only: Sequence[str] = (), title: str = ""
+    records: Sequence[dict[str, Any]], metric: str | Sequence[str], *, train_only: Sequence[str] = (), title: str = ""
 ) -> Picture:
-    """Draw the loss and the metric over the steps of a run, of training and of validation.
+    """Draw the loss and the metrics over the steps of a run, of training and of validation.
 
     Args:
         records: lines of metrics.jsonl, as dicts.
-        metric: "accuracy" or "mse", the metric of the run.
+        metric: name of a metric of the run, such as "accuracy", or several names.
         train_only: what affects the numbers of training but not those of validation, such as "dropout", for the label.
-        title: the title above both panels.
+        title: the title above the panels.
 
     Returns:
         `Picture`, a `matplotlib.figure.Figure`.
@@ -25,24 +25,31 @@ def curves(
     Raises:
         ValueError: there is no record, or none with that metric.
     """
+    names = (metric,) if isinstance(metric, str) else tuple(metric)
     if not records:
         raise ValueError("records is empty: the run was not evaluated yet, so there is nothing to draw.")
-    if metric not in records[0]["validation"]:
-        metrics = ", ".join(map(repr, records[0]["validation"]))
-        raise ValueError(f"metric is {metric!r}, but the records have {metrics}.")
-    figure = sheet(9, 3.6, title or f"loss and {metric} of a run")
+    for name in names:
+        if name not in records[0]["validation"]:
+            metrics = ", ".join(map(repr, records[0]["validation"]))
+            raise ValueError(f"metric is {name!r}, but the records have {metrics}.")
+    rows = -(-(len(names) + 1) // 3)
+    columns = min(len(names) + 1, 3)
+    figure = sheet(4.5 * columns, 3.6 * rows, title or f"loss and {', '.join(names)} of a run")
     steps = [record["step"] for record in records]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
+    label = f"train (with {', '.join(train_only)})" if train_only else "train"
+    series = (("train", "tab:gray", label), ("validation", LINES[0], "validation"), ("raw", LINES[1], "not averaged"))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, ("loss", *names), strict=False):
         marker = "o" if len(steps) < 10 else None
-        for part, colour, label in (
-            ("train", "tab:gray", f"train (with {', '.join(train_only)})" if train_only else "train"),
-            ("validation", LINES[0], "validation"),
-        ):
-            values = [record[part][name] for record in records]
-            axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=3)
+        for part, colour, text in series:
+            if name in records[0].get(part, ()):  # some metrics need all outputs at once, which training has not
+                values = [record[part][name] for record in records]
+                axes.plot(steps, values, color=colour, label=text, marker=marker, markersize=3)
         axes.set_xlabel("training step")
         axes.set_ylabel(name)
         whole_ticks(axes)
         plain(axes)
         axes.legend(frameon=False)
+    for axes in panels[len(names) + 1 :]:
+        axes.set_visible(False)
     return figure

@@ -67,6 +67,7 @@ class Settings(NamedTuple):
     wrappers: tuple[Wrapper, ...]
     cell: Cell | str | None
     dtype: DTypeLike | None
+    target_scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # offset and scale of the targets, [O]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -220,9 +221,13 @@ def compute_cells(params: Layers | NetworkParams, xs: Array, lengths: Array | No
 
 
 def run_network(params: NetworkParams, xs: Array, lengths: Array | None, settings: Settings) -> tuple[PyTree, Array]:
-    """Return the states and the logits, in float32."""
+    """Return the states and the logits, in float32; the numbers of a regression are in the units of its targets."""
     states, logits = network(params, xs, lengths=lengths, return_sequences=settings.per_step, **settings.options)
-    return states, logits.astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
+    if settings.target_scaling is not None:
+        offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), logits.shape) for a in settings.target_scaling)
+        logits = logits * scale + offset
+    return states, logits
 
 
 def losses_of(logits: Array, labels: Array, lengths: Array | None, settings: Settings) -> Array:

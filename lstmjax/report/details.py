@@ -14,7 +14,7 @@ from lstmjax.report.collect import by_direction
 from lstmjax.report.pack import PageArray
 from lstmjax.runs import RunFolder
 from lstmjax.training.learning import Learning, learning
-from lstmjax.training.step import train_only
+from lstmjax.training.recipe import train_only
 
 MAX_CHECKPOINTS = 40  # positions of a slider; of more, some are left out
 MEASURES = ("mean", "left", "right")

@@ -10,25 +10,42 @@ print(result.test["accuracy"], result.trained.params)
 from lstmjax.training.apply import evaluate_run, predict_file
 from lstmjax.training.export import export_run
 from lstmjax.training.finite import Diverged
+from lstmjax.training.fit import Fitted, Hook, Hooks, Training, fit
 from lstmjax.training.inference import Prediction, Trained, evaluate, predict
 from lstmjax.training.learning import Learning, learning
-from lstmjax.training.loop import Interrupted, Result, load_checkpoints, load_run, resume, train
+from lstmjax.training.loop import Interrupted, Result, resume, train
+from lstmjax.training.models import objective_of, parted
+from lstmjax.training.reading import load_checkpoints, load_run
+from lstmjax.training.sources import Shuffled
+from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
 
 __all__ = [
     "Diverged",
+    "Fitted",
+    "Hook",
+    "Hooks",
     "Interrupted",
     "Learning",
     "Prediction",
     "Result",
+    "Shuffled",
+    "TrainState",
     "Trained",
+    "Training",
     "evaluate",
     "evaluate_run",
     "export_run",
+    "fit",
+    "gradient_statistics",
     "learning",
     "load_checkpoints",
     "load_run",
+    "make_train_step",
+    "objective_of",
+    "parted",
     "predict",
     "predict_file",
     "resume",
+    "start_state",
     "train",
 ]

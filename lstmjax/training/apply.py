@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from lstmjax.claims import ClaimError
-from lstmjax.data import DataError, Ragged, Sequences, labelled, load, read
+from lstmjax.data import About, DataError, Ragged, Sequences, labelled, load, read
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, Trained, evaluate, outputs_of, predict_scaled
-from lstmjax.training.loop import load_run
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
+from lstmjax.training.metrics import metrics_of
+from lstmjax.training.reading import load_run
 from lstmjax.training.scores import confusion, score_lines
 from lstmjax.writing import draft
 
@@ -45,28 +45,31 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         name, sequences = part, getattr(parts, part)
         if sequences is None:
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
-    values = evaluate(trained, sequences)
+    by_class = about.classes is not None and config.loss.name == "softmax"
+    values, outputs = measured(trained, sequences, name, outputs=by_class)
     if not all(map(math.isfinite, values.values())):
         log.warning("%s: the loss over %s is not finite", run, name)
-    metric = LOSSES[config.loss.name].metric
+    first, *others = metrics_of(config)
     yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
-    if about.classes is not None and config.loss.name == "softmax":
-        yield from _class_lines(trained, sequences, about.classes)
-    yield f"{name} {metric} {values[metric]:.4f}"
+    if by_class and outputs is not None:
+        yield from _class_lines(trained.about, outputs, sequences)
+    for metric in (*others, first):  # the one that chooses the network stands last
+        yield f"{name} {metric} {values[metric]:.4f}"
 
 
-def _class_lines(trained: Trained, data: Sequences, classes: tuple[str, ...]) -> Iterator[str]:
+def _class_lines(about: About, outputs: np.ndarray | Ragged, data: Sequences) -> Iterator[str]:
     """Yield the scores of each class over labelled sequences, or over their valid steps."""
-    outputs, labels = outputs_of(trained, data), data.y
+    labels, classes = data.y, about.classes
     assert labels is not None
-    if trained.about.per_step:
+    assert classes is not None
+    if about.per_step:
         labels = labels[data.valid()]
     if isinstance(outputs, Ragged):
         outputs = outputs.flat
-    elif trained.about.per_step:
+    elif about.per_step:
         outputs = outputs[data.valid()]
     matrix = confusion(labels, outputs.argmax(axis=-1), len(classes))
-    yield from score_lines(matrix, classes, "steps" if trained.about.per_step else "sequences")
+    yield from score_lines(matrix, classes, "steps" if about.per_step else "sequences")
 
 
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:
@@ -89,7 +92,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     prediction = predict_scaled(trained, trained.about.scaled(data, str(path)))
     _warn_of_outputs(prediction.outputs, data, path)
     if out is None:
-        yield from table(prediction, data, trained.about.classes).splitlines()
+        yield from _table(trained, prediction, data).splitlines()
         return
     with draft(Path(out)) as place:
         if Path(out).suffix.lower() == ".npz":
@@ -98,8 +101,12 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
             with place.open("wb") as file:
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:
-            place.write_text(table(prediction, data, trained.about.classes), encoding="utf-8")
+            place.write_text(_table(trained, prediction, data), encoding="utf-8")
     yield f"{len(data.x)} predictions written to {out}"
+
+
+def _table(trained: Trained, prediction: Prediction, data: Sequences) -> str:
+    return table(prediction, data, trained.about.classes, trained.config.loss.quantiles)
 
 
 def _as_array(values: np.ndarray | Ragged, out: str | Path) -> np.ndarray:
@@ -127,11 +134,18 @@ def _warn_of_outputs(outputs: np.ndarray | Ragged, data: Sequences, path: str | 
         )
 
 
-def table(prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None) -> str:
+def table(
+    prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None, quantiles: tuple[float, ...] = ()
+) -> str:
     """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers."""
     outputs, labels = prediction
     per_step = outputs.ndim == 3
-    numbers = [f"p_{c}" for c in classes] if classes else [f"y_{n}" for n in range(outputs.shape[-1])]
+    if classes:
+        numbers = [f"p_{c}" for c in classes]
+    elif quantiles:
+        numbers = [f"y_{n}_q{q:g}" for n in range(outputs.shape[-1] // len(quantiles)) for q in quantiles]
+    else:
+        numbers = [f"y_{n}" for n in range(outputs.shape[-1])]
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n").writerow
     write(["sequence", *(["step"] if per_step else []), *(["class"] if classes else []), *numbers])

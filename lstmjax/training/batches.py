@@ -82,16 +82,22 @@ def make_batches(config: Config, parts: Parts, about: About) -> Batches:
         return Batches(partial(parts.draw, size), max((config.steps or 0) // 10, 1), None, None, "")
     epoch, steps, lengths = steps_per_epoch(len(train.x), size), train.x.shape[1], train.lengths
     draw = partial(batch, train, size)
+    weight = None  # of a batch, on average
+    if train.weight is not None:
+        of_steps = np.full(len(train.x), steps) if lengths is None else lengths
+        weight = float((train.weight * (of_steps if about.per_step else 1)).mean() * size)
     if lengths is None:
-        return Batches(draw, epoch, (size, steps), None, "")
+        return Batches(draw, epoch, (size, steps), weight, "")
     if about.buckets is None:
         older = choose_edges(lengths, steps, size) is not None
         reason = ", as in the version of lstmjax that began this run" if older else ""
         text = _described(lengths, len(lengths) * steps, [steps], reason)
-        return Batches(draw, epoch, (size, steps), None, text)
+        return Batches(draw, epoch, (size, steps), weight, text)
     buckets = make_buckets(lengths, about.buckets, size)
     shapes = [(bucket.rows, bucket.steps) for bucket in buckets.content]
-    labels = int(lengths.sum()) if about.per_step else len(lengths)
+    labels = float(lengths.sum()) if about.per_step else float(len(lengths))
+    if train.weight is not None:
+        labels = float((train.weight * (lengths if about.per_step else 1)).sum())
     return Batches(
         partial(bucketed_batch, train, buckets, per_step=about.per_step),
         buckets.batches,

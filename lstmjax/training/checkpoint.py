@@ -26,6 +26,7 @@ from lstmjax.training.checkpoint_files import (
     unchanging,
     write_sums,
 )
+from lstmjax.training.paths import leaf_names
 from lstmjax.types import PyTree
 from lstmjax.writing import named
 
@@ -220,7 +221,8 @@ class Checkpoints:
         every = [] if self._keep_every is None else [step for step in steps if step % self._keep_every == 0]
         validated = any(self._score_of(step) is not None for step in steps)
         best = self._best_first(steps, None)[:1] if validated else []
-        return {*steps[-2:], *every, *best}
+        first = [step for step in steps if step == 0]  # where a run began that did not begin at random values
+        return {*steps[-2:], *every, *best, *first}
 
     def _first_intact(self, order: Callable[[list[int]], Iterable[int]], like: PyTree) -> tuple[int, PyTree]:
         """Return the first intact checkpoint in the order given; start again if training saved or deleted some."""
@@ -329,11 +331,6 @@ class Checkpoints:
         if message not in self._warned:
             self._warned.add(message)
             log.warning("%s", message)
-
-
-def leaf_names(tree: PyTree) -> list[str]:
-    """Return the names of the leaves of a tree, such as "params.head.w"."""
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def _leaves(tree: PyTree) -> dict[str, np.ndarray]:

@@ -11,8 +11,12 @@ from lstmjax.writing import draft
 
 
 def draw_curves(
-    records: Sequence[dict[str, Any]], metric: str, path: str | Path, title: str = "", train_only: Sequence[str] = ()
+    records: Sequence[dict[str, Any]],
+    metrics: Sequence[str],
+    path: str | Path,
+    title: str = "",
+    train_only: Sequence[str] = (),
 ) -> None:
-    """Write a PNG with the loss and the metric of training and validation over the steps; see `plot.curves`."""
+    """Write a PNG with the loss and the metrics of training and validation over the steps; see `plot.curves`."""
     with draft(Path(path)) as place:
-        curves(records, metric, title=title, train_only=train_only).savefig(place, dpi=120, format="png")
+        curves(records, metrics, title=title, train_only=train_only).savefig(place, dpi=120, format="png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import jax
 import numpy as np
 
 from lstmjax.errors import UserError
-from lstmjax.training.checkpoint import Checkpoints, leaf_names
+from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.paths import leaf_names
 from lstmjax.training.step import TrainState
 from lstmjax.types import PyTree
 
@@ -24,41 +24,9 @@ class Diverged(UserError):
 
     code = 1
 
-
-def check_values(part: str, values: dict[str, float], step: int, saved: Checkpoints) -> dict[str, float]:
-    """Return the loss and the metric if they are finite.
-
-    Args:
-        part: part of the data, for the message.
-        values: "loss", and the metric under its name.
-        step: training step at which they were computed.
-        saved: the checkpoints of the run.
-
-    Raises:
-        Diverged: they are not finite.
-    """
-    if not all(map(math.isfinite, values.values())):
-        raise Diverged(f"the {part} loss is {values['loss']} at step {step}; {REMEDY}{_before(saved)}")
-    return values
-
-
-def check_training(state: TrainState, first_bad: int, metric: str, saved: Checkpoints) -> dict[str, float]:
-    """Return the mean loss and metric of a state, if these and its arrays are finite.
-
-    Args:
-        state: after a step, with the sums over the batches since the last validation.
-        first_bad: the first step whose loss was not finite, or 0.
-        metric: name of the metric beside the loss.
-        saved: the checkpoints of the run.
-
-    Raises:
-        Diverged: they are not; the message names the first bad step.
-    """
-    values = state.sums.means(metric)
-    check_values("training", values, first_bad or int(state.step), saved)
-    if bad := bad_leaves(state):
-        raise Diverged(f"{bad[0]} holds NaN or infinity after step {int(state.step)}; {REMEDY}{_before(saved)}")
-    return values
+    def __init__(self, message: str, step: int | None = None):
+        super().__init__(message)
+        self.step = step  # the first bad step, or the one at which it was seen
 
 
 def check_restored(state: TrainState, saved: Checkpoints) -> None:
@@ -102,5 +70,6 @@ def _names_where(tree: PyTree, bad: Callable[[np.ndarray], np.ndarray]) -> list[
     return [name for name, array in arrays if array.dtype.kind == "f" and bad(array).any()]
 
 
-def _before(saved: Checkpoints) -> str:
-    return f". What was saved before is in {saved.folder}" if saved.steps() else ""
+def remedy_of(saved: Checkpoints) -> str:
+    """Return what to do about a divergence, and where the last good state is."""
+    return REMEDY + (f". What was saved before is in {saved.folder}" if saved.steps() else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.config import Config, Model
+from lstmjax.config import Config, Loss, Model
 from lstmjax.data import About, Buckets, Ragged, Sequences, choose_edges, filled, make_buckets
 from lstmjax.data.buckets import EVALUATED
 from lstmjax.dropout import RecurrentDropout, Zoneout
 from lstmjax.networks import NetworkParams, network
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.losses import LOSSES, loss_of, middle, points
+from lstmjax.training.metrics import collected_of, metrics_of, needs_outputs, statistics, summed, values_of
 from lstmjax.types import Array
 from lstmjax.wrappers import Wrapper
 
@@ -38,6 +39,21 @@ class Prediction(NamedTuple):
 
     outputs: np.ndarray | Ragged  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
     classes: np.ndarray | Ragged | None  # [N] or [N, T]: names of the likeliest classes (softmax)
+
+
+def predicting(trained: Trained) -> Trained:
+    """Return a network as what predicts: of several quantiles the one nearest to the median, with a squared error.
+
+    So whatever looks at networks need not know how their numbers were learned.
+    """
+    config, params = trained.config, trained.params
+    loss = config.loss
+    if loss.kind != "numbers":
+        return trained
+    assert params.head is not None
+    head = jax.tree.map(lambda array: array[..., middle(loss) :: loss.width], params.head)
+    config = config.model_copy(update={"loss": Loss(name="linear"), "metrics": ()})
+    return trained._replace(params=params._replace(head=head), config=config)
 
 
 def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
@@ -89,65 +105,193 @@ class Sums(NamedTuple):
     """Running sums over labels; dividing by `weight` gives means."""
 
     loss: Array
-    metric: Array
+    metric: Array  # the one that every run of this loss has
     weight: Array
+    more: dict[str, Array] | None = None  # statistics of the metrics that the configuration names
 
     @classmethod
-    def zero(cls) -> Sums:
-        return cls(*(jnp.zeros((), jnp.float32) for _ in cls._fields))
+    def zero(cls, loss: Loss, metrics: Sequence[str], outputs: int) -> Sums:
+        """Return the sums over no labels.
 
-    def means(self, metric: str) -> dict[str, float]:
-        """Return the means as a dictionary with the keys "loss" and `metric`."""
-        return {"loss": float(self.loss / self.weight), metric: float(self.metric / self.weight)}
+        Args:
+            loss: section of the configuration.
+            metrics: names of the metrics.
+            outputs: O, classes or numbers.
+        """
+        more = None
+        if summed(metrics, loss):
+            logits = jnp.zeros((1, outputs))
+            y = jnp.zeros((1,), jnp.int32) if loss.kind == "classes" else logits
+            more = jax.tree.map(jnp.zeros_like, statistics(metrics, loss, logits, y, jnp.zeros((1,))))
+        loss_sum, metric, weight = (jnp.zeros((), jnp.float32) for _ in range(3))  # a buffer each
+        return cls(loss_sum, metric, weight, more)
+
+    def means(self, loss: Loss, metrics: Sequence[str]) -> dict[str, float]:
+        """Return the mean loss, and the metrics that sums determine, by name."""
+        row, weight = LOSSES[loss.name], float(self.weight)
+        values = {row.metric: float(self.metric / self.weight)}
+        if self.more is not None:
+            values |= values_of(metrics, loss, self.more, weight)
+        return {"loss": float(self.loss / self.weight)} | {name: values[name] for name in metrics if name in values}
 
 
-def sums_of(logits: Array, y: Any, weight: ArrayLike | None, lengths: Any, *, loss: str, smoothing: float) -> Sums:
+def sums_of(
+    logits: Array,
+    y: Any,
+    weight: ArrayLike | None,
+    lengths: Any,
+    *,
+    loss: Loss,
+    metrics: Sequence[str] = (),
+    smoothing: float = 0.0,
+    target_scale: tuple[float, ...] | None = None,
+    class_weights: tuple[float, ...] | None = None,
+) -> Sums:
     """Return the sums over the sequences of a batch, or over their valid steps.
 
     Args:
-        logits: `[B, O]` or `[B, T, O]`.
+        logits: `[B, O]` or `[B, T, O]`; of Q quantiles `[..., O·Q]`.
         y: targets in the form that the loss takes; see `lstmjax.data.load`.
         weight: of each sequence, `[B]`; None: 1.
         lengths: valid steps `[B]`; None: all.
-        loss: a row of `LOSSES`.
+        loss: section of the configuration.
+        metrics: names of the metrics.
         smoothing: label smoothing.
+        target_scale: by what the targets were divided, `[O]`: the metric is in the units of the data. (The offset
+            would cancel, as metrics of numbers are of differences, and cost digits.) None: they were not.
+        class_weights: factors of the loss by class, `[O]`; None: 1.
     """
-    row = LOSSES[loss]
+    row = loss_of(loss)
     logits = logits.astype(jnp.float32)
     weights = jnp.ones(logits.shape[:1]) if weight is None else jnp.asarray(weight)
     if logits.ndim == 3:
         steps = jnp.arange(logits.shape[1])[None, :]
         valid = jnp.ones(logits.shape[:2], bool) if lengths is None else steps < lengths[:, None]
         weights = weights[:, None] * valid
-    value, measure = row.value(logits, y, smoothing), row.measure(logits, y)
-    return Sums((weights * value).sum(), (weights * measure).sum(), weights.sum())
+    value = row.value(logits, y, smoothing)
+    if class_weights is not None:
+        value *= jnp.asarray(class_weights, jnp.float32)[y]
+    if target_scale is not None:
+        scale = jnp.asarray(target_scale, jnp.float32)
+        y = y * jnp.broadcast_to(scale, y.shape)
+        logits = logits * jnp.broadcast_to(jnp.repeat(scale, loss.width), logits.shape)
+    measure = row.measure(logits, y)
+    more = statistics(metrics, loss, points(logits, loss), y, weights) or None
+    return Sums((weights * value).sum(), (weights * measure).sum(), weights.sum(), more)
 
 
-@partial(jax.jit, static_argnames=("model", "loss", "per_step"))
-def _evaluate_chunk(params: NetworkParams, chunk: Sequences, *, model: Model, loss: str, per_step: bool) -> Sums:
+@partial(jax.jit, static_argnames=("model", "loss", "metrics", "per_step", "target_scale", "outputs"))
+def _evaluate_chunk(
+    params: NetworkParams,
+    chunk: Sequences,
+    *,
+    model: Model,
+    loss: Loss,
+    metrics: tuple[str, ...],
+    per_step: bool,
+    target_scale: tuple[float, ...] | None,
+    outputs: bool,
+) -> tuple[Sums, Array | None]:
     logits = logits_of(params, chunk.array, chunk.lengths, model=model, per_step=per_step)
-    return sums_of(logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0)
+    sums = sums_of(logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, metrics=metrics, target_scale=target_scale)
+    return sums, LOSSES[loss.name].readout(logits) if outputs else None
 
 
 _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_of)
 
 
-def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
-    """Return the mean loss and the metric ("accuracy" or "mse") over labelled sequences.
+def evaluate(trained: Trained, data: Sequences, part: str = "the data") -> dict[str, float]:
+    """Return the mean loss and the metrics of the configuration over labelled sequences.
+
+    The loss of a regression is that of the scaled targets, which training minimises; the metrics are in the units of
+    the data.
 
     Args:
         trained: the network.
         data: sequences, scaled and labelled as `lstmjax.data.load` and `labelled` return them.
+        part: what they are, for messages.
+
+    Raises:
+        DataError: a metric is not defined on these labels.
     """
-    config = trained.config
-    options = {"model": config.model, "loss": config.loss.name, "per_step": trained.about.per_step}
+    return measured(trained, data, part, outputs=False)[0]
+
+
+def measured(
+    trained: Trained, data: Sequences, part: str = "the data", *, outputs: bool = True
+) -> tuple[dict[str, float], np.ndarray | Ragged | None]:
+    """Return what `evaluate` does, and the outputs of the network as `outputs_of` does, from one pass over the data.
+
+    Args:
+        trained: the network.
+        data: sequences, scaled and labelled.
+        part: what they are, for messages.
+        outputs: whether the outputs are wanted; False: they are None unless a metric needs them.
+    """
+    config, about = trained.config, trained.about
+    names = metrics_of(config)
+    outputs = outputs or needs_outputs(names, config.loss)
+    options: dict[str, Any] = {
+        "model": config.model, "loss": config.loss, "metrics": names, "per_step": about.per_step,
+        "target_scale": about.target_scale, "outputs": outputs,
+    }  # fmt: skip
+    sums, collected = [], Collected(about, data)
     with jax.enable_x64(config.model.needs_x64):
-        chunks = [
-            _evaluate_chunk(trained.params, chunk, **options)
-            for _, chunk in _chunks(data, per_step=trained.about.per_step)
-        ]
-        total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64)), *chunks)
-    return total.means(LOSSES[config.loss.name].metric)
+        for rows, chunk in _chunks(data, per_step=about.per_step):
+            of_chunk, values = _evaluate_chunk(trained.params, chunk, **options)
+            sums.append(of_chunk)
+            if values is not None:
+                collected.put(rows, np.asarray(values))
+        total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
+    values = total.means(config.loss, names)
+    if needs_outputs(names, config.loss):
+        values |= collected_of(names, config.loss, *_flat(collected.outputs, data, about, config.loss), part)
+    return {name: values[name] for name in ("loss", *names)}, collected.outputs
+
+
+def _flat(
+    outputs: np.ndarray | Ragged | None, data: Sequences, about: About, loss: Loss
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return predictions `[M, O]`, labels in the units of the data and weights `[M]`, of sequences or valid steps."""
+    assert outputs is not None
+    assert data.y is not None
+    weights = np.ones(len(data.x)) if data.weight is None else np.asarray(data.weight, np.float64)
+    labels = data.y if loss.kind == "classes" else about.unscaled_targets(data.y)
+    if about.per_step:
+        valid = data.valid()
+        weights = np.broadcast_to(weights[:, None], valid.shape)[valid]
+        labels = labels[valid]
+        outputs = outputs.flat if isinstance(outputs, Ragged) else outputs[valid]
+    predicted: Any = points(outputs, loss)
+    return predicted, labels, weights
+
+
+class Collected:
+    """The outputs of all sequences, put in their places chunk by chunk.
+
+    Attributes:
+        outputs: `[N, O]`, `[N, T, O]` or `Ragged`, in the units of the data; None before the first chunk.
+    """
+
+    def __init__(self, about: About, data: Sequences):
+        self.about, self.data = about, data
+        self.outputs: np.ndarray | Ragged | None = None
+
+    def put(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Put the outputs of some sequences in their places; a chunk may be filled up with others behind them."""
+        about = self.about
+        values = unscaled(values[: len(rows)], about)
+        if self.outputs is None:
+            self.outputs = _room(self.data, values, per_step=about.per_step)
+        _put(self.outputs, rows, values)
+
+
+def unscaled(values: np.ndarray, about: About) -> np.ndarray:
+    """Return outputs `[..., O·Q]` in the units of the data; of Q quantiles each has the scale of its number."""
+    if about.target_scale is None:
+        return values
+    by_number = np.swapaxes(values.reshape(*values.shape[:-1], about.output_size, -1), -1, -2)
+    return np.swapaxes(about.unscaled_targets(by_number), -1, -2).reshape(values.shape)
 
 
 def predict(trained: Trained, xs: ArrayLike | Ragged, lengths: ArrayLike | None = None) -> Prediction:
@@ -189,16 +333,13 @@ def outputs_of(trained: Trained, data: Sequences) -> np.ndarray | Ragged:
     """
     model, about = trained.config.model, trained.about
     readout = LOSSES[trained.config.loss.name].readout
-    outputs: np.ndarray | Ragged | None = None
+    collected = Collected(about, data)
     with jax.enable_x64(model.needs_x64):
         for rows, chunk in _chunks(data._replace(y=None), per_step=about.per_step):
             logits = _logits_chunk(trained.params, chunk.x, chunk.lengths, model=model, per_step=about.per_step)
-            values = np.asarray(readout(logits))[: len(rows)]
-            if outputs is None:
-                outputs = _room(data, values, per_step=about.per_step)
-            _put(outputs, rows, values)
-    assert outputs is not None
-    return outputs
+            collected.put(rows, np.asarray(readout(logits)))
+    assert collected.outputs is not None
+    return collected.outputs
 
 
 def _room(data: Sequences, values: np.ndarray, *, per_step: bool) -> np.ndarray | Ragged:

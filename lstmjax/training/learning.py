@@ -15,7 +15,7 @@ from lstmjax.inside import gate_statistics
 from lstmjax.networks import NetworkParams
 from lstmjax.runs import RunError
 from lstmjax.training.inference import Trained, network_options
-from lstmjax.training.loop import load_checkpoints
+from lstmjax.training.reading import load_checkpoints
 from lstmjax.types import PyTree
 
 if TYPE_CHECKING:

@@ -1,30 +1,49 @@
-"""Train a network from a configuration: `train`, `resume`, `load_run` and `load_checkpoints`."""
+"""Train a network from a configuration in a run folder: `train` and `resume`, which are users of `fit`."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import signal
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.data import About, Parts, load
+from lstmjax.errors import UserError
 from lstmjax.limits import check_batch, check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
 from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
+from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
-from lstmjax.training.finite import Diverged, check_restored, check_training, check_values, warn_of_weights
-from lstmjax.training.inference import Trained, evaluate
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.finite import Diverged, check_restored, remedy_of
+from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
+from lstmjax.training.inference import Sums, Trained, evaluate
+from lstmjax.training.initial import with_initial
+from lstmjax.training.labels import check_metrics, class_weights_of
+from lstmjax.training.metrics import metrics_of, sign_of
+from lstmjax.training.models import identity
+from lstmjax.training.optimizers import make_plateau
 from lstmjax.training.progress import Progress
-from lstmjax.training.step import Recipe, TrainState, first_state, structure, train_only, train_step
+from lstmjax.training.recipe import (
+    Recipe,
+    delivered,
+    first_state,
+    recipe_of,
+    restored_form,
+    run_key,
+    saved_form,
+    state_of,
+    structure,
+    train_only,
+    train_step_of,
+)
+from lstmjax.training.step import TrainState
 
 log = logging.getLogger("lstmjax")
 TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
@@ -64,7 +83,8 @@ class Job(NamedTuple):
     saved: Checkpoints
     plan: Plan
     schedule: Schedule
-    metric: str  # name of the metric beside the loss
+    metrics: tuple[str, ...]  # names beside the loss; the first one chooses the best network
+    rules: Rules
     stop: Stop
     quiet: bool
 
@@ -83,7 +103,7 @@ class Result(NamedTuple):
     def last_line(self) -> str:
         """The metric of the test part, or of the validation part if there is no test part, as text."""
         part, values = ("validation", self.validation) if self.test is None else ("test", self.test)
-        metric = LOSSES[self.trained.config.loss.name].metric
+        metric = metrics_of(self.trained.config)[0]
         return f"{part} {metric} {values[metric]:.4f}"
 
 
@@ -117,7 +137,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(plan.about)
             with _saving(run) as saved:
-                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan))
+                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
 
 
 def new_plan(config: Config) -> Plan:
@@ -129,17 +149,24 @@ def new_plan(config: Config) -> Plan:
 def _plan(config: Config, parts: Parts, about: About) -> Plan:
     """Check that the network of a configuration can be trained on its data."""
     room = _room()
-    check_network(config, about.input_size, about.output_size, room)
+    check_network(config, about.input_size, about.output_size * config.loss.width, room)
     batches = make_batches(config, parts, about)
-    recipe = make_recipe(config, about, batches)
+    recipe = make_recipe(config, parts, about, batches)
     like = structure(recipe, about)
+    check_metrics(config, parts, about)
     if batches.largest is not None:
         check_batch(config, *batches.largest, about.input_size, room)
     return Plan(recipe, parts, about, like, batches)
 
 
-def _first_state(config: Config, plan: Plan) -> TrainState:
-    return first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
+    """Return the state before the first step; save it if it comes from elsewhere, which may change."""
+    state = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+    if config.init_from is None:
+        return state
+    state = state_of(with_initial(config, state.params, plan.about), plan.recipe)
+    saved.save(0, saved_form(state))
+    return state
 
 
 def _room() -> int | None:
@@ -171,10 +198,10 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
             if saved.steps():
                 step, state = saved.latest(plan.like)
                 check_restored(state, saved)
-            _warn_of_gaps(job, step, run.forget_after(step, job.metric))
+            _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
             if state is not None:
-                return _fit(job, partial(jax.tree.map, jnp.asarray, state))
-            return _fit(job, partial(_first_state, config, plan))
+                return _fit(job, partial(restored_form, state))
+            return _fit(job, partial(_first_state, config, plan, saved))
 
 
 def _saving(run: RunFolder) -> Checkpoints:
@@ -187,7 +214,15 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
     evaluate_every = config.evaluate_every or plan.batches.epoch
     checkpoint_every = config.checkpoint_every or evaluate_every
     schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
-    return Job(run, saved, plan, schedule, LOSSES[config.loss.name].metric, stop, quiet)
+    metrics, sign = metrics_of(config), sign_of(config)
+    rules = Rules(
+        score=lambda values: sign * values[metrics[0]] - TIE * values["loss"],
+        patience=config.stopping.patience,
+        min_delta=config.stopping.min_delta,
+        plateau=make_plateau(config.plateau),
+        average=config.average.decay,
+    )
+    return Job(run, saved, plan, schedule, metrics, rules, stop, quiet)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
@@ -238,76 +273,13 @@ def _warn_of_gaps(job: Job, step: int, lines: list[int]) -> None:
         )  # fmt: skip
 
 
-def load_run(run_dir: str | Path) -> Trained:
-    """Return the network of a run's best checkpoint so far.
-
-    Warns if this is not the checkpoint that validation chose, or if weights are NaN or infinite.
-    """
-    run = RunFolder.open(run_dir)
-    with _reading(run) as (saved, recipe, about):
-        result = run.read_result(LOSSES[run.config.loss.name].metric)
-        step, state = saved.best(structure(recipe, about), None if result is None else result["step"])
-        warn_of_weights(state.params, run.path, step)
-        return Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)
-
-
-def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
-    """Return a run's network before its first step and at each of its checkpoints, each with its step.
-
-    A run keeps its last two checkpoints and the best one; with `keep_every` in its configuration it keeps more.
-    """
-    run = RunFolder.open(run_dir)
-    with _reading(run) as (saved, recipe, about):
-        first = first_state(jax.random.key(run.config.seed), recipe=recipe, about=about).params
-        networks = [(0, Trained(first, run.config, about))]
-        for step, state in saved.each(structure(recipe, about)):
-            networks.append((step, Trained(jax.tree.map(jnp.asarray, state.params), run.config, about)))
-        return networks
-
-
-@contextmanager
-def _reading(run: RunFolder) -> Iterator[tuple[Checkpoints, Recipe, About]]:
-    """Yield the checkpoints of a run, opened for reading only, and the recipe and data that determine its state.
-
-    Raises:
-        RunError: there is no checkpoint yet, or data.json is not what training wrote.
-    """
-    config, about = run.config, run.read_about()
-    recipe = Recipe(config.model, config.optimizer, config.loss, 0, about.per_step, 2**31 - 1)
-    if not run.checkpoints.is_dir():
-        raise _no_checkpoint(run)
-    with (
-        jax.enable_x64(config.model.needs_x64),
-        Checkpoints(run.checkpoints, config.fingerprint, read_only=True, growing=run.is_trained()) as saved,
-    ):
-        if not saved.steps():
-            raise _no_checkpoint(run)
-        if saved.data_sum() not in (None, about_sum(about)):
-            raise RunError(
-                f"{run.path / 'data.json'}: is not what training wrote, by the checksum in the checkpoints; put it "
-                f"back, or write it anew from the data: {run.remedy}"
-            )
-        yield saved, recipe, about
-
-
-def _no_checkpoint(run: RunFolder) -> RunError:
-    if run.is_trained():
-        return RunError(f"{run.path}: is being trained and has no checkpoint yet; wait for the first one")
-    if (reason := run.divergence()) is not None:
-        return RunError(
-            f"{run.path}: training diverged before the first checkpoint, and would again ({reason}); start a new run "
-            "with other settings"
-        )
-    return RunError(f"{run.checkpoints}: holds no checkpoint; go on with the run: {run.remedy}")
-
-
-def make_recipe(config: Config, about: About, batches: Batches) -> Recipe:
+def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) -> Recipe:
     """Return the static arguments of the training step for a configuration."""
     steps = (config.epochs or 0) * batches.epoch or config.steps or 0
     if steps >= 2**31:
         raise ConfigError(f"epochs is {config.epochs}, which makes {steps} steps; they should be less than 2147483648")
-    per_step, weight = about.per_step, batches.mean_weight
-    return Recipe(config.model, config.optimizer, config.loss, config.data.shift, per_step, steps, weight)
+    weights = class_weights_of(config, parts, about)
+    return recipe_of(config, about, steps=steps, mean_weight=batches.mean_weight, class_weights=weights)
 
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
@@ -315,31 +287,52 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     run, config = job.run, job.run.config
     recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
-    state = begin()
-    start = int(state.step)
-    with Progress(recipe.steps, start, metric=job.metric, quiet=job.quiet) as progress:
+    training = Training(
+        identity(like.params),
+        begin(),
+        recipe.steps,
+        job.rules,
+        partial(Sums.means, loss=config.loss, metrics=job.metrics),
+    )
+    start = training.step
+    saver = Saver(job)
+    with Progress(recipe.steps, start, metrics=job.metrics, quiet=job.quiet, counts=saver.saves) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
+        for line in parts.notes:
+            progress.say(line)
         if batches.description:
             progress.say(batches.description)
         run.note_divergence(None)
         try:
-            _steps(job, state, start, progress)
+            run_loop(
+                training,
+                train_step_of(recipe),
+                lambda step: batches.draw(seed=config.seed, step=step),
+                run_key(config.seed),
+                measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation, "validation"),
+                due=job.schedule.validates,
+                hooks=(Recorder(job.run), progress, saver),
+            )
         except Diverged as error:
+            cause = _cause(job, begin, training.step)
+            error = Diverged(f"{error}; {remedy_of(job.saved)}{cause}", error.step)
             run.note_divergence(str(error))
-            raise
-    _draw(run, job.metric)
-    result = run.read_result(job.metric)
+            raise error from None
+    draw_run(run, job.metrics)
+    result = run.read_result(job.metrics[0])
     step, best = job.saved.best(like, None if result is None else result["step"])
-    trained = Trained(jax.tree.map(jnp.asarray, best.params), config, about)
+    trained = Trained(delivered(best, recipe), config, about)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
-        test = None if parts.test is None else check_values("test", evaluate(trained, parts.test), step, job.saved)
-        validation = evaluate(trained, parts.validation)
+        test = None
+        if parts.test is not None:
+            test = _finite("test", evaluate(trained, parts.test, "test"), step, job.saved)
+        validation = evaluate(trained, parts.validation, "validation")
         evaluated = {"step": step, "parameters": parameters, "validation": validation, "test": test}
         if result is None:  # otherwise the file describes the chosen checkpoint, which is lost, and stays
             run.write_result(evaluated)
@@ -347,51 +340,96 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     return Result(trained, step, parameters, result["validation"], result["test"], run.path)
 
 
-def _steps(job: Job, state: TrainState, start: int, progress: Progress) -> None:
-    """Train from step `start` to the last one, validating and saving by the schedule.
+def _cause(job: Job, begin: Callable[[], TrainState], steps: int) -> str:
+    """Return the first array that was not finite, in words; keep the last good state, if it is not saved yet.
 
-    Raises:
-        Diverged: the loss or the state is NaN or infinite.
-        Interrupted: a signal came, and the state is saved.
+    The steps since the last checkpoint are repeated for that. If that fails, the divergence itself is more important.
     """
-    run, saved, config, metric = job.run, job.saved, job.run.config, job.metric
-    recipe, parts, about, _, batches = job.plan
-    sign = LOSSES[config.loss.name].sign
-    key = jax.random.key(config.seed)
-    first_bad = jnp.zeros((), jnp.int32)
-    since, last = time.monotonic(), start
-    for step in range(start, recipe.steps):
-        rows = batches.draw(seed=config.seed, step=step)
-        state, first_bad, sums = train_step(state, first_bad, rows, key, recipe=recipe)
-        done = step + 1
-        progress.step(partial(sums.means, metric))
-        save, validate = job.schedule.saves(done), job.schedule.validates(done)
-        if validate:
-            record: dict[str, Any] = {"step": done, "train": check_training(state, int(first_bad), metric, saved)}
-            values = evaluate(Trained(state.params, config, about), parts.validation)
-            record["validation"] = check_values("validation", values, done, saved)
-            record["steps_per_second"] = round((done - last) / (time.monotonic() - since), 1)
-            run.append(record)  # before the checkpoint: a kill between the two repeats the line instead of losing it
-            progress.validated(record)
-            state = state._replace(sums=state.sums.zero())
-            if save:
-                saved.save(done, state, sign * record["validation"][metric] - TIE * record["validation"]["loss"])
-            since, last = time.monotonic(), done
-        if job.stop.signum is not None:
-            if not validate:
-                check_training(state, int(first_bad), metric, saved)
-            if not save:
-                saved.save(done, state)
-            if done < recipe.steps:
-                _draw(run, metric)
-                raise Interrupted(done, run.path, job.stop.signum)
+    config, recipe = job.run.config, job.plan.recipe
+    try:
+        last = job.saved.steps()[-1:]
+        state = restored_form(job.saved.latest(job.plan.like)[1]) if last else begin()
+        found = first_bad(
+            state, steps, lambda step: job.plan.batches.draw(seed=config.seed, step=step), run_key(config.seed), recipe
+        )
+        if found is None:
+            return ""
+        step, words, before = found
+        if last and step - 1 > last[0]:  # without any other, a run that diverged would seem to have a network
+            job.saved.save(step - 1, saved_form(before))
+        return f". The first NaN or infinity was, at step {step}, in {words}"
+    except (OSError, UserError, RuntimeError) as error:
+        log.warning("the first array that is not finite could not be found (%s)", error)
+        return ""
 
 
-def _draw(run: RunFolder, metric: str) -> None:
+def _finite(part: str, values: dict[str, float], step: int, saved: Checkpoints) -> dict[str, float]:
+    try:
+        return checked(part, values, step)
+    except Diverged as error:
+        raise Diverged(f"{error}; {remedy_of(saved)}", step) from None
+
+
+class Recorder(Hooks):
+    """A hook that appends the record of each evaluation to metrics.jsonl.
+
+    It comes before the one that saves: a kill between the two repeats the line instead of losing it.
+    """
+
+    def __init__(self, run: RunFolder):
+        super().__init__(on_evaluate=lambda training: run.append(training.record or {}))
+
+
+class Saver:
+    """A hook that saves checkpoints by the schedule, and stops at a signal with its state saved.
+
+    Args:
+        job: the run.
+    """
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def saves(self, training: Training) -> bool:
+        """Return whether the state is saved after an evaluation: by the schedule, and where early stopping needs it."""
+        stopped = training.reason is not None
+        return self.job.schedule.saves(training.step) or training.improved or stopped
+
+    def on_evaluate(self, training: Training) -> None:
+        """Save the state, with its score."""
+        job, record = self.job, training.record
+        assert record is not None
+        if self.saves(training):
+            job.saved.save(training.step, saved_form(training.state), job.rules.score(record["validation"]))
+
+    def on_step(self, training: Training) -> None:
+        """Save the state and stop if a signal has come."""
+        job = self.job
+        if job.stop.signum is None or training.reason is not None:
+            return
+        if not training.evaluated:
+            training.check()
+        if not (training.evaluated and self.saves(training)):
+            job.saved.save(training.step, saved_form(training.state))
+        training.stop(signal.Signals(job.stop.signum).name)
+
+    def on_end(self, training: Training) -> None:
+        """Raise `Interrupted` if a signal has come before the last step.
+
+        Raises:
+            Interrupted: the state is saved.
+        """
+        job = self.job
+        if job.stop.signum is not None and training.step < training.steps:
+            draw_run(job.run, job.metrics)
+            raise Interrupted(training.step, job.run.path, job.stop.signum)
+
+
+def draw_run(run: RunFolder, metrics: tuple[str, ...]) -> None:
     """Draw the curves; if that fails, warn and go on."""
     try:
         from lstmjax.training.curves import draw_curves
 
-        draw_curves(run.records(metric), metric, run.curves, run.path.name, train_only(run.config))
+        draw_curves(run.records(metrics[0]), metrics, run.curves, run.path.name, train_only(run.config))
     except Exception as error:  # a failed picture must not cost the run
         log.warning("%s: could not be drawn (%s)", run.curves, error)

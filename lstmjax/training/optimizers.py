@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
-from lstmjax.config import ConfigError, Optimizer
+from lstmjax.config import ConfigError, Optimizer, Plateau
+from lstmjax.training.paths import chosen
 from lstmjax.types import PyTree
 
 
@@ -96,15 +99,51 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, main], [warmup])
 
 
-def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+@lru_cache(maxsize=64)
+def make_optimizer(config: Optimizer, steps: int, dtype: str = "float32") -> optax.GradientTransformation:
     """Chain clipping, the update rule, decoupled weight decay and the step size, in this order.
 
-    The decay is multiplied by the step size (Loshchilov & Hutter 2019), for every rule.
+    The decay is multiplied by the step size (Loshchilov & Hutter 2019), for every rule. Around them, gradients are
+    accumulated over batches, and parameters that are frozen get no update.
+
+    Args:
+        config: section of the configuration.
+        steps: number of batches in all.
+        dtype: of the parameters.
+
+    Raises:
+        ConfigError: there are fewer steps than the warm-up or an accumulation takes.
     """
+    updates = steps // config.accumulate
+    if updates < 1:
+        raise ConfigError(f"optimizer.accumulate is {config.accumulate}, but there are only {steps} training steps")
     parts = [
         None if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm),
         RULES[config.name](config),
         optax.add_decayed_weights(config.weight_decay) if config.weight_decay else None,
-        optax.scale_by_learning_rate(make_schedule(config, steps)),
+        optax.scale_by_learning_rate(make_schedule(config, updates)),
     ]
-    return optax.chain(*(part for part in parts if part is not None))
+    rule: optax.GradientTransformation = optax.chain(*(part for part in parts if part is not None))
+    if config.freeze:
+        rule = optax.partition({"train": rule, "freeze": optax.set_to_zero()}, partial(_labels, config.freeze))
+    if config.accumulate > 1:
+        rule = optax.MultiSteps(rule, config.accumulate, accumulator_dtype=dtype).gradient_transformation()
+    return rule
+
+
+def _labels(freeze: tuple[str, ...], params: PyTree) -> PyTree:
+    return jax.tree.map(lambda is_frozen: "freeze" if is_frozen else "train", chosen(params, freeze))
+
+
+def make_plateau(config: Plateau) -> optax.GradientTransformationExtraArgs | None:
+    """Return the rule that reduces the step size where validation does not improve; None: there is none."""
+    if config.patience is None:
+        return None
+    return optax.contrib.reduce_on_plateau(
+        config.factor,
+        config.patience,
+        rtol=0.0,
+        atol=config.min_delta,
+        cooldown=config.cooldown,
+        min_scale=config.min_fraction,
+    )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
+from lstmjax.training.fit import Training
+
+LINES = 10  # of a run, at most
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
 
 
@@ -38,17 +41,28 @@ class Tolerant:
 
 
 class Progress:
-    """Prints a line at each validation; on a terminal also a bar with loss, metric, speed and remaining time.
+    """Prints at most ten lines over a run; on a terminal also a bar with loss, metric, speed and remaining time.
 
     Args:
         total: number of steps of the run.
         start: number of steps done before.
-        metric: name of the metric beside the loss.
+        metrics: names of the metrics beside the loss.
         quiet: show nothing at all.
+        counts: whether a validation may get a line. Those whose network is not saved cannot become the best one, and a
+            line with a better number than that of the best one would mislead.
     """
 
-    def __init__(self, total: int, start: int = 0, *, metric: str = "accuracy", quiet: bool = False):
-        self._metric, self._quiet, self._total = metric, quiet, total
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        *,
+        metrics: Sequence[str] = ("accuracy",),
+        quiet: bool = False,
+        counts: Callable[[Training], bool] = lambda training: True,
+    ):
+        self._counts, self._line = counts, start  # the step of the latest line
+        self._metrics, self._quiet, self._total = tuple(metrics), quiet, total
         self._out = Tolerant(sys.stdout)
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=True if quiet else None, dynamic_ncols=True, leave=False,
@@ -75,15 +89,51 @@ class Progress:
             self._shown |= {name: f"{value:.4f}" for name, value in values().items()}
             self._bar.set_postfix(self._shown, refresh=False)
 
-    def validated(self, record: dict[str, Any]) -> None:
-        """Print the line of a validation; `record` is its line of metrics.jsonl."""
-        train, validation, metric = record["train"], record["validation"], self._metric
-        self._shown["val"] = f"{validation[metric]:.4f}"
+    def on_evaluate(self, training: Training) -> None:
+        """Print the line of an evaluation, if it is time for one."""
+        record = training.record
+        assert record is not None
+        self._show(record["validation"])
+        last = training.step == training.steps or training.reason is not None
+        due = training.step - self._line >= self._total / LINES
+        if last or (due and self._counts(training)):
+            self._line = training.step
+            self.validated(record, training.seconds_left)
+
+    def on_step(self, training: Training) -> None:
+        """Count a step."""
+        self.step(lambda: training.batch)
+
+    def on_end(self, training: Training) -> None:
+        """Say why training was stopped."""
+        if training.reason is not None:
+            self.say(f"stopped at step {training.step}: {training.reason}")
+
+    def validated(self, record: dict[str, Any], left: float | None = None) -> None:
+        """Print the line of a validation.
+
+        Args:
+            record: its line of metrics.jsonl.
+            left: seconds until the end; None: by the steps that are left, at the speed of the record.
+        """
+        train, validation = record["train"], record["validation"]
+        self._show(validation)
+        if left is None:
+            left = (self._total - record["step"]) / max(record["steps_per_second"], 1e-9)
+        measured = "  ".join(f"{name} {train[name]:.4f}" for name in ("loss", *self._metrics) if name in train)
+        validated = "  ".join(f"{name} {validation[name]:.4f}" for name in self._metrics)
+        skipped = record.get("skipped", 0)
         self.say(
-            f"step {record['step']}/{self._total}  loss {train['loss']:.4f}  {metric} {train[metric]:.4f}  "
-            f"validation {metric} {validation[metric]:.4f}  {record['steps_per_second']:.0f} steps/s  "
-            f"{(self._total - record['step']) / max(record['steps_per_second'], 1e-9):.0f} s left"
+            f"step {record['step']}/{self._total}  {measured}  validation {validated}  "
+            f"{record['steps_per_second']:.0f} steps/s  {left:.0f} s left"
+            + (f"  skipped {skipped} batches" if skipped else "")
         )
+
+    def _show(self, validation: dict[str, float]) -> None:
+        """Show the metrics of validation in the bar: the first one as "val", the others by their names."""
+        self._shown["val"] = f"{validation[self._metrics[0]]:.4f}"
+        for name in self._metrics[1:]:
+            self._shown[f"val {name}"] = f"{validation[name]:.4f}"
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

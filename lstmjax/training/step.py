@@ -1,149 +1,202 @@
-"""One step of training, the state that it carries and the initial state."""
+"""One step of training of any model with any loss, and the state that it carries."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer
-from lstmjax.data import About, Sequences
-from lstmjax.errors import message_of
-from lstmjax.init_stack import init_network
-from lstmjax.networks import NetworkParams
-from lstmjax.training.inference import Sums, logits_of, sums_of
-from lstmjax.training.optimizers import make_optimizer
 from lstmjax.types import Array, PyTree
 
 
 class TrainState(NamedTuple):
-    """Everything that training carries from step to step; data and random keys are functions of `step`."""
+    """Everything that training carries from step to step; data and random keys are functions of `step`.
 
-    params: NetworkParams
+    It is one pytree of arrays, so that it can be saved, and mapped over seeds by `jax.vmap`. A field that is None is
+    not used, and not in a checkpoint.
+    """
+
+    params: PyTree
     moments: PyTree  # state of the optimizer
-    step: Array  # number of steps done
-    sums: Sums  # over the batches since the last validation
+    step: Array  # number of batches done
+    sums: PyTree  # over the batches since the last evaluation
+    rest: PyTree | None = None  # what the model carries beside its parameters, such as running means
+    average: optax.EmaState | None = None  # of the parameters
+    gradients: GradientSums | None = None  # over the batches since the last evaluation
+    plateau: PyTree | None = None  # of optax.contrib.reduce_on_plateau, updated at each evaluation
+    patience: Patience | None = None  # of early stopping, updated at each evaluation
+    skipped: Array | None = None  # number of batches left out because their loss or gradient was not finite
+    first_bad: Array | None = None  # first step whose loss was not finite, from 1 on; 0: none. It is never saved
 
 
-class Recipe(NamedTuple):
-    """The static arguments of the compiled training step; hashable."""
+class GradientSums(NamedTuple):
+    """Sums over batches, by which the norm and the noise of their gradients are estimated."""
 
-    model: Model
-    optimizer: Optimizer
-    loss: Loss
-    shift: int
-    per_step: bool
-    steps: int
-    mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
+    total: PyTree  # of the gradients
+    norm: Array  # of their norms
+    square: Array  # of their squared norms
+    batches: Array  # their number
 
-
-LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
-
-
-def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
-    """Return the state before the first step."""
-    model = recipe.model
-    params = init_network(
-        jax.random.fold_in(key, 0),
-        about.input_size,
-        model.hidden_size,
-        about.output_size,
-        model.layers,
-        bidirectional=model.bidirectional,
-        merge=model.merge,
-        cell=model.cell,
-        projection_size=model.projection_size,
-        bias=model.bias,
-        init=model.init,
-        forget_bias=model.forget_bias,
-        input_bias=model.input_bias,
-        input_bias_step=model.input_bias_step,
-        dtype=jnp.dtype(model.param_dtype),
-    )
-    moments = make_optimizer(recipe.optimizer, recipe.steps).init(params)
-    return TrainState(params, moments, jnp.zeros((), jnp.int32), Sums.zero())
+    @classmethod
+    def zero(cls, params: PyTree) -> GradientSums:
+        """Return the sums over no batches."""
+        none = (jnp.zeros((), jnp.float32) for _ in range(3))  # a buffer each, as buffers are donated
+        return cls(jax.tree.map(jnp.zeros_like, params), *none)
 
 
-# It runs once, so that optimising it costs more than it saves: 5.7 s instead of 2.2 s, mostly compilation.
-first_state = partial(
-    jax.jit, static_argnames=("recipe", "about"), compiler_options={"xla_backend_optimization_level": 0}
-)(init_state)
+class Patience(NamedTuple):
+    """How long the score on validation has not improved."""
+
+    best: Array  # float32, the best score
+    waited: Array  # int32, number of evaluations since
 
 
-@partial(jax.jit, static_argnames="recipe", donate_argnames=("state", "first_bad"))
-def train_step(
-    state: TrainState, first_bad: Array, data: Sequences, key: Array, *, recipe: Recipe
-) -> tuple[TrainState, Array, Sums]:
-    """Return the state after one step, the first step whose loss was not finite, and the sums over the batch.
+class Info(NamedTuple):
+    """What a step of training computes beside its state."""
+
+    loss: Array  # of the batch
+    sums: PyTree  # of the batch, as the objective returns them
+
+
+class Objective(Protocol):
+    """A loss of any model, in the form that `make_train_step` takes."""
+
+    def __call__(self, params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
+        """Return the loss, the sums over the batch that are added up between evaluations, and the model's new rest."""
+
+
+def start_state(
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    sums: PyTree,
+    *,
+    rest: PyTree | None = None,
+    average: bool = False,
+    gradients: bool = False,
+    plateau: optax.GradientTransformation | None = None,
+    patience: bool = False,
+    skip: bool = False,
+) -> TrainState:
+    """Return the state before the first step.
 
     Args:
-        state: the state before the step; its buffers are donated.
-        first_bad: int32, the first step whose loss was not finite, counted from 1, or 0. It stays on the device, so
-            that every step is checked without waiting for any. A state with a bad loss is never saved, so this is
-            not a part of the state.
-        data: a batch, x `[B, T, I]`, y and lengths as `lstmjax.data.load` returns them, and weight.
-        key: the run's random key, the same at every step; the step number is folded in.
-        recipe: what is trained and how.
+        params: parameters of the model.
+        optimizer: any Optax transformation.
+        sums: zeros in the form of the sums that the objective returns.
+        rest: what the model carries beside its parameters.
+        average: whether an average of the parameters is kept.
+        gradients: whether the norm and the noise of the gradient are measured.
+        plateau: `optax.contrib.reduce_on_plateau`; None: the step size is not reduced.
+        patience: whether training stops early.
+        skip: whether batches whose loss or gradient is not finite are left out.
     """
-    shifts, draws = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step))
-    x = shifted(shifts, jnp.asarray(data.x), recipe.shift)
-
-    def mean_loss(params: NetworkParams) -> tuple[Array, Sums]:
-        logits = logits_of(params, x, data.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
-        smoothing = recipe.loss.label_smoothing
-        sums = sums_of(logits, data.y, data.weight, data.lengths, loss=recipe.loss.name, smoothing=smoothing)
-        if recipe.mean_weight is None:
-            return sums.loss / sums.weight, sums
-        # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
-        # per step, a larger weight than others.
-        return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), sums
-
-    gradient, sums = jax.grad(mean_loss, has_aux=True)(state.params)
-    updates, moments = make_optimizer(recipe.optimizer, recipe.steps).update(gradient, state.moments, state.params)
-    total = jax.tree.map(jnp.add, state.sums, sums)
-    done = state.step + 1
-    first_bad = jnp.where((first_bad == 0) & ~jnp.isfinite(sums.loss), done, first_bad)
-    return TrainState(optax.apply_updates(state.params, updates), moments, done, total), first_bad, sums
+    return TrainState(
+        params=params,
+        moments=optimizer.init(params),
+        step=jnp.zeros((), jnp.int32),
+        sums=sums,
+        rest=rest,
+        average=optax.ema(0.0).init(params) if average else None,
+        gradients=GradientSums.zero(params) if gradients else None,
+        plateau=None if plateau is None else plateau.init(params),
+        patience=Patience(jnp.full((), -jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)) if patience else None,
+        skipped=jnp.zeros((), jnp.int32) if skip else None,
+        first_bad=jnp.zeros((), jnp.int32),
+    )
 
 
-def shifted(key: Array, x: Array, by: int) -> Array:
-    """Shift each image, row by row in `[B, T, I]`, by up to `by` pixels in both directions; fill with zeros."""
-    if by == 0:
-        return x
-    padded = jnp.pad(x, ((0, 0), (by, by), (by, by)))
-    corners = jax.random.randint(key, (len(x), 2), 0, 2 * by + 1)
-    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, x.shape[1:]))(padded, corners)
+def make_train_step(
+    objective: Objective, optimizer: optax.GradientTransformation, *, average: float = 0.0, donate: bool = True
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Info]]:
+    """Return the compiled function `step(state, batch, key) -> (state, info)`.
 
+    Which parts of the state are not None decides what else the step does: average the parameters, sum up gradients,
+    leave out batches that are not finite.
 
-def structure(recipe: Recipe, about: About) -> TrainState:
-    """Return the shapes and dtypes of the state; refuse an inconsistent model before any work is done."""
-    model = recipe.model
-    if model.residual and model.bidirectional and model.layers > 1 and not recipe.per_step:
-        raise ConfigError(
-            "model.residual does not go with model.bidirectional for a label per sequence; set one of the two to "
-            "false, or model.layers to 1"
+    Args:
+        objective: the loss; `objective_of` makes one of a function of a model and a batch.
+        optimizer: any Optax transformation. Those that ask for it get `value`, `grad` and `value_fn`.
+        average: decay of the average of the parameters, for a state that has one.
+        donate: give the buffers of the state before the step to the state after it, which saves their memory.
+    """
+    transform = optax.with_extra_args_support(optimizer)
+
+    def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Info]:
+        draws = jax.random.fold_in(key, state.step)
+
+        def loss_of(params: PyTree) -> tuple[Array, tuple[Array, PyTree, PyTree]]:
+            value, (sums, rest) = objective(params, state.rest, batch, draws)
+            return value, (value, sums, rest)
+
+        gradient, (value, sums, rest) = jax.grad(loss_of, has_aux=True)(state.params)
+        updates, moments = transform.update(
+            gradient, state.moments, state.params, value=value, grad=gradient, value_fn=lambda p: loss_of(p)[0]
         )
-    try:
-        like = jax.eval_shape(partial(init_state, recipe=recipe, about=about), jax.random.key(0))
-        xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
-        jax.eval_shape(partial(logits_of, model=recipe.model, per_step=recipe.per_step), like.params, xs)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise ConfigError(message_of(error, "model: ")) from None
-    return like
+        if state.plateau is not None:
+            updates = optax.tree.scale(state.plateau.scale, updates)
+        params = optax.apply_updates(state.params, updates)
+        done = state.step + 1
+        after = state._replace(
+            params=params, moments=moments, sums=jax.tree.map(_added, state.sums, sums), rest=rest, step=done
+        )
+        if state.average is not None:
+            _, averaged = optax.ema(average).update(params, state.average)
+            after = after._replace(average=averaged)
+        if state.gradients is not None:
+            after = after._replace(gradients=_with_gradient(state.gradients, gradient))
+        finite = jnp.isfinite(value)
+        if state.skipped is not None:
+            finite &= jnp.isfinite(optax.tree.norm(gradient))
+            after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+            after = after._replace(step=done, skipped=state.skipped + ~finite)
+        elif state.first_bad is not None:
+            after = after._replace(first_bad=jnp.where((state.first_bad == 0) & ~finite, done, state.first_bad))
+        return after, Info(value, sums)
+
+    return jax.jit(step, donate_argnums=(0,) if donate else ())
 
 
-def train_only(config: Config) -> list[str]:
-    """Return what makes the numbers of training differ from those of validation, in words."""
-    model = config.model
-    parts = {
-        "dropout": model.dropout or model.recurrent_dropout,
-        "zoneout": model.zoneout,
-        "shifts": config.data.shift,
-        "label smoothing": config.loss.label_smoothing,
-    }
-    return [words for words, rate in parts.items() if rate]
+def _added(total: Array, more: Array) -> Array:
+    """Return a sum in the dtype of the total, so that the form of a state does not depend on the model's dtype."""
+    return total + more.astype(total.dtype)
+
+
+def _with_gradient(sums: GradientSums, gradient: PyTree) -> GradientSums:
+    norm = optax.tree.norm(gradient).astype(jnp.float32)
+    return GradientSums(
+        jax.tree.map(jnp.add, sums.total, gradient), sums.norm + norm, sums.square + norm * norm, sums.batches + 1
+    )
+
+
+def gradient_statistics(sums: GradientSums) -> dict[str, float | None]:
+    """Return the mean norm of the gradient, and its noise scale in batches.
+
+    The noise scale is tr(Σ) / |G|², with the covariance Σ and the mean G of the gradients of batches (McCandlish et al.
+    2018, eq. 2.9): the number of batches whose mean has as much noise as signal. It is estimated from n gradients g
+    between two evaluations, without bias in numerator and denominator (appendix A.1); the parameters move meanwhile:
+
+        S = mean |g|²,  L = |mean g|²,  tr(Σ) = (S − L) · n / (n − 1),  |G|² = (n · L − S) / (n − 1)
+
+    It is None where the estimate of |G|² is not positive: noise is all that these batches show, or there is one alone.
+    """
+    n = float(sums.batches)
+    if n == 0:
+        return {"norm": None, "noise": None}
+    mean = {"norm": float(sums.norm) / n}
+    of_one = float(sums.square) / n
+    of_mean = float(optax.tree.norm(sums.total)) ** 2 / n**2
+    signal = n * of_mean - of_one
+    return mean | {"noise": (of_one - of_mean) * n / signal if n > 1 and signal > 0 else None}
+
+
+def averaged(state: TrainState, decay: float) -> PyTree:
+    """Return the average of the parameters over the steps, Σ decay^(n−k)·θ_k, divided by the sum of the weights.
+
+    So it is a mean of parameters from the first step on, without the zeros that `optax.ema` begins with.
+    """
+    assert state.average is not None
+    count = jnp.maximum(state.average.count, 1)
+    return optax.tree.bias_correction(state.average.ema, decay, count)

@@ -43,6 +43,7 @@ def to_onnx(
     operator: str = "auto",
     scaling: tuple[Any, Any] | None = None,
     readout: str | None = None,
+    unscaling: tuple[Any, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
     """Return the ONNX model of layers or of a network, and write it to a file if there is a path.
@@ -64,6 +65,8 @@ def to_onnx(
         operator: "lstm", "scan", or "auto": LSTM if it can compute the cell and the parameters are float32.
             ONNX Runtime computes an LSTM in float32 only, and a Scan in float64 as well.
         scaling: (offset `[I]`, scale `[I]`): the model computes (xs − offset) / scale first.
+        unscaling: (offset `[O]`, scale `[O]`): "logits" are those of the head times scale, plus offset; for a network
+            only.
         readout: "softmax" or "sigmoid": add the output "probabilities" beside "logits"; for a network only.
         metadata: words to store in the file.
 
@@ -91,6 +94,8 @@ def to_onnx(
     _one_of("readout", readout, (None, *READOUTS))
     if readout is not None and network is None:
         raise ConvertError(f"readout is {readout!r}, but layers give no logits; pass NetworkParams, which have a head")
+    if unscaling is not None and network is None:
+        raise ConvertError("unscaling is given, but layers have no outputs O; pass NetworkParams, which have a head")
     sequences = network is None if return_sequences is None else return_sequences
     pairs = tuple(len(directions(layer)) == 2 for layer in layers)
     shared = Shared(
@@ -129,7 +134,16 @@ def to_onnx(
         widths = {graph.add("Identity", ys, outputs="ys"): merged_width(layers[-1], merge)}
     else:
         w, b = (graph.constant(np.asarray(a), f"head.{name}") for name, a in network.head._asdict().items())
-        widths = {graph.add("Add", graph.add("MatMul", ys, w), b, outputs="logits"): network.head.w.shape[1]}
+        outputs, width = graph.add("MatMul", ys, w), network.head.w.shape[1]
+        if unscaling is not None:
+            if any(np.shape(a) != (width,) for a in unscaling):
+                shapes = " and ".join(str(np.shape(a)) for a in unscaling)
+                raise ConvertError(
+                    f"unscaling has shapes {shapes}, expected offset and scale of each output, ({width},)"
+                )
+            target_offset, target_scale = (graph.constant(np.asarray(a, dtype)) for a in unscaling)
+            outputs, b = graph.add("Mul", graph.add("Add", outputs, b), target_scale), target_offset
+        widths = {graph.add("Add", outputs, b, outputs="logits"): width}
     if readout is not None:
         op, attributes = READOUTS[readout]
         widths[graph.add(op, "logits", outputs="probabilities", **attributes)] = widths["logits"]

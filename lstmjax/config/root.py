@@ -1,0 +1,129 @@
+"""The configuration with all its sections."""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lstmjax.config.base import Batch, Count, Patterns, Section, Size
+from lstmjax.config.data import Data
+from lstmjax.config.learning import Average, Plateau, Stopping
+from lstmjax.config.loss import METRICS, Loss
+from lstmjax.config.model import Model
+from lstmjax.config.optimizer import Optimizer
+
+
+class Config(Section):
+    """The configuration of a run."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    loss: Loss = Loss()
+    stopping: Stopping = Stopping()
+    plateau: Plateau = Plateau()
+    average: Average = Average()
+    init_from: str | None = None
+    """Run folder or weights file whose network training starts from; None: random initial values."""
+    init_fresh: Patterns = ()
+    """Parameters that are not taken from init_from, by patterns of their paths, such as "head.*"."""
+    batch_size: Batch = 64
+    """B, sequences in one training step."""
+    epochs: Count | None = None
+    """Passes over the training part; give either this or steps. Generated data have no epochs."""
+    steps: Count | None = None
+    """Training steps; give either this or epochs."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the initial values, the order of the data, dropout and shifts."""
+    evaluate_every: Size | None = None
+    """Steps between validations; None: once an epoch, or ten times in all without epochs."""
+    checkpoint_every: Size | None = None
+    """Steps between checkpoints, which are also validated; None: at every validation."""
+    keep_every: Size | None = None
+    """Steps between checkpoints that are kept beside the last two and the best one; None: no others."""
+
+    metrics: Patterns = ()
+    """What is measured, such as [accuracy, macro_f1]; the first one chooses the best network. None: the accuracy, or
+    the error that the loss of a regression is made of."""
+    gradients: bool = False
+    """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+
+    @model_validator(mode="after")
+    def _metrics_of_the_loss(self) -> Self:
+        names = METRICS[self.loss.kind] + (("pinball",) if self.loss.name == "quantile" else ())
+        for name in self.metrics:
+            if name not in names:
+                raise ValueError(
+                    f"metrics has {name!r}, but those of loss.name: {self.loss.name} are {', '.join(names)}"
+                )
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}; name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_beside_others(self) -> Self:
+        if self.init_fresh and self.init_from is None:
+            raise ValueError("init_fresh is for init_from; give that too, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> Self:
+        if self.epochs is None and self.steps is None:
+            raise ValueError("give exactly one of epochs and steps; neither is given")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give exactly one of epochs and steps; both are given")
+        if self.epochs is not None and self.data.endless:
+            raise ValueError(
+                f"data.source {self.data.source} has no epochs, as every batch is new; give steps, not epochs"
+            )
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything but the paths of the data, by which checkpoints recognise their configuration.
+
+        Keys that are not in `FIRST` are left out at their defaults, so that older checkpoints still match.
+        """
+        excluded: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name in FIRST and name in SECTIONS:
+                later = [key for key in type(value).model_fields if key not in FIRST[name]]
+                excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
+            elif name not in FIRST and value == field.default:
+                excluded[name] = True
+        excluded["init_from"] = True  # only the first state depends on it, and that is saved
+        excluded["data"] |= {*PATHS, "normalize_targets"}
+        # Scales are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
+        data = self.data
+        if data.normalize == "auto":
+            data = data.model_copy(update={"normalize": "none"})
+        config = self.model_copy(update={"data": data})
+        return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
+
+
+PATHS = ("source", "validation", "test", "table")
+"""Keys of `data` that say where the data lie."""
+FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "model": (
+            "hidden_size", "layers", "bidirectional", "merge", "dropout", "recurrent_dropout", "zoneout",
+            "projection_size", "bias", "init", "forget_bias", "residual", "dtype", "param_dtype",
+        ),
+        "data": ("source", "validation", "test", "validation_fraction", "normalize", "shift"),
+        "optimizer": (
+            "name", "learning_rate", "schedule", "warmup_steps", "final_fraction", "weight_decay", "momentum",
+            "clip_norm",
+        ),
+        "loss": ("name", "label_smoothing"),
+        "batch_size": (), "epochs": (), "steps": (), "seed": (), "evaluate_every": (), "checkpoint_every": (),
+    }
+)  # fmt: skip
+"""The keys of the first version, with those of their sections."""
+SECTIONS = tuple(name for name, field in Config.model_fields.items() if field.annotation in Section.__subclasses__())
+"""The keys whose values are sections."""

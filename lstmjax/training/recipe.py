@@ -1,0 +1,221 @@
+"""The network, the loss and the optimizer of a configuration, in the form that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.lax import stop_gradient
+
+from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
+from lstmjax.data import About, Sequences
+from lstmjax.errors import message_of
+from lstmjax.init_stack import init_network
+from lstmjax.networks import NetworkParams
+from lstmjax.training.inference import Sums, logits_of, sums_of
+from lstmjax.training.metrics import metrics_of
+from lstmjax.training.optimizers import make_optimizer, make_plateau
+from lstmjax.training.paths import check_patterns, chosen, leaf_names, matched
+from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
+from lstmjax.types import Array, PyTree
+
+
+class Recipe(NamedTuple):
+    """The static arguments of the compiled training step; hashable."""
+
+    model: Model
+    optimizer: Optimizer
+    loss: Loss
+    shift: int
+    per_step: bool
+    steps: int
+    mean_weight: float | None = None  # of the labels of a batch, where batches differ in it; None: they do not
+    target_scale: tuple[float, ...] | None = None  # see `About`; the metric is in the units of the data
+    metrics: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] | None = None  # factors of the loss, 1 on average over the training part
+    plateau: Plateau = Plateau()
+    average: float | None = None  # decay of the average of the parameters; None: no average
+    patience: bool = False  # whether training stops early
+    gradients: bool = False  # whether the norm and the noise of the gradient are measured
+    skip: bool = False  # whether batches that are not finite are left out
+
+    @property
+    def rule(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        return make_optimizer(self.optimizer, self.steps, self.model.param_dtype)
+
+
+LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
+
+
+def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
+    """Return the state before the first step."""
+    model = recipe.model
+    params = init_network(
+        jax.random.fold_in(key, 0),
+        about.input_size,
+        model.hidden_size,
+        about.output_size * recipe.loss.width,
+        model.layers,
+        bidirectional=model.bidirectional,
+        merge=model.merge,
+        cell=model.cell,
+        projection_size=model.projection_size,
+        bias=model.bias,
+        init=model.init,
+        forget_bias=model.forget_bias,
+        input_bias=model.input_bias,
+        input_bias_step=model.input_bias_step,
+        dtype=jnp.dtype(model.param_dtype),
+    )
+    return state_of(params, recipe)
+
+
+def state_of(params: NetworkParams, recipe: Recipe) -> TrainState:
+    """Return the state before the first step, with these parameters."""
+    return start_state(
+        params,
+        recipe.rule,
+        Sums.zero(recipe.loss, recipe.metrics, params.head.w.shape[-1] // recipe.loss.width),
+        average=recipe.average is not None,
+        gradients=recipe.gradients,
+        plateau=make_plateau(recipe.plateau),
+        patience=recipe.patience,
+        skip=recipe.skip,
+    )
+
+
+# It runs once, so that optimising it costs more than it saves: 5.7 s instead of 2.2 s, mostly compilation.
+first_state = partial(
+    jax.jit, static_argnames=("recipe", "about"), compiler_options={"xla_backend_optimization_level": 0}
+)(init_state)
+
+
+class NetworkObjective(NamedTuple):
+    """The loss of a configured network over a batch of `Sequences`, as `lstmjax.data.load` returns them."""
+
+    recipe: Recipe
+
+    def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+        """Return the mean loss, and the sums over the batch."""
+        recipe = self.recipe
+        if recipe.optimizer.freeze:  # without it their gradients would count in its norm, and take time
+            frozen = chosen(params, recipe.optimizer.freeze)
+            params = jax.tree.map(lambda leaf, is_frozen: stop_gradient(leaf) if is_frozen else leaf, params, frozen)
+        shifts, draws = jax.random.split(key)
+        x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
+        logits = logits_of(params, x, batch.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
+        sums = sums_of(
+            logits, batch.y, batch.weight, batch.lengths,
+            loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
+            target_scale=recipe.target_scale, class_weights=recipe.class_weights,
+        )  # fmt: skip
+        if recipe.mean_weight is None:
+            return sums.loss / sums.weight, (sums, None)
+        # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
+        # per step, a larger weight than others.
+        return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), (sums, None)
+
+
+@lru_cache(maxsize=64)  # a function that is made anew is compiled anew
+def train_step_of(recipe: Recipe) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
+    """Return the compiled step of a configured training."""
+    return make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0)
+
+
+def run_key(seed: int) -> Array:
+    """Return the key of all steps of a run; the initial values are drawn by another one."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def recipe_of(
+    config: Config,
+    about: About,
+    *,
+    steps: int = 2**31 - 1,
+    mean_weight: float | None = None,
+    class_weights: tuple[float, ...] | None = None,
+) -> Recipe:
+    """Return the recipe of a configuration; the form of a state does not depend on the steps and the weight."""
+    return Recipe(
+        config.model,
+        config.optimizer,
+        config.loss,
+        config.data.shift,
+        about.per_step,
+        steps,
+        mean_weight,
+        about.target_scale,
+        metrics=metrics_of(config),
+        class_weights=class_weights,
+        plateau=config.plateau,
+        average=config.average.decay,
+        patience=config.stopping.patience is not None,
+        gradients=config.gradients,
+        skip=config.on_nan == "skip",
+    )
+
+
+def delivered(state: TrainState, recipe: Recipe) -> NetworkParams:
+    """Return the parameters of a state that are evaluated and used: their average, if there is one."""
+    params = state.params if recipe.average is None else averaged(state, recipe.average)
+    result: NetworkParams = jax.tree.map(jnp.asarray, params)
+    return result
+
+
+def saved_form(state: TrainState) -> TrainState:
+    """Return a state as it is saved: only a state without a bad loss is, so that it need not say so."""
+    return state._replace(first_bad=None)
+
+
+def restored_form(state: TrainState) -> TrainState:
+    """Return a saved state as training takes it, on the device."""
+    return jax.tree.map(jnp.asarray, state._replace(first_bad=jnp.zeros((), jnp.int32)))
+
+
+def shifted(key: Array, x: Array, by: int) -> Array:
+    """Shift each image, row by row in `[B, T, I]`, by up to `by` pixels in both directions; fill with zeros."""
+    if by == 0:
+        return x
+    padded = jnp.pad(x, ((0, 0), (by, by), (by, by)))
+    corners = jax.random.randint(key, (len(x), 2), 0, 2 * by + 1)
+    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, x.shape[1:]))(padded, corners)
+
+
+def structure(recipe: Recipe, about: About) -> TrainState:
+    """Return the shapes and dtypes of the saved state; refuse an inconsistent model before any work is done."""
+    model = recipe.model
+    if model.residual and model.bidirectional and model.layers > 1 and not recipe.per_step:
+        raise ConfigError(
+            "model.residual does not go with model.bidirectional for a label per sequence; set one of the two to "
+            "false, or model.layers to 1"
+        )
+    try:
+        like = saved_form(jax.eval_shape(partial(init_state, recipe=recipe, about=about), jax.random.key(0)))
+        names = leaf_names(like.params)
+        check_patterns(names, recipe.optimizer.freeze, "optimizer.freeze")
+        if all(matched(names, recipe.optimizer.freeze)):
+            raise ConfigError("optimizer.freeze matches every parameter, so that there is nothing to train")
+        xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
+        jax.eval_shape(partial(logits_of, model=recipe.model, per_step=recipe.per_step), like.params, xs)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(message_of(error, "model: ")) from None
+    return like
+
+
+def train_only(config: Config) -> list[str]:
+    """Return what makes the numbers of training differ from those of validation, in words."""
+    model = config.model
+    parts = {
+        "dropout": model.dropout or model.recurrent_dropout,
+        "zoneout": model.zoneout,
+        "shifts": config.data.shift,
+        "label smoothing": config.loss.label_smoothing,
+    }
+    return [words for words, rate in parts.items() if rate]
