@@ -38,7 +38,7 @@ def moments(data: Sequences) -> Moments:
 
     The blocks depend on the lengths only, so that data in the memory and on the disk have the same moments.
     """
-    return merged_moments(_blocks(data), data.x.shape[-1])
+    return merged_moments(blocks(data), data.x.shape[-1])
 
 
 def merged_moments(blocks: Iterator[np.ndarray] | Sequence[np.ndarray], width: int) -> Moments:
@@ -126,7 +126,7 @@ def _listed(known: Moments, rows: list[int], names: Sequence[str], *, moments_to
     return ", ".join(parts)
 
 
-def _blocks(data: Sequences) -> Iterator[np.ndarray]:
+def blocks(data: Sequences) -> Iterator[np.ndarray]:
     """Yield x at all valid steps, in blocks of the same number of steps `[BLOCK, I]`; the last one may have fewer."""
     if isinstance(data.x, Ragged):
         pieces = data.x.pieces(BLOCK)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.data import About, Sequences, load, read
+from lstmjax.data import About, Sequences, load, unlabelled
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
@@ -104,7 +104,7 @@ def _part_of_run(run: str | Path, trained: Trained) -> Part:
 
 def _part_of_file(path: str | Path, about: About) -> Part:
     """Return the sequences of a file."""
-    data = read(path, labels=False)
+    data = unlabelled(path, about)
     looked_at = _named(data, "sequence").few(MAX_SEQUENCES, per_step=False)  # without labels
     return Part(len(data.x), about.scaled(looked_at, str(path)), looked_at.array, Path(path).name)
 

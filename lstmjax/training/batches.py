@@ -91,7 +91,8 @@ def make_batches(config: Config, parts: Parts, about: About) -> Batches:
         return Batches(draw, epoch, (size, steps), None, text)
     buckets = make_buckets(lengths, about.buckets, size)
     shapes = [(bucket.rows, bucket.steps) for bucket in buckets.content]
-    labels = int(lengths.sum()) if about.per_step else len(lengths)
+    each = lengths if about.per_step else np.ones(len(lengths), np.int64)
+    labels = float(each.sum() if train.weight is None else (each * train.weight.astype(np.float64)).sum())
     return Batches(
         partial(bucketed_batch, train, buckets, per_step=about.per_step),
         buckets.batches,

@@ -185,14 +185,15 @@ def predict(trained: Trained, xs: ArrayLike | Ragged, lengths: ArrayLike | None 
 
     Args:
         trained: the network.
-        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet; a `Ragged` has its own lengths.
+        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet; a `Ragged` has its own lengths. NaN is
+            filled in as in training, if the run fills missing values.
         lengths: valid steps `[N]`; None: all T.
     """
     if isinstance(xs, Ragged):
         data = Sequences(xs, None, xs.lengths)
     else:
         data = Sequences(np.asarray(xs), None, None if lengths is None else np.asarray(lengths, np.int32))
-    data = trained.about.scaled(data)
+    data = trained.about.scaled(trained.about.prepared(data))
     outputs, classes = predict_scaled(trained, data)
     return Prediction(np.asarray(outputs), None if classes is None else np.asarray(classes))
 
