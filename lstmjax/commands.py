@@ -82,6 +82,18 @@ class Predict:
     """CSV or NPZ file to write to; None: CSV on the terminal."""
 
 
+@dataclass(frozen=True)
+class Data:
+    """Say what is understood of a file of data, and ask for what is ambiguous by naming the option."""
+
+    action: Annotated[tyro.conf.Positional[Literal["describe"]], tyro.conf.arg(metavar="describe")]
+    """The only action there is."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """A file or a folder that can be trained on."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="CONFIG")] = None
+    """A configuration whose sections data and loss are used; None: the defaults."""
+
+
 Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]
 
 

@@ -18,7 +18,7 @@ class Source(NamedTuple):
     endless: bool = False  # every training batch is generated, so that there are no epochs
 
 
-FILES_ONLY = ("columns", "layout", "table", "missing", "split", "test_fraction")
+FILES_ONLY = ("columns", "layout", "table", "missing", "split", "test_fraction", "stream", "cache")
 BUILT_IN = MappingProxyType(
     {
         "digits": Source(
@@ -33,7 +33,7 @@ BUILT_IN = MappingProxyType(
     }
 )
 """The sources in the package, by `data.source`; any other name is a file."""
-EARLIER = MappingProxyType({"normalize": "none", "normalize_targets": "none"})
+EARLIER = MappingProxyType({"normalize": "none", "normalize_targets": "none", "stream": False})
 """What the first versions did where a key of this section has another default today, or did not exist."""
 FILE = Source("a file has sequences of its own length", ("length",))
 
@@ -127,6 +127,11 @@ class Data(Section):
     or all of some groups (data.columns.group)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Fraction of the source that tests; None: none, or data.test."""
+    stream: bool | None = None
+    """Read the source from the disk, batch by batch, out of a copy in a form that allows it; None: if its numbers take
+    more than 2 GB."""
+    cache: str | None = None
+    """Folder for that copy, which takes 4 bytes for each number; None: the folder .lstmjax beside the source."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Largest random shift of each training image, in pixels; for images given row by row."""
     length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None

@@ -63,8 +63,8 @@ class Config(Section):
                 excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
-        excluded["data"] |= {*PATHS, "normalize_targets"}
-        # Scales are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
+        excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
+        # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
         data = self.data
         if data.normalize == "auto":
             data = data.model_copy(update={"normalize": "none"})
@@ -72,7 +72,7 @@ class Config(Section):
         return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
-PATHS = ("source", "validation", "test", "table")
+PATHS = ("source", "validation", "test", "table", "cache")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -2,6 +2,7 @@
 
 from lstmjax.config import Columns
 from lstmjax.data.about import About
+from lstmjax.data.ahead import Ahead
 from lstmjax.data.batches import batch, batch_rows, bucketed_batch, filled, steps_per_epoch
 from lstmjax.data.buckets import Bucket, Buckets, choose_edges, make_buckets, padding
 from lstmjax.data.digits import digits
@@ -16,6 +17,7 @@ from lstmjax.data.tables import sequences_from
 
 __all__ = [
     "About",
+    "Ahead",
     "Bucket",
     "Buckets",
     "Columns",

@@ -21,10 +21,11 @@ class Source:
         table: the rows.
         name: of the file, for messages.
         first_line: line of the file in which row 0 stands; None: rows have no lines, and are counted from 0.
+        skipped: rows of the file before this table, which is a part of it.
     """
 
-    def __init__(self, table: Any, name: str, first_line: int | None = None):
-        self.table, self.name, self.first_line = table, name, first_line
+    def __init__(self, table: Any, name: str, first_line: int | None = None, skipped: int = 0):
+        self.table, self.name, self.first_line, self.skipped = table, name, first_line, skipped
 
     @property
     def names(self) -> list[str]:
@@ -33,6 +34,7 @@ class Source:
 
     def place(self, row: int) -> str:
         """Return where a row is, for a message."""
+        row += self.skipped
         return f"{self.name}:{row + self.first_line}" if self.first_line is not None else f"{self.name}: row {row}"
 
     def column(self, name: str, key: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from lstmjax.config import Data
 from lstmjax.data.about import About
 from lstmjax.data.digits import INK, digits
+from lstmjax.data.disk import OnDisk
 from lstmjax.data.files import finite, read_as
 from lstmjax.data.form import Form, Table, form_of
 from lstmjax.data.missing import described as missing_described
@@ -30,6 +31,7 @@ from lstmjax.data.scaling import (
 from lstmjax.data.sequences import DataError, Parts, Sequences, fingerprint
 from lstmjax.data.splits import check_groups, listed, split
 from lstmjax.data.splits import described as split_described
+from lstmjax.data.stream import is_streamed, streamed
 from lstmjax.limits import check_order
 
 class BuiltIn(NamedTuple):
@@ -160,7 +162,8 @@ def unlabelled(path: str | Path, about: About) -> Sequences:
 def _from_files(data: Data, loss: str) -> tuple[Parts, Form | None]:
     """Return the parts of the files, and how they were read; None: as without any option."""
     form = form_of(data)
-    source = _read(data.source, form, loss, data.table)
+    source = streamed(data, form) if is_streamed(data) else None
+    source = _read(data.source, form, loss, data.table) if source is None else _checked(source, data.source, form, loss)
     form = form.model_copy(update={"categories": source.categories})
     files = {"validation": data.validation, "test": data.test}
     others = {part: _read(path, form, loss, None) for part, path in files.items() if path is not None}
@@ -195,7 +198,10 @@ def _from_files(data: Data, loss: str) -> tuple[Parts, Form | None]:
 
 def _read(path: str, form: Form, loss: str, table: str | None) -> Table:
     """Read a file and check its y before it is split, so that messages name the place in the file."""
-    read = read_as(path, form, table=table)
+    return _checked(read_as(path, form, table=table), path, form, loss)
+
+
+def _checked(read: Table, path: str, form: Form, loss: str) -> Table:
     data = _numbered_targets(read.data, form, loss)
     if loss != "softmax":
         data = data._replace(y=TARGETS[loss](data, None, path))
@@ -215,6 +221,8 @@ def _scaling(data: Data, train: Sequences, known: Moments) -> Scaling:
         return Scaling((0.0,) * size, (SOURCES[data.source].scale,) * size)
     if data.normalize == "none":
         return Scaling((0.0,) * size, (1.0,) * size)
+    if data.normalize == "standardize" and isinstance(train.x, OnDisk):
+        return standardising(known, np.ones(size, bool))
     if data.normalize == "auto":
         return standardising(known, ~on_unit_scale(known))
     steps = train.valid_steps().astype(np.float64)  # [all steps, I]

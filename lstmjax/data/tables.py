@@ -138,24 +138,23 @@ def _is_wide_csv(path: Path, form: Form) -> bool:
     return bool(groups) and len(next(iter(groups.values()))) > 1
 
 
-def _open_csv(path: Path, form: Form) -> Source:
-    arrow, reader = optional("pyarrow", str(path)), optional("pyarrow.csv", str(path))
-    check_text(path, DataError)
+def csv_options(form: Form) -> Any:
+    """Return how the cells of a CSV file are read: names, labels and categories as words, whatever they look like."""
     columns = form.columns
-    as_words = {columns.sequence, columns.group, *columns.target, *columns.categorical} - {None}
-    options = reader.ConvertOptions(
-        column_types={name: arrow.string() for name in sorted(as_words)}, strings_can_be_null=True, null_values=MISSING
-    )
-    try:
-        claims.check_memory(3 * path.stat().st_size, "what the file holds", "give less of it")
-        table = reader.read_csv(path, convert_options=options)
-    except claims.ClaimError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (arrow.ArrowException, OSError) as error:
-        text = _first_line(error)
-        if "UTF8" in text or "UTF-8" in text:
-            raise DataError(f"{path}: {NOT_UTF8}; save it as CSV UTF-8") from None
-        raise DataError(f"{path}: cannot be read as CSV ({text}); write it as UTF-8 with commas") from None
+    arrow, reader = optional("pyarrow", "a CSV file"), optional("pyarrow.csv", "a CSV file")
+    as_words = {columns.sequence, *columns.target, *columns.categorical}
+    if columns.group is not None:
+        as_words.add(columns.group)
+    types = {name: arrow.string() for name in sorted(as_words)}
+    return reader.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=MISSING)
+
+
+def as_read(table: Any, path: Path) -> Any:
+    """Return the rows of a CSV file with the names of columns as our own reader takes them.
+
+    Raises:
+        DataError: the cells are separated otherwise than by commas, or a column has values but no name.
+    """
     names = [name.strip() for name in table.column_names]
     table = table.rename_columns(names)
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
@@ -165,7 +164,23 @@ def _open_csv(path: Path, form: Form) -> Source:
     table = table.select(kept)
     if "" in table.column_names:
         raise DataError(f"{path}:1: column {names.index('') + 1} has no name, but there are values in it; name it")
-    return Source(table, str(path), first_line=2)
+    return table
+
+
+def _open_csv(path: Path, form: Form) -> Source:
+    arrow, reader = optional("pyarrow", str(path)), optional("pyarrow.csv", str(path))
+    check_text(path, DataError)
+    try:
+        claims.check_memory(3 * path.stat().st_size, "what the file holds", "give less of it")
+        table = reader.read_csv(path, convert_options=csv_options(form))
+    except claims.ClaimError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (arrow.ArrowException, OSError) as error:
+        text = _first_line(error)
+        if "UTF8" in text or "UTF-8" in text:
+            raise DataError(f"{path}: {NOT_UTF8}; save it as CSV UTF-8") from None
+        raise DataError(f"{path}: cannot be read as CSV ({text}); write it as UTF-8 with commas") from None
+    return Source(as_read(table, path), str(path), first_line=2)
 
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None"]

@@ -236,7 +236,8 @@ def _room(data: Sequences, values: np.ndarray, *, per_step: bool) -> np.ndarray 
     """Return zeros for the outputs of all sequences, of the dtype and width of some."""
     width = values.shape[-1]
     if per_step and isinstance(data.x, Ragged):
-        return data.x.map(lambda flat: np.zeros((len(flat), width), values.dtype))
+        lengths = data.x.lengths
+        return Ragged(np.zeros((int(lengths.sum(dtype=np.int64)), width), values.dtype), lengths, data.x.longest)
     shape = data.x.shape[:2] if per_step else data.x.shape[:1]
     return np.zeros((*shape, width), values.dtype)
 
