@@ -12,7 +12,6 @@ import tyro
 
 from lstmjax.config import CellName, Config, Section
 
-
 NAMES = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="A,B",

@@ -20,7 +20,8 @@ def frame(seed=0):
     step = np.concatenate([np.arange(length) for length in lengths])
     a = random.normal(20, 2, len(n))
     return pa.table({
-        "sequence": [f"s{k}" for k in n], "step": step, "a": pa.array(np.where(random.random(len(n)) < 0.2, None, a).tolist()),
+        "sequence": [f"s{k}" for k in n], "step": step,
+        "a": pa.array(np.where(random.random(len(n)) < 0.2, None, a).tolist()),
         "city": [["Rome", "Bern"][k % 2] for k in step], "code": [int(k % 4) for k in step],
         "at": (step * 3600).astype("datetime64[s]").astype("datetime64[ms]"),
         "label": [["rare", "common", "common", "common", "common", "common", "common"][k % 7] for k in n],
@@ -37,7 +38,9 @@ def test_what_is_ambiguous_is_asked_with_the_option(tmp_path):
     questions = [line for line in lines if line.startswith("? ")]
     assert [question.split("'")[1] for question in questions] == ["a", "city", "code", "at"]
     for question, option in zip(
-        questions, ("data.missing", "data.columns.categorical", "data.columns.categorical", "data.columns.time"), strict=True
+        questions,
+        ("data.missing", "data.columns.categorical", "data.columns.categorical", "data.columns.time"),
+        strict=True,
     ):
         assert option in question
 
@@ -69,7 +72,7 @@ def test_files_without_names_and_folders_are_described(tmp_path):
     (tmp_path / "c").mkdir()
     with pytest.raises(DataError, match="c: has no file that ends in"):
         [*describe(tmp_path / "c")]
-    assert [*describe("digits")][0] == "digits: a source in the package"
+    assert next(iter(describe("digits"))) == "digits: a source in the package"
     pyarrow.parquet.write_table(pa.table({"width": [1.0, 2.0], "height": [1.0, 3.0]}), tmp_path / "d.parquet")
     questions = [line for line in describe(tmp_path / "d.parquet") if line.startswith("?")]
     assert "is a row a step or a sequence?" in questions[0]

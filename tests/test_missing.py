@@ -97,7 +97,7 @@ def test_files_with_missing_values_train_without_nan(missing, kind, tmp_path):
     else:
         x = np.stack([frame.column(name).to_numpy() for name in "ab"], axis=1).reshape(24, 5, 2)
         np.savez(path, x=x, y=frame.column("label").to_numpy().astype(str)[::5])
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match=r"missing"):
         load(Data(source=str(path)))
     parts, about = load(Data(source=str(path), missing=missing))
     assert all(np.isfinite(part.array).all() for part in parts[:2])
@@ -135,13 +135,17 @@ def test_what_cannot_be_filled_is_told(tmp_path):
     frame = table()
     frame = frame.set_column(3, "b", pa.array([None] * len(frame), pa.float64()))
     pyarrow.parquet.write_table(frame, tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="'b' is missing everywhere in the training part, so that?|'b' is missing everywhere"):
+    with pytest.raises(
+        DataError, match=r"'b' is missing everywhere in the training part, so that?|'b' is missing everywhere"
+    ):
         load(Data(source=str(tmp_path / "a.parquet"), missing="mean"))
     pyarrow.parquet.write_table(table(gaps=False), tmp_path / "a.parquet")
     parts, about = load(Data(source=str(tmp_path / "a.parquet"), missing="mask"))
     assert "missing values: none in the training part" in parts.notes
     pyarrow.parquet.write_table(table(), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match=r"b.parquet: 'a' has missing values, but had none in training, so that the network"):
+    with pytest.raises(
+        DataError, match=r"b.parquet: 'a' has missing values, but had none in training, so that the network"
+    ):
         unlabelled(tmp_path / "b.parquet", about)
 
 

@@ -165,7 +165,11 @@ def plan_of(tmp_path, **sections):
     target = sections.pop("target", "word")
     write_sequences(tmp_path / "a.npz", target=target, n=50, t=9)
     loss = "linear" if target.startswith("number") else "softmax"
-    tree = {"data": {"source": str(tmp_path / "a.npz"), "normalize": "none"}, "loss": {"name": loss}, "batch_size": 8} | sections
+    tree = {
+        "data": {"source": str(tmp_path / "a.npz"), "normalize": "none"},
+        "loss": {"name": loss},
+        "batch_size": 8,
+    } | sections
     return config(**tree)
 
 

@@ -74,17 +74,19 @@ def test_a_split_by_group_keeps_each_group_together():
         assert rows.about["groups"]["test"] == sorted(groups[2])
     few = sequences._replace(group=np.array(["a", "b"] * 15, object))
     assert len(split(few, settings("group")).validation) == 15
-    with pytest.raises(DataError, match="column 'who' has 2 groups for 3 parts; give more groups, or parts as files"):
+    with pytest.raises(DataError, match=r"column 'who' has 2 groups for 3 parts; give more groups, or parts as files"):
         split(few, settings("group", test_fraction=0.1))
     with pytest.raises(DataError, match=r"b.csv: group 'p\d' is also in a.csv"):
         check_groups({"a.csv": sequences, "b.csv": sequences})
 
 
 def test_a_split_that_leaves_nothing_is_told():
-    with pytest.raises(DataError, match="30 sequences cannot be split with data.test_fraction 0.001; give more, or a file as"):
+    with pytest.raises(
+        DataError, match=r"30 sequences cannot be split with data.test_fraction 0.001; give more, or a file as"
+    ):
         split(table(), settings("random", test_fraction=0.001))
     always = table()._replace(begin=np.zeros(COUNT), end=np.ones(COUNT))
-    with pytest.raises(DataError, match="data.split: time leaves no sequence for the train part"):
+    with pytest.raises(DataError, match=r"data.split: time leaves no sequence for the train part"):
         split(always, settings("time"))
 
 
@@ -93,10 +95,19 @@ def test_a_split_that_leaves_nothing_is_told():
     [
         ({"split": "time"}, "data.split is time, but there is no column of times; name it by data.columns.time"),
         ({"split": "group"}, "data.split is group, but there is no column of groups; name it by data.columns.group"),
-        ({"test": "b.csv", "test_fraction": 0.1}, "data.test and data.test_fraction are both given; remove one of them"),
+        (
+            {"test": "b.csv", "test_fraction": 0.1},
+            "data.test and data.test_fraction are both given; remove one of them",
+        ),
         ({"validation_fraction": 0.6, "test_fraction": 0.5}, "make 1.1 together, which leaves nothing for training"),
-        ({"columns": {"features": ["a"], "target": "a"}}, "column 'a' is in data.columns.features and in data.columns.target"),
-        ({"columns": {"features": ["a"], "categorical": "b"}}, "column 'b' is in data.columns.categorical, but not in data."),
+        (
+            {"columns": {"features": ["a"], "target": "a"}},
+            "column 'a' is in data.columns.features and in data.columns.target",
+        ),
+        (
+            {"columns": {"features": ["a"], "categorical": "b"}},
+            "column 'b' is in data.columns.categorical, but not in data.",
+        ),
         ({"columns": {"time": "t", "weight": "t"}}, "column 't' is in data.columns.time and in data.columns.weight"),
         ({"columns": {"target": []}}, "data.columns.target names no column; name that of the label"),
         ({"columns": {"feature": "a"}}, "unknown key data.columns.feature; did you mean data.columns.features?"),
@@ -113,7 +124,8 @@ def test_the_run_folder_states_the_split(tmp_path, capsys):
     random = np.random.default_rng(0)
     hours = np.repeat(np.arange(20) * 4, 3) + np.tile(np.arange(3), 20)
     frame = pa.table({
-        "id": np.repeat([f"day {n}" for n in range(20)], 3), "at": hours.astype("datetime64[h]").astype("datetime64[ms]"),
+        "id": np.repeat([f"day {n}" for n in range(20)], 3),
+        "at": hours.astype("datetime64[h]").astype("datetime64[ms]"),
         "a": random.normal(20, 2, 60), "label": np.repeat(np.arange(20) % 2, 3),
     })  # fmt: skip
     pyarrow.parquet.write_table(frame, tmp_path / "a.parquet")
@@ -131,7 +143,9 @@ def test_the_run_folder_states_the_split(tmp_path, capsys):
 def test_a_weight_counts_in_the_loss_and_in_the_metric(tmp_path):
     """A sequence with weight 3 counts as three of it."""
     random = np.random.default_rng(1)
-    rows = [(n, t, *random.normal(size=2), "ab"[n % 2], 1 + 2.0 * (n % 3 == 0)) for n in range(12) for t in range(1 + n % 4)]
+    rows = [
+        (n, t, *random.normal(size=2), "ab"[n % 2], 1 + 2.0 * (n % 3 == 0)) for n in range(12) for t in range(1 + n % 4)
+    ]
     frame = pa.table(dict(zip(("sequence", "step", "a", "b", "label", "w"), zip(*rows, strict=True), strict=True)))
     thrice = pa.concat_tables(
         [frame]
@@ -147,7 +161,9 @@ def test_a_weight_counts_in_the_loss_and_in_the_metric(tmp_path):
         pyarrow.parquet.write_table(table_, tmp_path / f"{name}.parquet")
         source = str(tmp_path / f"{name}.parquet")
         data = {"source": source, "validation": source, "columns": columns, "normalize": "none"}
-        result = train(config(data=data, steps=1, optimizer={"learning_rate": 1e-9}, batch_size=12), tmp_path / name, quiet=True)
+        result = train(
+            config(data=data, steps=1, optimizer={"learning_rate": 1e-9}, batch_size=12), tmp_path / name, quiet=True
+        )
         runs.append(result)
     assert runs[0].validation["loss"] == pytest.approx(runs[1].validation["loss"], rel=1e-5)
     assert runs[0].validation["accuracy"] == pytest.approx(runs[1].validation["accuracy"], rel=1e-5)

@@ -89,7 +89,13 @@ def test_columns_have_the_names_of_the_configuration(tmp_path):
     ).rename_columns(["id", "n", "a", "b", "kind", "person", "importance", "note"])  # fmt: skip
     path = write(table, tmp_path / "a.parquet")
     columns = Columns(
-        sequence="id", step="n", features=("b",), target=("kind",), weight="importance", group="person", ignore=("note",)
+        sequence="id",
+        step="n",
+        features=("b",),
+        target=("kind",),
+        weight="importance",
+        group="person",
+        ignore=("note",),
     )
     found = read_as(path, Form(columns=columns))
     assert (found.data.features, found.data.x.shape[-1]) == (("b",), 1)
@@ -100,14 +106,18 @@ def test_columns_have_the_names_of_the_configuration(tmp_path):
 
 
 def test_times_order_the_rows_and_may_have_gaps(tmp_path):
-    table = long_table(at=lambda n, name, step: np.datetime64("2026-01-01T00:00", "s") + 3600 * step * (1 + ord(name) % 5))
+    table = long_table(
+        at=lambda n, name, step: np.datetime64("2026-01-01T00:00", "s") + 3600 * step * (1 + ord(name) % 5)
+    )
     expected = read_as_table(table.drop_columns("at"))
     for at in (table.column("at"), pa.array([str(t) for t in table.column("at").to_pylist()])):
         frame = table.drop_columns(["at", "step"]).append_column("at", at)
         data, _ = sequences_from(frame, Columns(time="at"))
         same(data, expected)
     twice = pa.concat_tables([frame, frame.slice(2, 1)])
-    with pytest.raises(DataError, match=r"the frame: row 17: column 'at': sequence '.' has the time 2026-01-01T.* twice"):
+    with pytest.raises(
+        DataError, match=r"the frame: row 17: column 'at': sequence '.' has the time 2026-01-01T.* twice"
+    ):
         sequences_from(twice, Columns(time="at"))
 
 
@@ -122,7 +132,9 @@ def test_a_wide_table_says_what_a_long_one_says(tmp_path):
     columns |= {"sequence": expected.names, "label": expected.y.tolist()}
     for kind in (".csv", ".parquet"):
         same(read(write(pa.table(columns), tmp_path / f"a{kind}")), expected)
-    lists = {name: [expected.array[n, : expected.lengths[n], k].tolist() for n in range(6)] for k, name in enumerate("ab")}
+    lists = {
+        name: [expected.array[n, : expected.lengths[n], k].tolist() for n in range(6)] for k, name in enumerate("ab")
+    }
     lists |= {"sequence": expected.names, "label": expected.y.tolist()}
     same(read(write(pa.table(lists), tmp_path / "lists.parquet")), expected)
 
@@ -141,12 +153,36 @@ WIDE = {"a_0": [1.0, 2.0], "a_1": [3.0, None], "a_2": [5.0, 6.0], "label": ["x",
 @pytest.mark.parametrize(
     ("columns", "form", "message"),
     [
-        (WIDE, {}, "a.parquet: row 1: step 1 of 'a' is missing (1 such values in all); fill them, or say how by data.missing"),
-        (WIDE | {"age": [1, 2]}, {}, "is a row a step or a sequence? There is no column 'sequence' and no column 'step'"),
-        (WIDE | {"age": [1, 2]}, {"layout": "wide"}, "'age' has no number; leave out what is no feature by data.columns.ignore"),
-        ({"a_0": [1.0, None], "a_1": [2.0, None], "label": ["x", "y"]}, {}, "row 1: has no value at all; remove the row"),
-        (WIDE | {"sequence": ["u", "u"]}, {"missing": "mean"}, "column 'sequence' has names twice, but a row is a sequence"),
-        ({"a": [[1.0], [2.0, 3.0]], "b": [[1.0], [2.0]], "label": [0, 1]}, {}, "row 1: column 'b' has 1 steps, but 'a' has 2"),
+        (
+            WIDE,
+            {},
+            "a.parquet: row 1: step 1 of 'a' is missing (1 such values in all); fill them, or say how by data.missing",
+        ),
+        (
+            WIDE | {"age": [1, 2]},
+            {},
+            "is a row a step or a sequence? There is no column 'sequence' and no column 'step'",
+        ),
+        (
+            WIDE | {"age": [1, 2]},
+            {"layout": "wide"},
+            "'age' has no number; leave out what is no feature by data.columns.ignore",
+        ),
+        (
+            {"a_0": [1.0, None], "a_1": [2.0, None], "label": ["x", "y"]},
+            {},
+            "row 1: has no value at all; remove the row",
+        ),
+        (
+            WIDE | {"sequence": ["u", "u"]},
+            {"missing": "mean"},
+            "column 'sequence' has names twice, but a row is a sequence",
+        ),
+        (
+            {"a": [[1.0], [2.0, 3.0]], "b": [[1.0], [2.0]], "label": [0, 1]},
+            {},
+            "row 1: column 'b' has 1 steps, but 'a' has 2",
+        ),
         ({"a": [[1.0], [None]], "label": [0, 1]}, {}, "row 1: step 0 of 'a' is missing"),
         ({"a": [[1.0], []], "label": [0, 1]}, {}, "row 1: column 'a' is empty; remove the row"),
     ],
@@ -164,26 +200,26 @@ GOOD = {"sequence": ["u", "u", "v"], "step": [0, 1, 0], "a": [1.0, 2.0, 3.0], "l
 @pytest.mark.parametrize(
     ("columns", "columns_of", "message"),
     [
-        ({"a": [1.0, None, 3.0]}, {}, "row 1: column 'a' is missing (1 such cells in all); fill them, or say how by data.missing"),
-        ({"a": [1.0, np.inf, 3.0]}, {}, "row 1: column 'a' is inf, expected a finite number that float32 holds; empty the cell"),
-        ({"a": [1.0, 1e39, 3.0]}, {}, "row 1: column 'a' is 1e+39, expected a finite number that float32 holds; give it in other"),
-        ({"a": ["1", "b", "c"]}, {}, "row 1: column 'a' is 'b', expected a number (2 such cells in all); name it by data.columns."),
+        ({"a": [1.0, None, 3.0]}, {}, "row 1: column 'a' is missing (1 such cells in all); fill them, or say how by d"),
+        ({"a": [1.0, np.inf, 3.0]}, {}, "row 1: column 'a' is inf, expected a finite number that float32 holds; empty"),
+        ({"a": [1.0, 1e39, 3.0]}, {}, "row 1: column 'a' is 1e+39, expected a finite number that float32 holds; give"),
+        ({"a": ["1", "b", "c"]}, {}, "row 1: column 'a' is 'b', expected a number (2 such cells in all); name it by d"),
         ({"a": [[1.0], [2.0], [3.0]]}, {}, "column 'a' is list<"),
-        ({"a": np.array([1, 2, 3], "datetime64[s]")}, {}, "column 'a' holds times (timestamp[ms]), expected numbers; name it by"),
+        ({"a": np.array([1, 2, 3], "datetime64[s]")}, {}, "column 'a' holds times (timestamp[ms]), expected numbers;"),
         ({"sequence": ["u", None, "v"]}, {}, "row 1: column 'sequence' is empty; fill the cell or remove the sequence"),
         ({"label": ["x", None, "y"]}, {}, "row 1: column 'label' is empty; fill the cell or remove the sequence"),
         ({"label": [1.5, None, 2.5]}, {}, "row 1: column 'label' is empty, and labels are never filled in"),
-        ({"label": ["x", "z", "y"]}, {}, "row 1: column 'label' is 'z', but sequence 'u' began with 'x'; give a sequence one value"),
-        ({"step": [0, 2, 0]}, {}, "row 1: column 'step' is 2, but step 1 of sequence 'u' is missing; number the steps without gaps"),
+        ({"label": ["x", "z", "y"]}, {}, "row 1: column 'label' is 'z', but sequence 'u' began with 'x'; give a seque"),
+        ({"step": [0, 2, 0]}, {}, "row 1: column 'step' is 2, but step 1 of sequence 'u' is missing; number the steps"),
         ({"step": [0, 0, 0]}, {}, "row 1: column 'step': sequence 'u' has step 0 twice; remove one"),
         ({"step": [5, 6, 5]}, {}, "column 'step': the first step is 5, expected 0 or 1"),
-        ({"step": [0.0, 0.5, 0.0]}, {}, "column 'step' is double, expected the numbers of steps; if it is a time, set data.columns"),
+        ({"step": [0.0, 0.5, 0.0]}, {}, "column 'step' is double, expected the numbers of steps; if it is a time, set"),
         ({"w": [1.0, 1.0, 0.0]}, {"weight": "w"}, "column 'w' is 0 for sequence 'v', expected a number above 0"),
-        ({"w": [1.0, 2.0, 1.0]}, {"weight": "w"}, "row 1: column 'w' is 2, but sequence 'u' began with 1; give a sequence"),
-        ({}, {"features": ("aa",)}, "no column 'aa' (is 'a' meant?); name it by data.columns.features. The columns are sequence"),
+        ({"w": [1.0, 2.0, 1.0]}, {"weight": "w"}, "row 1: column 'w' is 2, but sequence 'u' began with 1; give a sequ"),
+        ({}, {"features": ("aa",)}, "no column 'aa' (is 'a' meant?); name it by data.columns.features. The columns ar"),
         ({}, {"target": ("lable",)}, "no column 'lable' (is 'label' meant?); name it by data.columns.target"),
-        ({}, {"ignore": ("a",)}, "no feature columns beside sequence, step, a, label; name them by data.columns.features"),
-        ({"day": ["x", "y", "z"]}, {"time": "day"}, "column 'day' holds words such as 'x', expected numbers or times such as"),
+        ({}, {"ignore": ("a",)}, "no feature columns beside sequence, step, a, label; name them by data.columns.featu"),
+        ({"day": ["x", "y", "z"]}, {"time": "day"}, "column 'day' holds words such as 'x', expected numbers or times"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_long_table_is_told(columns, columns_of, message, tmp_path):
@@ -205,16 +241,18 @@ def test_a_mistake_in_a_csv_is_told_with_its_line(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no parquet")
     with pytest.raises(DataError, match=r"a.parquet: cannot be read as Parquet \(.*\); write it anew"):
         read(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="frame is a list, expected a data frame, such as one of pandas"):
+    with pytest.raises(DataError, match=r"frame is a list, expected a data frame, such as one of pandas"):
         sequences_from([1, 2])
 
 
 def test_numbers_that_lose_digits_are_told(tmp_path):
+    write(pa.table(GOOD | {"a": [1, 16_777_217, 3]}), tmp_path / "a.parquet")
     with pytest.warns(UserWarning, match=r"row 1: column 'a' is 16777217, which float32 keeps as 16777216 \(1 such"):
-        write(pa.table(GOOD | {"a": [1, 16_777_217, 3]}), tmp_path / "a.parquet")
         read(tmp_path / "a.parquet")
-    with pytest.warns(UserWarning, match=r"column 'a' has 3 different values of 2\^53 and more in size, of which float32 keeps 1"):
-        write(pa.table(GOOD | {"a": [1.7e18 + 1e5 * n for n in range(3)]}), tmp_path / "a.parquet")
+    write(pa.table(GOOD | {"a": [1.7e18 + 1e5 * n for n in range(3)]}), tmp_path / "a.parquet")
+    with pytest.warns(
+        UserWarning, match=r"column 'a' has 3 different values of 2\^53 and more in size, of which float32 keeps 1"
+    ):
         read(tmp_path / "a.parquet")
 
 
@@ -230,7 +268,9 @@ def test_categories_are_columns_of_zeros_and_ones_and_unseen_ones_are_refused(tm
     source = write(cities(["Rome", "Bern", "Oslo"]), tmp_path / "a.parquet")
     parts, about = load(Data(source=source, columns=columns, normalize="none"))
     assert about.features == ("a", "b", "city=Bern", "city=Oslo", "city=Rome")
-    hot = np.concatenate([part.x.flat if isinstance(part.x, Ragged) else part.x.reshape(-1, 5) for part in parts[:2]])[:, 2:]
+    hot = np.concatenate([part.x.flat if isinstance(part.x, Ragged) else part.x.reshape(-1, 5) for part in parts[:2]])[
+        :, 2:
+    ]
     assert (hot.sum(axis=1) == 1).all()
     assert set(np.unique(hot)) == {0.0, 1.0}
     # A file with fewer categories has the same columns; one with another category is refused.
@@ -241,10 +281,13 @@ def test_categories_are_columns_of_zeros_and_ones_and_unseen_ones_are_refused(tm
     other = write(cities(["Rome", "Osla"]), tmp_path / "c.parquet")
     for use in (lambda: unlabelled(other, about), lambda: load(Data(source=source, test=other, columns=columns))):
         with pytest.raises(
-            DataError, match=r"'city' is 'Osla', which is none of the 3 categories in training \(is 'Oslo' meant\?\): Bern, Os"
+            DataError,
+            match=r"'city' is 'Osla', which is none of the 3 categories in training \(is 'Oslo' meant\?\): Bern, Os",
         ):
             use()
-    with pytest.raises(DataError, match="column 'city' is 'Bern', expected a number .* name it by data.columns.categorical"):
+    with pytest.raises(
+        DataError, match=r"column 'city' is 'Bern', expected a number .* name it by data.columns.categorical"
+    ):
         load(Data(source=write(cities(["Bern"]), tmp_path / "d.parquet")))
 
 
@@ -260,7 +303,9 @@ def test_codes_of_categories_are_words_whatever_their_type(tmp_path):
 
 
 def test_labels_of_each_step_and_several_targets(tmp_path):
-    table = long_table(tag=lambda n, name, step: "ab"[(n * step) % 2], y=lambda n, name, step: 0.5 * n, z=lambda n, name, step: n)
+    table = long_table(
+        tag=lambda n, name, step: "ab"[(n * step) % 2], y=lambda n, name, step: 0.5 * n, z=lambda n, name, step: n
+    )
     tags, _ = sequences_from(table, Columns(target=("tag",), target_of="step", ignore=("label", "y", "z")))
     assert tags.y.shape == (6, 4)
     rows = {(r["sequence"], r["step"]): r for r in table.to_pylist()}
@@ -279,7 +324,12 @@ def test_labels_of_each_step_and_several_targets(tmp_path):
         assert again.y.shape == (6, 4, width)
     constant = long_table(y=lambda n, name, step: 0.5 * ord(name), z=lambda n, name, step: ord(name))
     parts, about = load(
-        Data(source=write(constant, tmp_path / "b.csv"), columns=Columns(target=("y", "z"), features=("a", "b")), normalize_targets="none"), "linear"
+        Data(
+            source=write(constant, tmp_path / "b.csv"),
+            columns=Columns(target=("y", "z"), features=("a", "b")),
+            normalize_targets="none",
+        ),
+        "linear",
     )
     np.testing.assert_allclose(parts.train.y, [[0.5 * ord(name), ord(name)] for name in parts.train.names])
 
@@ -313,13 +363,15 @@ def test_a_folder_has_a_sequence_in_each_file_and_the_label_is_its_folder(kind, 
     features = ("a", "b") if kind != ".npy" else expected.features
     same(found.data._replace(names=plain, features=features), expected)
     # By a table, in which the labels are others.
-    labels = pa.table({"file": list(found.data.names), "label": [f"class {n % 2}" for n in range(6)], "who": list("ppqqrr")})
+    labels = pa.table(
+        {"file": list(found.data.names), "label": [f"class {n % 2}" for n in range(6)], "who": list("ppqqrr")}
+    )
     write(labels, tmp_path / "data" / "labels.csv")
     by_table = read_as(tmp_path / "data", Form(columns=Columns(group="who")), table=tmp_path / "data" / "labels.csv")
     assert by_table.data.y.tolist() == [f"class {n % 2}" for n in range(6)]
     assert by_table.group.tolist() == list("ppqqrr")
     np.testing.assert_array_equal(by_table.data.array, found.data.array)
-    parts, about = load(Data(source=str(tmp_path / "data"), table=str(tmp_path / "data" / "labels.csv")))
+    _parts, about = load(Data(source=str(tmp_path / "data"), table=str(tmp_path / "data" / "labels.csv")))
     assert about.classes == ("class 0", "class 1")
 
 
@@ -329,11 +381,15 @@ def test_a_mistake_in_a_folder_is_told(tmp_path):
         read(tmp_path / "none")
     folder_of(long_table(), tmp_path / "data", ".csv")
     (tmp_path / "data" / "bare.csv").write_text("a,b\n1,2\n", "utf-8")
-    with pytest.raises(DataError, match=r"what is the label of bare.csv\? Put .* the columns 'file' and 'label' by data.table"):
+    with pytest.raises(
+        DataError, match=r"what is the label of bare.csv\? Put .* the columns 'file' and 'label' by data.table"
+    ):
         read(tmp_path / "data")
     (tmp_path / "data" / "bare.csv").unlink()
     (tmp_path / "data" / "up" / "other.csv").write_text("a,c\n1,2\n", "utf-8")
-    with pytest.raises(DataError, match=r"other.csv: has the columns a, c, but v.csv has a, b; give all files the same"):
+    with pytest.raises(
+        DataError, match=r"other.csv: has the columns a, c, but v.csv has a, b; give all files the same"
+    ):
         read(tmp_path / "data")
     (tmp_path / "data" / "up" / "other.csv").write_text("a,b\n", "utf-8")
     with pytest.raises(DataError, match=r"other.csv: has no steps; remove the file"):
@@ -342,9 +398,9 @@ def test_a_mistake_in_a_folder_is_told(tmp_path):
     write(pa.table({"file": ["up/u.csv"], "label": ["x"]}), tmp_path / "labels.csv")
     with pytest.raises(DataError, match=r"labels.csv: no row for file 'down/v.csv' \(5 such files in all\); add it"):
         read_as(tmp_path / "data", Form(), table=tmp_path / "labels.csv")
-    with pytest.raises(DataError, match="groups and weights of files stand in a table; name it by data.table"):
+    with pytest.raises(DataError, match=r"groups and weights of files stand in a table; name it by data.table"):
         read_as(tmp_path / "data", Form(columns=Columns(group="who")))
-    with pytest.raises(DataError, match="is a file, but data.table is for a folder"):
+    with pytest.raises(DataError, match=r"is a file, but data.table is for a folder"):
         read_as(tmp_path / "labels.csv", Form(), table=tmp_path / "labels.csv")
 
 
@@ -361,13 +417,15 @@ def test_each_character_of_a_text_is_a_step(tmp_path):
         for n, label in enumerate(found.y):
             word = "".join(letters[k] for k in found.x[n, : found.lengths[n]].argmax(axis=1))
             assert texts[word] == label
-    parts, about = load(Data(source=str(tmp_path / "a.txt"), validation=str(tmp_path / "a.txt")))
+    _parts, about = load(Data(source=str(tmp_path / "a.txt"), validation=str(tmp_path / "a.txt")))
     (tmp_path / "new.txt").write_text("hannah\nx\totto\n", "utf-8")
     new = unlabelled(tmp_path / "new.txt", about)
     assert new.lengths.tolist() == [6, 4]
     (tmp_path / "new.txt").write_text("hannes\n", "utf-8")
-    with pytest.raises(DataError, match="'character' is 'e', which is none of the 6 categories in training: a, h, n, o, s, t"):
+    with pytest.raises(
+        DataError, match=r"'character' is 'e', which is none of the 6 categories in training: a, h, n, o, s, t"
+    ):
         unlabelled(tmp_path / "new.txt", about)
     (tmp_path / "b.txt").write_text("word without a label\n", "utf-8")
-    with pytest.raises(DataError, match="b.txt:1: has no label; write the label, a tab, and the text"):
+    with pytest.raises(DataError, match=r"b.txt:1: has no label; write the label, a tab, and the text"):
         read(tmp_path / "b.txt")

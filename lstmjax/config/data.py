@@ -115,7 +115,7 @@ class Data(Section):
     columns: Columns = Columns()
     """What the columns of a table are."""
     layout: Literal["auto", "long", "wide"] = "auto"
-    """"long": a row of the table is a step; "wide": a row is a sequence, with columns such as a_0, a_1, ... or lists."""
+    """"long": a row of the table is a step; "wide": a row is a sequence, with columns such as a_0 and a_1, or lists."""
     table: str | None = None
     """For a folder: table with a row for each file, its name in the column "file", and its label; None: the label of
     a file is the name of its folder."""

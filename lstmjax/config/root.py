@@ -64,7 +64,8 @@ class Config(Section):
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
         excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
-        # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
+        # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold. The
+        # first version knew no "auto".
         data = self.data
         if data.normalize == "auto":
             data = data.model_copy(update={"normalize": "none"})

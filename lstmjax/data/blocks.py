@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.data.columns import Source, categories_of
+from lstmjax.data.columns import Source, categories_of, category
 from lstmjax.data.form import Form, Table, optional
 from lstmjax.data.sequences import DataError
 from lstmjax.data.tables import as_read, csv_options, from_table
@@ -53,20 +53,21 @@ def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
 
 def _block(source: Source, form: Form, seen: set[str], begin: int | None) -> tuple[Table, int | None]:
     """Return the sequences of a block, and the number of their first step."""
+    column = source.column(form.columns.sequence, "data.columns.sequence").unique()
+    names = {category(name) for name in column.to_pylist() if name is not None}
+    if again := sorted(names & seen):
+        raise DataError(
+            f"{source.name}: the rows of sequence {again[0]!r} do not stand together, so that the file cannot be "
+            f"streamed; sort it by {form.columns.sequence!r}, or set data.stream: false"
+        )
+    seen |= names
     table = from_table(source, form, labels=True)
-    assert table.data.names is not None
-    for name in table.data.names:
-        if name in seen:
-            raise DataError(
-                f"{source.name}: the rows of sequence {name!r} do not stand together, so that the file cannot be streamed; sort "
-                f"it by {form.columns.sequence!r}, or set data.stream: false"
-            )
-        seen.add(name)
     if form.columns.time is None:
         first = int(np.asarray(source.column(form.columns.step, "data.columns.step")).min())
         if begin is not None and first != begin:
             raise DataError(
-                f"{source.name}: the steps of some sequences begin with {begin}, those of others with {first}; number them alike"
+                f"{source.name}: the steps of some sequences begin with {begin}, those of others with {first}; number "
+                "them alike"
             )
         begin = first
     return table, begin

@@ -141,8 +141,8 @@ def numbers_of(source: Source, name: str, key: str, *, missing: bool) -> np.ndar
     if not missing and absent.any():
         row = int(absent.argmax())
         raise DataError(
-            f"{source.place(row)}: column {name!r} is missing ({int(absent.sum())} such cells in all); fill them, or say "
-            "how by data.missing: mask, forward or mean"
+            f"{source.place(row)}: column {name!r} is missing ({int(absent.sum())} such cells in all); fill them, or "
+            "say how by data.missing: mask, forward or mean"
         )
     if (wrong := np.flatnonzero(~np.isfinite(numbers) & ~absent)).size:
         value = values[wrong[0]]
@@ -166,8 +166,8 @@ def one_hot(source: Source, name: str, categories: Sequence[str], *, missing: bo
     absent = np.asarray(column.is_null())
     if absent.any() and not missing:
         raise DataError(
-            f"{source.place(int(absent.argmax()))}: column {name!r} is missing ({int(absent.sum())} such cells in all); "
-            "fill them, or say how by data.missing: mask, forward or mean"
+            f"{source.place(int(absent.argmax()))}: column {name!r} is missing ({int(absent.sum())} such cells in "
+            "all); fill them, or say how by data.missing: mask, forward or mean"
         )
     place = {word: n for n, word in enumerate(categories)}
     words = column.to_pylist()
@@ -178,8 +178,8 @@ def one_hot(source: Source, name: str, categories: Sequence[str], *, missing: bo
         near = get_close_matches(word, categories, 1)
         hint = f" (is {near[0]!r} meant?)" if near else ""
         raise DataError(
-            f"{source.place(row)}: column {name!r} is {word[:SHOWN]!r}, which is none of the {len(categories)} categories "
-            f"in training{hint}: {listed(categories)}"
+            f"{source.place(row)}: column {name!r} is {word[:SHOWN]!r}, which is none of the {len(categories)} "
+            f"categories in training{hint}: {listed(categories)}"
         )
     numbers = np.eye(len(categories), dtype=np.float32)[codes]
     numbers[absent] = np.nan
@@ -194,8 +194,8 @@ def categories_of(source: Source, form: Form) -> tuple[tuple[str, tuple[str, ...
         words = sorted({category(word) for word in column.unique().to_pylist() if word is not None})
         if len(words) > 10_000:
             raise DataError(
-                f"{source.name}: column {name!r} has {len(words):,} categories, each of which would be a feature; is it a "
-                "name? Leave it out by data.columns.ignore"
+                f"{source.name}: column {name!r} has {len(words):,} categories, each of which would be a feature; is "
+                "it a name? Leave it out by data.columns.ignore"
             )
         found.append((name, tuple(words)))
     return tuple(found)
@@ -212,16 +212,16 @@ def _no_number(source: Source, name: str, column: Any) -> str:
     arrow = optional("pyarrow", source.name)
     if arrow.types.is_temporal(column.type):
         return (
-            f"{source.name}: column {name!r} holds times ({column.type}), expected numbers; name it by data.columns.time, "
-            "or leave it out by data.columns.ignore"
+            f"{source.name}: column {name!r} holds times ({column.type}), expected numbers; name it by "
+            "data.columns.time, or leave it out by data.columns.ignore"
         )
     if not (arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)):
         return f"{source.name}: column {name!r} is {column.type}, expected numbers; leave it out by data.columns.ignore"
     words = column.to_pylist()
     rows = [row for row, word in enumerate(words) if word is not None and not _is_number(word)] or [0]
     return (
-        f"{source.place(rows[0])}: column {name!r} is {str(words[rows[0]])[:SHOWN]!r}, expected a number ({len(rows)} such "
-        "cells in all); name it by data.columns.categorical, leave it out by data.columns.ignore, or mend the cell"
+        f"{source.place(rows[0])}: column {name!r} is {str(words[rows[0]])[:SHOWN]!r}, expected a number ({len(rows)} "
+        "such cells in all); name it by data.columns.categorical, leave it out by data.columns.ignore, or mend the cell"
     )
 
 
@@ -246,7 +246,7 @@ def _warn(
             warn_lost(f"{source.place(row)}: column {name!r}", values[row], numbers[row], len(lost))
     for _, different, kept in merged(exact[:, None], numbers[:, None], valid[:, None]):
         warnings.warn(
-            f"{source.name}: column {name!r} has {different:,} different values of 2^53 and more in size, of which float32 "
-            f"keeps {kept:,} apart; subtract a constant, or give it in other units",
+            f"{source.name}: column {name!r} has {different:,} different values of 2^53 and more in size, of which "
+            f"float32 keeps {kept:,} apart; subtract a constant, or give it in other units",
             stacklevel=2,
         )

@@ -83,7 +83,7 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
     source = open_table(path, form)
     table, columns = source.table, form.columns
     roles = {columns.sequence: "the sequence", columns.weight: "weight", columns.group: "group"}
-    roles |= {name: "target" for name in columns.target} | {name: "left out" for name in columns.ignore}
+    roles |= dict.fromkeys(columns.target, "target") | dict.fromkeys(columns.ignore, "left out")
     roles |= {columns.time: "time"} if columns.time is not None else {columns.step: "step"}
     yield f"{table.num_rows:,} rows, {table.num_columns} columns:"
     wide = None
@@ -99,8 +99,8 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
             questions.extend(_asked(source, name, column))
         if column.null_count and form.missing == "error" and role.startswith("feature") and wide is False:
             questions.append(
-                f"column {name!r} has {column.null_count:,} missing values; fill them, or say how by data.missing: mask, "
-                "forward or mean"
+                f"column {name!r} has {column.null_count:,} missing values; fill them, or say how by data.missing: "
+                "mask, forward or mean"
             )
     for name in columns.target:
         if name not in source.names:
@@ -162,15 +162,15 @@ def _asked(source: Source, name: str, column: Any) -> Iterator[str]:
         )
     elif kind == "times":
         yield (
-            f"column {name!r} holds times; are the rows ordered by it (data.columns.time: {name}), or is it to be left out "
-            f"(data.columns.ignore: [{name}])?"
+            f"column {name!r} holds times; are the rows ordered by it (data.columns.time: {name}), or is it to be left "
+            f"out (data.columns.ignore: [{name}])?"
         )
     elif kind == "whole numbers":
         different = column.unique().drop_null().to_pylist()
         if 2 < len(different) <= CODES and set(different) <= set(range(100)):
             yield (
-                f"column {name!r} has {len(different)} different whole numbers; if they are codes and not amounts, say so by "
-                f"data.columns.categorical: [{name}]"
+                f"column {name!r} has {len(different)} different whole numbers; if they are codes and not amounts, say "
+                f"so by data.columns.categorical: [{name}]"
             )
 
 
@@ -178,7 +178,9 @@ def _sequences(parts: Parts) -> Iterator[str]:
     lengths = np.concatenate([_lengths(part) for part in parts[:3] if part is not None])
     steps = f"{lengths.min():,} steps each"
     if lengths.min() != lengths.max():
-        steps = f"{lengths.min():,} to {lengths.max():,} steps (median {int(np.median(lengths)):,}); what follows is masked"
+        steps = (
+            f"{lengths.min():,} to {lengths.max():,} steps (median {int(np.median(lengths)):,}); what follows is masked"
+        )
     yield f"{len(lengths):,} sequences of {steps}"
     features = parts.train.x.shape[-1]
     yield f"{features} input features" + (f": {', '.join(parts.train.features[:12])}" if parts.train.features else "")
@@ -199,7 +201,9 @@ def _labels(
         return
     values = y[parts.train.valid()] if per_step else y
     counts = np.bincount(values, minlength=len(classes))
-    shown = ", ".join(f"{name} {100 * n / counts.sum():.3g}%" for name, n in list(zip(classes, counts, strict=True))[:CLASSES])
+    shown = ", ".join(
+        f"{name} {100 * n / counts.sum():.3g}%" for name, n in list(zip(classes, counts, strict=True))[:CLASSES]
+    )
     more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
     yield f"{len(classes)} classes, one for each {of}; of the training part {shown}{more}"
     if counts.min() * len(classes) < 0.2 * counts.sum():
@@ -207,7 +211,8 @@ def _labels(
         yield f"the classes are not balanced: {rare} has {counts.min():,} of {counts.sum():,} labels"
     if loss == "softmax" and len(classes) >= MANY and all(name.lstrip("-").isdigit() for name in classes):
         questions.append(
-            f"the labels are {len(classes)} different whole numbers; if they are amounts to be predicted, set loss.name: linear"
+            f"the labels are {len(classes)} different whole numbers; if they are amounts to be predicted, set "
+            "loss.name: linear"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -117,7 +118,7 @@ class OnDisk(Ragged):
         ends = places + lengths
         # Sequences that follow each other in the file are read at once.
         cuts = [0, *(np.flatnonzero(places[1:] != ends[:-1]) + 1).tolist(), len(rows)]
-        runs = [self.flat.read(int(places[a]), int(ends[b - 1])) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        runs = [self.flat.read(int(places[a]), int(ends[b - 1])) for a, b in itertools.pairwise(cuts) if b > a]
         flat = runs[0] if len(runs) == 1 else np.concatenate(runs)
         starts = np.cumsum(lengths) - lengths
         for change in self.changes:

@@ -110,8 +110,8 @@ def _table_of_array(reader: Callable[..., Sequences]) -> Reader:
     def read_array(path: Path, form: Form, labels: bool) -> Table:
         if not form.model_copy(update={"missing": "error", "fill": None, "masked": ()}).is_plain:
             raise DataError(
-                f"{path}: data.columns and data.layout are for tables, but an {path.suffix.lower()[1:].upper()} file has arrays "
-                "without names; remove them"
+                f"{path}: data.columns and data.layout are for tables, but an {path.suffix.lower()[1:].upper()} file "
+                "has arrays without names; remove them"
             )
         return Table(reader(path, labels=labels, missing=form.missing != "error"))
 
@@ -170,11 +170,15 @@ def read_as(path: str | Path, form: Form, *, labels: bool = True, table: str | P
         if is_folder:
             return read_folder(path, form, labels=labels, table=None if table is None else Path(table))
         if path.suffix.lower() not in READERS:
-            raise DataError(f"{path}: unknown kind of file; expected a name that ends in {', '.join(READERS)}, or a folder")
+            raise DataError(
+                f"{path}: unknown kind of file; expected a name that ends in {', '.join(READERS)}, or a folder"
+            )
         if not is_file:
             raise DataError(f"{path}: no such file; relative paths are read from the folder in which the command runs")
         if table is not None:
-            raise DataError(f"{path}: is a file, but data.table is for a folder with a file for each sequence; remove it")
+            raise DataError(
+                f"{path}: is a file, but data.table is for a folder with a file for each sequence; remove it"
+            )
         return READERS[path.suffix.lower()](path, form, labels)
     except MemoryError:
         raise DataError(f"{path}: {claims.NO_MEMORY}") from None

@@ -155,9 +155,7 @@ def _rows(file: Path, form: Form) -> Any:
     return arrow.table({f"feature {n}": np.ascontiguousarray(values[:, n]) for n in range(values.shape[1])})
 
 
-def _labels(
-    path: Path, form: Form, names: list[str], table: Path | None, *, labels: bool
-) -> dict[str, list[Any]]:
+def _labels(path: Path, form: Form, names: list[str], table: Path | None, *, labels: bool) -> dict[str, list[Any]]:
     """Return the label of each file, and its group and weight if there are such columns, by column."""
     columns = form.columns
     of_steps = columns.target_of == "step"
@@ -172,8 +170,8 @@ def _labels(
         if not all(folders) or len(columns.target) > 1:
             bare = next((name for name, folder in zip(names, folders, strict=True) if not folder), names[0])
             raise DataError(
-                f"{path}: what is the label of {bare}? Put the files of each class into a folder of its name, or give a table "
-                f"with the columns {FILE!r} and {', '.join(map(repr, columns.target))} by data.table"
+                f"{path}: what is the label of {bare}? Put the files of each class into a folder of its name, or give "
+                f"a table with the columns {FILE!r} and {', '.join(map(repr, columns.target))} by data.table"
             )
         return {columns.target[0]: folders}
     source = open_table(table, form)

@@ -34,6 +34,7 @@ from lstmjax.data.splits import described as split_described
 from lstmjax.data.stream import is_streamed, streamed
 from lstmjax.limits import check_order
 
+
 class BuiltIn(NamedTuple):
     """A row of `SOURCES`: a source of data in the package."""
 
@@ -166,7 +167,11 @@ def _from_files(data: Data, loss: str) -> tuple[Parts, Form | None]:
     source = _read(data.source, form, loss, data.table) if source is None else _checked(source, data.source, form, loss)
     form = form.model_copy(update={"categories": source.categories})
     files = {"validation": data.validation, "test": data.test}
-    others = {part: _read(path, form, loss, None) for part, path in files.items() if path is not None}
+    others = {
+        part: _read(path, form, loss, data.table if Path(path).is_dir() else None)
+        for part, path in files.items()
+        if path is not None
+    }
     if data.columns.group is not None:
         named = {path: others[part] for part, path in files.items() if path is not None}
         check_groups({data.source: source} | named)

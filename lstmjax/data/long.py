@@ -106,8 +106,8 @@ def check_weights(source: Source, name: str, weight: np.ndarray, names: list[str
     if (wrong := np.flatnonzero(weight <= 0)).size:
         n = int(wrong[0])
         raise DataError(
-            f"{source.name}: column {name!r} is {weight[n]:g} for sequence {names[n]!r}, expected a number above 0; remove "
-            "the sequence"
+            f"{source.name}: column {name!r} is {weight[n]:g} for sequence {names[n]!r}, expected a number above 0; "
+            "remove the sequence"
         )
 
 
@@ -128,8 +128,8 @@ class _Rows:
             n = int(np.searchsorted(self.first, at, side="right")) - 1
             raise DataError(
                 f"{self.source.place(int(self.order[at]))}: column {name!r} is {_shown(ordered[at])}, but sequence "
-                f"{self.names[n]!r} began with {_shown(of_sequence[n])}; give a sequence one value, or for labels of every step "
-                "set data.columns.target_of: step"
+                f"{self.names[n]!r} began with {_shown(of_sequence[n])}; give a sequence one value, or for labels of "
+                "every step set data.columns.target_of: step"
             )
         return of_sequence
 
@@ -168,8 +168,8 @@ def _times(source: Source, form: Form) -> np.ndarray:
         if not arrow.types.is_integer(steps.type):
             if not (np.issubdtype(values.dtype, np.floating) and (values == np.rint(values)).all()):
                 raise DataError(
-                    f"{source.name}: column {columns.step!r} is {steps.type}, expected the numbers of steps; if it is a "
-                    f"time, set data.columns.time: {columns.step}"
+                    f"{source.name}: column {columns.step!r} is {steps.type}, expected the numbers of steps; if it is "
+                    f"a time, set data.columns.time: {columns.step}"
                 )
             values = values.astype(np.int64)
         return values
@@ -183,8 +183,8 @@ def _ordered(source: Source, name: str, column: Any) -> np.ndarray:
             column = column.cast(arrow.timestamp("ns"))
         except arrow.ArrowInvalid:
             raise DataError(
-                f"{source.name}: column {name!r} holds words such as {column[0].as_py()!r}, expected numbers or times such as "
-                "2026-03-01 12:00:00"
+                f"{source.name}: column {name!r} holds words such as {column[0].as_py()!r}, expected numbers or times "
+                "such as 2026-03-01 12:00:00"
             ) from None
     if column.null_count:
         row = int(np.asarray(column.is_null()).argmax())
@@ -200,7 +200,13 @@ def _ordered(source: Source, name: str, column: Any) -> np.ndarray:
 
 
 def _check_times(
-    source: Source, form: Form, names: list[str], order: np.ndarray, first: np.ndarray, lengths: np.ndarray, time: np.ndarray
+    source: Source,
+    form: Form,
+    names: list[str],
+    order: np.ndarray,
+    first: np.ndarray,
+    lengths: np.ndarray,
+    time: np.ndarray,
 ) -> None:
     """Refuse steps with gaps and times that are there twice."""
     columns, ordered = form.columns, time[order]
@@ -210,15 +216,15 @@ def _check_times(
         if len(twice):
             at = int(twice[0]) + 1
             raise DataError(
-                f"{source.place(int(order[at]))}: column {columns.time!r}: sequence {names[of_sequence[at]]!r} has the time "
-                f"{ordered[at]} twice; remove one of the rows, or give the sequences different names"
+                f"{source.place(int(order[at]))}: column {columns.time!r}: sequence {names[of_sequence[at]]!r} has the "
+                f"time {ordered[at]} twice; remove one of the rows, or give the sequences different names"
             )
         return
     begin = int(ordered.min())
     if begin not in (0, 1):
         raise DataError(
-            f"{source.name}: column {columns.step!r}: the first step is {begin}, expected 0 or 1; number the steps of each "
-            f"sequence anew, or set data.columns.time: {columns.step}"
+            f"{source.name}: column {columns.step!r}: the first step is {begin}, expected 0 or 1; number the steps of "
+            f"each sequence anew, or set data.columns.time: {columns.step}"
         )
     expected = np.arange(len(order)) - np.repeat(first, lengths) + begin
     if (wrong := np.flatnonzero(ordered != expected)).size:
@@ -226,10 +232,10 @@ def _check_times(
         name, row = names[of_sequence[at]], int(order[at])
         if ordered[at] == expected[at] - 1 and at > first[of_sequence[at]]:
             raise DataError(
-                f"{source.place(row)}: column {columns.step!r}: sequence {name!r} has step {ordered[at]} twice; remove one, "
-                "or give the sequences different names"
+                f"{source.place(row)}: column {columns.step!r}: sequence {name!r} has step {ordered[at]} twice; remove "
+                "one, or give the sequences different names"
             )
         raise DataError(
-            f"{source.place(row)}: column {columns.step!r} is {ordered[at]}, but step {expected[at]} of sequence {name!r} is "
-            f"missing; number the steps without gaps, or set data.columns.time: {columns.step}"
+            f"{source.place(row)}: column {columns.step!r} is {ordered[at]}, but step {expected[at]} of sequence "
+            f"{name!r} is missing; number the steps without gaps, or set data.columns.time: {columns.step}"
         )

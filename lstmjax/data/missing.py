@@ -54,8 +54,8 @@ def filled(data: Sequences, form: Form, name: str) -> Sequences:
         unmasked = [n for n in unmasked.tolist() if _column_of(features[n], form) not in _columns_of(form, features)]
         if unmasked:
             raise DataError(
-                f"{name}: {features[unmasked[0]]!r} has missing values, but had none in training, so that the network knows "
-                "no mask of it; fill them, or train with data.missing: mean or forward"
+                f"{name}: {features[unmasked[0]]!r} has missing values, but had none in training, so that the network "
+                "knows no mask of it; fill them, or train with data.missing: mean or forward"
             )
     fill = np.array(form.fill, np.float32)
     if isinstance(data.x, Ragged):

@@ -42,16 +42,16 @@ def split(table: Table, data: Data) -> Split:
         keys = ("validation", "test")
         key = keys[next((n for n in wanted if sizes[n] == 0), wanted[0])]
         raise DataError(
-            f"{data.source}: {count} sequences cannot be split with data.{key}_fraction {fractions[keys.index(key)]}; give "
-            f"more, or a file as data.{key}"
+            f"{data.source}: {count} sequences cannot be split with data.{key}_fraction {fractions[keys.index(key)]}; "
+            f"give more, or a file as data.{key}"
         )
     parts, about = WAYS[data.split](table, data, sizes)
     about = {"by": data.split} | about
     for part, rows in parts.items():
         if not len(rows) and (part == "train" or sizes[("validation", "test").index(part)]):
             raise DataError(
-                f"{data.source}: data.split: {data.split} leaves no sequence for the {part} part; give more, set the fractions "
-                "otherwise, or give that part as a file of its own"
+                f"{data.source}: data.split: {data.split} leaves no sequence for the {part} part; give more, set the "
+                "fractions otherwise, or give that part as a file of its own"
             )
     return Split(parts["train"], parts["validation"], parts["test"], about)
 
@@ -102,8 +102,8 @@ def _group(table: Table, data: Data, sizes: list[int]) -> Parted:
     needed = 1 + sum(size > 0 for size in sizes)
     if len(names) < needed:
         raise DataError(
-            f"{data.source}: data.split is group, but column {data.columns.group!r} has {len(names)} groups for {needed} "
-            "parts; give more groups, or parts as files"
+            f"{data.source}: data.split is group, but column {data.columns.group!r} has {len(names)} groups for "
+            f"{needed} parts; give more groups, or parts as files"
         )
     counts = dict(zip(*(values.tolist() for values in np.unique(group.astype(str), return_counts=True)), strict=True))
     order = [names[n] for n in np.random.default_rng(SPLIT_SEED).permutation(len(names))]
@@ -150,8 +150,8 @@ def check_groups(tables: dict[str, Table]) -> None:
         for group in sorted(set([] if table.group is None else table.group.tolist())):
             if group in seen:
                 raise DataError(
-                    f"{name}: group {group!r} is also in {seen[group]}, so that what is learned of it there would count here; "
-                    "put each group into one file"
+                    f"{name}: group {group!r} is also in {seen[group]}, so that what is learned of it there would "
+                    "count here; put each group into one file"
                 )
             seen[group] = name
 

@@ -1,8 +1,8 @@
 """Copy a file that is larger than the memory, in blocks, into a form that any sequence can be read from.
 
 The copy is a folder: the steps of all sequences as float32, one after the other, and what belongs to each sequence as
-arrays. Its name is a checksum of the source's path, size and time of change, and of how it is read, so that it is written
-once and is not used when the source has changed.
+arrays. Its name is a checksum of the source's path, size and time of change, and of how it is read, so that it is
+written once and is not used when the source has changed.
 """
 
 from __future__ import annotations
@@ -121,7 +121,11 @@ def _copy(source: Path, form: Form, draft: Path) -> None:
     if not about["sequences"]:
         raise DataError(f"{source}: has no rows")
     for name, parts in fields.items():
-        if parts and sum(map(len, parts)) == about["sequences"] and not (name == "names" and about["sequences"] > NAMES):
+        if (
+            parts
+            and sum(map(len, parts)) == about["sequences"]
+            and not (name == "names" and about["sequences"] > NAMES)
+        ):
             if name == "y" and len({part.shape[1:] for part in parts}) > 1:
                 parts = _to_longest(parts)
             np.save(draft / f"{name}.npy", np.concatenate(parts))
@@ -164,7 +168,7 @@ def _opened(folder: Path) -> Table:
                 arrays[name] = np.load(folder / f"{name}.npy", allow_pickle=False)
         for name, words in about["words"].items():
             if name in arrays:
-                arrays[name] = np.array([*words, ""], object)[arrays[name]]
+                arrays[name] = np.array(words, object)[arrays[name]]
         lengths = arrays["lengths"]
         size = (folder / "x.bin").stat().st_size
         if size != 4 * about["steps"] * about["width"] or lengths.sum(dtype=np.int64) != about["steps"]:
@@ -193,8 +197,11 @@ def _arrays(source: Path, form: Form) -> Iterator[tuple[Table, Form]]:
         with zipfile.ZipFile(source) as archive:
             sizes = {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
             claims.check_claim(sum(sizes.values()), source.stat().st_size, free=FREE)
-            if unknown := sorted(set(sizes) - {"x", "y", "lengths"}) or sorted({"x", "y"} - set(sizes)):
-                raise DataError(f"{source}: holds {', '.join(sorted(sizes))}, but {unknown[0]!r} is wrong; expected x, y, lengths")
+            if not {"x", "y"} <= set(sizes) <= {"x", "y", "lengths"}:
+                raise DataError(
+                    f"{source}: holds the arrays {', '.join(sorted(sizes))}; expected x, y and, for ragged data, "
+                    "lengths"
+                )
             small: dict[str, np.ndarray] = {}
             for name in sorted(set(sizes) - {"x"}):
                 claims.check_memory(sizes[name], name, "give less of it")
@@ -217,9 +224,9 @@ def _arrays(source: Path, form: Form) -> Iterator[tuple[Table, Form]]:
                     content = file.read((stop - start) * longest * width * dtype.itemsize)
                     x = np.frombuffer(content, dtype).reshape(stop - start, longest, width)
                     rows = slice(start, stop)
-                    y, lengths = (None if (a := small.get(key)) is None else _rows(a, rows, count, key, source) for key in ("y", "lengths"))
+                    parts = {key: _rows(array, rows, count, key, source) for key, array in small.items()}
                     name = f"{source}: sequences {start} to {stop - 1}, counted from {start}"
-                    data = check(Sequences(x, y, lengths), name, missing=form.missing != "error")
+                    data = check(Sequences(x, parts["y"], parts.get("lengths")), name, missing=form.missing != "error")
                     yield Table(data), form
     except claims.ClaimError as error:
         raise DataError(f"{source}: cannot be read as NPZ ({error}); write it by np.savez") from None

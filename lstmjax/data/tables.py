@@ -29,8 +29,8 @@ def sequences_from(
     Args:
         frame: the rows.
         columns: what the columns are; None: `sequence`, `step`, features and `label`.
-        missing: "error": missing values are refused; "mean", "forward" or "mask": see `data.missing`. The means are those
-            of this frame, or of the frame that `like` came from.
+        missing: "error": missing values are refused; "mean", "forward" or "mask": see `data.missing`. The means are
+            those of this frame, or of the frame that `like` came from.
         like: the form of the training data, for a frame of validation or test data; instead of the two above.
         labels: whether targets are required; False: they are not read.
 
@@ -41,8 +41,8 @@ def sequences_from(
         DataError: a column is missing or wrong; the message names the row, the column and the remedy.
 
     >>> import pyarrow
-    >>> frame = pyarrow.table({"id": ["u", "u", "v"], "step": [0, 1, 0], "a": [1.0, 2.0, 3.0], "label": ["x", "x", "y"]})
-    >>> data, _ = sequences_from(frame, Columns(sequence="id"))
+    >>> columns = {"id": ["u", "u", "v"], "step": [0, 1, 0], "a": [1.0, 2.0, 3.0], "label": ["x", "x", "y"]}
+    >>> data, _ = sequences_from(pyarrow.table(columns), Columns(sequence="id"))
     >>> data.x.shape, data.y.tolist(), data.lengths.tolist()
     ((2, 2, 1), ['x', 'y'], [2, 1])
     """

@@ -63,9 +63,10 @@ def is_wide(source: Source, form: Form) -> bool:
         return True
     lacking = [name for name in (columns.sequence, order) if name not in names]
     raise DataError(
-        f"{source.name}: is a row a step or a sequence? There is no column {' and no column '.join(map(repr, lacking))}, and "
-        f"the columns {listed(features)} are not numbered by steps, such as a_0, a_1. If a row is a step, name the columns "
-        "by data.columns.sequence and data.columns.step (or data.columns.time); if it is a sequence, set data.layout: wide"
+        f"{source.name}: is a row a step or a sequence? There is no column "
+        f"{' and no column '.join(map(repr, lacking))}, and the columns {listed(features)} are not numbered by steps, "
+        "such as a_0, a_1. If a row is a step, name the columns by data.columns.sequence and data.columns.step (or "
+        "data.columns.time); if it is a sequence, set data.layout: wide"
     )
 
 
@@ -86,7 +87,9 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
             f"{listed(columns.categorical)} out by data.columns.ignore"
         )
     if columns.target_of == "step":
-        raise DataError(f"{name}: data.columns.target_of is step, but a wide table has a label for each sequence; remove it")
+        raise DataError(
+            f"{name}: data.columns.target_of is step, but a wide table has a label for each sequence; remove it"
+        )
     features = features_of(source, form)
     x, lengths, feature_names = (
         _lists(source, features) if any(_is_list(source, one) for one in features) else _numbered(source, features)
@@ -98,7 +101,9 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
     if columns.sequence in source.names:
         words = words_of(source, columns.sequence, "data.columns.sequence").tolist()
         if len(set(words)) < count:
-            raise DataError(f"{name}: column {columns.sequence!r} has names twice, but a row is a sequence; rename them")
+            raise DataError(
+                f"{name}: column {columns.sequence!r} has names twice, but a row is a sequence; rename them"
+            )
         names = tuple(words)
     y = None
     if labels:
@@ -127,10 +132,12 @@ def _numbered(source: Source, features: tuple[str, ...]) -> tuple[np.ndarray, np
     groups = numbered(features)
     if groups is None:
         odd = [one for one in features if NUMBERED.fullmatch(one) is None]
-        reason = f"{odd[0]!r} has no number" if odd else "the steps are not 0, 1, 2, ... or 1, 2, 3, ... for each feature"
+        reason = (
+            f"{odd[0]!r} has no number" if odd else "the steps are not 0, 1, 2, ... or 1, 2, 3, ... for each feature"
+        )
         raise DataError(
-            f"{source.name}: the columns of a wide table are numbered by steps, such as a_0, a_1, b_0, b_1, but {reason}; "
-            "leave out what is no feature by data.columns.ignore"
+            f"{source.name}: the columns of a wide table are numbered by steps, such as a_0, a_1, b_0, b_1, but "
+            f"{reason}; leave out what is no feature by data.columns.ignore"
         )
     columns = [
         np.stack([numbers_of(source, one, "data.columns.features", missing=True) for one in names], axis=1)
@@ -163,8 +170,8 @@ def _lists(source: Source, features: tuple[str, ...]) -> tuple[np.ndarray, np.nd
     for name in features:
         if not _is_list(source, name):
             raise DataError(
-                f"{source.name}: column {name!r} is no list, but {next(n for n in features if _is_list(source, n))!r} is; "
-                "leave it out by data.columns.ignore"
+                f"{source.name}: column {name!r} is no list, but {next(n for n in features if _is_list(source, n))!r} "
+                "is; leave it out by data.columns.ignore"
             )
         column = source.column(name, "data.columns.features")
         sizes = np.asarray(arrow.compute.list_value_length(column).fill_null(0)).astype(np.int32)
@@ -195,6 +202,6 @@ def _refuse_gaps(source: Source, x: np.ndarray, lengths: np.ndarray, features: t
     if gaps.any():
         row, step, feature = np.argwhere(gaps)[0].tolist()
         raise DataError(
-            f"{source.place(row)}: step {step} of {features[feature]!r} is missing ({int(gaps.sum())} such values in all); "
-            "fill them, or say how by data.missing: mask, forward or mean"
+            f"{source.place(row)}: step {step} of {features[feature]!r} is missing ({int(gaps.sum())} such values in "
+            "all); fill them, or say how by data.missing: mask, forward or mean"
         )

@@ -217,8 +217,8 @@ def _tree(
         offset, scale = (tuple(map(float, part)) for part in target_scaling)
         if loss in ("softmax", "sigmoid") or not len(offset) == len(scale) == width:
             raise ValueError(
-                f"target_scaling has {len(offset)} offsets and {len(scale)} scales for loss {loss!r}, expected those of "
-                "each of the O outputs of a regression; leave it out otherwise."
+                f"target_scaling has {len(offset)} offsets and {len(scale)} scales for loss {loss!r}, expected those "
+                "of each of the O outputs of a regression; leave it out otherwise."
             )
         scaling = (offset, scale)
     tree = tree_of(

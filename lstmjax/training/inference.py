@@ -149,9 +149,7 @@ def _evaluate_chunk(
     target_scale: tuple[float, ...] | None,
 ) -> Sums:
     logits = logits_of(params, chunk.array, chunk.lengths, model=model, per_step=per_step)
-    return sums_of(
-        logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0, target_scale=target_scale
-    )
+    return sums_of(logits, chunk.y, chunk.weight, chunk.lengths, loss=loss, smoothing=0.0, target_scale=target_scale)
 
 
 _logits_chunk = partial(jax.jit, static_argnames=("model", "per_step"))(logits_of)
@@ -173,8 +171,7 @@ def evaluate(trained: Trained, data: Sequences) -> dict[str, float]:
     }  # fmt: skip
     with jax.enable_x64(config.model.needs_x64):
         chunks = [
-            _evaluate_chunk(trained.params, chunk, **options)
-            for _, chunk in _chunks(data, per_step=about.per_step)
+            _evaluate_chunk(trained.params, chunk, **options) for _, chunk in _chunks(data, per_step=about.per_step)
         ]
         total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64)), *chunks)
     return total.means(LOSSES[config.loss.name].metric)

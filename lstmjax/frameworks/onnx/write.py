@@ -138,7 +138,9 @@ def to_onnx(
         if unscaling is not None:
             if any(np.shape(a) != (width,) for a in unscaling):
                 shapes = " and ".join(str(np.shape(a)) for a in unscaling)
-                raise ConvertError(f"unscaling has shapes {shapes}, expected offset and scale of each output, ({width},)")
+                raise ConvertError(
+                    f"unscaling has shapes {shapes}, expected offset and scale of each output, ({width},)"
+                )
             target_offset, target_scale = (graph.constant(np.asarray(a, dtype)) for a in unscaling)
             outputs, b = graph.add("Mul", graph.add("Add", outputs, b), target_scale), target_offset
         widths = {graph.add("Add", outputs, b, outputs="logits"): width}
