@@ -46,9 +46,9 @@ def main() -> None:
             for name, shape, kind in (("x", (blocks * of_block, T, I), "<f4"), ("y", (blocks * of_block,), "|i1")):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+                    rows = (of_block, *shape[1:])
+                    block = random.random(rows, np.float32) if name == "x" else random.integers(0, 2, rows, np.int8)
                     for _ in range(blocks):
-                        rows = (of_block, *shape[1:])
-                        block = random.random(rows, np.float32) if name == "x" else random.integers(0, 2, rows, np.int8)
                         file.write(block.tobytes())
         print(f"{path.stat().st_size / 1e9:.2f} GB, {blocks * of_block:,} sequences")
         subprocess.run([sys.executable, "-c", READ, str(path)], check=True)

@@ -132,7 +132,7 @@ def test_wide_tables_and_labels_of_each_step_are_streamed(tmp_path):
     ("change", "message"),
     [
         (
-            lambda t: pa.concat_tables([t.slice(0, 3), t.slice(4), t.slice(3, 1)]),
+            lambda t: pa.concat_tables([t.slice(0, 6), t.slice(7), t.slice(6, 1)]),
             r"the rows of sequence 's\d' do not stand together, .* sort it",
         ),
         (lambda t: t.set_column(2, "a", pa.array([*[1.0] * (len(t) - 1), None])), r"row {last}: column 'a' is missing"),

@@ -10,7 +10,7 @@ import numpy as np
 from lstmjax.data.ragged import Ragged
 from lstmjax.data.sequences import Sequences
 
-BLOCK = 2**12  # steps that are converted to float64 at once
+BLOCK = 2**14  # steps that are converted to float64 at once
 MEAN, LEAST, MOST = 1.0, 0.25, 4.0  # a unit scale: |mean| and the standard deviation
 INSIDE, SPAN = 1.0, 0.5  # or: all values within -1 to 1, over a span of at least half
 TINY = float(np.finfo(np.float32).tiny)
