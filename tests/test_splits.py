@@ -26,7 +26,7 @@ def table(seed=0):
 
 
 def settings(by, **more):
-    columns = Columns(time="at", group="who")
+    columns = Columns(time="at", group="who" if by == "group" else None)
     return Data(source="a.csv", split=by, columns=columns, **more)
 
 
@@ -95,6 +95,10 @@ def test_a_split_that_leaves_nothing_is_told():
     [
         ({"split": "time"}, "data.split is time, but there is no column of times; name it by data.columns.time"),
         ({"split": "group"}, "data.split is group, but there is no column of groups; name it by data.columns.group"),
+        (
+            {"columns": {"group": "who"}},
+            "data.columns.group is who, but data.split is random, which puts a group into two",
+        ),
         (
             {"test": "b.csv", "test_fraction": 0.1},
             "data.test and data.test_fraction are both given; remove one of them",

@@ -107,7 +107,9 @@ def test_columns_have_the_names_of_the_configuration(tmp_path):
 
 def test_times_order_the_rows_and_may_have_gaps(tmp_path):
     table = long_table(
-        at=lambda n, name, step: np.datetime64("2026-01-01T00:00", "s") + 3600 * step * (1 + ord(name) % 5)
+        at=lambda n, name, step: (
+            np.datetime64("2026-01-01T00:00", "s") + np.timedelta64(3600 * step * (1 + ord(name) % 5), "s")
+        )
     )
     expected = read_as_table(table.drop_columns("at"))
     for at in (table.column("at"), pa.array([str(t) for t in table.column("at").to_pylist()])):
@@ -137,6 +139,12 @@ def test_a_wide_table_says_what_a_long_one_says(tmp_path):
     }
     lists |= {"sequence": expected.names, "label": expected.y.tolist()}
     same(read(write(pa.table(lists), tmp_path / "lists.parquet")), expected)
+
+
+def test_a_guessed_layout_is_said(tmp_path):
+    source = write(pa.table(WIDE | {"a_1": [3.0, 4.0], "a_2": [5.0, None]}), tmp_path / "a.parquet")
+    assert read_as(source, Form()).notes == ("wide table: a row is a sequence of 2 to 3 steps of a",)
+    assert read_as(source, Form(layout="wide")).notes == ()
 
 
 def test_numbered_columns_are_grouped_by_feature():

@@ -156,6 +156,12 @@ class Data(Section):
             raise ValueError("data.split is time, but there is no column of times; name it by data.columns.time")
         if self.split == "group" and self.columns.group is None:
             raise ValueError("data.split is group, but there is no column of groups; name it by data.columns.group")
+        is_split = self.validation is None or self.test_fraction is not None
+        if self.columns.group is not None and self.split != "group" and is_split:
+            raise ValueError(
+                f"data.columns.group is {self.columns.group}, but data.split is {self.split}, which puts a group into "
+                "two parts; set data.split: group, or remove data.columns.group"
+            )
         if self.test is not None and self.test_fraction is not None:
             raise ValueError("data.test and data.test_fraction are both given; remove one of them")
         held_out = (0.0 if self.validation else self.validation_fraction) + (self.test_fraction or 0.0)

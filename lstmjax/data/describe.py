@@ -82,9 +82,10 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
     """Yield a line for each column, and collect what must be asked."""
     source = open_table(path, form)
     table, columns = source.table, form.columns
-    roles = {columns.sequence: "the sequence", columns.weight: "weight", columns.group: "group"}
-    roles |= dict.fromkeys(columns.target, "target") | dict.fromkeys(columns.ignore, "left out")
-    roles |= {columns.time: "time"} if columns.time is not None else {columns.step: "step"}
+    roles: dict[str | None, str] = {columns.sequence: "the sequence", columns.weight: "weight", columns.group: "group"}
+    roles.update(dict.fromkeys(columns.target, "target"))
+    roles.update(dict.fromkeys(columns.ignore, "left out"))
+    roles.update({columns.time: "time"} if columns.time is not None else {columns.step: "step"})
     yield f"{table.num_rows:,} rows, {table.num_columns} columns:"
     wide = None
     try:

@@ -85,7 +85,7 @@ class OnDisk(Ragged):
     changes: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = ()
 
     @property
-    def starts(self) -> np.ndarray:  # type: ignore[override]
+    def starts(self) -> np.ndarray:
         """The place of each sequence's first step in the file, `[N]`."""
         return self.places
 

@@ -39,7 +39,8 @@ def read_folder(path: Path, form: Form, *, labels: bool, table: Path | None = No
     arrow = optional("pyarrow", f"{path}: a folder of files")
     files, others = _files(path, table)
     columns = form.columns
-    parts, counts = [], []
+    parts: list[Any] = []
+    counts: list[int] = []
     kinds = {file.suffix.lower() for file in files}
     if ".txt" in kinds and len(kinds) > 1:
         raise DataError(f"{path}: has texts and files of other kinds; put them into folders of their own")
@@ -123,7 +124,8 @@ def _for_text(form: Form) -> Form:
 
 def _files(path: Path, table: Path | None) -> tuple[list[Path], list[str]]:
     """Return the files of a folder, in the order of their names, and the names of those that are of no known kind."""
-    files, others = [], []
+    files: list[Path] = []
+    others: list[Path] = []
     for file in sorted(path.rglob("*")):
         if any(part.startswith(".") for part in file.relative_to(path).parts) or not file.is_file():
             continue

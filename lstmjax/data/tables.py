@@ -135,7 +135,7 @@ def _is_wide_csv(path: Path, form: Form) -> bool:
     if "step" in header:
         return False
     groups = numbered(tuple(name for name in header if name not in ("sequence", *form.columns.target, "")))
-    return bool(groups) and len(next(iter(groups.values()))) > 1
+    return groups is not None and len(next(iter(groups.values()))) > 1
 
 
 def csv_options(form: Form) -> Any:

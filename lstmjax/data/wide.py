@@ -124,7 +124,11 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
         data = Sequences(x[:, : lengths[0]], y, None, names, feature_names, weight)
     else:
         data = Sequences(Ragged(x[valid], lengths, int(lengths.max())), y, lengths, names, feature_names, weight)
-    return Table(data, group, time, time)
+    notes: tuple[str, ...] = ()
+    if form.layout == "auto":  # what was guessed is said
+        steps = f"{lengths.min()} to {lengths.max()}" if data.lengths is not None else f"{lengths[0]}"
+        notes = (f"wide table: a row is a sequence of {steps} steps of {listed(feature_names)}",)
+    return Table(data, group, time, time, notes)
 
 
 def _numbered(source: Source, features: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
