@@ -84,9 +84,15 @@ def test_csv_says_what_npz_says(tmp_path):
         ("sequence,step,a,,label\nu,0,1,2,yes\n", "a.csv:1: column 4 has no name, but line 2 has '2' in it"),
         ("sequence,step,a,label\n", "a.csv: has no rows below the first line"),
         (GOOD + "v,1,7,no\n", "a.csv:5: 4 cells, but the first line names 5 columns"),
-        (GOOD + "v,1,7,,no\n", "a.csv:5: column 'b' is empty; fill the cell or remove the sequence"),
+        (
+            GOOD + "v,1,7,,no\n",
+            "a.csv:5: column 'b' is empty; fill the cell or remove the sequence, or say by data.missing",
+        ),
         (GOOD + "v,1,7,8,\n", "a.csv:5: column 'label' is empty"),
-        (GOOD + "v,1,7,x8,no\n", "a.csv:5: column 'b' is 'x8', expected a finite number"),
+        (
+            GOOD + "v,1,7,x8,no\n",
+            "a.csv:5: column 'b' is 'x8', expected a finite number; fill the cell or remove the sequence, or name",
+        ),
         (GOOD + "v,1,7,nan,no\n", "a.csv:5: column 'b' is 'nan', expected a finite number"),
         (
             GOOD + "v,1,7,1e39,no\n",

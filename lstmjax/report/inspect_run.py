@@ -55,8 +55,8 @@ def inspect_run(
 
     Args:
         run: the folder of the run.
-        path: a file of sequences, NPZ, NPY or CSV; its labels are not used. None: the test part of the run's data, or
-            the validation part if there is no test part.
+        path: a file or folder of sequences, as for `lstmjax predict`; its labels are not used. None: the test part of
+            the run's data, or the validation part if there is no test part.
         out: the page, .html. None: report.html in the run's folder, or that of the file with sequences, such as
             report-new.html for new.npz.
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
