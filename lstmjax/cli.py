@@ -21,6 +21,7 @@ from lstmjax.commands import (
     ARGUMENTS,
     Bench,
     Convert,
+    Data,
     Evaluate,
     Export,
     Inspect,
@@ -120,6 +121,13 @@ def _inspect(command: Inspect) -> None:
     )
 
 
+def _data(command: Data) -> None:
+    config = None if command.config is None else load_config(command.config)
+    from lstmjax.data.describe import describe
+
+    _print(describe(command.file, config))
+
+
 def _reading(command: Reading) -> dict[str, Any]:
     """Return the options of reading a weights file as keyword arguments."""
     names = [field.name for field in dataclasses.fields(Reading)]
@@ -178,6 +186,7 @@ def _bench(command: Bench) -> None:
 COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
     {
         Train: _train,
+        Data: _data,
         Evaluate: _evaluate,
         Predict: _predict,
         Export: _export,
@@ -197,6 +206,7 @@ Train LSTM networks on sequences, and use them.
 commands:
   train CONFIG                    train a network; the last line shows its metric
   train --resume RUN              continue a run that was stopped
+  data describe FILE              say what is understood of a file of data, and what must be said
   evaluate RUN                    print the loss and the metric of a run's network
   predict RUN INPUT               print classes and probabilities
   export RUN OUT                  write a run's network to .onnx or .stablehlo

@@ -66,7 +66,7 @@ class Evaluate:
     part: Literal["test", "validation", "train"] = "test"
     """Part of the run's data."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A file of labelled sequences to use instead, NPZ or CSV."""
+    """A file or folder of labelled sequences to use instead, of any kind that can be trained on."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,21 @@ class Predict:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     input: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
-    """NPZ (x and, if ragged, lengths), NPY (x) or CSV (sequence, step, features), in the units of the training data."""
+    """A file or folder of any kind that can be trained on, or NPY (x), in the units of the training data."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """CSV or NPZ file to write to; None: CSV on the terminal."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Say what is understood of a file of data, and ask for what is ambiguous by naming the option."""
+
+    action: Annotated[tyro.conf.Positional[Literal["describe"]], tyro.conf.arg(metavar="describe")]
+    """The only action there is."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """A file or a folder that can be trained on."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="CONFIG")] = None
+    """A configuration whose sections data and loss are used; None: the defaults."""
 
 
 Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]
@@ -168,7 +180,7 @@ class Inspect:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Sequences to show, NPZ, NPY or CSV as for predict; None: the run's test part, else its validation part."""
+    """Sequences to show, as for predict; None: the run's test part, else its validation part."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Page to write; None: report.html in the run folder, or report-NAME.html for the sequences of a file."""
     examples: int = 4

@@ -115,6 +115,11 @@ class RunFolder:
         """Write what predicting needs to know of the data to data.json."""
         write_text(self.path / "data.json", about.model_dump_json(indent=1) + "\n")
 
+    def write_split(self, split: dict[str, Any] | None) -> None:
+        """Write which sequences are in which part to split.json; None: the source brings its parts."""
+        if split is not None:
+            write_text(self.path / "split.json", json.dumps(split, indent=1, ensure_ascii=False) + "\n")
+
     def read_about(self) -> About:
         """Read what `write_about` wrote.
 

@@ -84,9 +84,15 @@ def test_csv_says_what_npz_says(tmp_path):
         ("sequence,step,a,,label\nu,0,1,2,yes\n", "a.csv:1: column 4 has no name, but line 2 has '2' in it"),
         ("sequence,step,a,label\n", "a.csv: has no rows below the first line"),
         (GOOD + "v,1,7,no\n", "a.csv:5: 4 cells, but the first line names 5 columns"),
-        (GOOD + "v,1,7,,no\n", "a.csv:5: column 'b' is empty; fill the cell or remove the sequence"),
+        (
+            GOOD + "v,1,7,,no\n",
+            "a.csv:5: column 'b' is empty; fill the cell or remove the sequence, or say by data.missing",
+        ),
         (GOOD + "v,1,7,8,\n", "a.csv:5: column 'label' is empty"),
-        (GOOD + "v,1,7,x8,no\n", "a.csv:5: column 'b' is 'x8', expected a finite number"),
+        (
+            GOOD + "v,1,7,x8,no\n",
+            "a.csv:5: column 'b' is 'x8', expected a finite number; fill the cell or remove the sequence, or name",
+        ),
         (GOOD + "v,1,7,nan,no\n", "a.csv:5: column 'b' is 'nan', expected a finite number"),
         (
             GOOD + "v,1,7,1e39,no\n",
@@ -389,7 +395,8 @@ def test_unequal_sequences_of_a_csv_take_the_memory_of_their_steps(tmp_path, mon
     short = [f"s{n},0,1,{-n},b" for n in range(count)]
     (tmp_path / "a.csv").write_text("\n".join(["sequence,step,p,q,label", *long, *short]), encoding="utf-8")
     tracemalloc.start()
-    parts, about = load(Data(source=str(tmp_path / "a.csv"), validation=str(tmp_path / "a.csv")))
+    source = str(tmp_path / "a.csv")
+    parts, about = load(Data(source=source, validation=source, normalize="none"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20 * (tmp_path / "a.csv").stat().st_size

@@ -28,6 +28,7 @@ from lstmjax.data import (
     read,
     sequences,
 )
+from lstmjax.data.form import Table
 from lstmjax.data.sequences import fingerprint
 from lstmjax.report.inspect_run import inspect_run
 from lstmjax.runs import RunError, RunFolder
@@ -166,7 +167,11 @@ def plan_of(tmp_path, **sections):
     target = sections.pop("target", "word")
     write_sequences(tmp_path / "a.npz", target=target, n=50, t=9)
     loss = "linear" if target.startswith("number") else "softmax"
-    tree = {"data": {"source": str(tmp_path / "a.npz"), "normalize": "none"}, "loss": {"name": loss}, "batch_size": 8} | sections
+    tree = {
+        "data": {"source": str(tmp_path / "a.npz"), "normalize": "none"},
+        "loss": {"name": loss},
+        "batch_size": 8,
+    } | sections
     return config(**tree)
 
 
@@ -236,7 +241,8 @@ def test_what_needs_little_padding_is_trained_as_ever(tmp_path, capsys, monkeypa
     if stored == "ragged":
         data = read(tmp_path / "a.npz")
         flat = Ragged(data.valid_steps(), data.lengths, 6)
-        monkeypatch.setattr(sys.modules["lstmjax.data.load"], "read", lambda path: data._replace(x=flat))
+        table = Table(data._replace(x=flat))
+        monkeypatch.setattr(sys.modules["lstmjax.data.load"], "read_as", lambda path, form, **_: table)
     plan = loop.new_plan(settings)
     assert isinstance(plan.parts.train.x, Ragged) == (stored == "ragged")
     assert plan.about == about  # with the same fingerprint and scale
@@ -251,7 +257,7 @@ def test_what_needs_little_padding_is_trained_as_ever(tmp_path, capsys, monkeypa
         assert found.x.shape == (8, 6, 3)
         assert found.weight is None
     result = train(settings, tmp_path / "run")
-    assert capsys.readouterr().out.splitlines()[2] == "padding: 3.6% of the steps (all batches have 6 steps)"
+    assert capsys.readouterr().out.splitlines()[3] == "padding: 3.6% of the steps (all batches have 6 steps)"
     assert np.isfinite(result.validation["loss"])
 
 
@@ -397,7 +403,7 @@ def test_a_run_of_a_version_without_buckets_goes_on_as_it_began(whole, tmp_path,
     assert stored.pop("buckets") is None
     (run / "data.json").write_text(json.dumps(stored), encoding="utf-8")  # as that version wrote it
     result = resume(run)
-    said = capsys.readouterr().out.splitlines()[2]
+    said = capsys.readouterr().out.splitlines()[3]
     assert said.endswith("(all batches have 7 steps, as in the version of lstmjax that began this run)")
     same_params(result.trained.params, expected.trained.params)
     assert lines(run) == lines(expected.run_dir)

@@ -41,7 +41,9 @@ def columns(seed=3, n=2000):
 
 def test_what_is_not_on_a_unit_scale_is_scaled():
     known = merged_moments([columns()], len(FEATURES))
-    assert dict(zip(FEATURES, on_unit_scale(known).tolist(), strict=True)) == {k: good for k, (_, good) in FEATURES.items()}
+    assert dict(zip(FEATURES, on_unit_scale(known).tolist(), strict=True)) == {
+        k: good for k, (_, good) in FEATURES.items()
+    }
     scaling = standardising(known, ~on_unit_scale(known))
     scaled = (columns() - scaling.offset) / scaling.scale
     for n, (name, (_, good)) in enumerate(FEATURES.items()):
@@ -126,7 +128,9 @@ def test_targets_of_any_size_are_learned_and_predicted_in_their_units(run):
     assert about.target_offset[0] == pytest.approx(500, abs=30)
     np.testing.assert_allclose(parts.train.y.mean(axis=0), 0.0, atol=1e-5)
     np.testing.assert_allclose(parts.train.y.std(axis=0), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(about.scaled_targets(about.unscaled_targets(parts.validation.y)), parts.validation.y, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        about.scaled_targets(about.unscaled_targets(parts.validation.y)), parts.validation.y, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_mse_is_in_the_units_of_the_data_in_training_and_validation(run):
@@ -142,7 +146,7 @@ def test_the_mse_is_in_the_units_of_the_data_in_training_and_validation(run):
 def test_files_and_pages_are_in_the_units_of_the_data(run, tmp_path, capsys):
     import onnxruntime as ort
 
-    x, y, lengths = loads(tmp_path / "b.npz", seed=1)
+    x, _y, lengths = loads(tmp_path / "b.npz", seed=1)
     expected = predict(run.trained, x, lengths).outputs
     for name in ("a.onnx", "a.stablehlo"):
         assert main(["export", str(run.run_dir), str(tmp_path / name), "--lengths"]) == 0
@@ -163,7 +167,9 @@ def test_files_and_pages_are_in_the_units_of_the_data(run, tmp_path, capsys):
     for example in tree["examples"]:
         row = int(example["name"].split()[-1])
         np.testing.assert_allclose(example["target"], truth[row], rtol=1e-4)
-        alone = predict(run.trained, about.unscaled(parts.validation).x[row : row + 1], parts.validation.lengths[row : row + 1])
+        alone = predict(
+            run.trained, about.unscaled(parts.validation).x[row : row + 1], parts.validation.lengths[row : row + 1]
+        )
         np.testing.assert_allclose(example["outputs"], alone.outputs[0], rtol=1e-4)
     capsys.readouterr()
     assert main(["convert", str(run.run_dir), str(tmp_path / "a.npz")]) == 2

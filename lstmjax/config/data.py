@@ -18,7 +18,7 @@ class Source(NamedTuple):
     endless: bool = False  # every training batch is generated, so that there are no epochs
 
 
-FILES_ONLY = ("columns", "layout", "table", "missing", "split", "test_fraction")
+FILES_ONLY = ("columns", "layout", "table", "missing", "split", "test_fraction", "stream", "cache")
 BUILT_IN = MappingProxyType(
     {
         "digits": Source(
@@ -33,7 +33,7 @@ BUILT_IN = MappingProxyType(
     }
 )
 """The sources in the package, by `data.source`; any other name is a file."""
-EARLIER = MappingProxyType({"normalize": "none", "normalize_targets": "none"})
+EARLIER = MappingProxyType({"normalize": "none", "normalize_targets": "none", "stream": False})
 """What the first versions did where a key of this section has another default today, or did not exist."""
 FILE = Source("a file has sequences of its own length", ("length",))
 
@@ -115,7 +115,7 @@ class Data(Section):
     columns: Columns = Columns()
     """What the columns of a table are."""
     layout: Literal["auto", "long", "wide"] = "auto"
-    """"long": a row of the table is a step; "wide": a row is a sequence, with columns such as a_0, a_1, ... or lists."""
+    """"long": a row of the table is a step; "wide": a row is a sequence, with columns such as a_0 and a_1, or lists."""
     table: str | None = None
     """For a folder: table with a row for each file, its name in the column "file", and its label; None: the label of
     a file is the name of its folder."""
@@ -127,6 +127,11 @@ class Data(Section):
     or all of some groups (data.columns.group)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Fraction of the source that tests; None: none, or data.test."""
+    stream: bool | None = None
+    """Read the source from the disk, batch by batch, out of a copy in a form that allows it; None: if its numbers take
+    more than 2 GB."""
+    cache: str | None = None
+    """Folder for that copy, which takes 4 bytes for each number; None: the folder .lstmjax beside the source."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Largest random shift of each training image, in pixels; for images given row by row."""
     length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None
@@ -151,6 +156,12 @@ class Data(Section):
             raise ValueError("data.split is time, but there is no column of times; name it by data.columns.time")
         if self.split == "group" and self.columns.group is None:
             raise ValueError("data.split is group, but there is no column of groups; name it by data.columns.group")
+        is_split = self.validation is None or self.test_fraction is not None
+        if self.columns.group is not None and self.split != "group" and is_split:
+            raise ValueError(
+                f"data.columns.group is {self.columns.group}, but data.split is {self.split}, which puts a group into "
+                "two parts; set data.split: group, or remove data.columns.group"
+            )
         if self.test is not None and self.test_fraction is not None:
             raise ValueError("data.test and data.test_fraction are both given; remove one of them")
         held_out = (0.0 if self.validation else self.validation_fraction) + (self.test_fraction or 0.0)

@@ -98,8 +98,9 @@ class Config(Section):
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
         excluded["init_from"] = True  # only the first state depends on it, and that is saved
-        excluded["data"] |= {*PATHS, "normalize_targets"}
-        # Scales are part of data.json, whose checksum the checkpoints hold; "auto" came after the first version.
+        excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
+        # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold. The
+        # first version knew no "auto".
         data = self.data
         if data.normalize == "auto":
             data = data.model_copy(update={"normalize": "none"})
@@ -107,7 +108,7 @@ class Config(Section):
         return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
-PATHS = ("source", "validation", "test", "table")
+PATHS = ("source", "validation", "test", "table", "cache")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {

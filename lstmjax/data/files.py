@@ -1,4 +1,4 @@
-"""Read the user's data files: NPZ and NPY here, CSV in `table.py`."""
+"""Read the user's data files: NPZ and NPY here, tables in `tables.py`, folders in `folders.py`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmjax import claims
+from lstmjax.data.folders import read_folder, read_lines
+from lstmjax.data.form import Form, Table
 from lstmjax.data.sequences import (
     FREE,
     DataError,
@@ -24,18 +26,19 @@ from lstmjax.data.sequences import (
     plain_number,
     warn_lost,
 )
-from lstmjax.data.table import read_csv
+from lstmjax.data.tables import read_table
 
 KEYS = ("x", "y", "lengths")
 PICKLED = "Object arrays cannot be loaded"
 
 
-def read_npz(path: Path, *, labels: bool = True) -> Sequences:
+def read_npz(path: Path, *, labels: bool = True, missing: bool = False) -> Sequences:
     """Read the sequences of an NPZ file with x `[N, T, I]`, y `[N, ...]` and, if ragged, lengths `[N]`.
 
     Args:
         path: the file.
         labels: whether y is required; False: y is ignored.
+        missing: whether x may hold NaN.
 
     Raises:
         DataError: something is missing or wrong; the message says what and where.
@@ -66,10 +69,11 @@ def read_npz(path: Path, *, labels: bool = True) -> Sequences:
             )
     with _reading(path, "NPZ", "np.savez"):
         claims.check_claim(4 * arrays["x"].size, path.stat().st_size, free=FREE)  # as float32
-    return check(Sequences(arrays["x"], arrays.get("y") if labels else None, arrays.get("lengths")), path)
+    data = Sequences(arrays["x"], arrays.get("y") if labels else None, arrays.get("lengths"))
+    return check(data, path, missing=missing)
 
 
-def read_npy(path: Path, *, labels: bool = True) -> Sequences:
+def read_npy(path: Path, *, labels: bool = True, missing: bool = False) -> Sequences:
     """Read the sequences of an NPY file, x `[N, T, I]` or a single `[T, I]`; for prediction only."""
     if labels:
         raise DataError(f"{path}: an NPY file has no labels; write an NPZ file by np.savez(path, x=x, y=y)")
@@ -80,7 +84,7 @@ def read_npy(path: Path, *, labels: bool = True) -> Sequences:
         x = claims.read_npy(file, path.stat().st_size)
     if isinstance(x, claims.NotAnArray):
         raise DataError(f"{path}: cannot be read as NPY ({PICKLED}); write it by np.save")
-    return check(Sequences(x[None] if x.ndim == 2 else x), path)
+    return check(Sequences(x[None] if x.ndim == 2 else x), path, missing=missing)
 
 
 @contextmanager
@@ -99,35 +103,94 @@ def _reading(path: Path, kind: str, writer: str) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as {kind} ({_first_line(error)}); write it by {writer}") from None
 
 
-READERS: MappingProxyType[str, Callable[..., Sequences]] = MappingProxyType(
-    {".npz": read_npz, ".npy": read_npy, ".csv": read_csv}
+Reader = Callable[[Path, Form, bool], Table]
+
+
+def _table_of_array(reader: Callable[..., Sequences]) -> Reader:
+    def read_array(path: Path, form: Form, labels: bool) -> Table:
+        if not form.model_copy(update={"missing": "error", "fill": None, "masked": ()}).is_plain:
+            raise DataError(
+                f"{path}: data.columns and data.layout are for tables, but an {path.suffix.lower()[1:].upper()} file "
+                "has arrays without names; remove them"
+            )
+        return Table(reader(path, labels=labels, missing=form.missing != "error"))
+
+    return read_array
+
+
+def _read_table(path: Path, form: Form, labels: bool) -> Table:
+    return read_table(path, form, labels=labels)
+
+
+def _read_lines(path: Path, form: Form, labels: bool) -> Table:
+    return read_lines(path, form, labels=labels)
+
+
+READERS: MappingProxyType[str, Reader] = MappingProxyType(
+    {
+        ".npz": _table_of_array(read_npz),
+        ".npy": _table_of_array(read_npy),
+        ".csv": _read_table,
+        ".parquet": _read_table,
+        ".arrow": _read_table,
+        ".feather": _read_table,
+        ".txt": _read_lines,
+    }
 )
 """The function that reads each kind of file, by the end of its name."""
 
 
 def read(path: str | Path, *, labels: bool = True) -> Sequences:
-    """Read the sequences of a file: NPZ, NPY or CSV, by the end of its name.
+    """Read the sequences of a file (NPZ, NPY, CSV, Parquet, Arrow or text, by the end of its name), or of a folder.
+
+    Raises:
+        DataError: no such file, another kind of file, or its content is wrong.
+    """
+    return read_as(path, Form(), labels=labels).data
+
+
+def read_as(path: str | Path, form: Form, *, labels: bool = True, table: str | Path | None = None) -> Table:
+    """Read the sequences of a file or a folder in a form; missing values are NaN, if it allows them.
+
+    Args:
+        path: the file or folder.
+        form: what the columns of tables are, and whether values may be missing.
+        labels: whether labels are required; False: they are not read.
+        table: for a folder, the table with the label of each file.
 
     Raises:
         DataError: no such file, another kind of file, or its content is wrong.
     """
     path = Path(path)
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{path}: unknown kind of file; expected a name that ends in {', '.join(READERS)}")
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except OSError as error:  # a name that is too long
         raise DataError(f"{str(path)[:80]}…: cannot be read ({error.strerror})") from None
-    if not is_file:
-        raise DataError(f"{path}: no such file; relative paths are read from the folder in which the command runs")
     try:
-        return READERS[path.suffix.lower()](path, labels=labels)
+        if is_folder:
+            return read_folder(path, form, labels=labels, table=None if table is None else Path(table))
+        if path.suffix.lower() not in READERS:
+            raise DataError(
+                f"{path}: unknown kind of file; expected a name that ends in {', '.join(READERS)}, or a folder"
+            )
+        if not is_file:
+            raise DataError(f"{path}: no such file; relative paths are read from the folder in which the command runs")
+        if table is not None:
+            raise DataError(
+                f"{path}: is a file, but data.table is for a folder with a file for each sequence; remove it"
+            )
+        return READERS[path.suffix.lower()](path, form, labels)
     except MemoryError:
         raise DataError(f"{path}: {claims.NO_MEMORY}") from None
 
 
-def check(data: Sequences, name: str | Path) -> Sequences:
+def check(data: Sequences, name: str | Path, *, missing: bool = False) -> Sequences:
     """Return the sequences with x as float32 and lengths as int32, if x, y and lengths fit each other.
+
+    Args:
+        data: the arrays of a file.
+        name: of the file, for messages.
+        missing: whether x may hold NaN.
 
     Raises:
         DataError: wrong ranks, sizes or dtypes, lengths outside 1 to T, or numbers that are not finite.
@@ -154,7 +217,7 @@ def check(data: Sequences, name: str | Path) -> Sequences:
             )
         lengths = lengths.astype(np.int32)
     data = data._replace(lengths=lengths)
-    data = data._replace(x=finite("x", x, data, name))
+    data = data._replace(x=finite("x", x, data, name, missing=missing))
     if y is not None and np.issubdtype(y.dtype, np.floating):
         finite("y", y, data, name)
     if lengths is not None:  # padding must not affect anything, the checksum included
@@ -162,7 +225,7 @@ def check(data: Sequences, name: str | Path) -> Sequences:
     return data
 
 
-def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> np.ndarray:
+def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path, *, missing: bool = False) -> np.ndarray:
     """Return values as float32; refuse those that are not finite, except after the end of a sequence.
 
     Args:
@@ -170,6 +233,7 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
         values: numbers, or strings of numbers.
         data: the sequences to which they belong.
         name: of the file, for messages.
+        missing: whether values may be NaN.
 
     Raises:
         DataError: a value is missing or too large; the message says where.
@@ -185,11 +249,15 @@ def finite(key: str, values: np.ndarray, data: Sequences, name: str | Path) -> n
     per_step = values.shape[:2] == data.x.shape[:2] and values.ndim == 3
     if per_step:
         wrong &= data.valid()[..., None]
+    if missing:
+        wrong &= ~np.isnan(numbers)
     if wrong.any():
         at = tuple(np.argwhere(wrong)[0].tolist())
         place = ", ".join(map(str, at))
         large = math.isfinite(float(values[at]))
         what = "too large for float32; give it in other units" if large else "fill or remove missing values"
+        if np.isnan(numbers[at]) and key == "x":
+            what += ", or say how to fill them by data.missing"
         raise DataError(f"{name}: {key}[{place}] is {values[at]}; {what} ({wrong.sum()} in all)")
     in_words = values.dtype.kind in "UO"
     if in_words or (values.dtype.kind in "iuf" and values.dtype.itemsize >= 4 and values.dtype != np.float32):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from lstmjax.config import Data
+from lstmjax.data.about import About
 from lstmjax.data.digits import INK, digits
-from lstmjax.data.files import finite, read
+from lstmjax.data.disk import OnDisk
+from lstmjax.data.files import finite, read_as
+from lstmjax.data.form import Form, Table, form_of
+from lstmjax.data.missing import described as missing_described
+from lstmjax.data.missing import filled, fitted
 from lstmjax.data.order import SAMPLE, SYMBOLS, TESTED, VALIDATED, order
 from lstmjax.data.scaling import (
     Moments,
@@ -22,10 +28,11 @@ from lstmjax.data.scaling import (
     on_unit_scale,
     standardising,
 )
-from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
+from lstmjax.data.sequences import DataError, Parts, Sequences, fingerprint
+from lstmjax.data.splits import check_groups, listed, split
+from lstmjax.data.splits import described as split_described
+from lstmjax.data.stream import is_streamed, streamed
 from lstmjax.limits import check_order
-
-SPLIT_SEED = 20260101  # the split is the same for all seeds of a run, so that their results can be compared
 
 
 class BuiltIn(NamedTuple):
@@ -57,8 +64,11 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     Raises:
         DataError: the files do not contain what is needed.
     """
-    built_in = SOURCES.get(data.source)
-    raw = built_in.parts(data) if built_in else _from_files(data, loss)
+    built_in, form = SOURCES.get(data.source), None
+    if built_in:
+        raw = built_in.parts(data)
+    else:
+        raw, form = _from_files(data, loss)
     name = data.source
     names = (name, data.validation or name, data.test or name)
     classes = _classes(raw, names) if loss == "softmax" else None
@@ -81,20 +91,22 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
         fingerprint=fingerprint(parts.train, parts.validation),
         target_offset=None if targets_scaled is None else targets_scaled.offset,
         target_scale=None if targets_scaled is None else targets_scaled.scale,
+        form=form,
     )
     if data.shift and (parts.train.lengths is not None or min(parts.train.x.shape[1:]) <= data.shift or per_step):
         raise DataError(
             f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
             "set data.shift to 0"
         )
-    notes = (*_described(data, known, Scaling(offset, scale), parts.train.features), *lines)
+    notes = (*raw.notes, *_described(data, known, Scaling(offset, scale), parts.train.features), *lines)
     parts = _each(lambda p, n: _scaled(_as_learned(p, about, loss, n), about, n), parts, names)
     return parts._replace(notes=notes), about
 
 
 def labelled(path: str, about: About, loss: str) -> Sequences:
     """Read the sequences of a file, scaled and labelled like those that a network was trained on."""
-    data = read(path)
+    form = about.form or Form()
+    data = about.prepared(_numbered_targets(read_as(path, form).data, form, loss), path)
     data = data._replace(y=TARGETS[loss](data, about.classes, path))
     return _scaled(_as_learned(data, about, loss, path), about, path)
 
@@ -135,34 +147,77 @@ def _each(change: Callable[[Sequences, str], Sequences], parts: Parts, names: tu
         assert draw is not None
         return change(draw(count, seed=seed, step=step), names[0])._replace(features=None)
 
-    return Parts(change(parts.train, names[0]), change(parts.validation, names[1]), test, drawn if draw else None)
+    return parts._replace(
+        train=change(parts.train, names[0]),
+        validation=change(parts.validation, names[1]),
+        test=test,
+        draw=drawn if draw else None,
+    )
 
 
-def _from_files(data: Data, loss: str) -> Parts:
-    source = _read(data.source, loss)
-    if data.validation is not None:
-        train, validation = source, _read(data.validation, loss)
-    else:
-        count = len(source.x)
-        validated = round(count * data.validation_fraction)
-        if not 0 < validated < count:
-            raise DataError(
-                f"{data.source}: {count} sequences cannot be split with data.validation_fraction "
-                f"{data.validation_fraction}; give more, or a file as data.validation"
-            )
-        order = np.random.default_rng(SPLIT_SEED).permutation(count)
-        train, validation = source.take(np.sort(order[validated:])), source.take(np.sort(order[:validated]))
-    test = None if data.test is None else _read(data.test, loss)
+def unlabelled(path: str | Path, about: About) -> Sequences:
+    """Read the sequences of a file as those that a network was trained on, without labels and not scaled yet."""
+    return about.prepared(read_as(path, about.form or Form(), labels=False).data, str(path))
+
+
+def _from_files(data: Data, loss: str) -> tuple[Parts, Form | None]:
+    """Return the parts of the files, and how they were read; None: as without any option."""
+    form = form_of(data)
+    source = streamed(data, form) if is_streamed(data) else None
+    source = _read(data.source, form, loss, data.table) if source is None else _checked(source, data.source, form, loss)
+    form = form.model_copy(update={"categories": source.categories})
+    files = {"validation": data.validation, "test": data.test}
+    others = {
+        part: _read(path, form, loss, data.table if Path(path).is_dir() else None)
+        for part, path in files.items()
+        if path is not None
+    }
+    if data.columns.group is not None:
+        named = {path: others[part] for part, path in files.items() if path is not None}
+        check_groups({data.source: source} | named)
+    rows = split(source, data)
+    parts: dict[str, Sequences | None] = {"train": source.take(rows.train), "validation": None, "test": None}
+    for part, chosen in (("validation", rows.validation), ("test", rows.test)):
+        if part in others:
+            parts[part] = others[part].data
+        elif len(chosen):
+            parts[part] = source.take(chosen)
+    train, validation, test = parts.values()
+    assert train is not None
+    assert validation is not None
     for part, name in ((validation, data.validation), (test, data.test)):
-        if part is not None and part.x.shape[-1] != source.x.shape[-1]:
-            raise DataError(f"{name}: {part.x.shape[-1]} features, but {data.source} has {source.x.shape[-1]}")
-    return Parts(train, validation, test)
+        if part is not None and part.x.shape[-1] != source.data.x.shape[-1]:
+            raise DataError(f"{name}: {part.x.shape[-1]} features, but {data.source} has {source.data.x.shape[-1]}")
+    form = fitted(form, train, (train, validation))
+    notes = (*source.notes, *missing_described(train, form, train.features))
+    sizes = {part: len(sequences.x) for part, sequences in parts.items() if sequences is not None}
+    if rows.about["by"] != "files":
+        notes = (split_described(rows.about, sizes), *notes)
+    about = rows.about | {"counts": sizes}
+    of_source = {"train": rows.train, "validation": rows.validation, "test": rows.test}
+    about["sequences"] = listed(source, {part: those for part, those in of_source.items() if len(those)})
+    train, validation = filled(train, form, data.source), filled(validation, form, data.validation or data.source)
+    test = None if test is None else filled(test, form, data.test or data.source)
+    return Parts(train, validation, test, None, notes, about), None if form.is_plain else form
 
 
-def _read(path: str, loss: str) -> Sequences:
+def _read(path: str, form: Form, loss: str, table: str | None) -> Table:
     """Read a file and check its y before it is split, so that messages name the place in the file."""
-    data = read(path)
-    return data if loss == "softmax" else data._replace(y=TARGETS[loss](data, None, path))
+    return _checked(read_as(path, form, table=table), path, form, loss)
+
+
+def _checked(read: Table, path: str, form: Form, loss: str) -> Table:
+    data = _numbered_targets(read.data, form, loss)
+    if loss != "softmax":
+        data = data._replace(y=TARGETS[loss](data, None, path))
+    return read._replace(data=data)
+
+
+def _numbered_targets(data: Sequences, form: Form, loss: str) -> Sequences:
+    """Return the sequences with a single number of each step as `[N, T, 1]`: as `[N, T]` they would be T numbers."""
+    if loss == "softmax" or form.columns.target_of == "sequence" or data.y is None or data.y.ndim != 2:
+        return data
+    return data._replace(y=data.y[..., None])
 
 
 def _scaling(data: Data, train: Sequences, known: Moments) -> Scaling:
@@ -171,6 +226,8 @@ def _scaling(data: Data, train: Sequences, known: Moments) -> Scaling:
         return Scaling((0.0,) * size, (SOURCES[data.source].scale,) * size)
     if data.normalize == "none":
         return Scaling((0.0,) * size, (1.0,) * size)
+    if data.normalize == "standardize" and isinstance(train.x, OnDisk):
+        return standardising(known, np.ones(size, bool))
     if data.normalize == "auto":
         return standardising(known, ~on_unit_scale(known))
     steps = train.valid_steps().astype(np.float64)  # [all steps, I]

@@ -95,9 +95,10 @@ class Ragged:
         for start in range(0, len(self.flat), steps):
             yield self.flat[start : start + steps]
 
-    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Ragged:
-        """Return the same sequences with other steps: `change` of `flat`."""
-        return Ragged(change(self.flat), self.lengths, self.longest)
+    def map(self, change: Callable[..., np.ndarray], *, starts: bool = False) -> Ragged:
+        """Return the same sequences with other steps: `change` of `flat`, or of `flat` and `starts`."""
+        flat = change(self.flat, self.starts) if starts else change(self.flat)
+        return Ragged(flat, self.lengths, self.longest)
 
     def _padded(self, rows: np.ndarray, width: int) -> np.ndarray:
         nothing: Any = "" if self.dtype == object else 0

@@ -10,7 +10,7 @@ import numpy as np
 from lstmjax.data.ragged import Ragged
 from lstmjax.data.sequences import Sequences
 
-BLOCK = 2**12  # steps that are converted to float64 at once
+BLOCK = 2**14  # steps that are converted to float64 at once
 MEAN, LEAST, MOST = 1.0, 0.25, 4.0  # a unit scale: |mean| and the standard deviation
 INSIDE, SPAN = 1.0, 0.5  # or: all values within -1 to 1, over a span of at least half
 TINY = float(np.finfo(np.float32).tiny)
@@ -38,7 +38,7 @@ def moments(data: Sequences) -> Moments:
 
     The blocks depend on the lengths only, so that data in the memory and on the disk have the same moments.
     """
-    return merged_moments(_blocks(data), data.x.shape[-1])
+    return merged_moments(blocks(data), data.x.shape[-1])
 
 
 def merged_moments(blocks: Iterator[np.ndarray] | Sequence[np.ndarray], width: int) -> Moments:
@@ -126,7 +126,7 @@ def _listed(known: Moments, rows: list[int], names: Sequence[str], *, moments_to
     return ", ".join(parts)
 
 
-def _blocks(data: Sequences) -> Iterator[np.ndarray]:
+def blocks(data: Sequences) -> Iterator[np.ndarray]:
     """Yield x at all valid steps, in blocks of the same number of steps `[BLOCK, I]`; the last one may have fewer."""
     if isinstance(data.x, Ragged):
         pieces = data.x.pieces(BLOCK)

@@ -158,7 +158,8 @@ def _row(path: Path, line: int, header: list[str], features: tuple[str, ...], ce
             )
     for column, cell in named.items():
         if not cell and (labels or column != "label"):
-            raise DataError(f"{path}:{line}: column {column!r} is empty; fill the cell or remove the sequence")
+            way = ", or say by data.missing how to fill it" if column in features else ""
+            raise DataError(f"{path}:{line}: column {column!r} is empty; fill the cell or remove the sequence{way}")
     try:
         if not WHOLE_NUMBER.fullmatch(named["step"]):
             raise ValueError
@@ -237,6 +238,10 @@ def _numbers(path: Path, features: tuple[str, ...], rows: list[Row], columns: Co
         row, cell = rows[t], rows[t].cells[i]
         large = plain_number(cell) and np.isfinite(exact[t, i])
         remedy = "give it in other units" if large else "fill the cell or remove the sequence"
+        if cell.lower() == "nan":
+            remedy += ", or say by data.missing how to fill it"
+        elif not plain_number(cell):
+            remedy += ", or name the column in data.columns.categorical"
         if not plain_number(cell) and np.isfinite(exact[t, i]):
             remedy = f"write {exact[t, i]:.17g}, in digits 0 to 9"
         raise DataError(

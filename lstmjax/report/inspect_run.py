@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.data import About, Sequences, load, read
+from lstmjax.data import About, Sequences, load, unlabelled
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
 from lstmjax.report.collect import PREDICTED, Ends, Settings, compute_ends
@@ -55,8 +55,8 @@ def inspect_run(
 
     Args:
         run: the folder of the run.
-        path: a file of sequences, NPZ, NPY or CSV; its labels are not used. None: the test part of the run's data, or
-            the validation part if there is no test part.
+        path: a file or folder of sequences, as for `lstmjax predict`; its labels are not used. None: the test part of
+            the run's data, or the validation part if there is no test part.
         out: the page, .html. None: report.html in the run's folder, or that of the file with sequences, such as
             report-new.html for new.npz.
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
@@ -104,7 +104,7 @@ def _part_of_run(run: str | Path, trained: Trained) -> Part:
 
 def _part_of_file(path: str | Path, about: About) -> Part:
     """Return the sequences of a file."""
-    data = read(path, labels=False)
+    data = unlabelled(path, about)
     looked_at = _named(data, "sequence").few(MAX_SEQUENCES, per_step=False)  # without labels
     return Part(len(data.x), about.scaled(looked_at, str(path)), looked_at.array, Path(path).name)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmjax.claims import ClaimError
-from lstmjax.data import About, DataError, Ragged, Sequences, labelled, load, read
+from lstmjax.data import About, DataError, Ragged, Sequences, labelled, load, unlabelled
 from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
 from lstmjax.training.metrics import metrics_of
@@ -77,7 +77,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
 
     Args:
         run: the run's folder.
-        path: NPZ, NPY or CSV; labels in it are ignored.
+        path: a file of any kind that can be trained on, or NPY; labels in it are ignored.
         out: a CSV or NPZ file to write to; None: yield the lines.
 
     Raises:
@@ -88,7 +88,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
     if out is not None and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise DataError(f"{out}: is the file that is read; give another one by --out")
     trained = load_run(run)
-    data = read(path, labels=False)
+    data = unlabelled(path, trained.about)
     prediction = predict_scaled(trained, trained.about.scaled(data, str(path)))
     _warn_of_outputs(prediction.outputs, data, path)
     if out is None:

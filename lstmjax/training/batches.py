@@ -11,6 +11,7 @@ import numpy as np
 from lstmjax.config import Config
 from lstmjax.data import (
     About,
+    Ahead,
     Parts,
     Sequences,
     batch,
@@ -72,7 +73,17 @@ def _fit(buckets: tuple[int, ...], train: Sequences) -> bool:
 
 
 def make_batches(config: Config, parts: Parts, about: About) -> Batches:
-    """Return the batches of a run, in the buckets that `about` states.
+    """Return the batches of a run, in the buckets that `about` states; a thread prepares those of the next steps.
+
+    Raises:
+        DataError: there are fewer sequences than a batch has.
+    """
+    batches = _batches(config, parts, about)
+    return batches._replace(draw=Ahead(batches.draw))
+
+
+def _batches(config: Config, parts: Parts, about: About) -> Batches:
+    """Return the batches of a run, drawn when they are asked for.
 
     Raises:
         DataError: there are fewer sequences than a batch has.

@@ -24,9 +24,8 @@ Lines = Iterator[str]
 def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines:
     """Write the network of a run to a file, and yield lines that name its inputs and outputs.
 
-    The file computes everything that predicting does: the scaling of the training data, the network
-    in evaluation mode, the numbers of a regression in their units, and the probabilities beside the logits, if the
-    loss has them.
+    The file computes everything that predicting does: the scaling of the training data, the network in evaluation mode,
+    the numbers of a regression in their units, and the probabilities beside the logits, if the loss has them.
 
     Args:
         run: the run's folder.

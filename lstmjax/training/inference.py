@@ -299,14 +299,15 @@ def predict(trained: Trained, xs: ArrayLike | Ragged, lengths: ArrayLike | None 
 
     Args:
         trained: the network.
-        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet; a `Ragged` has its own lengths.
+        xs: inputs `[N, T, I]` in the units of the training data, not scaled yet; a `Ragged` has its own lengths. NaN is
+            filled in as in training, if the run fills missing values.
         lengths: valid steps `[N]`; None: all T.
     """
     if isinstance(xs, Ragged):
         data = Sequences(xs, None, xs.lengths)
     else:
         data = Sequences(np.asarray(xs), None, None if lengths is None else np.asarray(lengths, np.int32))
-    data = trained.about.scaled(data)
+    data = trained.about.scaled(trained.about.prepared(data))
     outputs, classes = predict_scaled(trained, data)
     return Prediction(np.asarray(outputs), None if classes is None else np.asarray(classes))
 
@@ -346,7 +347,8 @@ def _room(data: Sequences, values: np.ndarray, *, per_step: bool) -> np.ndarray 
     """Return zeros for the outputs of all sequences, of the dtype and width of some."""
     width = values.shape[-1]
     if per_step and isinstance(data.x, Ragged):
-        return data.x.map(lambda flat: np.zeros((len(flat), width), values.dtype))
+        lengths = data.x.lengths
+        return Ragged(np.zeros((int(lengths.sum(dtype=np.int64)), width), values.dtype), lengths, data.x.longest)
     shape = data.x.shape[:2] if per_step else data.x.shape[:1]
     return np.zeros((*shape, width), values.dtype)
 

@@ -66,7 +66,7 @@ def learning(
 def _sequences(run: str | Path, trained: Trained, xs: ArrayLike | None, lengths: ArrayLike | None) -> Sequences:
     if xs is not None:
         valid_steps = None if lengths is None else np.asarray(lengths, np.int32)
-        return trained.about.scaled(Sequences(np.asarray(xs), None, valid_steps))
+        return trained.about.scaled(trained.about.prepared(Sequences(np.asarray(xs), None, valid_steps)))
     parts, about = load(trained.config.data, trained.config.loss.name)
     if not about.has_same_data(trained.about):
         raise RunError(f"{run}: the data have changed since this run began; restore them, or pass xs")

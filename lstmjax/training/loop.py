@@ -136,6 +136,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         # From here on there is something to save; until now a signal ends the process at once.
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(plan.about)
+            run.write_split(plan.parts.split)
             with _saving(run) as saved:
                 return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
 

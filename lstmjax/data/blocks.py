@@ -1,0 +1,115 @@
+"""Read a table in blocks of complete sequences, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmjax.data.columns import Source, categories_of, category
+from lstmjax.data.form import Form, Table, optional
+from lstmjax.data.sequences import DataError
+from lstmjax.data.tables import as_read, csv_options, from_table
+from lstmjax.data.wide import is_wide
+
+ROWS = 2**16  # of a table that are in the memory at once, beside those of one sequence
+
+
+def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
+    """Yield the sequences of a table in blocks, each with the form that has the categories of the whole file.
+
+    Args:
+        path: CSV, Parquet or Arrow file. In a long table the rows of a sequence stand together.
+        form: what the columns are.
+
+    Raises:
+        DataError: the content is wrong, or the rows of a sequence do not stand together.
+    """
+    if form.columns.categorical and not form.categories:
+        form = form.model_copy(update={"categories": _categories(path, form)})
+    first_line = 2 if path.suffix.lower() == ".csv" else None
+    arrow = optional("pyarrow", str(path))
+    seen: set[str] = set()
+    kept, skipped, wide, begin = None, 0, None, None
+    for rows in _raw(path, form):
+        if wide is None:
+            wide = is_wide(Source(rows, str(path), first_line), form)
+        if wide:
+            yield from_table(Source(rows, str(path), first_line, skipped), form, labels=True), form
+            skipped += rows.num_rows
+            continue
+        rows = rows if kept is None else arrow.concat_tables([kept, rows])
+        complete = _complete(Source(rows, str(path), first_line, skipped), form)
+        kept = rows.slice(complete)
+        if complete:
+            table, begin = _block(Source(rows.slice(0, complete), str(path), first_line, skipped), form, seen, begin)
+            yield table, form
+            skipped += complete
+    if kept is not None and kept.num_rows:
+        yield _block(Source(kept, str(path), first_line, skipped), form, seen, begin)[0], form
+
+
+def _block(source: Source, form: Form, seen: set[str], begin: int | None) -> tuple[Table, int | None]:
+    """Return the sequences of a block, and the number of their first step."""
+    column = source.column(form.columns.sequence, "data.columns.sequence").unique()
+    names = {category(name) for name in column.to_pylist() if name is not None}
+    if again := sorted(names & seen):
+        raise DataError(
+            f"{source.name}: the rows of sequence {again[0]!r} do not stand together, so that the file cannot be "
+            f"streamed; sort it by {form.columns.sequence!r}, or set data.stream: false"
+        )
+    seen |= names
+    table = from_table(source, form, labels=True)
+    if form.columns.time is None:
+        first = int(np.asarray(source.column(form.columns.step, "data.columns.step")).min())
+        if begin is not None and first != begin:
+            raise DataError(
+                f"{source.name}: the steps of some sequences begin with {begin}, those of others with {first}; number "
+                "them alike"
+            )
+        begin = first
+    return table, begin
+
+
+def _complete(source: Source, form: Form) -> int:
+    """Return how many rows there are before the last sequence, which may go on in the next block."""
+    column = source.column(form.columns.sequence, "data.columns.sequence")
+    last = column[len(column) - 1]
+    compute = optional("pyarrow.compute", source.name)
+    other = np.asarray(compute.fill_null(compute.not_equal(column, last), True))
+    different = np.flatnonzero(other)
+    return int(different[-1]) + 1 if len(different) else 0
+
+
+def _raw(path: Path, form: Form) -> Iterator[Any]:
+    """Yield the rows of a file as Arrow tables of at most `ROWS` rows."""
+    arrow, kind = optional("pyarrow", str(path)), path.suffix.lower()
+    try:
+        if kind == ".parquet":
+            with optional("pyarrow.parquet", str(path)).ParquetFile(path) as file:
+                for batch in file.iter_batches(ROWS):
+                    yield arrow.Table.from_batches([batch])
+        elif kind == ".csv":
+            reader = optional("pyarrow.csv", str(path))
+            with reader.open_csv(path, convert_options=csv_options(form)) as file:
+                for batch in file:
+                    yield as_read(arrow.Table.from_batches([batch]), path)
+        else:
+            with arrow.OSFile(str(path)) as opened, arrow.ipc.open_file(opened) as file:
+                for n in range(file.num_record_batches):
+                    batch = file.get_batch(n)
+                    for start in range(0, batch.num_rows, ROWS):
+                        yield arrow.Table.from_batches([batch.slice(start, ROWS)])
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]}); write it anew") from None
+
+
+def _categories(path: Path, form: Form) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the categories of the whole file, which is read once more for them."""
+    found: dict[str, set[str]] = {name: set() for name in form.columns.categorical}
+    for rows in _raw(path, form):
+        for name, words in categories_of(Source(rows, str(path)), form):
+            found[name] |= set(words)
+    return tuple((name, tuple(sorted(words))) for name, words in found.items())
