@@ -35,7 +35,8 @@ class Row(NamedTuple):
         absolute, relative = self.difference[:2]
         return (
             f"FAIL {self.peer} {self.dtype}, {self.case}: {what}: {absolute:.1e} (relative {relative:.1e}) at "
-            f"{self.difference.where}; bound {self.bound:.1e}; from the oracle ours is {self.errors[0]:.1e} away, theirs {self.errors[1]:.1e}"
+            f"{self.difference.where}; bound {self.bound:.1e}; from the oracle ours is {self.errors[0]:.1e} away, "
+            f"theirs {self.errors[1]:.1e}"
         )
 
 

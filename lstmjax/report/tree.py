@@ -69,6 +69,8 @@ def tree_of(
     """
     names, labels = None, None
     rows = np.array(data.examples)
+    if settings.per_step:
+        data = data.with_zeros_at_padding()
     if isinstance(params, NetworkParams):
         names = names_of_outputs(classes, params.head.b.shape[0], settings.loss)
         check_labels(data, len(names), settings.loss, settings.per_step)
