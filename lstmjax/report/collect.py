@@ -219,6 +219,12 @@ def compute_cells(params: Layers | NetworkParams, xs: Array, lengths: Array | No
     return trace(params, xs, lengths=lengths, fields="c", **settings.options)
 
 
+@partial(jax.jit, static_argnames=("settings",))
+def compute_steps(params: Layers | NetworkParams, xs: Array, lengths: Array | None, *, settings: Settings) -> PyTree:
+    """Compute every value of every step, in the form of `trace`; arguments as for `compute`."""
+    return trace(params, xs, lengths=lengths, **settings.options)
+
+
 def run_network(params: NetworkParams, xs: Array, lengths: Array | None, settings: Settings) -> tuple[PyTree, Array]:
     """Return the states and the logits, in float32."""
     states, logits = network(params, xs, lengths=lengths, return_sequences=settings.per_step, **settings.options)
