@@ -53,8 +53,8 @@ print("w_x", forget.w_x.shape, " w_h", forget.w_h.shape, " b", forget.b.shape)
 # %% [markdown]
 # ## Where are the time steps?
 #
-# Nowhere: every step uses the same 640 numbers. Sequences of 13 and of 100 steps run through the same parameters, and so
-# do one sequence and 32. T is how often the step runs, B how many sequences run side by side.
+# Nowhere: every step uses the same 640 numbers. Sequences of 13 and of 100 steps run through the same parameters, and
+# so do one sequence and 32. T is how often the step runs, B how many sequences run side by side.
 
 # %%
 for batch, time in [(32, 100), (32, 13), (1, 13)]:

@@ -68,8 +68,8 @@ for unit in ranking:
     print(f"unit {unit.unit}  AUC {unit.auc:.3f}")
 
 # %% [markdown]
-# The best unit in a sequence whose first marker is X, and in one with Y. At the markers its input gate opens, and c moves
-# in one direction for X and in the other for Y. Between the markers its forget gate stays near 1.
+# The best unit in a sequence whose first marker is X, and in one with Y. At the markers its input gate opens, and c
+# moves in one direction for X and in the other for Y. Between the markers its forget gate stays near 1.
 
 # %%
 best = ranking[0].unit
@@ -132,8 +132,8 @@ for name, t in {"just before the second marker": lines[:, 1] - 1, "at the first 
     print(f"unit {best}, |dL/dc| {name}: {cell:.1e} along the cell alone, {whole:.1e} by all paths")
 
 # %% [markdown]
-# Along the cell alone, the gradient is multiplied by the product of f that we computed above. The paths through h, which
-# lead through the weights and all gates, can add to it or cancel a part of it.
+# Along the cell alone, the gradient is multiplied by the product of f that we computed above. The paths through h,
+# which lead through the weights and all gates, can add to it or cancel a part of it.
 #
 # ## A text: fables of Aesop
 #
@@ -220,8 +220,8 @@ plot.unit(steps, most, fields=("f", "c"), text=text, span=(27, 92))
 # %% [markdown]
 # ## Summary
 #
-# - `trace` returns every gate at every step. `rank_units` finds the unit that knows an answer, `retained` how much of it
-#   remains, `ablation` whether the network needs it.
+# - `trace` returns every gate at every step. `rank_units` finds the unit that knows an answer, `retained` how much of
+#   it remains, `ablation` whether the network needs it.
 # - In the order task one unit holds the first marker over the gap, with its forget gate near 1.
 # - In the text, forget gates close where something new begins, and units have short or long memories.
 #

@@ -151,8 +151,8 @@ for bias, params in starts.items():
     exponents = lyapunov_spectrum(params, xs[0], warmup=30)
     spectra.append(exponents)
     kept = int((exponents > -0.05).sum())
-    print(f"forget bias {bias}: of the slowest direction 10^{largest:.1f} remains, exponent {exponents[0]:.3f};", end="")
-    print(f" {kept} of {len(exponents)} directions last for 20 steps or more")
+    print(f"forget bias {bias}: 10^{largest:.1f} of the slowest direction remains (exponent {exponents[0]:.3f});")
+    print(f"    {kept} of {len(exponents)} directions last for 20 steps or more")
 
 # %%
 plot.spectrum(np.stack(spectra), kind="exponents", title="forget bias 0, 1, 3 and 5: row 0 to row 3")
@@ -184,8 +184,8 @@ plt.show()
 print(f"the last two steps: {sizes[6, 7]:.2f}, the first and the last step: {sizes[0, 7]:.4f}")
 
 # %% [markdown]
-# Recent steps interact most, also with themselves (the diagonal). For the parameters of a real network this matrix would
-# be too large, but its product with a direction is cheap:
+# Recent steps interact most, also with themselves (the diagonal). For the parameters of a real network this matrix
+# would be too large, but its product with a direction is cheap:
 
 # %%
 direction = jax.random.normal(jax.random.key(4), x.shape)
@@ -196,8 +196,8 @@ print("largest difference from hessian · direction:", float(jnp.abs(product - j
 # ## Another way to remember: fixed points
 #
 # f = 1 is one way to keep a number. Another is a latch: a unit that feeds its h to itself, so that its state has two
-# stable values. Below is one unit with f = σ(2) = 0.88, which by itself would forget in 8 steps, and a weight w from its
-# h to its candidate g. `fixed_points` searches for states that the step maps to themselves.
+# stable values. Below is one unit with f = σ(2) = 0.88, which by itself would forget in 8 steps, and a weight w from
+# its h to its candidate g. `fixed_points` searches for states that the step maps to themselves.
 
 
 # %%
@@ -232,7 +232,8 @@ for sign in (1.0, -1.0):
 #
 # ## Summary
 #
-# - The derivative of σ is at most 1/4 and that of tanh at most 1, so a gradient that passes them at every step vanishes.
+# - The derivative of σ is at most 1/4 and that of tanh at most 1, so a gradient that passes them at every step
+#   vanishes.
 # - c' = f ⊙ c + … passes it on times f alone. The bias of f decides how far it reaches before training.
 # - `gradient_flow` shows where it vanishes, `gradient_spans` which path it takes, `lyapunov_spectrum` how fast each
 #   direction is forgotten; `grad`, `jvp` and `hessian` go through the scan.

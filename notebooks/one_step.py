@@ -66,7 +66,8 @@ print("W", W.shape, " [x, h]", (2 + 3,), " z", z.shape, ": 4 gates of 3 units")
 print(np.asarray(z).reshape(4, 3))
 print("largest difference:", float(jnp.abs(z.reshape(4, 3) - jnp.stack(step[4:8])).max()))
 back = from_concatenated(W, bias)
-print("read from it, bit by bit:", all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back))))
+same = [bool((a == b).all()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back))]
+print("read from it, bit by bit:", all(same))
 
 # %% [markdown]
 # This is the only place where two vectors are concatenated.

@@ -63,8 +63,8 @@ print(verify(model["lstm"], xs[0]))
 # %% [markdown]
 # ## The same step, in numbers
 #
-# Three of the 16 units in one step of the first layer, forward direction: the picture shows our numbers, and the cell of
-# PyTorch with the same weights computes the same c and h.
+# Three of the 16 units in one step of the first layer, forward direction: the picture shows our numbers, and the
+# cell of PyTorch with the same weights computes the same c and h.
 
 # %%
 layer = jax.tree.map(lambda a: a.astype(jnp.float32), params.layers[0].forward)
@@ -80,8 +80,8 @@ plot.step_diagram(layer, state, xs[0, 0, 0])
 # %% [markdown]
 # ## The same start, the same training
 #
-# 200 steps of Adam on the same batches, by PyTorch's optimizer and by Optax. PyTorch has two biases for each gate, so our
-# parameters have two.
+# 200 steps of Adam on the same batches, by PyTorch's optimizer and by Optax. PyTorch has two biases for each gate, so
+# our parameters have two.
 
 # %%
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
