@@ -2,7 +2,8 @@
 
 Each cell is trained at each of four learning rates from each of five seeds. The rate with the best accuracy on
 validation, on average over the training and the seeds, is that cell's: the one at which it learns fastest. The accuracy
-on test sequences is that of these five runs alone. Every run of a seed sees the same batches. All runs of a cell are one program, by `jax.vmap`.
+on test sequences is that of these five runs alone. Every run of a seed sees the same batches.
+All runs of a cell are one program, by `jax.vmap`.
 
     python benchmarks/variants.py                      # writes benchmarks/results/variants.json
     python benchmarks/variants.py --names cifg nog     # these cells alone; the others in the file stay
@@ -111,7 +112,8 @@ if __name__ == "__main__":
         for name, result in results.items()
     }
     tree = {
-        "task": f"the last two of many markers, {LENGTH} steps, {HIDDEN} units, batches of {BATCH}, {options.steps} steps of Adam",
+        "task": f"the last two of many markers, {LENGTH} steps, {HIDDEN} units, batches of {BATCH}, {options.steps} "
+        "steps of Adam",
         "rates": RATES,
         "seeds": SEEDS,
         "every": EVERY,

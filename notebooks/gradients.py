@@ -57,11 +57,9 @@ plot.activations()
 # %%
 gates = (0.5, 0.9, 0.99, 1.0)
 kept = gradient_survival(gates, steps=100, weight=(1.0, 1.5))
+print("steps  " + "".join(f"f = {f:<10}" for f in gates) + "plain, w = 1  plain, w = 1.5")
 for steps in (1, 10, 100):
-    cell = "  ".join(f"f = {f}: {part:.1e}" for f, part in zip(gates, kept.cell[steps]))
-    print(
-        f"{steps:3} steps  {cell}   plain RNN, w = 1: {kept.plain[steps, 0]:.1e}, w = 1.5: {kept.plain[steps, 1]:.1e}"
-    )
+    print(f"{steps:5}  " + "".join(f"{part:<14.1e}" for part in (*kept.cell[steps], *kept.plain[steps])))
 
 # %% [markdown]
 # Over 100 steps, f = 0.99 keeps a third of the gradient and f = 0.9 practically nothing. In the plain network a larger
@@ -181,11 +179,15 @@ image = axes.imshow(sizes, cmap="cividis")
 axes.set(xlabel="step t", ylabel="step s", title="how strongly the inputs of two steps interact in the last h")
 figure.colorbar(image, label="size of ∂²h/∂x_s∂x_t")
 plt.show()
-print(f"the last two steps: {sizes[6, 7]:.2f}, the first and the last step: {sizes[0, 7]:.4f}")
+pairs = sizes - np.diag(np.diag(sizes))
+s, t = np.unravel_index(pairs.argmax(), pairs.shape)
+print(
+    f"a step with itself: {np.diag(sizes).mean():.2f} on average; two steps: at most {pairs.max():.2f}, of {s} and {t}"
+)
 
 # %% [markdown]
-# Recent steps interact most, also with themselves (the diagonal). For the parameters of a real network this matrix
-# would be too large, but its product with a direction is cheap:
+# The diagonal says how far each input is from acting linearly; two different steps interact less. For the parameters of
+# a real network this matrix would be too large, but its product with a direction is cheap:
 
 # %%
 direction = jax.random.normal(jax.random.key(4), x.shape)

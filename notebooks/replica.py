@@ -11,6 +11,7 @@ STEPS = 200
 
 # %%
 import os
+import textwrap
 
 os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
 import jax
@@ -146,4 +147,6 @@ print(all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(from_keras(model.
 # %%
 wrong = layers[0]._replace(b=layers[0].b.at[1].add(1.0))
 _, recorded = stacked((wrong,), images)
-print(verify(np.asarray(recorded), images, params=layers))
+verdict = verify(np.asarray(recorded), images, params=layers)
+for line in str(verdict).splitlines():
+    print(textwrap.fill(line, 100, subsequent_indent="    "))
