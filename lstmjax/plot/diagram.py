@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -102,7 +103,7 @@ def step_diagram(
             "overlap."
         )
     params = jax.tree.map(lambda a: np.asarray(a, np.float32), params)
-    step = jax.tree.map(np.asarray, cell_step(params, (h, c), x, emit="step")[1])
+    step = jax.tree.map(np.asarray, cell_step(params, (jnp.asarray(h), jnp.asarray(c)), jnp.asarray(x), emit="step")[1])
     values = step._asdict() | {"h_old": h, "c_old": c, "fc": step.f * c, "ig": step.i * step.g, "tanh": np.tanh(step.c)}
     numbers = {name: a[chosen] for name, a in values.items() if a is not None}
     figure, axes = _empty(-9, "one step in numbers")
