@@ -198,6 +198,7 @@ def test_padding_is_neither_drawn_nor_read(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class is deprecated:DeprecationWarning")  # of treescope
 def test_padding_does_not_count_in_a_summary_and_is_not_drawn_in_a_notebook(monkeypatch):
     pictures, draw = [], notebook._picture
     monkeypatch.setattr(notebook, "_picture", lambda *inputs: pictures.append(inputs[2]) or draw(*inputs))
