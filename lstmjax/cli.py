@@ -156,7 +156,7 @@ def _verify(command: Verify) -> int:
     if command.grid == any(files) or (not command.grid and None in files):
         raise ConfigError("verify takes WEIGHTS and --input X.npy, or --grid: one of the two")
     reading = tuple(field.name for field in dataclasses.fields(Reading))
-    unused = ("lengths", "outputs", *reading) if command.grid else ("against", "cases", "seed", "dtypes")
+    unused = ("lengths", "outputs", *reading) if command.grid else ("against", "exhaustive", "cases", "seed", "dtypes")
     options = options_of(Verify)
     for field in dataclasses.fields(command):
         if field.name in unused and getattr(command, field.name) != field.default:
@@ -166,7 +166,9 @@ def _verify(command: Verify) -> int:
 
     if command.grid:
         with interruptible():
-            report = verify_grid(command.against, command.cases, command.seed, command.dtypes)
+            report = verify_grid(
+                command.against, command.cases, command.seed, command.dtypes, exhaustive=command.exhaustive
+            )
         print(report)
         return 0 if report.passed else 1
     assert command.weights is not None

@@ -207,12 +207,14 @@ class Verify(Reading):
     """Compare random networks with every installed framework, values and gradients."""
     against: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
     """Frameworks for --grid: torch, keras, linen, nnx, haiku, equinox, onnxruntime, oracle; None: all."""
-    cases: int = 8
-    """Number of networks for --grid; the first ones are extreme cases."""
+    exhaustive: bool = False
+    """Compare 8 networks in four dtypes by --grid, which takes several times as long."""
+    cases: int | None = None
+    """Number of networks for --grid, the first ones are extreme cases; None: 5, with --exhaustive 8."""
     seed: int = 0
     """Seed of the random networks."""
-    dtypes: str = "float64,float32,bfloat16,float16"
-    """Dtypes for --grid."""
+    dtypes: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
+    """Dtypes for --grid; None: float64,float32, with --exhaustive bfloat16,float16 too."""
 
 
 @dataclass(frozen=True)

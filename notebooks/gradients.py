@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Gradients: why they vanish, and what an LSTM does about it
 #
-# **The question.** To learn that step 0 matters at step 100, a gradient must come back over 100 steps. In a plain
-# recurrent network it does not. What is different in an LSTM, what has the forget bias to do with it, and how do I see
-# where the gradient dies in a network of my own?
+# **The question.** To learn that step 0 matters at step 100, a gradient must travel back over 100 steps. In a plain
+# recurrent network it vanishes on the way. What is different in an LSTM, what does the forget bias do, and how can you
+# see where the gradient vanishes in your own network?
 
 # %%
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 from lstmjax import LSTMParams, init_params, lstm, plot
@@ -15,6 +16,7 @@ from lstmjax.inside import (
     derivatives,
     fixed_points,
     gradient_flow,
+    gradient_paths,
     gradient_spans,
     gradient_survival,
     hessian_vector_product,
@@ -27,48 +29,50 @@ from lstmjax.inside import (
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 
 # %% [markdown]
-# ## The slopes of σ and tanh
+# ## The derivatives of σ and tanh
 #
-# Whatever goes back through an activation is multiplied by its slope. σ is steepest at 0, and its slope there is 1/4:
-# a gradient that passes a gate loses three quarters at the least. tanh has the slope 1 at 0, but only there; at 0.33
-# it is 0.9, at 1 it is 0.42.
+# A gradient that passes an activation is multiplied by its derivative. That of σ is at most 1/4, at 0: a gradient that
+# passes through a gate loses at least three quarters. That of tanh is 1, but only at 0; it is 0.9 at 0.33 and 0.42
+# at 1.
 
 # %%
 at = derivatives(jnp.array([0.0, 0.33, 1.0, 2.0, 4.0]))
 print("z       ", at.z)
-print("σ slope ", at.d_sigma)
-print("tanh    ", at.d_tanh)
+print("σ′      ", at.d_sigma)
+print("tanh′   ", at.d_tanh)
 
 # %%
 plot.activations()
 
 # %% [markdown]
-# So a slope near 1 is a matter of luck with tanh, and impossible with σ. Over many steps even 0.9 is nothing:
+# So the factor can be near 1 with tanh, by luck, and never with σ. Over many steps even 0.9 is too small:
 # 0.9¹⁰⁰ = 0.00003.
 #
-# ## The way around: the carousel
+# ## The constant error carousel
 #
-# c' = f ⊙ c + i ⊙ g has no activation around c. On this way back a gradient is multiplied by f and by nothing else, and
-# where f is 1 it arrives whole: the constant error carousel of 1997. Below is what is left of it after 1, 10 and 100
-# steps, and the same for a plain network, h' = tanh(w·h + x).
+# c' = f ⊙ c + i ⊙ g has no activation around c. Along this path the gradient is multiplied by f alone, and where f is 1
+# it arrives unchanged: this is the constant error carousel of 1997. The fraction that remains after 1, 10 and 100
+# steps, next to that of a plain network, h' = tanh(w·h + x):
 
 # %%
 gates = (0.5, 0.9, 0.99, 1.0)
 kept = gradient_survival(gates, steps=100, weight=(1.0, 1.5))
+print("steps  " + "".join(f"f = {f:<10}" for f in gates) + "plain, w = 1  plain, w = 1.5")
 for steps in (1, 10, 100):
-    cell = "  ".join(f"f = {f}: {part:.1e}" for f, part in zip(gates, kept.cell[steps]))
-    print(
-        f"{steps:3} steps  {cell}   plain RNN, w = 1: {kept.plain[steps, 0]:.1e}, w = 1.5: {kept.plain[steps, 1]:.1e}"
-    )
+    print(f"{steps:5}  " + "".join(f"{part:<14.1e}" for part in (*kept.cell[steps], *kept.plain[steps])))
 
 # %% [markdown]
-# f = 0.99 keeps a third over 100 steps, f = 0.9 nothing. In the plain network a larger weight does not help: it drives
-# tanh to where it is flat.
-#
+# Over 100 steps, f = 0.99 keeps a third of the gradient and f = 0.9 practically nothing. In the plain network a larger
+# weight does not help: it drives tanh to where it is flat.
+
+# %%
+plot.gradient_survival(kept, f=gates, weight=(1.0, 1.5), least=1e-12)
+
+# %% [markdown]
 # ## The forget bias
 #
-# An untrained gate is about σ of its bias: 0.5 at bias 0, 0.73 at 1, 0.95 at 3, 0.993 at 5. Here is the gradient of a
-# loss at step 100 with respect to c at every step before, for these four starts.
+# An untrained forget gate is about σ of its bias: 0.5 at bias 0, 0.73 at 1, 0.95 at 3, 0.993 at 5. For these four
+# initial values, the gradient of a loss at step 100 with respect to c at earlier steps:
 
 # %%
 I, H, T = 5, 32, 100
@@ -90,32 +94,36 @@ for bias, params in starts.items():
 plot.gradient_flow(flow(starts[1.0]), fields=("h", "c"))
 
 # %% [markdown]
-# A straight line on a log axis is a factor at each step. So where an untrained network cannot reach the beginning of
-# its sequences, raise `forget_bias` until it can: Gers et al. (2000) start it above 0, and Jozefowicz et al. (2015)
-# measured that it pays.
+# A straight line on a logarithmic axis means the same factor at every step. If an untrained network cannot reach the
+# beginning of its sequences, raise `forget_bias` until it does: Gers et al. (2000) start above 0, and Jozefowicz et al.
+# (2015) measured that this helps.
 #
-# ## Which way did it come?
+# ## Which path does it take?
 #
-# There are two ways back from c to the c before: along c itself, times f, and through h, by the output gate, the
-# weights and all gates of the next step. `gradient_spans` starts with dL/dc of the last step and says what of it comes
-# to each step before, along the cell alone and by all ways together.
+# There are two paths from c to the previous c: along c itself, times f, and through h, by the output gate, the weights
+# and all gates of the next step. `gradient_spans` takes dL/dc at the last step and computes how much of it reaches each
+# earlier step, along the cell alone and by all paths together.
 
 # %%
 for bias in (1.0, 3.0):
     spans = norms(gradient_spans(starts[bias], xs, at_the_end))
     for t in (98, 90, 70, 50):
         cell, whole = spans.cell[:, t].mean(), spans.whole[:, t].mean()
-        print(f"forget bias {bias}, to step {t}: {cell:.1e} along the cell alone, {whole:.1e} by all ways")
+        print(f"forget bias {bias}, to step {t}: {cell:.1e} along the cell alone, {whole:.1e} by all paths")
 
 # %% [markdown]
-# Over one step the cell is nearly all of it. Over many, the ways through h add to it, and with random weights they add
-# much; but they go through the weights and all slopes, and depend on every one of them. What the cell brings depends
-# on f alone. (`gradient_paths` splits the gradient of each single step in the same way.)
-#
+# Over one step nearly all of it comes along the cell. Over many steps the paths through h contribute, and with random
+# weights they contribute much; but they depend on all weights and derivatives, and the path along the cell depends on f
+# alone. `gradient_paths` splits the gradient at every single step in the same way:
+
+# %%
+plot.gradient_paths(gradient_paths(starts[1.0], xs, at_the_end))
+
+# %% [markdown]
 # ## The same forwards: jvp
 #
-# `jax.jvp` pushes a small change forwards: if the input of step 0 moves a little, how much do the outputs move at each
-# later step? It meets the same factors in the opposite order, so it fades as the gradient did.
+# `jax.jvp` pushes a small change forwards: if the input of step 0 changes a little, how much do the outputs change at
+# each later step? The factors are the same in the opposite order, so the change fades as the gradient does.
 
 # %%
 nudge = jnp.zeros_like(xs[0]).at[0].set(1.0)
@@ -128,9 +136,10 @@ for bias, params in starts.items():
 # %% [markdown]
 # ## The factors themselves: Jacobians of the steps
 #
-# All that is multiplied on the way is ∂(h, c) / ∂(h, c) of one step, a matrix of 64 × 64 here. Its product over 100
-# steps says what the last state knows of the first: the singular values, one for each direction. The Lyapunov exponents
-# are the growth in each direction per step; 0 keeps it, −0.1 forgets it in about 10 steps.
+# Each factor is the Jacobian of one step, ∂(h, c) / ∂(h, c), here a matrix of 64 × 64. The singular values of the
+# product over 100 steps say how much of each direction of the first state remains in the last one. The Lyapunov
+# exponents are the growth per step in each direction: a direction with exponent 0 persists, one with −0.1 is forgotten
+# in about 10 steps.
 
 # %%
 spectra = []
@@ -140,17 +149,17 @@ for bias, params in starts.items():
     exponents = lyapunov_spectrum(params, xs[0], warmup=30)
     spectra.append(exponents)
     kept = int((exponents > -0.05).sum())
-    print(f"forget bias {bias}  the best direction keeps 10^{largest:5.1f}, exponent {exponents[0]:6.3f};", end="")
-    print(f" {kept:2} of {len(exponents)} directions last for 20 steps and more")
+    print(f"forget bias {bias}: 10^{largest:.1f} of the slowest direction remains (exponent {exponents[0]:.3f});")
+    print(f"    {kept} of {len(exponents)} directions last for 20 steps or more")
 
 # %%
-plot.spectrum(np.stack(spectra), kind="exponents", title="Forget bias 0, 1, 3 and 5, from the lowest curve up")
+plot.spectrum(np.stack(spectra), kind="exponents", title="forget bias 0, 1, 3 and 5: row 0 to row 3")
 
 # %% [markdown]
-# ## Second derivatives: how two inputs act together
+# ## Second derivatives: how two inputs interact
 #
-# `jax.hessian` goes through the scan as it stands. Below, how much the inputs of step s and step t act on the last h
-# together, and not each for itself: the size of ∂²/∂x_s∂x_t, a row for each s.
+# `jax.hessian` goes through the scan without further ado. The size of ∂²h/∂x_s∂x_t says how strongly the inputs of
+# steps s and t interact in the last h; it is 0 if each acts independently of the other.
 
 # %%
 small = init_params(jax.random.key(2), 2, 4, forget_bias=2.0)
@@ -163,10 +172,22 @@ def last(x):
 
 
 hessian = jax.jit(jax.hessian(last))(x)  # [8, 2, 8, 2]
-print(np.asarray(jnp.sqrt((hessian**2).sum((1, 3)))))
+sizes = np.sqrt((np.asarray(hessian) ** 2).sum((1, 3)))  # [8, 8], over the features
+
+figure, axes = plt.subplots(figsize=(5.4, 4.2), layout="constrained")
+image = axes.imshow(sizes, cmap="cividis")
+axes.set(xlabel="step t", ylabel="step s", title="how strongly the inputs of two steps interact in the last h")
+figure.colorbar(image, label="size of ∂²h/∂x_s∂x_t")
+plt.show()
+pairs = sizes - np.diag(np.diag(sizes))
+s, t = np.unravel_index(pairs.argmax(), pairs.shape)
+print(
+    f"a step with itself: {np.diag(sizes).mean():.2f} on average; two steps: at most {pairs.max():.2f}, of {s} and {t}"
+)
 
 # %% [markdown]
-# For the parameters of a real network the matrix would be too large, but its product with a direction is not:
+# The diagonal says how far each input is from acting linearly; two different steps interact less. For the parameters of
+# a real network this matrix would be too large, but its product with a direction is cheap:
 
 # %%
 direction = jax.random.normal(jax.random.key(4), x.shape)
@@ -176,14 +197,14 @@ print("largest difference from hessian · direction:", float(jnp.abs(product - j
 # %% [markdown]
 # ## Another way to remember: fixed points
 #
-# f = 1 is one way to keep a number. The other is a latch: a unit that sends its own h back to itself, so that the
-# state has two places where it stays. Here is one unit with f = σ(2) = 0.88, which alone would forget in 8 steps, and a
-# weight w from its h to its own candidate g. `fixed_points` looks for states that the step does not move.
+# f = 1 is one way to keep a number. Another is a latch: a unit that feeds its h to itself, so that its state has two
+# stable values. Below is one unit with f = σ(2) = 0.88, which by itself would forget in 8 steps, and a weight w from
+# its h to its candidate g. `fixed_points` searches for states that the step maps to themselves.
 
 
 # %%
 def latch(w):
-    """One unit, one input; the gates i and o are open."""
+    """Return one unit with one input, whose gates i and o are open."""
     w_x, w_h = jnp.zeros((2, 1, 4, 1)).at[:, 0, 2, 0].set(jnp.array([3.0, w]))
     return LSTMParams(w_x, w_h, jnp.array([[4.0], [2.0], [0.0], [4.0]]))
 
@@ -192,12 +213,13 @@ c = jnp.linspace(-6.0, 6.0, 13)[:, None]
 for w in (0.0, 0.5, 1.0):
     found = fixed_points(latch(w), jnp.zeros(1), (jnp.tanh(c), c))
     places = [(f"c = {float(at):5.2f}", f"{float(radius):.2f}") for at, radius in zip(found.c[:, 0], found.radius)]
-    print(f"w = {w}  ", *(f"{at} (times {by} a step)  " for (at, by), new in zip(places, found.distinct) if new))
+    print(f"w = {w}  ", *(f"{at} (factor {by})  " for (at, by), new in zip(places, found.distinct) if new))
 
 # %% [markdown]
-# The number in brackets is the largest eigenvalue of the step there: below 1 a small difference dies out, above 1 it
-# grows. Without w all states end at 0. With it, 0 drives away, and the unit stays at one of two places for ever, which
-# is a memory of one bit. An input of +1 or −1 sets it, and it holds over a thousand steps without input:
+# The factor in brackets is the largest eigenvalue of the step at that point: below 1 a small difference dies out, above
+# 1 it grows. Without w every state ends at 0. With w = 1 the point at 0 repels, and the state stays at one of the two
+# other points for ever: a memory of one bit. An input of +1 or −1 sets it, and it persists for a thousand steps without
+# input:
 
 # %%
 for sign in (1.0, -1.0):
@@ -207,16 +229,17 @@ for sign in (1.0, -1.0):
     print(f"set by {sign:+.0f}: c after 1000 steps {float(kept[0]):6.2f}, without w {float(lost[0]):5.2f}")
 
 # %% [markdown]
-# But look at 0.88: at such a place differences die out, and so does the gradient. A latch remembers and cannot be
-# taught across the time that it remembers; an open forget gate can. That is why LSTMs are started with f near 1.
+# But at a stable point small differences die out, and so does the gradient. A latch remembers, but nothing can be
+# learned across the time that it bridges; an open forget gate allows both. That is why LSTMs start with f near 1.
 #
-# ## What we learnt
+# ## Summary
 #
-# - The slope of σ is at most 1/4 and of tanh at most 1, so a gradient that must pass them at every step dies.
-# - c' = f ⊙ c + … passes it on times f, and nothing else. The bias of f decides how far it reaches at the start.
-# - `gradient_flow` shows where it dies, `gradient_spans` which way it came, `lyapunov_spectrum` how fast in each
-#   direction; `grad`, `jvp` and `hessian` go through the scan as they stand.
-# - A latch remembers too, but no gradient comes through it.
+# - The derivative of σ is at most 1/4 and that of tanh at most 1, so a gradient that passes them at every step
+#   vanishes.
+# - c' = f ⊙ c + … passes it on times f alone. The bias of f decides how far it reaches before training.
+# - `gradient_flow` shows where it vanishes, `gradient_spans` which path it takes, `lyapunov_spectrum` how fast each
+#   direction is forgotten; `grad`, `jvp` and `hessian` go through the scan.
+# - A latch remembers, too, but no gradient passes through it.
 #
-# Go on with [the gates of a trained network](gates.ipynb), or do this with your own parameters:
-# `lstmjax.convert.load_weights("model.pt")` brings them here.
+# Next: [the gates of a trained network](gates.ipynb). To do this with your own parameters, read them with
+# `lstmjax.convert.load_weights("model.pt")`, or `lstmjax.training.load_run("runs/one").params`.

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # One cell, one step
 #
-# **The question.** Between (h, c) and x on the left and the new (h, c) on the right stand four gates, some circles with
-# × and + in them, and two tanh. What happens there to actual numbers?
+# **The question.** Diagrams of an LSTM show (h, c) and x on the left, the new (h, c) on the right, and between them
+# four gates, two tanh, and circles with × and +. What does that do to actual numbers?
 #
-# Two features and three units are enough to see everything, so the sizes are I = 2 and H = 3.
+# Two features and three units are enough to see everything: I = 2 and H = 3.
 
 # %%
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax import cell_step, from_concatenated, init_params, lstm, to_concatenated
+from lstmjax import cell_step, from_concatenated, init_params, lstm, plot, to_concatenated
 from lstmjax.inside import Sample
 
 np.set_printoptions(precision=4, suppress=True)
@@ -23,7 +23,14 @@ c = jnp.array([1.0, -0.5, 0.25])
 # %% [markdown]
 # ## Every number of the step
 #
-# `emit="step"` gives everything the step computed: z before the gate's activation, then the gate.
+# Here is the whole step, with its numbers on the arrows. Everything below explains one part of this picture.
+
+# %%
+plot.step_diagram(params, (h, c), x)
+
+# %% [markdown]
+# The same as arrays: with `emit="step"`, the step returns everything that it computes, each pre-activation z and the
+# gate that follows from it.
 
 # %%
 (h_new, c_new), step = cell_step(params, (h, c), x, emit="step")
@@ -31,10 +38,10 @@ for name in ("z_i", "z_f", "z_g", "z_o", "i", "f", "g", "o", "c", "h"):
     print(f"{name:4}", np.asarray(getattr(step, name)))
 
 # %% [markdown]
-# i, f and o are between 0 and 1 (σ), g is between −1 and 1 (tanh). The bias of f starts at 1, so f starts above one
-# half: an untrained cell rather remembers.
+# i, f and o lie between 0 and 1 (σ), g between −1 and 1 (tanh). The bias of f starts at 1, so f starts above one half:
+# an untrained cell tends to remember.
 #
-# The same by hand, for the forget gate:
+# The forget gate by hand:
 
 # %%
 gate = params.gate("f")
@@ -46,11 +53,11 @@ print("z_f, their sum ", np.asarray(x @ w_x + h @ w_h + b))
 print("f = σ(z_f)     ", np.asarray(jax.nn.sigmoid(x @ w_x + h @ w_h + b)))
 
 # %% [markdown]
-# ## One matrix or two, it is the same
+# ## One matrix or two: the same numbers
 #
-# Textbooks write W·[x, h] + b: x and h one below the other, and one matrix for both. Others write W·x + U·h + b. The
-# same products are added up, at most in another order. `to_concatenated` shows the parameters in the first form, and
-# `from_concatenated` takes them back.
+# Some textbooks write W·[x, h] + b, with x and h stacked into one vector and a single matrix. Others write
+# W·x + U·h + b. Both add up the same products, perhaps in another order. `to_concatenated` returns the parameters in
+# the first form, and `from_concatenated` reads them from it.
 
 # %%
 W, bias = to_concatenated(params)
@@ -59,40 +66,41 @@ print("W", W.shape, " [x, h]", (2 + 3,), " z", z.shape, ": 4 gates of 3 units")
 print(np.asarray(z).reshape(4, 3))
 print("largest difference:", float(jnp.abs(z.reshape(4, 3) - jnp.stack(step[4:8])).max()))
 back = from_concatenated(W, bias)
-print("and back, exactly:", all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back))))
+same = [bool((a == b).all()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(back))]
+print("read from it, bit by bit:", all(same))
 
 # %% [markdown]
-# Here, and only here, two vectors are written side by side.
+# This is the only place where two vectors are concatenated.
 #
-# ## × is number by number
+# ## × multiplies number by number
 #
-# The circle with a × (often ⊙, the Hadamard product) takes two vectors of H numbers and gives H numbers: first times
-# first, second times second. No unit meets another one here; they met in W.
+# The circle with a × (often written ⊙, the Hadamard product) takes two vectors of H numbers and returns H numbers: the
+# first times the first, the second times the second. Units do not mix here; they mix in W.
 
 # %%
 print("f     ", np.asarray(step.f))
 print("c     ", np.asarray(c))
-print("f ⊙ c ", np.asarray(step.f * c), " kept of the old")
-print("i ⊙ g ", np.asarray(step.i * step.g), " written anew")
+print("f ⊙ c ", np.asarray(step.f * c), " what remains of the old c")
+print("i ⊙ g ", np.asarray(step.i * step.g), " what is added")
 
 # %% [markdown]
 # ## + is a sum, not a concatenation
 #
-# The new c is the sum of the two last lines. Side by side they would be 6 numbers, and more with every step; c has 3
-# for ever.
+# The new c is the sum of these two vectors. Concatenated they would be 6 numbers, and more at every step; c always
+# has 3.
 
 # %%
 print("f ⊙ c + i ⊙ g ", np.asarray(step.f * c + step.i * step.g))
 print("c of the step ", np.asarray(c_new))
 
 # %% [markdown]
-# And the sum is the point of it all: what was in c goes on to the next step times f and nothing else, no matrix and no
-# tanh. [The notebook on gradients](gradients.ipynb) is about what that does.
+# This sum is the point of the LSTM: what is in c reaches the next step multiplied by f alone, with no matrix and no
+# tanh in between. [The notebook on gradients](gradients.ipynb) shows what follows from that.
 #
-# ## What the cell shows to the world
+# ## What the cell outputs
 #
-# c itself may be any number. Its tanh is between −1 and 1, and o says how much of that is shown. This is h, the output
-# of the step and what all gates read at the next one.
+# c can be any number. Its tanh lies between −1 and 1, and o decides how much of it is output as h. All gates read this
+# h at the next step.
 
 # %%
 print("tanh(c)     ", np.asarray(jnp.tanh(c_new)))
@@ -101,35 +109,34 @@ print("o ⊙ tanh(c) ", np.asarray(step.o * jnp.tanh(c_new)))
 print("h           ", np.asarray(h_new))
 
 # %% [markdown]
-# ## Gates multiply, they toss no coins
+# ## A gate is a factor, not a probability
 #
-# "A forget gate of 0.85 forgets with a probability of 15%" is read now and then. It does not: it keeps 85% of the
-# number, always, and two runs give the same. What would happen with coins? `Sample` puts them in: with a key it makes
-# each number of a gate 1 with the gate's value as its probability, else 0. Here are four draws of this one step:
+# Some explanations say that "a forget gate of 0.85 forgets with a probability of 15%". It does not: it always keeps 85%
+# of the number, and two runs agree. What would a random gate do? `Sample` makes one: it replaces each number of a gate
+# by 1 with the gate's value as the probability, else by 0. Four draws of this step:
 
 # %%
 draws = 20_000
 many = (jnp.broadcast_to(h, (draws, 3)), jnp.broadcast_to(c, (draws, 3)))
 xs = jnp.broadcast_to(x, (draws, 1, 2))  # one step for each
 (h_coin, c_coin), _ = lstm(params, xs, many, wrappers=(Sample("f"),), key=jax.random.key(5))
-print("c with coins  ", *(np.asarray(one) for one in c_coin[:4]), sep="\n  ")
+print("c, random f  ", *(np.asarray(one) for one in c_coin[:4]), sep="\n  ")
 print("c + i ⊙ g  or  i ⊙ g:", np.asarray(c + step.i * step.g), np.asarray(step.i * step.g))
 
 # %% [markdown]
-# Over many draws the coins give the gate's c, since f only multiplies. With h that is over already: the tanh of a mean
-# is not the mean of the tanh. And a coin has no slope, so that nothing could be learned through it.
+# On average over many draws, c is that of the real gate, since c is linear in f. For h this no longer holds: the tanh
+# of a mean is not the mean of the tanh. And a random choice has no derivative, so no gradient would pass through it.
 
 # %%
 print("c: mean of the draws", np.asarray(c_coin.mean(0)), " the cell", np.asarray(c_new))
 print("h: mean of the draws", np.asarray(h_coin.mean(0)), " the cell", np.asarray(h_new))
 
 # %% [markdown]
-# ## What we learnt
+# ## Summary
 #
-# - Four gates, each σ or tanh of x·w_x + h·w_h + b, each a vector of H numbers.
-# - c' = f ⊙ c + i ⊙ g and h' = o ⊙ tanh(c'): number by number; the + is a sum.
-# - One matrix for [x, h] or one each for x and h: the same numbers.
-# - A gate is a factor between 0 and 1, and no probability.
+# - There are four gates, each σ or tanh of x·w_x + h·w_h + b, and each a vector of H numbers.
+# - c' = f ⊙ c + i ⊙ g and h' = o ⊙ tanh(c'), number by number; the + is a sum.
+# - One matrix for [x, h], or one for x and one for h: the numbers are the same.
+# - A gate is a factor between 0 and 1, not a probability.
 #
-# Go on with [gates](gates.ipynb), where a trained network opens and closes them, or with
-# [gradients](gradients.ipynb).
+# Next: [gates](gates.ipynb), where a trained network opens and closes them, or [gradients](gradients.ipynb).

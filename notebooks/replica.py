@@ -1,16 +1,17 @@
 # %% [markdown]
 # # An exact replica, from PyTorch and Keras and back
 #
-# If a replica is the slightest bit different, what is found out with it does not hold for the original. So: carry the
-# weights over, run both, compare number by number, train both, compare again, and carry the weights back.
+# **The question.** Is your LSTM here the one that you have in PyTorch or Keras, or only a similar one? We convert the
+# weights, run both, compare all numbers, train both, compare again, and convert the weights back.
 #
-# It takes `pip install '.[peers]'`.
+# This notebook needs `pip install '.[peers]'`.
 
 # %% tags=["parameters"]
 STEPS = 200
 
 # %%
 import os
+import textwrap
 
 os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
 import jax
@@ -22,14 +23,14 @@ import numpy as np
 import optax
 import torch
 
-from lstmjax import Dense, NetworkParams, network, stacked, verify
+from lstmjax import Dense, NetworkParams, network, plot, stacked, verify
 from lstmjax.convert import from_keras, from_torch, to_keras, to_torch
 from lstmjax.replica import CARDS
 
 # %% [markdown]
 # ## What a PyTorch LSTM is
 #
-# The card says what a replica has to get right, and what is easily missed. Its claims are tests.
+# The card says what a replica has to get right, and what is easily missed. Each of its claims is a test.
 
 # %%
 print(CARDS["torch"])
@@ -61,10 +62,27 @@ print(f"largest difference of {ours.size} outputs: {np.abs(ours - theirs).max():
 print(verify(model["lstm"], xs[0]))
 
 # %% [markdown]
-# ## The same start gives the same training
+# ## The same step, in numbers
 #
-# 200 steps of Adam on the same batches, PyTorch's own against Optax. PyTorch keeps two biases, so our parameters have
-# two.
+# Three of the 16 units in one step of the first layer, forward direction: the picture shows our numbers, and the
+# cell of PyTorch with the same weights computes the same c and h.
+
+# %%
+layer = jax.tree.map(lambda a: a.astype(jnp.float32), params.layers[0].forward)
+state = rng.normal(size=16) / 2, rng.normal(size=16)
+cell = torch.nn.LSTMCell(8, 16).double()
+names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+cell.load_state_dict({name: getattr(model["lstm"], f"{name}_l0") for name in names})
+h, c = (torch.from_numpy(a)[None] for a in state)
+h, c = cell(torch.from_numpy(xs[0, 0, 0])[None], (h, c))
+print("PyTorch: c", *(f"{value:.2f}" for value in c[0, :3]), " h", *(f"{value:.2f}" for value in h[0, :3]))
+plot.step_diagram(layer, state, xs[0, 0, 0])
+
+# %% [markdown]
+# ## The same start, the same training
+#
+# 200 steps of Adam on the same batches, by PyTorch's optimizer and by Optax. PyTorch has two biases for each gate, so
+# our parameters have two.
 
 # %%
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -93,7 +111,9 @@ for ours, theirs in zip(jax.tree.leaves(trained.layers), jax.tree.leaves(from_to
     print(f"{ours.shape!s:14} {np.abs(ours - theirs).max() / np.abs(theirs).max():.1e}")
 
 # %% [markdown]
-# ## And back, bit by bit
+# The largest relative difference of each array after training is that of rounding.
+#
+# ## Back to PyTorch, bit by bit
 
 # %%
 copy = torch.nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True).double()
@@ -104,7 +124,7 @@ print(all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(again), jax.tree.
 # %% [markdown]
 # ## Keras: LSTM(32) on (10, 64), and Dense(2)
 #
-# Keras stores its forget bias of 1, so nothing is added on the way.
+# Keras stores its initial forget bias of 1 among the weights, so nothing is added by the conversion.
 
 # %%
 model = keras.Sequential([keras.Input((10, 64)), keras.layers.LSTM(32), keras.layers.Dense(2)])
@@ -119,12 +139,14 @@ model.layers[0].set_weights(to_keras(layers)[0])
 print(all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(from_keras(model.layers[0])), jax.tree.leaves(layers))))
 
 # %% [markdown]
-# ## If they differ, why
+# ## If they differ: why?
 #
-# Somebody carried the weights over by hand and added the forget bias once more. `verify` tells where the numbers part,
-# and tries the likely causes until one gives exactly the other side's numbers.
+# Suppose that somebody converted the weights by hand and added the forget bias a second time. `verify` finds the first
+# layer, step and gate that differ, and tries likely causes until one reproduces the numbers of the other side.
 
 # %%
 wrong = layers[0]._replace(b=layers[0].b.at[1].add(1.0))
 _, recorded = stacked((wrong,), images)
-print(verify(np.asarray(recorded), images, params=layers))
+verdict = verify(np.asarray(recorded), images, params=layers)
+for line in str(verdict).splitlines():
+    print(textwrap.fill(line, 100, subsequent_indent="    "))

@@ -1,6 +1,7 @@
 """Models that Keras itself builds: read from their files and in memory, run as they say or refused by name."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +139,29 @@ def test_keras_models_run_as_their_files_say_or_are_refused(what, keras, tmp_pat
         from_keras(
             model, cell="vanilla" if refusal or what in ("settings", "cells", "mask", "backwards") else "peephole"
         )
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.parametrize(("pair", "sequences"), [(False, False), (True, False), (True, True)])
+def test_lengths_of_models_with_a_mask_of_their_own(pair, sequences, keras, tmp_path):
+    """Keras computes the mask of such a model from its inputs alone, whatever mask it is called with."""
+    made = keras.layers
+    layer = made.LSTM(H, return_sequences=sequences)
+    model = built(keras, made.Masking(-1.0), made.Bidirectional(layer) if pair else layer, made.Dense(2))
+    model.save(tmp_path / "model.keras")
+    xs, lengths = XS.copy(), np.arange(1, len(XS) + 1)
+    xs[-1, 0] = -1.0  # a step that is left out among those that are valid
+    for theirs in (model, tmp_path / "model.keras"):
+        verdict = verify(theirs, xs, lengths=lengths)
+        assert verdict, str(verdict)
+        assert not verdict.unchecked
+    read = load_model(tmp_path / "model.keras")
+    verdict = verify(lambda xs: np.asarray(model(xs)), xs, params=read, lengths=lengths)
+    assert verdict, str(verdict)
+    head = read.params.head
+    wrong = replace(read, params=read.params._replace(head=head._replace(b=head.b + 0.1)))
+    assert not verify(lambda xs: np.asarray(model(xs)), xs, params=wrong, lengths=lengths)
 
 
 @pytest.mark.peers

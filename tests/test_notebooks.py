@@ -11,11 +11,10 @@ pytest.importorskip("jupytext")
 from make_notebooks import NAMES, NOTEBOOKS, execute, source  # noqa: E402
 
 SHORT = {  # what is put behind the cell of parameters
-    "variants": 'STEPS, SEEDS, NAMES = 5, 2, ["vanilla", "cifg"]',
     "replica": "STEPS = 3",
     "gates": "ORDER_STEPS, TEXT_STEPS = 2, 2",
 }
-LONG = ("gates", "gradients", "variants")  # minutes of compiling
+LONG = ("gates", "gradients")  # minutes of compiling
 NEEDS = {"replica": ("torch", "keras")}
 PICTURE = 60_000  # bytes
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pictures import NOTHING, H, T, gates, saved, titles
 
-from lstmjax import Bidirectional, plot, shapes
+from lstmjax import Bidirectional, init_params, plot, shapes
 
 Gates = namedtuple("Gates", "i f g o")
 Statistics = namedtuple("Statistics", "mean std left right")
@@ -409,6 +409,38 @@ def test_no_two_texts_of_the_diagram_overlap():
         assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, text
         for other, second in boxes[:n]:
             assert not box.overlaps(second), (text, other)
+
+
+def test_a_step_is_drawn_with_its_numbers():
+    rng = np.random.default_rng(5)
+    params = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), init_params(jax.random.key(0), 2, 5))
+    (h, c), x = rng.normal(size=(2, 5)), rng.normal(size=2)
+    figure = saved(plot.step_diagram(params, (h, c), x, units=(4, 1)))
+    w, r, b = (np.asarray(a, np.float64) for a in (params.w_x, params.w_h, params.b))
+    z_i, z_f, z_g, z_o = np.einsum("i,igh->gh", x, w) + np.einsum("j,jgh->gh", h, r) + b
+    i, f, o = (1 / (1 + np.exp(-z)) for z in (z_i, z_f, z_o))
+    new = f * c + i * np.tanh(z_g)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    for letter, values in {
+        "$z_f$": z_f, "$z_g$": z_g, "$i$": i, "$f$": f, "$g$": np.tanh(z_g), r"$i\odot g$": i * np.tanh(z_g),
+        "$c_t$": new, "$h_t$": o * np.tanh(new), "$o$": o, r"$f\odot c_{t-1}$": f * c,
+    }.items():  # fmt: skip
+        (text,) = [text for text in texts if text.startswith((f"{letter} ", f"{letter}\n"))]
+        assert [float(word.replace("−", "-")) for word in text.removeprefix(letter).split()] == pytest.approx(
+            values[[4, 1]].tolist(), abs=0.0051
+        )
+    assert "numbers: units 4, 1" in " ".join(texts)
+    for arguments, message in (
+        (((h, c[:3]), x), r"state\[1\], c, has shape \(3,\), expected \(5,\)"),
+        (((h, c), x, (0, 1, 2, 3)), r"units is \[0, 1, 2, 3\], expected 1 to 3 numbers from 0 to 4"),
+        (((h, c), x, (5,)), r"units is \[5\], expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plot.step_diagram(params, *arguments[:2], units=arguments[2] if len(arguments) > 2 else None)
+    with pytest.raises(ValueError, match="params are those of another cell"):
+        plot.step_diagram(init_params(jax.random.key(0), 2, 5, cell="peephole"), (h, c), x)
+    with pytest.raises(TypeError, match="params is a tuple of 1, expected LSTMParams"):
+        plot.step_diagram((params,), (h, c), x)
 
 
 # No state

@@ -12,6 +12,7 @@ import lstmjax.convert
 from lstmjax.cli import HELP, main
 from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import PEERS, Case, Peer, against, compare, grid, verify
+from lstmjax.replica.progress import Progress
 
 
 def test_compare():
@@ -69,7 +70,7 @@ def raising(*arguments):
     raise RuntimeError("no such operator\nand more")
 
 
-def test_a_grid_fails_where_a_framework_differs_or_raises_and_names_what_it_left_out(monkeypatch):
+def test_a_grid_fails_where_a_framework_differs_and_names_what_it_left_out(monkeypatch):
     rows = {
         "broken": Peer("broken", "numpy", "numpy", broken),
         "raising": Peer("raising", "numpy", "numpy", raising),
@@ -91,7 +92,8 @@ def test_a_grid_fails_where_a_framework_differs_or_raises_and_names_what_it_left
     assert re.search(
         r"FAIL broken float64, I=3 H=4 T=5 L=1, init equinox: gradient of layers\[0\]\.b: .* theirs 1", text
     )
-    assert "FAIL raising float64, I=3 H=4 T=5 L=1, init equinox: RuntimeError: no such operator\n" in text
+    assert "not checked: raising in float64: RuntimeError: no such operator (1 run)\n" in text
+    assert "ulp" not in text
     assert "not checked: absent: no_such_package and nor_this not installed" in text
     assert "not checked: lacking in float64: below not installed (1 run)" in text
     assert "not checked: narrow in float64: its numbers are short (1 run)" in text
@@ -103,7 +105,58 @@ def test_a_grid_fails_where_a_framework_differs_or_raises_and_names_what_it_left
     report = grid(cases=[replace(plain, pair=True)], dtypes=["float64"])
     assert not report.passed  # nothing was compared, and that proves nothing
     assert "not checked: forward in float64: it has no layer of two directions (1 run)" in str(report)
-    assert "nothing was compared" in str(report)
+    assert str(report).endswith("nothing was compared, which proves nothing")
+
+
+def wider(layers, xs, lengths, d_ys):
+    """Return outputs of another shape."""
+    right = PEERS["oracle"].run(layers, xs, lengths, d_ys)
+    return right._replace(ys=np.repeat(right.ys, 2, axis=-1))
+
+
+def test_a_framework_that_raises_was_not_checked_and_one_whose_arrays_have_other_shapes_differs(monkeypatch):
+    rows = {"oracle": PEERS["oracle"], "raising": Peer("raising", "numpy", "numpy", raising)}
+    monkeypatch.setattr(against, "PEERS", rows)
+    cases = [Case(3, 4, 5), Case(2, 3, 4)]
+    report = grid(cases=cases, dtypes=["float64"])
+    assert report.passed
+    assert {row.peer for row in report.rows} == {"oracle"}
+    text = str(report)
+    assert "not checked: raising in float64: RuntimeError: no such operator (2 runs)" in text
+    assert text.endswith("what was compared is within its bounds; 2 runs ended in an error, see above")
+    alone = grid(["raising"], cases=cases, dtypes=["float64"])
+    assert not alone.passed
+    assert str(alone).endswith("nothing was compared, which proves nothing")
+    monkeypatch.setattr(against, "PEERS", {"wider": Peer("wider", "numpy", "numpy", wider)})
+    report = grid(cases=cases[:1], dtypes=["float64"])
+    assert {row.what for row in report.rows if not row.passed} == {"outputs"}
+
+
+def test_the_extent_of_a_grid_and_its_progress(monkeypatch, capsys):
+    runs = []
+    monkeypatch.setattr(against, "_compare_all", lambda peers, doing, drawn, tell: runs.extend(doing) or ())
+    for options, networks, dtypes in (
+        ({}, 5, ("float64", "float32")),
+        ({"exhaustive": True}, 8, against.DTYPES),
+        ({"exhaustive": True, "cases": 2, "dtypes": ["float32"]}, 2, ("float32",)),
+    ):
+        runs.clear()
+        grid(["oracle"], **options)
+        assert {(run.network, run.dtype) for run in runs} == {
+            (n, dtype) for n in range(1, networks + 1) for dtype in dtypes
+        }
+        assert {run.peer for run in runs} == {"lstmjax", "oracle"}
+        before = [run.done for run in runs]
+        assert before == sorted(before)
+        assert before[0] == 0
+        assert runs[-1].of - before[-1] == runs[-1].case.scans
+    with Progress() as progress:
+        for run in runs:
+            progress(run)
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2  # a line for each network, since this is no terminal
+    assert err[0].startswith("network 1 of 2: I=3 H=1")
+    assert re.search(r"network 2 of 2: .*, about \d+ s left$", err[1])
 
 
 @pytest.mark.peers
@@ -128,11 +181,12 @@ def test_a_grid_against_a_framework(name, dtype):
     [
         ({"against": ["tourch"]}, "against is 'tourch', expected one of 'torch', 'keras'"),
         ({"dtypes": ["int8"]}, "dtypes is 'int8', expected one of 'float64'"),
+        ({"exhaustive": "no"}, "exhaustive is 'no', expected True or False"),
         ({"cases": 0}, "cases is 0, expected a whole number of at least 1"),
     ],
 )
 def test_a_grid_of_nothing_known_is_refused(arguments, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises((ValueError, TypeError), match=re.escape(words)):
         grid(**arguments)
 
 

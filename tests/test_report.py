@@ -280,7 +280,10 @@ def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
         ({"names": ["a"]}, "names has 1 names, but xs has 5 sequences; give one for each."),
         ({"shown": np.zeros((5, 6, 2))}, "shown has shape (5, 6, 2), but xs (5, 6, 3); expected the same inputs"),
         ({"xs": np.zeros(3)}, "xs has shape (3,), expected [N, T, I], or one sequence [T, I], with numbers in it."),
-        ({"xs": np.full((5, 6, 3), np.nan)}, "xs holds numbers that are not finite; fill or remove them"),
+        (
+            {"xs": np.full((5, 6, 3), np.nan)},
+            "xs holds numbers that are not finite at valid steps; fill or remove them",
+        ),
         ({"compare": {"param": 1}}, "compare has 'param', expected arguments of report: params, xs, lengths"),
         ({"compare": {"title": "b"}}, "compare has no 'params'; pass those of the second network."),
         ({"remembers": [("who", [(2, "forward", 0, 0.9)])]}, "remembers: 'who' names layer 2 forward, which is not"),

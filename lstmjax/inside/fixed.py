@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lstmjax import checks
 from lstmjax.arguments import as_array, as_arrays, check_number, check_positive, kind
+from lstmjax.arrays import valid_steps
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA, Cell
 from lstmjax.inside.motion import (
@@ -66,6 +68,7 @@ def fixed_points(
     x: ArrayLike,
     starts: tuple[ArrayLike, ...],
     *,
+    lengths: ArrayLike | None = None,
     iterations: int = 100,
     tolerance: float | None = None,
     same: float = 1e-3,
@@ -81,6 +84,9 @@ def fixed_points(
         params: `LSTMParams`, one layer in one direction.
         x: the constant input, `[I]`; for several inputs use `jax.vmap`.
         starts: (h `[N, P]`, c `[N, H]`), states to start from; states of real runs lead to the points near these runs.
+            With `lengths` those of a trace, (h `[..., T, P]`, c `[..., T, H]`).
+        lengths: valid steps of each sequence of starts, whole numbers `[...]`: each valid state is a start, those of
+            padding are not. None: starts have no axis of steps.
         iterations: the largest number of steps of a search.
         tolerance: a search ends where q is not above this. None: S times the square of the rounding error.
         same: points that differ by no more than this in every number count as equal; see `distinct_points`.
@@ -112,6 +118,8 @@ def fixed_points(
     if several := checks.ensemble(params):
         raise ValueError(several)
     checks.check_features("x", x, params, "[I]")
+    if lengths is not None:
+        starts = _valid_states(starts, lengths)
     xs = jnp.broadcast_to(x, (_number_of(starts), 1, x.shape[-1]))  # a sequence of one step for each start
     options, arrays = prepare(params, xs, starts, cell=cell, wrappers=wrappers, name="starts")
     if tolerance is None:
@@ -218,6 +226,24 @@ def speed(search: _Search) -> Array:
 def _broadcast(flags: Array, a: Array) -> Array:
     """Return flags `[N]` in the shape of an array `[N, ...]`."""
     return jnp.broadcast_to(flags.reshape(-1, *[1] * (a.ndim - 1)), a.shape)
+
+
+def _valid_states(starts: Any, lengths: ArrayLike) -> tuple[Array, ...]:
+    """Return the states `[N, *]` of the valid steps of arrays `[..., T, *]`, sequence after sequence."""
+    if not isinstance(starts, tuple) or not starts or any(np.ndim(a) < 2 for a in starts):
+        shapes = ", ".join(str(np.shape(a)) for a in jax.tree.leaves(starts))
+        raise ValueError(
+            f"starts is {kind(starts)} of shapes {shapes}, expected with lengths (h [..., T, P], c [..., T, H]), the "
+            "states of a trace."
+        )
+    arrays = [as_array("starts", a) for a in starts]
+    if any(isinstance(a, jax.core.Tracer) for a in (*arrays, lengths)):
+        raise TypeError(
+            "starts or lengths are traced, but how many states are valid depends on their values. Select them before "
+            "jax.jit, and pass starts [N, H] without lengths."
+        )
+    valid = np.asarray(valid_steps(arrays[0], lengths, None, False))
+    return tuple(a[valid] for a in arrays)
 
 
 def _number_of(starts: Any) -> int:

@@ -6,6 +6,7 @@ every effect of v_t on later values. For a gate's pre-activation it is what the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -95,7 +96,30 @@ def gradient_flow(
         run = perturbed(lstm, [step for _, _, step in each_part(perturb)])
         return one_number(loss(outputs(params, xs, state, run, options, return_sequences=return_sequences)))
 
-    return jax.grad(loss_of)(zeros)
+    flow = jax.grad(loss_of)(zeros)
+    warn_of_zeros(flow, options["lengths"] is not None or options["mask"] is not None)
+    return flow
+
+
+ZERO = "the gradient is 0 at every step of every layer: the loss does not depend on the values that were chosen."
+PADDING = (
+    " Steps are padding by lengths or mask: ys[:, -1] is padding of every sequence that ends before; "
+    "return_sequences=False takes the last valid step."
+)
+
+
+def warn_of_zeros(flow: PyTree, padded: bool) -> None:
+    """Warn of gradients that are zero everywhere, and say why; those that are traced are not known yet.
+
+    Args:
+        flow: gradients, arrays with numbers in them.
+        padded: whether some steps are not valid.
+    """
+    arrays = jax.tree.leaves(flow)
+    if not arrays or any(isinstance(a, jax.core.Tracer) or not a.size for a in arrays):
+        return
+    if not any(bool(jnp.any(a != 0)) for a in arrays):
+        warnings.warn(ZERO + (PADDING if padded else ""), stacklevel=4)
 
 
 def norms(flow: PyTree) -> PyTree:

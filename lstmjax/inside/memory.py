@@ -121,7 +121,9 @@ def windows(f: Array, span: int) -> Array:
         width *= 2
 
 
-def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = False) -> Array:
+def retained(
+    f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = False, lengths: ArrayLike | None = None
+) -> Array:
     """Return the fraction of the c of step `start` that remains at step `stop`: the product of f between them.
 
     Args:
@@ -129,6 +131,7 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
         start, stop: steps counted from 0, whole numbers, the same for all sequences or `[...]`: the product is over the
             steps after start up to and including stop. A start of −1 is the initial state.
         reverse: the gates are those of a reverse direction, in which stop comes before start in xs.
+        lengths: valid steps of each sequence, whole numbers `[...]`; None: all T. Steps of padding leave c as it is.
 
     Returns:
         `[..., H]`; 1 where start equals stop.
@@ -151,10 +154,12 @@ def retained(f: Array, start: ArrayLike, stop: ArrayLike, *, reverse: bool = Fal
                 "one for each sequence."
             )
     _check_order(start, stop, f.shape[-2], reverse)
+    valid = valid_steps(f, lengths, None, False)
     t = jnp.arange(f.shape[-2])
     start, stop = (jnp.broadcast_to(at[..., None], (*f.shape[:-2], t.size)) for at in (start, stop))
     t = jnp.broadcast_to(t, start.shape)
     between = (stop <= t) & (t < start) if reverse else (start < t) & (t <= stop)
+    between = between if valid is None else between & valid
     return jnp.where(between[..., None], f, 1).prod(-2)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checks
-from lstmjax.arguments import as_array, check_positive, kind, one_of
+from lstmjax.arguments import as_array, check_lengths, check_positive, kind, one_of
 from lstmjax.inside.layered import each_part
 from lstmjax.types import Array, Step
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
 
 PLACES = 32  # in a span; the AUC is computed at each of them
 
@@ -80,7 +83,9 @@ def auc(values: Array, labels: Array) -> Array:
     return jnp.where(jnp.isnan(values).any(axis=0), jnp.nan, result)
 
 
-def separation_over(values: Any, question: Question, *, places: int = PLACES) -> Array:
+def separation_over(
+    values: Any, question: Question, *, places: int = PLACES, lengths: ArrayLike | None = None
+) -> Array:
     """Return the AUC of each unit at places of the span, `[places, H]`, from its first step to its last.
 
     Spans differ in length from sequence to sequence: they are aligned at both ends, with places at even distances
@@ -90,14 +95,17 @@ def separation_over(values: Any, question: Question, *, places: int = PLACES) ->
         values: values of the units, such as c, `[N, T, H]`.
         question: labels and spans of the same N sequences.
         places: the number of places.
+        lengths: valid steps of each sequence, `[N]`: spans that reach into padding are refused. None: all T.
 
     Raises:
         ValueError: labels or spans do not fit.
     """
-    return auc(_at_places(values, question, places), jnp.asarray(question.labels))
+    return auc(_at_places(values, question, places, lengths), jnp.asarray(question.labels))
 
 
-def separation(values: Any, question: Question, *, places: int = PLACES) -> Separation:
+def separation(
+    values: Any, question: Question, *, places: int = PLACES, lengths: ArrayLike | None = None
+) -> Separation:
     """Return how well each unit tells the two answers apart throughout the span.
 
     The AUC is computed at places of the span (`separation_over`), and the smallest counts: a unit that forgets before
@@ -110,6 +118,7 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
         values: values of the units, such as c, `[N, T, H]`.
         question: labels and spans of the same N sequences.
         places: the number of places in the span, at least 1.
+        lengths: see `separation_over`.
 
     Returns:
         `Separation`: auc, sign and distance, `[H]` each.
@@ -124,7 +133,7 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     >>> separation(c, Question("kind", labels, np.array([[0, 2]] * 3))).auc  # lost at the second step
     Array([0.5], dtype=float32)
     """
-    values = _at_places(values, question, places)
+    values = _at_places(values, question, places, lengths)
     labels = jnp.asarray(question.labels)
     over_span = auc(values, labels)
     up, down = over_span.min(axis=0), 1 - over_span.max(axis=0)
@@ -137,7 +146,9 @@ def separation(values: Any, question: Question, *, places: int = PLACES) -> Sepa
     return Separation(kept, sign, distance.min(axis=0))
 
 
-def rank_units(traces: Any, question: Question, *, field: str = "c", places: int = PLACES) -> tuple[Unit, ...]:
+def rank_units(
+    traces: Any, question: Question, *, field: str = "c", places: int = PLACES, lengths: ArrayLike | None = None
+) -> tuple[Unit, ...]:
     """Return the units of all layers and directions, from the best answer to the question to the worst.
 
     They are ordered by AUC, and by distance where several units have the same AUC.
@@ -148,6 +159,7 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
         question: labels and spans of the same N sequences.
         field: the field of `Step` that is examined.
         places: see `separation`.
+        lengths: see `separation_over`.
 
     Raises:
         ValueError: labels or spans do not fit, or the traces do not hold the field.
@@ -158,17 +170,17 @@ def rank_units(traces: Any, question: Question, *, field: str = "c", places: int
         values = getattr(step, field, None)
         if values is None:
             raise ValueError(f"traces have no {field} at layer {layer}; trace it with fields=({field!r},)")
-        aucs, signs, distances = map(np.asarray, separation(values, question, places=places))
+        aucs, signs, distances = map(np.asarray, separation(values, question, places=places, lengths=lengths))
         for n in range(len(aucs)):
             units.append(Unit(layer, direction, n, float(aucs[n]), int(signs[n]), float(distances[n])))
     return tuple(sorted(units, key=lambda unit: (np.nan_to_num(unit.auc), np.nan_to_num(unit.distance)), reverse=True))
 
 
-def _at_places(values: Any, question: Question, places: int) -> Array:
+def _at_places(values: Any, question: Question, places: int, lengths: ArrayLike | None) -> Array:
     """Return the values at places of each sequence's span, `[N, places, H]`."""
     values = _wide(values)
     check_positive("places", places)
-    check(question, values.shape)
+    check(question, values.shape, lengths)
     start, stop = np.asarray(question.spans).T[:, :, None]
     fraction = np.linspace(0.0, 1.0, places)
     steps = np.rint(start + fraction * (stop - 1 - start)).astype(np.int32)  # [N, places]
@@ -189,8 +201,8 @@ def _mean_and_variance(values: Array, chosen: Array) -> tuple[Array, Array]:
     return mean, (weight * jnp.square(values - mean[None])).sum(axis=0)
 
 
-def check(question: Question, shape: tuple[int, ...]) -> None:
-    """Refuse a question whose labels or spans do not fit values of a shape.
+def check(question: Question, shape: tuple[int, ...], lengths: ArrayLike | None = None) -> None:
+    """Refuse a question whose labels or spans do not fit values of a shape, or reach into padding.
 
     Raises:
         ValueError: labels, spans or the shape; the message says which.
@@ -215,4 +227,14 @@ def check(question: Question, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"{name}: span {n} is {start[n]} to {stop[n]}, expected 0 <= start < stop <= T = {shape[1]}; the stop is "
             "not part of it."
+        )
+    if lengths is None:
+        return
+    valid = np.asarray(lengths)
+    check_lengths(valid, shape[:1], shape[1])
+    if (wrong := np.flatnonzero(stop > valid)).size:
+        n = wrong[0]
+        raise ValueError(
+            f"{name}: span {n} is {start[n]} to {stop[n]}, but lengths gives sequence {n} {valid[n]} valid steps; end "
+            "it where they end."
         )

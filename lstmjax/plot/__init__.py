@@ -10,7 +10,7 @@ A notebook shows the figure on its own; pyplot is never imported.
 """
 
 from lstmjax.plot.curves import curves
-from lstmjax.plot.diagram import cell_diagram
+from lstmjax.plot.diagram import cell_diagram, step_diagram
 from lstmjax.plot.functions import activations, gradient_survival
 from lstmjax.plot.gradients import gradient_flow, gradient_paths
 from lstmjax.plot.names import summary
@@ -36,6 +36,7 @@ __all__ = [
     "saturation",
     "show",
     "spectrum",
+    "step_diagram",
     "summary",
     "unit",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,11 @@ import numpy as np
 
 from lstmjax import types
 from lstmjax.networks import HEAD_AXES, Dense, NetworkParams
+from lstmjax.plot.sheet import length_of
 from lstmjax.types import Bidirectional, GateParams, LSTMParams, Norms, Step
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
 
 AXES: MappingProxyType[type, dict[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -126,11 +130,29 @@ def numbers(array: Any) -> str:
     return ("magnitudes " if complex_ else "") + ", ".join(texts)
 
 
-def summary(tree: Any) -> str:
+def valid_part(node: Any, array: Any, lengths: ArrayLike | None) -> Any:
+    """Return the numbers of an array of a `Step` at valid steps, `[N, H]`; other arrays as they are.
+
+    Args:
+        node: what the array is in.
+        array: `[..., T, H]` of a `Step`.
+        lengths: valid steps `[...]`; None: all T.
+    """
+    if lengths is None or not isinstance(node, Step):
+        return array
+    *batch, steps, _ = array.shape
+    length_of(lengths, None, tuple(batch), steps)  # refuses lengths that do not fit
+    ends = np.broadcast_to(np.asarray(lengths), batch)
+    return np.asarray(array)[np.arange(steps) < ends[..., None]]
+
+
+def summary(tree: Any, *, lengths: ArrayLike | None = None) -> str:
     """Return parameters, a state or a trace as text, a line for each array: axes, dtype, range, mean and deviation.
 
     Args:
         tree: `LSTMParams`, `NetworkParams`, a state, a `Step`, or any tree of these.
+        lengths: valid steps of each sequence of a trace, as for `lstm`: padding does not count in the numbers. None:
+            all steps are valid.
 
     >>> import jax.numpy as jnp
     >>> print(summary(LSTMParams(jnp.ones((5, 4, 3)), jnp.zeros((3, 4, 3)))))
@@ -138,7 +160,7 @@ def summary(tree: Any) -> str:
       w_x  (I 5, G 4, H 3)  float32  1 to 1, mean 1 ± 0
       w_h  (H 3, G 4, H 3)  float32  0 to 0, mean 0 ± 0
     """
-    rows = list(_rows("", tree, 0))
+    rows = list(_rows("", tree, 0, lengths))
     widths = [max((len(row[k]) for row in rows if len(row) > 1), default=0) for k in range(3)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), *row[3:]]) for row in rows
@@ -146,7 +168,7 @@ def summary(tree: Any) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _rows(name: str, node: Any, depth: int) -> Iterator[tuple[str, ...]]:
+def _rows(name: str, node: Any, depth: int, lengths: ArrayLike | None) -> Iterator[tuple[str, ...]]:
     indent = "  " * depth
     label = f"{indent}{name}: " if name else indent
     below = list(children(node))
@@ -156,11 +178,17 @@ def _rows(name: str, node: Any, depth: int) -> Iterator[tuple[str, ...]]:
     yield (f"{label}{title(node)}",)
     for child, _, value in below:
         if is_array(value):
-            yield (f"{indent}  {child}", shape_of(axes_of(node, child, value), value), str(value.dtype), numbers(value))
+            text = numbers(valid_part(node, value, lengths))
+            yield (f"{indent}  {child}", shape_of(axes_of(node, child, value), value), str(value.dtype), text)
         else:
-            yield from _rows(child, value, depth + 1)
+            yield from _rows(child, value, depth + 1, lengths)
 
 
-def leaf(array: Any, axes: tuple[str, ...]) -> str:
-    """Return an array in one line: shape with letters, dtype, range, mean and standard deviation."""
-    return f"{shape_of(axes, array)}  {array.dtype}  {numbers(array)}".rstrip()
+def leaf(array: Any, axes: tuple[str, ...], valid: Any = None) -> str:
+    """Return an array in one line: shape with letters, dtype, range, mean and standard deviation.
+
+    Args:
+        array, axes: the array, and the letters of its axes.
+        valid: its numbers that count; None: all.
+    """
+    return f"{shape_of(axes, array)}  {array.dtype}  {numbers(array if valid is None else valid)}".rstrip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import colormaps
 
-from lstmjax.plot.names import OURS, axes_of, children, is_array, is_ours, leaf, summary, title
+from lstmjax.plot.names import OURS, axes_of, children, is_array, is_ours, leaf, summary, title, valid_part
 from lstmjax.plot.sheet import MAPS, limits
 from lstmjax.types import Step
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
     from treescope.rendering_parts import RenderableAndLineAnnotations
 
 MOST = (24, 96)
@@ -43,15 +45,16 @@ class Shown:
     """A tree that a notebook shows folded and coloured, and that prints as its `summary`."""
 
     tree: Any
+    lengths: Any = None
 
     def __repr__(self) -> str:
-        return summary(self.tree)
+        return summary(self.tree, lengths=self.lengths)
 
     def _repr_html_(self) -> str:
-        return to_html(self.tree)
+        return to_html(self.tree, self.lengths)
 
 
-def show(tree: Any) -> Shown:
+def show(tree: Any, *, lengths: ArrayLike | None = None) -> Shown:
     """Return parameters, a state or a trace as an object that a notebook shows and that `print` writes as text.
 
     Each array is a line with its axes and their letters, its dtype, range, mean and standard deviation, and a small
@@ -59,6 +62,8 @@ def show(tree: Any) -> Shown:
 
     Args:
         tree: `LSTMParams`, `NetworkParams`, a state (h, c), a `Step`, or any tree of these.
+        lengths: valid steps of each sequence of a trace, as for `lstm`: padding is neither drawn nor counted in the
+            numbers. None: all steps are valid.
 
     >>> import jax.numpy as jnp
     >>> show((jnp.zeros((3, 4)), jnp.ones((3, 4))))
@@ -66,7 +71,7 @@ def show(tree: Any) -> Shown:
       h  (B 3, H 4)  float32  0 to 0, mean 0 ± 0
       c  (B 3, H 4)  float32  1 to 1, mean 1 ± 0
     """
-    return Shown(tree)
+    return Shown(tree, lengths)
 
 
 def rich() -> None:
@@ -88,16 +93,18 @@ def rich() -> None:
         formatter.for_type(kind, to_html)
 
 
-def to_html(tree: Any) -> str:
-    """Return a tree as HTML that folds, for the output of a notebook or for a page."""
+def to_html(tree: Any, lengths: ArrayLike | None = None) -> str:
+    """Return a tree as HTML that folds, for the output of a notebook or for a page; arguments as for `show`."""
     import treescope
 
-    renderer = treescope.active_renderer.get().extended_with(handlers=[_node])
+    renderer = treescope.active_renderer.get().extended_with(handlers=[partial(_node, lengths=lengths)])
     with treescope.active_renderer.set_scoped(renderer):
         return treescope.render_to_html(tree)
 
 
-def _node(node: Any, path: str | None, subtree_renderer: Callable) -> RenderableAndLineAnnotations:
+def _node(
+    node: Any, path: str | None, subtree_renderer: Callable, *, lengths: ArrayLike | None
+) -> RenderableAndLineAnnotations:
     """Draw a node of one of our classes; treescope draws everything else."""
     from treescope import rendering_parts as parts
 
@@ -107,20 +114,33 @@ def _node(node: Any, path: str | None, subtree_renderer: Callable) -> Renderable
     for name, step, value in children(node):
         below = None if path is None else path + step
         bold = parts.custom_style(parts.text(f"{name}  "), "font-weight: bold")
-        drawn = _array(node, name, value, below) if is_array(value) else subtree_renderer(value, path=below)
+        drawn = _array(node, name, value, below, lengths) if is_array(value) else subtree_renderer(value, path=below)
         lines.append(parts.build_full_line_with_annotations(parts.siblings_with_annotations(bold, drawn)))
     return _folding(title(node), parts.indented_children(lines), path, opened=True)
 
 
-def _array(node: Any, name: str, array: Any, path: str | None) -> RenderableAndLineAnnotations:
+def _array(
+    node: Any, name: str, array: Any, path: str | None, lengths: ArrayLike | None
+) -> RenderableAndLineAnnotations:
     """Draw an array as a line with a small picture folded below it."""
     from treescope import rendering_parts as parts
 
     axes = axes_of(node, name, array)
     if array.size < 2 or not jnp.issubdtype(array.dtype, jnp.floating):
         return parts.build_one_line_tree_node(leaf(array, axes), path=path)
-    picture = _picture(node, name, np.asarray(array), axes)
-    return _folding(leaf(array, axes), parts.indented_children([picture]), path, opened=isinstance(node, Step))
+    valid = valid_part(node, array, lengths)
+    drawn = np.asarray(array)
+    if lengths is not None and isinstance(node, Step):
+        drawn = drawn[..., : _first_length(lengths), :]
+    if not drawn.size:  # the sequence that is drawn has no valid step
+        return parts.build_one_line_tree_node(leaf(array, axes, valid), path=path)
+    picture = _picture(node, name, drawn, axes)
+    return _folding(leaf(array, axes, valid), parts.indented_children([picture]), path, opened=isinstance(node, Step))
+
+
+def _first_length(lengths: ArrayLike) -> int:
+    """Return the valid steps of the first sequence of a batch, which is the one that is drawn."""
+    return int(np.asarray(lengths).reshape(-1)[0])
 
 
 def _folding(label: str, below: Any, path: str | None, *, opened: bool) -> RenderableAndLineAnnotations:

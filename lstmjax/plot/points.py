@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lstmjax.arguments import kind
-from lstmjax.plot.sheet import LINES, Picture, plain, sheet
+from lstmjax.plot.sheet import LINES, Picture, length_of, plain, sheet
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -18,7 +18,12 @@ KINDS = (("stable", LINES[0]), ("saddle", LINES[4]), ("unstable", LINES[1]))
 
 
 def fixed_points(
-    points: Any, *, trajectories: tuple[ArrayLike, ArrayLike] | None = None, slow: float = 1e-6, title: str = ""
+    points: Any,
+    *,
+    trajectories: tuple[ArrayLike, ArrayLike] | None = None,
+    lengths: ArrayLike | None = None,
+    slow: float = 1e-6,
+    title: str = "",
 ) -> Picture:
     """Draw the fixed and slow points of a layer, projected on the two principal axes of its states (h, c).
 
@@ -27,6 +32,8 @@ def fixed_points(
             `[N]`, as `lstmjax.inside.fixed_points` returns it. Only distinct points are drawn.
         trajectories: (h `[..., T, P]`, c `[..., T, H]`) of real runs, drawn as thin lines. The principal axes are those
             of the trajectories; None: those of the points.
+        lengths: valid steps of each trajectory, as for `lstm`: padding is neither drawn nor counted in the axes. None:
+            all steps are valid.
         slow: a point with a speed above this is slow rather than fixed, and drawn hollow.
         title: the title of the figure.
 
@@ -48,7 +55,9 @@ def fixed_points(
     drawn = distinct & np.isfinite(states).all(axis=-1)
     if not drawn.any():
         raise ValueError("points holds no finite point: no search arrived. Try other starts.")
-    runs = None
+    runs: list[np.ndarray] | None = None
+    if trajectories is None and lengths is not None:
+        raise ValueError("lengths is given, but no trajectories, whose steps it would count. Leave it out.")
     if trajectories is not None:
         pair: Any = trajectories
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -59,15 +68,19 @@ def fixed_points(
                 f"trajectories has shapes {h.shape} and {c.shape}, expected [..., T, {np.shape(points.h)[-1]}] "
                 f"and [..., T, {np.shape(points.c)[-1]}], as the points."
             )
-        runs = np.concatenate([h, c], axis=-1)
-        runs = runs.reshape(-1, *runs.shape[-2:])  # [N, T, P + H]
-    centre, directions, fractions = _principal(states[drawn] if runs is None else runs.reshape(-1, runs.shape[-1]))
+        both = np.concatenate([h, c], axis=-1)  # [..., T, P + H]
+        *batch, steps, _ = both.shape
+        length_of(lengths, None, tuple(batch), steps)  # refuses lengths that do not fit
+        ends = np.broadcast_to(steps if lengths is None else np.asarray(lengths), batch).reshape(-1)
+        runs = [run[:end] for run, end in zip(both.reshape(-1, *both.shape[-2:]), ends, strict=True) if end]
+    centre, directions, fractions = _principal(states[drawn] if runs is None else np.concatenate(runs))
     figure = sheet(6.6, 4.6, title or "the fixed and slow points of a layer")
     axes = figure.subplots()
     if runs is not None:
-        for run in (runs - centre) @ directions:
-            axes.plot(*run.T, color="0.75", linewidth=0.7, zorder=1)
-            _draw_direction(axes, run)
+        for run in runs:
+            path = (run - centre) @ directions
+            axes.plot(*path.T, color="0.75", linewidth=0.7, zorder=1)
+            _draw_direction(axes, path)
     at = (states - centre) @ directions
     outside = (np.abs(eigenvalues) > 1).sum(axis=-1)
     stability = np.select([outside == 0, outside < eigenvalues.shape[-1]], [0, 1], 2)

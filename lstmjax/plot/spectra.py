@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from lstmjax.arguments import one_of
-from lstmjax.plot.sheet import LINES, Picture, plain, sheet, whole_ticks
+from lstmjax.plot.sheet import LINES, Picture, length_of, plain, sheet, whole_ticks
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 VIRIDIS = colormaps["viridis"]
 
 
-def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> Picture:
+def spectrum(
+    values: ArrayLike, *, kind: str | None = None, lengths: ArrayLike | None = None, title: str = ""
+) -> Picture:
     """Draw the spectrum of one Jacobian, or of one at each of N steps.
 
     Args:
         values: `[K]`, or `[N, K]` for several: eigenvalues or singular values of Jacobians, Lyapunov exponents.
         kind: "eigenvalues", "singular values" or "exponents". None: eigenvalues if values are complex, else
             singular values.
+        lengths: the number of valid steps, of values at each of N steps: the others are padding, and not drawn. None:
+            all are valid.
         title: the title of the figure.
 
     Returns:
@@ -48,6 +52,10 @@ def spectrum(values: ArrayLike, *, kind: str | None = None, title: str = "") -> 
             f"values has shape {array.shape}, expected [K], or [N, K] for several Jacobians. Of Jacobians "
             "[T, S, S] pass np.linalg.eigvals(jacobians), or singular_values(jacobians[:, None]) for each step."
         )
+    if lengths is not None:
+        if array.ndim != 2:
+            raise ValueError(f"lengths is given, but values has shape {array.shape}, without an axis of steps [N, K].")
+        array = array[: length_of(lengths, None, (), len(array))]
     if array.ndim == 2 and len(array) == array.shape[1] and kind is None and len(array) > 1:
         raise ValueError(
             f"values has shape {array.shape}, a square: is it a Jacobian? Of one pass np.linalg.eigvals(jacobian) "

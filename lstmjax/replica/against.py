@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from lstmjax.arguments import check_positive, one_of
+from lstmjax.arguments import as_flags, check_positive, one_of
 from lstmjax.frameworks import PEERS, oracle
 from lstmjax.frameworks.base.framework import Peer
 from lstmjax.frameworks.base.running import Outcome
 from lstmjax.replica import bounds
 from lstmjax.replica.cases import Case, Drawn, draw_cases
 from lstmjax.replica.compare import compare
-from lstmjax.replica.report import Failure, Report, Row, Skip
+from lstmjax.replica.report import Report, Row, Skip
 from lstmjax.stack import stacked
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
+class Extent(NamedTuple):
+    """How much a grid compares where the caller does not say."""
+
+    cases: int
+    dtypes: tuple[str, ...]
+
+
+QUICK, EXHAUSTIVE = Extent(5, ("float64", "float32")), Extent(8, DTYPES)
+
+
+class Doing(NamedTuple):
+    """The run that a grid begins."""
+
+    done: int  # layers that ran before, each direction by itself; time goes into compiling them
+    of: int  # layers of all runs, of our side and of every framework
+    network: int  # from 1
+    networks: int
+    case: Case
+    dtype: str
+    peer: str  # "lstmjax" for our side
+
+
 def grid(
     against: Sequence[str] | None = None,
     *,
-    cases: int | Sequence[Case] = 8,
+    cases: int | Sequence[Case] | None = None,
     seed: int = 0,
-    dtypes: Sequence[str] = DTYPES,
-    tell: Callable[[str], Any] | None = None,
+    dtypes: Sequence[str] | None = None,
+    exhaustive: bool = False,
+    tell: Callable[[Doing], Any] | None = None,
 ) -> Report:
     """Run random networks on our side and in every framework, and compare outputs and gradients.
 
     Both sides get the same weights, inputs and cotangents. `lstmjax.replica.bounds` states the bounds. What
-    is not installed, or cannot do something, is listed as not checked.
+    is not installed, cannot do something or raises an error is listed as not checked, with the reason.
 
     Args:
         against: names of `PEERS`; None: all.
-        cases: how many networks, or the networks themselves. The first ones are `EXTREMES`.
+        cases: how many networks, or the networks themselves. The first ones are `EXTREMES`. None: 5, those alone;
+            8 if exhaustive.
         seed: of the random networks.
-        dtypes: to compute in.
-        tell: is called with a line before each network.
+        dtypes: to compute in. None: float64 and float32; if exhaustive bfloat16 and float16, too.
+        exhaustive: compare more by default, which takes several times as long.
+        tell: is called with a `Doing` before each run.
 
     Raises:
         ValueError: an unknown name or dtype, or fewer than one network.
@@ -50,6 +75,10 @@ def grid(
         >>> report.passed, len(report.rows)
         (True, 5)
     """
+    (exhaustive,) = as_flags(exhaustive=exhaustive)
+    extent = EXHAUSTIVE if exhaustive else QUICK
+    cases = extent.cases if cases is None else cases
+    dtypes = extent.dtypes if dtypes is None else dtypes
     for name in against or ():
         one_of("against", name, tuple(PEERS))
     for dtype in dtypes:
@@ -59,9 +88,9 @@ def grid(
         networks = draw_cases(cases, seed)
     else:
         networks = list(cases)
-    title = f"lstmjax on JAX {jax.__version__}, {jax.default_backend()}: {len(networks)} networks, seed {seed}"
+    title = f"lstmjax on JAX {jax.__version__}, {jax.default_backend()}: {len(networks)} networks, seed {seed}, "
+    title += ", ".join(dtypes)
     rows: list[Row] = []
-    failures: list[Failure] = []
     skips: list[Skip] = []
     peers = []
     for name in PEERS if against is None else against:
@@ -70,19 +99,30 @@ def grid(
             skips.append(Skip(name, None, peer.missing))
         else:
             peers.append(peer)
+    able: dict[tuple[int, str], list[Peer]] = {}
     for n, case in enumerate(networks):
-        if tell is not None:
-            tell(f"network {n + 1} of {len(networks)}: {case}")
+        for dtype in dtypes:
+            obstacles = [_obstacle(peer, case, dtype) for peer in peers]
+            skips += [skip for skip in obstacles if skip]
+            able[n, dtype] = [peer for peer, skip in zip(peers, obstacles, strict=True) if not skip]
+    total = sum((1 + len(runners)) * networks[n].scans for (n, _), runners in able.items() if runners)
+    done = 0
+    for n, case in enumerate(networks):
         drawn = case.draw()
         for dtype in dtypes:
-            for entry in _compare_all(peers, case, dtype, drawn.rounded(dtype)):
+            runners = able[n, dtype]
+            if not runners:
+                continue
+            doing = []
+            for name in ("lstmjax", *(peer.name for peer in runners)):
+                doing.append(Doing(done, total, n + 1, len(networks), case, dtype, name))
+                done += case.scans
+            for entry in _compare_all(runners, doing, drawn.rounded(dtype), tell):
                 if isinstance(entry, Row):
                     rows.append(entry)
-                elif isinstance(entry, Failure):
-                    failures.append(entry)
                 else:
                     skips.append(entry)
-    return Report(title, tuple(rows), tuple(failures), tuple(skips))
+    return Report(title, tuple(rows), tuple(skips))
 
 
 def our_side(drawn: Drawn) -> Outcome:
@@ -97,29 +137,38 @@ def our_side(drawn: Drawn) -> Outcome:
         return Outcome(*jax.tree.map(np.asarray, value_and_gradients(drawn.layers, drawn.xs, drawn.d_ys)))
 
 
-def _compare_all(peers: Sequence[Peer], case: Case, dtype: str, drawn: Drawn) -> list[Row | Failure | Skip]:
-    """Return what came of a network in a dtype: its comparison with each framework, or why there is none."""
-    reasons = {peer.name: _obstacle(peer, case, dtype) for peer in peers}
-    entries: list[Row | Failure | Skip] = [skip for skip in reasons.values() if skip]
-    able = [peer for peer in peers if not reasons[peer.name]]
-    if not able:
-        return entries
+def _compare_all(
+    peers: Sequence[Peer], doing: Sequence[Doing], drawn: Drawn, tell: Callable[[Doing], Any] | None
+) -> Iterator[Row | Skip]:
+    """Yield what came of a network in a dtype: its comparison with each framework, or why there is none.
+
+    Args:
+        peers: the frameworks that can run it.
+        doing: the run of our side, and those of the frameworks.
+        drawn: the network.
+        tell: is called before each run, if there is one.
+    """
+    case, dtype = str(doing[0].case), doing[0].dtype
     with jax.enable_x64(dtype == "float64"):
+        if tell is not None:
+            tell(doing[0])
         ours = our_side(drawn)
         reference = oracle.run(drawn.layers, drawn.xs, drawn.lengths, drawn.d_ys)
-        for peer in able:
+        for peer, run in zip(peers, doing[1:], strict=True):
+            if tell is not None:
+                tell(run)
+            if peer.run is oracle.run:
+                yield from _rows(peer.name, case, dtype, drawn, ours, reference, None)
+                continue
             try:
-                if peer.run is oracle.run:
-                    entries += _rows(peer.name, str(case), dtype, drawn, ours, reference, None)
-                else:
-                    theirs = peer.run(drawn.layers, drawn.xs, drawn.lengths, drawn.d_ys)
-                    entries += _rows(peer.name, str(case), dtype, drawn, ours, theirs, reference)
+                theirs = peer.run(drawn.layers, drawn.xs, drawn.lengths, drawn.d_ys)
             except ModuleNotFoundError as error:  # what a framework runs on may be missing
-                entries.append(Skip(peer.name, dtype, f"{error.name} not installed"))
-            except Exception as error:  # whatever a framework raises: it was not shown to agree, and others go on
+                yield Skip(peer.name, dtype, f"{error.name} not installed")
+            except Exception as error:  # whatever a framework raises proves nothing of its numbers; others go on
                 lines = str(error).strip().splitlines() or [""]
-                entries.append(Failure(peer.name, dtype, str(case), f"{type(error).__name__}: {lines[0]}"))
-    return entries
+                yield Skip(peer.name, dtype, f"{type(error).__name__}: {lines[0]}", raised=True)
+            else:
+                yield from _rows(peer.name, case, dtype, drawn, ours, theirs, reference)
 
 
 def _obstacle(peer: Peer, case: Case, dtype: str) -> Skip | None:
@@ -166,11 +215,16 @@ def _kind(name: str) -> str:
 
 def _arrays(side: Outcome, ours: Outcome, valid: np.ndarray) -> dict[str, np.ndarray]:
     """Return the arrays of a side by name, those that ours has, and outputs without what is at padding."""
-    arrays = {"outputs": np.where(valid, side.ys, 0)}
+    arrays = {"outputs": np.where(valid, _like(side.ys, ours.ys), 0)}
     if side.layers is None:
         return arrays
     gradients = {jax.tree_util.keystr(path): a for path, a in jax.tree.leaves_with_path(side.layers)}
-    for path, _ in jax.tree.leaves_with_path(ours.layers):
+    for path, a in jax.tree.leaves_with_path(ours.layers):
         name = jax.tree_util.keystr(path)
-        arrays[f"layers{name}"] = np.asarray(gradients[name])
-    return arrays | {"xs": np.asarray(side.xs)}
+        arrays[f"layers{name}"] = _like(gradients.get(name), a)
+    return arrays | {"xs": _like(side.xs, ours.xs)}
+
+
+def _like(array: Any, ours: Any) -> np.ndarray:
+    """Return an array that has the shape of ours; one that is missing, or of another shape, as NaN: it differs."""
+    return np.asarray(array) if np.shape(array) == np.shape(ours) else np.full_like(ours, np.nan)

@@ -46,6 +46,11 @@ class Case:
     batch: int = 2
     seed: int = 0
 
+    @property
+    def scans(self) -> int:
+        """Number of layers, each direction by itself."""
+        return self.layers * (1 + self.pair)
+
     def __str__(self) -> str:
         words = [f"I={self.inputs} H={self.hidden} T={self.steps} L={self.layers}"]
         if self.pair:

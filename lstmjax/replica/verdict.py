@@ -187,6 +187,8 @@ def verify(
         for direction in directions(layer):
             checks.check_params(direction, other.architecture.cell)
     inputs, valid_steps, batched = _inputs(other, xs, lengths)
+    if valid_steps is not None and (params is None or callable(theirs)):
+        inputs = _masked(inputs, valid_steps, other.architecture.mask_value)
     state = as_states(other.layers, "state", state)
     if state is not None and not batched:
         state = jax.tree.map(lambda a: np.asarray(a)[None], state)
@@ -225,6 +227,17 @@ def _inputs(other: Theirs, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarra
     if not (inputs.size if lengths is None else lengths.any()):
         raise ValueError(f"xs has shape {xs.shape}, and lengths leave nothing to compare; give one step at least.")
     return inputs, lengths, batched
+
+
+def _masked(inputs: np.ndarray, lengths: np.ndarray, mask_value: float | None) -> np.ndarray:
+    """Return inputs whose padding has the value of steps that a model skips, if it skips any.
+
+    Such a model computes its mask from the inputs, in the place of lengths: it would run over other padding.
+    """
+    if mask_value is None:
+        return inputs
+    steps = np.arange(inputs.shape[1]) < lengths[:, None]
+    return np.where(steps[..., None], inputs, np.asarray(mask_value, inputs.dtype))
 
 
 def _sizes(layers: Any, head: Any, xs: np.ndarray, dtype: str) -> str:

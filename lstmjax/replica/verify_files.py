@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lstmjax.convert.find import FileOptions
 from lstmjax.errors import UserError, message_of
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
+from lstmjax.replica.progress import Progress
 from lstmjax.replica.report import Report
 from lstmjax.replica.theirs import model_of_file
 from lstmjax.replica.verdict import Verdict, verify
@@ -66,12 +66,14 @@ def verify_files(
         raise VerifyError(message_of(error)) from None
 
 
-def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Report:
-    """Return the report of `grid`, and print its progress to stderr.
+def verify_grid(
+    against: str | None, cases: int | None, seed: int, dtypes: str | None, *, exhaustive: bool = False
+) -> Report:
+    """Return the report of `grid`, and show its progress on stderr.
 
     Args:
-        against, dtypes: names, separated by commas; None: all frameworks.
-        cases, seed: as for `grid`.
+        against, dtypes: names, separated by commas; None: all frameworks, and as for `grid`.
+        cases, seed, exhaustive: as for `grid`.
 
     Raises:
         UserError: an unknown name, or no network.
@@ -80,12 +82,11 @@ def verify_grid(against: str | None, cases: int, seed: int, dtypes: str) -> Repo
     def split(names: str) -> Sequence[str]:
         return [name.strip() for name in names.split(",") if name.strip()]
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
     frameworks = None if against is None else split(against)
+    kinds = None if dtypes is None else split(dtypes)
     try:
-        return grid(frameworks, cases=cases, seed=seed, dtypes=split(dtypes), tell=tell)
+        with Progress() as progress:
+            return grid(frameworks, cases=cases, seed=seed, dtypes=kinds, exhaustive=exhaustive, tell=progress)
     except ValueError as error:
         raise VerifyError(message_of(error)) from None
 

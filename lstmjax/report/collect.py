@@ -220,6 +220,12 @@ def compute_cells(params: Layers | NetworkParams, xs: Array, lengths: Array | No
     return trace(params, xs, lengths=lengths, fields="c", **settings.options)
 
 
+@partial(jax.jit, static_argnames=("settings",))
+def compute_steps(params: Layers | NetworkParams, xs: Array, lengths: Array | None, *, settings: Settings) -> PyTree:
+    """Compute every value of every step, in the form of `trace`; arguments as for `compute`."""
+    return trace(params, xs, lengths=lengths, **settings.options)
+
+
 def run_network(params: NetworkParams, xs: Array, lengths: Array | None, settings: Settings) -> tuple[PyTree, Array]:
     """Return the states and the logits, in float32; the numbers of a regression are in the units of its targets."""
     states, logits = network(params, xs, lengths=lengths, return_sequences=settings.per_step, **settings.options)
@@ -238,7 +244,7 @@ def losses_of(logits: Array, labels: Array, lengths: Array | None, settings: Set
     if lengths is None:
         return values.mean(axis=1)
     valid = jnp.arange(values.shape[1])[None, :] < lengths[:, None]
-    return jnp.where(valid, values, 0).sum(axis=1) / lengths
+    return jnp.where(valid, values, 0).sum(axis=1) / lengths.astype(values.dtype)
 
 
 def loss_text(headed: bool, labelled: bool, settings: Settings) -> str:

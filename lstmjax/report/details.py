@@ -1,4 +1,4 @@
-"""What is known of the run behind a network: its command, its hyperparameters, and how its gates learned."""
+"""What is known of the run behind a network: its command and hyperparameters, and how its gates learned."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from lstmjax.config import Config
 from lstmjax.errors import UserError
+from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import by_direction
 from lstmjax.report.pack import PageArray
 from lstmjax.runs import RunFolder
 from lstmjax.training.learning import Learning, learning
+from lstmjax.training.reading import load_checkpoints
 from lstmjax.training.recipe import train_only
 
 MAX_CHECKPOINTS = 40  # positions of a slider; of more, some are left out
@@ -29,10 +31,16 @@ class RunDetails(NamedTuple):
     learning: Learning | None = None  # the gates at each checkpoint; None: too few checkpoints were kept
     train_only: Sequence[str] = ()  # what affects the numbers of training but not those of validation
     notes: Sequence[str] = ()  # what is left out, with the reason
+    checkpoints: Sequence[tuple[int, NetworkParams]] = ()  # (training step, network), from the first step on
 
 
-def details_of(folder: RunFolder) -> RunDetails:
-    """Read what is known of a run from its folder."""
+def details_of(folder: RunFolder, *, learned: bool = True) -> RunDetails:
+    """Read what is known of a run from its folder.
+
+    Args:
+        folder: the folder of the run.
+        learned: look at its checkpoints, too, where `keep_every` kept some.
+    """
     values = _flat(folder.config.model_dump(mode="json"))
     usual = _flat(Config(steps=1).model_dump(mode="json"))
     usual |= {"steps": None}  # there is no default number
@@ -42,13 +50,14 @@ def details_of(folder: RunFolder) -> RunDetails:
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     command = f"lstmjax train {path}"
-    learned, notes = None, []
-    if folder.config.keep_every:
+    gates, notes, checkpoints = None, [], []
+    if learned and folder.config.keep_every:
+        checkpoints = [(step, trained.params) for step, trained in load_checkpoints(folder.path)]
         try:
-            learned = learning(folder.path)
+            gates = learning(folder.path)
         except UserError as error:  # sequences of a file can be looked at without the data of the run
             notes.append(f"How the gates learned is left out: {error}.")
-    return RunDetails(command, chosen, defaults, learned, train_only(folder.config), notes)
+    return RunDetails(command, chosen, defaults, gates, train_only(folder.config), notes, checkpoints)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -62,12 +71,15 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def details_tree(details: RunDetails | None, places: Sequence[tuple[int, str]]) -> dict[str, Any]:
+def details_tree(
+    details: RunDetails | None, places: Sequence[tuple[int, str]], maps: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Return the parts of the page about a run.
 
     Args:
         details: the run; None: there is none.
         places: (layer, direction) of each part of the page.
+        maps: what the map shows at some of the checkpoints.
     """
     if details is None:
         return {"run": None, "learning": None}
@@ -77,7 +89,9 @@ def details_tree(details: RunDetails | None, places: Sequence[tuple[int, str]]) 
         "defaults": [[key, _text(value)] for key, value in details.defaults.items()],
         "trainOnly": list(details.train_only),
     }
-    return {"run": run, "learning": None if details.learning is None else _learning(details.learning, places)}
+    if details.learning is None:
+        return {"run": run, "learning": None}
+    return {"run": run, "learning": _learning(details.learning, places) | {"maps": list(maps)}}
 
 
 def _learning(learned: Learning, places: Sequence[tuple[int, str]]) -> dict[str, Any]:

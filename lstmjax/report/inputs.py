@@ -28,6 +28,17 @@ class ReportInputs(NamedTuple):
         """Return which steps are valid, bool `[N, T]`."""
         return np.arange(self.xs.shape[1]) < self.lengths[:, None]
 
+    def with_zeros_at_padding(self) -> ReportInputs:
+        """Return the same with zeros as the labels of padding, which may hold anything; there is a label at each step.
+
+        A loss that leaves them out still has NaN as its gradient where they are NaN.
+        """
+        labels = self.labels
+        if labels is None or labels.shape[:2] != self.xs.shape[:2]:
+            return self
+        valid = self.valid().reshape(*self.xs.shape[:2], *[1] * (labels.ndim - 2))
+        return self._replace(labels=np.where(valid, labels, np.zeros((), labels.dtype)))
+
     def lengths_of(self, rows: Any) -> np.ndarray | None:
         """Return the lengths of some sequences; None: all have T steps, which computes less."""
         return self.lengths[rows] if self.ragged else None
@@ -78,11 +89,13 @@ def report_inputs(
     shown = shown[None] if shown.ndim == 2 else shown
     if shown.shape != xs.shape:
         raise ValueError(f"shown has shape {shown.shape}, but xs {xs.shape}; expected the same inputs in other units.")
-    if not np.isfinite(shown.astype(np.float64)).all() or not np.isfinite(xs.astype(np.float64)).all():
-        raise ValueError("xs holds numbers that are not finite; fill or remove them, padding too.")
     steps_of = np.full(count, steps) if lengths is None else np.atleast_1d(np.asarray(lengths))
     if steps_of.shape != (count,) or steps_of.dtype.kind not in "iu" or steps_of.min() < 1 or steps_of.max() > steps:
         raise ValueError(f"lengths is {lengths!r}, expected {count} whole numbers from 1 to T = {steps}.")
+    valid = (np.arange(steps) < steps_of[:, None])[..., None]
+    xs, shown = (np.where(valid, a, np.zeros((), a.dtype)) for a in (xs, shown))  # padding may hold anything
+    if not np.isfinite(shown.astype(np.float64)).all() or not np.isfinite(xs.astype(np.float64)).all():
+        raise ValueError("xs holds numbers that are not finite at valid steps; fill or remove them.")
     rows = tuple(range(min(4, count))) if examples is None else tuple(int(n) for n in examples)
     if not rows or len(set(rows)) < len(rows) or not all(0 <= n < count for n in rows):
         raise ValueError(f"examples is {list(rows)}, expected different rows of xs, 0 to {count - 1}; at least one.")

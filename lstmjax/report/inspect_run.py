@@ -129,7 +129,7 @@ def _write(
         )
     reasons = _choose(data, ends, settings, examples)
     first = _arguments(folder, trained, part)
-    second = None if other is None else _arguments(*other, _seen_by(other[1], part, about))
+    second = None if other is None else _arguments(*other, _seen_by(other[1], part, about), learned=False)
     if other is not None and second is not None and first["title"] == second["title"]:
         for arguments, path in ((first, folder.path), (second, other[0].path)):
             arguments["title"] = str(path)  # the names of the folders do not tell them apart
@@ -184,8 +184,14 @@ def _settings(trained: Trained) -> Settings:
     )
 
 
-def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any]:
-    """Return the arguments of `report` that differ between two runs on the same sequences."""
+def _arguments(folder: RunFolder, trained: Trained, part: Part, *, learned: bool = True) -> dict[str, Any]:
+    """Return the arguments of `report` that differ between two runs on the same sequences.
+
+    Args:
+        folder, trained: the run.
+        part: the sequences as its network sees them.
+        learned: look at its checkpoints, too; the page shows those of the first run alone.
+    """
     settings, metric = _settings(trained), metrics_of(folder.config)[0]
     data, outcome = part.labelled, None
     if data is not None and data.y is not None and data.names is not None:
@@ -196,7 +202,7 @@ def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any
         "xs": part.scaled.array,
         "records": folder.records(metric),
         "outcome": outcome,
-        "run": details_of(folder),
+        "run": details_of(folder, learned=learned),
         "title": folder.path.name,
         "facts": _facts(folder, part, metric),
         "target_scaling": settings.target_scaling,

@@ -17,7 +17,10 @@ EXACT = 32
 
 
 class PageArray(NamedTuple):
-    """An array of the page, and the field that it holds; "x" for inputs, "s" for saliency, "" for outputs."""
+    """An array of the page, and the field that it holds.
+
+    That is "x" for inputs, "s" for saliency, "t" for gates at a checkpoint, "" for outputs.
+    """
 
     values: np.ndarray
     field: str = ""
@@ -30,7 +33,7 @@ class Plan(NamedTuple):
     bits: Mapping[str, int]
 
 
-STATE, GATES, INPUTS = ("", "s", "g", "c", "m", "h"), ("i", "f", "o"), {"x": EXACT}
+STATE, GATES, INPUTS = ("", "s", "g", "c", "m", "h"), ("i", "f", "o"), {"x": EXACT, "t": 8}
 PLANS = (
     Plan("every value is kept to 16 bit", INPUTS | dict.fromkeys(STATE + GATES, 16)),
     Plan(
@@ -85,7 +88,7 @@ def packed(tree: PyTree, plan: Plan) -> tuple[PyTree, float]:
         if isinstance(node, PageArray):
             bits = plan.bits[node.field]
             array = pack(node.values, bits)
-            if node.field not in ("", "x", "s"):
+            if node.field not in ("", "x", "s", "t"):
                 worst = max(worst, (array["high"] - array["low"]) / (2**bits - 1) / 2)
             return array
         if isinstance(node, dict):

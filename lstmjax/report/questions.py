@@ -37,7 +37,7 @@ def of_order(known: Known, classes: tuple[str, ...]) -> Iterator[Ranked]:
     traced = compute_cells(known.params, jnp.asarray(data.x), lengths, settings=known.settings)
     for row in markers(data):
         question = Question(*row)
-        yield question.name, rank_units(traced, question)
+        yield question.name, rank_units(traced, question, lengths=data.lengths)
 
 
 def of_classes(known: Known, classes: tuple[str, ...]) -> Iterator[Ranked]:

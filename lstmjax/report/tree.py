@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmjax.dimensions import Row, shapes
 from lstmjax.networks import NetworkParams
+from lstmjax.report.checkpoints import checkpoint_maps
 from lstmjax.report.collect import (
     MAX_PREFIXES,
     Computed,
@@ -87,6 +88,8 @@ def tree_of(
     """
     names, labels = None, None
     rows = np.array(data.examples)
+    if settings.per_step:
+        data = data.with_zeros_at_padding()
     if isinstance(params, NetworkParams):
         names = names_of_outputs(classes, params.head.b.shape[0], settings.loss)
         check_labels(data, len(names), settings.loss, settings.per_step)
@@ -108,6 +111,7 @@ def tree_of(
         kind = "text"
     model = _model(params, data, settings)
     pairs = {layer for layer, direction in steps if direction == "reverse"}
+    maps = [] if run is None else checkpoint_maps(run, data, [name for name, _, _ in fields], settings)
     titles = {part: _label(*part, pair=part[0] in pairs) for part in steps}
     places = {part: n for n, part in enumerate(steps)}
     return {
@@ -140,7 +144,7 @@ def tree_of(
         "saturation": _saturation(computed.saturation, data),
         "curves": _curves(records),
         "remembers": [_ranking(question, ranking, places) for question, ranking in remembers],
-        **details_tree(run, list(steps)),
+        **details_tree(run, list(steps), maps),
     }
 
 

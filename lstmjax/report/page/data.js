@@ -31,9 +31,14 @@ function valuesOf(example, part, field, tree = DATA) {
   return unpack(tree.examples[example].parts[part][field]);
 }
 
-/** Return the values of one unit over time. */
+/** Return a field as the map shows it, packed: of the checkpoint that is chosen, or of this network. */
+function shownOf(example, part, field) {
+  return checkpointMap()?.examples[example][part][field] ?? DATA.examples[example].parts[part][field];
+}
+
+/** Return the values of one unit over time, as the map shows them. */
 function unitOf(example, part, field, unit) {
-  const values = valuesOf(example, part, field);
+  const values = unpack(shownOf(example, part, field));
   const units = DATA.parts[part].units;
   return Array.from({ length: DATA.examples[example].steps }, (_, t) => values[t * units + unit]);
 }
@@ -44,7 +49,7 @@ function unitOf(example, part, field, unit) {
  */
 function endsOf(example, part, field) {
   const signed = FIELDS[field].kind === "signed";
-  const blur = 4 * errorOf(DATA.examples[example].parts[part][field]);
+  const blur = 4 * errorOf(shownOf(example, part, field));
   return Array.from({ length: DATA.parts[part].units }, (_, unit) => {
     const values = unitOf(example, part, field, unit);
     const [low, high] = [Math.min(...values), Math.max(...values)];

@@ -1,4 +1,4 @@
-// How the gates learned: a slider over the checkpoints that moves the points of the saturation.
+// How the gates learned: a slider over the checkpoints that redraws the map, and moves the points of the saturation.
 
 /** Return [S, H] of a gate at the checkpoints, one row of it. */
 function atCheckpoint(packed, row) {
@@ -11,6 +11,37 @@ function saturationOf(gate) {
   if (state.checkpoint < 0) return DATA.saturation.parts[state.part][gate];
   const { left, right } = DATA.learning.parts[state.part][gate];
   return { left: atCheckpoint(left, state.checkpoint), right: atCheckpoint(right, state.checkpoint) };
+}
+
+/** Return what the map shows at the checkpoint that is chosen: the last one before it that has a map; null: this network. */
+function checkpointMap() {
+  if (state.checkpoint < 0 || !DATA.learning.maps.length) return null;
+  const step = DATA.learning.steps[state.checkpoint];
+  return DATA.learning.maps.filter((kept) => kept.step <= step).at(-1) ?? null;
+}
+
+/** Say which network the map shows, if it is not this one. */
+function checkpointWords() {
+  const kept = checkpointMap();
+  if (!kept) return "";
+  const has = state.field in kept.examples[state.example][state.part];
+  return has ? `, after training step ${kept.step}` : ", this network: there is no room for this field at checkpoints";
+}
+
+/** Return a slider over the checkpoints; all of them move together. */
+function checkpointSlider(id) {
+  const { steps } = DATA.learning;
+  const slider = make("input", { type: "range", min: 0, max: steps.length, step: 1, id });
+  const value = make("output", { htmlFor: id });
+  const label = make("label", { className: "slider", htmlFor: id });
+  label.append("after training step", value, slider);
+  slider.addEventListener("input", () => change({ checkpoint: Number(slider.value) < steps.length ? Number(slider.value) : -1 }));
+  subscribe(["checkpoint"], () => {
+    slider.value = state.checkpoint < 0 ? steps.length : state.checkpoint;
+    value.textContent = state.checkpoint < 0 ? "this network" : String(steps[state.checkpoint]);
+    slider.setAttribute("aria-valuetext", value.textContent);
+  });
+  return label;
 }
 
 /** Draw the mean of each gate of the pinned unit over the checkpoints. */
@@ -27,19 +58,12 @@ function learningChart() {
 function learning() {
   find("learning").hidden = !DATA.learning;
   if (!DATA.learning) return;
-  const { steps } = DATA.learning;
-  const slider = make("input", { type: "range", min: 0, max: steps.length, step: 1, id: "checkpoint" });
-  const value = make("output", { htmlFor: "checkpoint" });
-  const label = make("label", { className: "slider", htmlFor: "checkpoint" });
-  label.append("after training step", value, slider);
-  slider.addEventListener("input", () => change({ checkpoint: Number(slider.value) < steps.length ? Number(slider.value) : -1 }));
   const chart = make("div", { className: "curves" });
   const help = make("p", { className: "help" }, "Move it to see the points below as they were at each checkpoint, over the validation part; at its right end they are those of this network over what this page looks at.");
-  find("learning").append(label, help, chart);
-  subscribe(["checkpoint"], () => {
-    slider.value = state.checkpoint < 0 ? steps.length : state.checkpoint;
-    value.textContent = state.checkpoint < 0 ? "this network" : String(steps[state.checkpoint]);
-    slider.setAttribute("aria-valuetext", value.textContent);
-  });
+  find("learning").append(checkpointSlider("checkpoint"), help, chart);
+  if (DATA.learning.maps.length) {
+    const few = "The map, the read-out and the curves of the pinned unit are those of the checkpoint; everything else stays that of this network. Colours keep their range.";
+    find("checkpoint-map").append(checkpointSlider("checkpoint-of-map"), make("p", { className: "help" }, few));
+  }
   subscribe(["part", "pinned"], () => chart.replaceChildren(...learningChart()));
 }

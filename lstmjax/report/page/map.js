@@ -14,10 +14,11 @@ function drawMap({ names }) {
   order = orderOf(state.part);
   const [width, steps, units] = [plotWidth(), stepsShown(), order.length];
   rowHeight = Math.max(2, Math.min(26, Math.floor(440 / units)));
-  const values = valuesOf(state.example, state.part, state.field);
+  const values = unpack(shownOf(state.example, state.part, state.field));
   const { kind, label } = FIELDS[state.field];
   const colours = ramp(kind);
-  const range = colourRange(values, kind, state.range);
+  // Those of this network at every checkpoint, so that colours can be compared.
+  const range = colourRange(valuesOf(state.example, state.part, state.field), kind, state.range);
   const ends = state.range === "unit" ? endsOf(state.example, state.part, state.field) : order.map(() => range);
   drawCells(canvas, steps, units, width, rowHeight * units, colours, [0, 1], (t, row) => {
     const [low, high] = ends[order[row]];
@@ -25,7 +26,7 @@ function drawMap({ names }) {
   });
   canvas.setAttribute(
     "aria-label",
-    `${label} ${state.field} of ${units} units over ${steps} steps, ${DATA.parts[state.part].label}. Arrow keys move, ` +
+    `${label} ${state.field} of ${units} units over ${steps} steps, ${DATA.parts[state.part].label}${checkpointWords()}. Arrow keys move, ` +
       "Enter pins the unit, Shift with left or right marks a span, Escape clears it.",
   );
   const smallest = kind === "signed" ? "−largest" : "smallest";
@@ -54,7 +55,7 @@ function drawLegend(colours, [low, high]) {
   const bar = make("canvas", { role: "img", "aria-label": `Colours from ${low} to ${high}` });
   drawCells(bar, 256, 1, 200, 12, colours, [0, 255], (n) => n);
   const what = { percentile: "1st to 99th percentile", whole: "whole range", unit: "of each unit in this example" };
-  find("legend").replaceChildren(low, bar, high, make("span", {}, `${state.field}, ${what[state.range]}`));
+  find("legend").replaceChildren(low, bar, high, make("span", {}, `${state.field}, ${what[state.range]}${checkpointWords()}`));
 }
 
 function drawPin() {
@@ -164,11 +165,11 @@ function mapTrack() {
   track.plot.append(canvas, pinMark, cellMark);
   onPointer(track.plot);
   canvas.addEventListener("keydown", onKey);
-  subscribe(["example", "part", "field", "sort", "range", "width", "theme"], () => drawMap(track));
+  subscribe(["example", "part", "field", "sort", "range", "width", "theme", "checkpoint"], () => drawMap(track));
   subscribe(["span", "threshold"], () => {
     if (state.sort === "match with the marked span") drawMap(track);
   });
   subscribe(["pinned"], () => drawRows(track.names));
   subscribe(["pinned", "unit", "step", "example", "part", "field", "sort", "width", "span", "threshold"], drawPin);
-  subscribe(["unit", "step", "example", "part", "field"], drawReadout);
+  subscribe(["unit", "step", "example", "part", "field", "checkpoint"], drawReadout);
 }

@@ -69,7 +69,7 @@ function byScore(one, other) {
 
 function matchesOf(part) {
   const signed = FIELDS[state.field].kind === "signed";
-  const values = valuesOf(state.example, part, state.field);
+  const values = unpack(shownOf(state.example, part, state.field));
   // Each signed field by the unit's own size: one unit that counts up would set a threshold that no other reaches.
   const thresholds = endsOf(state.example, part, state.field).map(([, high]) => state.threshold * (signed ? high : 1));
   return matchUnits(values, DATA.parts[part].units, state.span, thresholds, signed);

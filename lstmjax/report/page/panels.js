@@ -45,7 +45,7 @@ function matchPanel() {
     const share = `|${field}| ≥ ${said(100 * threshold)}% of the unit's largest`;
     value.textContent = FIELDS[field].kind === "gate" ? `${field} ≥ ${said(threshold)}` : share;
   });
-  subscribe(["example", "field", "threshold", "span"], () => {
+  subscribe(["example", "field", "threshold", "span", "checkpoint"], () => {
     clear.hidden = !state.span;
     if (!state.span) {
       says.textContent = "Drag over the map, or Shift with ← →, to mark a span: here are the units whose shown value is on in it and off outside.";

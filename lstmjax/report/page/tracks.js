@@ -21,7 +21,7 @@ function unitTracks() {
     const { track, names, ends, plot } = addTrack();
     track.dataset.kind = kind;
     const lines = () => fields.map((name) => ({ name, values: unitOf(state.example, state.part, name, state.pinned) }));
-    subscribe(["example", "part", "pinned", "width"], () => {
+    subscribe(["example", "part", "pinned", "width", "checkpoint"], () => {
       const drawn = lines().map(({ name, values }) => ({ values, colour: colourOf(name), dash: DASHES[colourOf(name)] }));
       const [low, high] = rangeOf(drawn.flatMap((line) => Array.from(line.values)));
       const size = Math.max(-low, high, 1e-6);
@@ -29,7 +29,7 @@ function unitTracks() {
       plot.replaceChildren(stepChart(plotWidth(), 84, range, drawn, `Unit ${state.pinned}: ${fields.join(", ")} over time`));
       writeEnds(ends, 84, range);
     });
-    subscribe(["example", "part", "pinned", "step"], () => {
+    subscribe(["example", "part", "pinned", "step", "checkpoint"], () => {
       const values = lines().map(({ name, values }) => gutterValue(colourOf(name), name, values[state.step]));
       names.replaceChildren(make("b", {}, `unit ${state.pinned}`), ` ${title}`, ...values);
     });
@@ -40,7 +40,12 @@ function unitTracks() {
 function flowTrack() {
   const { names, ends, plot } = addTrack();
   const lines = () => DATA.examples[state.example].flow[state.part];
-  find("flow-says").textContent = `Gradient: the size (norm over the units) of ∂L/∂c and ∂L/∂h at each step, on a logarithmic axis; ${DATA.flow}.`;
+  const says = `Gradient: the size (norm over the units) of ∂L/∂c and ∂L/∂h at each step, on a logarithmic axis; ${DATA.flow}.`;
+  const none = " Here it is 0 at every step: the loss of this example is so small that its gradient is rounded to 0.";
+  subscribe(["example"], () => {
+    const zero = DATA.examples[state.example].flow.every(({ c, h }) => [...c, ...h].every((value) => value === 0));
+    find("flow-says").textContent = says + (zero ? none : "");
+  });
   subscribe(["example", "part", "width"], () => {
     const { c, h } = lines();
     const sizes = [...c, ...h].filter((value) => value > 0).map(Math.log10);
