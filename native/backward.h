@@ -54,30 +54,33 @@ static int64_t collect_back(const Layer& layer, const Slopes& slopes, int64_t or
   return n;
 }
 
-// W_h transposed: panels of 4 vectors of hidden units, for each of the 4H pre-activations.
-static void pack_back(const Layer& layer, const Slopes& slopes, int64_t panel) {
-  const int64_t width = layer.hidden, total = 4 * width;
-  float* out = slopes.packed + panel * total * kPanel;
-  for (int64_t k = 0; k < total; k++) {
+// Pack a panel of a matrix of weights [width, 4H] transposed: 4 vectors along its width for each of 4H pre-activations.
+static void pack_back(const float* weights, int64_t width, int64_t total, int64_t panel, float* packed) {
+  float* out = packed + panel * total * kPanel;
+  for (int64_t k = 0; k < total; k += kLanes) {
+    const int64_t size = smaller(kLanes, total - k);
     for (int v = 0; v < 4; v++) {
       const int64_t first = panel * kPanel + v * kLanes;
-      const Vec w = first < width ? load(slopes.w_h_t + k * width + first, width - first) : Vec{};
-      store(out + place(v, total) + k * kLine, w);
+      Vec square[kLanes] = {};
+      for (int64_t row = first; row < smaller(first + kLanes, width); row++) {
+        square[row - first] = load(weights + row * total + k, size);
+      }
+      transpose(square);
+      for (int64_t n = 0; n < size; n++) store(out + place(v, total) + (k + n) * kLine, square[n]);
     }
   }
 }
 
-// Slopes of h: the product of dz of the next step with W_h transposed, R rows by V vectors of units.
+// Slopes of h or x: the product of dz, [4H] of each of R rows, with packed weights, for V vectors that start at a block.
 template <int R, int V>
-static __attribute__((noinline)) void slope_of_h(const Layer& layer, const Slopes& slopes, const float* const (&dz)[R],
-                                                 int64_t block, float (&dh)[R][V][kLanes]) {
-  const int64_t total = 4 * layer.hidden;
+static __attribute__((noinline)) void through(const float* packed, int64_t total, const float* const (&dz)[R],
+                                              int64_t block, float (&out)[R][V][kLanes]) {
   Vec acc[R][V] = {};
-  multiply<R, V>(acc, dz, total, slopes.packed + block / 4 * total * kPanel, total, block % 4);
+  multiply<R, V>(acc, dz, total, packed + block / 4 * total * kPanel, total, block % 4);
   LSTMJAX_UNROLL
   for (int r = 0; r < R; r++) {
     LSTMJAX_UNROLL
-    for (int v = 0; v < V; v++) store(dh[r][v], acc[r][v]);
+    for (int v = 0; v < V; v++) store(out[r][v], acc[r][v]);
   }
 }
 
@@ -111,7 +114,7 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
     dz[r] = rows[r].dz_next ? rows[r].dz_next : slopes.zeros;
     any = any || rows[r].dz_next;
   }
-  if (any) slope_of_h<R, V>(layer, slopes, dz, block, dh);
+  if (any) through<R, V>(slopes.packed, 4 * width, dz, block, dh);
   for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) {
       const int64_t first = (block + v) * kLanes, n = smaller(kLanes, width - first);
@@ -125,16 +128,11 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
   }
 }
 
-using TileBack = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool);
-#define LSTMJAX_ROWS(R) {backward_tile<R, 1>, backward_tile<R, 2>, nullptr, backward_tile<R, vectors(R)>}
-static const TileBack kTilesBack[][4] = {{},
-                                         LSTMJAX_ROWS(1),
-                                         LSTMJAX_ROWS(2),
-                                         LSTMJAX_ROWS(3),
-                                         LSTMJAX_ROWS(4),
-                                         LSTMJAX_ROWS(5),
-                                         LSTMJAX_ROWS(6)};
-#undef LSTMJAX_ROWS
+// A function for each number of rows and of vectors of a tile.
+#define LSTMJAX_ROWS(tile, R) {tile<R, 1>, tile<R, 2>, nullptr, tile<R, vectors(R)>}
+#define LSTMJAX_TILES(tile)                                                                                            \
+  {{}, LSTMJAX_ROWS(tile, 1), LSTMJAX_ROWS(tile, 2), LSTMJAX_ROWS(tile, 3), LSTMJAX_ROWS(tile, 4), LSTMJAX_ROWS(tile, 5), \
+   LSTMJAX_ROWS(tile, 6)}
 
 // Call run(block, V) for tiles of V vectors that cover some blocks; a tile stays inside a panel.
 template <typename F>
@@ -150,13 +148,15 @@ static inline void in_tiles(int64_t block, int64_t end, int64_t rows, F run) {
 
 static void backward(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
                      int64_t block_end) {
+  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool);
+  static const Tile tiles[][4] = LSTMJAX_TILES(backward_tile);
   RowBack rows[kChunk];
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
     for (int64_t panel = block; panel < block_end; panel = smaller(block_end, panel / 4 * 4 + 4)) {
       in_groups(n, [&](int64_t start, int64_t size) {
         in_tiles(panel, smaller(block_end, panel / 4 * 4 + 4), size, [&](int64_t k, int64_t v) {
-          kTilesBack[size][v - 1](layer, slopes, rows + start, k, order < 0);
+          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0);
         });
       });
     }
@@ -173,10 +173,46 @@ static void resets(const Layer& layer, const Slopes& slopes, int64_t block, int6
       for (int64_t k = block; k < block_end; k++) {
         const int64_t first = k * kLanes, n = smaller(kLanes, width - first);
         alignas(4 * kLanes) float dh[1][1][kLanes];
-        slope_of_h<1, 1>(layer, slopes, dz, k, dh);
+        through<1, 1>(slopes.packed, 4 * width, dz, k, dh);
         store(out + first, load(out + first, n) + load(dh[0][0]), n);
       }
     }
+  }
+}
+
+template <int R, int V>
+static void inputs_tile(const Slopes& slopes, int64_t inputs, int64_t total, const int64_t (*places)[2], int64_t block) {
+  const float* dz[R];
+  for (int r = 0; r < R; r++) dz[r] = at(slopes.dz, places[r][0], places[r][1]);
+  alignas(4 * kLanes) float dx[R][V][kLanes];
+  through<R, V>(slopes.packed_x, total, dz, block, dx);
+  for (int r = 0; r < R; r++) {
+    float* out = at(slopes.dx, places[r][0], places[r][1]);
+    for (int v = 0; v < V; v++) {
+      const int64_t first = (block + v) * kLanes;
+      store(out + first, load(dx[r][v]), inputs - first);
+    }
+  }
+}
+
+// The slopes of x at the vectors [first, end) of the series, counted as they follow one another in memory.
+static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int64_t end) {
+  using Tile = void (*)(const Slopes&, int64_t, int64_t, const int64_t (*)[2], int64_t);
+  static const Tile tiles[][4] = LSTMJAX_TILES(inputs_tile);
+  const bool by_row = slopes.dz.row > slopes.dz.step;
+  const int64_t blocks = (layer.inputs + kLanes - 1) / kLanes;
+  for (int64_t panel = 0; panel < blocks; panel += 4) {
+    in_groups(end - first, [&](int64_t start, int64_t size) {
+      int64_t places[kRows][2];  // time, row
+      for (int64_t n = 0; n < size; n++) {
+        const int64_t k = first + start + n;
+        places[n][0] = by_row ? k % layer.steps : k / layer.rows;
+        places[n][1] = by_row ? k / layer.steps : k % layer.rows;
+      }
+      in_tiles(panel, smaller(blocks, panel + 4), size, [&](int64_t block, int64_t v) {
+        tiles[size][v - 1](slopes, layer.inputs, 4 * layer.hidden, places, block);
+      });
+    });
   }
 }
 

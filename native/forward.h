@@ -41,15 +41,20 @@ static int64_t collect(const Layer& layer, int64_t order, int64_t row, int64_t e
 // biases.
 static inline int64_t block_floats(const Layer& layer) { return (layer.inputs + layer.hidden + 1) * kPanel; }
 
-static void pack(const Layer& layer, int64_t block) {
-  const int64_t width = layer.hidden, first = block * kLanes, n = smaller(kLanes, width - first);
-  const int64_t total = layer.inputs + width;
-  float* out = layer.packed + block * block_floats(layer);
-  for (int64_t k = 0; k < total; k++) {
-    const float* in = k < layer.inputs ? layer.w_x + k * 4 * width : layer.w_h + (k - layer.inputs) * 4 * width;
-    for (int g = 0; g < 4; g++) store(out + place(g, total) + k * kLine, load(in + g * width + first, n));
+static void pack(const Layer& layer, int64_t block, int64_t block_end) {
+  const int64_t width = layer.hidden, total = layer.inputs + width, floats = block_floats(layer);
+  for (int64_t k = 0; k <= total; k++) {  // rows outside, so that the weights are read in order
+    const float* in = k < layer.inputs ? layer.w_x + k * 4 * width
+                      : k < total      ? layer.w_h + (k - layer.inputs) * 4 * width
+                                       : layer.b;
+    for (int64_t n = block; n < block_end; n++) {
+      const int64_t first = n * kLanes, size = smaller(kLanes, width - first);
+      for (int g = 0; g < 4; g++) {
+        float* out = layer.packed + n * floats + (k < total ? place(g, total) + k * kLine : total * kPanel + g * kLanes);
+        store(out, load(in + g * width + first, size));
+      }
+    }
   }
-  for (int g = 0; g < 4; g++) store(out + total * kPanel + g * kLanes, load(layer.b + g * width + first, n));
 }
 
 // The pre-activations of a tile. A function of its own, so that the products have all registers for themselves.
@@ -79,23 +84,33 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
   }
 }
 
-// The gates, c and h of one row from its pre-activations, for a block of units.
-static __attribute__((noinline)) void update(int64_t width, const Row& row, int64_t first, float (&z)[4][kLanes]) {
+// The gates, c and h of some rows from their pre-activations, for a block of units. First all gates, then all states: the
+// processor computes several rows at a time, since none waits for another.
+static __attribute__((noinline)) void update(int64_t width, const Row* rows, int64_t count, int64_t first,
+                                             float (*z)[4][kLanes]) {
   const int64_t n = smaller(kLanes, width - first);
-  Vec sums[4];
-  for (int gate = 0; gate < 4; gate++) {
-    sums[gate] = load(z[gate]);
-    if (row.z) sums[gate] += load(row.z + gate * width + first, n);
+  for (int64_t r = 0; r < count; r++) {
+    Vec sums[4];
+    for (int gate = 0; gate < 4; gate++) {
+      sums[gate] = load(z[r][gate]);
+      if (rows[r].z) sums[gate] += load(rows[r].z + gate * width + first, n);
+    }
+    store(z[r][0], sigmoid(sums[0]));
+    store(z[r][1], sigmoid(sums[1]));
+    store(z[r][2], tanh(sums[2]));
+    store(z[r][3], sigmoid(sums[3]));
   }
-  const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
-  const Vec c = f * load(row.c + first, n) + i * g;
-  store(row.c_out + first, c, n);
-  store(row.h_out + first, o * tanh(c), n);
-  if (float* gates = row.gates) {
-    store(gates + first, i, n);
-    store(gates + width + first, f, n);
-    store(gates + 2 * width + first, g, n);
-    store(gates + 3 * width + first, o, n);
+  for (int64_t r = 0; r < count; r++) {
+    const Vec i = load(z[r][0]), f = load(z[r][1]), g = load(z[r][2]), o = load(z[r][3]);
+    const Vec c = f * load(rows[r].c + first, n) + i * g;
+    store(rows[r].c_out + first, c, n);
+    store(rows[r].h_out + first, o * tanh(c), n);
+    if (float* gates = rows[r].gates) {
+      store(gates + first, i, n);
+      store(gates + width + first, f, n);
+      store(gates + 2 * width + first, g, n);
+      store(gates + 3 * width + first, o, n);
+    }
   }
 }
 
@@ -103,7 +118,7 @@ template <int R>
 static void forward_tile(const Layer& layer, const Row* rows, int64_t block) {
   alignas(4 * kLanes) float z[R][4][kLanes];
   sum_up<R>(layer, rows, block, z);
-  for (int r = 0; r < R; r++) update(layer.hidden, rows[r], block * kLanes, z[r]);
+  update(layer.hidden, rows, R, block * kLanes, z);
 }
 
 static void forward(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {

@@ -200,9 +200,9 @@ ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ri
 }
 
 ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats x, Floats w_x, Floats w_h,
-                    Floats w_h_t, Floats h0, Floats c0, Flags valid, Flags resets, Floats h_reset, Floats c_reset,
+                    Floats h0, Floats c0, Flags valid, Flags resets, Floats h_reset, Floats c_reset,
                     Floats h, Floats c, Floats gates, Floats dh, Floats dc, Floats d_h, Floats d_c, FloatsOut dz,
-                    FloatsOut dw_x, FloatsOut dw_h, FloatsOut db, FloatsOut dh0, FloatsOut dc0, FloatsOut dh_reset,
+                    FloatsOut dx, FloatsOut dw_x, FloatsOut dw_h, FloatsOut db, FloatsOut dh0, FloatsOut dc0, FloatsOut dh_reset,
                     FloatsOut dc_reset) try {
   Shapes shapes;
   const Sizes s = sizes_of(shapes, x, w_h, batch_major);
@@ -210,7 +210,6 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
   const int64_t n = s.networks, width = s.hidden;
   inputs.check(shapes, s);
   shapes.expect("w_h", w_h, {n, width, 4, width});
-  shapes.expect("w_h_t", w_h_t, {n, 4, width, width});
   for (const auto& [name, array] : {std::pair{"h", &h}, {"c", &c}}) {
     shapes.expect(name, *array, {n, s.outer(), s.inner(), width});
   }
@@ -219,6 +218,7 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
   }
   shapes.expect("gates", gates, {n, s.outer(), s.inner(), 4, width});
   shapes.expect("dz", *dz, {n, s.outer(), s.inner(), 4, width});
+  shapes.expect_or_none("dx", *dx, {n, s.outer(), s.inner(), s.inputs});
   shapes.expect("d_h", d_h, {n, s.rows, width});
   shapes.expect("d_c", d_c, {n, s.rows, width});
   shapes.expect("dw_x", *dw_x, {n, s.inputs, 4, width});
@@ -251,8 +251,8 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
     }
     slope.dh = s.series(data_of(dh), k, width), slope.dc = s.series(data_of(dc), k, width);
     slope.d_h = d_h.typed_data() + state, slope.d_c = d_c.typed_data() + state;
-    slope.w_h_t = w_h_t.typed_data() + k * 4 * width * width;
     slope.dz = s.series(dz->typed_data(), k, 4 * width);
+    slope.dx = s.series(data_of(*dx), k, s.inputs);
     slope.dh0 = dh0->typed_data() + state, slope.dc0 = dc0->typed_data() + state;
     slope.dh_reset = shifted(data_of(*dh_reset), state), slope.dc_reset = shifted(data_of(*dc_reset), state);
     if (slope.dh_reset) {
@@ -310,7 +310,6 @@ LSTMJAX_HANDLER(lstmjax_backward, backward,
                     .Arg<Floats>()   // x
                     .Arg<Floats>()   // w_x
                     .Arg<Floats>()   // w_h
-                    .Arg<Floats>()   // w_h_t
                     .Arg<Floats>()   // h0
                     .Arg<Floats>()   // c0
                     .Arg<Flags>()    // valid
@@ -325,6 +324,7 @@ LSTMJAX_HANDLER(lstmjax_backward, backward,
                     .Arg<Floats>()   // d_h
                     .Arg<Floats>()   // d_c
                     .Ret<Floats>()   // dz
+                    .Ret<Floats>()   // dx
                     .Ret<Floats>()   // dw_x
                     .Ret<Floats>()   // dw_h
                     .Ret<Floats>()   // db

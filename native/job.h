@@ -40,14 +40,15 @@ struct Layer {
 struct Slopes {
   Series dh, dc;           // of the series h and c, or null
   const float *d_h, *d_c;  // of the final state
-  const float* w_h_t;      // [4H, H]
   const float* zeros;      // [4H]
   const int32_t* next;     // [T + 1, B]: step (in time) that reads the state after order s - 1, or kStart: the final
                            // state is read; kReset: nothing reads it. Null: plain
   Series dz;               // [4H] of the pre-activations
+  Series dx;               // [I], or null: not wanted
   float *dh0, *dc0, *dh_reset, *dc_reset;  // dc0 is also where dc is carried; the last two are null if not wanted
   float *dw_x, *dw_h, *db;
-  float* packed;  // W_h transposed, as the backward tile reads it; see pack_back_floats
+  float* packed;    // W_h transposed, in panels
+  float* packed_x;  // W_x transposed, likewise, for dx
 };
 
 // A dense layer, y = x·w + b: w [inputs, outputs], b [outputs].

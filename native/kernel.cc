@@ -22,7 +22,7 @@ static void activate(bool is_tanh, const float* x, float* y, int64_t n) {
 }
 
 Kernels kernels() {
-  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, resets, weights, weights_floats,
+  return {LSTMJAX_TEXT(LSTMJAX_SET), kLanes, pack, forward, pack_back, backward, inputs, resets, weights, weights_floats,
           dense_floats, pack_dense, dense, activate};
 }
 

@@ -1,11 +1,9 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 
+#include "buffer.h"
 #include "sets.h"
 
 namespace lstmjax {
@@ -13,19 +11,13 @@ namespace {
 
 constexpr double kWorth = 1e6;        // multiplications and additions for which a thread is worth waking
 constexpr double kWorthStep = 100e3;  // bytes of weights, or operations / 4, for which threads meet at every step
+constexpr double kBrief = 4e7;        // multiplications and additions of a call that a waking thread may miss half of
+constexpr int64_t kTile = 6;          // rows of a tile
+constexpr int64_t kVectorsEach = 96;  // of slopes of x, in one item
 constexpr int64_t kRowsEach = 4;      // rows for each thread from which the batch is divided rather than the units
 
 int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t time_of(const Layer& layer, int64_t order) { return layer.reverse ? layer.steps - 1 - order : order; }
-
-// Floats aligned to cache lines, not initialised.
-using Buffer = std::unique_ptr<float, decltype(&std::free)>;
-Buffer allocate(int64_t floats) {
-  const int64_t bytes = over(std::max<int64_t>(floats, 1) * 4, 64) * 64;
-  void* data = std::aligned_alloc(64, static_cast<size_t>(bytes));
-  if (!data) throw std::bad_alloc();
-  return Buffer(static_cast<float*>(data), &std::free);
-}
 
 // How the steps of some networks of one size are divided.
 struct Split {
@@ -33,16 +25,20 @@ struct Split {
   bool by_rows;    // each strand of rows runs through all steps by itself; otherwise all threads meet at every step
   int64_t strands;  // of each network
   int64_t blocks;   // of hidden units
+  int64_t shares;   // of the blocks: what a thread takes of a step, or packs, at once
 };
 
 Split divide(const Layer& layer, int64_t networks, int threads, double passes) {
   const auto step = static_cast<double>(8 * layer.rows * (layer.inputs + layer.hidden) * layer.hidden);
   const double all = step * static_cast<double>(layer.steps * networks) * passes;
   Split split{static_cast<int>(std::min<double>(threads, 1 + all / kWorth)), true, 1,
-              over(layer.hidden, kernels().lanes)};
+              over(layer.hidden, kernels().lanes), 0};
+  split.shares = std::min<int64_t>(split.threads, split.blocks);
   if (split.threads == 1 || networks >= 2 * split.threads) return split;
   if (networks * layer.rows >= kRowsEach * split.threads) {
-    split.strands = std::min<int64_t>(split.threads, layer.rows);
+    // In a brief call a thread that comes late would hold up the others by its strand: then strands are short.
+    const bool brief = all < kBrief && layer.rows >= 2 * kTile * split.threads;
+    split.strands = brief ? over(layer.rows, kTile) : std::min<int64_t>(split.threads, layer.rows);
     return split;
   }
   const auto bytes = static_cast<double>(networks * (layer.inputs + layer.hidden) * 16 * layer.hidden);
@@ -111,23 +107,24 @@ void run_forward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& la
   const Layer& any = layers[0];
   const Split split = divide(any, networks, threads, 1);
   const int64_t floats = split.blocks * (any.inputs + any.hidden + 1) * 4 * kernels().lanes;
-  const Buffer packed = allocate(networks * floats);
+  const Buffer packed(networks * floats);
   for (int64_t n = 0; n < networks; n++) layers[static_cast<size_t>(n)].packed = packed.get() + n * floats;
   const int64_t cleared = any.from && !any.ring ? any.rows : 0;
 
   Work work;
   work.phases = split.by_rows ? 2 : 1 + any.steps;
   work.items = [&](int64_t phase) {
-    return networks * (phase == 0 ? split.blocks + cleared : split.by_rows ? split.strands : split.blocks);
+    return networks * (phase == 0 ? split.shares + cleared : split.by_rows ? split.strands : split.shares);
   };
   work.run = [&](int64_t phase, int64_t item) {
     const Layer& layer = layers[static_cast<size_t>(item % networks)];
     const int64_t part = item / networks;
-    if (phase == 0) {
-      if (part < split.blocks) return kernels().pack(layer, part);
-      return clear(layer, part - split.blocks);
+    if (phase == 0 && part >= split.shares) return clear(layer, part - split.shares);
+    if (phase == 0 || !split.by_rows) {
+      const int64_t block = split.blocks * part / split.shares, end = split.blocks * (part + 1) / split.shares;
+      if (phase == 0) return kernels().pack(layer, block, end);
+      return kernels().forward(layer, phase - 1, 0, layer.rows, block, end);
     }
-    if (!split.by_rows) return kernels().forward(layer, phase - 1, 0, layer.rows, part, part + 1);
     const int64_t row = layer.rows * part / split.strands, end = layer.rows * (part + 1) / split.strands;
     for (int64_t order = 0; order < layer.steps; order++) {
       kernels().forward(layer, order, row, end, 0, split.blocks);
@@ -156,50 +153,58 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
   const auto networks = static_cast<int64_t>(layers.size());
   const Layer& any = layers[0];
   const Split split = divide(any, networks, threads, 2);
-  const int64_t width = any.hidden, panel = 4 * kernels().lanes;
-  const int64_t panels = over(width, panel), floats = panels * panel * 4 * width;
-  const Buffer packed = allocate(networks * floats);
-  const std::vector<float> zeros(static_cast<size_t>(4 * width));
+  const int64_t panel = 4 * kernels().lanes, total = 4 * any.hidden;
+  const int64_t panels = over(any.hidden, panel), panels_x = slopes[0].dx.data ? over(any.inputs, panel) : 0;
+  const int64_t floats = (panels + panels_x) * panel * total;
+  const Buffer packed(networks * floats);
+  const std::vector<float> zeros(static_cast<size_t>(total));
   for (size_t n = 0; n < layers.size(); n++) {
     slopes[n].packed = packed.get() + static_cast<int64_t>(n) * floats;
+    slopes[n].packed_x = slopes[n].packed + panels * panel * total;
     slopes[n].zeros = zeros.data();
   }
-  const bool wants_resets = slopes[0].dh_reset;
-  const int64_t columns = over(4 * width, panel);  // panels of the gradients of weights
-  const int64_t parts = std::clamp<int64_t>(over(2 * threads, networks), 1, columns);
-  const int64_t floats_a_part = over(kernels().weights_floats(any), 16) * 16;
-  const Buffer scratch = allocate(networks * parts * floats_a_part);
 
-  const int64_t steps = split.by_rows ? 1 : any.steps + 1;  // phases of them
+  // What the last phase does, after all steps: parts of the gradients of the weights, of those of x, and of resets.
+  const int64_t columns = over(total, panel), vectors = any.steps * any.rows;
+  const int64_t parts = std::clamp<int64_t>(over(2 * threads, networks), 1, columns);
+  const int64_t parts_x = panels_x ? over(vectors, kVectorsEach) : 0, resets = slopes[0].dh_reset ? split.blocks : 0;
+  const int64_t floats_a_part = over(kernels().weights_floats(any), 16) * 16;
+  const Buffer scratch(networks * parts * floats_a_part);
+  auto sum_up = [&](size_t n, int64_t part) {
+    const Layer& layer = layers[n];
+    if (part < parts) {
+      float* space = scratch.get() + (static_cast<int64_t>(n) * parts + part) * floats_a_part;
+      return kernels().weights(layer, slopes[n], columns * part / parts, columns * (part + 1) / parts, space);
+    }
+    part -= parts;
+    if (part >= parts_x) return kernels().resets(layer, slopes[n], part - parts_x, part - parts_x + 1);
+    kernels().inputs(layer, slopes[n], part * kVectorsEach, std::min((part + 1) * kVectorsEach, vectors));
+  };
+
   Work work;
-  work.phases = steps + 2 + wants_resets;
+  work.phases = 2 + (split.by_rows ? 1 : any.steps + 1);
   work.items = [&](int64_t phase) {
-    if (phase == 0) return networks * panels;
-    if (phase <= steps) return networks * (split.by_rows ? split.strands : over(split.blocks, 2));
-    return networks * (phase == work.phases - 1 ? parts : split.blocks);
+    if (phase == 0) return networks * (panels + panels_x);
+    if (phase == work.phases - 1) return networks * (parts + parts_x + resets);
+    return networks * (split.by_rows ? split.strands : split.shares);
   };
   work.run = [&](int64_t phase, int64_t item) {
     const auto n = static_cast<size_t>(item % networks);
     const int64_t part = item / networks;
     const Layer& layer = layers[n];
-    if (phase == 0) return kernels().pack_back(layer, slopes[n], part);
-    if (phase > steps) {
-      if (phase == work.phases - 1) {
-        return kernels().weights(layer, slopes[n], columns * part / parts, columns * (part + 1) / parts,
-                                 scratch.get() + item * floats_a_part);
-      }
-      return kernels().resets(layer, slopes[n], part, part + 1);
-    }
+    if (phase == 0 && part < panels) return kernels().pack_back(layer.w_h, layer.hidden, total, part, slopes[n].packed);
+    if (phase == 0) return kernels().pack_back(layer.w_x, layer.inputs, total, part - panels, slopes[n].packed_x);
+    if (phase == work.phases - 1) return sum_up(n, part);
     if (!split.by_rows) {
-      const int64_t end = std::min(2 * part + 2, split.blocks);
-      return kernels().backward(layer, slopes[n], layer.steps - phase, 0, layer.rows, 2 * part, end);
+      const int64_t block = split.blocks * part / split.shares, end = split.blocks * (part + 1) / split.shares;
+      return kernels().backward(layer, slopes[n], layer.steps - phase, 0, layer.rows, block, end);
     }
     const int64_t row = layer.rows * part / split.strands, end = layer.rows * (part + 1) / split.strands;
     for (int64_t order = layer.steps - 1; order >= -1; order--) {
       kernels().backward(layer, slopes[n], order, row, end, 0, split.blocks);
     }
   };
-  const int helpers = std::max(split.threads, any.steps * any.rows * networks * width > 16384 ? threads : 1);
+  const int helpers = std::max(split.threads, any.steps * any.rows * networks * any.hidden > 16384 ? threads : 1);
   if (!whole_networks(split, networks)) return run(pool, helpers, work);
   Work whole;
   whole.phases = 1;

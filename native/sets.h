@@ -10,14 +10,17 @@ namespace lstmjax {
 struct Kernels {
   const char* name;
   int64_t lanes;
-  // Pack the weights of one block.
-  void (*pack)(const Layer& layer, int64_t block);
+  // Pack the weights of some blocks.
+  void (*pack)(const Layer& layer, int64_t block, int64_t block_end);
   // Run the step of an order for some rows and blocks.
   void (*forward)(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end);
-  void (*pack_back)(const Layer& layer, const Slopes& slopes, int64_t panel);
+  // Pack a panel of W_h or W_x, [width, total], transposed.
+  void (*pack_back)(const float* weights, int64_t width, int64_t total, int64_t panel, float* packed);
   // Run the step of an order backwards; order -1 computes the gradient of the initial state.
   void (*backward)(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
                    int64_t block_end);
+  // Compute the slopes of x for some vectors of the series, counted as they follow one another in memory.
+  void (*inputs)(const Layer& layer, const Slopes& slopes, int64_t first, int64_t end);
   // Add up the gradient of the state that resets return to, for some blocks.
   void (*resets)(const Layer& layer, const Slopes& slopes, int64_t block, int64_t block_end);
   // Compute the gradients of the weights and biases for some panels of their columns. It needs `weights_floats(layer)`

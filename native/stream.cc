@@ -66,7 +66,7 @@ Floats pack_layer(int64_t inputs, int64_t width, const float* const* arrays) {
   layer.w_x = arrays[0], layer.w_h = arrays[1], layer.b = arrays[2];
   Floats packed(blocks_of(width) * (inputs + width + 1) * 4 * kernels().lanes);
   layer.packed = packed.data();
-  for (int64_t block = 0; block < blocks_of(width); block++) kernels().pack(layer, block);
+  kernels().pack(layer, 0, blocks_of(width));
   return packed;
 }
 

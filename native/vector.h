@@ -46,6 +46,36 @@ static inline void store(float* p, Vec v, int64_t n) {
   for (int64_t k = 0; k < n; k++) p[k] = v[k];
 }
 
+// Transpose a square: swap its two quarters off the diagonal, then those of each quarter, and so on.
+static inline void transpose(Vec (&rows)[kLanes]) {
+#if defined(__clang__)  // it shuffles by constants alone
+  for (int r = 0; r < kLanes; r++) {
+    for (int k = 0; k < r; k++) {
+      const float above = rows[k][r];
+      rows[k][r] = rows[r][k];
+      rows[r][k] = above;
+    }
+  }
+#else
+  LSTMJAX_UNROLL
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    LSTMJAX_UNROLL
+    for (int r = 0; r < kLanes; r++) {
+      if (r & half) continue;
+      const Vec a = rows[r], b = rows[r + half];
+      Bits upper, lower;  // lanes of a, then of b
+      LSTMJAX_UNROLL
+      for (int k = 0; k < kLanes; k++) {
+        upper[k] = k & half ? kLanes + k - half : k;
+        lower[k] = k & half ? kLanes + k : k + half;
+      }
+      rows[r] = __builtin_shuffle(a, b, upper);
+      rows[r + half] = __builtin_shuffle(a, b, lower);
+    }
+  }
+#endif
+}
+
 // Comparisons with NaN are false, so that NaN passes both.
 static inline Vec at_most(Vec x, float limit) { return x > broadcast(limit) ? broadcast(limit) : x; }
 static inline Vec at_least(Vec x, float limit) { return x < broadcast(limit) ? broadcast(limit) : x; }

@@ -400,7 +400,8 @@ def test_the_first_bad_step_is_named_and_nothing_is_promised(tmp_path):
     assert 2 < step < 20
     with pytest.raises(
         Diverged,
-        match=rf"^the training loss is (nan|inf) at step {step}; lower .* optimizer.clip_norm\. The first NaN or infinity was, at step \d+, in .*$",
+        match=rf"^the training loss is (nan|inf) at step {step}; lower .* optimizer.clip_norm\. "
+        r"The first NaN or infinity was, at step \d+, in .*$",
     ):
         train(settings, tmp_path / "run", quiet=True)
     late = settings.model_copy(update={"checkpoint_every": 1, "evaluate_every": 1})

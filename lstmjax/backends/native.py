@@ -29,11 +29,11 @@ FEW = 4
 """Up to how many sequences x·W_x is one product before the call: a step alone reads all weights for so few rows."""
 WIDE = 16
 """From how many inputs on it is."""
-BRIEF = 64
-"""Below how many steps a few sequences are left to other backends.
+BRIEF = 32
+"""Below how many steps, counted over all sequences, a few of them are left to other backends.
 
-Their gradients took 1.0 to 5 times as long as those of fused (H from 128 to 1,024, two AVX-512 cores); with 8 sequences
-of 10 steps they took 0.85 of the time."""
+There a gradient took up to 2 times as long as that of fused (1 x 5 steps, 2 x 8; H from 128 to 1,024, two AVX-512
+cores), with 4 x 8 steps and 512 units or fewer 0.7 of the time."""
 
 
 def refuses(request: Request, instead: str = "backend='fused'") -> str | None:
@@ -77,7 +77,7 @@ def declines(request: Request) -> str | None:
     if debugging():
         return DEBUGGING
     steps, batch = request.xs.shape[0], math.prod(request.xs.shape[1:-1])
-    if batch <= FEW and steps < BRIEF:
+    if batch <= FEW and batch * steps < BRIEF:
         return f"{batch} x {steps} steps do not pay for packing the weights, which every call does."
     return None
 
@@ -238,7 +238,8 @@ def _derivative(
 
     def gradients(varying: Sequence[int], inputs: tuple, saved: Saved, cotangents: PyTree) -> list[Array]:
         wants_reset = any(n in of_fixed for n in varying)
-        leaves = tree.flatten_up_to(_gradients(step, request, wants_reset, inputs, saved, cotangents))
+        wants_x = before_fixed - 1 in varying
+        leaves = tree.flatten_up_to(_gradients(step, request, wants_x, wants_reset, inputs, saved, cotangents))
         return [leaves[n] for n in varying]
 
     batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(0, fixed), same_axis(1, scanned)))
@@ -249,7 +250,7 @@ def _derivative(
 
 
 def _gradients(
-    step: Callable, request: Request, wants_reset: bool, primals: tuple, saved: Saved, cotangents: tuple
+    step: Callable, request: Request, wants_x: bool, wants_reset: bool, primals: tuple, saved: Saved, cotangents: tuple
 ) -> tuple:
     """Return the cotangents of the primals, through what follows the call, the call, and what precedes it."""
     params, state, xs, fixed, scanned = primals
@@ -262,16 +263,15 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    of_before = call.x, call.w_x, call.w_h, jnp.moveaxis(call.w_h, 1, -1), call.h, call.c
+    of_before = call.x, call.w_x, call.w_h, call.h, call.c
     of_flags = full.valid, full.resets, call.h_reset, call.c_reset
     h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
     of_end = d_h.reshape(call.h.shape), d_c.reshape(call.c.shape)
     back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
-    options = Options(batch_major, request.reverse, slopes_of_reset=wants_reset)
+    wants_x = wants_x and call.x.shape[-1] > 0
+    options = Options(batch_major, request.reverse, slopes_of_x=wants_x, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)
-    rows = slopes.dz.reshape(-1, 4 * params.hidden_size)
-    matrix = call.w_x.reshape(-1, rows.shape[1])
-    d_x = jax.lax.dot_general(rows, matrix, (((1,), (1,)), ((), ()))).reshape(call.x.shape)
+    d_x = slopes.x if wants_x else jnp.zeros_like(call.x)
     no_flags = jnp.zeros((0,), jax.dtypes.float0)
     d_z = slopes.dz if native_plain.exists(call.z) else call.z
     of_reset = slopes.h_reset, slopes.c_reset

@@ -26,6 +26,7 @@ class Options(NamedTuple):
     reverse: bool = False
     ring: bool = False  # h has two slots instead of one for each step, for outputs that nobody reads
     saves: bool = False  # c and the gates, for the backward pass
+    slopes_of_x: bool = False  # backward: whether the slopes of x are wanted
     slopes_of_reset: bool = False  # backward: whether the slopes of the state that resets return to are wanted
 
 
@@ -61,7 +62,6 @@ class Back(NamedTuple):
     x: Array
     w_x: Array
     w_h: Array
-    w_h_t: Array  # [N, 4, H, H]  w_h with its first axis last
     h0: Array
     c0: Array
     valid: Array
@@ -81,6 +81,7 @@ class Slopes(NamedTuple):
     """The results of a backward call: the cotangents of the pre-activations and of what its name says."""
 
     dz: Array  # [N, T, B, 4, H]
+    x: Array
     w_x: Array
     w_h: Array
     b: Array
@@ -104,8 +105,8 @@ def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, .
         call = (series + "i", series + "gh", *weights, "ngh", "nbh", "nbh", *flags)
         return call, (h, series + "h", series + "gh", "nbh", "nbh")
     saved = (series + "h", series + "h", series + "gh")
-    back = (series + "i", *weights, "nghk", "nbh", "nbh", *flags, *saved, series + "h", series + "h", "nbh", "nbh")
-    return back, (series + "gh", *weights, "ngh", "nbh", "nbh", "nbh", "nbh")
+    back = (series + "i", *weights, "nbh", "nbh", *flags, *saved, series + "h", series + "h", "nbh", "nbh")
+    return back, (series + "gh", series + "i", *weights, "ngh", "nbh", "nbh", "nbh", "nbh")
 
 
 def absent(dtype: Any = jnp.float32) -> Array:
@@ -136,7 +137,8 @@ def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
 def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
     n, hidden, state = back.w_h.shape[0], back.w_h.shape[1], back.h0.shape
     of_reset = [state if options.slopes_of_reset else (0,)] * 2
-    return [back.gates.shape, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
+    of_x = back.x.shape if options.slopes_of_x else (0,)
+    return [back.gates.shape, of_x, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
 
 
 class Side(NamedTuple):

@@ -97,7 +97,8 @@ def backward(options: Any, back: Any) -> tuple[Array, ...]:
     (slopes, of_reset), dz = jax.lax.scan(step, ((back.d_h, back.d_c), zeros), inputs, reverse=not options.reverse)
     weights = _product("tnbi,tnbgh->nigh", x, dz), _product("tnbk,tnbgh->nkgh", h_before, dz), dz.sum((0, 2))
     none = jnp.zeros((0,), dz.dtype)
-    return _as_given(options, dz), *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
+    of_x = _as_given(options, _product("tnbgh,nigh->tnbi", dz, back.w_x)) if options.slopes_of_x else none
+    return _as_given(options, dz), of_x, *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
 
 
 def before(state: tuple, reset: Array | None, resets: tuple) -> tuple:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 SAMPLE = 2e-3  # seconds: a shorter call is repeated for each number
-SHORT = 2e-2  # seconds: before a shorter call an untimed one runs, since threads of the previous program linger
+SHORT = 2e-2  # seconds: before a shorter call, untimed ones run
+SETTLE = 1e-2  # seconds of them: threads of the previous program spin for some milliseconds (libgomp, by its default)
 LONG = 0.2  # seconds: a longer call is not repeated to estimate its time
 LEAST, MOST = 5, 200  # rounds
 
@@ -34,7 +35,8 @@ def take_turns(
         return {}
     estimates = {name: _warm(call) for name, call in calls.items()}
     repeats = {name: max(1, math.ceil(SAMPLE / max(estimate, 1e-9))) for name, estimate in estimates.items()}
-    cost = sum(estimate * (repeats[name] + (estimate < SHORT)) for name, estimate in estimates.items())
+    untimed = sum(max(estimate, SETTLE) for estimate in estimates.values() if estimate < SHORT)
+    cost = untimed + sum(estimate * repeats[name] for name, estimate in estimates.items())
     count = min(MOST, max(LEAST, round(seconds / cost))) if rounds is None else rounds
     order, shuffle = list(calls), random.Random(seed).shuffle
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -42,7 +44,7 @@ def take_turns(
         shuffle(order)
         for name in order:
             if estimates[name] < SHORT:
-                calls[name]()
+                _settle(calls[name])
             times[name].append(_elapsed(calls[name], repeats[name]))
     return {name: np.array(values) for name, values in times.items()}
 
@@ -51,6 +53,12 @@ def _warm(call: Callable[[], Any]) -> float:
     """Warm up a call and return about how long it takes; a long one is not run a second time."""
     first = _elapsed(call, 1)
     return first if first > LONG else _elapsed(call, 1)
+
+
+def _settle(call: Callable[[], Any]) -> None:
+    end = time.perf_counter() + SETTLE
+    while time.perf_counter() < end:
+        call()
 
 
 def _elapsed(call: Callable[[], Any], repeats: int) -> float:

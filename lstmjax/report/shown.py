@@ -58,8 +58,8 @@ def settings_of(
 
 def _scaling_refused(offset: tuple[float, ...], scale: tuple[float, ...], loss: str) -> str:
     return (
-        f"target_scaling has {len(offset)} offsets and {len(scale)} scales for loss {loss!r}, expected those of each of "
-        "the O outputs of a regression; leave it out otherwise."
+        f"target_scaling has {len(offset)} offsets and {len(scale)} scales for loss {loss!r}, expected those of each "
+        "of the O outputs of a regression; leave it out otherwise."
     )
 
 

@@ -76,7 +76,7 @@ class Pool {
 
 struct Case {
   int64_t networks, steps, rows, inputs, hidden;
-  bool batch_major, reverse, ring, has_z, has_c, has_valid, has_resets;
+  bool batch_major, reverse, ring, has_z, has_c, has_dx, has_valid, has_resets;
 };
 
 Case draw_case(bool large) {
@@ -89,13 +89,14 @@ Case draw_case(bool large) {
   c.batch_major = chance(0.5), c.reverse = chance(0.5), c.ring = chance(0.25);
   c.has_z = c.inputs == 0 || chance(0.25);
   c.has_c = !c.ring && chance(0.7);
+  c.has_dx = chance(0.6);
   c.has_valid = chance(0.4), c.has_resets = chance(0.4);
   return c;
 }
 
 // The arrays that go in.
 struct Inputs {
-  Floats x, z, w_x, w_h, w_h_t, b, h0, c0, h_reset, c_reset, dh, dc, d_h, d_c;
+  Floats x, z, w_x, w_h, b, h0, c0, h_reset, c_reset, dh, dc, d_h, d_c;
   std::unique_ptr<bool[]> valid, resets;
 };
 
@@ -105,11 +106,8 @@ Inputs draw_inputs(const Case& c) {
   in.x = normal(n * tb * c.inputs);
   if (c.has_z) in.z = normal(n * tb * 4 * width);
   in.w_x = normal(n * c.inputs * 4 * width), in.w_h = normal(n * width * 4 * width);
-  in.w_h_t = normal(n * 4 * width * width);
   const float scale = 1 / std::sqrt(static_cast<float>(width));  // larger ones would let rounding errors grow
-  for (Floats* weights : {&in.w_h, &in.w_h_t}) {
-    for (float& value : *weights) value *= scale;
-  }
+  for (float& value : in.w_h) value *= scale;
   in.b = normal(n * 4 * width), in.h0 = normal(state), in.c0 = normal(state);
   in.h_reset = normal(state), in.c_reset = normal(state);
   if (chance(0.8)) in.dh = normal(n * tb * width);
@@ -170,7 +168,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
   std::vector<Floats> out{h, cs, gates, h_end, c_end};
   if (!saves) return out;
 
-  Floats dz = fresh(n * tb * 4 * width), dw_x = fresh(n * c.inputs * 4 * width), dw_h = fresh(n * width * 4 * width);
+  Floats dz = fresh(n * tb * 4 * width), dx = fresh(c.has_dx ? n * tb * c.inputs : 0), dw_x = fresh(n * c.inputs * 4 * width), dw_h = fresh(n * width * 4 * width);
   Floats db = fresh(n * 4 * width), dh0 = fresh(n * state), dc0 = fresh(n * state);
   Floats dh_reset(static_cast<size_t>(c.has_resets ? n * state : 0)), dc_reset = dh_reset;
   std::vector<Slopes> slopes;
@@ -182,8 +180,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     }
     s.dh = series(c, in.dh, k, width), s.dc = series(c, in.dc, k, width);
     s.d_h = start(in.d_h, k * state), s.d_c = start(in.d_c, k * state);
-    s.w_h_t = start(in.w_h_t, k * 4 * width * width);
-    s.dz = series(c, dz, k, 4 * width);
+    s.dz = series(c, dz, k, 4 * width), s.dx = series(c, dx, k, c.inputs);
     s.dh0 = start(dh0, k * state), s.dc0 = start(dc0, k * state);
     s.dh_reset = start(dh_reset, k * state), s.dc_reset = start(dc_reset, k * state);
     s.dw_x = start(dw_x, k * c.inputs * 4 * width), s.dw_h = start(dw_h, k * width * 4 * width);
@@ -195,7 +192,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     ffi::ThreadPool handle = pool.get();
     lstmjax::run_backward(handle, threads, layers, slopes);
   }
-  for (Floats& array : std::vector<Floats>{dz, dw_x, dw_h, db, dh0, dc0, dh_reset, dc_reset}) out.push_back(array);
+  for (Floats& array : std::vector<Floats>{dz, dx, dw_x, dw_h, db, dh0, dc0, dh_reset, dc_reset}) out.push_back(array);
   return out;
 }
 
