@@ -1,0 +1,245 @@
+"""Series from a long table: a row for each series and time. Any data frame, by narwhals; CSV, Parquet and Arrow files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmjax.forecast.calendar import Frequency, frequency_of, steps_between
+from lstmjax.forecast.series import SeriesError, SeriesSet
+
+LARGEST_GAP = 100_000
+"""Steps that a gap may have before a time is taken for a mistake."""
+
+
+def from_frame(
+    frame: Any,
+    *,
+    target: str = "target",
+    series: str | None = "series",
+    time: str = "time",
+    past: Sequence[str] = (),
+    known: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    season: int | None = None,
+) -> SeriesSet:
+    """Read series from a long table, with a row for each series and time, in any order.
+
+    Steps that are missing between two times of a series become gaps, with NaN as their target and covariates. Rows
+    behind the last target of a series are its future: their known covariates are used in forecasts.
+
+    Args:
+        frame: a data frame that narwhals knows (pandas, Polars, PyArrow, Modin, …).
+        target: the column to forecast; empty or NaN where it is missing.
+        series: the column that says which series a row belongs to; None: all are one series.
+        time: dates, times, or whole numbers that count steps.
+        past: covariates that are known up to the origin of a forecast.
+        known: covariates that are known in the future, too: prices, holidays, plans.
+        numbers: static numbers, the same in all rows of a series.
+        categories: static categories, the same in all rows of a series.
+        season: m, steps in a season; None: the usual one of the frequency (12 for months), 1 if there is none.
+
+    Raises:
+        SeriesError: a column is not there or not of its kind, a time is given twice or does not fit the frequency, a
+            static column changes within a series.
+    """
+    try:
+        import narwhals as nw
+    except ImportError:
+        raise ImportError("data frames are read by narwhals: pip install 'lstmjax[forecast]'") from None
+    table = nw.from_native(frame, eager_only=True)
+    wanted = [time, target, *([series] if series else []), *past, *known, *numbers, *categories]
+    for name in wanted:
+        if name not in table.columns:
+            near = get_close_matches(name, table.columns, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise SeriesError(f"the table has no column {name!r}; it has {', '.join(map(repr, table.columns))}.{hint}")
+    if len(set(wanted)) < len(wanted):
+        twice = next(name for name in wanted if wanted.count(name) > 1)
+        raise SeriesError(f"column {twice!r} is asked for twice: as which of series, time, target or a covariate?")
+    if len(table) == 0:
+        raise SeriesError("the table has no rows.")
+    times = _times(table[time].to_numpy(), time)
+    labels = np.asarray([str(label) for label in table[series].to_list()]) if series else np.full(len(table), target)
+    names, which = np.unique(labels, return_inverse=True)
+    order = np.lexsort((times, which))
+    times, which = times[order], which[order]
+    columns = {name: _numbers(table[name], name)[order] for name in (target, *past, *known, *numbers)}
+    text = {name: np.asarray([str(v) for v in table[name].to_list()])[order] for name in categories}
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(which))])
+    frequency = _shared_frequency(times, bounds)
+    steps = [_steps(times[a:b], frequency, names[s]) for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))]
+    starts = np.concatenate([[0], np.cumsum([at[-1] + 1 for at in steps])])
+    rows = np.concatenate([at + start for at, start in zip(steps, starts[:-1], strict=True)])
+
+    def spread(column: np.ndarray) -> np.ndarray:
+        out = np.full(starts[-1], np.nan)
+        out[rows] = column
+        return out
+
+    targets = spread(columns[target])
+    static = {name: _constant(values, bounds, names, name) for name, values in (columns | text).items() if name in (*numbers, *categories)}
+    levels, numbered = [], []
+    for name in categories:
+        values, index = np.unique(static[name], return_inverse=True)
+        levels.append((name, tuple(str(v) for v in values)))
+        numbered.append(index)
+    found = SeriesSet(
+        names=tuple(str(name) for name in names),
+        target=targets,
+        starts=starts,
+        ends=_ends(targets, starts, names),
+        season=season or (frequency.season if frequency else 1),
+        times=_all_times(times, bounds, steps, frequency),
+        frequency=frequency,
+        past=np.stack([spread(columns[name]) for name in past], 1) if past else np.zeros((len(targets), 0)),
+        known=np.stack([spread(columns[name]) for name in known], 1) if known else np.zeros((len(targets), 0)),
+        numbers=np.stack([static[name] for name in numbers], 1) if numbers else np.zeros((len(names), 0)),
+        categories=np.stack(numbered, 1) if categories else np.zeros((len(names), 0), np.int64),
+        past_names=tuple(past),
+        known_names=tuple(known),
+        number_names=tuple(numbers),
+        levels=tuple(levels),
+    )
+    return found
+
+
+def read_table(path: str | Path) -> Any:
+    """Read a CSV, Parquet or Arrow (Feather) file into a table of PyArrow.
+
+    Raises:
+        SeriesError: no such file, or of no kind that is known.
+    """
+    path = Path(path)
+    try:
+        from pyarrow import ArrowInvalid, csv, feather, parquet
+    except ImportError:
+        raise ImportError("tables are read by pyarrow: pip install 'lstmjax[forecast]'") from None
+    readers = {
+        ".csv": csv.read_csv, ".parquet": parquet.read_table, ".arrow": feather.read_table,
+        ".feather": feather.read_table,
+    }  # fmt: skip
+    if path.suffix not in readers:
+        raise SeriesError(f"{path}: is no table; expected a file that ends in {', '.join(readers)}.")
+    if not path.is_file():
+        raise SeriesError(f"{path}: there is no such file.")
+    try:
+        return readers[path.suffix](path)
+    except ArrowInvalid as error:
+        raise SeriesError(f"{path}: could not be read ({error}).") from None
+
+
+def gaps(series: SeriesSet) -> dict[str, int]:
+    """Return how many targets each series lacks between its first and its last one; only those that lack some."""
+    counts = {}
+    for s, name in enumerate(series.names):
+        missing = int(np.isnan(series.history(s)).sum())
+        if missing:
+            counts[name] = missing
+    return counts
+
+
+def _times(values: np.ndarray, column: str) -> np.ndarray:
+    """Return times as datetime64, or whole numbers."""
+    values = np.asarray(values)
+    if values.dtype.kind == "M":
+        times = values.astype("datetime64[us]")
+    elif values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    else:
+        try:
+            times = np.asarray([np.datetime64(str(value)) for value in values]).astype("datetime64[us]")
+        except ValueError:
+            raise SeriesError(
+                f"column {column!r} begins with {str(values[0])!r}, expected dates as in ISO 8601 (2024-03-31, "
+                "2024-03-31T12:00) or whole numbers that count steps."
+            ) from None
+    if np.isnat(times).any():
+        raise SeriesError(f"column {column!r} has no time in row {int(np.isnat(times).argmax()) + 1}.")
+    return times
+
+
+def _numbers(column: Any, name: str) -> np.ndarray:
+    try:
+        values = np.asarray([np.nan if value is None else value for value in column.to_list()], np.float64)
+    except (TypeError, ValueError):
+        text = next(value for value in column.to_list() if value is not None and not isinstance(value, int | float))
+        raise SeriesError(
+            f"column {name!r} has {text!r}, expected numbers. Text that is the same in all rows of a series goes into "
+            "categories."
+        ) from None
+    if np.isinf(values).any():
+        raise SeriesError(f"column {name!r} is infinite in row {int(np.isinf(values).argmax()) + 1}.")
+    return values
+
+
+def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None:
+    """Return the frequency of dates: that of the longest series; None for numbered steps."""
+    if times.dtype.kind == "i":
+        return None
+    longest = int(np.diff(bounds).argmax())
+    found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
+    if found is None:
+        raise SeriesError("no series has two times, so that the frequency cannot be told; number the steps instead.")
+    return found
+
+
+def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndarray:
+    """Return the step of each time, from 0."""
+    steps = (times - times[0]).astype(np.float64) if frequency is None else steps_between(times, frequency)
+    if len(steps) > 1 and (np.diff(steps) == 0).any():
+        row = int((np.diff(steps) == 0).argmax())
+        raise SeriesError(
+            f"series {name!r} has two rows for {times[row]}" + (f" (steps of a {frequency})" if frequency else "")
+            + ". Each series and time needs one row; is the column that tells series apart the right one?"
+        )  # fmt: skip
+    if (steps % 1 != 0).any():
+        row = int((steps % 1 != 0).argmax())
+        raise SeriesError(
+            f"series {name!r} has the time {times[row]}, which is not a whole number of steps of a {frequency} after "
+            f"{times[0]}. Bring all times to one frequency first."
+        )
+    if len(steps) > 1 and np.diff(steps).max() > LARGEST_GAP:
+        row = int(np.diff(steps).argmax())
+        raise SeriesError(
+            f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after {times[row]}; "
+            "is a time wrong?"
+        )
+    return steps.astype(np.int64)
+
+
+def _all_times(
+    times: np.ndarray, bounds: np.ndarray, steps: list[np.ndarray], frequency: Frequency | None
+) -> np.ndarray | None:
+    if frequency is None:
+        return None
+    parts = []
+    for a, at in zip(bounds, steps, strict=False):
+        parts += [times[a : a + 1], frequency.after(times[a], int(at[-1]))]
+    return np.concatenate(parts)
+
+
+def _ends(targets: np.ndarray, starts: np.ndarray, names: np.ndarray) -> np.ndarray:
+    ends = []
+    for s, (a, b) in enumerate(zip(starts, starts[1:], strict=False)):
+        (known,) = np.nonzero(~np.isnan(targets[a:b]))
+        if not len(known):
+            raise SeriesError(f"series {str(names[s])!r} has no target at all; leave it out.")
+        ends.append(a + known[-1] + 1)
+    return np.asarray(ends)
+
+
+def _constant(values: np.ndarray, bounds: np.ndarray, names: np.ndarray, column: str) -> np.ndarray:
+    for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        if (values[a:b] != values[a]).any() and not (values.dtype.kind == "f" and np.isnan(values[a:b]).all()):
+            other = values[a:b][values[a:b] != values[a]][0]
+            raise SeriesError(
+                f"column {column!r} is static, but series {str(names[s])!r} has both {values[a]} and {other} there; "
+                "make it a past or a known covariate."
+            )
+    return values[bounds[:-1]]
