@@ -1,0 +1,131 @@
+"""Read a configuration from YAML or plain values, with messages that name the key, and write it."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lstmjax.config.data import BUILT_IN
+from lstmjax.config.root import SECTIONS, Config
+from lstmjax.errors import ConfigError
+from lstmjax.yaml_file import read_yaml
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration from a YAML file.
+
+    Paths in `data` are relative to the current folder, and made absolute.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or value; the message names
+            the file, the key and the nearest valid one.
+    """
+    return parse_config(read_yaml(path), str(path))
+
+
+def parse_config(tree: dict[str, Any], name: str = "config") -> Config:
+    """Return the configuration in a tree of plain values; `name` says in messages where it came from.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value.
+
+    >>> parse_config({"epochs": 3, "model": {"hiden_size": 8}})
+    Traceback (most recent call last):
+    ...
+    lstmjax.errors.ConfigError: config: unknown key model.hiden_size; did you mean model.hidden_size?
+    """
+    try:
+        text = json.dumps(tree, default=str)
+    except (RecursionError, TypeError, ValueError) as error:  # a value that contains itself, a key that is no string
+        raise ConfigError(f"{name}: is not a tree of keys and values ({error})") from None
+    try:
+        return with_absolute_paths(Config.model_validate_json(text))
+    except ValidationError as error:
+        raise ConfigError(explain(error, name)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Make the paths in the `data` section absolute; ~ is the home folder.
+
+    Raises:
+        ConfigError: a path begins with ~ and the name of a user who has no home folder.
+    """
+    update = {}
+    for key in ("source", "validation", "test"):
+        path = getattr(config.data, key)
+        if not path or path in BUILT_IN:
+            continue
+        try:
+            update[key] = str(Path(path).expanduser().absolute())
+        except RuntimeError:
+            user = Path(path).parts[0]
+            raise ConfigError(
+                f"data.{key} is {path!r}, but {user} is nobody's home folder; write ~/ for your home folder, or "
+                f"./{user} for a folder of this name"
+            ) from None
+    if not update:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update=update)})
+
+
+def dump_config(config: Config) -> str:
+    """Return a configuration as YAML for `load_config`, with all defaults written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def explain(error: ValidationError, name: str) -> str:
+    """Return a line for each fault: the key, its value, and what was expected."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(_config_keys(fault["loc"]))
+        message = (
+            fault["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "it should be")
+            .replace("an object", "a section with keys of its own")
+        )
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{name}: unknown key {key}{_nearest(key)}")
+        elif fault["type"] in ("value_error", "json_invalid"):
+            lines.append(f"{name}: {key + ': ' if key else ''}{message}")
+        else:
+            lines.append(f"{name}: {key} is {fault['input']!r}; {message}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return all keys of the configuration, with dots: "model", "model.hidden_size", ..."""
+    result = []
+    for field, info in section.model_fields.items():
+        result.append(prefix + field)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            result += keys(info.annotation, f"{prefix}{field}.")
+    return result
+
+
+def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys in a location, without the members of a union that pydantic appends."""
+    path: list[str] = []
+    for part in map(str, loc):
+        if path and ".".join(path) not in SECTIONS:
+            break
+        path.append(part)
+    return path
+
+
+def _nearest(key: str) -> str:
+    """Return a hint: the nearest key in the same section, or else in another one, or else all valid keys."""
+    section, _, word = key.rpartition(".")
+    siblings = [k for k in keys() if k.rpartition(".")[0] == section]
+    by_word = {k.rpartition(".")[2]: k for k in reversed(keys())}
+    near = get_close_matches(key, siblings, 1, 0.75)
+    near = near or [by_word[match] for match in get_close_matches(word, by_word, 1, 0.75)]
+    near = near or get_close_matches(key, siblings, 1)
+    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or keys())}"
