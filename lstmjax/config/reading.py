@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lstmjax.config.data import BUILT_IN
-from lstmjax.config.root import SECTIONS, Config
+from lstmjax.config.root import Config
 from lstmjax.errors import ConfigError
 from lstmjax.yaml_file import read_yaml
 
@@ -80,11 +80,11 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def explain(error: ValidationError, name: str) -> str:
-    """Return a line for each fault: the key, its value, and what was expected."""
+def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -> str:
+    """Return a line for each fault: the key, its value, and what was expected. `root` is the class of the whole file."""
     lines = []
     for fault in error.errors():
-        key = ".".join(_config_keys(fault["loc"]))
+        key = ".".join(_config_keys(fault["loc"], root))
         message = (
             fault["msg"]
             .removeprefix("Value error, ")
@@ -92,7 +92,7 @@ def explain(error: ValidationError, name: str) -> str:
             .replace("an object", "a section with keys of its own")
         )
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{name}: unknown key {key}{_nearest(key)}")
+            lines.append(f"{name}: unknown key {key}{_nearest(key, keys(root))}")
         elif fault["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
         else:
@@ -110,22 +110,23 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return result
 
 
-def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
+def _config_keys(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
     """Return the keys in a location, without the members of a union that pydantic appends."""
+    sections = {key.rpartition(".")[0] for key in keys(root)}
     path: list[str] = []
     for part in map(str, loc):
-        if path and ".".join(path) not in SECTIONS:
+        if path and ".".join(path) not in sections:
             break
         path.append(part)
     return path
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, known: list[str]) -> str:
     """Return a hint: the nearest key in the same section, or else in another one, or else all valid keys."""
     section, _, word = key.rpartition(".")
-    siblings = [k for k in keys() if k.rpartition(".")[0] == section]
-    by_word = {k.rpartition(".")[2]: k for k in reversed(keys())}
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    by_word = {k.rpartition(".")[2]: k for k in reversed(known)}
     near = get_close_matches(key, siblings, 1, 0.75)
     near = near or [by_word[match] for match in get_close_matches(word, by_word, 1, 0.75)]
     near = near or get_close_matches(key, siblings, 1)
-    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or keys())}"
+    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or known)}"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmjax.errors import UserError
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-class SeriesError(ValueError):
+class SeriesError(UserError, ValueError):
     """A table is not a set of time series."""
 
 
