@@ -184,7 +184,9 @@ def test_samples_are_paths():
     """Each step follows the sample before it: with base "last" and a wide head, paths drift apart."""
     series, design = series_of(covariates=False), design_of(likelihood="gaussian", base="last", lags=(1,))
     forecaster = untrained(design, series, 0.0)
-    window = cut(on_device(series.extended(HORIZON), design), jnp.arange(S), jnp.asarray(series.lengths, jnp.int32), design)
+    window = cut(
+        on_device(series.extended(HORIZON), design), jnp.arange(S), jnp.asarray(series.lengths, jnp.int32), design
+    )
     drawn = sample(forecaster.params, window, design, forecaster.normal, jax.random.key(0), 4000)
     spread = (np.asarray(drawn) / np.asarray(window.scale)[:, None]).std(0)
     np.testing.assert_allclose(spread / spread[:, :1], np.broadcast_to(np.sqrt([1.0, 2.0, 3.0]), (S, 3)), rtol=0.08)
@@ -210,7 +212,9 @@ def test_designs_that_cannot_be_are_refused(fields, message):
 
 def test_targets_outside_of_the_domain_are_refused():
     series = from_arrays([[1.0, 2.0, 3.0], [4.0, -1.0, 2.5]], names=["a", "b"])
-    with pytest.raises(SeriesError, match="series 'b' has the target -1 at step 1, but scaling 'log' is for targets above 0"):
+    with pytest.raises(
+        SeriesError, match="series 'b' has the target -1 at step 1, but scaling 'log' is for targets above 0"
+    ):
         on_device(series, design_of(scaling="log"))
     with pytest.raises(SeriesError, match="series 'b' has the target -1 at step 1.*counts"):
         on_device(series, design_of(likelihood="negative_binomial"))

@@ -106,7 +106,9 @@ def test_densities_and_gradients_stay_finite(name, scale, size):
     outputs = jnp.full(row.width, size)
     zero = 1.0 if row.support == "positive" else 0.0
     for y in (zero * scale, round(scale)):
-        value, gradient = jax.value_and_grad(lambda o, y=y: row.log_prob(o, jnp.float32(y), jnp.float32(scale)))(outputs)
+        value, gradient = jax.value_and_grad(lambda o, y=y: row.log_prob(o, jnp.float32(y), jnp.float32(scale)))(
+            outputs
+        )
         if row.support == "positive" and y == 0:
             assert value == -jnp.inf  # a density of zero
         else:

@@ -51,7 +51,8 @@ def test_pinball_is_that_of_scoringrules(arrays):
     levels = np.asarray([0.1, 0.5, 0.8])
     quantiles = forecast[..., None] + np.asarray([-2.0, 0.0, 1.0])
     expected = np.stack(
-        [np.asarray(scoringrules.quantile_score(target, quantiles[..., k], q)).mean(-1) for k, q in enumerate(levels)], -1
+        [np.asarray(scoringrules.quantile_score(target, quantiles[..., k], q)).mean(-1) for k, q in enumerate(levels)],
+        -1,
     )
     np.testing.assert_allclose(metrics.pinball(target, quantiles, levels), expected, rtol=1e-6)
 

@@ -67,6 +67,18 @@ def steps_between(times: np.ndarray, frequency: Frequency) -> np.ndarray:
     return (seconds - seconds[0]) / (frequency.count * {"D": 86400, "h": 3600, "m": 60, "s": 1}[frequency.unit])
 
 
+def shown_time(time: np.datetime64 | np.integer) -> str:
+    """Return a time without the parts that are zero: 2001-12-01, 2001-12-01T06:00; a number as it is.
+
+    >>> shown_time(np.datetime64("2001-12-01T06:00:00"))
+    '2001-12-01T06:00'
+    """
+    for unit in ("D", "m", "s"):
+        if isinstance(time, np.datetime64) and time == time.astype(f"datetime64[{unit}]"):
+            return str(time.astype(f"datetime64[{unit}]"))
+    return str(time)
+
+
 def _dated_alike(times: np.ndarray) -> bool:
     days = times.astype("datetime64[D]")
     within = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)

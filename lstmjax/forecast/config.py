@@ -54,9 +54,9 @@ class Network(Section):
     """A name in `lstmjax.CELLS`."""
     dropout: Below1 = 0.0
     """Rate of dropout between layers and before the head."""
-    likelihood: Literal[
-        "gaussian", "student_t", "log_normal", "negative_binomial", "mixture", "quantiles", "point"
-    ] = "student_t"
+    likelihood: Literal["gaussian", "student_t", "log_normal", "negative_binomial", "mixture", "quantiles", "point"] = (
+        "student_t"
+    )
     """What the outputs of the head mean."""
     scaling: Literal["mean", "standard", "log", "log1p", "none"] = "mean"
     """How the targets of a window are scaled."""

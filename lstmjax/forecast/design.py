@@ -70,7 +70,9 @@ class Design:
         find_cell(self.cell)
         self._check_support()
         if self.base in ("seasonal", "both") and self.season == 1:
-            raise ValueError(f"base is {self.base!r}, but season is 1: there is no season. Pass season, or base='last'.")
+            raise ValueError(
+                f"base is {self.base!r}, but season is 1: there is no season. Pass season, or base='last'."
+            )
 
     def _check_support(self) -> None:
         row, scaling = LIKELIHOODS[self.likelihood], SCALINGS[self.scaling]

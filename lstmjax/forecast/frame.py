@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmjax.forecast.calendar import Frequency, frequency_of, steps_between
+from lstmjax.forecast.calendar import Frequency, frequency_of, shown_time, steps_between
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
 LARGEST_GAP = 100_000
@@ -51,7 +53,7 @@ def from_frame(
     try:
         import narwhals as nw
     except ImportError:
-        raise ImportError("data frames are read by narwhals: pip install 'lstmjax[forecast]'") from None
+        raise ImportError("data frames are read by narwhals: pip install 'lstmjax[data]'") from None
     table = nw.from_native(frame, eager_only=True)
     wanted = [time, target, *([series] if series else []), *past, *known, *numbers, *categories]
     for name in wanted:
@@ -66,12 +68,14 @@ def from_frame(
         raise SeriesError("the table has no rows.")
     times = _times(table[time].to_numpy(), time)
     labels = np.asarray([str(label) for label in table[series].to_list()]) if series else np.full(len(table), target)
-    names, which = np.unique(labels, return_inverse=True)
+    unique, which = np.unique(labels, return_inverse=True)
+    names = tuple(str(name) for name in unique)
     order = np.lexsort((times, which))
     times, which = times[order], which[order]
     columns = {name: _numbers(table[name], name)[order] for name in (target, *past, *known, *numbers)}
     text = {name: np.asarray([str(v) for v in table[name].to_list()])[order] for name in categories}
     bounds = np.concatenate([[0], np.cumsum(np.bincount(which))])
+    _check_once(times, which, names)
     frequency = _shared_frequency(times, bounds)
     steps = [_steps(times[a:b], frequency, names[s]) for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))]
     starts = np.concatenate([[0], np.cumsum([at[-1] + 1 for at in steps])])
@@ -83,14 +87,18 @@ def from_frame(
         return out
 
     targets = spread(columns[target])
-    static = {name: _constant(values, bounds, names, name) for name, values in (columns | text).items() if name in (*numbers, *categories)}
+    static = {
+        name: _constant(values, bounds, names, name)
+        for name, values in (columns | text).items()
+        if name in (*numbers, *categories)
+    }
     levels, numbered = [], []
     for name in categories:
         values, index = np.unique(static[name], return_inverse=True)
         levels.append((name, tuple(str(v) for v in values)))
         numbered.append(index)
-    found = SeriesSet(
-        names=tuple(str(name) for name in names),
+    return SeriesSet(
+        names=names,
         target=targets,
         starts=starts,
         ends=_ends(targets, starts, names),
@@ -106,7 +114,6 @@ def from_frame(
         number_names=tuple(numbers),
         levels=tuple(levels),
     )
-    return found
 
 
 def read_table(path: str | Path) -> Any:
@@ -119,7 +126,7 @@ def read_table(path: str | Path) -> Any:
     try:
         from pyarrow import ArrowInvalid, csv, feather, parquet
     except ImportError:
-        raise ImportError("tables are read by pyarrow: pip install 'lstmjax[forecast]'") from None
+        raise ImportError("tables are read by pyarrow: pip install 'lstmjax[data]'") from None
     readers = {
         ".csv": csv.read_csv, ".parquet": parquet.read_table, ".arrow": feather.read_table,
         ".feather": feather.read_table,
@@ -164,15 +171,26 @@ def _times(values: np.ndarray, column: str) -> np.ndarray:
     return times
 
 
-def _numbers(column: Any, name: str) -> np.ndarray:
-    try:
-        values = np.asarray([np.nan if value is None else value for value in column.to_list()], np.float64)
-    except (TypeError, ValueError):
-        text = next(value for value in column.to_list() if value is not None and not isinstance(value, int | float))
+def _check_once(times: np.ndarray, which: np.ndarray, names: tuple[str, ...]) -> None:
+    """Refuse two rows for one time of one series; rows are sorted."""
+    twice = (np.diff(which) == 0) & (times[1:] == times[:-1])
+    if twice.any():
+        row = int(twice.argmax())
         raise SeriesError(
-            f"column {name!r} has {text!r}, expected numbers. Text that is the same in all rows of a series goes into "
-            "categories."
-        ) from None
+            f"series {names[which[row]]!r} has two rows for {shown_time(times[row])}. Each series and time needs one "
+            "row; is the column that tells series apart the right one?"
+        )
+
+
+def _numbers(column: Any, name: str) -> np.ndarray:
+    items = [np.nan if value is None else value for value in column.to_list()]
+    for item in items:
+        if not isinstance(item, Real | Decimal):
+            raise SeriesError(
+                f"column {name!r} has {item!r}, expected numbers. Text that is the same in all rows of a series goes "
+                "into categories."
+            )
+    values = np.asarray(items, np.float64)
     if np.isinf(values).any():
         raise SeriesError(f"column {name!r} is infinite in row {int(np.isinf(values).argmax()) + 1}.")
     return values
@@ -192,22 +210,22 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None
 def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndarray:
     """Return the step of each time, from 0."""
     steps = (times - times[0]).astype(np.float64) if frequency is None else steps_between(times, frequency)
-    if len(steps) > 1 and (np.diff(steps) == 0).any():
+    if (np.diff(steps) == 0).any():
         row = int((np.diff(steps) == 0).argmax())
         raise SeriesError(
-            f"series {name!r} has two rows for {times[row]}" + (f" (steps of a {frequency})" if frequency else "")
-            + ". Each series and time needs one row; is the column that tells series apart the right one?"
-        )  # fmt: skip
+            f"series {name!r} has two rows for one step of a {frequency}: {shown_time(times[row])} and "
+            f"{shown_time(times[row + 1])}. Bring all times to one frequency first."
+        )
     if (steps % 1 != 0).any():
         row = int((steps % 1 != 0).argmax())
         raise SeriesError(
-            f"series {name!r} has the time {times[row]}, which is not a whole number of steps of a {frequency} after "
-            f"{times[0]}. Bring all times to one frequency first."
+            f"series {name!r} has the time {shown_time(times[row])}, which is not a whole number of steps of a {frequency} after "
+            f"{shown_time(times[0])}. Bring all times to one frequency first."
         )
     if len(steps) > 1 and np.diff(steps).max() > LARGEST_GAP:
         row = int(np.diff(steps).argmax())
         raise SeriesError(
-            f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after {times[row]}; "
+            f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after {shown_time(times[row])}; "
             "is a time wrong?"
         )
     return steps.astype(np.int64)
@@ -224,22 +242,22 @@ def _all_times(
     return np.concatenate(parts)
 
 
-def _ends(targets: np.ndarray, starts: np.ndarray, names: np.ndarray) -> np.ndarray:
+def _ends(targets: np.ndarray, starts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     ends = []
     for s, (a, b) in enumerate(zip(starts, starts[1:], strict=False)):
         (known,) = np.nonzero(~np.isnan(targets[a:b]))
         if not len(known):
-            raise SeriesError(f"series {str(names[s])!r} has no target at all; leave it out.")
+            raise SeriesError(f"series {names[s]!r} has no target at all; leave it out.")
         ends.append(a + known[-1] + 1)
     return np.asarray(ends)
 
 
-def _constant(values: np.ndarray, bounds: np.ndarray, names: np.ndarray, column: str) -> np.ndarray:
+def _constant(values: np.ndarray, bounds: np.ndarray, names: tuple[str, ...], column: str) -> np.ndarray:
     for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)):
         if (values[a:b] != values[a]).any() and not (values.dtype.kind == "f" and np.isnan(values[a:b]).all()):
             other = values[a:b][values[a:b] != values[a]][0]
             raise SeriesError(
-                f"column {column!r} is static, but series {str(names[s])!r} has both {values[a]} and {other} there; "
+                f"column {column!r} is static, but series {names[s]!r} has both {values[a]} and {other} there; "
                 "make it a past or a known covariate."
             )
     return values[bounds[:-1]]

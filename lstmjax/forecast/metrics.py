@@ -131,7 +131,7 @@ def crps(target: ArrayLike, samples: ArrayLike) -> np.ndarray:
 def nse(target: ArrayLike, simulation: ArrayLike) -> np.ndarray:
     """Return the Nash–Sutcliffe efficiency, `[...]`: 1 is perfect, 0 is as good as the mean (Nash & Sutcliffe 1970).
 
-        1 − Σ (y − ŷ)² / Σ (y − ȳ)²
+    1 − Σ (y − ŷ)² / Σ (y − ȳ)²
     """
     y, f = _pair(target, simulation)
     with np.errstate(divide="ignore", invalid="ignore"):

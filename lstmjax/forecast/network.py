@@ -61,7 +61,8 @@ def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastPa
     """Initialise the parameters for series of this kind: by the numbers of their covariates and categories."""
     layer_key, decoder_key, head_key, *embedding_keys = jax.random.split(key, 3 + len(series.levels))
     embeddings = tuple(
-        jax.random.normal(k, (len(values) + 1, design.embedding)) * 0.1  # one row more, for a value of no training series
+        jax.random.normal(k, (len(values) + 1, design.embedding))
+        * 0.1  # one row more, for a value of no training series
         for k, (_, values) in zip(embedding_keys, series.levels, strict=True)
     )
     static = series.numbers.shape[1] + 2 + sum(table.shape[1] for table in embeddings)
@@ -102,9 +103,7 @@ def outputs(params: ForecastParams, window: Window, design: Design, normal: Norm
     return _decode(params, window, state, design, normal, key)
 
 
-def sample(
-    params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array, samples: int
-) -> Array:
+def sample(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array, samples: int) -> Array:
     """Draw samples of the horizon, in units of the targets, `[samples, B, H]`: paths in the autoregressive form.
 
     Nothing of the window behind the origin is read but the known covariates.
@@ -168,14 +167,17 @@ def _before(window: Window, design: Design) -> tuple[Array, Array]:
     reach, context, horizon = design.reach, design.context, design.horizon
     pad = ((0, 0), (0, horizon - 1), (0, 0))
     stop = reach + context
-    return (
-        jnp.pad(window.past[:, reach - 1 : stop], pad),
-        jnp.pad(window.past_observed[:, reach - 1 : stop], pad),
-    )
+    return (jnp.pad(window.past[:, reach - 1 : stop], pad), jnp.pad(window.past_observed[:, reach - 1 : stop], pad))
 
 
 def _inputs(
-    params: ForecastParams, window: Window, steps: Array, past: Array, past_observed: Array, design: Design, normal: Normal
+    params: ForecastParams,
+    window: Window,
+    steps: Array,
+    past: Array,
+    past_observed: Array,
+    design: Design,
+    normal: Normal,
 ) -> Array:
     """Return the inputs of steps of the window, `[B, steps, I]`: lagged targets, covariates, what is static."""
     lags = jnp.stack([window.target[:, steps - lag] for lag in design.lags], -1)
@@ -267,8 +269,14 @@ def _base_where_known(window: Window, steps: Array, design: Design) -> Array | N
     terms = {
         "last": lambda: z[:, steps - 1],
         "seasonal": lambda: jnp.where(window.observed[:, steps - m], z[:, steps - m], z[:, steps - 1]),
-        "both": lambda: z[:, steps - 1]
-        + jnp.where(window.observed[:, steps - m] & window.observed[:, steps - m - 1], z[:, steps - m] - z[:, steps - m - 1], 0.0),
+        "both": lambda: (
+            z[:, steps - 1]
+            + jnp.where(
+                window.observed[:, steps - m] & window.observed[:, steps - m - 1],
+                z[:, steps - m] - z[:, steps - m - 1],
+                0.0,
+            )
+        ),
     }
     return terms[design.base]()
 
@@ -282,9 +290,7 @@ def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array
     return out.at[..., at].add(base[..., None])
 
 
-def _path(
-    params: ForecastParams, window: Window, design: Design, normal: Normal, state: PyTree, key: Array
-) -> Array:
+def _path(params: ForecastParams, window: Window, design: Design, normal: Normal, state: PyTree, key: Array) -> Array:
     """Draw one path for each of B series, `[B, H]`, each step from the samples before it; scaled, without location."""
     origin, reach = design.reach + design.context, design.reach
     past, past_observed = (part[:, design.context :] for part in _before(window, design))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES
+from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
@@ -162,7 +163,12 @@ def measured(
     measures = together.measures()
     rows |= {name: measures[name] for name in BASELINES}
     if folder is not None:
-        report: dict[str, Any] = {"measures": rows, "seeds": single, "origins": rolling.origins, "stride": rolling.stride}
+        report: dict[str, Any] = {
+            "measures": rows,
+            "seeds": single,
+            "origins": rolling.origins,
+            "stride": rolling.stride,
+        }
         write_text(folder / "measures.json", json.dumps(report, indent=1) + "\n")
     yield from table_of(rows)
     yield from verdict_of(together, rows)
@@ -198,14 +204,6 @@ def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...]) ->
             numbers = [samples[s, :, k].mean(), *quantiles[:, s, k]]
             writer.writerow([name, when, k + 1, *(f"{number:.6g}" for number in numbers)])
     return out.getvalue()
-
-
-def shown_time(time: np.datetime64) -> str:
-    """Return a time without the parts that are zero: 2001-12-01, 2001-12-01T06:00."""
-    for unit in ("D", "m", "s"):
-        if time == time.astype(f"datetime64[{unit}]"):
-            return str(time.astype(f"datetime64[{unit}]"))
-    return str(time)
 
 
 def draw(samples: np.ndarray, series: SeriesSet, path: Path) -> None:

@@ -115,9 +115,7 @@ class SeriesSet:
         if self.times is None:
             raise SeriesError("calendar features need times; the series count steps. Leave calendar out.")
         columns, labels = features_of(self.times, names)
-        return replace(
-            self, known=np.concatenate([self.known, columns], 1), known_names=(*self.known_names, *labels)
-        )
+        return replace(self, known=np.concatenate([self.known, columns], 1), known_names=(*self.known_names, *labels))
 
     def subset(self, which: ArrayLike) -> SeriesSet:
         """Return some of the series, by their numbers."""

@@ -48,7 +48,9 @@ def on_device(series: SeriesSet, design: Design) -> Table:
     """Return the arrays of a set of series; refuse targets that the design cannot scale or model."""
     check_targets(series, design)
     if len(series.target) >= 2**31:
-        raise SeriesError(f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series.")
+        raise SeriesError(
+            f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
+        )
     as_float = lambda values: jnp.asarray(np.asarray(values, np.float32))
     return Table(
         as_float(series.target),

@@ -61,12 +61,7 @@ def fan_charts(
 
 
 def _fan(
-    ax: Axes,
-    history: np.ndarray,
-    samples: np.ndarray,
-    times: np.ndarray | None,
-    target: np.ndarray | None,
-    shown: int,
+    ax: Axes, history: np.ndarray, samples: np.ndarray, times: np.ndarray | None, target: np.ndarray | None, shown: int
 ) -> None:
     horizon, steps = samples.shape[-1], len(history)
     x = np.arange(-steps, horizon) if times is None else times
