@@ -200,7 +200,7 @@ def test_samples_are_paths():
         ({"likelihood": "student"}, "likelihood is 'student'.*Did you mean 'student_t'"),
         ({"lags": (2,)}, r"lags is \(2,\), expected different whole numbers from 1 up, 1 among them"),
         ({"base": "seasonal", "season": 1}, "base is 'seasonal', but season is 1"),
-        ({"likelihood": "negative_binomial", "scaling": "standard"}, "for count targets. Pass scaling='mean'"),
+        ({"likelihood": "negative_binomial", "scaling": "standard"}, r"for count targets\. Pass scaling='mean'"),
         ({"likelihood": "log_normal", "base": "last"}, "'log_normal' has no location"),
         ({"dropout": 1.0}, "dropout is 1.0, expected a rate"),
     ],

@@ -24,7 +24,8 @@ def folder(tmp_path_factory):
             rows.append(f"{shop},{month},{10 + t + 5 * np.sin(t * np.pi / 6) + rng.normal():.2f}")
     (root / "sales.csv").write_text("\n".join(rows) + "\n")
     config = {
-        "data": {"file": str(root / "sales.csv"), "target": "sales", "series": "shop", "time": "month", "calendar": ["month"]},
+        "data": {"file": str(root / "sales.csv"), "target": "sales", "series": "shop", "time": "month",
+                 "calendar": ["month"]},
         "horizon": HORIZON, "origins": 2, "samples": 20, "seeds": 2,
         "network": {"hidden_size": 4, "context": 12, "lags": [1, 12]}, "fit": {"steps": 20, "batch_size": 8},
     }  # fmt: skip
@@ -52,7 +53,7 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
     assert (run / "forecast.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["backtest", str(run), "--origins", "2"]) == 0
     again = capsys.readouterr().out
-    assert [line for line in printed.splitlines() if "MASE" in line][0] in again
+    assert next(line for line in printed.splitlines() if "MASE" in line) in again
     assert main(["backtest", str(run), "--origins", "3"]) == 2
     assert "an origin 5 steps before it would not be fair" in capsys.readouterr().err
 

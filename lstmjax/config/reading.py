@@ -81,7 +81,7 @@ def dump_config(config: Config) -> str:
 
 
 def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -> str:
-    """Return a line for each fault: the key, its value, and what was expected. `root` is the class of the whole file."""
+    """Return a line for each fault: the key, its value, and what was expected; `root` is the whole file's class."""
     lines = []
     for fault in error.errors():
         key = ".".join(_config_keys(fault["loc"], root))

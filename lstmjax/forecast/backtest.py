@@ -106,8 +106,8 @@ def backtest(
         forecaster: fitted, on targets before the first origin only.
         series: with all of their targets.
         rolling: the origins; None: one, a horizon before the end.
-        samples, seed, batch_size: as for `Forecaster.forecast`. Without refitting, one compiled program samples from all
-            origins.
+        samples, seed, batch_size: as for `Forecaster.forecast`. Without refitting, one compiled program
+            samples from all origins.
         refit: fits a forecaster to what is known at an origin; it is called for each but the first, and what it
             returns has the design of `forecaster`. None: the one that is given forecasts from all origins.
 

@@ -12,25 +12,25 @@ import numpy as np
 class Frequency(NamedTuple):
     """The distance between two steps: a number of calendar units."""
 
-    count: int
+    every: int
     unit: str
     """A unit of `numpy.datetime64`: "Y", "M", "D", "h", "m" or "s"."""
 
     def __str__(self) -> str:
         """Return it in words: "month", "3 months"."""
         word = WORDS[self.unit]
-        return word if self.count == 1 else f"{self.count} {word}s"
+        return word if self.every == 1 else f"{self.every} {word}s"
 
     @property
     def season(self) -> int:
         """Steps in the season that this frequency usually has: a year of months or quarters, a week of days, a day."""
-        return SEASONS.get((self.count, self.unit), 1)
+        return SEASONS.get((self.every, self.unit), 1)
 
     def after(self, time: np.datetime64, steps: int) -> np.ndarray:
         """Return the times of the next steps, `[steps]`."""
         in_units = time.astype(f"datetime64[{self.unit}]")
         within = time - in_units  # months that are dated by another day than the first
-        return (in_units + self.count * np.arange(1, steps + 1) + within).astype(time.dtype)
+        return (in_units + self.every * np.arange(1, steps + 1) + within).astype(time.dtype)
 
 
 WORDS = MappingProxyType({"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"})
@@ -62,9 +62,9 @@ def steps_between(times: np.ndarray, frequency: Frequency) -> np.ndarray:
     """Return how many steps lie between the first time and each, `[T]`; not whole where a time does not fit."""
     if frequency.unit in "YM":
         months = times.astype("datetime64[M]").astype(np.int64)
-        return (months - months[0]) / (frequency.count * (12 if frequency.unit == "Y" else 1))
+        return (months - months[0]) / (frequency.every * (12 if frequency.unit == "Y" else 1))
     seconds = times.astype("datetime64[s]").astype(np.int64)
-    return (seconds - seconds[0]) / (frequency.count * {"D": 86400, "h": 3600, "m": 60, "s": 1}[frequency.unit])
+    return (seconds - seconds[0]) / (frequency.every * {"D": 86400, "h": 3600, "m": 60, "s": 1}[frequency.unit])
 
 
 def shown_time(time: np.datetime64 | np.integer) -> str:

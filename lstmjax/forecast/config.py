@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lstmjax.config.base import Above0, AtLeast0, Batch, Below1, Count, Depth, Section, Size, Steps, Width
+from lstmjax.config.base import Above0, AtLeast0, Batch, Below1, Count, Depth, Section, Size, Width
 from lstmjax.config.reading import explain
 from lstmjax.errors import ConfigError
 from lstmjax.yaml_file import read_yaml

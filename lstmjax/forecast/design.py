@@ -17,8 +17,8 @@ BASES = ("none", "last", "seasonal", "both")
 class Design:
     """What is fixed about a forecaster; hashable, so that programs are compiled for it.
 
-    There are two forms. "autoregressive" (DeepAR; Salinas et al. 2020) predicts one step from the targets before it, and
-    feeds its samples back in the future. "handoff" reads the context with one stack of layers and hands its (h, c) to a
+    There are two forms. "autoregressive" (DeepAR; Salinas et al. 2020) predicts one step from the targets before it,
+    and feeds its samples back in the future. "handoff" reads the context with one stack of layers and hands its (h, c) to a
     second one, which sees what is known of the future only and returns the whole horizon at once.
     """
 
@@ -83,8 +83,8 @@ class Design:
             )
         if not row.location and self.base != "none":
             raise ValueError(
-                f"base is {self.base!r}, but likelihood {row.name!r} has no location to add it to. Pass base='none', or "
-                "another likelihood."
+                f"base is {self.base!r}, but likelihood {row.name!r} has no location to add it to. Pass base='none', "
+                "or another likelihood."
             )
 
     @property

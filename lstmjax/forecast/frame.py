@@ -1,7 +1,8 @@
-"""Series from a long table: a row for each series and time. Any data frame, by narwhals; CSV, Parquet and Arrow files."""
+"""Series from a long table: a row for each series and time. Any data frame by narwhals; CSV, Parquet, Arrow."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from decimal import Decimal
 from difflib import get_close_matches
@@ -77,7 +78,7 @@ def from_frame(
     bounds = np.concatenate([[0], np.cumsum(np.bincount(which))])
     _check_once(times, which, names)
     frequency = _shared_frequency(times, bounds)
-    steps = [_steps(times[a:b], frequency, names[s]) for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))]
+    steps = [_steps(times[a:b], frequency, names[s]) for s, (a, b) in enumerate(itertools.pairwise(bounds))]
     starts = np.concatenate([[0], np.cumsum([at[-1] + 1 for at in steps])])
     rows = np.concatenate([at + start for at, start in zip(steps, starts[:-1], strict=True)])
 
@@ -219,14 +220,14 @@ def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndar
     if (steps % 1 != 0).any():
         row = int((steps % 1 != 0).argmax())
         raise SeriesError(
-            f"series {name!r} has the time {shown_time(times[row])}, which is not a whole number of steps of a {frequency} after "
-            f"{shown_time(times[0])}. Bring all times to one frequency first."
+            f"series {name!r} has the time {shown_time(times[row])}, which is not a whole number of steps of a {frequency} "
+            f"after {shown_time(times[0])}. Bring all times to one frequency first."
         )
     if len(steps) > 1 and np.diff(steps).max() > LARGEST_GAP:
         row = int(np.diff(steps).argmax())
         raise SeriesError(
-            f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after {shown_time(times[row])}; "
-            "is a time wrong?"
+            f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after "
+            f"{shown_time(times[row])}; is a time wrong?"
         )
     return steps.astype(np.int64)
 
@@ -244,7 +245,7 @@ def _all_times(
 
 def _ends(targets: np.ndarray, starts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     ends = []
-    for s, (a, b) in enumerate(zip(starts, starts[1:], strict=False)):
+    for s, (a, b) in enumerate(itertools.pairwise(starts)):
         (known,) = np.nonzero(~np.isnan(targets[a:b]))
         if not len(known):
             raise SeriesError(f"series {names[s]!r} has no target at all; leave it out.")
@@ -253,7 +254,7 @@ def _ends(targets: np.ndarray, starts: np.ndarray, names: tuple[str, ...]) -> np
 
 
 def _constant(values: np.ndarray, bounds: np.ndarray, names: tuple[str, ...], column: str) -> np.ndarray:
-    for s, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for s, (a, b) in enumerate(itertools.pairwise(bounds)):
         if (values[a:b] != values[a]).any() and not (values.dtype.kind == "f" and np.isnan(values[a:b]).all()):
             other = values[a:b][values[a:b] != values[a]][0]
             raise SeriesError(

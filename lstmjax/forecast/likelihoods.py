@@ -1,7 +1,7 @@
 """What the numbers of a head mean: a table of distributions.
 
-A row turns the head's outputs, `[..., W]` real numbers, into the parameters of a distribution of one target, in units of
-the target's scale: y = location + scale · z. All are differentiable, and finite for finite outputs: scales are bounded
+A row turns the head's outputs, `[..., W]` real numbers, into the parameters of a distribution of one target, in units
+of the target's scale: y = location + scale · z. All are differentiable, and finite for finite outputs: scales are bounded
 below by `SMALLEST`, so that a long run of zeros cannot drive a density to infinity.
 """
 
@@ -129,7 +129,7 @@ def _negative_binomial_mean(outputs: Array, scale: Array) -> Array:
     return _mean_and_shape(outputs, scale)[0]
 
 
-# Mixture of asymmetric Laplacians, CMAL (Klotz et al. 2022, eq. 4): component k has location m, scale b and asymmetry τ.
+# Mixture of asymmetric Laplacians, CMAL (Klotz et al. 2022, eq. 4): component k has location m, scale b, asymmetry τ.
 #     p(z) = τ (1 − τ) / b · exp(−(z − m) (τ − 1{z < m}) / b)
 
 

@@ -1,7 +1,7 @@
 """Measures of forecasts and simulations, on arrays.
 
-Targets are `[..., H]`, H steps of the horizon (or of a simulation); every measure averages over the last axis and leaves
-out steps whose target is NaN. A series without any target has NaN. All are computed in float64.
+Targets are `[..., H]`, H steps of the horizon (or of a simulation); every measure averages over the last axis and
+leaves out steps whose target is NaN. A series without any target has NaN. All are computed in float64.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _pair(target: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarra
     y, f = np.asarray(target, np.float64), np.asarray(forecast, np.float64)
     if y.shape != f.shape:
         raise ValueError(
-            f"the targets are {list(y.shape)}, but the forecasts {list(f.shape)}; they should be of one shape [..., H]. "
+            f"the targets are {list(y.shape)}, but the forecasts {list(f.shape)}; they should have one shape [..., H]. "
             "For samples or quantiles take their mean or median first."
         )
     return y, f

@@ -87,8 +87,8 @@ def run_backtest(folder: Path, origins: int, stride: int) -> Iterator[str]:
     held_back = (config.origins - 1) * config.stride
     if (origins - 1) * stride > held_back:
         raise ConfigError(
-            f"{folder}: its networks have learnt from targets up to {config.horizon + held_back} steps before the end of "
-            f"each series, so that an origin {config.horizon + (origins - 1) * stride} steps before it would not be "
+            f"{folder}: its networks have learnt from targets up to {config.horizon + held_back} steps before the end "
+            f"of each series, so that an origin {config.horizon + (origins - 1) * stride} steps before it would not be "
             "fair. Take fewer origins or a smaller stride, or forecast anew with more origins in the configuration."
         )
     files = sorted(folder.glob("forecaster-*.npz"))
@@ -135,10 +135,10 @@ def described(series: SeriesSet) -> str:
     """Return what was understood of a table, as a line."""
     lengths, missing = series.lengths, gaps(series)
     many = len(series) > 1
-    unit = f"{series.frequency}s" if series.frequency and series.frequency.count == 1 else "steps"
+    unit = f"{series.frequency}s" if series.frequency and series.frequency.every == 1 else "steps"
     span = f"{lengths.min()} to {lengths.max()} {unit}" if many else f"{lengths[0]} {unit}"
     words = [f"{len(series)} series of {span}" if many else f"1 series of {span}"]
-    if series.frequency and series.frequency.count > 1:
+    if series.frequency and series.frequency.every > 1:
         words.append(f"a step is {series.frequency}")
     words.append(f"season of {series.season} steps" if series.season > 1 else "no season")
     if missing:

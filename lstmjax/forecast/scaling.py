@@ -1,7 +1,7 @@
 """Scales of series, from what is known at the origin of a forecast only: a table.
 
-A forecaster sees z = (transform(y) − location) / scale, with location and scale of the context of each window. What lies
-behind the origin never enters.
+A forecaster sees z = (transform(y) − location) / scale, with location and scale of the context of each window. What
+lies behind the origin never enters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scaling(NamedTuple):
     log_slope: Callable[[Array], Array]
     """log of the transform's derivative at y, which turns a density of the transformed target into one of y."""
     statistics: Callable[[Array, Array], tuple[Array, Array]]
-    """(transformed context [..., C], known [..., C]) -> (location, scale), each `[...]`; 0 and 1 if nothing is known."""
+    """(transformed context [..., C], known [..., C]) -> (location, scale), each `[...]`; 0 and 1 where nothing is."""
     smallest: float = -jnp.inf
     """Targets must be larger."""
 

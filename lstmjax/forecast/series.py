@@ -146,8 +146,8 @@ def from_arrays(
         targets: the series; NaN where a target is missing.
         season: m, steps in a season.
         names: one for each; None: their numbers.
-        start: date of the first step of each, as `numpy.datetime64` in the unit of a step ("1996-01" for months); empty:
-            steps are counted.
+        start: date of the first step of each, as `numpy.datetime64` in the unit of a step ("1996-01" for months);
+            empty: steps are counted.
 
     >>> series = from_arrays([[1.0, 2.0, 3.0], [5.0, 4.0]], season=2)
     >>> len(series), series.lengths
