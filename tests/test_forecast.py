@@ -216,7 +216,7 @@ def test_targets_outside_of_the_domain_are_refused():
         SeriesError, match="series 'b' has the target -1 at step 1, but scaling 'log' is for targets above 0"
     ):
         on_device(series, design_of(scaling="log"))
-    with pytest.raises(SeriesError, match="series 'b' has the target -1 at step 1.*counts"):
+    with pytest.raises(SeriesError, match=r"series 'b' has the target -1 at step 1.*counts"):
         on_device(series, design_of(likelihood="negative_binomial"))
 
 

@@ -18,8 +18,8 @@ class Design:
     """What is fixed about a forecaster; hashable, so that programs are compiled for it.
 
     There are two forms. "autoregressive" (DeepAR; Salinas et al. 2020) predicts one step from the targets before it,
-    and feeds its samples back in the future. "handoff" reads the context with one stack of layers and hands its (h, c) to a
-    second one, which sees what is known of the future only and returns the whole horizon at once.
+    and feeds its samples back in the future. "handoff" reads the context with one stack of layers and hands its
+    (h, c) to a second one, which sees what is known of the future only and returns the whole horizon at once.
     """
 
     horizon: int

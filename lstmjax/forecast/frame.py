@@ -220,8 +220,8 @@ def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndar
     if (steps % 1 != 0).any():
         row = int((steps % 1 != 0).argmax())
         raise SeriesError(
-            f"series {name!r} has the time {shown_time(times[row])}, which is not a whole number of steps of a {frequency} "
-            f"after {shown_time(times[0])}. Bring all times to one frequency first."
+            f"series {name!r} has the time {shown_time(times[row])}, which is not a whole number of steps of a "
+            f"{frequency} after {shown_time(times[0])}. Bring all times to one frequency first."
         )
     if len(steps) > 1 and np.diff(steps).max() > LARGEST_GAP:
         row = int(np.diff(steps).argmax())

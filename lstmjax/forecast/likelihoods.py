@@ -1,8 +1,8 @@
 """What the numbers of a head mean: a table of distributions.
 
 A row turns the head's outputs, `[..., W]` real numbers, into the parameters of a distribution of one target, in units
-of the target's scale: y = location + scale · z. All are differentiable, and finite for finite outputs: scales are bounded
-below by `SMALLEST`, so that a long run of zeros cannot drive a density to infinity.
+of the target's scale: y = location + scale · z. All are differentiable, and finite for finite outputs: scales are
+bounded below by `SMALLEST`, so that a long run of zeros cannot drive a density to infinity.
 """
 
 from __future__ import annotations
