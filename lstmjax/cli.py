@@ -19,11 +19,13 @@ import tyro
 
 from lstmjax.commands import (
     ARGUMENTS,
+    Backtest,
     Bench,
     Convert,
     Data,
     Evaluate,
     Export,
+    Forecast,
     Inspect,
     Options,
     Predict,
@@ -79,6 +81,30 @@ def _train(command: Train) -> None:
             result.last_line,
         ]
     )
+
+
+def _forecast(command: Forecast) -> None:
+    from lstmjax.forecast.config import load_forecast_config
+
+    config = load_forecast_config(command.config_file)
+    if command.seeds is not None:
+        if not 1 <= command.seeds <= 100:
+            raise ConfigError(f"--seeds is {command.seeds}, expected 1 to 100")
+        config = config.model_copy(update={"seeds": command.seeds})
+    from lstmjax.forecast.run_forecast import run_forecast
+
+    _print(run_forecast(config, command.run_dir, name=command.config_file.stem), flush=True)
+
+
+def _backtest(command: Backtest) -> None:
+    if not (command.run / "config.yaml").is_file():
+        raise ConfigError(f"{command.run}: has no config.yaml; lstmjax forecast CONFIG writes such a folder")
+    for option, value in (("--origins", command.origins), ("--stride", command.stride)):
+        if value < 1:
+            raise ConfigError(f"{option} is {value}, expected at least 1")
+    from lstmjax.forecast.run_forecast import run_backtest
+
+    _print(run_backtest(command.run, command.origins, command.stride), flush=True)
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -189,6 +215,8 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
     {
         Train: _train,
         Data: _data,
+        Forecast: _forecast,
+        Backtest: _backtest,
         Evaluate: _evaluate,
         Predict: _predict,
         Export: _export,
@@ -213,6 +241,8 @@ commands:
   predict RUN INPUT               print classes and probabilities
   export RUN OUT                  write a run's network to .onnx or .stablehlo
   inspect RUN                     write a page that shows what happens inside a run's network
+  forecast CONFIG                 fit many time series, measure, forecast and draw
+  backtest RUN                    measure the networks of a forecast at other origins
   convert IN OUT                  convert weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
   verify WEIGHTS --input X.npy    tell whether a framework and lstmjax compute the same with these weights

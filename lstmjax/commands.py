@@ -58,6 +58,30 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """Fit a network to many time series, measure it at origins of the past, forecast what is to come, and draw it."""
+
+    config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    """What to forecast; see docs/forecasting.md."""
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder to write to, new or empty; None: a new one under runs/."""
+    seeds: int | None = None
+    """Networks to fit, each with a seed of its own; None: as in CONFIG."""
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Measure the networks of a forecast at other origins, beside the baselines."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder that lstmjax forecast has written."""
+    origins: int = 1
+    """Origins of each series; the last one is a horizon before its end."""
+    stride: int = 1
+    """Steps between two origins."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Print the loss and the metric of a run's best checkpoint."""
 

@@ -291,6 +291,23 @@ def _new_folder(name: str) -> Path:
             raise RunError(f"{path}: cannot be made ({error.strerror or error}); give a --run-dir") from None
 
 
+def new_folder(path: Path | None, name: str) -> Path:
+    """Return a folder that is new or empty, made if it is not there; None: a new one under runs/.
+
+    Raises:
+        RunError: the folder is not empty, or cannot be made.
+    """
+    if path is None:
+        return _new_folder(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be made ({error.strerror or error}); give another --run-dir") from None
+    if any(path.iterdir()):
+        raise RunError(f"{path}: exists and is not empty; give another --run-dir")
+    return path
+
+
 @contextmanager
 def _lock(folder: Path, shared: bool = False) -> Iterator[None]:
     """Lock a folder until the block or the process ends.

@@ -20,6 +20,7 @@ PAGES = {  # at least so many examples
     "docs/gallery.md": 12,
     "docs/backends.md": 5,
     "docs/long-sequences.md": 3,
+    "docs/forecasting.md": 1,
     "docs/recipes.md": 7,
 }
 

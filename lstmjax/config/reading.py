@@ -91,11 +91,11 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def explain(error: ValidationError, name: str) -> str:
-    """Return a line for each fault: the key, its value, and what was expected."""
+def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -> str:
+    """Return a line for each fault: the key, its value, and what was expected; `root` is the whole file's class."""
     lines = []
     for fault in error.errors():
-        key = ".".join(_config_keys(fault["loc"]))
+        key = ".".join(_config_keys(fault["loc"], root))
         message = (
             fault["msg"]
             .removeprefix("Value error, ")
@@ -103,7 +103,7 @@ def explain(error: ValidationError, name: str) -> str:
             .replace("an object", "a section with keys of its own")
         )
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{name}: unknown key {key}{_nearest(key)}")
+            lines.append(f"{name}: unknown key {key}{_nearest(key, keys(root))}")
         elif fault["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
         else:
@@ -121,10 +121,10 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return result
 
 
-def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
+def _config_keys(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
     """Return the keys in a location, without the members of a union that pydantic appends."""
+    sections = {key.rpartition(".")[0] for key in keys(root)}
     path: list[str] = []
-    sections = {key.rpartition(".")[0] for key in keys()}
     for part in map(str, loc):
         if path and ".".join(path) not in sections:
             break
@@ -132,12 +132,12 @@ def _config_keys(loc: tuple[int | str, ...]) -> list[str]:
     return path
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, known: list[str]) -> str:
     """Return a hint: the nearest key in the same section, or else in another one, or else all valid keys."""
     section, _, word = key.rpartition(".")
-    siblings = [k for k in keys() if k.rpartition(".")[0] == section]
-    by_word = {k.rpartition(".")[2]: k for k in reversed(keys())}
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    by_word = {k.rpartition(".")[2]: k for k in reversed(known)}
     near = get_close_matches(key, siblings, 1, 0.75)
     near = near or [by_word[match] for match in get_close_matches(word, by_word, 1, 0.75)]
     near = near or get_close_matches(key, siblings, 1)
-    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or keys())}"
+    return f"; did you mean {near[0]}?" if near else f"; valid ones are {', '.join(siblings or known)}"

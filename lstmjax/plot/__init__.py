@@ -11,6 +11,7 @@ A notebook shows the figure on its own; pyplot is never imported.
 
 from lstmjax.plot.curves import curves
 from lstmjax.plot.diagram import cell_diagram, step_diagram
+from lstmjax.plot.forecasts import fan_charts
 from lstmjax.plot.functions import activations, gradient_survival
 from lstmjax.plot.gradients import gradient_flow, gradient_paths
 from lstmjax.plot.names import summary
@@ -26,6 +27,7 @@ __all__ = [
     "activations",
     "cell_diagram",
     "curves",
+    "fan_charts",
     "fixed_points",
     "gates",
     "gradient_flow",

@@ -1,0 +1,48 @@
+"""Forecasts of many time series by one network, as functions on arrays.
+
+from lstmjax.forecast import Design, backtest, fit_forecaster, from_frame
+
+series = from_frame(frame, target="sales", series="shop", time="month")
+forecaster = fit_forecaster(series.cut(12), Design(horizon=12, context=36, season=12, lags=(1, 12)))
+print(backtest(forecaster, series).measures())
+"""
+
+from lstmjax.forecast.backtest import Backtest, Rolling, backtest, compare
+from lstmjax.forecast.baselines import BASELINES, drift, naive, seasonal_naive, statistical
+from lstmjax.forecast.calendar import FEATURES, Frequency
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.forecaster import Forecast, Forecaster, Training, fit_forecaster, window_loss
+from lstmjax.forecast.frame import from_frame, gaps, read_table
+from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
+from lstmjax.forecast.scaling import SCALINGS, Scaling
+from lstmjax.forecast.series import SeriesError, SeriesSet, from_arrays
+
+__all__ = [
+    "BASELINES",
+    "FEATURES",
+    "LIKELIHOODS",
+    "SCALINGS",
+    "Backtest",
+    "Design",
+    "Forecast",
+    "Forecaster",
+    "Frequency",
+    "Likelihood",
+    "Rolling",
+    "Scaling",
+    "SeriesError",
+    "SeriesSet",
+    "Training",
+    "backtest",
+    "compare",
+    "drift",
+    "fit_forecaster",
+    "from_arrays",
+    "from_frame",
+    "gaps",
+    "naive",
+    "read_table",
+    "seasonal_naive",
+    "statistical",
+    "window_loss",
+]

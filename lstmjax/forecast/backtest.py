@@ -1,0 +1,156 @@
+"""Backtests: forecasts from many origins of the past, and measures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lstmjax.forecast import metrics
+from lstmjax.forecast.baselines import BASELINES
+from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.series import SeriesError, SeriesSet
+
+LEVELS = (0.1, 0.5, 0.9)
+"""Quantiles whose pinball loss is measured; the outer two are an interval of 80%."""
+
+
+class Backtest(NamedTuple):
+    """Forecasts from R origins of S series."""
+
+    samples: np.ndarray
+    """float32 `[R, S, samples, H]`."""
+    target: np.ndarray
+    """float64 `[R, S, H]`; NaN where there is none."""
+    origins: np.ndarray
+    """int64 `[R, S]`, the first forecast step of each series."""
+    scales: np.ndarray
+    """float64 `[R, S]`, the mean absolute error of the seasonal naive forecast before each origin."""
+    squared_scales: np.ndarray
+    """float64 `[R, S]`, the mean squared error of it."""
+    baselines: dict[str, np.ndarray]
+    """float64 `[R, S, H]` for each of `BASELINES`."""
+
+    def measures(self) -> dict[str, dict[str, float]]:
+        """Return each measure of the network and of each baseline, averaged over series and origins.
+
+        Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
+        Series whose scale is 0 or unknown are left out of mase and rmsse.
+        """
+        median, mean = np.median(self.samples, 2), self.samples.mean(2)
+        table = {"network": self._of(median, mean) | self._of_distribution()}
+        for name, forecast in self.baselines.items():
+            table[name] = self._of(forecast, forecast)
+        return table
+
+    def _of(self, median: np.ndarray, mean: np.ndarray) -> dict[str, float]:
+        y = self.target
+        return {
+            "mase": _average(metrics.mase(y, median, self.scales)),
+            "smape": _average(metrics.smape(y, median)),
+            "wape": _average(metrics.wape(y, median)),
+            "mae": _average(metrics.mae(y, median)),
+            "rmse": _average(metrics.rmse(y, mean)),
+            "rmsse": _average(metrics.rmsse(y, mean, self.squared_scales)),
+        }
+
+    def _of_distribution(self) -> dict[str, float]:
+        quantiles = np.moveaxis(np.quantile(self.samples, LEVELS, axis=2), 0, -1)
+        pinball = metrics.pinball(self.target, quantiles, LEVELS)
+        return {
+            "crps": _average(metrics.crps(self.target, self.samples)),
+            "coverage_80": _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2])),
+        } | {f"pinball_{level:g}": _average(pinball[..., k]) for k, level in enumerate(LEVELS)}
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Origins of a backtest, counted back from the end of each series."""
+
+    origins: int = 1
+    """R, how many."""
+    stride: int = 1
+    """Steps between two of them."""
+
+    def of(self, series: SeriesSet, horizon: int) -> np.ndarray:
+        """Return the origins `[R, S]`, the earliest first; the last has its whole horizon in the data."""
+        if self.origins < 1 or self.stride < 1:
+            raise ValueError(f"origins is {self.origins} and stride {self.stride}, expected at least 1 each.")
+        back = horizon + self.stride * np.arange(self.origins)[::-1]
+        at = series.lengths - back[:, None]
+        if (at < 1).any():
+            row, s = np.argwhere(at < 1)[0]
+            raise SeriesError(
+                f"series {series.names[s]!r} has {series.lengths[s]} targets, too few for an origin {back[row]} steps "
+                f"before its end: {self.origins} origins, {self.stride} apart, with a horizon of {horizon}. Leave the "
+                "series out with SeriesSet.subset, or take fewer origins."
+            )
+        return at
+
+
+def backtest(
+    forecaster: Forecaster,
+    series: SeriesSet,
+    rolling: Rolling | None = None,
+    *,
+    samples: int = 200,
+    seed: int = 0,
+    batch_size: int = 256,
+    refit: Callable[[SeriesSet], Forecaster] | None = None,
+) -> Backtest:
+    """Forecast from several origins of each series, and compare with what came.
+
+    Args:
+        forecaster: fitted, on targets before the first origin only.
+        series: with all of their targets.
+        rolling: the origins; None: one, a horizon before the end.
+        samples, seed, batch_size: as for `Forecaster.forecast`. Without refitting, one compiled program
+            samples from all origins.
+        refit: fits a forecaster to what is known at an origin; it is called for each but the first, and what it
+            returns has the design of `forecaster`. None: the one that is given forecasts from all origins.
+
+    Raises:
+        SeriesError: a series is too short.
+    """
+    rolling = rolling or Rolling()
+    design = forecaster.design
+    origins = rolling.of(series, design.horizon)
+    options = {"samples": samples, "seed": seed, "batch_size": batch_size}
+    if refit is None:
+        count = len(series)
+        repeated = series.subset(np.tile(np.arange(count), rolling.origins))
+        flat = forecaster.forecast(repeated, origins=origins.reshape(-1), **options).samples
+        drawn = flat.reshape(rolling.origins, count, *flat.shape[1:])
+    else:
+        rows = []
+        for row, at in enumerate(origins):
+            if row:
+                forecaster = refit(series.cut(int(series.lengths[0] - at[0])))
+            rows.append(forecaster.forecast(series, origins=at, **options).samples)
+        drawn = np.stack(rows)
+    return compare(drawn, series, origins, design.season)
+
+
+def compare(samples: np.ndarray, series: SeriesSet, origins: np.ndarray, season: int) -> Backtest:
+    """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins."""
+    horizon = samples.shape[-1]
+    target = np.full((*origins.shape, horizon), np.nan)
+    scales, squared = np.full(origins.shape, np.nan), np.full(origins.shape, np.nan)
+    forecasts = {name: np.full(target.shape, np.nan) for name in BASELINES}
+    for (row, s), origin in np.ndenumerate(origins):
+        begin = series.starts[s] + origin
+        coming = series.target[begin : min(begin + horizon, series.starts[s + 1])]
+        target[row, s, : len(coming)] = coming
+        history = series.history(s, origin)
+        scales[row, s] = metrics.naive_error(history, season)
+        squared[row, s] = metrics.naive_squared_error(history, season)
+        for name, baseline in BASELINES.items():
+            forecasts[name][row, s] = baseline(history, horizon, season)
+    return Backtest(samples, target, origins, scales, squared, forecasts)
+
+
+def _average(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

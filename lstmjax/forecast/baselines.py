@@ -1,0 +1,73 @@
+"""Forecasts that every network is to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import numpy as np
+
+Baseline = Callable[[np.ndarray, int, int], np.ndarray]
+"""(history [T], horizon, season) -> forecast [H]."""
+
+
+def naive(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
+    """Repeat the last target."""
+    del season
+    return np.full(horizon, _known(history)[-1])
+
+
+def seasonal_naive(history: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    """Repeat the last season; a missing target is taken from the season before, or is the last one known."""
+    filled = np.asarray(history, np.float64).copy()
+    for t in range(season, len(filled)):
+        if np.isnan(filled[t]):
+            filled[t] = filled[t - season]
+    if len(filled) < season:
+        return naive(history, horizon)
+    last = np.where(np.isnan(filled[-season:]), _known(history)[-1], filled[-season:])
+    return last[np.arange(horizon) % season]
+
+
+def drift(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
+    """Go on along the line from the first to the last target."""
+    del season
+    y = np.asarray(history, np.float64)
+    (known,) = np.nonzero(~np.isnan(y))
+    first, last = known[0], known[-1]
+    slope = 0.0 if first == last else (y[last] - y[first]) / (last - first)
+    return y[last] + slope * (len(y) - 1 - last + np.arange(1, horizon + 1))
+
+
+def _known(history: np.ndarray) -> np.ndarray:
+    y = np.asarray(history, np.float64)
+    y = y[~np.isnan(y)]
+    if not len(y):
+        raise ValueError("history has no targets; a forecast needs at least one.")
+    return y
+
+
+BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(
+    {"naive": naive, "seasonal naive": seasonal_naive, "drift": drift}
+)
+"""By name. ETS and ARIMA come from statsforecast, where it is installed; see `statistical`."""
+
+
+def statistical(name: str, history: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    """Return the forecast of AutoETS or AutoARIMA of the package statsforecast.
+
+    Args:
+        name: "ETS" or "ARIMA".
+        history: targets `[T]` without gaps.
+        horizon: H.
+        season: m.
+
+    Raises:
+        ImportError: statsforecast is not installed.
+    """
+    try:
+        from statsforecast import models
+    except ImportError:
+        raise ImportError(f"{name} needs statsforecast: pip install statsforecast") from None
+    model = {"ETS": models.AutoETS, "ARIMA": models.AutoARIMA}[name](season_length=season)
+    return model.forecast(y=np.asarray(history, np.float64), h=horizon)["mean"]

@@ -1,0 +1,131 @@
+"""Times of steps: their frequency, and calendar features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Frequency(NamedTuple):
+    """The distance between two steps: a number of calendar units."""
+
+    every: int
+    unit: str
+    """A unit of `numpy.datetime64`: "Y", "M", "D", "h", "m" or "s"."""
+
+    def __str__(self) -> str:
+        """Return it in words: "month", "3 months"."""
+        word = WORDS[self.unit]
+        return word if self.every == 1 else f"{self.every} {word}s"
+
+    @property
+    def season(self) -> int:
+        """Steps in the season that this frequency usually has: a year of months or quarters, a week of days, a day."""
+        return SEASONS.get((self.every, self.unit), 1)
+
+    def after(self, time: np.datetime64, steps: int) -> np.ndarray:
+        """Return the times of the next steps, `[steps]`."""
+        in_units = time.astype(f"datetime64[{self.unit}]")
+        within = time - in_units  # months that are dated by another day than the first
+        return (in_units + self.every * np.arange(1, steps + 1) + within).astype(time.dtype)
+
+
+WORDS = MappingProxyType({"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"})
+SEASONS = MappingProxyType(
+    {(1, "M"): 12, (3, "M"): 4, (1, "D"): 7, (7, "D"): 52, (1, "h"): 24, (30, "m"): 48, (15, "m"): 96}
+)
+
+
+def frequency_of(times: np.ndarray) -> Frequency | None:
+    """Return the frequency of increasing times `[T]`: the most usual distance; None if there is only one step.
+
+    Months, quarters and years are recognised whether they are dated by their first day, their last or any other.
+    """
+    if len(times) < 2:
+        return None
+    months = np.diff(times.astype("datetime64[M]").astype(np.int64))
+    days = np.diff(times.astype("datetime64[D]").astype(np.int64))
+    if np.min(days) >= 28 and np.min(months) >= 1 and np.median(days) >= 28 and _dated_alike(times):
+        count = _most_usual(months)
+        return Frequency(count // 12, "Y") if count % 12 == 0 else Frequency(count, "M")
+    seconds = _most_usual(np.diff(times.astype("datetime64[s]").astype(np.int64)))
+    for unit, size in (("D", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds % size == 0:
+            return Frequency(seconds // size, unit)
+    raise AssertionError("a second is a second")
+
+
+def steps_between(times: np.ndarray, frequency: Frequency) -> np.ndarray:
+    """Return how many steps lie between the first time and each, `[T]`; not whole where a time does not fit."""
+    if frequency.unit in "YM":
+        months = times.astype("datetime64[M]").astype(np.int64)
+        return (months - months[0]) / (frequency.every * (12 if frequency.unit == "Y" else 1))
+    seconds = times.astype("datetime64[s]").astype(np.int64)
+    return (seconds - seconds[0]) / (frequency.every * {"D": 86400, "h": 3600, "m": 60, "s": 1}[frequency.unit])
+
+
+def shown_time(time: np.datetime64 | np.integer) -> str:
+    """Return a time without the parts that are zero: 2001-12-01, 2001-12-01T06:00; a number as it is.
+
+    >>> shown_time(np.datetime64("2001-12-01T06:00:00"))
+    '2001-12-01T06:00'
+    """
+    for unit in ("D", "m", "s"):
+        if isinstance(time, np.datetime64) and time == time.astype(f"datetime64[{unit}]"):
+            return str(time.astype(f"datetime64[{unit}]"))
+    return str(time)
+
+
+def _dated_alike(times: np.ndarray) -> bool:
+    days = times.astype("datetime64[D]")
+    within = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)
+    next_day = days + 1
+    month_ends = next_day == next_day.astype("datetime64[M]").astype("datetime64[D]")
+    return bool(np.all(within == within[0]) or np.all(month_ends))
+
+
+def _most_usual(distances: np.ndarray) -> int:
+    values, counts = np.unique(distances, return_counts=True)
+    return int(values[np.argmax(counts)])
+
+
+def _cycle(position: np.ndarray, period: float) -> np.ndarray:
+    angle = 2 * np.pi * position / period
+    return np.stack([np.sin(angle), np.cos(angle)], -1)
+
+
+def _month(times: np.ndarray) -> np.ndarray:
+    return _cycle(times.astype("datetime64[M]").astype(np.int64) % 12, 12)
+
+
+def _day_of_year(times: np.ndarray) -> np.ndarray:
+    days = times.astype("datetime64[D]")
+    return _cycle((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64), 365.2425)
+
+
+def _day_of_week(times: np.ndarray) -> np.ndarray:
+    return _cycle((times.astype("datetime64[D]").astype(np.int64) + 3) % 7, 7)  # 1970-01-01 was a Thursday; Monday is 0
+
+
+def _hour(times: np.ndarray) -> np.ndarray:
+    seconds = (times.astype("datetime64[s]") - times.astype("datetime64[D]")).astype(np.int64)
+    return _cycle(seconds, 86400)
+
+
+FEATURES: MappingProxyType[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
+    {"month": _month, "day_of_year": _day_of_year, "day_of_week": _day_of_week, "hour": _hour}
+)
+"""Calendar features, each as a sine and a cosine, so that the end of a cycle is next to its beginning."""
+
+
+def features_of(times: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return calendar features of times `[N]`: columns `[N, 2 · names]`, and what they are called."""
+    unknown = [name for name in names if name not in FEATURES]
+    if unknown:
+        raise ValueError(f"calendar has {unknown[0]!r}, expected some of {', '.join(FEATURES)}.")
+    columns = [FEATURES[name](times) for name in names]
+    labels = tuple(f"{name}_{part}" for name in names for part in ("sin", "cos"))
+    return np.concatenate(columns, 1) if columns else np.zeros((len(times), 0)), labels

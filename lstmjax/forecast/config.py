@@ -1,0 +1,132 @@
+"""The configuration of a forecast: the keys of its YAML file. JAX is not imported here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from lstmjax.config.base import Above0, AtLeast0, Batch, Below1, Count, Depth, Section, Size, Width
+from lstmjax.config.reading import explain
+from lstmjax.errors import ConfigError
+from lstmjax.yaml_file import read_yaml
+
+
+class Table(Section):
+    """The long table: a row for each series and time."""
+
+    file: str
+    """CSV, Parquet or Arrow file; relative to the current folder."""
+    target: str = "target"
+    """Column to forecast."""
+    series: str | None = "series"
+    """Column that says which series a row belongs to; None: the table is one series."""
+    time: str = "time"
+    """Column of dates, times, or whole numbers that count steps."""
+    past: tuple[str, ...] = ()
+    """Columns of covariates that are known up to the origin."""
+    known: tuple[str, ...] = ()
+    """Columns of covariates that are known in the future, too."""
+    numbers: tuple[str, ...] = ()
+    """Columns of static numbers."""
+    categories: tuple[str, ...] = ()
+    """Columns of static categories."""
+    calendar: tuple[Literal["month", "day_of_year", "day_of_week", "hour"], ...] = ()
+    """Calendar features to add to the known covariates."""
+    season: Size | None = None
+    """m, steps in a season; None: the usual one of the frequency."""
+
+
+class Network(Section):
+    """The network; see `lstmjax.forecast.Design`."""
+
+    form: Literal["autoregressive", "handoff"] = "autoregressive"
+    """"autoregressive": its own samples are fed back (DeepAR); "handoff": a second stack makes the whole horizon."""
+    context: Size | None = None
+    """C, steps before the origin that are read; None: two horizons, or three seasons if that is more."""
+    hidden_size: Width = 40
+    """Units of each layer."""
+    layers: Depth = 1
+    """Layers on top of each other."""
+    cell: str = "vanilla"
+    """A name in `lstmjax.CELLS`."""
+    dropout: Below1 = 0.0
+    """Rate of dropout between layers and before the head."""
+    likelihood: Literal["gaussian", "student_t", "log_normal", "negative_binomial", "mixture", "quantiles", "point"] = (
+        "student_t"
+    )
+    """What the outputs of the head mean."""
+    scaling: Literal["mean", "standard", "log", "log1p", "none"] = "mean"
+    """How the targets of a window are scaled."""
+    lags: tuple[Size, ...] | None = None
+    """Steps back of the targets that the network sees; None: 1, and one and two seasons with their neighbours."""
+    base: Literal["none", "last", "seasonal", "both"] = "none"
+    """What is added to the location: nothing, the last target, the one a season before, or both."""
+    embedding: Size = 8
+    """Numbers in which each static category is embedded."""
+
+
+class Fit(Section):
+    """How the network is fitted; see `lstmjax.forecast.Training`."""
+
+    steps: Count = 1000
+    """Updates of the parameters."""
+    batch_size: Batch = 64
+    """B, windows in an update."""
+    learning_rate: Above0 = 3e-3
+    """Of AdamW; it decreases to 0 along a cosine."""
+    weight_decay: AtLeast0 = 1e-3
+    """Decoupled decay of all parameters."""
+    clip_norm: Above0 = 1.0
+    """Largest global norm of the gradient."""
+    average: Below1 = 0.99
+    """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
+    weights: Literal["windows", "series"] = "windows"
+    """What is drawn alike: windows, or series of whatever length."""
+
+
+class ForecastConfig(Section):
+    """The configuration of `lstmjax forecast`."""
+
+    data: Table
+    horizon: Size
+    """H, steps to forecast."""
+    network: Network = Network()
+    fit: Fit = Fit()
+    origins: Size = 1
+    """R, origins of the backtest; the last one is a horizon before the end of each series."""
+    stride: Size = 1
+    """Steps between two origins."""
+    samples: Annotated[int, Field(ge=10, le=100_000)] = 200
+    """Samples of the future."""
+    levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)
+    """Quantiles to write, in increasing order."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the first network."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """Networks that are fitted, each with a seed of its own; together they are an ensemble."""
+
+
+def load_forecast_config(path: str | Path) -> ForecastConfig:
+    """Read a configuration from a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or value.
+    """
+    return parse_forecast_config(read_yaml(path), str(path))
+
+
+def parse_forecast_config(tree: dict[str, Any], name: str = "config") -> ForecastConfig:
+    """Return the configuration in a tree of plain values; `name` says in messages where it came from.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value.
+    """
+    try:
+        config = ForecastConfig.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        raise ConfigError(explain(error, name, ForecastConfig)) from None
+    table = config.data.model_copy(update={"file": str(Path(config.data.file).expanduser().absolute())})
+    return config.model_copy(update={"data": table})

@@ -1,0 +1,104 @@
+"""The design of a forecaster: what it reads, what it is made of, what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
+from lstmjax.forecast.scaling import SCALINGS, Scaling
+from lstmjax.published import find_cell
+
+FORMS = ("autoregressive", "handoff")
+BASES = ("none", "last", "seasonal", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What is fixed about a forecaster; hashable, so that programs are compiled for it.
+
+    There are two forms. "autoregressive" (DeepAR; Salinas et al. 2020) predicts one step from the targets before it,
+    and feeds its samples back in the future. "handoff" reads the context with one stack of layers and hands its
+    (h, c) to a second one, which sees what is known of the future only and returns the whole horizon at once.
+    """
+
+    horizon: int
+    """H, steps to forecast."""
+    context: int
+    """C, steps before the origin that the network reads and the scale is computed from."""
+    season: int = 1
+    """m, steps in a season; 1: none."""
+    form: str = "autoregressive"
+    """"autoregressive" or "handoff"."""
+    hidden_size: int = 40
+    """Units of each layer."""
+    layers: int = 1
+    """Layers on top of each other."""
+    cell: str = "vanilla"
+    """A name in `lstmjax.CELLS`."""
+    dropout: float = 0.0
+    """Rate of dropout between layers and before the head."""
+    likelihood: str = "student_t"
+    """A name in `LIKELIHOODS`: what the head's outputs mean."""
+    scaling: str = "mean"
+    """A name in `SCALINGS`: how the targets of a window are scaled."""
+    lags: tuple[int, ...] = (1,)
+    """Steps back of the targets that the network sees at each step, 1 among them."""
+    base: str = "none"
+    """What is added to the location of the distribution: "none", "last" (y of the step before), "seasonal" (y a season
+    before), or "both" (last + what followed a season ago: y(t−1) + y(t−m) − y(t−m−1))."""
+    embedding: int = 8
+    """Numbers in which each static category is embedded."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "context", "season", "hidden_size", "layers", "embedding"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        for name, known in (
+            ("form", FORMS), ("base", BASES), ("likelihood", tuple(LIKELIHOODS)), ("scaling", tuple(SCALINGS)),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value not in known:
+                near = get_close_matches(str(value), known, 1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}.{hint}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout!r}, expected a rate from 0 to below 1.")
+        if not self.lags or min(self.lags) < 1 or 1 not in self.lags or len(set(self.lags)) < len(self.lags):
+            raise ValueError(f"lags is {self.lags!r}, expected different whole numbers from 1 up, 1 among them.")
+        find_cell(self.cell)
+        self._check_support()
+        if self.base in ("seasonal", "both") and self.season == 1:
+            raise ValueError(
+                f"base is {self.base!r}, but season is 1: there is no season. Pass season, or base='last'."
+            )
+
+    def _check_support(self) -> None:
+        row, scaling = LIKELIHOODS[self.likelihood], SCALINGS[self.scaling]
+        if row.support != "real" and scaling.name not in ("mean", "none"):
+            raise ValueError(
+                f"scaling is {scaling.name!r}, which makes targets negative, but likelihood {row.name!r} is for "
+                f"{row.support} targets. Pass scaling='mean'."
+            )
+        if not row.location and self.base != "none":
+            raise ValueError(
+                f"base is {self.base!r}, but likelihood {row.name!r} has no location to add it to. Pass base='none', "
+                "or another likelihood."
+            )
+
+    @property
+    def head(self) -> Likelihood:
+        """The row of `LIKELIHOODS`."""
+        return LIKELIHOODS[self.likelihood]
+
+    @property
+    def scale(self) -> Scaling:
+        """The row of `SCALINGS`."""
+        return SCALINGS[self.scaling]
+
+    @property
+    def reach(self) -> int:
+        """Steps before the context that a window holds, for its lags."""
+        needed = {"none": 0, "last": 1, "seasonal": self.season, "both": self.season + 1}[self.base]
+        return max(*self.lags, needed)

@@ -1,0 +1,278 @@
+"""A forecaster: fitted on a set of series, it samples their future."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
+from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.windows import Origins, Table, cut, draw, on_device, training_origins
+from lstmjax.types import Array, PyTree
+
+CHUNK = 50
+"""Steps of training in one compiled call."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a forecaster is fitted; hashable."""
+
+    steps: int = 1000
+    """Updates of the parameters."""
+    batch_size: int = 64
+    """B, windows in an update."""
+    learning_rate: float = 3e-3
+    """Of AdamW, at the beginning; it decreases to 0 along a cosine."""
+    weight_decay: float = 1e-3
+    """Decoupled (Loshchilov & Hutter 2019)."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient."""
+    average: float = 0.99
+    """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
+    weights: str = "windows"
+    """What is drawn alike: "windows", or "series" of whatever length."""
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Return the Optax optimizer."""
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip_norm), optax.adamw(schedule, weight_decay=self.weight_decay)
+        )
+
+
+class Forecast(NamedTuple):
+    """Samples of the future of S series at their origins."""
+
+    samples: np.ndarray
+    """float32 `[S, samples, H]`, in units of the targets."""
+    origins: np.ndarray
+    """int64 `[S]`, the first step of the forecast, counted from the beginning of the series."""
+    names: tuple[str, ...]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the samples, `[S, H]`."""
+        return self.samples.mean(1)
+
+    @property
+    def median(self) -> np.ndarray:
+        """The median of the samples, `[S, H]`."""
+        return np.median(self.samples, 1)
+
+    def quantiles(self, levels: Sequence[float]) -> np.ndarray:
+        """Return quantiles of the samples, `[S, H, Q]`."""
+        return np.moveaxis(np.quantile(self.samples, np.asarray(levels), axis=1), 0, -1)
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A fitted network, and what it needs beside its parameters."""
+
+    params: ForecastParams
+    design: Design
+    normal: Normal
+    levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name and values of each static category."""
+    losses: tuple[float, ...] = ()
+    """Mean negative log density of each chunk of training steps."""
+
+    def forecast(
+        self,
+        series: SeriesSet,
+        *,
+        origins: np.ndarray | None = None,
+        samples: int = 200,
+        seed: int = 0,
+        batch_size: int = 256,
+    ) -> Forecast:
+        """Sample the horizon of each series.
+
+        Args:
+            series: with the covariates that the network was fitted with. Known covariates are needed for the horizon,
+                as rows behind the last target.
+            origins: whole numbers `[S]`, the first step to forecast of each; None: the one behind the last target.
+                Targets from there on are not read.
+            samples: how many to draw.
+            seed: of the draws.
+            batch_size: series that are sampled together.
+
+        Raises:
+            SeriesError: known covariates are missing in the horizon, or an origin has no target before it.
+        """
+        design = self.design
+        if samples < 1:
+            raise ValueError(f"samples is {samples}, expected at least 1.")
+        origins = series.lengths if origins is None else np.asarray(origins)
+        if origins.shape != (len(series),):
+            raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(series)} series.")
+        series = series.extended(design.horizon)
+        _check_future(series, origins, design)
+        table = on_device(series, design)
+        keys = jax.random.split(jax.random.key(seed), -(-len(series) // batch_size))
+        parts = []
+        for start, key in zip(range(0, len(series), batch_size), keys, strict=True):
+            # The last batch repeats its last series, so that one program serves all.
+            which = np.minimum(np.arange(start, start + min(batch_size, len(series))), len(series) - 1)
+            drawn = _forecast(
+                self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
+                design=design, normal=_Frozen(self.normal), samples=samples,
+            )  # fmt: skip
+            parts.append(np.asarray(drawn)[: len(series) - start])
+        return Forecast(np.concatenate(parts), origins.astype(np.int64), series.names)
+
+
+class _Frozen:
+    """Constants of a program, compared by their values."""
+
+    def __init__(self, value: PyTree) -> None:
+        self.value = value
+        self._bytes = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frozen) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+
+def fit_forecaster(
+    series: SeriesSet,
+    design: Design,
+    training: Training | None = None,
+    *,
+    seed: int = 0,
+    on_chunk: Callable[[int, float], None] | None = None,
+) -> Forecaster:
+    """Fit one network to all series: a global model.
+
+    Args:
+        series: the training part; all of its targets may be learnt from. Use `SeriesSet.cut` to hold some back.
+        design: of the network.
+        training: how it is fitted.
+        seed: of the initial values, the windows that are drawn, and dropout.
+        on_chunk: called with the number of steps done and the mean loss of the last `CHUNK` of them.
+
+    Raises:
+        SeriesError: targets outside of what the scaling or the likelihood is defined for.
+        FloatingPointError: the loss is not finite.
+    """
+    training = training or Training()
+    table = on_device(series, design)
+    origins = training_origins(series, design, training.weights)
+    normal = normal_of(series)
+    params_key, steps_key = jax.random.split(jax.random.key(seed))
+    params = init_forecaster(params_key, design, series)
+    optimizer = training.optimizer()
+    carry = (params, optimizer.init(params), jax.tree.map(jnp.copy, params))  # donated: no array twice
+    losses: list[float] = []
+    done = 0
+    while done < training.steps:
+        steps = min(CHUNK, training.steps - done)
+        carry, loss = _train(
+            carry, table, origins, steps_key, jnp.asarray(done, jnp.int32),
+            steps=steps, design=design, training=training, normal=_Frozen(normal),
+        )  # fmt: skip
+        done += steps
+        losses.append(float(loss))
+        if not np.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the loss is {losses[-1]} within steps {done - steps + 1} to {done}. Lower training.learning_rate, or "
+                "look for targets of unusual size with another scaling."
+            )
+        if on_chunk is not None:
+            on_chunk(done, losses[-1])
+    average = carry[2] if training.average else carry[0]
+    return Forecaster(jax.tree.map(np.asarray, average), design, normal, series.levels, tuple(losses))
+
+
+def window_loss(
+    params: ForecastParams,
+    batch: tuple[Array, Array],
+    key: Array | None,
+    *,
+    table: Table,
+    design: Design,
+    normal: Normal,
+) -> Array:
+    """Return the mean negative log density of the targets of B windows, (series, origin) each `[B]`."""
+    window = cut(table, *batch, design)
+    density, observed = log_prob(outputs(params, window, design, normal, key), window, design)
+    return -jnp.sum(density) / jnp.maximum(jnp.sum(observed), 1)
+
+
+@partial(jax.jit, static_argnames=("steps", "design", "training", "normal"), donate_argnums=0)
+def _train(
+    carry: tuple,
+    table: Table,
+    origins: Origins,
+    key: Array,
+    done: Array,
+    *,
+    steps: int,
+    design: Design,
+    training: Training,
+    normal: _Frozen,
+) -> tuple[tuple, Array]:
+    optimizer = training.optimizer()
+    loss_of = partial(window_loss, table=table, design=design, normal=normal.value)
+
+    def step(carry: tuple, number: Array) -> tuple[tuple, Array]:
+        params, moments, average = carry
+        draw_key, drop_key = jax.random.split(jax.random.fold_in(key, number))
+        batch = draw(draw_key, origins, training.batch_size)
+        loss, gradient = jax.value_and_grad(loss_of)(params, batch, drop_key)
+        updates, moments = optimizer.update(gradient, moments, params)
+        params = optax.apply_updates(params, updates)
+        # of the young average the initial values would be most
+        age = number.astype(jnp.float32)
+        decay = jnp.minimum(training.average, (1.0 + age) / (10.0 + age))
+        average = jax.tree.map(lambda mean, new: decay * mean + (1.0 - decay) * new, average, params)
+        return (params, moments, average), loss
+
+    carry, losses = jax.lax.scan(step, carry, done + jnp.arange(steps, dtype=jnp.int32))
+    return carry, jnp.mean(losses)
+
+
+@partial(jax.jit, static_argnames=("design", "normal", "samples"))
+def _forecast(
+    params: ForecastParams,
+    table: Table,
+    which: Array,
+    origins: Array,
+    key: Array,
+    *,
+    design: Design,
+    normal: _Frozen,
+    samples: int,
+) -> Array:
+    window = cut(table, which, origins, design)
+    return jnp.moveaxis(sample(params, window, design, normal.value, key, samples), 0, 1)
+
+
+def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:
+    """Refuse origins without targets before them, and missing known covariates in the horizon."""
+    for s, origin in enumerate(origins):
+        if not 1 <= origin <= series.starts[s + 1] - series.starts[s] - design.horizon:
+            raise SeriesError(
+                f"origins has {origin} for series {series.names[s]!r}, expected 1 to "
+                f"{series.starts[s + 1] - series.starts[s] - design.horizon}: a target before it, and its horizon of "
+                f"{design.horizon} steps within the rows of the series."
+            )
+        begin = series.starts[s] + origin
+        horizon = series.known[begin : begin + design.horizon]
+        if np.isnan(horizon).any():
+            step, column = np.argwhere(np.isnan(horizon))[0]
+            raise SeriesError(
+                f"series {series.names[s]!r} has no {series.known_names[column]!r} {step + 1} steps ahead of the "
+                f"origin, but the network needs it for {design.horizon} steps. Add rows with known covariates behind "
+                "the last target, or make it a past covariate."
+            )

@@ -1,0 +1,202 @@
+"""Measures of forecasts and simulations, on arrays.
+
+Targets are `[..., H]`, H steps of the horizon (or of a simulation); every measure averages over the last axis and
+leaves out steps whose target is NaN. A series without any target has NaN. All are computed in float64.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def naive_error(history: ArrayLike, season: int = 1) -> np.ndarray:
+    """Return the mean absolute error of the seasonal naive forecast within the history: the denominator of MASE.
+
+        1 / (n − m) Σ_{t > m} |y_t − y_{t−m}|                                  (Hyndman & Koehler 2006)
+
+    Args:
+        history: `[..., T]`, the targets before the origin; NaN where there is none (also to pad short series).
+        season: m, steps in a season; 1: the naive forecast.
+
+    Returns:
+        `[...]`; NaN where no two targets are a season apart. It is 0 for a history that repeats itself.
+    """
+    return _mean(np.abs(_seasonal_differences(history, season)))
+
+
+def naive_squared_error(history: ArrayLike, season: int = 1) -> np.ndarray:
+    """Return the mean squared error of the seasonal naive forecast within the history: the denominator of RMSSE."""
+    return _mean(_seasonal_differences(history, season) ** 2)
+
+
+def mae(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
+    """Return the mean absolute error, `[...]`."""
+    return _mean(np.abs(_errors(target, forecast)))
+
+
+def rmse(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
+    """Return the root of the mean squared error, `[...]`."""
+    return np.sqrt(_mean(_errors(target, forecast) ** 2))
+
+
+def mase(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarray:
+    """Return the mean absolute scaled error, `[...]` (Hyndman & Koehler 2006).
+
+    Args:
+        target, forecast: `[..., H]`.
+        scale: `[...]`, the `naive_error` of each history. Where it is 0 the result is infinite, or NaN for a forecast
+            without error.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return mae(target, forecast) / np.asarray(scale, np.float64)
+
+
+def rmsse(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarray:
+    """Return the root mean squared scaled error, `[...]`, the measure of the M5 competition.
+
+    Args:
+        target, forecast: `[..., H]`.
+        scale: `[...]`, the `naive_squared_error` of each history.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(_mean(_errors(target, forecast) ** 2) / np.asarray(scale, np.float64))
+
+
+def smape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
+    """Return the symmetric mean absolute percentage error as a fraction of 2, `[...]`.
+
+        mean 2 |y − ŷ| / (|y| + |ŷ|),   0 where both are 0
+
+    The competitions print it times 100. Some libraries leave out the 2.
+    """
+    y, f = _pair(target, forecast)
+    size = np.abs(y) + np.abs(f)
+    error = 2 * np.abs(y - f)
+    return _mean(np.where(size == 0, np.where(np.isnan(error), np.nan, 0.0), error / np.where(size == 0, 1.0, size)))
+
+
+def wape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
+    """Return the weighted absolute percentage error Σ|y − ŷ| / Σ|y|, `[...]`; also called ND, normalised deviation."""
+    y, f = _pair(target, forecast)
+    known = ~np.isnan(y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sum(np.where(known, np.abs(y - f), 0.0), -1) / np.sum(np.where(known, np.abs(y), 0.0), -1)
+
+
+def pinball(target: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> np.ndarray:
+    """Return the pinball loss of each quantile, `[..., Q]`.
+
+        max(q (y − ŷ), (q − 1) (y − ŷ))                                         (Koenker & Bassett 1978)
+
+    Args:
+        target: `[..., H]`.
+        quantiles: `[..., H, Q]`.
+        levels: `[Q]`, between 0 and 1.
+    """
+    errors = np.asarray(target, np.float64)[..., None] - np.asarray(quantiles, np.float64)
+    q = np.asarray(levels, np.float64)
+    return _mean(np.maximum(q * errors, (q - 1) * errors), -2)
+
+
+def coverage(target: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
+    """Return the fraction of targets within an interval, ends included, `[...]`."""
+    y, low = _pair(target, low)
+    _, high = _pair(target, high)
+    return _mean(np.where(np.isnan(y), np.nan, ((low <= y) & (y <= high)).astype(np.float64)))
+
+
+def crps(target: ArrayLike, samples: ArrayLike) -> np.ndarray:
+    """Return the continuous ranked probability score of samples, by their empirical distribution, `[...]`.
+
+        mean_i |x_i − y| − 1/2 mean_ij |x_i − x_j|                              (Gneiting & Raftery 2007, eq. 21)
+
+    Args:
+        target: `[..., H]`.
+        samples: `[..., N, H]`.
+    """
+    y = np.asarray(target, np.float64)
+    x = np.sort(np.asarray(samples, np.float64), -2)
+    n = x.shape[-2]
+    # Σ_ij |x_i − x_j| = 2 Σ_i (2i − n − 1) x_(i) for sorted samples, i from 1
+    weights = (2 * np.arange(1, n + 1) - n - 1)[:, None]
+    spread = np.sum(weights * x, -2) / n**2
+    return _mean(np.mean(np.abs(x - y[..., None, :]), -2) - spread)
+
+
+def nse(target: ArrayLike, simulation: ArrayLike) -> np.ndarray:
+    """Return the Nash–Sutcliffe efficiency, `[...]`: 1 is perfect, 0 is as good as the mean (Nash & Sutcliffe 1970).
+
+    1 − Σ (y − ŷ)² / Σ (y − ȳ)²
+    """
+    y, f = _pair(target, simulation)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 - _mean((y - f) ** 2) / _variance(y)
+
+
+def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.ndarray:
+    """Return the Kling–Gupta efficiency, `[...]`.
+
+        1 − √((r − 1)² + (β − 1)² + (v − 1)²),   β = μ_s / μ_o
+
+    r is the correlation, and v compares the spread: σ_s / σ_o in 2009 (Gupta et al. 2009, eq. 9), and the ratio of the
+    coefficients of variation in 2012 (Kling et al. 2012, eq. 2).
+
+    Args:
+        target: `[..., H]`, observed.
+        simulation: `[..., H]`.
+        version: 2009 or 2012.
+    """
+    if version not in (2009, 2012):
+        raise ValueError(f"version is {version!r}, expected 2009 (Gupta et al.) or 2012 (Kling et al.).")
+    y, s = _pair(target, simulation)
+    s = np.where(np.isnan(y), np.nan, s)
+    mean_y, mean_s = _mean(y), _mean(s)
+    deviation_y, deviation_s = np.sqrt(_variance(y)), np.sqrt(_variance(s))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = _mean((y - mean_y[..., None]) * (s - mean_s[..., None])) / (deviation_y * deviation_s)
+        beta = mean_s / mean_y
+        spread = deviation_s / deviation_y
+        if version == 2012:
+            spread = spread / beta
+        return 1 - np.sqrt((r - 1) ** 2 + (beta - 1) ** 2 + (spread - 1) ** 2)
+
+
+def _seasonal_differences(history: ArrayLike, season: int) -> np.ndarray:
+    if season < 1:
+        raise ValueError(f"season is {season}, expected at least 1: the steps in a season, such as 12 for months.")
+    y = np.asarray(history, np.float64)
+    if y.shape[-1] <= season:
+        return np.full((*y.shape[:-1], 1), np.nan)
+    return y[..., season:] - y[..., :-season]
+
+
+def _pair(target: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    y, f = np.asarray(target, np.float64), np.asarray(forecast, np.float64)
+    if y.shape != f.shape:
+        raise ValueError(
+            f"the targets are {list(y.shape)}, but the forecasts {list(f.shape)}; they should have one shape [..., H]. "
+            "For samples or quantiles take their mean or median first."
+        )
+    return y, f
+
+
+def _errors(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
+    y, f = _pair(target, forecast)
+    return y - f
+
+
+def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return the mean of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = np.sum(known, axis)
+    total = np.sum(np.where(known, values, 0.0), axis)
+    return np.where(count == 0, np.nan, total / np.maximum(count, 1))
+
+
+def _variance(values: np.ndarray) -> np.ndarray:
+    return _mean((values - _mean(values)[..., None]) ** 2)

@@ -1,0 +1,324 @@
+"""The network of a forecaster: its parameters, its outputs where targets are known, and samples of the future."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.series import SeriesSet
+from lstmjax.forecast.windows import Window
+from lstmjax.init_stack import init_stacked
+from lstmjax.networks import Dense
+from lstmjax.stack import Layers, drop, stacked
+from lstmjax.types import Array, PyTree
+
+FUTURE = 3  # of the decoder's inputs: the value a season ago, its distance from the last one, how far the step is
+
+
+class ForecastParams(NamedTuple):
+    """The parameters of a forecaster."""
+
+    layers: Layers
+    """What reads the context and, in the autoregressive form, goes on into the future."""
+    decoder: Layers | None
+    """What continues from (h, c) of the layers into the future; None in the autoregressive form."""
+    head: Dense
+    embeddings: tuple[Array, ...]
+    """For each static category `[values, embedding]`."""
+
+
+class Normal(NamedTuple):
+    """Mean and standard deviation of covariates over the training part."""
+
+    past: tuple[np.ndarray, np.ndarray]  # [P] each
+    known: tuple[np.ndarray, np.ndarray]  # [K]
+    numbers: tuple[np.ndarray, np.ndarray]  # [A]
+
+
+def normal_of(series: SeriesSet) -> Normal:
+    """Return mean and standard deviation of each covariate of a training part, over what is not missing."""
+    training = np.concatenate([np.arange(a, b) for a, b in zip(series.starts[:-1], series.ends, strict=True)])
+    return Normal(
+        _mean_and_deviation(series.past[training]),
+        _mean_and_deviation(series.known[training]),
+        _mean_and_deviation(series.numbers),
+    )
+
+
+def _mean_and_deviation(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = ~np.isnan(columns)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, columns, 0.0).sum(0) / count
+    deviation = np.sqrt((np.where(known, columns - mean, 0.0) ** 2).sum(0) / count)
+    return mean.astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+
+
+def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastParams:
+    """Initialise the parameters for series of this kind: by the numbers of their covariates and categories."""
+    layer_key, decoder_key, head_key, *embedding_keys = jax.random.split(key, 3 + len(series.levels))
+    embeddings = tuple(
+        jax.random.normal(k, (len(values) + 1, design.embedding))
+        * 0.1  # one row more, for a value of no training series
+        for k, (_, values) in zip(embedding_keys, series.levels, strict=True)
+    )
+    static = series.numbers.shape[1] + 2 + sum(table.shape[1] for table in embeddings)
+    known, past = 2 * series.known.shape[1], 2 * series.past.shape[1]
+    layers = init_stacked(
+        layer_key, 2 * len(design.lags) + known + past + static, design.hidden_size, design.layers, cell=design.cell
+    )
+    decoder = None
+    if design.form == "handoff":
+        decoder = init_stacked(
+            decoder_key, FUTURE + known + static, design.hidden_size, design.layers, cell=design.cell
+        )
+    w = 0.01 * jax.random.normal(head_key, (design.hidden_size, design.head.width))
+    return ForecastParams(layers, decoder, Dense(w, jnp.asarray(design.head.bias)), embeddings)
+
+
+def outputs(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array | None = None) -> Array:
+    """Return the head's outputs where the targets before each step are known.
+
+    Args:
+        params: of the forecaster.
+        window: B windows.
+        design: of the forecaster.
+        normal: of the covariates.
+        key: for dropout; None: evaluation.
+
+    Returns:
+        `[B, C + H, W]` in the autoregressive form, `[B, H, W]` with a handoff.
+    """
+    context = design.context
+    if design.form == "autoregressive":
+        steps = jnp.arange(design.reach, design.reach + context + design.horizon)
+        past, past_observed = _before(window, design)
+        xs = _inputs(params, window, steps, past, past_observed, design, normal)
+        _, hs = _run(params.layers, xs, None, design, key, mask=window.inside[:, steps - 1])
+        return _head(params.head, hs, _base_where_known(window, steps, design), design, key)
+    state = _read(params, window, design, normal, key)
+    return _decode(params, window, state, design, normal, key)
+
+
+def sample(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array, samples: int) -> Array:
+    """Draw samples of the horizon, in units of the targets, `[samples, B, H]`: paths in the autoregressive form.
+
+    Nothing of the window behind the origin is read but the known covariates.
+    """
+    if design.form == "handoff":
+        out = _decode(params, window, _read(params, window, design, normal, None), design, normal, None)
+        draws = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]))
+        return _in_units(draws(jax.random.split(key, samples)), window, design)
+    paths = jax.vmap(partial(_path, params, window, design, normal, _read(params, window, design, normal, None)))
+    return _in_units(paths(jax.random.split(key, samples)), window, design)
+
+
+def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Array]:
+    """Return the log density of the targets, and where there is one; each `[B, steps]`, for outputs `[B, steps, W]`.
+
+    The density is that of the target in its own units, so that designs with different scalings can be compared.
+    """
+    steps = outputs.shape[1]
+    z, observed = window.target[:, -steps:], window.observed[:, -steps:]
+    scale = window.scale[:, None]
+    y = z * scale
+    if design.head.support == "count":
+        y = jnp.round(y)
+    y = jnp.where(observed, y, 1.0)
+    density = design.head.log_prob(outputs, y, scale)
+    original = design.scale.inverse(z * window.scale[:, None] + window.location[:, None])
+    density = density + design.scale.log_slope(jnp.where(observed, original, 1.0))
+    return jnp.where(observed, density, 0.0), observed
+
+
+def _in_units(values: Array, window: Window, design: Design) -> Array:
+    """Undo location and transform of `[..., B, H]`."""
+    return design.scale.inverse(values + jnp.expand_dims(window.location, (*range(values.ndim - 2), -1)))
+
+
+def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
+    mean, deviation = normal.numbers
+    known = ~jnp.isnan(window.numbers)
+    numbers = jnp.where(known, (window.numbers - mean[None]) / deviation[None], 0.0)
+    embedded = [table[window.categories[:, k]] for k, table in enumerate(params.embeddings)]
+    # what scaling takes away: how large the targets are, and how much they vary
+    size = jnp.stack([jnp.log(window.scale), jnp.arcsinh(window.location)], -1)
+    return jnp.concatenate([numbers, size / 10.0, *embedded], -1)
+
+
+def _known(window: Window, steps: Array, normal: Normal) -> Array:
+    mean, deviation = normal.known
+    observed = window.known_observed[:, steps]
+    values = jnp.where(observed, (window.known[:, steps] - mean[None, None]) / deviation[None, None], 0.0)
+    return jnp.concatenate([values, (~observed).astype(values.dtype)], -1)
+
+
+def _past_inputs(past: Array, observed: Array, normal: Normal) -> Array:
+    mean, deviation = normal.past
+    values = jnp.where(observed, (past - mean[None, None]) / deviation[None, None], 0.0)
+    return jnp.concatenate([values, (~observed).astype(values.dtype)], -1)
+
+
+def _before(window: Window, design: Design) -> tuple[Array, Array]:
+    """Return the past covariates of the step before each of C + H steps; none behind the origin."""
+    reach, context, horizon = design.reach, design.context, design.horizon
+    pad = ((0, 0), (0, horizon - 1), (0, 0))
+    stop = reach + context
+    return (jnp.pad(window.past[:, reach - 1 : stop], pad), jnp.pad(window.past_observed[:, reach - 1 : stop], pad))
+
+
+def _inputs(
+    params: ForecastParams,
+    window: Window,
+    steps: Array,
+    past: Array,
+    past_observed: Array,
+    design: Design,
+    normal: Normal,
+) -> Array:
+    """Return the inputs of steps of the window, `[B, steps, I]`: lagged targets, covariates, what is static."""
+    lags = jnp.stack([window.target[:, steps - lag] for lag in design.lags], -1)
+    observed = jnp.stack([window.observed[:, steps - lag] for lag in design.lags], -1)
+    return _joined(params, window, lags, observed, past, past_observed, _known(window, steps, normal), normal)
+
+
+def _joined(
+    params: ForecastParams,
+    window: Window,
+    lags: Array,
+    observed: Array,
+    past: Array,
+    past_observed: Array,
+    known: Array,
+    normal: Normal,
+) -> Array:
+    static = _static(params, window, normal)
+    repeated = jnp.broadcast_to(static[:, None], (*lags.shape[:2], static.shape[-1]))
+    missing = (~observed).astype(lags.dtype)
+    return jnp.concatenate([lags, missing, _past_inputs(past, past_observed, normal), known, repeated], -1)
+
+
+def _run(
+    layers: Layers, xs: Array, state: PyTree | None, design: Design, key: Array | None, mask: Array | None = None
+) -> tuple[PyTree, Array]:
+    keys = None if key is None or not design.dropout else jax.random.fold_in(key, 0)
+    return stacked(layers, xs, state, mask=mask, cell=design.cell, dropout=design.dropout, key=keys)
+
+
+def _read(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array | None) -> PyTree:
+    """Return the state at the origin."""
+    reach, context = design.reach, design.context
+    if design.form == "autoregressive":
+        steps = jnp.arange(reach, reach + context)  # the step at the origin is the first of the future
+        past, observed = (part[:, :context] for part in _before(window, design))
+        mask = window.inside[:, steps - 1]
+    else:
+        steps = jnp.arange(reach, reach + context)
+        past, observed = window.past[:, reach:], window.past_observed[:, reach:]
+        mask = window.inside[:, steps]
+        steps = steps + 1  # lag 1 is the target of the step itself
+    xs = _inputs(params, window, steps, past, observed, design, normal)
+    state, _ = _run(params.layers, xs, None, design, key, mask=mask)
+    return state
+
+
+def _decode(
+    params: ForecastParams, window: Window, state: PyTree, design: Design, normal: Normal, key: Array | None
+) -> Array:
+    """Return the head's outputs for the horizon, `[B, H, W]`, from the state at the origin."""
+    origin, horizon = design.reach + design.context, design.horizon
+    ahead = jnp.arange(horizon)
+    last = _latest(window.target[:, :origin], window.observed[:, :origin])
+    seasonal = window.target[:, origin - design.season + ahead % design.season]
+    missing = ~window.observed[:, origin - design.season + ahead % design.season]
+    seasonal = jnp.where(missing, last[:, None], seasonal)
+    distance = jnp.broadcast_to(jnp.log1p(ahead.astype(seasonal.dtype))[None] / 3.0, seasonal.shape)
+    static = _static(params, window, normal)
+    xs = jnp.concatenate(
+        [
+            jnp.stack([seasonal, seasonal - last[:, None], distance], -1),
+            _known(window, origin + ahead, normal),
+            jnp.broadcast_to(static[:, None], (*seasonal.shape, static.shape[-1])),
+        ],
+        -1,
+    )
+    assert params.decoder is not None
+    _, hs = _run(params.decoder, xs, state, design, None if key is None else jax.random.fold_in(key, 1))
+    bases = {"none": None, "last": jnp.broadcast_to(last[:, None], seasonal.shape), "seasonal": seasonal}
+    if design.base == "both":
+        bases["both"] = seasonal + (last - window.target[:, origin - design.season - 1])[:, None]
+    return _head(params.head, hs, bases[design.base], design, key)
+
+
+def _latest(values: Array, observed: Array) -> Array:
+    """Return the last observed value of `[B, T]`; 0 where there is none."""
+    steps = jnp.arange(values.shape[1])
+    at = jnp.max(jnp.where(observed, steps[None], 0), 1)
+    return jnp.where(jnp.any(observed, 1), jnp.take_along_axis(values, at[:, None], 1)[:, 0], 0.0)
+
+
+def _base_where_known(window: Window, steps: Array, design: Design) -> Array | None:
+    """Return what is added to the location at each step, `[B, steps]`."""
+    if design.base == "none":
+        return None
+    z = window.target
+    m = design.season
+    terms = {
+        "last": lambda: z[:, steps - 1],
+        "seasonal": lambda: jnp.where(window.observed[:, steps - m], z[:, steps - m], z[:, steps - 1]),
+        "both": lambda: (
+            z[:, steps - 1]
+            + jnp.where(
+                window.observed[:, steps - m] & window.observed[:, steps - m - 1],
+                z[:, steps - m] - z[:, steps - m - 1],
+                0.0,
+            )
+        ),
+    }
+    return terms[design.base]()
+
+
+def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array | None) -> Array:
+    hs = drop(None if key is None else jax.random.fold_in(key, 2), hs, design.dropout)
+    out = hs @ head.w + jnp.expand_dims(head.b, range(hs.ndim - 1))
+    if base is None:
+        return out
+    at = jnp.asarray(design.head.location)
+    return out.at[..., at].add(base[..., None])
+
+
+def _path(params: ForecastParams, window: Window, design: Design, normal: Normal, state: PyTree, key: Array) -> Array:
+    """Draw one path for each of B series, `[B, H]`, each step from the samples before it; scaled, without location."""
+    origin, reach = design.reach + design.context, design.reach
+    past, past_observed = (part[:, design.context :] for part in _before(window, design))
+    scale = window.scale
+
+    def step(carry: tuple[PyTree, Array, Array], scanned: tuple) -> tuple[tuple, Array]:
+        state, recent, observed = carry  # the last `reach` targets or samples
+        step_key, known, past_step, past_step_observed = scanned
+        moved = window._replace(target=recent, observed=observed)
+        at = jnp.asarray([reach])
+        lags = jnp.stack([recent[:, reach - lag] for lag in design.lags], -1)[:, None]
+        lags_observed = jnp.stack([observed[:, reach - lag] for lag in design.lags], -1)[:, None]
+        x = _joined(
+            params, window, lags, lags_observed, past_step[:, None], past_step_observed[:, None], known[:, None], normal
+        )
+        state, hs = _run(params.layers, x, state, design, None)
+        out = _head(params.head, hs, _base_where_known(moved, at, design), design, None)[:, 0]
+        y = design.head.sample(step_key, out, scale)
+        recent = jnp.concatenate([recent[:, 1:], (y / scale)[:, None]], 1)
+        return (state, recent, jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)), y
+
+    scanned = (
+        jax.random.split(key, design.horizon),
+        jnp.moveaxis(_known(window, origin + jnp.arange(design.horizon), normal), 1, 0),
+        jnp.moveaxis(past, 1, 0),
+        jnp.moveaxis(past_observed, 1, 0),
+    )
+    carry = (state, window.target[:, origin - reach : origin], window.observed[:, origin - reach : origin])
+    _, ys = jax.lax.scan(step, carry, scanned)
+    return jnp.moveaxis(ys, 0, 1)

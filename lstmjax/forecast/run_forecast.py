@@ -1,0 +1,222 @@
+"""What `lstmjax forecast` and `lstmjax backtest` do: fit, measure, forecast and draw, into a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from lstmjax.errors import ConfigError
+from lstmjax.forecast.backtest import Backtest, Rolling, backtest
+from lstmjax.forecast.baselines import BASELINES
+from lstmjax.forecast.calendar import shown_time
+from lstmjax.forecast.config import ForecastConfig, load_forecast_config
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
+from lstmjax.forecast.frame import from_frame, gaps, read_table
+from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.storing import load_forecaster, save_forecaster
+from lstmjax.runs import new_folder
+from lstmjax.writing import draft, write_text
+
+SHOWN = ("mase", "smape", "wape", "rmsse", "crps", "coverage_80")
+"""Measures in the table on the terminal; all of them are in measures.json."""
+PICTURES = 6
+"""Series in the picture."""
+
+
+def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: str = "forecast") -> Iterator[str]:
+    """Fit, backtest, forecast and draw; yield the lines that say what came out.
+
+    Args:
+        config: what to do.
+        run_dir: a folder that is new or empty; None: a new one under runs/.
+        name: beginning of the folder's name under runs/.
+
+    Writes:
+        config.yaml, forecaster-SEED.npz for each seed, measures.json (each measure of the ensemble, of each network and
+        of each baseline), forecast.csv (mean and quantiles of what is to come) and forecast.png.
+    """
+    series = read_series(config)
+    design, training = design_of(config, series), Training(**config.fit.model_dump())
+    rolling = Rolling(config.origins, config.stride)
+    origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
+    yield described(series)
+    folder = new_folder(run_dir, name)
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    known = series.cut(int(series.lengths[0] - origins[0, 0]))
+    forecasters = []
+    with tqdm(total=config.seeds * training.steps, unit="step", desc="fit", leave=False) as bar:
+        for seed in range(config.seed, config.seed + config.seeds):
+            done = 0
+
+            def advance(steps: int, loss: float) -> None:
+                nonlocal done
+                bar.update(steps - done)
+                bar.set_postfix(loss=f"{loss:.3f}")
+                done = steps
+
+            forecasters.append(fit_forecaster(known, design, training, seed=seed, on_chunk=advance))
+            save_forecaster(folder / f"forecaster-{seed}.npz", forecasters[-1])
+    yield from measured(forecasters, series, rolling, config, folder)
+    ahead = np.concatenate(
+        [f.forecast(series, samples=config.samples, seed=k).samples for k, f in enumerate(forecasters)], 1
+    )
+    write_text(folder / "forecast.csv", as_csv(ahead, series, config.levels))
+    draw(ahead, series, folder / "forecast.png")
+    yield f"forecasts {folder / 'forecast.csv'}"
+    yield f"picture {folder / 'forecast.png'}"
+    yield f"run folder {folder}"
+
+
+def run_backtest(folder: Path, origins: int, stride: int) -> Iterator[str]:
+    """Measure the forecasters of a folder at other origins; yield the lines of the table.
+
+    The networks may have learnt from targets behind the origins of the run; then the measures are too good, and this is
+    refused.
+    """
+    config = load_forecast_config(folder / "config.yaml")
+    series = read_series(config)
+    held_back = (config.origins - 1) * config.stride
+    if (origins - 1) * stride > held_back:
+        raise ConfigError(
+            f"{folder}: its networks have learnt from targets up to {config.horizon + held_back} steps before the end "
+            f"of each series, so that an origin {config.horizon + (origins - 1) * stride} steps before it would not be "
+            "fair. Take fewer origins or a smaller stride, or forecast anew with more origins in the configuration."
+        )
+    files = sorted(folder.glob("forecaster-*.npz"))
+    if not files:
+        raise ConfigError(f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
+    forecasters = [load_forecaster(path) for path in files]
+    yield from measured(forecasters, series, Rolling(origins, stride), config, None)
+
+
+def read_series(config: ForecastConfig) -> SeriesSet:
+    """Read the table of a configuration.
+
+    Raises:
+        ConfigError: the table is not a set of time series; the message names the file.
+    """
+    table = config.data
+    try:
+        series = from_frame(
+            read_table(Path(table.file).expanduser()), target=table.target, series=table.series, time=table.time,
+            past=table.past, known=table.known, numbers=table.numbers, categories=table.categories, season=table.season,
+        )  # fmt: skip
+        series = series.extended(config.horizon)
+        return series.with_calendar(table.calendar) if table.calendar else series
+    except SeriesError as error:
+        place = "" if str(error).startswith(str(table.file)) else f"{table.file}: "
+        raise ConfigError(f"{place}{error}") from None
+
+
+def design_of(config: ForecastConfig, series: SeriesSet) -> Design:
+    """Return the design of the network, with the defaults that depend on the series."""
+    network, m = config.network, series.season
+    seasonal = (m - 1, m, m + 1, 2 * m) if m > 2 else (m, 2 * m) if m == 2 else (2, 3)
+    values = network.model_dump() | {
+        "context": network.context or max(2 * config.horizon, 3 * m),
+        "lags": network.lags or tuple(sorted({1, 2, *seasonal})),
+    }
+    try:
+        return Design(horizon=config.horizon, season=m, **values)
+    except ValueError as error:
+        raise ConfigError(f"network: {error}") from None
+
+
+def described(series: SeriesSet) -> str:
+    """Return what was understood of a table, as a line."""
+    lengths, missing = series.lengths, gaps(series)
+    many = len(series) > 1
+    unit = f"{series.frequency}s" if series.frequency and series.frequency.every == 1 else "steps"
+    span = f"{lengths.min()} to {lengths.max()} {unit}" if many else f"{lengths[0]} {unit}"
+    words = [f"{len(series)} series of {span}" if many else f"1 series of {span}"]
+    if series.frequency and series.frequency.every > 1:
+        words.append(f"a step is {series.frequency}")
+    words.append(f"season of {series.season} steps" if series.season > 1 else "no season")
+    if missing:
+        words.append(f"{sum(missing.values())} targets missing in {len(missing)} series")
+    return ", ".join(words)
+
+
+def measured(
+    forecasters: list[Forecaster], series: SeriesSet, rolling: Rolling, config: ForecastConfig, folder: Path | None
+) -> Iterator[str]:
+    """Backtest each forecaster and all of them together; yield the table, and write it to measures.json."""
+    results = [backtest(f, series, rolling, samples=config.samples, seed=k) for k, f in enumerate(forecasters)]
+    together = results[0]
+    rows: dict[str, dict[str, float]] = {}
+    single = [result.measures()["network"] for result in results]
+    if len(results) > 1:
+        together = together._replace(samples=np.concatenate([result.samples for result in results], 2))
+        rows[f"ensemble of {len(results)}"] = together.measures()["network"]
+        rows["one network (median)"] = {name: float(np.median([m[name] for m in single])) for name in single[0]}
+    else:
+        rows["network"] = single[0]
+    measures = together.measures()
+    rows |= {name: measures[name] for name in BASELINES}
+    if folder is not None:
+        report: dict[str, Any] = {
+            "measures": rows,
+            "seeds": single,
+            "origins": rolling.origins,
+            "stride": rolling.stride,
+        }
+        write_text(folder / "measures.json", json.dumps(report, indent=1) + "\n")
+    yield from table_of(rows)
+    yield from verdict_of(together, rows)
+
+
+def table_of(rows: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Yield measures as the lines of a table."""
+    width = max(map(len, rows))
+    yield " " * width + "".join(f"{name:>13}" for name in SHOWN)
+    for name, measures in rows.items():
+        yield f"{name:<{width}}" + "".join(f"{measures[key]:>13.4g}" if key in measures else " " * 13 for key in SHOWN)
+
+
+def verdict_of(result: Backtest, rows: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Yield a line that says whether the network is ahead of the best baseline."""
+    ours = next(iter(rows.values()))["mase"]
+    best = min(BASELINES, key=lambda name: rows[name]["mase"])
+    word = "ahead of" if ours < rows[best]["mase"] else "BEHIND"
+    count = result.origins.size
+    yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {count} forecasts"
+
+
+def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...]) -> str:
+    """Return mean and quantiles of samples `[S, samples, H]` as the text of a CSV file, a row a series and step."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["series", "time", "step", "mean", *(f"q{level:g}" for level in levels)])
+    quantiles = np.quantile(samples, levels, axis=1)
+    for s, name in enumerate(series.names):
+        for k in range(samples.shape[-1]):
+            row = series.ends[s] + k
+            when = series.lengths[s] + k if series.times is None else shown_time(series.times[row])
+            numbers = [samples[s, :, k].mean(), *quantiles[:, s, k]]
+            writer.writerow([name, when, k + 1, *(f"{number:.6g}" for number in numbers)])
+    return out.getvalue()
+
+
+def draw(samples: np.ndarray, series: SeriesSet, path: Path) -> None:
+    """Draw fan charts of the first series."""
+    from lstmjax.plot.forecasts import fan_charts
+
+    which = range(min(len(series), PICTURES))
+    horizon = samples.shape[-1]
+    times = None
+    if series.times is not None:
+        times = [series.times[series.starts[s] : series.ends[s] + horizon] for s in which]
+    figure = fan_charts(
+        [series.history(s) for s in which], samples[: len(which)], names=[series.names[s] for s in which], times=times
+    )
+    with draft(path) as place:
+        figure.savefig(place, format="png", dpi=130)

@@ -1,0 +1,176 @@
+"""Many time series as flat arrays, and how they are read from a long table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmjax.errors import UserError
+from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+class SeriesError(UserError, ValueError):
+    """A table is not a set of time series."""
+
+
+@dataclass(frozen=True)
+class SeriesSet:
+    """S time series, one after the other in flat arrays with N rows in all.
+
+    Series s has the rows starts[s] to starts[s + 1]; its targets end before ends[s]. Rows from there on are the future:
+    they have known covariates, and no target.
+    """
+
+    names: tuple[str, ...]
+    target: np.ndarray
+    """float64 `[N]`; NaN where a target is missing."""
+    starts: np.ndarray
+    """int64 `[S + 1]`."""
+    ends: np.ndarray
+    """int64 `[S]`, rows; one behind the last target of each series."""
+    season: int = 1
+    """m, steps in a season; 1: none."""
+    times: np.ndarray | None = None
+    """datetime64 `[N]`, or None: steps are counted."""
+    frequency: Frequency | None = None
+    past: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """float64 `[N, P]`, covariates that are known up to the origin; NaN where missing."""
+    known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """float64 `[N, K]`, covariates that are known in the future, too."""
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """float64 `[S, A]`, static numbers."""
+    categories: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """int64 `[S, C]`, static categories, numbered from 0."""
+    past_names: tuple[str, ...] = ()
+    known_names: tuple[str, ...] = ()
+    number_names: tuple[str, ...] = ()
+    levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name and values of each category, in the order of their numbers."""
+
+    def __post_init__(self) -> None:
+        rows, series = len(self.target), len(self.names)
+        empty = {"past": (rows, 0), "known": (rows, 0), "numbers": (series, 0), "categories": (series, 0)}
+        for name, shape in empty.items():
+            if getattr(self, name).shape == (0, 0):
+                object.__setattr__(self, name, np.zeros(shape, getattr(self, name).dtype))
+
+    def __len__(self) -> int:
+        """Return S, the number of series."""
+        return len(self.names)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps from the first to the last target of each series, `[S]`."""
+        return self.ends - self.starts[:-1]
+
+    def history(self, s: int, before: int | None = None) -> np.ndarray:
+        """Return the targets of series s, up to `before` steps from its beginning."""
+        stop = self.ends[s] if before is None else self.starts[s] + before
+        return self.target[self.starts[s] : stop]
+
+    def cut(self, steps: int) -> SeriesSet:
+        """Return the series without their last `steps` targets, which become future rows."""
+        ends = np.maximum(self.ends - steps, self.starts[:-1])
+        target = self.target.copy()
+        for end, stop in zip(ends, self.starts[1:], strict=True):
+            target[end:stop] = np.nan
+        return replace(self, target=target, ends=ends)
+
+    def extended(self, steps: int) -> SeriesSet:
+        """Return the series with at least `steps` future rows each; new rows have no covariates but calendar ones."""
+        sizes = np.diff(self.starts)
+        added = np.maximum(steps - (self.starts[1:] - self.ends), 0)
+        starts = np.concatenate([[0], np.cumsum(sizes + added)])
+        rows = np.concatenate([np.arange(n) + start for n, start in zip(sizes, starts[:-1], strict=True)])
+
+        def spread(values: np.ndarray, empty: Any) -> np.ndarray:
+            out = np.full((starts[-1], *values.shape[1:]), empty, values.dtype)
+            out[rows] = values
+            return out
+
+        times = None
+        if self.times is not None and self.frequency is not None:
+            times = spread(self.times, np.datetime64("NaT"))
+            for s in range(len(self)):
+                stop = starts[s] + sizes[s]
+                times[stop : starts[s + 1]] = self.frequency.after(self.times[self.starts[s + 1] - 1], added[s])
+        return replace(
+            self,
+            target=spread(self.target, np.nan),
+            past=spread(self.past, np.nan),
+            known=spread(self.known, np.nan),
+            times=times,
+            starts=starts,
+            ends=self.ends - self.starts[:-1] + starts[:-1],
+        )
+
+    def with_calendar(self, names: Sequence[str]) -> SeriesSet:
+        """Return the series with calendar features among the known covariates; see `calendar.FEATURES`."""
+        if self.times is None:
+            raise SeriesError("calendar features need times; the series count steps. Leave calendar out.")
+        columns, labels = features_of(self.times, names)
+        return replace(self, known=np.concatenate([self.known, columns], 1), known_names=(*self.known_names, *labels))
+
+    def subset(self, which: ArrayLike) -> SeriesSet:
+        """Return some of the series, by their numbers."""
+        which = np.asarray(which)
+        rows = [np.arange(self.starts[s], self.starts[s + 1]) for s in which]
+        starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
+        at = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        return replace(
+            self,
+            names=tuple(self.names[s] for s in which),
+            target=self.target[at],
+            times=None if self.times is None else self.times[at],
+            past=self.past[at],
+            known=self.known[at],
+            numbers=self.numbers[which],
+            categories=self.categories[which],
+            starts=starts,
+            ends=self.ends[which] - self.starts[:-1][which] + starts[:-1],
+        )
+
+
+def from_arrays(
+    targets: Sequence[ArrayLike], *, season: int = 1, names: Sequence[str] | None = None, start: Sequence[Any] = ()
+) -> SeriesSet:
+    """Return series of plain arrays, each `[T]` with a T of its own.
+
+    Args:
+        targets: the series; NaN where a target is missing.
+        season: m, steps in a season.
+        names: one for each; None: their numbers.
+        start: date of the first step of each, as `numpy.datetime64` in the unit of a step ("1996-01" for months);
+            empty: steps are counted.
+
+    >>> series = from_arrays([[1.0, 2.0, 3.0], [5.0, 4.0]], season=2)
+    >>> len(series), series.lengths
+    (2, array([3, 2]))
+    """
+    arrays = [np.asarray(target, np.float64) for target in targets]
+    for s, array in enumerate(arrays):
+        if array.ndim != 1 or len(array) == 0:
+            raise SeriesError(f"targets[{s}] is {list(array.shape)}, expected [T] with at least one step.")
+        if np.isinf(array).any():
+            raise SeriesError(f"targets[{s}] is infinite at step {np.isinf(array).argmax()}; missing targets are NaN.")
+    if not arrays:
+        raise SeriesError("targets is empty; at least one series is needed.")
+    labels = tuple(map(str, range(len(arrays)))) if names is None else tuple(names)
+    if len(labels) != len(arrays):
+        raise SeriesError(f"names has {len(labels)} entries, but there are {len(arrays)} series.")
+    starts = np.concatenate([[0], np.cumsum([len(array) for array in arrays])])
+    times, frequency = None, None
+    if len(start):
+        if len(start) != len(arrays):
+            raise SeriesError(f"start has {len(start)} entries, but there are {len(arrays)} series.")
+        times = np.concatenate(
+            [np.datetime64(first) + np.arange(len(array)) for first, array in zip(start, arrays, strict=True)]
+        )
+        frequency = frequency_of(times[: len(arrays[0])])
+    return SeriesSet(labels, np.concatenate(arrays), starts, starts[1:].copy(), season, times, frequency)

@@ -1,0 +1,172 @@
+"""Windows of series, cut on the device as they are needed: no copies of the data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.types import Array
+
+
+class Table(NamedTuple):
+    """A `SeriesSet` on the device, in float32; missing values are NaN."""
+
+    target: Array  # [N]
+    past: Array  # [N, P]
+    known: Array  # [N, K]
+    numbers: Array  # [S, A]
+    categories: Array  # int32 [S, C]
+    starts: Array  # int32 [S + 1]
+
+
+class Window(NamedTuple):
+    """Parts of B series around their origins; reach, C and H steps of each.
+
+    Targets are transformed and scaled; what is missing, or lies before the beginning of a series, is 0.
+    """
+
+    target: Array  # [B, reach + C + H]
+    observed: Array  # bool, the same: there is a target
+    past: Array  # [B, reach + C, P]; what is known of the future only has no rows for the horizon
+    past_observed: Array  # bool, the same
+    known: Array  # [B, reach + C + H, K]
+    known_observed: Array  # bool, the same
+    inside: Array  # bool [B, reach + C + H]: not before the beginning of the series
+    numbers: Array  # [B, A]
+    categories: Array  # int32 [B, C]
+    location: Array  # [B]
+    scale: Array  # [B]
+    raw: Array  # [B, H] targets of the horizon as they are, NaN where missing
+
+
+def on_device(series: SeriesSet, design: Design) -> Table:
+    """Return the arrays of a set of series; refuse targets that the design cannot scale or model."""
+    check_targets(series, design)
+    if len(series.target) >= 2**31:
+        raise SeriesError(
+            f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
+        )
+    as_float = lambda values: jnp.asarray(np.asarray(values, np.float32))
+    return Table(
+        as_float(series.target),
+        as_float(series.past),
+        as_float(series.known),
+        as_float(series.numbers),
+        jnp.asarray(series.categories, jnp.int32),
+        jnp.asarray(series.starts, jnp.int32),
+    )
+
+
+def check_targets(series: SeriesSet, design: Design) -> None:
+    """Refuse targets outside of what the scaling and the likelihood are defined for."""
+    target, smallest = series.target, design.scale.smallest
+    support = design.head.support
+    # a scaled count is not whole; the negative binomial only needs y >= 0, but for other numbers it is no likelihood
+    rules = (
+        (f"scaling {design.scaling!r} is for targets above {smallest:g}", target <= smallest, "Pass scaling='mean'."),
+        (
+            f"likelihood {design.likelihood!r} is for targets above 0",
+            (target <= 0) & (support == "positive"),
+            "Pass likelihood='student_t' or, for counts, 'negative_binomial'.",
+        ),
+        (
+            f"likelihood {design.likelihood!r} is for counts: 0, 1, 2, …",
+            ((target < 0) | (target != np.round(target))) & ~np.isnan(target) & (support == "count"),
+            "Pass likelihood='student_t'.",
+        ),
+    )
+    for rule, bad, remedy in rules:
+        if bad.any():
+            row = int(bad.argmax())
+            s = int(np.searchsorted(series.starts, row, "right")) - 1
+            raise SeriesError(
+                f"series {series.names[s]!r} has the target {target[row]:g} at step {row - series.starts[s]}, but "
+                f"{rule}. {remedy}"
+            )
+
+
+def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
+    """Cut a window out of each of B series.
+
+    Args:
+        table: the series.
+        which: int32 `[B]`, their numbers.
+        origins: int32 `[B]`, the first step to forecast, counted from the beginning of each series.
+        design: of the forecaster.
+    """
+    before = design.reach + design.context
+    steps = jnp.arange(-before, design.horizon)[None]
+    first, stop = table.starts[which], table.starts[which + 1]
+    rows = (first + origins)[:, None] + steps
+    inside = (rows >= first[:, None]) & (rows < stop[:, None])
+    rows = jnp.where(inside, rows, 0)
+    raw = jnp.where(inside, table.target[rows], jnp.nan)
+    observed = ~jnp.isnan(raw)
+    # the double where keeps the gradient and the transform away from NaN and from 0 outside of its domain
+    values = design.scale.transform(jnp.where(observed, raw, 1.0))
+    in_context = observed & (steps >= -design.context) & (steps < 0)
+    location, scale = design.scale.statistics(values, in_context)
+    target = jnp.where(observed, (values - location[:, None]) / scale[:, None], 0.0)
+    past, past_observed = _filled(table.past[rows[:, :before]], inside[:, :before])
+    known, known_observed = _filled(table.known[rows], inside)
+    return Window(
+        target,
+        observed,
+        past,
+        past_observed,
+        known,
+        known_observed,
+        (rows >= first[:, None]) & inside,
+        table.numbers[which],
+        table.categories[which],
+        location,
+        scale,
+        raw[:, before:],
+    )
+
+
+def _filled(values: Array, inside: Array) -> tuple[Array, Array]:
+    observed = inside[..., None] & ~jnp.isnan(values)
+    return jnp.where(observed, values, 0.0), observed
+
+
+class Origins(NamedTuple):
+    """Windows that may be drawn: for each series the first and the last origin, and how often it is drawn."""
+
+    first: Array  # int32 [S]
+    last: Array  # int32 [S], included
+    log_weight: Array  # [S]
+
+
+def training_origins(series: SeriesSet, design: Design, weights: str = "windows") -> Origins:
+    """Return the origins to train on: all whose horizon has at least one target, after at least one season.
+
+    Args:
+        series: the training part.
+        design: of the forecaster.
+        weights: "windows", every window alike; "series", every series alike.
+    """
+    if weights not in ("windows", "series"):
+        raise ValueError(f"weights is {weights!r}, expected 'windows' or 'series'.")
+    lengths = series.lengths
+    first = np.minimum(design.season + 1, lengths - 1)
+    last = np.maximum(lengths - (design.horizon if design.form == "handoff" else 1), first)
+    usable = lengths >= 2
+    if not usable.any():
+        raise SeriesError("no series has two targets or more, so that there is nothing to learn from.")
+    count = np.where(usable, last - first + 1 if weights == "windows" else 1, 0)
+    with np.errstate(divide="ignore"):
+        log_weight = np.log(count.astype(np.float32))
+    return Origins(jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32), jnp.asarray(log_weight))
+
+
+def draw(key: Array, origins: Origins, batch_size: int) -> tuple[Array, Array]:
+    """Draw the series and the origin of each of B windows, int32 `[B]` both."""
+    series_key, origin_key = jax.random.split(key)
+    which = jax.random.categorical(series_key, origins.log_weight, shape=(batch_size,)).astype(jnp.int32)
+    return which, jax.random.randint(origin_key, (batch_size,), origins.first[which], origins.last[which] + 1)

@@ -1,0 +1,241 @@
+"""Forecasters: nothing of the future reaches them, stepping equals the pass over known targets, learning works."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lstmjax.forecast import LIKELIHOODS, Design, Rolling, SeriesError, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
+from lstmjax.forecast.series import SeriesSet
+from lstmjax.forecast.windows import cut, draw, on_device, training_origins
+
+S, T, HORIZON, CONTEXT, SEASON = 5, 29, 3, 8, 4
+FORMS = ["autoregressive", "handoff"]
+
+
+def design_of(**fields):
+    defaults = {"horizon": HORIZON, "context": CONTEXT, "season": SEASON, "hidden_size": 6, "lags": (1, 4)}
+    return Design(**(defaults | fields))
+
+
+def series_of(count=S, steps=T, covariates=True, counts=False):
+    rng = np.random.default_rng(7)
+    lengths = steps - np.arange(count)
+    targets = [rng.gamma(4.0, 2.0, n) + 3.0 * np.sin(np.arange(n) * np.pi / 2) + 3.5 for n in lengths]
+    if counts:
+        targets = [np.round(target) for target in targets]
+    plain = from_arrays(targets, season=SEASON)
+    if not covariates:
+        return plain
+    rows = len(plain.target) + count * HORIZON
+    longer = plain.extended(HORIZON)
+    return SeriesSet(
+        names=longer.names, target=longer.target, starts=longer.starts, ends=longer.ends, season=SEASON,
+        past=rng.normal(5.0, 2.0, (rows, 2)), known=rng.normal(-3.0, 4.0, (rows, 1)),
+        numbers=rng.normal(0.0, 9.0, (count, 2)), categories=np.arange(count)[:, None] % 3,
+        past_names=("a", "b"), known_names=("c",), number_names=("d", "e"), levels=(("f", ("x", "y", "z")),),
+    )  # fmt: skip
+
+
+def untrained(design, series, scale=1.0):
+    params = init_forecaster(jax.random.key(0), design, series)
+    head = params.head._replace(w=scale * jax.random.normal(jax.random.key(1), params.head.w.shape))
+    return Forecaster(params._replace(head=head), design, normal_of(series), series.levels)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scaling", ["mean", "standard", "log", "log1p", "none"])
+@pytest.mark.parametrize("base", ["none", "both"])
+def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base):
+    series, design = series_of(), design_of(form=form, scaling=scaling, base=base)
+    origins = series.lengths - HORIZON
+    poisoned_target, poisoned_past = series.target.copy(), series.past.copy()
+    for start, stop, origin in zip(series.starts[:-1], series.starts[1:], origins, strict=True):
+        poisoned_target[start + origin : stop] = np.nan
+        poisoned_past[start + origin : stop] = np.nan
+    poisoned = SeriesSet(**(vars(series) | {"target": poisoned_target, "past": poisoned_past}))
+    extreme = SeriesSet(**(vars(series) | {"target": np.where(np.isnan(poisoned_target), 1e30, poisoned_target)}))
+    forecaster = untrained(design, series, 0.1)
+    clean = forecaster.forecast(series, origins=origins, samples=4).samples
+    assert np.isfinite(clean).all()
+    np.testing.assert_array_equal(clean, forecaster.forecast(poisoned, origins=origins, samples=4).samples)
+    np.testing.assert_array_equal(clean, forecaster.forecast(extreme, origins=origins, samples=4).samples)
+
+
+@pytest.mark.parametrize("base", ["none", "last", "seasonal", "both"])
+def test_stepping_equals_the_pass_over_known_targets(base):
+    """With a head without noise, a path is what the teacher-forced pass returns when it is fed the path."""
+    series, design = series_of(), design_of(likelihood="point", base=base)
+    forecaster = untrained(design, series)
+    origins = series.lengths
+    path = forecaster.forecast(series, samples=1).samples[:, 0]
+    filled = series.extended(HORIZON)
+    target = filled.target.copy()
+    for start, origin, values in zip(filled.starts[:-1], origins, path, strict=True):
+        target[start + origin : start + origin + HORIZON] = values
+    known = SeriesSet(**(vars(filled) | {"target": target}))
+    window = cut(on_device(known, design), jnp.arange(S), jnp.asarray(origins, jnp.int32), design)
+    out = outputs(forecaster.params, window, design, forecaster.normal)[:, -HORIZON:, 0]
+    np.testing.assert_allclose(out * window.scale[:, None] + window.location[:, None], path, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_every_head_learns_and_samples(form, likelihood):
+    support = LIKELIHOODS[likelihood].support
+    design = design_of(form=form, likelihood=likelihood)
+    series = series_of(counts=support == "count")
+    forecaster = fit_forecaster(series, design, Training(steps=100, batch_size=16, learning_rate=0.01))
+    assert forecaster.losses[-1] < forecaster.losses[0]
+    drawn = forecaster.forecast(series, samples=6).samples
+    assert drawn.shape == (S, 6, HORIZON)
+    assert np.isfinite(drawn).all()
+    if support == "count":
+        np.testing.assert_array_equal(drawn, np.round(drawn))
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("form", FORMS)
+def test_short_gappy_and_constant_series_are_finite(form):
+    targets = [[1.0, 2.0], [0.0] * 20, [5.0, np.nan, np.nan, 4.0, np.nan, 6.0, 5.0], [1e-9] * 30, [1e9, 2e9, 3e9]]
+    series, design = from_arrays(targets, season=SEASON), design_of(form=form)
+    forecaster = fit_forecaster(series, design, Training(steps=50, batch_size=16))
+    assert np.isfinite(forecaster.losses).all()
+    assert np.isfinite(forecaster.forecast(series, samples=3).samples).all()
+
+
+def test_windows_are_the_rows_around_the_origin():
+    series, design = series_of(), design_of(scaling="standard")
+    which, origins = np.asarray([3, 0, 1]), np.asarray([12, 2, 28])
+    window = cut(on_device(series, design), jnp.asarray(which), jnp.asarray(origins), design)
+    before = design.reach + CONTEXT
+    for row, (s, origin) in enumerate(zip(which, origins, strict=True)):
+        y = series.target[series.starts[s] : series.starts[s + 1]]
+        known = y[max(origin - CONTEXT, 0) : origin]
+        assert float(window.location[row]) == pytest.approx(known.mean(), rel=1e-5)
+        assert float(window.scale[row]) == pytest.approx(known.std(), rel=1e-4)
+        for k, step in enumerate(range(origin - before, origin + HORIZON)):
+            there = 0 <= step < len(y) and not np.isnan(y[step])
+            assert bool(window.observed[row, k]) == there
+            if there:
+                z = (y[step] - known.mean()) / known.std()
+                assert float(window.target[row, k]) == pytest.approx(z, rel=1e-3, abs=1e-4)
+
+
+def test_windows_are_drawn_alike_or_series_are():
+    series, design = series_of(count=2, steps=60, covariates=False), design_of()
+    short = series.subset([0]).cut(40)
+    both = from_arrays([series.history(0), short.history(0)], season=SEASON)
+    origins = training_origins(both, design, "windows")
+    which, at = draw(jax.random.key(0), origins, 4000)
+    share = float((which == 0).mean())
+    counts = np.asarray(origins.last - origins.first + 1)
+    assert share == pytest.approx(counts[0] / counts.sum(), abs=0.03)
+    assert int(at[which == 1].max()) <= int(origins.last[1])
+    which, _ = draw(jax.random.key(0), training_origins(both, design, "series"), 4000)
+    assert float((which == 0).mean()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_known_pattern_is_forecast_better_than_by_the_baselines():
+    rng = np.random.default_rng(0)
+    pattern = np.asarray([4.0, 9.0, 2.0, 6.0])
+    targets = [(pattern[(np.arange(60) + k) % 4] + 0.1 * np.arange(60)) * rng.uniform(1, 100) for k in range(12)]
+    series = from_arrays(targets, season=SEASON)
+    design = design_of(hidden_size=16, base="seasonal", lags=(1, 4, 5))
+    forecaster = fit_forecaster(series.cut(HORIZON + 2), design, Training(steps=300, learning_rate=0.01))
+    measures = backtest(forecaster, series, Rolling(3), samples=50).measures()
+    assert measures["network"]["mase"] < 0.7 * measures["seasonal naive"]["mase"]
+    assert measures["network"]["mase"] < measures["drift"]["mase"]
+
+
+def test_all_origins_at_once_are_single_forecasts():
+    series, design = series_of(), design_of(likelihood="point", form="handoff")
+    forecaster = untrained(design, series)
+    result = backtest(forecaster, series, Rolling(3, 2), samples=2)
+    for origins, drawn in zip(result.origins, result.samples, strict=True):
+        np.testing.assert_allclose(drawn, forecaster.forecast(series, origins=origins, samples=2).samples, rtol=1e-5)
+    np.testing.assert_array_equal(result.origins, series.lengths - np.asarray([[7], [5], [3]]))
+
+
+def test_refitting_sees_what_is_known_at_each_origin():
+    series, design = series_of(covariates=False), design_of()
+    seen = []
+
+    def refit(known):
+        seen.append(known.lengths)
+        return untrained(design, known, 0.1)
+
+    backtest(untrained(design, series, 0.1), series, Rolling(3, 2), samples=2, refit=refit)
+    np.testing.assert_array_equal(seen, [series.lengths - 5, series.lengths - 3])
+
+
+@pytest.mark.usefixtures("promotion")
+def test_the_same_seed_has_the_same_forecaster():
+    series, design, training = series_of(), design_of(dropout=0.2), Training(steps=20, batch_size=8)
+    first, second = (fit_forecaster(series, design, training, seed=3) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+
+
+def test_samples_are_paths():
+    """Each step follows the sample before it: with base "last" and a wide head, paths drift apart."""
+    series, design = series_of(covariates=False), design_of(likelihood="gaussian", base="last", lags=(1,))
+    forecaster = untrained(design, series, 0.0)
+    window = cut(
+        on_device(series.extended(HORIZON), design), jnp.arange(S), jnp.asarray(series.lengths, jnp.int32), design
+    )
+    drawn = sample(forecaster.params, window, design, forecaster.normal, jax.random.key(0), 4000)
+    spread = (np.asarray(drawn) / np.asarray(window.scale)[:, None]).std(0)
+    np.testing.assert_allclose(spread / spread[:, :1], np.broadcast_to(np.sqrt([1.0, 2.0, 3.0]), (S, 3)), rtol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"horizon": 0}, "horizon is 0, expected a whole number of at least 1"),
+        ({"form": "handof"}, "form is 'handof'.*Did you mean 'handoff'"),
+        ({"likelihood": "student"}, "likelihood is 'student'.*Did you mean 'student_t'"),
+        ({"lags": (2,)}, r"lags is \(2,\), expected different whole numbers from 1 up, 1 among them"),
+        ({"base": "seasonal", "season": 1}, "base is 'seasonal', but season is 1"),
+        ({"likelihood": "negative_binomial", "scaling": "standard"}, r"for count targets\. Pass scaling='mean'"),
+        ({"likelihood": "log_normal", "base": "last"}, "'log_normal' has no location"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected a rate"),
+    ],
+)
+def test_designs_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        design_of(**fields)
+
+
+def test_targets_outside_of_the_domain_are_refused():
+    series = from_arrays([[1.0, 2.0, 3.0], [4.0, -1.0, 2.5]], names=["a", "b"])
+    with pytest.raises(
+        SeriesError, match="series 'b' has the target -1 at step 1, but scaling 'log' is for targets above 0"
+    ):
+        on_device(series, design_of(scaling="log"))
+    with pytest.raises(SeriesError, match=r"series 'b' has the target -1 at step 1.*counts"):
+        on_device(series, design_of(likelihood="negative_binomial"))
+
+
+def test_missing_known_covariates_are_named():
+    series = series_of()
+    known = series.known.copy()
+    known[series.ends[2] + 1] = np.nan
+    forecaster = untrained(design_of(), series)
+    with pytest.raises(SeriesError, match="series '2' has no 'c' 2 steps ahead of the origin"):
+        forecaster.forecast(SeriesSet(**(vars(series) | {"known": known})))
+
+
+def test_an_origin_without_a_past_is_refused():
+    series = series_of(covariates=False)
+    with pytest.raises(SeriesError, match="origins has 0 for series '1', expected 1 to 28"):
+        untrained(design_of(), series).forecast(series, origins=np.asarray([1, 0, 1, 1, 1]))
+
+
+def test_a_series_too_short_for_a_backtest_is_named():
+    series = from_arrays([np.arange(30.0), np.arange(4.0)], names=["long", "short"], season=SEASON)
+    with pytest.raises(SeriesError, match="series 'short' has 4 targets, too few for an origin 5 steps before its end"):
+        backtest(untrained(design_of(), series), series, Rolling(3))

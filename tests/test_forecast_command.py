@@ -1,0 +1,98 @@
+"""`lstmjax forecast` and `lstmjax backtest`, on a small table."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from lstmjax.cli import main
+from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
+
+pytest.importorskip("pyarrow")
+HORIZON = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("forecast")
+    rng = np.random.default_rng(0)
+    rows = ["shop,month,sales"]
+    for shop in "abc":
+        for t in range(36):
+            month = str(np.datetime64("2020-01") + t)
+            rows.append(f"{shop},{month},{10 + t + 5 * np.sin(t * np.pi / 6) + rng.normal():.2f}")
+    (root / "sales.csv").write_text("\n".join(rows) + "\n")
+    config = {
+        "data": {"file": str(root / "sales.csv"), "target": "sales", "series": "shop", "time": "month",
+                 "calendar": ["month"]},
+        "horizon": HORIZON, "origins": 2, "samples": 20, "seeds": 2,
+        "network": {"hidden_size": 4, "context": 12, "lags": [1, 12]}, "fit": {"steps": 20, "batch_size": 8},
+    }  # fmt: skip
+    (root / "config.yaml").write_text(yaml.safe_dump(config))
+    return root
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys):
+    run = folder / "run"
+    assert main(["forecast", str(folder / "config.yaml"), "--run-dir", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "3 series of 36 to 36 months, season of 12 steps" in printed
+    for row in ("ensemble of 2", "one network (median)", "seasonal naive", "drift"):
+        assert row in printed
+    assert "the best baseline" in printed
+    measures = json.loads((run / "measures.json").read_text())
+    assert len(measures["seeds"]) == 2
+    lines = (run / "forecast.csv").read_text().splitlines()
+    assert lines[0] == "series,time,step,mean,q0.1,q0.5,q0.9"
+    assert len(lines) == 1 + 3 * HORIZON
+    assert lines[1].startswith("a,2023-01-01,1,")
+    low, middle, high = (float(word) for word in lines[1].split(",")[4:])
+    assert low <= middle <= high
+    assert (run / "forecast.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["backtest", str(run), "--origins", "2"]) == 0
+    again = capsys.readouterr().out
+    assert next(line for line in printed.splitlines() if "MASE" in line) in again
+    assert main(["backtest", str(run), "--origins", "3"]) == 2
+    assert "an origin 5 steps before it would not be fair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"horizont": 3}, "unknown key horizont; did you mean horizon?"),
+        ({"network": {"likelyhood": "gaussian"}}, "unknown key network.likelyhood; did you mean network.likelihood?"),
+        ({"horizon": 40}, "has 36 targets, too few for an origin"),
+        ({"network": {"likelihood": "negative_binomial"}}, "is for counts"),
+        ({"network": {"base": "seasonal", "likelihood": "log_normal"}}, "network: base is 'seasonal'"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, change, message):
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | change
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_empty_stays_as_it_is(folder, tmp_path, capsys):
+    (tmp_path / "precious").write_text("x")
+    assert main(["forecast", str(folder / "config.yaml"), "--run-dir", str(tmp_path)]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_what_is_stored_is_read_back(tmp_path):
+    from test_forecast import design_of, series_of, untrained
+
+    forecaster = untrained(design_of(form="handoff"), series_of())
+    save_forecaster(tmp_path / "f.npz", forecaster)
+    read = load_forecaster(tmp_path / "f.npz")
+    assert (read.design, read.levels) == (forecaster.design, forecaster.levels)
+    clean, again = (f.forecast(series_of(), samples=2).samples for f in (forecaster, read))
+    np.testing.assert_array_equal(clean, again)
+    (tmp_path / "g.npz").write_bytes(b"nothing")
+    with pytest.raises(ForecasterFileError, match="is no file of a forecaster"):
+        load_forecaster(tmp_path / "g.npz")
+    with pytest.raises(ForecasterFileError, match="there is no such file"):
+        load_forecaster(tmp_path / "h.npz")

@@ -1,0 +1,142 @@
+"""Series from long tables: order, gaps, frequencies, static columns; and the faults of tables."""
+
+import numpy as np
+import pytest
+
+from lstmjax.forecast import SeriesError, from_frame, gaps
+from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
+
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("narwhals")
+
+
+def table(**columns):
+    return pyarrow.table(columns)
+
+
+def two_series(**more):
+    months = ["2020-01", "2020-02", "2020-04", "2020-05", "2019-12", "2020-01", "2020-02"]
+    columns = {"series": list("aaaabbb"), "time": [f"{month}-01" for month in months]}
+    return columns | {"target": [1.0, 2.0, 4.0, None, 10.0, None, 30.0]} | more
+
+
+def test_rows_in_any_order_make_the_same_series():
+    columns = two_series(price=[0.1, 0.2, 0.4, 0.5, 1.0, 1.1, 1.2])
+    series = from_frame(table(**columns), known=["price"])
+    order = np.random.default_rng(0).permutation(7)
+    again = from_frame(table(**{name: [values[k] for k in order] for name, values in columns.items()}), known=["price"])
+    for name in ("target", "starts", "ends", "known", "times"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(again, name))
+    assert series.names == again.names == ("a", "b")
+
+
+def test_gaps_are_missing_targets_and_the_last_rows_are_the_future():
+    series = from_frame(table(**two_series(price=[0.1, 0.2, 0.4, 0.5, 1.0, 1.1, 1.2])), known=["price"])
+    np.testing.assert_array_equal(series.target[:5], [1.0, 2.0, np.nan, 4.0, np.nan])  # March is not in the table
+    np.testing.assert_array_equal(series.lengths, [4, 3])
+    np.testing.assert_array_equal(series.known[:5, 0], [0.1, 0.2, np.nan, 0.4, 0.5])
+    assert gaps(series) == {"a": 1, "b": 1}
+    assert str(series.times[2])[:7] == "2020-03"
+    assert (series.frequency, series.season) == (Frequency(1, "M"), 12)
+
+
+def test_static_columns_are_one_value_for_each_series():
+    columns = two_series(area=[5.0] * 4 + [7.0] * 3, kind=["x"] * 4 + ["y"] * 3)
+    series = from_frame(table(**columns), numbers=["area"], categories=["kind"])
+    np.testing.assert_array_equal(series.numbers, [[5.0], [7.0]])
+    np.testing.assert_array_equal(series.categories, [[0], [1]])
+    assert series.levels == (("kind", ("x", "y")),)
+
+
+def test_a_table_may_be_one_series_with_numbered_steps():
+    series = from_frame(table(t=[5, 3, 4], y=[3.0, 1.0, 2.0]), target="y", time="t", series=None)
+    np.testing.assert_array_equal(series.target, [1.0, 2.0, 3.0])
+    assert series.times is None
+    assert series.season == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "expected"),
+    [
+        ("2020-01-31", "end of month", Frequency(1, "M")),
+        ("2020-01-01", np.timedelta64(7, "D"), Frequency(7, "D")),
+        ("2020-01-01T00:00", np.timedelta64(1, "h"), Frequency(1, "h")),
+        ("2020-01-01T00:00", np.timedelta64(15, "m"), Frequency(15, "m")),
+        ("2020-01-01", "quarter", Frequency(3, "M")),
+        ("2020-01-01", "year", Frequency(1, "Y")),
+    ],
+)
+def test_frequencies_are_recognised(first, step, expected):
+    months = np.datetime64("2020-01") + np.arange(30)
+    times = {
+        "end of month": lambda: (months + 1).astype("datetime64[D]") - 1,
+        "quarter": lambda: months[::3].astype("datetime64[D]"),
+        "year": lambda: (np.datetime64("2020") + np.arange(9)).astype("datetime64[D]"),
+    }.get(step, lambda: np.datetime64(first) + step * np.arange(30))()
+    found = frequency_of(times.astype("datetime64[us]"))
+    assert found == expected
+    next_times = found.after(times[3].astype("datetime64[us]"), 2)
+    if step != "end of month":
+        np.testing.assert_array_equal(next_times, times[4:6].astype("datetime64[us]"))
+
+
+def test_calendar_features_are_on_a_circle():
+    times = np.asarray(["2024-01-01T06:00", "2024-07-01T18:00"], "datetime64[us]")
+    columns, labels = features_of(times, ["month", "hour", "day_of_week"])
+    assert labels == ("month_sin", "month_cos", "hour_sin", "hour_cos", "day_of_week_sin", "day_of_week_cos")
+    np.testing.assert_allclose(columns[:, :2], [[0, 1], [0, -1]], atol=1e-12)
+    np.testing.assert_allclose(columns[:, 2:4], [[1, 0], [-1, 0]], atol=1e-12)
+    np.testing.assert_allclose(columns[:, 4:], [[0, 1], [0, 1]], atol=1e-12)  # both are Mondays
+
+
+def test_future_rows_have_times_and_calendar_features():
+    series = from_frame(table(**two_series())).extended(3).with_calendar(["month"])
+    ahead = series.times[series.ends[1] : series.ends[1] + 3]
+    assert [str(time)[:7] for time in ahead] == ["2020-03", "2020-04", "2020-05"]
+    assert not np.isnan(series.known).any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({}, {"target": "tagret"}, "no column 'tagret'; it has .*Did you mean 'target'"),
+        ({"time": ["2020-01-01"] * 7}, {}, "series 'a' has two rows for 2020-01-01"),
+        ({"series": ["a"] * 7}, {}, "series 'a' has two rows for 2020-01-01.*is the column that tells series apart"),
+        ({"target": list("1234567")}, {}, "column 'target' has '1', expected numbers"),
+        ({"target": [1.0, float("inf"), 1, 1, 1, 1, 1]}, {}, "column 'target' is infinite in row 2"),
+        ({"target": [None] * 4 + [1.0, 2.0, 3.0]}, {}, "series 'a' has no target at all"),
+        ({"time": ["yesterday"] * 7}, {}, "column 'time' begins with 'yesterday', expected dates as in ISO 8601"),
+        (
+            {"area": [1.0, 1.0, 2.0, 1.0, 5.0, 5.0, 5.0]},
+            {"numbers": ["area"]},
+            "'area' is static, but series 'a' has both",
+        ),
+        ({}, {"known": ["target"]}, "column 'target' is asked for twice"),
+        (
+            {
+                "time": [
+                    "2020-01-01",
+                    "2020-01-02",
+                    "2020-01-03",
+                    "2020-01-04",
+                    "2020-01-01",
+                    "2020-01-01T12:00",
+                    "2020-01-02",
+                ]
+            },
+            {},
+            "series 'b' has the time 2020-01-01T12.*not a whole number of steps of a day",
+        ),
+    ],
+)
+def test_faults_of_tables_are_named(columns, options, message):
+    with pytest.raises(SeriesError, match=message):
+        from_frame(table(**two_series() | columns), **options)
+
+
+def test_other_data_frames_are_read():
+    pandas = pytest.importorskip("pandas")
+    columns = two_series()
+    frame = pandas.DataFrame(columns)
+    frame["time"] = pandas.to_datetime(frame["time"])
+    np.testing.assert_array_equal(from_frame(frame).target, from_frame(table(**columns)).target)
