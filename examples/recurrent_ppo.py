@@ -1,0 +1,269 @@
+"""Recurrent PPO in one file: the whole training is one jitted program, and seeds are a `vmap`.
+
+    pip install '.[agents]'
+    python examples/recurrent_ppo.py CartPole-v1 --seeds 10 --out returns.json
+
+In the spirit of PureJaxRL (Lu et al. 2022): PPO (Schulman et al. 2017) with generalised advantages, normalised
+observations and rewards, and truncated episodes whose return goes on with the value of their final observation.
+Velocities are masked, so that an agent without a memory cannot know them. The agent is `lstmjax.agents`: `act` while it
+plays, `unroll` while it learns, from the states that it stored when it acted.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lstmjax.agents import TMaze, act, chunk, chunk_starts, init_agent, initial_state, minibatches, unroll
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment that resets itself in the same step, and what the agent may see and do."""
+
+    reset: Callable  # reset(key) -> (observation, state)
+    step: Callable  # step(key, state, action) -> (observation, state, reward, terminated, truncated, info)
+    seen: tuple[int, ...]  # which numbers of an observation the agent sees
+    actions: int | None  # number of actions; None: one real number
+    limit: float = 1.0  # of a real action
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What PPO is run with; the numbers of each task stand in `TASKS`."""
+
+    steps: int = 100_000  # of all environments together
+    environments: int = 8
+    rollout: int = 128  # steps of each environment between updates
+    chunk: int = 32  # steps through which gradients go back
+    minibatches: int = 4
+    epochs: int = 10
+    rate: float = 1e-3
+    anneal: bool = True  # the rate falls to 0
+    discount: float = 0.98
+    trace: float = 0.9  # lambda of the advantages
+    clip: float = 0.2
+    entropy: float = 0.0
+    value_weight: float = 0.5
+    largest: float = 0.5  # norm of the gradient
+    hidden: int = 64
+    shared: bool = True
+    forget_bias: float = 1.0
+    log_std: float = 0.0  # of real actions, at the beginning
+    hold: float = 0.0  # correlation of the noise of one step with that of the next
+    normalize: bool = True
+    memory: bool = True  # False: every observation counts as a first one
+
+
+class Moments(NamedTuple):
+    """Mean and variance of everything seen so far."""
+
+    mean: jax.Array
+    variance: jax.Array
+    count: jax.Array
+
+
+def with_batch(moments: Moments, values: jax.Array) -> Moments:
+    """Return the moments with a batch `[N, ...]` added (Chan et al. 1979)."""
+    count, total = values.shape[0], moments.count + values.shape[0]
+    delta = values.mean(0) - moments.mean
+    squares = moments.variance * moments.count + values.var(0) * count + delta**2 * moments.count * count / total
+    return Moments(moments.mean + delta * count / total, squares / total, total)
+
+
+def scaled(moments: Moments, values: jax.Array, on: bool) -> jax.Array:
+    return jnp.clip((values - moments.mean) / jnp.sqrt(moments.variance + 1e-8), -10, 10) if on else values
+
+
+def log_prob(params: dict, policy: jax.Array, action: jax.Array) -> jax.Array:
+    """Return the log probability of an action: a category, or a real number from a normal distribution."""
+    if "log_std" not in params:
+        return jnp.take_along_axis(jax.nn.log_softmax(policy), action[..., None], axis=-1)[..., 0]
+    return jax.scipy.stats.norm.logpdf(action, policy, jnp.exp(params["log_std"]))
+
+
+def entropy(params: dict, policy: jax.Array) -> jax.Array:
+    if "log_std" not in params:
+        return -(jax.nn.softmax(policy) * jax.nn.log_softmax(policy)).sum(-1)
+    return params["log_std"] + 0.5 * jnp.log(2 * jnp.pi * jnp.e) + 0 * policy
+
+
+def choose(params: dict, policy: jax.Array, noise: jax.Array, key: jax.Array, hold: float) -> tuple:
+    """Return an action and the noise it was drawn with, which has a memory where `hold` is above 0.
+
+    The action's own distribution stays the normal one (Hollenstein et al. 2024, "Colored Noise in PPO").
+    """
+    if "log_std" not in params:
+        return jax.random.categorical(key, policy), noise
+    noise = hold * noise + jnp.sqrt(1 - hold**2) * jax.random.normal(key, noise.shape)
+    return policy + jnp.exp(params["log_std"]) * noise, noise
+
+
+def in_environment(task: Task, action: jax.Array) -> jax.Array:
+    return action if task.actions else jnp.clip(action, -task.limit, task.limit)
+
+
+class Step(NamedTuple):
+    """A step of all environments, `[T, B, ...]` when a rollout is over."""
+
+    observation: jax.Array
+    first: jax.Array
+    state: Any  # the agent's, before it saw the observation
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    done: jax.Array
+    beyond: jax.Array  # the value of the final observation of a truncated episode
+    score: jax.Array  # the return of an episode that ended here
+    correct: jax.Array  # it ended as it should
+
+
+def make_train(task: Task, settings: Settings) -> Callable:
+    """Return `train(key) -> (params, moments, curve)`, a pure function."""
+    s, batch = settings, settings.environments
+    updates = s.steps // (s.rollout * batch)
+    schedule = optax.linear_schedule(s.rate, 0.0 if s.anneal else s.rate, updates * s.epochs * s.minibatches)
+    optimizer = optax.chain(optax.clip_by_global_norm(s.largest), optax.adam(schedule, eps=1e-5))
+    see = lambda observation: observation[..., jnp.array(task.seen)]
+
+    def play(carry: tuple, key: jax.Array, params: dict, moments: Moments) -> tuple[tuple, Step]:
+        environment, observation, first, state, noise, score = carry
+        keys = jax.random.split(key, 2)
+        seen = scaled(moments, observation, s.normalize)
+        resets = first if s.memory else jnp.ones_like(first)
+        after, outputs = act(params["agent"], state, seen, resets)
+        action, noise = choose(params, outputs["policy"], noise, keys[0], s.hold)
+        log = log_prob(params, outputs["policy"], action)
+        environment, (following, reward, terminated, truncated, info) = step_all(
+            keys[1], environment, in_environment(task, action)
+        )
+        final = scaled(moments, see(info["final_observation"]), s.normalize)
+        beyond = act(params["agent"], after, final, jnp.full_like(first, not s.memory))[1]["value"]
+        done, score = terminated | truncated, score + reward
+        step = Step(
+            seen, resets, state, action, log, outputs["value"], reward, done, beyond * truncated, score,
+            info.get("correct", done),
+        )  # fmt: skip
+        return (environment, following, done, after, noise, jnp.where(done, 0.0, score)), step
+
+    def step_all(key: jax.Array, environment: Any, action: jax.Array) -> tuple:
+        observation, environment, reward, terminated, truncated, info = jax.vmap(task.step)(
+            jax.random.split(key, batch), environment, action
+        )
+        return environment, (see(observation), reward, terminated, truncated, info)
+
+    def advantages(steps: Step, last_value: jax.Array, rewards: jax.Array) -> jax.Array:
+        def back(carry: tuple, inputs: tuple) -> tuple:
+            advantage, following = carry
+            value, reward, done, beyond = inputs
+            delta = reward + s.discount * jnp.where(done, beyond, following) - value
+            advantage = delta + s.discount * s.trace * jnp.where(done, 0.0, advantage)
+            return (advantage, value), advantage
+
+        begin = (jnp.zeros_like(last_value), last_value)
+        return jax.lax.scan(back, begin, (steps.value, rewards, steps.done, steps.beyond), reverse=True)[1]
+
+    def loss(params: dict, part: tuple, state: Any) -> jax.Array:
+        steps, advantage, target = part
+        _, outputs = unroll(params["agent"], state, steps.observation, steps.first)
+        ratio = jnp.exp(log_prob(params, outputs["policy"], steps.action) - steps.log_prob)
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - s.clip, 1 + s.clip) * advantage)
+        error = jnp.square(outputs["value"] - target)
+        return -gain.mean() + s.value_weight * error.mean() - s.entropy * entropy(params, outputs["policy"]).mean()
+
+    def learn(carry: tuple, part: tuple) -> tuple:
+        params, slopes = carry
+        change, slopes = optimizer.update(jax.grad(loss)(params, *part), slopes, params)
+        return (optax.apply_updates(params, change), slopes), None
+
+    def epoch(carry: tuple, key: jax.Array, data: tuple, states: Any) -> tuple:
+        return jax.lax.scan(learn, carry, minibatches(key, s.minibatches, data, states))
+
+    def update(carry: tuple, key: jax.Array) -> tuple:
+        params, slopes, moments, returns, discounted, world = carry
+        keys = jax.random.split(key, 2)
+        world, steps = jax.lax.scan(
+            lambda world, key: play(world, key, params, moments), world, jax.random.split(keys[0], s.rollout)
+        )
+        _, observation, first, state, *_ = world
+        resets = first if s.memory else jnp.ones_like(first)
+        last = act(params["agent"], state, scaled(moments, observation, s.normalize), resets)[1]["value"]
+
+        def discount(total: jax.Array, inputs: tuple) -> tuple:
+            reward, done = inputs
+            total = s.discount * total + reward
+            return jnp.where(done, 0.0, total), total
+
+        discounted, totals = jax.lax.scan(discount, discounted, (steps.reward, steps.done))
+        returns = with_batch(returns, totals.reshape(-1))
+        rewards = steps.reward / jnp.sqrt(returns.variance + 1e-8) if s.normalize else steps.reward
+        advantage = advantages(steps, last, rewards)
+        data = chunk((steps._replace(state=()), advantage, advantage + steps.value), s.chunk)
+        states = chunk_starts(steps.state, s.chunk)
+        (params, slopes), _ = jax.lax.scan(
+            lambda carry, key: epoch(carry, key, data, states), (params, slopes), jax.random.split(keys[1], s.epochs)
+        )
+        raw = steps.observation.reshape(-1, len(task.seen))
+        if s.normalize:
+            moments = with_batch(moments, raw * jnp.sqrt(moments.variance + 1e-8) + moments.mean)
+        ended = steps.done.sum()
+        curve = {
+            "return": jnp.where(steps.done, steps.score, 0.0).sum() / ended,
+            "episodes": ended,
+            "correct": jnp.where(steps.done, steps.correct, False).sum() / ended,
+        }
+        return (params, slopes, moments, returns, discounted, world), curve
+
+    def train(key: jax.Array) -> tuple[dict, Moments, dict]:
+        keys = jax.random.split(key, 3)
+        heads: dict[str, int | None] = {"policy": task.actions, "value": None}
+        agent = init_agent(
+            keys[0], len(task.seen), heads, hidden_size=s.hidden, shared=s.shared, scales={"policy": 0.01},
+            forget_bias=s.forget_bias,
+        )  # fmt: skip
+        params = {"agent": agent} | ({} if task.actions else {"log_std": jnp.float32(s.log_std)})
+        observation, environment = jax.vmap(task.reset)(jax.random.split(keys[1], batch))
+        zero, many = jnp.zeros(batch), jnp.zeros(len(task.seen))
+        world = (environment, see(observation), jnp.ones(batch, bool), initial_state(agent, batch), zero, zero)
+        moments, returns = (Moments(m, jnp.ones_like(m), jnp.float32(1e-4)) for m in (many, jnp.float32(0)))
+        carry = (params, optimizer.init(params), moments, returns, zero, world)
+        carry, curve = jax.lax.scan(update, carry, jax.random.split(keys[2], updates))
+        return carry[0], carry[2], curve
+
+    return train
+
+
+def evaluate(task: Task, settings: Settings, params: dict, moments: Moments, key: jax.Array, *, episodes: int,
+             longest: int) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Return the return of the first episode in each of some environments, by the most likely actions, and `correct`."""
+    see = lambda observation: observation[..., jnp.array(task.seen)]
+
+    def play(carry: tuple, key: jax.Array) -> tuple:
+        environment, observation, first, state, total, correct, over = carry
+        first = first if settings.memory else jnp.ones_like(first)
+        state, outputs = act(params["agent"], state, scaled(moments, observation, settings.normalize), first)
+        action = outputs["policy"].argmax(-1) if task.actions else outputs["policy"]
+        observation, environment, reward, terminated, truncated, info = jax.vmap(task.step)(
+            jax.random.split(key, episodes), environment, in_environment(task, action)
+        )
+        total = total + jnp.where(over, 0.0, reward)
+        done = terminated | truncated
+        correct = jnp.where(over, correct, done & info.get("correct", done))
+        return (environment, see(observation), done, state, total, correct, over | done), None
+
+    keys = jax.random.split(key, 2)
+    observation, environment = jax.vmap(task.reset)(jax.random.split(keys[0], episodes))
+    zeros, no = jnp.zeros(episodes), jnp.zeros(episodes, bool)
+    begin = (environment, see(observation), ~no, initial_state(params["agent"], episodes), zeros, no, no)
+    (*_, total, correct, _), _ = jax.lax.scan(play, begin, jax.random.split(keys[1], longest))
+    return total, correct
