@@ -150,7 +150,7 @@ def make_train(task: Task, settings: Settings) -> Callable:
         beyond = act(params["agent"], after, final, jnp.full_like(first, not s.memory))[1]["value"]
         done, score = terminated | truncated, score + reward
         step = Step(
-            seen, resets, state, action, log, outputs["value"], reward, done, beyond * truncated, score,
+            observation, resets, state, action, log, outputs["value"], reward, done, beyond * truncated, score,
             info.get("correct", done),
         )  # fmt: skip
         return (environment, following, done, after, noise, jnp.where(done, 0.0, score)), step
@@ -208,14 +208,13 @@ def make_train(task: Task, settings: Settings) -> Callable:
         returns = with_batch(returns, totals.reshape(-1))
         rewards = steps.reward / jnp.sqrt(returns.variance + 1e-8) if s.normalize else steps.reward
         advantage = advantages(steps, last, rewards)
-        data = chunk((steps._replace(state=()), advantage, advantage + steps.value), s.chunk)
+        seen = scaled(moments, steps.observation, s.normalize)
+        data = (steps._replace(state=(), observation=seen), advantage, advantage + steps.value)
         states = chunk_starts(steps.state, s.chunk)
         (params, slopes), _ = jax.lax.scan(
-            lambda carry, key: epoch(carry, key, data, states), (params, slopes), jax.random.split(keys[1], s.epochs)
+            lambda carry, key: epoch(carry, key, chunk(data, s.chunk), states), (params, slopes), jax.random.split(keys[1], s.epochs)
         )
-        raw = steps.observation.reshape(-1, len(task.seen))
-        if s.normalize:
-            moments = with_batch(moments, raw * jnp.sqrt(moments.variance + 1e-8) + moments.mean)
+        moments = with_batch(moments, steps.observation.reshape(-1, len(task.seen)))
         ended = steps.done.sum()
         curve = {
             "return": jnp.where(steps.done, steps.score, 0.0).sum() / ended,
@@ -267,3 +266,86 @@ def evaluate(task: Task, settings: Settings, params: dict, moments: Moments, key
     begin = (environment, see(observation), ~no, initial_state(params["agent"], episodes), zeros, no, no)
     (*_, total, correct, _), _ = jax.lax.scan(play, begin, jax.random.split(keys[1], longest))
     return total, correct
+
+
+def gymnax_task(name: str, seen: tuple[int, ...], actions: int | None, limit: float = 1.0) -> Task:
+    """Return an environment of gymnax, whose dynamics are Gymnasium's v1 but for the left wall of the mountain car."""
+    import gymnax  # pip install '.[agents]'
+
+    environment, how = gymnax.make(name)
+
+    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple:
+        if name == "MountainCarContinuous-v0":  # Gymnasium stops the car at the wall; gymnax lets it keep its speed
+            stopped = (state.position <= how.min_position) & (state.velocity < 0)
+            state = state.replace(velocity=jnp.where(stopped, 0.0, state.velocity))
+        return environment.step(key, state, action, how)
+
+    return Task(lambda key: environment.reset(key, how), step, seen, actions, limit)
+
+
+def tmaze_task(length: int) -> Task:
+    maze = TMaze(length)
+    return Task(maze.reset, maze.step, tuple(range(maze.observation_size)), maze.actions)
+
+
+TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longest episode
+    "CartPole-v1": (partial(gymnax_task, "CartPole-v1", (0, 2), 2), Settings(), 500),
+    "Pendulum-v1": (
+        partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
+        Settings(discount=0.9, trace=0.95, rollout=256),
+        200,
+    ),
+    "MountainCarContinuous-v0": (
+        partial(gymnax_task, "MountainCarContinuous-v0", (0,), None),
+        Settings(steps=300_000, rollout=512, discount=0.9999, hold=0.9, rate=3e-4),
+        999,
+    ),
+} | {
+    f"TMaze-{length}": (
+        partial(tmaze_task, length),
+        Settings(
+            steps=length * 20_000, environments=64, rollout=length, chunk=length, minibatches=1, epochs=4, discount=1.0,
+            trace=0.95, normalize=False, entropy=0.01, forget_bias=float(jnp.log(length)),
+        ),
+        2 * length + 10,
+    )
+    for length in (10, 50, 100, 200, 500)
+}  # fmt: skip
+
+
+def run(name: str, seeds: int, seed: int = 0, settings: Settings | None = None, episodes: int = 100) -> dict:
+    """Train with many seeds in one program and evaluate each; return what a curve and a table are drawn from."""
+    make, usual, longest = TASKS[name]
+    task, settings = make(), settings or usual
+    keys = jax.random.split(jax.random.key(seed), (2, seeds))
+    train = jax.jit(jax.vmap(make_train(task, settings))).lower(keys[0]).compile()
+    begin = time.perf_counter()
+    params, moments, curve = jax.block_until_ready(train(keys[0]))
+    seconds = time.perf_counter() - begin
+    score = jax.jit(jax.vmap(partial(evaluate, task, settings, episodes=episodes, longest=longest)))
+    returns, correct = score(params, moments, keys[1])
+    each = settings.rollout * settings.environments
+    return {
+        "task": name, "settings": settings.__dict__, "seeds": seeds, "seconds": seconds,
+        "steps": [each * (n + 1) for n in range(curve["return"].shape[1])],
+        "return": [[round(float(r), 3) for r in row] for row in curve["return"]],
+        "final": [round(float(r), 3) for r in returns.mean(1)], "spread": [round(float(r), 3) for r in returns.std(1)],
+        "correct": [round(float(r), 4) for r in correct.mean(1)],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-memory", action="store_true", help="every observation counts as a first one")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    chosen = replace(TASKS[options.task][1], memory=not options.no_memory)
+    result = run(options.task, options.seeds, options.seed, chosen)
+    median = sorted(result["final"])[(options.seeds - 1) // 2]
+    print(f"{options.task}: median return {median}, of {result['final']}, correct {result['correct']}, "
+          f"{options.seeds * chosen.steps / result['seconds']:.0f} steps a second")  # fmt: skip
+    if options.out:
+        options.out.write_text(json.dumps(result))
