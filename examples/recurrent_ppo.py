@@ -275,10 +275,11 @@ def gymnax_task(name: str, seen: tuple[int, ...], actions: int | None, limit: fl
     environment, how = gymnax.make(name)
 
     def step(key: jax.Array, state: Any, action: jax.Array) -> tuple:
+        observation, state, *others = environment.step(key, state, action, how)
         if name == "MountainCarContinuous-v0":  # Gymnasium stops the car at the wall; gymnax lets it keep its speed
             stopped = (state.position <= how.min_position) & (state.velocity < 0)
             state = state.replace(velocity=jnp.where(stopped, 0.0, state.velocity))
-        return environment.step(key, state, action, how)
+        return observation, state, *others
 
     return Task(lambda key: environment.reset(key, how), step, seen, actions, limit)
 
