@@ -217,3 +217,18 @@ def test_what_does_not_fit_is_refused(message):
     params, options = built("shared")
     with pytest.raises((ValueError, TypeError), match=message):
         REFUSED[message](params, *trajectory(params, options))
+
+
+def test_seeds_by_vmap_are_drawn_as_one_by_one():
+    """A QR decomposition of a batch, two of them at a time, waits for ever on two cores."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    draw = functools.partial(init_agent, observation_size=I, heads=HEADS, hidden_size=H, embedding=(7,), head=())
+    program = jax.jit(jax.vmap(draw)).lower(keys)
+    assert "qr" in program.as_text().lower()
+    for line in program.as_text().splitlines():
+        if "lapack_sgeqrf" in line or "lapack_sorgqr" in line:
+            assert "tensor<3x" not in line
+    several = program.compile()(keys)
+    for n, key in enumerate(keys):
+        alone = draw(key)
+        jax.tree.map(lambda a, b, n=n: np.testing.assert_array_equal(a[n], b), several, alone)

@@ -25,7 +25,7 @@ from lstmjax.backends import Chooser
 from lstmjax.cell import product
 from lstmjax.cells import Cell
 from lstmjax.checks import state_like
-from lstmjax.init import init_params
+from lstmjax.init import init_params, orthogonal
 from lstmjax.keywords import takes
 from lstmjax.networks import Dense
 from lstmjax.published import find_cell
@@ -157,8 +157,7 @@ def _dense_layers(key: Array, widths: tuple[int | None, ...], gain: float, dtype
     for n, (below, above) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         scale = gain if n == len(widths) - 2 else HIDDEN_GAIN
         shape = () if above is None else (above,)
-        # The QR decomposition knows no half precision.
-        w = jax.nn.initializers.orthogonal(scale)(keys[n], (below, above or 1), jnp.float32).astype(dtype)
+        w = orthogonal(keys[n], (below, above or 1), dtype, scale)
         built.append(Dense(w.reshape(w.shape[0], *shape), jnp.zeros(shape, dtype)))
     return tuple(built)
 
