@@ -11,6 +11,7 @@ plays, `unroll` while it learns, from the states that it stored when it acted.
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -293,20 +294,21 @@ TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longe
     "CartPole-v1": (partial(gymnax_task, "CartPole-v1", (0, 2), 2), Settings(), 500),
     "Pendulum-v1": (
         partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
-        Settings(discount=0.9, trace=0.95, rollout=256),
+        Settings(discount=0.9, trace=0.95, shared=False),
         200,
     ),
     "MountainCarContinuous-v0": (
         partial(gymnax_task, "MountainCarContinuous-v0", (0,), None),
-        Settings(steps=300_000, rollout=512, discount=0.9999, hold=0.9, rate=3e-4),
+        Settings(rollout=512, discount=0.9999, hold=0.9, rate=3e-4),
         999,
     ),
 } | {
     f"TMaze-{length}": (
         partial(tmaze_task, length),
-        Settings(
-            steps=length * 20_000, environments=64, rollout=length, chunk=length, minibatches=1, epochs=4, discount=1.0,
-            trace=0.95, normalize=False, entropy=0.01, forget_bias=float(jnp.log(length)),
+        Settings(  # the gradient goes back through a whole episode; chrono initialisation (Tallec & Ollivier 2018)
+            steps=32 * 2 * (length + 1) * 150, environments=32, rollout=2 * (length + 1), chunk=2 * (length + 1),
+            minibatches=1, epochs=4, rate=3e-3, discount=1.0, trace=0.95, normalize=False, entropy=0.01, hidden=16,
+            forget_bias=math.log(length),
         ),
         2 * length + 10,
     )

@@ -2,6 +2,7 @@
 
 from lstmjax.agents.chunks import chunk, chunk_starts, chunk_states, minibatches
 from lstmjax.agents.episodes import AUTORESETS, Episodes, Kind, episodes, next_kind, of_step_types
+from lstmjax.agents.inspected import by_episode, inspect_agent
 from lstmjax.agents.network import AgentParams, Trunk, act, init_agent, initial_state, unroll
 from lstmjax.agents.tmaze import TMaze, TMazeState
 from lstmjax.agents.traced import cue_question, trace_agent
@@ -15,6 +16,7 @@ __all__ = [
     "TMazeState",
     "Trunk",
     "act",
+    "by_episode",
     "chunk",
     "chunk_starts",
     "chunk_states",
@@ -22,6 +24,7 @@ __all__ = [
     "episodes",
     "init_agent",
     "initial_state",
+    "inspect_agent",
     "minibatches",
     "next_kind",
     "of_step_types",
