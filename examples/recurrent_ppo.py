@@ -44,7 +44,7 @@ class Settings:
     steps: int = 100_000  # of all environments together
     environments: int = 8
     rollout: int = 128  # steps of each environment between updates
-    chunk: int = 32  # steps through which gradients go back
+    chunk: int = 16  # steps through which gradients go back
     minibatches: int = 4
     epochs: int = 10
     rate: float = 1e-3
@@ -291,7 +291,11 @@ def tmaze_task(length: int) -> Task:
 
 
 TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longest episode
-    "CartPole-v1": (partial(gymnax_task, "CartPole-v1", (0, 2), 2), Settings(), 500),
+    "CartPole-v1": (
+        partial(gymnax_task, "CartPole-v1", (0, 2), 2),
+        Settings(trace=0.8, rollout=64, minibatches=2, shared=False),
+        500,
+    ),
     "Pendulum-v1": (
         partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
         Settings(discount=0.9, trace=0.95, shared=False),

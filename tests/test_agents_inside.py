@@ -110,12 +110,13 @@ def test_the_unit_that_remembers_the_cue_is_named(rollout):
     rows, lengths = by_episode({"observation": rollout["observation"]}, rollout["first"])
     whole = lengths == LENGTH + 1
     observations = rows["observation"][whole]
-    ((steps,),) = trace_agent(solver(), None, observations, None, fields="c", time_major=False)
     cues = observations[:, 0, 0] == 1
+    observations = observations + jax.random.normal(jax.random.key(5), observations.shape)  # else no unit forgets all
+    ((steps,),) = trace_agent(solver(), None, observations, None, fields="c", time_major=False)
     assert cues.any() and not cues.all()
     best, second, _ = rank_units((steps,), cue_question("goal on the left", cues, 0, LENGTH))
     assert (best.unit, best.auc, best.sign) == (REMEMBERS, 1.0, 1)
-    assert second.auc < 1
+    assert second.auc < 0.9
 
 
 def test_a_page_shows_observations_actions_and_rewards(rollout, tmp_path):

@@ -233,7 +233,7 @@ def losses_of(logits: Array, labels: Array, lengths: Array | None, settings: Set
     if lengths is None:
         return values.mean(axis=1)
     valid = jnp.arange(values.shape[1])[None, :] < lengths[:, None]
-    return jnp.where(valid, values, 0).sum(axis=1) / lengths
+    return jnp.where(valid, values, 0).sum(axis=1) / lengths.astype(values.dtype)
 
 
 def loss_text(headed: bool, labelled: bool, settings: Settings) -> str:
