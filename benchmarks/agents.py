@@ -4,10 +4,10 @@
     python benchmarks/agents.py [--json FILE]
 
 One update of recurrent PPO, built as PureJaxRL's script is: 128 steps of each environment of CartPole-v1, generalised
-advantages, 4 epochs of 4 minibatches of environments; Dense 128, LSTM 128, two heads of Dense 128. The same linen module
-with `lstmjax.linen.ScannedRNN` in place of `nn.OptimizedLSTMCell` in a scan with `where(resets)`, from the same variables
-and keys: losses are compared first. Then environment steps a second, medians, taking turns; Flax runs twice, as a
-control of the noise. Then what resets cost a layer in training, and one step of `act` for one environment.
+advantages, 4 epochs of 4 minibatches of environments; Dense 128, LSTM 128, two heads of Dense 128. The same module
+with `lstmjax.linen.ScannedRNN` in place of `nn.OptimizedLSTMCell` in a scan with `where(resets)`, from the same
+variables and keys: losses are compared first. Then environment steps a second, medians, taking turns; Flax runs twice,
+as a control of the noise. Then what resets cost a layer in training, and one step of `act` for one environment.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def resets(seconds):
             jax.grad(lambda p, xs, flags: jnp.sum(jnp.square(lstm(p, xs, resets=flags, time_major=True)[1])), (0, 1))
         )
         calls = {
-            name: lambda f=f, p=params, xs=xs: jax.block_until_ready(gradient(p, xs, f))
+            name: lambda f=f, p=params, xs=xs, gradient=gradient: jax.block_until_ready(gradient(p, xs, f))
             for name, f in (("none", None), ("resets", flags), ("none again", None))
         }
         times = take_turns(calls, seconds=seconds)
@@ -207,7 +207,9 @@ def acting(seconds):
         variables = network.init(jax.random.key(0), carry, (observation[None], first[None]))
         program = jax.jit(lambda v, c, o, f, network=network: network.apply(v, c, (o[None], f[None])))
         calls[name] = lambda p=program, v=variables, c=carry: jax.block_until_ready(p(v, c, observation, first))
-    params = init_agent(jax.random.key(0), 4, {"policy": 2, "value": None}, hidden_size=128, embedding=(128,), head=(128,))
+    params = init_agent(
+        jax.random.key(0), 4, {"policy": 2, "value": None}, hidden_size=128, embedding=(128,), head=(128,)
+    )
     state = initial_state(params, 1)
     calls["act"] = lambda: jax.block_until_ready(act(params, state, observation, first))
     program = jax.jit(act)

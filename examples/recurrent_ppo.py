@@ -4,9 +4,9 @@
     python examples/recurrent_ppo.py CartPole-v1 --seeds 10 --out returns.json
 
 In the spirit of PureJaxRL (Lu et al. 2022): PPO (Schulman et al. 2017) with generalised advantages, normalised
-observations and rewards, and truncated episodes whose return goes on with the value of their final observation.
-Velocities are masked, so that an agent without a memory cannot know them. The agent is `lstmjax.agents`: `act` while it
-plays, `unroll` while it learns, from the states that it stored when it acted.
+observations and rewards; the return of a truncated episode goes on with the value of its final observation. The agent
+is `lstmjax.agents`: `act` while it plays, `unroll` while it learns, from the states that it stored when it acted. It
+sees no velocities; see `tasks.py` for the environments.
 """
 
 import argparse
@@ -22,19 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from tasks import Task, gymnax_task, see, tmaze_task
 
-from lstmjax.agents import TMaze, act, chunk, chunk_starts, init_agent, initial_state, minibatches, unroll
-
-
-@dataclass(frozen=True)
-class Task:
-    """An environment that resets itself in the same step, and what the agent may see and do."""
-
-    reset: Callable  # reset(key) -> (observation, state)
-    step: Callable  # step(key, state, action) -> (observation, state, reward, terminated, truncated, info)
-    seen: tuple[int, ...]  # which numbers of an observation the agent sees
-    actions: int | None  # number of actions; None: one real number
-    limit: float = 1.0  # of a real action
+from lstmjax.agents import act, chunk, chunk_starts, init_agent, initial_state, minibatches, unroll
 
 
 @dataclass(frozen=True)
@@ -81,6 +71,7 @@ def with_batch(moments: Moments, values: jax.Array) -> Moments:
 
 
 def scaled(moments: Moments, values: jax.Array, on: bool) -> jax.Array:
+    """Return values of mean 0 and variance 1, or the values themselves."""
     return jnp.clip((values - moments.mean) / jnp.sqrt(moments.variance + 1e-8), -10, 10) if on else values
 
 
@@ -92,24 +83,18 @@ def log_prob(params: dict, policy: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def entropy(params: dict, policy: jax.Array) -> jax.Array:
+    """Return the entropy of the distribution of actions."""
     if "log_std" not in params:
         return -(jax.nn.softmax(policy) * jax.nn.log_softmax(policy)).sum(-1)
     return params["log_std"] + 0.5 * jnp.log(2 * jnp.pi * jnp.e) + 0 * policy
 
 
 def choose(params: dict, policy: jax.Array, noise: jax.Array, key: jax.Array, hold: float) -> tuple:
-    """Return an action and the noise it was drawn with, which has a memory where `hold` is above 0.
-
-    The action's own distribution stays the normal one (Hollenstein et al. 2024, "Colored Noise in PPO").
-    """
+    """Return an action and its noise, which has a memory where `hold` is above 0 (Hollenstein et al. 2024)."""
     if "log_std" not in params:
         return jax.random.categorical(key, policy), noise
     noise = hold * noise + jnp.sqrt(1 - hold**2) * jax.random.normal(key, noise.shape)
     return policy + jnp.exp(params["log_std"]) * noise, noise
-
-
-def in_environment(task: Task, action: jax.Array) -> jax.Array:
-    return action if task.actions else jnp.clip(action, -task.limit, task.limit)
 
 
 class Step(NamedTuple):
@@ -128,39 +113,42 @@ class Step(NamedTuple):
     correct: jax.Array  # it ended as it should
 
 
-def make_train(task: Task, settings: Settings) -> Callable:
+def play(
+    task: Task, s: Settings, params: dict, moments: Moments, world: tuple, keys: Any, *, best: bool = False
+) -> tuple:
+    """Step all environments once, by a drawn action or by the best one; return their world and the `Step`."""
+    environment, observation, first, state, noise, score = world
+    first = first if s.memory else jnp.ones_like(first)
+    after, outputs = act(params["agent"], state, scaled(moments, observation, s.normalize), first)
+    if best:
+        action = outputs["policy"].argmax(-1) if task.actions else outputs["policy"]
+    else:
+        action, noise = choose(params, outputs["policy"], noise, keys[0], s.hold)
+    played = action if task.actions else jnp.clip(action, -task.limit, task.limit)
+    following, environment, reward, terminated, truncated, info = jax.vmap(task.step)(
+        jax.random.split(keys[1], len(first)), environment, played
+    )
+    final = scaled(moments, see(task, info["final_observation"]), s.normalize)
+    beyond = act(params["agent"], after, final, jnp.full_like(first, not s.memory))[1]["value"] * truncated
+    done, score = terminated | truncated, score + reward
+    log = log_prob(params, outputs["policy"], action)
+    correct = done & info.get("correct", done)
+    step = Step(observation, first, state, action, log, outputs["value"], reward, done, beyond, score, correct)
+    return (environment, see(task, following), done, after, noise, jnp.where(done, 0.0, score)), step
+
+
+def begin(task: Task, agent: Any, keys: jax.Array) -> tuple:
+    """Return the world of as many environments as there are keys, before the first step."""
+    observation, environment = jax.vmap(task.reset)(keys)
+    zero = jnp.zeros(len(keys))
+    return environment, see(task, observation), zero == 0, initial_state(agent, len(keys)), zero, zero
+
+
+def make_train(task: Task, s: Settings) -> Callable:
     """Return `train(key) -> (params, moments, curve)`, a pure function."""
-    s, batch = settings, settings.environments
-    updates = s.steps // (s.rollout * batch)
+    updates = s.steps // (s.rollout * s.environments)
     schedule = optax.linear_schedule(s.rate, 0.0 if s.anneal else s.rate, updates * s.epochs * s.minibatches)
     optimizer = optax.chain(optax.clip_by_global_norm(s.largest), optax.adam(schedule, eps=1e-5))
-    see = lambda observation: observation[..., jnp.array(task.seen)]
-
-    def play(carry: tuple, key: jax.Array, params: dict, moments: Moments) -> tuple[tuple, Step]:
-        environment, observation, first, state, noise, score = carry
-        keys = jax.random.split(key, 2)
-        seen = scaled(moments, observation, s.normalize)
-        resets = first if s.memory else jnp.ones_like(first)
-        after, outputs = act(params["agent"], state, seen, resets)
-        action, noise = choose(params, outputs["policy"], noise, keys[0], s.hold)
-        log = log_prob(params, outputs["policy"], action)
-        environment, (following, reward, terminated, truncated, info) = step_all(
-            keys[1], environment, in_environment(task, action)
-        )
-        final = scaled(moments, see(info["final_observation"]), s.normalize)
-        beyond = act(params["agent"], after, final, jnp.full_like(first, not s.memory))[1]["value"]
-        done, score = terminated | truncated, score + reward
-        step = Step(
-            observation, resets, state, action, log, outputs["value"], reward, done, beyond * truncated, score,
-            info.get("correct", done),
-        )  # fmt: skip
-        return (environment, following, done, after, noise, jnp.where(done, 0.0, score)), step
-
-    def step_all(key: jax.Array, environment: Any, action: jax.Array) -> tuple:
-        observation, environment, reward, terminated, truncated, info = jax.vmap(task.step)(
-            jax.random.split(key, batch), environment, action
-        )
-        return environment, (see(observation), reward, terminated, truncated, info)
 
     def advantages(steps: Step, last_value: jax.Array, rewards: jax.Array) -> jax.Array:
         def back(carry: tuple, inputs: tuple) -> tuple:
@@ -187,15 +175,11 @@ def make_train(task: Task, settings: Settings) -> Callable:
         change, slopes = optimizer.update(jax.grad(loss)(params, *part), slopes, params)
         return (optax.apply_updates(params, change), slopes), None
 
-    def epoch(carry: tuple, key: jax.Array, data: tuple, states: Any) -> tuple:
-        return jax.lax.scan(learn, carry, minibatches(key, s.minibatches, data, states))
-
     def update(carry: tuple, key: jax.Array) -> tuple:
         params, slopes, moments, returns, discounted, world = carry
         keys = jax.random.split(key, 2)
-        world, steps = jax.lax.scan(
-            lambda world, key: play(world, key, params, moments), world, jax.random.split(keys[0], s.rollout)
-        )
+        step = lambda world, key: play(task, s, params, moments, world, jax.random.split(key))
+        world, steps = jax.lax.scan(step, world, jax.random.split(keys[0], s.rollout))
         _, observation, first, state, *_ = world
         resets = first if s.memory else jnp.ones_like(first)
         last = act(params["agent"], state, scaled(moments, observation, s.normalize), resets)[1]["value"]
@@ -210,84 +194,41 @@ def make_train(task: Task, settings: Settings) -> Callable:
         rewards = steps.reward / jnp.sqrt(returns.variance + 1e-8) if s.normalize else steps.reward
         advantage = advantages(steps, last, rewards)
         seen = scaled(moments, steps.observation, s.normalize)
-        data = (steps._replace(state=(), observation=seen), advantage, advantage + steps.value)
+        data = chunk((steps._replace(state=(), observation=seen), advantage, advantage + steps.value), s.chunk)
         states = chunk_starts(steps.state, s.chunk)
-        (params, slopes), _ = jax.lax.scan(
-            lambda carry, key: epoch(carry, key, chunk(data, s.chunk), states), (params, slopes), jax.random.split(keys[1], s.epochs)
-        )
+        epoch = lambda carry, key: jax.lax.scan(learn, carry, minibatches(key, s.minibatches, data, states))
+        (params, slopes), _ = jax.lax.scan(epoch, (params, slopes), jax.random.split(keys[1], s.epochs))
         moments = with_batch(moments, steps.observation.reshape(-1, len(task.seen)))
         ended = steps.done.sum()
-        curve = {
-            "return": jnp.where(steps.done, steps.score, 0.0).sum() / ended,
-            "episodes": ended,
-            "correct": jnp.where(steps.done, steps.correct, False).sum() / ended,
-        }
+        curve = {"return": jnp.where(steps.done, steps.score, 0.0).sum() / ended}
         return (params, slopes, moments, returns, discounted, world), curve
 
     def train(key: jax.Array) -> tuple[dict, Moments, dict]:
         keys = jax.random.split(key, 3)
         heads: dict[str, int | None] = {"policy": task.actions, "value": None}
-        agent = init_agent(
-            keys[0], len(task.seen), heads, hidden_size=s.hidden, shared=s.shared, scales={"policy": 0.01},
-            forget_bias=s.forget_bias,
-        )  # fmt: skip
+        options = {"hidden_size": s.hidden, "shared": s.shared, "forget_bias": s.forget_bias}
+        agent = init_agent(keys[0], len(task.seen), heads, scales={"policy": 0.01}, **options)
         params = {"agent": agent} | ({} if task.actions else {"log_std": jnp.float32(s.log_std)})
-        observation, environment = jax.vmap(task.reset)(jax.random.split(keys[1], batch))
-        zero, many = jnp.zeros(batch), jnp.zeros(len(task.seen))
-        world = (environment, see(observation), jnp.ones(batch, bool), initial_state(agent, batch), zero, zero)
+        world = begin(task, agent, jax.random.split(keys[1], s.environments))
+        many = jnp.zeros(len(task.seen))
         moments, returns = (Moments(m, jnp.ones_like(m), jnp.float32(1e-4)) for m in (many, jnp.float32(0)))
-        carry = (params, optimizer.init(params), moments, returns, zero, world)
+        carry = (params, optimizer.init(params), moments, returns, jnp.zeros(s.environments), world)
         carry, curve = jax.lax.scan(update, carry, jax.random.split(keys[2], updates))
         return carry[0], carry[2], curve
 
     return train
 
 
-def evaluate(task: Task, settings: Settings, params: dict, moments: Moments, key: jax.Array, *, episodes: int,
-             longest: int) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Return the return of the first episode in each of some environments, by the most likely actions, and `correct`."""
-    see = lambda observation: observation[..., jnp.array(task.seen)]
-
-    def play(carry: tuple, key: jax.Array) -> tuple:
-        environment, observation, first, state, total, correct, over = carry
-        first = first if settings.memory else jnp.ones_like(first)
-        state, outputs = act(params["agent"], state, scaled(moments, observation, settings.normalize), first)
-        action = outputs["policy"].argmax(-1) if task.actions else outputs["policy"]
-        observation, environment, reward, terminated, truncated, info = jax.vmap(task.step)(
-            jax.random.split(key, episodes), environment, in_environment(task, action)
-        )
-        total = total + jnp.where(over, 0.0, reward)
-        done = terminated | truncated
-        correct = jnp.where(over, correct, done & info.get("correct", done))
-        return (environment, see(observation), done, state, total, correct, over | done), None
-
-    keys = jax.random.split(key, 2)
-    observation, environment = jax.vmap(task.reset)(jax.random.split(keys[0], episodes))
-    zeros, no = jnp.zeros(episodes), jnp.zeros(episodes, bool)
-    begin = (environment, see(observation), ~no, initial_state(params["agent"], episodes), zeros, no, no)
-    (*_, total, correct, _), _ = jax.lax.scan(play, begin, jax.random.split(keys[1], longest))
-    return total, correct
-
-
-def gymnax_task(name: str, seen: tuple[int, ...], actions: int | None, limit: float = 1.0) -> Task:
-    """Return an environment of gymnax, whose dynamics are Gymnasium's v1 but for the left wall of the mountain car."""
-    import gymnax  # pip install '.[agents]'
-
-    environment, how = gymnax.make(name)
-
-    def step(key: jax.Array, state: Any, action: jax.Array) -> tuple:
-        observation, state, *others = environment.step(key, state, action, how)
-        if name == "MountainCarContinuous-v0":  # Gymnasium stops the car at the wall; gymnax lets it keep its speed
-            stopped = (state.position <= how.min_position) & (state.velocity < 0)
-            state = state.replace(velocity=jnp.where(stopped, 0.0, state.velocity))
-        return observation, state, *others
-
-    return Task(lambda key: environment.reset(key, how), step, seen, actions, limit)
-
-
-def tmaze_task(length: int) -> Task:
-    maze = TMaze(length)
-    return Task(maze.reset, maze.step, tuple(range(maze.observation_size)), maze.actions)
+def evaluate(
+    task: Task, s: Settings, params: dict, moments: Moments, key: jax.Array, *, episodes: int, longest: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the return of the first episode in each of some environments, by the best actions, and `correct`."""
+    keys = jax.random.split(key)
+    world = begin(task, params["agent"], jax.random.split(keys[0], episodes))
+    step = lambda world, key: play(task, s, params, moments, world, (None, key), best=True)
+    _, steps = jax.lax.scan(step, world, jax.random.split(keys[1], longest))
+    later = jnp.cumsum(steps.done, axis=0) > steps.done  # an episode has ended before
+    return jnp.where(later, 0.0, steps.reward).sum(0), (steps.correct & ~later).any(0)
 
 
 TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longest episode
@@ -298,7 +239,7 @@ TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longe
     ),
     "Pendulum-v1": (
         partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
-        Settings(discount=0.9, trace=0.95, shared=False),
+        Settings(discount=0.9, trace=0.95, rollout=256, minibatches=8),
         200,
     ),
     "MountainCarContinuous-v0": (
@@ -335,7 +276,7 @@ def run(name: str, seeds: int, seed: int = 0, settings: Settings | None = None, 
     return {
         "task": name, "settings": settings.__dict__, "seeds": seeds, "seconds": seconds,
         "steps": [each * (n + 1) for n in range(curve["return"].shape[1])],
-        "return": [[round(float(r), 3) for r in row] for row in curve["return"]],
+        "return": [[None if math.isnan(r) else round(float(r), 3) for r in row] for row in curve["return"]],
         "final": [round(float(r), 3) for r in returns.mean(1)], "spread": [round(float(r), 3) for r in returns.std(1)],
         "correct": [round(float(r), 4) for r in correct.mean(1)],
     }  # fmt: skip

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A bandit: which algorithm does an LSTM find in choices?
 #
-# **The question.** Subjects choose between two arms that pay with changing probabilities. A small LSTM that is fitted to
-# their choices predicts them well, but what did it find? Here the answer is known: the choices come from Q-learning, so
-# the LSTM can be compared with the model that made them, in likelihood first and then in what goes on inside it.
+# **The question.** Subjects choose between two arms that pay with changing probabilities. A small LSTM that is fitted
+# to their choices predicts them well, but what did it find? Here the answer is known: the choices come from Q-learning,
+# so the LSTM can be compared with the model that made them, in likelihood first and then in what goes on inside it.
 
 # %%
 import jax
@@ -129,8 +129,13 @@ print(f"ratio {ours / theirs:.4f}")
 # %%
 xs = inputs(choices, rewards, params["who"][subject])
 logits = logit(params, xs)
-slopes = np.array([np.polyfit(values[subject == s].ravel(), logits[subject == s].ravel(), 1)[0] for s in range(SUBJECTS)])
-print("logit and β (Q1 - Q0): correlation", float(np.corrcoef(logits.ravel(), (betas[subject][:, None] * values).ravel())[0, 1]))
+slopes = np.array(
+    [np.polyfit(values[subject == s].ravel(), logits[subject == s].ravel(), 1)[0] for s in range(SUBJECTS)]
+)
+print(
+    "logit and β (Q1 - Q0): correlation",
+    float(np.corrcoef(logits.ravel(), (betas[subject][:, None] * values).ravel())[0, 1]),
+)
 print("slope of the logit over Q1 - Q0, and β: correlation", float(np.corrcoef(slopes, betas)[0, 1]))
 
 steps = trace(params["lstm"], xs)
@@ -147,7 +152,9 @@ one = int(tested[1])
 axis.plot(values[one], label="Q1 - Q0")
 axis.plot(design[one] @ weights, label="read from c")
 axis.plot(np.where(choices[one] == 1, 1.15, -1.15), "|k", markersize=6)
-axis.set(xlabel="trial", ylabel="difference of values", title="a session that was not fitted; above and below, the choices")
+axis.set(
+    xlabel="trial", ylabel="difference of values", title="a session that was not fitted; above and below, the choices"
+)
 axis.legend(loc="lower right")
 plt.close(figure)
 figure
@@ -173,12 +180,16 @@ def points(stimulus, who):
 
 for name, stimulus in zip(names, stimuli):
     found = points(stimulus, middle)
-    chosen = np.flatnonzero(found.distinct & (found.speeds < 1e-10))
-    for n in chosen:
-        settled = float(found.h[n] @ params["w"] + params["b"])
-        print(f"{name:<15} logit {settled:6.2f}, eigenvalues {np.abs(found.eigenvalues[n, :3])}")
+    chosen = np.flatnonzero(found.distinct & (found.speeds < 1e-6))
+    settled = np.sort(found.h[chosen] @ params["w"] + params["b"])
+    sizes = np.median(np.abs(found.eigenvalues[chosen, :2]), axis=0)
+    print(f"{name:<15} {len(chosen)} fixed or slow points, logits {settled}, eigenvalues {sizes}")
 
 # %% [markdown]
+# There are several points for one input, with an eigenvalue near 1: a line, along which the value of the other arm is
+# remembered. A model that forgets the arm that is not chosen would have one point. The logits have the sign that the
+# values say.
+#
 # The same for every subject: after twenty trials in which arm 1 paid and arm 0 was forgotten, arm 1 stops paying. The
 # logit falls by the same factor a trial, 1 − α in the model that made the choices.
 

@@ -1,6 +1,7 @@
 """Agents: acting step by step is unrolling the trajectory, and both are what NumPy computes episode by episode."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,9 @@ def trajectory(params, options, dtype=jnp.float32):
     firsts = jax.random.bernoulli(keys[1], 0.3, (T, B))
     state = initial_state(params, B, cell=options["cell"])
     leaves, tree = jax.tree.flatten(state)
-    drawn = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(jax.random.split(keys[2], 99), leaves, strict=False)]
+    drawn = [
+        jax.random.normal(k, a.shape, a.dtype) for k, a in zip(jax.random.split(keys[2], 99), leaves, strict=False)
+    ]
     return tree.unflatten(drawn), observations, firsts
 
 
@@ -98,7 +101,7 @@ def test_unroll_is_numpy_episode_by_episode(x64):
         ((name, head),) = trunk.heads.items()
         for b in range(B):
             begins = [0, *(t for t in range(T) if firsts[t, b] and t), T]
-            for begin, end in zip(begins[:-1], begins[1:], strict=True):
+            for begin, end in itertools.pairwise(begins):
                 xs = dense(trunk.embedding, np.asarray(observations[begin:end, b]), last=False)
                 start = (np.asarray(h[b]), np.asarray(c[b])) if not firsts[begin, b] else None
                 hs = oracle.lstm(jax.tree.map(np.asarray, trunk.layers[0]), xs, start)[0][1].h

@@ -1,6 +1,5 @@
 """The flags of episodes beside environments that reset themselves, and rollouts cut into chunks."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,10 +1,10 @@
 """Are gymnax' environments those of Gymnasium v1 that returns were published for? One step from many states.
 
 They are, to single precision, but for one place: at the left wall of the mountain car Gymnasium sets the velocity to 0,
-and gymnax does not. `examples/recurrent_ppo.py` mends it. Needs `pip install '.[agents]' gymnasium`.
+and gymnax does not. `examples/tasks.py` mends it. Needs `pip install '.[agents]' gymnasium`.
 """
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import jax
@@ -15,17 +15,16 @@ import pytest
 gymnax = pytest.importorskip("gymnax", reason="pip install '.[agents]'")
 gymnasium = pytest.importorskip("gymnasium", reason="pip install gymnasium")
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
-EXAMPLE = Path(__file__).parents[1] / "examples" / "recurrent_ppo.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 N = 300
 NEAR = 2e-6
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("recurrent_ppo", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        return importlib.import_module("recurrent_ppo")
 
 
 @pytest.fixture(autouse=True)

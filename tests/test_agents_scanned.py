@@ -21,9 +21,7 @@ def theirs(cell_type):
     """Flax's cell in a scan with resets, as such scripts have it."""
 
     class Scanned(nn.Module):
-        @functools.partial(
-            nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False}
-        )
+        @functools.partial(nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False})
         @nn.compact
         def __call__(self, carry, x):
             inputs, resets = x

@@ -3,7 +3,8 @@
 from lstmjax.agents.chunks import chunk, chunk_starts, chunk_states, minibatches
 from lstmjax.agents.episodes import AUTORESETS, Episodes, Kind, episodes, next_kind, of_step_types
 from lstmjax.agents.inspected import by_episode, inspect_agent
-from lstmjax.agents.network import AgentParams, Trunk, act, init_agent, initial_state, unroll
+from lstmjax.agents.network import act, unroll
+from lstmjax.agents.parameters import AgentParams, Trunk, init_agent, initial_state
 from lstmjax.agents.tmaze import TMaze, TMazeState
 from lstmjax.agents.traced import cue_question, trace_agent
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from lstmjax.agents.network import AgentParams, RunOptions, as_trunks, check_agent, initial_state, unroll
+from lstmjax.agents.network import RunOptions, as_trunks, unroll
+from lstmjax.agents.parameters import AgentParams, check_agent, initial_state
 from lstmjax.arguments import as_array, as_arrays, as_whole, check_key, check_positive
 from lstmjax.keywords import takes
 from lstmjax.types import Array, PyTree
@@ -109,9 +110,7 @@ def chunk_states(
     def body(state: tuple, inputs: PyTree) -> tuple[tuple, tuple]:
         return unroll(params, state, *inputs, **options)[0], state
 
-    segments = jax.tree.map(
-        lambda a: a[: count * length].reshape(count, length, *a.shape[1:]), (observations, firsts)
-    )
+    segments = jax.tree.map(lambda a: a[: count * length].reshape(count, length, *a.shape[1:]), (observations, firsts))
     _, states = jax.lax.scan(body, begin, segments)
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), states)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.agents.network import Activation, AgentParams, check_agent, check_observations, embedded
+from lstmjax.agents.network import Activation, check_observations, embedded
+from lstmjax.agents.parameters import AgentParams, check_agent
 from lstmjax.arguments import as_array, as_arrays
 from lstmjax.cells import Cell
 from lstmjax.networks import NetworkParams
@@ -50,12 +52,13 @@ def by_episode(rollout: PyTree, firsts: ArrayLike) -> tuple[PyTree, np.ndarray]:
     for at, a in jax.tree.leaves_with_path(arrays):
         if a.shape[:2] != firsts.shape:
             raise ValueError(
-                f"rollout{jax.tree_util.keystr(at)} has shape {a.shape}, expected [T, B, ...] = {firsts.shape} as firsts."
+                f"rollout{jax.tree_util.keystr(at)} has shape {a.shape}, expected [T, B, ...] = {firsts.shape} "
+                "as firsts."
             )
     bounds = []
     for b in range(firsts.shape[1]):
         begins = [*np.flatnonzero(firsts[:, b]), len(firsts)]
-        bounds += [(b, begin, end) for begin, end in zip(begins[:-1], begins[1:], strict=True)]
+        bounds += [(b, begin, end) for begin, end in itertools.pairwise(begins)]
     if not bounds:
         raise ValueError("firsts is False everywhere: no episode begins in the rollout. Roll out for longer.")
     lengths = np.array([end - begin for _, begin, end in bounds], np.int32)
@@ -88,8 +91,9 @@ def inspect_agent(
 ) -> Page:
     """Write the page of `lstmjax inspect` for an agent: every gate, with the rollout along the axis.
 
-    An episode is a row and begins from the zero state. The page shows the observation, the action and the reward of each
-    step as inputs of the first layer; those that the LSTM does not read have weights of 0, which changes no number.
+    An episode is a row and begins from the zero state. The page shows the observation, the action and the reward of
+    each step as inputs of the first layer; those that the LSTM does not read have weights of 0, which changes no
+    number.
 
     Args:
         params: `AgentParams`.

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-import jax
 import numpy as np
 
-from lstmjax.agents.network import (
-    AgentParams,
-    RunOptions,
-   
-    as_trunks,
-    check_agent,
-    check_observations,
-    embedded,
-    unroll,
-)
+from lstmjax.agents.network import AgentParams, RunOptions, as_trunks, check_agent, check_observations, embedded, unroll
 from lstmjax.arguments import as_array, as_arrays, as_step_flags
 from lstmjax.inside import Question, trace
 from lstmjax.keywords import takes
@@ -49,7 +39,7 @@ def trace_agent(
     Returns:
         For each trunk a tuple with a `Step` for each layer, arrays `[T, ..., H]`, as `trace` gives it.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from lstmjax.agents import init_agent
     >>> params = init_agent(jax.random.key(0), 3, {"policy": 4}, hidden_size=8)
     >>> (steps,), = trace_agent(params, None, jnp.ones((20, 5, 3)), None, fields="c")

@@ -58,9 +58,7 @@ def scanned(cell: Any, carry: Carry, x: tuple[Array, Array], *, initializing: bo
     c, h = map(jnp.asarray, carry)
     inputs, w_x, w_h, b, wide = promote_dtype(inputs, *params[:3], h, dtype=None)
     state = (wide, c.astype(cell_dtype(wide.dtype)))
-    (last_h, last_c), ys = lstm(
-        LSTMParams(w_x, w_h, b), inputs, state, resets=resets.astype(bool), time_major=True
-    )
+    (last_h, last_c), ys = lstm(LSTMParams(w_x, w_h, b), inputs, state, resets=resets.astype(bool), time_major=True)
     return (last_c.astype(jnp.result_type(c.dtype, wide.dtype)), last_h), ys
 
 
