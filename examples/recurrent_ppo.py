@@ -239,7 +239,7 @@ TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longe
     ),
     "Pendulum-v1": (
         partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
-        Settings(discount=0.9, trace=0.95, rollout=256, minibatches=8),
+        Settings(discount=0.9, trace=0.95, rollout=256, minibatches=8, hold=0.6),
         200,
     ),
     "MountainCarContinuous-v0": (

@@ -188,7 +188,8 @@ for name, stimulus in zip(names, stimuli):
 # %% [markdown]
 # There are several points for one input, with an eigenvalue near 1: a line, along which the value of the other arm is
 # remembered. A model that forgets the arm that is not chosen would have one point. The logits have the sign that the
-# values say.
+# values say. The second eigenvalue is above the mean of 1 − α, 0.55: near its end, the LSTM learns a value more slowly
+# than the model does. How it moves on the first trials is what the likelihood depends on, and is next.
 #
 # The same for every subject: after twenty trials in which arm 1 paid and arm 0 was forgotten, arm 1 stops paying. The
 # logit falls by the same factor a trial, 1 − α in the model that made the choices.
