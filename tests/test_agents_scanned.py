@@ -17,16 +17,18 @@ T, B, I, H = 5, 3, 2, 4
 CELLS = {"optimised_lstm": nn.OptimizedLSTMCell, "lstm": nn.LSTMCell}
 
 
-def theirs(cell_type):
-    """Flax's cell in a scan with resets, as such scripts have it."""
+def theirs(cell_type, number=1):
+    """Flax's cell in a scan with resets, as such scripts have it; `number` of the cell within the module."""
 
     class Scanned(nn.Module):
         @functools.partial(nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False})
         @nn.compact
         def __call__(self, carry, x):
             inputs, resets = x
+            zeros = jax.tree.map(jnp.zeros_like, carry)
+            if number:  # a cell that is made for the carry alone, as in Stoix and JaxMARL
+                zeros = CELLS[cell_type](H).initialize_carry(jax.random.key(0), (B, I))
             cell = CELLS[cell_type](H)
-            zeros = cell.initialize_carry(jax.random.key(0), (B, I))
             carry = jax.tree.map(lambda z, a: jnp.where(resets[:, None], z, a), zeros, carry)
             return cell(carry, inputs)
 
@@ -65,6 +67,13 @@ def test_the_same_key_gives_the_same_variables_values_and_gradients(cell_type, d
     (_, expected), expected_gradients = run(other, variables, carry, inputs, resets)
     assert_close(values, expected)
     assert_close(gradients, expected_gradients, gradient=True)
+
+
+def test_variables_of_scripts_that_make_no_cell_for_the_carry(cell_type, data):
+    other = theirs(cell_type, number=0)
+    variables = other.init(jax.random.key(3), *data)
+    assert list(variables["params"]) == [f"{CELLS[cell_type].__name__}_0"]
+    assert_close(StoixScannedRNN(H, cell_type).apply(variables, *data), other.apply(variables, *data))
 
 
 def test_resets_as_numbers_and_sizes_from_the_carry(data):

@@ -37,6 +37,17 @@ def zero_carry(batch: int | tuple[int, ...], hidden: int) -> Carry:
     return jnp.zeros(shape), jnp.zeros(shape)
 
 
+def cell_of(module: nn.Module, kind: type[nn.RNNCellBase], features: int) -> Any:
+    """Return Flax' cell, bound to a module under the name that it has in a script.
+
+    A script whose `initialize_carry` makes a cell of its own within the module has used up the number 0 by that, and the
+    weights are those of number 1; one that makes zeros has them under 0. Initial values are drawn for 1, as there.
+    """
+    names = [f"{kind.__name__}_{n}" for n in (1, 0)]
+    present = [name for name in names if module.has_variable("params", name)]
+    return kind(features, name=(present or names)[0])
+
+
 def scanned(cell: Any, carry: Carry, x: tuple[Array, Array], *, initializing: bool) -> tuple[Carry, Array]:
     """Run a bound cell of Flax over a sequence, by `lstm`, on the variables that it holds."""
     check_parts(carry, "vanilla")
@@ -73,7 +84,7 @@ class ScannedRNN(nn.Module):
         >>> carry = ScannedRNN.initialize_carry(3, 8)
         >>> x = jnp.ones((5, 3, 2)), jnp.zeros((5, 3), bool)
         >>> variables = ScannedRNN().init(jax.random.key(0), carry, x)
-        >>> sorted(variables["params"]["OptimizedLSTMCell_0"])
+        >>> sorted(variables["params"]["OptimizedLSTMCell_1"])
         ['hf', 'hg', 'hi', 'ho', 'if', 'ig', 'ii', 'io']
         >>> carry, ys = ScannedRNN().apply(variables, carry, x)
         >>> ys.shape
@@ -93,7 +104,7 @@ class ScannedRNN(nn.Module):
         """
         check_parts(carry, "vanilla")
         features = jnp.shape(carry[1])[-1] if self.hidden_state_dim is None else self.hidden_state_dim
-        return scanned(nn.OptimizedLSTMCell(features), carry, x, initializing=self.is_initializing())
+        return scanned(cell_of(self, nn.OptimizedLSTMCell, features), carry, x, initializing=self.is_initializing())
 
     @staticmethod
     def initialize_carry(batch_size: int | tuple[int, ...], hidden_size: int) -> Carry:
@@ -121,7 +132,7 @@ class StoixScannedRNN(nn.Module):
     def __call__(self, rnn_state: Carry, x: tuple[Array, Array]) -> tuple[Carry, Array]:
         """Return (carry, ys), as `ScannedRNN` does."""
         one_of("cell_type", self.cell_type, tuple(CELL_TYPES))
-        cell = CELL_TYPES[self.cell_type](self.hidden_state_dim)
+        cell = cell_of(self, CELL_TYPES[self.cell_type], self.hidden_state_dim)
         return scanned(cell, rnn_state, x, initializing=self.is_initializing())
 
     @nn.nowrap
