@@ -2,7 +2,7 @@
 
     python examples/curves.py            # docs/pictures/agents.png
 
-Each line is the median over the seeds, the area from the second worst to the second best of them (of ten).
+Each line is the median over the seeds, the area from the second worst to the second best of them.
 """
 
 import json

@@ -40,8 +40,8 @@ def zero_carry(batch: int | tuple[int, ...], hidden: int) -> Carry:
 def cell_of(module: nn.Module, kind: type[nn.RNNCellBase], features: int) -> Any:
     """Return Flax' cell, bound to a module under the name that it has in a script.
 
-    A script whose `initialize_carry` makes a cell of its own within the module has used up the number 0 by that, and the
-    weights are those of number 1; one that makes zeros has them under 0. Initial values are drawn for 1, as there.
+    A script whose `initialize_carry` makes a cell within the module has used up the number 0 by that, and the weights
+    are those of number 1; one that makes zeros has them under 0. Initial values are drawn for number 1.
     """
     names = [f"{kind.__name__}_{n}" for n in (1, 0)]
     present = [name for name in names if module.has_variable("params", name)]
