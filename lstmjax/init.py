@@ -73,13 +73,9 @@ def orthogonal(key: Array, shape: tuple[int, int], dtype: Any, scale: float = 1.
     Under `jax.vmap` the matrices are drawn one after the other: JAX's QR decomposition of a batch waits for threads of
     the pool that runs it, and two at a time have left a machine with two cores waiting for ever (jaxlib 0.10.2).
     """
-    wide = checks.cell_dtype(dtype)  # the QR decomposition knows no half precision
-
-    @jax.custom_batching.sequential_vmap
-    def draw(key: Array) -> Array:
-        return jax.nn.initializers.orthogonal(scale)(key, shape, wide)
-
-    return draw(key).astype(dtype)
+    # The QR decomposition knows no half precision.
+    draw = lambda key: jax.nn.initializers.orthogonal(scale)(key, shape, checks.cell_dtype(dtype))
+    return jax.custom_batching.sequential_vmap(draw)(key).astype(dtype)
 
 
 def haiku_normal(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:

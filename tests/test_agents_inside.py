@@ -111,7 +111,8 @@ def test_the_unit_that_remembers_the_cue_is_named(rollout):
     whole = lengths == LENGTH + 1
     observations = rows["observation"][whole]
     cues = observations[:, 0, 0] == 1
-    observations = observations + jax.random.normal(jax.random.key(5), observations.shape)  # else no unit forgets all
+    noise = jax.random.normal(jax.random.key(5), observations.shape)  # without it no unit forgets all
+    observations = observations + noise.at[..., :2].set(0)
     ((steps,),) = trace_agent(solver(), None, observations, None, fields="c", time_major=False)
     assert 0 < cues.sum() < len(cues)
     best, second, _ = rank_units((steps,), cue_question("goal on the left", cues, 0, LENGTH))
