@@ -123,6 +123,7 @@ def _dense_layers(key: Array, widths: tuple[int | None, ...], gain: float, dtype
     keys = jax.random.split(key, len(widths))
     built = []
     for n, (below, above) in enumerate(itertools.pairwise(widths)):
+        assert below is not None  # one number without an axis comes last
         scale = gain if n == len(widths) - 2 else HIDDEN_GAIN
         shape = () if above is None else (above,)
         w = orthogonal(keys[n], (below, above or 1), dtype, scale)

@@ -37,7 +37,7 @@ def zero_carry(batch: int | tuple[int, ...], hidden: int) -> Carry:
     return jnp.zeros(shape), jnp.zeros(shape)
 
 
-def cell_of(module: nn.Module, kind: type[nn.RNNCellBase], features: int) -> Any:
+def cell_of(module: nn.Module, kind: Any, features: int) -> Any:
     """Return Flax' cell, bound to a module under the name that it has in a script.
 
     A script whose `initialize_carry` makes a cell within the module has used up the number 0 by that, and the weights
