@@ -52,17 +52,23 @@ def glorot_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -
 
 def orthogonal_joint(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
     """One orthogonal draw of the joint matrix `[P, G·H]`: its rows are orthonormal."""
-    return _orthogonal(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+    return orthogonal(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
 
 
 def orthogonal_per_gate(key: Array, shape: tuple[int, ...], sizes: Sizes, dtype: Any) -> Array:
     """One orthogonal draw of `[P, H]` for each gate."""
-    return jnp.stack([_orthogonal(k, (shape[0], shape[2]), dtype) for k in jax.random.split(key, shape[1])], axis=1)
+    return jnp.stack([orthogonal(k, (shape[0], shape[2]), dtype) for k in jax.random.split(key, shape[1])], axis=1)
 
 
-def _orthogonal(key: Array, shape: tuple[int, int], dtype: Any) -> Array:
+def orthogonal(key: Array, shape: tuple[int, int], dtype: Any, scale: float = 1.0) -> Array:
+    """Draw a matrix with orthonormal columns, or rows if it is wider than high, times a scale.
+
+    Under `jax.vmap` the matrices are drawn one after the other: JAX's QR decomposition of a batch waits for threads of
+    the pool that runs it, and two at a time have left a machine with two cores waiting for ever (jaxlib 0.10.2).
+    """
     # The QR decomposition knows no half precision.
-    return jax.nn.initializers.orthogonal()(key, shape, checks.cell_dtype(dtype)).astype(dtype)
+    draw = lambda key: jax.nn.initializers.orthogonal(scale)(key, shape, checks.cell_dtype(dtype))
+    return jax.custom_batching.sequential_vmap(draw)(key).astype(dtype)
 
 
 @dataclass(frozen=True)

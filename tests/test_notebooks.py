@@ -11,6 +11,7 @@ pytest.importorskip("jupytext")
 from make_notebooks import NAMES, NOTEBOOKS, execute, source  # noqa: E402
 
 SHORT = {  # what is put behind the cell of parameters
+    "bandit": "STEPS, SESSIONS = 20, 12",
     "replica": "STEPS = 3",
     "gates": "ORDER_STEPS, TEXT_STEPS = 2, 2",
 }

@@ -22,6 +22,7 @@ PAGES = {  # at least so many examples
     "docs/long-sequences.md": 3,
     "docs/forecasting.md": 1,
     "docs/recipes.md": 7,
+    "docs/agents.md": 8,
 }
 
 

@@ -1,0 +1,238 @@
+"""How fast does a recurrent agent train, beside Flax' cell in the `nn.scan` of PureJaxRL's script?
+
+    pip install '.[agents]'
+    python benchmarks/agents.py [--json FILE]
+
+One update of recurrent PPO, built as PureJaxRL's script is: 128 steps of each environment of CartPole-v1, generalised
+advantages, 4 epochs of 4 minibatches of environments; Dense 128, LSTM 128, two heads of Dense 128. The same module
+with `lstmjax.linen.ScannedRNN` in place of `nn.OptimizedLSTMCell` in a scan with `where(resets)`, from the same
+variables and keys: losses are compared first. Then environment steps a second, medians, taking turns; Flax runs twice,
+as a control of the noise. Then what resets cost a layer in training, and one step of `act` for one environment.
+"""
+
+import argparse
+import functools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.linen.initializers import constant, orthogonal
+
+from lstmjax import init_params, lstm
+from lstmjax.agents import act, init_agent, initial_state
+from lstmjax.bench import take_turns
+from lstmjax.bench.machine import look
+from lstmjax.linen import ScannedRNN
+
+STEPS, HIDDEN, EPOCHS, MINIBATCHES = 128, 128, 4, 4
+ENVIRONMENTS = (4, 16, 64)
+NEAR, FAR = 1e-5, 2e-2  # relative differences of the first loss, and of all, after up to 15 updates of the parameters
+
+
+class FlaxRNN(nn.Module):
+    """Flax' LSTM with resets, as scripts for recurrent agents have it."""
+
+    @functools.partial(nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False})
+    @nn.compact
+    def __call__(self, carry, x):
+        inputs, resets = x
+        zeros = FlaxRNN.initialize_carry(*carry[0].shape)
+        carry = jax.tree.map(lambda z, a: jnp.where(resets[:, None], z, a), zeros, carry)
+        return nn.OptimizedLSTMCell(carry[0].shape[-1])(carry, inputs)
+
+    @staticmethod
+    def initialize_carry(batch_size, hidden_size):
+        return nn.OptimizedLSTMCell(hidden_size).initialize_carry(jax.random.key(0), (batch_size, hidden_size))
+
+
+class ActorCritic(nn.Module):
+    actions: int
+    rnn: Any
+
+    @nn.compact
+    def __call__(self, carry, x):
+        observations, resets = x
+        dense = functools.partial(nn.Dense, bias_init=constant(0.0))
+        embedding = nn.relu(dense(HIDDEN, kernel_init=orthogonal(np.sqrt(2)))(observations))
+        carry, hidden = self.rnn(name="rnn")(carry, (embedding, resets))
+        actor = nn.relu(dense(HIDDEN, kernel_init=orthogonal(2))(hidden))
+        critic = nn.relu(dense(HIDDEN, kernel_init=orthogonal(2))(hidden))
+        logits = dense(self.actions, kernel_init=orthogonal(0.01))(actor)
+        return carry, jax.nn.log_softmax(logits), dense(1, kernel_init=orthogonal(1.0))(critic)[..., 0]
+
+
+class Transition(NamedTuple):
+    first: jax.Array
+    action: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    done: jax.Array
+    log: jax.Array
+    observation: jax.Array
+
+
+def make(rnn, environments, total_updates=100):
+    """Return begin(key) and update(training), pure functions."""
+    world, how = gymnax.make("CartPole-v1")
+    network = ActorCritic(world.num_actions, rnn)
+    rate = optax.linear_schedule(2.5e-4, 0.0, total_updates * EPOCHS * MINIBATCHES)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(rate, eps=1e-5))
+
+    def begin(key):
+        keys = jax.random.split(key, 3)
+        observation, state = jax.vmap(world.reset, (0, None))(jax.random.split(keys[0], environments), how)
+        carry, first = rnn.initialize_carry(environments, HIDDEN), jnp.ones(environments, bool)
+        variables = network.init(keys[1], carry, (observation[None], first[None]))
+        return variables, optimizer.init(variables), state, observation, first, carry, keys[2]
+
+    def step(carry, key, variables):
+        state, observation, first, hidden = carry
+        keys = jax.random.split(key)
+        hidden, logs, value = network.apply(variables, hidden, (observation[None], first[None]))
+        action = jax.random.categorical(keys[0], logs[0])
+        log = jnp.take_along_axis(logs[0], action[:, None], axis=-1)[:, 0]
+        after, state, reward, terminated, truncated, _ = jax.vmap(world.step, (0, 0, 0, None))(
+            jax.random.split(keys[1], environments), state, action, how
+        )
+        done = terminated | truncated
+        return (state, after, done, hidden), Transition(first, action, value[0], reward, done, log, observation)
+
+    def loss(variables, part):
+        hidden, steps, advantage, target = part
+        _, logs, value = network.apply(variables, hidden, (steps.observation, steps.first))
+        log = jnp.take_along_axis(logs, steps.action[..., None], axis=-1)[..., 0]
+        clipped = steps.value + (value - steps.value).clip(-0.2, 0.2)
+        error = 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target)).mean()
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        ratio = jnp.exp(log - steps.log)
+        gain = jnp.minimum(ratio * advantage, ratio.clip(0.8, 1.2) * advantage).mean()
+        return 0.5 * error - gain + 0.01 * (jnp.exp(logs) * logs).sum(-1).mean()
+
+    def learn(carry, part):
+        variables, slopes = carry
+        value, gradient = jax.value_and_grad(loss)(variables, part)
+        change, slopes = optimizer.update(gradient, slopes, variables)
+        return (optax.apply_updates(variables, change), slopes), value
+
+    def update(training):
+        variables, slopes, state, observation, first, hidden, key = training
+        keys = jax.random.split(key, 3)
+        world_carry = (state, observation, first, hidden)
+        (state, observation, first, after), steps = jax.lax.scan(
+            lambda carry, key: step(carry, key, variables), world_carry, jax.random.split(keys[0], STEPS)
+        )
+        last = network.apply(variables, after, (observation[None], first[None]))[2][0]
+
+        def back(carry, now):
+            advantage, following = carry
+            delta = now.reward + 0.99 * following * ~now.done - now.value
+            advantage = delta + 0.99 * 0.95 * ~now.done * advantage
+            return (advantage, now.value), advantage
+
+        advantage = jax.lax.scan(back, (jnp.zeros_like(last), last), steps, reverse=True)[1]
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, environments)
+            data = (jax.tree.map(lambda a: a[None], hidden), steps, advantage, advantage + steps.value)
+            deal = lambda a: jnp.moveaxis(a[:, order].reshape(len(a), MINIBATCHES, -1, *a.shape[2:]), 1, 0)
+            first_part, *others = jax.tree.map(deal, data)
+            parts = (jax.tree.map(lambda a: a[:, 0], first_part), *others)
+            return jax.lax.scan(learn, carry, parts)
+
+        (variables, slopes), losses = jax.lax.scan(epoch, (variables, slopes), jax.random.split(keys[1], EPOCHS))
+        ended = steps.done.sum()
+        return (variables, slopes, state, observation, first, after, keys[2]), (losses, steps.reward.sum() / ended)
+
+    return begin, update
+
+
+def training(seconds, sizes):
+    """Return rows: environments, thousand environment steps a second with Flax and with ours, ratios."""
+    rows = []
+    for environments in sizes:
+        calls, losses = {}, {}
+        for name, rnn in (("flax", FlaxRNN), ("ours", ScannedRNN)):
+            begin, update = make(rnn, environments)
+            start = jax.jit(begin)(jax.random.key(0))
+            program = jax.jit(update).lower(start).compile()
+            losses[name] = np.asarray(program(start)[1][0])
+            calls[name] = lambda program=program, start=start: jax.block_until_ready(program(start))
+        differences = np.abs(losses["ours"] - losses["flax"]) / np.abs(losses["flax"]).max()
+        assert differences[0, 0] < NEAR, f"first losses differ by {differences[0, 0]}"
+        assert differences.max() < FAR, f"losses differ by {differences.max()}"
+        calls["flax again"] = calls["flax"]
+        times = take_turns(calls, seconds=seconds)
+        count = STEPS * environments / 1e3
+        ratio, noise = (float(np.median(times["flax"] / times[name])) for name in ("ours", "flax again"))
+        row = [environments, *(count / float(np.median(times[n])) for n in ("flax", "ours")), ratio, noise]
+        print("environments {} flax {:.1f} ours {:.1f} thousand steps/s, ratio {:.2f} (noise {:.2f})".format(*row))
+        rows.append(row)
+    return rows
+
+
+def resets(seconds):
+    """Return rows: batch, ms of a layer's training without and with resets, ratio."""
+    rows = []
+    for batch in (16, 64):
+        params = init_params(jax.random.key(0), HIDDEN, HIDDEN)
+        xs = jax.random.normal(jax.random.key(1), (STEPS, batch, HIDDEN))
+        flags = jax.random.bernoulli(jax.random.key(2), 0.02, (STEPS, batch))
+        gradient = jax.jit(
+            jax.grad(lambda p, xs, flags: jnp.sum(jnp.square(lstm(p, xs, resets=flags, time_major=True)[1])), (0, 1))
+        )
+        calls = {
+            name: lambda f=f, p=params, xs=xs, gradient=gradient: jax.block_until_ready(gradient(p, xs, f))
+            for name, f in (("none", None), ("resets", flags), ("none again", None))
+        }
+        times = take_turns(calls, seconds=seconds)
+        ratio, noise = (float(np.median(times[name] / times["none"])) for name in ("resets", "none again"))
+        row = [batch, *(1e3 * float(np.median(times[n])) for n in ("none", "resets")), ratio, noise]
+        print("resets: batch {} without {:.2f} with {:.2f} ms, ratio {:.2f} (noise {:.2f})".format(*row))
+        rows.append(row)
+    return rows
+
+
+def acting(seconds):
+    """Return µs of one step for one environment: a jitted call of Flax' module, of ours, and `act`."""
+    observation, first = jnp.ones((1, 4)), jnp.zeros(1, bool)
+    calls = {}
+    for name, rnn in (("flax", FlaxRNN), ("ours", ScannedRNN)):
+        network = ActorCritic(2, rnn)
+        carry = rnn.initialize_carry(1, HIDDEN)
+        variables = network.init(jax.random.key(0), carry, (observation[None], first[None]))
+        program = jax.jit(lambda v, c, o, f, network=network: network.apply(v, c, (o[None], f[None])))
+        calls[name] = lambda p=program, v=variables, c=carry: jax.block_until_ready(p(v, c, observation, first))
+    params = init_agent(
+        jax.random.key(0), 4, {"policy": 2, "value": None}, hidden_size=128, embedding=(128,), head=(128,)
+    )
+    state = initial_state(params, 1)
+    calls["act"] = lambda: jax.block_until_ready(act(params, state, observation, first))
+    program = jax.jit(act)
+    calls["act, jitted"] = lambda: jax.block_until_ready(program(params, state, observation, first))
+    times = take_turns(calls, seconds=seconds)
+    row = {name: 1e6 * float(np.median(value)) for name, value in times.items()}
+    print("one step, one environment, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--only", choices=["training", "resets", "acting"])
+    parser.add_argument("--environments", type=int, nargs="+", default=ENVIRONMENTS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    parts = {"training": functools.partial(training, sizes=options.environments), "resets": resets, "acting": acting}
+    result = {name: part(options.seconds) for name, part in parts.items() if options.only in (None, name)}
+    if options.json:
+        options.json.write_text(json.dumps(result | {"machine": str(look("float32"))}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The example of recurrent PPO: a shortened training in a short T-maze, seeds by vmap, and the stored returns."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PUBLISHED = {"CartPole-v1": 500.0, "Pendulum-v1": -217.933, "MountainCarContinuous-v0": 91.469}  # RL-Zoo's ppo_lstm
+
+
+@pytest.fixture(scope="module")
+def example():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        return importlib.import_module("recurrent_ppo")
+
+
+@pytest.mark.thorough
+def test_training_learns_and_every_seed_by_itself(example):
+    task = example.tmaze_task(2)
+    usual = example.TASKS["TMaze-10"][1]
+    settings = dataclasses.replace(usual, steps=64 * 6 * 12, environments=64, rollout=6, chunk=6, hidden=8, rate=1e-2)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        train = jax.jit(jax.vmap(example.make_train(task, settings)))
+        keys = jax.random.split(jax.random.key(0), 2)
+        params, _, curve = train(keys)
+        again = train(keys[::-1])[2]
+    returns = np.asarray(curve["return"])
+    assert returns.shape == (2, 12)
+    assert (returns[:, -3:].mean(1) > returns[:, 1:4].mean(1) + 0.1).all()
+    np.testing.assert_allclose(again["return"][::-1], returns, rtol=1e-3, atol=1e-3)
+    assert params["agent"].trunks[0].layers[0].w_x.shape[0] == 2
+
+
+def test_the_example_is_short():
+    assert len((EXAMPLES / "recurrent_ppo.py").read_text().splitlines()) < 300
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_stored_returns_of_ten_seeds_reach_the_published_ones(task):
+    runs = [json.loads(path.read_text()) for path in sorted((EXAMPLES / "returns").glob("*.json"))]
+    final = [score for run in runs if run["task"] == task for score in run["final"]]
+    assert len(final) == 10
+    assert np.median(final) >= PUBLISHED[task]
