@@ -81,6 +81,26 @@ class Predict:
     """CSV or NPZ file to write to; None: CSV on the terminal."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Write text by the network of a run on a text, token by token."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    prompt: str
+    """The text before."""
+    length: int = 200
+    """Tokens to write: characters, bytes or words."""
+    temperature: float = 1.0
+    """1: draw by the probabilities of the network; lower values prefer likely tokens, 0 takes the likeliest one."""
+    top_k: int | None = None
+    """Draw from the so many likeliest tokens only; None: from all."""
+    top_p: float | None = None
+    """Draw from the likeliest tokens that have this probability together; None: from all."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
 Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]
 
 

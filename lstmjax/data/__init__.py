@@ -3,11 +3,12 @@
 from lstmjax.data.batches import batch, batch_rows, bucketed_batch, filled, steps_per_epoch
 from lstmjax.data.buckets import Bucket, Buckets, choose_edges, make_buckets, padding
 from lstmjax.data.digits import digits
-from lstmjax.data.fables import fables
+from lstmjax.data.fables import fable, fables
 from lstmjax.data.files import read
 from lstmjax.data.load import labelled, load
 from lstmjax.data.order import markers, order
 from lstmjax.data.ragged import Ragged
+from lstmjax.data.tokens import Tokens, Vocabulary
 from lstmjax.data.sequences import About, DataError, Parts, Sequences
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "Parts",
     "Ragged",
     "Sequences",
+    "Tokens",
+    "Vocabulary",
     "batch",
     "batch_rows",
     "bucketed_batch",
     "choose_edges",
     "digits",
+    "fable",
     "fables",
     "filled",
     "labelled",

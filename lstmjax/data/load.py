@@ -23,6 +23,7 @@ from lstmjax.data.scaling import (
     standardising,
 )
 from lstmjax.data.sequences import About, DataError, Parts, Sequences, fingerprint
+from lstmjax.data.texts import load_stream, windows
 from lstmjax.limits import check_order
 
 SPLIT_SEED = 20260101  # the split is the same for all seeds of a run, so that their results can be compared
@@ -43,11 +44,13 @@ def _order(data: Data) -> Parts:
 SOURCES: MappingProxyType[str, BuiltIn] = MappingProxyType(
     {"digits": BuiltIn(lambda data: digits(), INK), "order": BuiltIn(_order, 1.0)}
 )
-"""The sources in the package, by `data.source`; its keys are those of `lstmjax.config.BUILT_IN`."""
+"""The sources in the package, by `data.source`; its keys and `lstmjax.config.TEXTS` are those of `lstmjax.config.BUILT_IN`."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     """Return the parts of the data, scaled and with y in the form of the loss, and what a run remembers of them.
+
+    The parts of a text for a language model are `Tokens` in place of sequences.
 
     Args:
         data: the source, and how it is split and scaled.
@@ -57,11 +60,19 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     Raises:
         DataError: the files do not contain what is needed.
     """
-    built_in = SOURCES.get(data.source)
-    raw = built_in.parts(data) if built_in else _from_files(data, loss)
+    if data.is_stream:
+        return load_stream(data)
+    built_in, classes = SOURCES.get(data.source), None
+    if built_in:
+        raw = built_in.parts(data)
+    elif data.text is not None:
+        raw, classes = windows(data)
+    else:
+        raw = _from_files(data, loss)
     name = data.source
     names = (name, data.validation or name, data.test or name)
-    classes = _classes(raw, names) if loss == "softmax" else None
+    if loss == "softmax" and classes is None:
+        classes = _classes(raw, names)
     targets = TARGETS[loss]
     parts = _each(lambda p, n: p._replace(y=targets(p, classes, n)), raw, names)
     y = parts.train.y
@@ -81,13 +92,15 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
         fingerprint=fingerprint(parts.train, parts.validation),
         target_offset=None if targets_scaled is None else targets_scaled.offset,
         target_scale=None if targets_scaled is None else targets_scaled.scale,
+        text=data.text,
+        window=data.window,
     )
     if data.shift and (parts.train.lengths is not None or min(parts.train.x.shape[1:]) <= data.shift or per_step):
         raise DataError(
             f"data.shift is {data.shift}, but {name} does not hold images larger than that with one label each; "
             "set data.shift to 0"
         )
-    notes = (*_described(data, known, Scaling(offset, scale), parts.train.features), *lines)
+    notes = (*raw.notes, *_described(data, known, Scaling(offset, scale), parts.train.features), *lines)
     parts = _each(lambda p, n: _scaled(_as_learned(p, about, loss, n), about, n), parts, names)
     return parts._replace(notes=notes), about
 

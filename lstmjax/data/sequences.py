@@ -7,7 +7,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -130,6 +130,16 @@ class About(Section):
     """Number subtracted from each of the O targets of a regression; None: they are learned as they are."""
     target_scale: tuple[float, ...] | None = None
     """Number by which each of the O targets is divided after that."""
+
+    text: Literal["characters", "bytes", "words"] | None = None
+    """Tokens of a text, whose vocabulary are then the classes; None: the data are no text."""
+    window: int | None = None
+    """Tokens from which the next one is learned as a classification; None: a language model, or no text."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data are a text that is read from its beginning to its end, by a language model."""
+        return self.text is not None and self.window is None
 
     @property
     def target_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
