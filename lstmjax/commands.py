@@ -66,7 +66,7 @@ class Evaluate:
     part: Literal["test", "validation", "train"] = "test"
     """Part of the run's data."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A file of labelled sequences to use instead, NPZ or CSV."""
+    """A file of labelled sequences to use instead, NPZ or CSV; for a language model a text."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from lstmjax.data.files import read
 from lstmjax.data.load import labelled, load
 from lstmjax.data.order import markers, order
 from lstmjax.data.ragged import Ragged
+from lstmjax.data.texts import text_of
 from lstmjax.data.tokens import Tokens, Vocabulary
 from lstmjax.data.sequences import About, DataError, Parts, Sequences
 
@@ -37,4 +38,5 @@ __all__ = [
     "padding",
     "read",
     "steps_per_epoch",
+    "text_of",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from lstmjax.config import Data
 from lstmjax.data.fables import fable, fables
 from lstmjax.data.sequences import About, DataError, Parts, Sequences
-from lstmjax.data.tokens import Reader, Tokens, Vocabulary, vocabulary_of
+from lstmjax.data.tokens import Reader, Tokens, Vocabulary, counted, vocabulary_of
 
 BUILT_IN = MappingProxyType({"fables": fables, "fable": fable})
 """The texts in the package, by `data.source`; its keys are `lstmjax.config.TEXTS`."""
@@ -109,6 +109,31 @@ def load_stream(data: Data) -> tuple[Parts, About]:
     )
     train, validation, test = (cast(Any, part) for part in (parts.train, parts.validation, parts.test))
     return Parts(train, validation, test, notes=parts.notes), about
+
+
+def text_of(path: str, about: About) -> Tokens:
+    """Read a text in the vocabulary of a run.
+
+    Raises:
+        DataError: it cannot be read, it is too short, or a token is unknown and the vocabulary has none for those.
+    """
+    assert about.text is not None
+    assert about.classes is not None
+    reader, vocabulary = Reader(about.text), Vocabulary(about.classes, about.text)
+    raw = reader.read(path, BUILT_IN[path]() if path in BUILT_IN else None)
+    if len(raw) < 2:
+        raise DataError(f"{path}: has {len(raw)} {about.text}, expected 2 or more")
+    present = np.flatnonzero(counted(raw, reader.size))
+    number_of = {token: n for n, token in enumerate(vocabulary.tokens)}
+    table = np.zeros(reader.size, np.int32)
+    for place, token in zip(present.tolist(), reader.names(present), strict=True):
+        number = number_of.get(token, vocabulary.unknown)
+        if number is None:
+            raise DataError(
+                f"{path}: {token!r} is none of the {len(vocabulary.tokens)} {about.text} that the network knows; remove it"
+            )
+        table[place] = number
+    return Tokens(raw, table, 0, len(raw))
 
 
 def windows(data: Data) -> tuple[Parts, tuple[str, ...]]:

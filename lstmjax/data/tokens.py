@@ -238,7 +238,7 @@ def vocabulary_of(reader: Reader, train: np.ndarray, others: Sequence[np.ndarray
     Returns:
         (the vocabulary, the table for `Tokens`, for each of the others how many of its tokens are unknown).
     """
-    counts = _counts(train, reader.size)
+    counts = counted(train, reader.size)
     if reader.kind == "bytes":
         return Vocabulary(tuple(map(chr, range(256))), "bytes"), np.arange(256, dtype=np.int32), [0] * len(others)
     order = np.argsort(-counts, kind="stable")
@@ -246,14 +246,15 @@ def vocabulary_of(reader: Reader, train: np.ndarray, others: Sequence[np.ndarray
     table = np.full(reader.size, len(chosen), np.int32)
     table[chosen] = np.arange(len(chosen), dtype=np.int32)
     missing = table == len(chosen)
-    unknown = [int(_counts(part, reader.size)[missing].sum()) for part in (train, *others)]
+    unknown = [int(counted(part, reader.size)[missing].sum()) for part in (train, *others)]
     names = reader.names(chosen)
     if any(unknown):
         names = (*names, UNKNOWN)
     return Vocabulary(names, reader.kind), table, unknown[1:]
 
 
-def _counts(raw: np.ndarray, size: int) -> np.ndarray:
+def counted(raw: np.ndarray, size: int) -> np.ndarray:
+    """Count each number below `size`, block by block."""
     counts = np.zeros(size, np.int64)
     for start in range(0, len(raw), BLOCK):
         counts += np.bincount(np.asarray(raw[start : start + BLOCK]).astype(np.int64), minlength=size)
