@@ -69,7 +69,9 @@ def weight_drop(layers: PyTree, rate: float, key: Array | None) -> PyTree:
 
 def _dropped(params: LSTMParams, rate: float, key: Array) -> LSTMParams:
     if not isinstance(params, LSTMParams):
-        raise TypeError(f"layers holds {kind(params)}, expected LSTMParams: pass the layers of a network, without its head.")
+        raise TypeError(
+            f"layers holds {kind(params)}, expected LSTMParams: pass the layers of a network, without its head."
+        )
     w = params.w_h
     if rate == 1.0:  # 1 − rate is 0, by which nothing can be divided
         return params._replace(w_h=jnp.zeros_like(w))

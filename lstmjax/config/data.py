@@ -21,7 +21,9 @@ class Source(NamedTuple):
 TABLES_ONLY = ("columns", "layout", "table", "missing", "split")
 FILES_ONLY = (*TABLES_ONLY, "test_fraction")
 TEXTS_ONLY = ("text", "window", "segment", "vocabulary")
-TEXT = Source("a text is read in its order, a number for each token", ("length", "shift", "normalize_targets", *TABLES_ONLY))
+TEXT = Source(
+    "a text is read in its order, a number for each token", ("length", "shift", "normalize_targets", *TABLES_ONLY)
+)
 BUILT_IN = MappingProxyType(
     {
         "digits": Source(
@@ -157,7 +159,9 @@ class Data(Section):
         if self.text is None:
             for key in ("window", "segment", "vocabulary"):
                 if getattr(self, key) is not None and self.source not in BUILT_IN:
-                    raise ValueError(f"data.{key} is for a text; say data.text: characters, bytes or words, or remove it")
+                    raise ValueError(
+                        f"data.{key} is for a text; say data.text: characters, bytes or words, or remove it"
+                    )
         if self.window is not None and self.segment is not None:
             raise ValueError(
                 "data.window and data.segment are both given; a window is for a classification of the next token, a "

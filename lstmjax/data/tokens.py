@@ -79,7 +79,9 @@ class Vocabulary:
             number = number_of.get(token, unknown)
             if number is None:
                 what = {"characters": "character", "bytes": "byte", "words": "word"}[self.kind]
-                raise DataError(f"the {what} {token!r} does not occur in the text that the network learned; leave it out")
+                raise DataError(
+                    f"the {what} {token!r} does not occur in the text that the network learned; leave it out"
+                )
             numbers.append(number)
         return numbers
 

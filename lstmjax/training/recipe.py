@@ -49,7 +49,6 @@ class Recipe(NamedTuple):
         """The optimizer."""
         return make_optimizer(self.optimizer, self.steps, self.model.param_dtype)
 
-
     @property
     def stream(self) -> bool:
         """Whether a language model is trained."""

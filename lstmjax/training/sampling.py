@@ -51,7 +51,9 @@ def sample_text(
     trained = run if isinstance(run, Trained) else load_run(run)
     about = trained.about
     if about.text is None or about.classes is None:
-        raise ConfigError(f"{run if not isinstance(run, Trained) else 'run'}: has not learned a text, so that it writes none")
+        raise ConfigError(
+            f"{run if not isinstance(run, Trained) else 'run'}: has not learned a text, so that it writes none"
+        )
     vocabulary = Vocabulary(about.classes, about.text)
     numbers = vocabulary.numbers(prompt)
     least = about.window or 1
