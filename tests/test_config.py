@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from lstmjax import limits
-from lstmjax.config import BUILT_IN, CellName, ConfigError, Model, dump_config, keys, load_config, parse_config
+from lstmjax.config import BUILT_IN, TEXTS, CellName, ConfigError, Model, dump_config, keys, load_config, parse_config
 from lstmjax.data import load
 from lstmjax.limits import check_network, check_order, parameters
 
@@ -238,9 +238,11 @@ def test_the_cells_are_those_of_the_table():
 
 
 def test_the_sources_are_those_that_are_made():
+    from lstmjax.data import texts
     from lstmjax.data.load import SOURCES
 
-    assert tuple(BUILT_IN) == tuple(SOURCES)
+    assert tuple(BUILT_IN) == (*SOURCES, *TEXTS)
+    assert tuple(texts.BUILT_IN) == TEXTS
 
 
 def test_every_key_has_its_explanation():

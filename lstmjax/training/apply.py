@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     """
     trained = load_run(run)
     config, about = trained.config, trained.about
+    sequences: Any  # `Tokens` for a language model
     if about.is_stream and data is not None:
         name, sequences = Path(data).name, text_of(str(data), about)
     elif data is not None:
@@ -50,7 +51,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         if sequences is None:
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
     if about.is_stream:
-        yield from _text_lines(trained, cast(Any, sequences), run, name)
+        yield from _text_lines(trained, sequences, run, name)
         return
     by_class = about.classes is not None and config.loss.name == "softmax"
     values, outputs = measured(trained, sequences, name, outputs=by_class)

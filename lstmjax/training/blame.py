@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmjax.data import Sequences
 from lstmjax.inside import trace
-from lstmjax.language import embedded
+from lstmjax.language_model import embedded
 from lstmjax.training.inference import logits_of, network_options, with_dropped_weights
 from lstmjax.training.losses import loss_of
 from lstmjax.training.paths import leaf_names
@@ -60,7 +60,7 @@ def first_bad(
     return None
 
 
-def blame(state: TrainState, batch: Sequences, key: Array, recipe: Recipe) -> str:
+def blame(state: TrainState, batch: Any, key: Array, recipe: Recipe) -> str:
     """Return the first array that is not finite in a step, in words.
 
     Args:

@@ -13,7 +13,7 @@ import optax
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
-from lstmjax.language import LanguageParams, init_language, language, zero_state
+from lstmjax.language_model import LanguageParams, init_language, language, zero_state
 from lstmjax.networks import NetworkParams, init_network
 from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_weights
 from lstmjax.training.metrics import metrics_of

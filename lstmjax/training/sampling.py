@@ -14,7 +14,8 @@ import numpy as np
 
 from lstmjax.config import ConfigError, Model
 from lstmjax.data import Vocabulary
-from lstmjax.language import LanguageParams, filtered, language
+from lstmjax.errors import Named
+from lstmjax.language_model import LanguageParams, filtered, language
 from lstmjax.training.inference import Trained, logits_of
 from lstmjax.training.reading import load_run
 from lstmjax.training.streams import stream_options
@@ -58,7 +59,7 @@ def sample_text(
     numbers = vocabulary.numbers(prompt)
     least = about.window or 1
     if len(numbers) < least:
-        raise ConfigError(f"prompt has {len(numbers)} {about.text}, expected {least} or more; give a longer one")
+        raise ConfigError(Named("prompt"), f" has {len(numbers)} {about.text}, expected {least} or more; give a longer one")
     return _written(trained, vocabulary, prompt, numbers, length, (temperature, top_k, top_p), seed)
 
 
@@ -155,12 +156,12 @@ def _drawn(
 
 def _check(length: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> None:
     if length < 1:
-        raise ConfigError(f"length is {length}, expected 1 or more tokens")
+        raise ConfigError(Named("length"), f" is {length}, expected 1 or more tokens")
     if not (math.isfinite(temperature) and temperature >= 0):
-        raise ConfigError(f"temperature is {temperature}, expected 0 or more; 1 is that of training")
+        raise ConfigError(Named("temperature"), f" is {temperature}, expected 0 or more; 1 is that of training")
     if top_k is not None and top_k < 1:
-        raise ConfigError(f"top_k is {top_k}, expected 1 or more tokens")
+        raise ConfigError(Named("top_k"), f" is {top_k}, expected 1 or more tokens")
     if top_p is not None and not 0 < top_p <= 1:
-        raise ConfigError(f"top_p is {top_p}, expected a probability above 0, up to 1")
+        raise ConfigError(Named("top_p"), f" is {top_p}, expected a probability above 0, up to 1")
     if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed is {seed}, expected 0 to {2**32 - 1}")
+        raise ConfigError(Named("seed"), f" is {seed}, expected 0 to {2**32 - 1}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmjax.config import Loss, Model
 from lstmjax.data import DataError, Tokens
-from lstmjax.language import LanguageParams, language
+from lstmjax.language_model import LanguageParams, language
 from lstmjax.training.inference import Sums, Trained, sums_of, wrappers_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.types import Array, PyTree
