@@ -20,7 +20,7 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ({"optimizer": {"clip_nrm": 1.0}}, "unknown key optimizer.clip_nrm; did you mean optimizer.clip_norm?"),
         ({"hidden_size": 8}, "unknown key hidden_size; did you mean model.hidden_size?"),
         ({"modle": {"layers": 2}}, "unknown key modle; did you mean model?"),
-        ({"data": {"xyzzy": 2}}, "unknown key data.xyzzy; valid ones are data.source, data.validation"),
+        ({"data": {"qqqqq": 2}}, "unknown key data.qqqqq; valid ones are data.source, data.validation"),
         ({"model": {"hidden_size": True}}, "model.hidden_size is True; it should be a valid integer"),
         ({"model": {"hidden_size": "big"}}, "model.hidden_size is 'big'; it should be a valid integer"),
         ({"model": {"hidden_size": -2}}, "model.hidden_size is -2; it should be greater than or equal to 1"),
