@@ -7,7 +7,17 @@ import pytest
 from tolerances import assert_close
 from training import config, kill_in_training, lines, same_params
 
-from lstmjax import LanguageParams, Tied, init_language, init_params, language, lstm, oracle, truncated_gradient, weight_drop
+from lstmjax import (
+    LanguageParams,
+    Tied,
+    init_language,
+    init_params,
+    language,
+    lstm,
+    oracle,
+    truncated_gradient,
+    weight_drop,
+)
 from lstmjax.cli import main
 from lstmjax.config import ConfigError
 from lstmjax.data import DataError, Tokens, Vocabulary, fables
@@ -311,7 +321,10 @@ def test_a_run_is_read_evaluated_and_sampled(whole, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["export", "RUN", "a.onnx"], "is a language model, which reads tokens, so that lstmjax cannot export a network"),
+        (
+            ["export", "RUN", "a.onnx"],
+            "is a language model, which reads tokens, so that lstmjax cannot export a network",
+        ),
         (["predict", "RUN", "a.npz"], "cannot predict sequences with it; use lstmjax sample and evaluate"),
         (["inspect", "RUN"], "cannot write a page"),
         (["convert", "RUN", "a.pt"], "cannot exchange its weights"),

@@ -10,7 +10,7 @@ from lstmjax.config import ConfigError, Data
 from lstmjax.data import DataError, Vocabulary, fables, load, text_of, tokens
 from lstmjax.data.tokens import Reader, split
 
-TEXT = "The hare ran. \"Don't stop!\", said the tortoise; the hare-bell (blue) rang: é日𝄞. " * 3
+TEXT = 'The hare ran. "Don\'t stop!", said the tortoise; the hare-bell (blue) rang: é日𝄞. ' * 3
 
 
 @pytest.fixture
@@ -78,7 +78,10 @@ def test_numbers_become_text_again(kind):
     names = tuple(map(chr, range(256))) if kind == "bytes" else tuple(sorted(set(split(text, kind))))
     vocabulary = Vocabulary(names, kind)
     assert "".join(vocabulary.decoder().pieces(vocabulary.numbers(text))) == text
-    assert "".join(vocabulary.decoder("blue").pieces(vocabulary.numbers("ran") if kind == "words" else [])) in ("", " ran")
+    assert "".join(vocabulary.decoder("blue").pieces(vocabulary.numbers("ran") if kind == "words" else [])) in (
+        "",
+        " ran",
+    )
 
 
 def test_bytes_of_a_character_are_held_until_it_is_complete():
@@ -130,11 +133,20 @@ def test_texts_that_cannot_be_used_are_told(tmp_path, content, data, message):
         ({"data": {"source": "a.npz", "segment": 5}}, "data.segment is for a text; say data.text"),
         ({"data": {"source": "a.txt", "text": "words", "window": 3, "segment": 5}}, "data.window and data.segment are"),
         ({"data": {"source": "a.txt", "text": "bytes", "vocabulary": 9}}, "bytes are always 256, so remove it"),
-        ({"data": {"source": "a.txt", "text": "words", "split": "index"}}, "a text is read in its order.*remove data.split"),
+        (
+            {"data": {"source": "a.txt", "text": "words", "split": "index"}},
+            "a text is read in its order.*remove data.split",
+        ),
         ({"data": {"source": "digits", "text": "words"}}, "remove data.text"),
         ({"data": {"source": "fables", "text": "words", "normalize": "standardize"}}, "a language model reads tokens"),
-        ({"data": {"source": "fables", "text": "words"}, "loss": {"name": "linear"}}, "the next token of a text is a class"),
-        ({"data": {"source": "fables", "text": "words"}, "model": {"bidirectional": True}}, "show a language model the"),
+        (
+            {"data": {"source": "fables", "text": "words"}, "loss": {"name": "linear"}},
+            "the next token of a text is a class",
+        ),
+        (
+            {"data": {"source": "fables", "text": "words"}, "model": {"bidirectional": True}},
+            "show a language model the",
+        ),
         (
             {"data": {"source": "fables", "text": "words"}, "metrics": ["bits_per_character"]},
             "metrics has bits_per_character, but the tokens are words; say data.text: characters, or take perplexity",

@@ -59,7 +59,9 @@ def sample_text(
     numbers = vocabulary.numbers(prompt)
     least = about.window or 1
     if len(numbers) < least:
-        raise ConfigError(Named("prompt"), f" has {len(numbers)} {about.text}, expected {least} or more; give a longer one")
+        raise ConfigError(
+            Named("prompt"), f" has {len(numbers)} {about.text}, expected {least} or more; give a longer one"
+        )
     return _written(trained, vocabulary, prompt, numbers, length, (temperature, top_k, top_p), seed)
 
 
