@@ -1,4 +1,7 @@
-"""The published regularisers of the recurrence: dropout on h, zoneout (both wrappers), and dropped weights. `wrappers.py` says what a wrapper is."""
+"""The published regularisers of the recurrence: dropout on h, zoneout, and dropped weights.
+
+The first two are wrappers; `wrappers.py` says what that is.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class RecurrentDropout:
 
 
 def weight_drop(layers: PyTree, rate: float, key: Array | None) -> PyTree:
-    """Drop recurrent weights: return the layers with a random part of each w_h set to 0, the others divided by 1 − rate.
+    """Drop recurrent weights: return the layers with a part of each w_h set to 0, the others divided by 1 − rate.
 
     Recurrent DropConnect (Wan et al. 2013; Merity et al. 2018, section 2). What is returned is what `lstm`, `stacked`
     and `network` multiply by at every step, so that one draw holds for the sequences of a batch and all of their steps.

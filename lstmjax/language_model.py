@@ -131,8 +131,8 @@ def language(
 ) -> tuple[tuple, Array]:
     """Run a language model over tokens; return the states and the logits of the next token after each.
 
-    It is `network` over the rows of the embedding, with logits of every step. `state` continues an earlier call, so that
-    a long text can be read in segments, with the gradient cut between them.
+    It is `network` over the rows of the embedding, with logits of every step. `state` continues an earlier call, so
+    that a long text can be read in segments, with the gradient cut between them.
 
     Args:
         params: `LanguageParams`.
@@ -219,8 +219,8 @@ def filtered(logits: Array, *, temperature: ArrayLike, top_k: int | None = None,
         logits: `[..., V]`.
         temperature: above 0; 1 leaves the probabilities, lower values sharpen them.
         top_k: keep the so many likeliest tokens; None: all.
-        top_p: of these, keep the likeliest ones whose probabilities sum up to this, at least one (Holtzman et al. 2020);
-            None: all.
+        top_p: of these, keep the likeliest ones whose probabilities sum up to this, at least one (Holtzman et al.
+            2020); None: all.
 
     >>> filtered(jnp.log(jnp.array([0.1, 0.5, 0.4])), temperature=1.0, top_p=0.8).round(2).tolist()
     [-inf, -0.69, -0.92]

@@ -1,5 +1,7 @@
 """Language models: against the oracle, the gradient through segments, evaluation with a carried state, sampling."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -185,7 +187,7 @@ def test_weights_are_dropped_in_every_layer_and_direction_alone():
     assert len({mask.tobytes() for mask in masks}) == 4
     assert weight_drop(layers, 0.5, None) is layers
     assert not weight_drop(layers, 1.0, jax.random.key(1))[0].forward.w_h.any()
-    with pytest.raises(TypeError, match="layers holds .*expected LSTMParams: pass the layers"):
+    with pytest.raises(TypeError, match=r"layers holds .*expected LSTMParams: pass the layers"):
         weight_drop({"w": jnp.ones(3)}, 0.5, jax.random.key(0))
 
 
@@ -205,7 +207,7 @@ def test_streams_read_every_token_once_in_order():
         assert (np.diff(read[:, 0]) == 33).all()
         assert 0 <= read[0, 0] <= 2
     assert all((batch.y == batch.tokens + 1).all() for batch in batches)
-    with pytest.raises(DataError, match="100 tokens, but batch_size 20 streams of data.segment 50 tokens need 1,020"):
+    with pytest.raises(DataError, match=r"100 tokens, but batch_size 20 streams of data.segment 50 tokens need 1,020"):
         make_streams(text, 20, None)
 
 
@@ -264,7 +266,7 @@ def test_a_part_is_evaluated_as_a_whole(monkeypatch, long):
     bounds = [0, 250, 500] if long else [0, 500]
     assert part.count == 501
     surprise = 0.0
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         _, logits = language(params, tokens[start:stop])
         p = jax.nn.log_softmax(logits)
         surprise -= float(p[jnp.arange(stop - start), tokens[start + 1 : stop + 1]].sum())
@@ -285,7 +287,9 @@ def whole(tmp_path_factory):
 
 def everything():
     return on_fables(
-        model={"hidden_size": H, "layers": 2, "init": "equinox", "weight_drop": 0.3, "dropout": 0.2, "tie_weights": True},
+        model={
+            "hidden_size": H, "layers": 2, "init": "equinox", "weight_drop": 0.3, "dropout": 0.2, "tie_weights": True
+        },
         steps=24, evaluate_every=3, checkpoint_every=6, average={"decay": 0.7}, optimizer={"accumulate": 2},
         data={"segment": 40, "test_fraction": 0.1}, metrics=["bits_per_character", "accuracy"],
     )  # fmt: skip

@@ -159,9 +159,7 @@ class Data(Section):
         if self.text is None:
             for key in ("window", "segment", "vocabulary"):
                 if getattr(self, key) is not None and self.source not in BUILT_IN:
-                    raise ValueError(
-                        f"data.{key} is for a text; say data.text: characters, bytes or words, or remove it"
-                    )
+                    raise ValueError(f"data.{key} is for a text; say by data.text what its tokens are, or remove it")
         if self.window is not None and self.segment is not None:
             raise ValueError(
                 "data.window and data.segment are both given; a window is for a classification of the next token, a "

@@ -73,8 +73,8 @@ class Config(Section):
         width = model.hidden_size if model.projection_size is None else model.projection_size
         if model.tie_weights and model.embedding_size not in (None, width):
             raise ValueError(
-                f"model.tie_weights needs an embedding as wide as h, but model.embedding_size is {model.embedding_size} "
-                f"and h is {width} wide; leave model.embedding_size out, or set model.projection_size to it"
+                "model.tie_weights needs an embedding as wide as h, but model.embedding_size is "
+                f"{model.embedding_size} and h is {width} wide; leave model.embedding_size out, or set model.projection_size to it"
             )
         return self
 
@@ -83,7 +83,8 @@ class Config(Section):
         for name, kind in (("bits_per_character", "characters"), ("bits_per_byte", "bytes")):
             if name in self.metrics and self.data.text not in (None, kind):
                 raise ValueError(
-                    f"metrics has {name}, but the tokens are {self.data.text}; say data.text: {kind}, or take perplexity"
+                    f"metrics has {name}, but the tokens are {self.data.text}; say data.text: {kind}, or take "
+                    "perplexity"
                 )
         return self
 

@@ -8,9 +8,9 @@ from lstmjax.data.files import read
 from lstmjax.data.load import labelled, load
 from lstmjax.data.order import markers, order
 from lstmjax.data.ragged import Ragged
+from lstmjax.data.sequences import About, DataError, Parts, Sequences
 from lstmjax.data.texts import text_of
 from lstmjax.data.tokens import Tokens, Vocabulary
-from lstmjax.data.sequences import About, DataError, Parts, Sequences
 
 __all__ = [
     "About",

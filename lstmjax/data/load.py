@@ -44,7 +44,7 @@ def _order(data: Data) -> Parts:
 SOURCES: MappingProxyType[str, BuiltIn] = MappingProxyType(
     {"digits": BuiltIn(lambda data: digits(), INK), "order": BuiltIn(_order, 1.0)}
 )
-"""The sources in the package, by `data.source`; its keys and `lstmjax.config.TEXTS` are those of `lstmjax.config.BUILT_IN`."""
+"""The sources in the package, by `data.source`; its keys, and `TEXTS` of lstmjax.config, are those of `BUILT_IN` there."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
@@ -296,7 +296,7 @@ TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str]
         "absolute": _as_numbers,
         "huber": _as_numbers,
         "quantile": _as_numbers,
-    }  # fmt: skip
+    }
 )
 """The function that brings y into the form that each loss takes."""
 

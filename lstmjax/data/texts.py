@@ -76,7 +76,7 @@ def _verb(name: str) -> str:
 
 
 def _spans(data: Data, count: int) -> dict[str, tuple[int, int]]:
-    """Return where the parts of the source lie: training first, then validation and test, if they are no other files."""
+    """Return where the parts of the source lie: training, then validation and test, if they are no other files."""
     tested = round(count * (data.test_fraction or 0.0))
     validated = 0 if data.validation is not None else round(count * data.validation_fraction)
     end = count - tested
@@ -130,7 +130,8 @@ def text_of(path: str, about: About) -> Tokens:
         number = number_of.get(token, vocabulary.unknown)
         if number is None:
             raise DataError(
-                f"{path}: {token!r} is none of the {len(vocabulary.tokens)} {about.text} that the network knows; remove it"
+                f"{path}: {token!r} is none of the {len(vocabulary.tokens)} {about.text} that the network knows; "
+                "remove it"
             )
         table[place] = number
     return Tokens(raw, table, 0, len(raw))

@@ -112,9 +112,9 @@ class Decoder:
         token = self.vocabulary.tokens[number]
         if self.vocabulary.kind == "bytes":
             return self._bytes.decode(token.encode("latin-1"))
-        if self.vocabulary.kind == "words" and self._last and not self._last.isspace():
-            if token not in CLOSING and self._last not in OPENING:
-                token = f" {token}"
+        begins = not self._last or self._last.isspace() or self._last in OPENING
+        if self.vocabulary.kind == "words" and not begins and token not in CLOSING:
+            token = f" {token}"
         self._last = token[-1:]
         return token
 

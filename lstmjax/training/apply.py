@@ -18,8 +18,8 @@ from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.reading import load_run, load_sequence_run
-from lstmjax.training.streams import evaluate_stream
 from lstmjax.training.scores import confusion, score_lines
+from lstmjax.training.streams import evaluate_stream
 from lstmjax.writing import draft
 
 log = logging.getLogger("lstmjax")

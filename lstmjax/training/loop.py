@@ -21,9 +21,9 @@ from lstmjax.signals import Stop, noted
 from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets, size_of
 from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.evaluation import evaluate
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
 from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
-from lstmjax.training.evaluation import evaluate
 from lstmjax.training.inference import Sums, Trained
 from lstmjax.training.initial import with_initial
 from lstmjax.training.labels import check_metrics, class_weights_of
