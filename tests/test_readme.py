@@ -21,6 +21,7 @@ PAGES = {  # at least so many examples
     "docs/backends.md": 5,
     "docs/long-sequences.md": 3,
     "docs/recipes.md": 6,
+    "docs/language.md": 1,
 }
 
 

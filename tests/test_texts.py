@@ -130,7 +130,7 @@ def test_texts_that_cannot_be_used_are_told(tmp_path, content, data, message):
     ("sections", "message"),
     [
         ({"data": {"source": "fables"}}, "data.source fables is a text; say data.text: characters, bytes or words"),
-        ({"data": {"source": "a.npz", "segment": 5}}, "data.segment is for a text; say data.text"),
+        ({"data": {"source": "a.npz", "segment": 5}}, "data.segment is for a text; say by data.text what its"),
         ({"data": {"source": "a.txt", "text": "words", "window": 3, "segment": 5}}, "data.window and data.segment are"),
         ({"data": {"source": "a.txt", "text": "bytes", "vocabulary": 9}}, "bytes are always 256, so remove it"),
         (

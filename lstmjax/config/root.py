@@ -74,7 +74,8 @@ class Config(Section):
         if model.tie_weights and model.embedding_size not in (None, width):
             raise ValueError(
                 "model.tie_weights needs an embedding as wide as h, but model.embedding_size is "
-                f"{model.embedding_size} and h is {width} wide; leave model.embedding_size out, or set model.projection_size to it"
+                f"{model.embedding_size} and h is {width} wide; leave model.embedding_size out, "
+                "or set model.projection_size to it"
             )
         return self
 

@@ -44,7 +44,7 @@ def _order(data: Data) -> Parts:
 SOURCES: MappingProxyType[str, BuiltIn] = MappingProxyType(
     {"digits": BuiltIn(lambda data: digits(), INK), "order": BuiltIn(_order, 1.0)}
 )
-"""The sources in the package, by `data.source`; its keys, and `TEXTS` of lstmjax.config, are those of `BUILT_IN` there."""
+"""The sources in the package, by `data.source`; its keys and `TEXTS` are those of `BUILT_IN` in lstmjax.config."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
@@ -290,13 +290,9 @@ def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) ->
 
 TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str], np.ndarray]] = MappingProxyType(
     {
-        "softmax": _as_classes,
-        "sigmoid": _as_switches,
-        "linear": _as_numbers,
-        "absolute": _as_numbers,
-        "huber": _as_numbers,
-        "quantile": _as_numbers,
-    }
+        "softmax": _as_classes, "sigmoid": _as_switches,
+        "linear": _as_numbers, "absolute": _as_numbers, "huber": _as_numbers, "quantile": _as_numbers,
+    }  # fmt: skip
 )
 """The function that brings y into the form that each loss takes."""
 
