@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ from lstmjax.commands import (
     Options,
     Predict,
     Reading,
+    Sample,
     Shapes,
     Train,
     Verify,
@@ -123,6 +125,22 @@ def _predict(command: Predict) -> None:
     from lstmjax.training import predict_file
 
     _print(predict_file(command.run, command.input, command.out))
+
+
+def _sample(command: Sample) -> None:
+    from lstmjax.runs import RunFolder
+
+    RunFolder.open(command.run)
+    from lstmjax.training import sample_text
+
+    options = {name: value for name, value in vars(command).items() if name not in ("run", "prompt")}
+    pieces = sample_text(command.run, command.prompt, **options)
+    with interruptible():
+        for piece in itertools.chain([command.prompt], pieces):
+            with named("standard output"):
+                print(piece, end="", flush=True)
+        with named("standard output"):
+            print()
 
 
 def _export(command: Export) -> None:
@@ -219,6 +237,7 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
         Backtest: _backtest,
         Evaluate: _evaluate,
         Predict: _predict,
+        Sample: _sample,
         Export: _export,
         Inspect: _inspect,
         Convert: _convert,
@@ -239,6 +258,7 @@ commands:
   data describe FILE              say what is understood of a file of data, and what must be said
   evaluate RUN                    print the loss and the metric of a run's network
   predict RUN INPUT               print classes and probabilities
+  sample RUN --prompt TEXT        write text by a network that has learned one
   export RUN OUT                  write a run's network to .onnx or .stablehlo
   inspect RUN                     write a page that shows what happens inside a run's network
   forecast CONFIG                 fit many time series, measure, forecast and draw

@@ -90,7 +90,8 @@ class Evaluate:
     part: Literal["test", "validation", "train"] = "test"
     """Part of the run's data."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A file or folder of labelled sequences to use instead, of any kind that can be trained on."""
+    """A file or folder of labelled sequences to use instead, of any kind that can be trained on; for a language model a
+    text."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,26 @@ class Data:
     """A file or a folder that can be trained on."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="CONFIG")] = None
     """A configuration whose sections data and loss are used; None: the defaults."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Write text by the network of a run on a text, token by token."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    prompt: str
+    """The text before."""
+    length: int = 200
+    """Tokens to write: characters, bytes or words."""
+    temperature: float = 1.0
+    """1: draw by the probabilities of the network; lower values prefer likely tokens, 0 takes the likeliest one."""
+    top_k: int | None = None
+    """Draw from the so many likeliest tokens only; None: from all."""
+    top_p: float | None = None
+    """Draw from the likeliest tokens that have this probability together; None: from all."""
+    seed: int = 0
+    """Seed of the draws."""
 
 
 Form = Literal["lstmjax", "torch", "keras", "linen", "nnx", "haiku"]

@@ -1,4 +1,7 @@
-"""The published wrappers: dropout on h, and zoneout. `wrappers.py` says what a wrapper is."""
+"""The published regularisers of the recurrence: dropout on h, zoneout, and dropped weights.
+
+The first two are wrappers; `wrappers.py` says what that is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.arguments import check_rate, kind
-from lstmjax.types import Array, PyTree, Step
+from lstmjax.types import Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Inner, StepWrapper
 
 
@@ -39,6 +42,44 @@ class RecurrentDropout:
         h, *others = state
         scale, _ = extras
         return inner(params, (h if scale is None else h * scale, *others), x)
+
+
+def weight_drop(layers: PyTree, rate: float, key: Array | None) -> PyTree:
+    """Drop recurrent weights: return the layers with a part of each w_h set to 0, the others divided by 1 − rate.
+
+    Recurrent DropConnect (Wan et al. 2013; Merity et al. 2018, section 2). What is returned is what `lstm`, `stacked`
+    and `network` multiply by at every step, so that one draw holds for the sequences of a batch and all of their steps.
+    The gradient with respect to a dropped weight is 0.
+
+    Args:
+        layers: `LSTMParams`, or any tree of them, such as the layers of a network.
+        rate: probability that a weight is dropped, 0 to 1.
+        key: random key; None: evaluation, nothing is dropped.
+
+    >>> from lstmjax import init_params
+    >>> params = init_params(jax.random.key(0), 5, 10)
+    >>> dropped = weight_drop(params, 0.5, jax.random.key(1))
+    >>> int((dropped.w_h == 0).sum()), bool((dropped.w_x == params.w_x).all())
+    (202, True)
+    """
+    check_rate("rate", rate)
+    if key is None or rate == 0.0:
+        return layers
+    parts, structure = jax.tree.flatten(layers, is_leaf=lambda part: isinstance(part, LSTMParams))
+    keys = jax.random.split(key, len(parts))
+    return jax.tree.unflatten(structure, [_dropped(part, rate, k) for part, k in zip(parts, keys, strict=True)])
+
+
+def _dropped(params: LSTMParams, rate: float, key: Array) -> LSTMParams:
+    if not isinstance(params, LSTMParams):
+        raise TypeError(
+            f"layers holds {kind(params)}, expected LSTMParams: pass the layers of a network, without its head."
+        )
+    w = params.w_h
+    if rate == 1.0:  # 1 − rate is 0, by which nothing can be divided
+        return params._replace(w_h=jnp.zeros_like(w))
+    keep = jax.random.bernoulli(key, 1.0 - rate, w.shape)
+    return params._replace(w_h=jnp.where(keep, w / (1.0 - rate), jnp.zeros_like(w)))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from lstmjax import limits
 from lstmjax.config import (
     BUILT_IN,
     SECTIONS,
+    TEXTS,
     CellName,
     ConfigError,
     Model,
@@ -31,7 +32,7 @@ CONFIGS = [path for path in CONFIGS if path.name != "forecast.yaml"]  # which ha
         ({"optimizer": {"clip_nrm": 1.0}}, "unknown key optimizer.clip_nrm; did you mean optimizer.clip_norm?"),
         ({"hidden_size": 8}, "unknown key hidden_size; did you mean model.hidden_size?"),
         ({"modle": {"layers": 2}}, "unknown key modle; did you mean model?"),
-        ({"data": {"xyzzy": 2}}, "unknown key data.xyzzy; valid ones are data.source, data.validation"),
+        ({"data": {"qqqqq": 2}}, "unknown key data.qqqqq; valid ones are data.source, data.validation"),
         ({"model": {"hidden_size": True}}, "model.hidden_size is True; it should be a valid integer"),
         ({"model": {"hidden_size": "big"}}, "model.hidden_size is 'big'; it should be a valid integer"),
         ({"model": {"hidden_size": -2}}, "model.hidden_size is -2; it should be greater than or equal to 1"),
@@ -249,9 +250,11 @@ def test_the_cells_are_those_of_the_table():
 
 
 def test_the_sources_are_those_that_are_made():
+    from lstmjax.data import texts
     from lstmjax.data.load import SOURCES
 
-    assert tuple(BUILT_IN) == tuple(SOURCES)
+    assert tuple(BUILT_IN) == (*SOURCES, *TEXTS)
+    assert tuple(texts.BUILT_IN) == TEXTS
 
 
 def test_every_key_has_its_explanation():

@@ -23,6 +23,7 @@ PAGES = {  # at least so many examples
     "docs/forecasting.md": 1,
     "docs/recipes.md": 7,
     "docs/agents.md": 8,
+    "docs/language.md": 1,
 }
 
 

@@ -32,7 +32,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"layered"},
     {"stack"},
     {"networks"},
-    {"truncated", "parameters"},
+    {"truncated", "parameters", "language_model"},
     {"options"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}

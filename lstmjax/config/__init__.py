@@ -4,7 +4,7 @@ JAX is not imported here, so that `lstmjax --help` and a mistyped key are answer
 """
 
 from lstmjax.config.base import Section
-from lstmjax.config.data import BUILT_IN, EARLIER, FILE, Columns, Data, Source
+from lstmjax.config.data import BUILT_IN, EARLIER, FILE, TEXTS, Columns, Data, Source
 from lstmjax.config.learning import Average, Plateau, Stopping
 from lstmjax.config.loss import KINDS, METRICS, Loss
 from lstmjax.config.model import CellName, Model
@@ -20,6 +20,7 @@ __all__ = [
     "KINDS",
     "METRICS",
     "SECTIONS",
+    "TEXTS",
     "Average",
     "CellName",
     "Columns",

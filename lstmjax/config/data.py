@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lstmjax.config.base import Section
+from lstmjax.config.base import Section, Size
 
 
 class Source(NamedTuple):
@@ -18,24 +18,33 @@ class Source(NamedTuple):
     endless: bool = False  # every training batch is generated, so that there are no epochs
 
 
-FILES_ONLY = ("columns", "layout", "table", "missing", "split", "test_fraction", "stream", "cache")
+TABLES_ONLY = ("columns", "layout", "table", "missing", "split", "stream", "cache")
+FILES_ONLY = (*TABLES_ONLY, "test_fraction")
+TEXTS_ONLY = ("text", "window", "segment", "vocabulary")
+TEXT = Source(
+    "a text is read in its order, a number for each token", ("length", "shift", "normalize_targets", *TABLES_ONLY)
+)
 BUILT_IN = MappingProxyType(
     {
         "digits": Source(
             "the digits bring their validation and test part, their 8 steps and their scale (pixels / 16) with them",
-            ("validation", "test", "normalize", "length", *FILES_ONLY),
+            ("validation", "test", "normalize", "length", *FILES_ONLY, *TEXTS_ONLY),
         ),
         "order": Source(
             "the temporal-order task is generated, with validation and test parts, and its inputs are zeros and ones",
-            ("validation", "validation_fraction", "test", "normalize", "shift", *FILES_ONLY),
+            ("validation", "validation_fraction", "test", "normalize", "shift", *FILES_ONLY, *TEXTS_ONLY),
             endless=True,
         ),
+        "fables": TEXT,
+        "fable": TEXT,
     }
 )
 """The sources in the package, by `data.source`; any other name is a file."""
 EARLIER = MappingProxyType({"normalize": "none", "normalize_targets": "none", "stream": False})
 """What the first versions did where a key of this section has another default today, or did not exist."""
 FILE = Source("a file has sequences of its own length", ("length",))
+TEXTS = ("fables", "fable")
+"""The sources in the package that are texts."""
 
 
 def _as_names(value: object) -> object:
@@ -99,8 +108,8 @@ class Data(Section):
     """The data to learn from."""
 
     source: str = "digits"
-    """"digits" (in the package), "order" (the temporal-order task, generated), a file (NPZ, CSV, Parquet, Arrow or
-    text), or a folder with a file for each sequence."""
+    """"digits", "fables" or "fable" (in the package), "order" (the temporal-order task, generated), a file (NPZ, CSV,
+    Parquet, Arrow or text), or a folder with a file for each sequence."""
     validation: str | None = None
     """File of the validation part; None: part of the source."""
     test: str | None = None
@@ -137,9 +146,44 @@ class Data(Section):
     length: Annotated[int, Field(ge=20, le=100_000_000)] | None = None
     """T of the temporal-order task, whose sequences have T to 1.1 T steps; None: 100, as in the paper."""
 
+    text: Literal["characters", "bytes", "words"] | None = None
+    """Read the source as a text, whose next token is learned: tokens are characters, bytes, or words and punctuation
+    marks. The validation and the test part are its end. None: the source is no text."""
+    window: Size | None = None
+    """Learn each token of a text from so many before it, whose numbers are the input, as a classification; None: from
+    all before it, as a language model with an embedding."""
+    segment: Size | None = None
+    """T of a language model: tokens after which the gradient is cut, while the state goes on; None: 50."""
+    vocabulary: Size | None = None
+    """Number of tokens of a text that are told apart, the most frequent ones of the training part; None: all of it."""
+
+    @model_validator(mode="after")
+    def _keys_of_texts(self) -> Self:
+        if self.source in TEXTS and self.text is None:
+            raise ValueError(f"data.source {self.source} is a text; say data.text: characters, bytes or words")
+        if self.text is None:
+            for key in ("window", "segment", "vocabulary"):
+                if getattr(self, key) is not None and self.source not in BUILT_IN:
+                    raise ValueError(f"data.{key} is for a text; say by data.text what its tokens are, or remove it")
+        if self.window is not None and self.segment is not None:
+            raise ValueError(
+                "data.window and data.segment are both given; a window is for a classification of the next token, a "
+                "segment for a language model: remove one of them"
+            )
+        if self.text == "bytes" and self.vocabulary is not None:
+            raise ValueError("data.vocabulary is for characters and words; bytes are always 256, so remove it")
+        if self.is_stream and self.normalize not in ("auto", "none"):
+            raise ValueError("data.normalize is for numbers, but a language model reads tokens; remove it")
+        return self
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data are a text that is read from its beginning to its end, by a language model."""
+        return self.text is not None and self.window is None
+
     @model_validator(mode="after")
     def _no_key_that_does_not_apply(self) -> Self:
-        row = BUILT_IN.get(self.source, FILE)
+        row = BUILT_IN.get(self.source, FILE if self.text is None else TEXT)
         fields = type(self).model_fields
         set_keys = []
         for key in row.refuses:

@@ -18,7 +18,15 @@ KINDS = MappingProxyType(
 """What the targets of each loss are."""
 METRICS = MappingProxyType(
     {
-        "classes": ("accuracy", "balanced_accuracy", "macro_f1", "auc", "perplexity", "bits_per_character"),
+        "classes": (
+            "accuracy",
+            "balanced_accuracy",
+            "macro_f1",
+            "auc",
+            "perplexity",
+            "bits_per_character",
+            "bits_per_byte",
+        ),
         "switches": ("accuracy", "macro_f1", "auc"),
         "numbers": ("mae", "mse", "rmse", "r2"),
     }

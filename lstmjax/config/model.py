@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from lstmjax.config.base import LARGEST, Depth, Number, Rate, Section, Width
+from lstmjax.config.base import LARGEST, Below1, Depth, Number, Rate, Section, Width
 
 CellName = Literal[
     "vanilla", "peephole", "nig", "nfg", "nog", "niaf", "noaf", "cifg", "cifg_mirror", "fgr", "no_forget_gate",
@@ -33,8 +33,14 @@ class Model(Section):
     """Rate of dropout between layers and before the head, 0 to 1."""
     recurrent_dropout: Rate = 0.0
     """Rate of dropout on h before the recurrent product, with one mask for each sequence."""
+    weight_drop: Below1 = 0.0
+    """Rate of DropConnect on the recurrent weights, drawn once for each batch (Merity et al. 2018)."""
     zoneout: Rate = 0.0
     """Probability that a unit keeps its h and its c."""
+    embedding_size: Width | None = None
+    """E, width of the embedding of a language model; None: that of h."""
+    tie_weights: bool = False
+    """Use the embedding of a language model as the weights of its head, too (Press & Wolf 2017)."""
     projection_size: Width | None = None
     """P, width of h if it is projected; None: P = H."""
     bias: Literal["preset", "single", "double"] | None = "preset"

@@ -46,12 +46,48 @@ class Config(Section):
     """Steps between checkpoints that are kept beside the last two and the best one; None: no others."""
 
     metrics: Patterns = ()
-    """What is measured, such as [accuracy, macro_f1]; the first one chooses the best network. None: the accuracy, or
-    the error that the loss of a regression is made of."""
+    """What is measured, such as [accuracy, macro_f1]; the first one chooses the best network. None: the accuracy, the
+    error that the loss of a regression is made of, or the perplexity of a language model."""
     gradients: bool = False
     """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+
+    @model_validator(mode="after")
+    def _a_text_has_a_language_model(self) -> Self:
+        model, data = self.model, self.data
+        if data.text is not None and self.loss.name != "softmax":
+            raise ValueError(f"loss.name is {self.loss.name}, but the next token of a text is a class; say softmax")
+        if not data.is_stream:
+            for key in ("embedding_size", "tie_weights"):
+                if getattr(model, key):
+                    raise ValueError(
+                        f"model.{key} is for a language model, which reads a text (data.text) without data.window; "
+                        "remove it"
+                    )
+            return self
+        if model.bidirectional:
+            raise ValueError("model.bidirectional would show a language model the token it predicts; set it to false")
+        if self.loss.class_weights is not None:
+            raise ValueError("loss.class_weights is not for language models; remove it")
+        width = model.hidden_size if model.projection_size is None else model.projection_size
+        if model.tie_weights and model.embedding_size not in (None, width):
+            raise ValueError(
+                "model.tie_weights needs an embedding as wide as h, but model.embedding_size is "
+                f"{model.embedding_size} and h is {width} wide; leave model.embedding_size out, "
+                "or set model.projection_size to it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bits_of_a_token_have_its_name(self) -> Self:
+        for name, kind in (("bits_per_character", "characters"), ("bits_per_byte", "bytes")):
+            if name in self.metrics and self.data.text not in (None, kind):
+                raise ValueError(
+                    f"metrics has {name}, but the tokens are {self.data.text}; say data.text: {kind}, or take "
+                    "perplexity"
+                )
+        return self
 
     @model_validator(mode="after")
     def _metrics_of_the_loss(self) -> Self:

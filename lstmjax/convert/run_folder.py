@@ -16,14 +16,14 @@ ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 
 def read_run(path: Path) -> Contents:
     """Read the network of the best checkpoint in the folder of a run."""
-    from lstmjax.training.reading import load_run  # the trainer imports optax and orbax
+    from lstmjax.training.reading import load_sequence_run  # the trainer imports optax and orbax
 
     if not (path / "config.yaml").exists() and any((path / name).exists() for name in ORBAX):
         raise ConvertError(
             "is a checkpoint of Orbax, which does not say what its arrays are. Restore it by "
             "orbax.checkpoint.StandardCheckpointer().restore(path), and pass the tree to from_linen or from_nnx"
         )
-    trained = load_run(path)
+    trained = load_sequence_run(path, "exchange its weights")
     model, about = trained.config.model, trained.about
     settings = []
     if model.residual:

@@ -6,7 +6,7 @@ from lstmjax.data.ahead import Ahead
 from lstmjax.data.batches import batch, batch_rows, bucketed_batch, filled, steps_per_epoch
 from lstmjax.data.buckets import Bucket, Buckets, choose_edges, make_buckets, padding
 from lstmjax.data.digits import digits
-from lstmjax.data.fables import fables
+from lstmjax.data.fables import fable, fables
 from lstmjax.data.files import read
 from lstmjax.data.form import Form
 from lstmjax.data.load import labelled, load, unlabelled
@@ -14,6 +14,8 @@ from lstmjax.data.order import markers, order
 from lstmjax.data.ragged import Ragged
 from lstmjax.data.sequences import DataError, Parts, Sequences
 from lstmjax.data.tables import sequences_from
+from lstmjax.data.texts import text_of
+from lstmjax.data.tokens import Tokens, Vocabulary
 
 __all__ = [
     "About",
@@ -26,11 +28,14 @@ __all__ = [
     "Parts",
     "Ragged",
     "Sequences",
+    "Tokens",
+    "Vocabulary",
     "batch",
     "batch_rows",
     "bucketed_batch",
     "choose_edges",
     "digits",
+    "fable",
     "fables",
     "filled",
     "labelled",
@@ -42,5 +47,6 @@ __all__ = [
     "read",
     "sequences_from",
     "steps_per_epoch",
+    "text_of",
     "unlabelled",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from lstmjax.config import Section
@@ -38,6 +40,15 @@ class About(Section):
     """Number by which each of the O targets is divided after that."""
     form: Form | None = None
     """How files are read; None: as without any option."""
+    text: Literal["characters", "bytes", "words"] | None = None
+    """Tokens of a text, whose vocabulary are then the classes; None: the data are no text."""
+    window: int | None = None
+    """Tokens from which the next one is learned as a classification; None: a language model, or no text."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data are a text that is read from its beginning to its end, by a language model."""
+        return self.text is not None and self.window is None
 
     @property
     def target_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

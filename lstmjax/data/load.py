@@ -32,6 +32,7 @@ from lstmjax.data.sequences import DataError, Parts, Sequences, fingerprint
 from lstmjax.data.splits import check_groups, listed, split
 from lstmjax.data.splits import described as split_described
 from lstmjax.data.stream import is_streamed, streamed
+from lstmjax.data.texts import load_stream, windows
 from lstmjax.limits import check_order
 
 
@@ -50,11 +51,13 @@ def _order(data: Data) -> Parts:
 SOURCES: MappingProxyType[str, BuiltIn] = MappingProxyType(
     {"digits": BuiltIn(lambda data: digits(), INK), "order": BuiltIn(_order, 1.0)}
 )
-"""The sources in the package, by `data.source`; its keys are those of `lstmjax.config.BUILT_IN`."""
+"""The sources in the package, by `data.source`; its keys and `TEXTS` are those of `BUILT_IN` in lstmjax.config."""
 
 
 def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     """Return the parts of the data, scaled and with y in the form of the loss, and what a run remembers of them.
+
+    The parts of a text for a language model are `Tokens` in place of sequences.
 
     Args:
         data: the source, and how it is split and scaled.
@@ -64,14 +67,19 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
     Raises:
         DataError: the files do not contain what is needed.
     """
-    built_in, form = SOURCES.get(data.source), None
+    if data.is_stream:
+        return load_stream(data)
+    built_in, form, classes = SOURCES.get(data.source), None, None
     if built_in:
         raw = built_in.parts(data)
+    elif data.text is not None:
+        raw, classes = windows(data)
     else:
         raw, form = _from_files(data, loss)
     name = data.source
     names = (name, data.validation or name, data.test or name)
-    classes = _classes(raw, names) if loss == "softmax" else None
+    if loss == "softmax" and classes is None:
+        classes = _classes(raw, names)
     targets = TARGETS[loss]
     parts = _each(lambda p, n: p._replace(y=targets(p, classes, n)), raw, names)
     y = parts.train.y
@@ -92,6 +100,8 @@ def load(data: Data, loss: str = "softmax") -> tuple[Parts, About]:
         target_offset=None if targets_scaled is None else targets_scaled.offset,
         target_scale=None if targets_scaled is None else targets_scaled.scale,
         form=form,
+        text=data.text,
+        window=data.window,
     )
     if data.shift and (parts.train.lengths is not None or min(parts.train.x.shape[1:]) <= data.shift or per_step):
         raise DataError(

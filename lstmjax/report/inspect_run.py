@@ -22,7 +22,7 @@ from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training.inference import Trained, outputs_of, predicting, wrappers_of
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.reading import load_run
+from lstmjax.training.reading import load_sequence_run
 
 MAX_SEQUENCES = 512  # more of them would not change what is seen of the gates
 
@@ -78,7 +78,7 @@ def inspect_run(
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
     out = out.absolute()
-    trained, folder = predicting(load_run(run)), RunFolder.open(run)
+    trained, folder = predicting(load_sequence_run(run, "write a page")), RunFolder.open(run)
     part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
     other = None if compare is None else _opened(compare, run, trained.about, trained.config.loss.name)
     both = [trained] if other is None else [trained, other[1]]
@@ -216,7 +216,7 @@ def _opened(compare: str | Path, run: str | Path, about: About, loss: str) -> tu
     Raises:
         InspectError: its network is for other data.
     """
-    folder, trained = RunFolder.open(compare), predicting(load_run(compare))
+    folder, trained = RunFolder.open(compare), predicting(load_sequence_run(compare, "write a page"))
     for name, of_first, of_second in (
         ("features at each step", about.input_size, trained.about.input_size),
         ("names of features", about.features, trained.about.features),

@@ -8,14 +8,16 @@ print(result.test["accuracy"], result.trained.params)
 """
 
 from lstmjax.training.apply import evaluate_run, predict_file
+from lstmjax.training.evaluation import evaluate
 from lstmjax.training.export import export_run
 from lstmjax.training.finite import Diverged
 from lstmjax.training.fit import Fitted, Hook, Hooks, Training, fit
-from lstmjax.training.inference import Prediction, Trained, evaluate, predict
+from lstmjax.training.inference import Prediction, Trained, predict
 from lstmjax.training.learning import Learning, learning
 from lstmjax.training.loop import Interrupted, Result, resume, train
 from lstmjax.training.models import objective_of, parted
 from lstmjax.training.reading import load_checkpoints, load_run
+from lstmjax.training.sampling import sample_text
 from lstmjax.training.sources import Shuffled
 from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
 
@@ -46,6 +48,7 @@ __all__ = [
     "predict",
     "predict_file",
     "resume",
+    "sample_text",
     "start_state",
     "train",
 ]

@@ -8,16 +8,18 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lstmjax.claims import ClaimError
-from lstmjax.data import About, DataError, Ragged, Sequences, labelled, load, unlabelled
+from lstmjax.data import About, DataError, Ragged, Sequences, Tokens, labelled, load, text_of, unlabelled
 from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.reading import load_run
+from lstmjax.training.reading import load_run, load_sequence_run
 from lstmjax.training.scores import confusion, score_lines
+from lstmjax.training.streams import evaluate_stream
 from lstmjax.writing import draft
 
 log = logging.getLogger("lstmjax")
@@ -29,14 +31,17 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     Args:
         run: the run's folder.
         part: "train", "validation" or "test" of the run's own data.
-        data: a file of labelled sequences to evaluate on instead of a part.
+        data: a file of labelled sequences, or a text for a language model, to evaluate on instead of a part.
 
     Raises:
         UserError: no such run, or the data cannot be used.
     """
     trained = load_run(run)
     config, about = trained.config, trained.about
-    if data is not None:
+    sequences: Any  # `Tokens` for a language model
+    if about.is_stream and data is not None:
+        name, sequences = Path(data).name, text_of(str(data), about)
+    elif data is not None:
         name, sequences = Path(data).name, labelled(str(data), about, config.loss.name)
     else:
         parts, current = load(config.data, config.loss.name)
@@ -45,6 +50,9 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
         name, sequences = part, getattr(parts, part)
         if sequences is None:
             raise RunError(f"{run}: its data have no {part} part; name a file by --data, or say --part validation")
+    if about.is_stream:
+        yield from _text_lines(trained, sequences, run, name)
+        return
     by_class = about.classes is not None and config.loss.name == "softmax"
     values, outputs = measured(trained, sequences, name, outputs=by_class)
     if not all(map(math.isfinite, values.values())):
@@ -54,6 +62,17 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     if by_class and outputs is not None:
         yield from _class_lines(trained.about, outputs, sequences)
     for metric in (*others, first):  # the one that chooses the network stands last
+        yield f"{name} {metric} {values[metric]:.4f}"
+
+
+def _text_lines(trained: Trained, tokens: Tokens, run: str | Path, name: str) -> Iterator[str]:
+    """Yield the loss and the metrics over a text."""
+    values = evaluate_stream(trained, tokens)
+    if not all(map(math.isfinite, values.values())):
+        log.warning("%s: the loss over %s is not finite", run, name)
+    first, *others = metrics_of(trained.config)
+    yield f"{name} loss {values['loss']:.4f}, {tokens.count} {trained.about.text}"
+    for metric in (*others, first):
         yield f"{name} {metric} {values[metric]:.4f}"
 
 
@@ -87,7 +106,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
         raise DataError(f"{out}: unknown kind of file to write; expected a name that ends in .csv or .npz")
     if out is not None and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise DataError(f"{out}: is the file that is read; give another one by --out")
-    trained = load_run(run)
+    trained = load_sequence_run(run, "predict sequences")
     data = unlabelled(path, trained.about)
     prediction = predict_scaled(trained, trained.about.scaled(data, str(path)))
     _warn_of_outputs(prediction.outputs, data, path)

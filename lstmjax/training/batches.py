@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -21,16 +21,26 @@ from lstmjax.data import (
     padding,
     steps_per_epoch,
 )
+from lstmjax.training.streams import make_streams
 
 
 class Batches(NamedTuple):
     """How the batches of a run are drawn, determined by its configuration and data."""
 
-    draw: Callable[..., Sequences]  # (seed=, step=) -> the batch of a step
+    draw: Callable[..., Any]  # (seed=, step=) -> the batch of a step
     epoch: int  # number of steps of an epoch; for generated data, which have no epochs, of a tenth of the run
     largest: tuple[int, int] | None  # B and T of the largest batch; None: they are generated
     mean_weight: float | None  # mean weight of the labels of a batch, where batches differ in it; None: they do not
     description: str  # how much padding there is and why, for the log; "": none
+
+
+def size_of(parts: Parts, about: About) -> str:
+    """Return how much there is to learn from, in words."""
+    if parts.draw:
+        return "new sequences"
+    if about.is_stream:
+        return f"{cast(Any, parts.train).count:,} tokens"
+    return f"{len(parts.train.x)} sequences"
 
 
 def new_buckets(config: Config, parts: Parts) -> tuple[int, ...] | None:
@@ -39,6 +49,8 @@ def new_buckets(config: Config, parts: Parts) -> tuple[int, ...] | None:
     Raises:
         DataError: there are fewer sequences than a batch has.
     """
+    if config.data.is_stream:
+        return None
     lengths = parts.train.lengths
     if parts.draw is not None or lengths is None:
         return None
@@ -89,6 +101,10 @@ def _batches(config: Config, parts: Parts, about: About) -> Batches:
         DataError: there are fewer sequences than a batch has.
     """
     size, train = config.batch_size, parts.train
+    if about.is_stream:
+        streams = make_streams(cast(Any, train), size, config.data.segment)
+        text = f"{size} streams of {streams.length:,} tokens; the gradient is cut after {streams.steps}"
+        return Batches(streams.draw, streams.epoch, (size, streams.steps), None, text)
     if parts.draw is not None:
         return Batches(partial(parts.draw, size), max((config.steps or 0) // 10, 1), None, None, "")
     epoch, steps, lengths = steps_per_epoch(len(train.x), size), train.x.shape[1], train.lengths

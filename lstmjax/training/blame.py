@@ -12,11 +12,13 @@ import numpy as np
 
 from lstmjax.data import Sequences
 from lstmjax.inside import trace
-from lstmjax.training.inference import logits_of, network_options
+from lstmjax.language_model import embedded
+from lstmjax.training.inference import logits_of, network_options, with_dropped_weights
 from lstmjax.training.losses import loss_of
 from lstmjax.training.paths import leaf_names
-from lstmjax.training.recipe import NetworkObjective, Recipe, shifted, train_step_of
+from lstmjax.training.recipe import NetworkObjective, Recipe, StreamObjective, shifted, train_step_of
 from lstmjax.training.step import TrainState
+from lstmjax.training.streams import Segment, begun, stream_options
 from lstmjax.types import Array, Bidirectional, PyTree, Step
 
 FIELDS = MappingProxyType(
@@ -58,7 +60,7 @@ def first_bad(
     return None
 
 
-def blame(state: TrainState, batch: Sequences, key: Array, recipe: Recipe) -> str:
+def blame(state: TrainState, batch: Any, key: Array, recipe: Recipe) -> str:
     """Return the first array that is not finite in a step, in words.
 
     Args:
@@ -70,12 +72,15 @@ def blame(state: TrainState, batch: Sequences, key: Array, recipe: Recipe) -> st
     params = state.params
     if bad := _bad_names(params):
         return f"the parameter {bad[0]}"
+    if recipe.stream:
+        return _blame_stream(state, batch, key, recipe)
     shifts, draws = jax.random.split(key)
     x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
     if place := _first(_valid(x, batch.lengths)):
         return f"the input, feature {place[2]} at {_where(place)}"
-    options = network_options(recipe.model) | {"dropout": recipe.model.dropout, "key": draws, "lengths": batch.lengths}
-    for number, layer in enumerate(trace(params, x, **options)):
+    dropped, runs = with_dropped_weights(params, recipe.model, draws)
+    options = network_options(recipe.model) | {"dropout": recipe.model.dropout, "key": runs, "lengths": batch.lengths}
+    for number, layer in enumerate(trace(dropped, x, **options)):
         pair = isinstance(layer, Bidirectional)
         for direction, steps in zip(layer._fields, layer, strict=True) if pair else (("", layer),):
             if words := _in_layer(steps, reverse=direction == "reverse"):
@@ -92,6 +97,26 @@ def blame(state: TrainState, batch: Sequences, key: Array, recipe: Recipe) -> st
     gradient = jax.grad(lambda params: objective(params, None, batch, key)[0])(params)
     if bad := _bad_names(gradient):
         return f"the gradient of {bad[-1]}"  # backwards: from the head down
+    return "the update of the parameters"
+
+
+def _blame_stream(state: TrainState, batch: Segment, key: Array, recipe: Recipe) -> str:
+    """Return the first array that is not finite in a step of a language model, in words."""
+    if bad := _bad_names(state.rest):
+        return f"the carried state, {bad[0]}"
+    begin = begun(state.rest, batch.fresh)
+    params, runs = with_dropped_weights(state.params, recipe.model, key)
+    inner, xs, runs = embedded(params, batch.tokens, dropout=recipe.model.dropout, key=runs)
+    options = stream_options(recipe.model) | {"dropout": recipe.model.dropout, "key": runs}
+    for number, layer in enumerate(trace(inner, xs, begin, **options)):
+        if words := _in_layer(layer, reverse=False):
+            return f"{words} in layer {number}"
+    objective = StreamObjective(recipe)
+    value, gradient = jax.value_and_grad(lambda params: objective(params, state.rest, batch, key)[0])(state.params)
+    if not np.isfinite(float(value)):
+        return "the loss, behind the head"
+    if bad := _bad_names(gradient):
+        return f"the gradient of {bad[-1]}"
     return "the update of the parameters"
 
 

@@ -15,7 +15,7 @@ from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.training.inference import Trained, logits_of, wrappers_of
 from lstmjax.training.losses import LOSSES
-from lstmjax.training.reading import load_run
+from lstmjax.training.reading import load_sequence_run
 from lstmjax.types import Array
 
 Lines = Iterator[str]
@@ -39,7 +39,7 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
     write = KINDS.get(Path(out).suffix.lower())
     if write is None:
         raise ConvertError(f"{out}: unknown kind of file; expected a name that ends in {' or '.join(KINDS)}")
-    trained = load_run(run)
+    trained = load_sequence_run(run, "export a network")
     with jax.enable_x64(trained.config.model.needs_x64):
         yield from write(trained, out, lengths)
 

@@ -13,11 +13,11 @@ import numpy as np
 from lstmjax.config import Config, Loss, Model
 from lstmjax.data import About, Buckets, Ragged, Sequences, choose_edges, filled, make_buckets
 from lstmjax.data.buckets import EVALUATED
-from lstmjax.dropout import RecurrentDropout, Zoneout
+from lstmjax.dropout import RecurrentDropout, Zoneout, weight_drop
 from lstmjax.networks import NetworkParams, network
 from lstmjax.training.losses import LOSSES, loss_of, middle, points
 from lstmjax.training.metrics import collected_of, metrics_of, needs_outputs, statistics, summed, values_of
-from lstmjax.types import Array
+from lstmjax.types import Array, PyTree
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
@@ -77,6 +77,20 @@ def network_options(model: Model) -> dict[str, Any]:
     }
 
 
+def with_dropped_weights(params: PyTree, model: Model, key: Array | None) -> tuple[PyTree, Array | None]:
+    """Return the parameters that a batch is computed with, and the key of what else is drawn.
+
+    Args:
+        params: parameters with `layers`.
+        model: section of the configuration.
+        key: random key; None: evaluation, nothing is dropped.
+    """
+    if key is None or not model.weight_drop:
+        return params, key
+    drops, key = jax.random.split(key)
+    return params._replace(layers=weight_drop(params.layers, model.weight_drop, drops)), key
+
+
 def logits_of(
     params: NetworkParams,
     xs: ArrayLike,
@@ -94,8 +108,9 @@ def logits_of(
         lengths: valid steps `[B]`; None: all.
         model: what the parameters alone do not determine: cell, dropout, residual connections, dtype.
         per_step: whether to return logits of every step; False: of the last valid step.
-        key: random key for dropout and zoneout; None: evaluation.
+        key: random key for dropout, zoneout and dropped weights; None: evaluation.
     """
+    params, key = with_dropped_weights(params, model, key)
     return network(
         params, xs, lengths=lengths, return_sequences=per_step, dropout=model.dropout, key=key, **network_options(model)
     )[1]

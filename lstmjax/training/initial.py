@@ -77,6 +77,11 @@ def _network(path: Path, config: Config, about: About) -> PyTree:
             if theirs != ours:
                 raise ConfigError(f"init_from: {path} has model.{key} {theirs}, this run {ours}; set it to {theirs}")
         trained = load_run(path)
+        if about.is_stream and trained.about.classes != about.classes:
+            raise ConfigError(
+                f"init_from: {path} has another vocabulary, so that its embedding means other tokens; train on a text "
+                "with the same one"
+            )
         if (trained.about.offset, trained.about.scale) != (about.offset, about.scale):
             log.warning(
                 "%s: learned its inputs on another scale than that of this run, so that its weights see other numbers; "

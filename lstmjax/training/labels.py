@@ -40,6 +40,8 @@ def class_weights_of(config: Config, parts: Parts, about: About) -> tuple[float,
 
 def check_metrics(config: Config, parts: Parts, about: About) -> None:
     """Refuse metrics that are not defined on the labels of the validation or the test part, before any work is done."""
+    if about.is_stream:
+        return
     for name, part in (("validation", parts.validation), ("test", parts.test)):
         if part is None:
             continue

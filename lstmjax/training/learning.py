@@ -54,6 +54,10 @@ def learning(
         UserError: no such run, no readable checkpoint in it, or its data have changed.
     """
     steps, networks = zip(*load_checkpoints(run), strict=True)
+    if networks[0].about.is_stream:
+        raise RunError(
+            f"{run}: is a language model; its gates are seen by gate_statistics(*embedded(params, tokens)[:2])"
+        )
     data = _sequences(run, networks[0], xs, lengths).few(at_most, per_step=networks[0].about.per_step)
     with jax.enable_x64(networks[0].config.model.needs_x64):
         statistics = [

@@ -18,12 +18,13 @@ from lstmjax.errors import UserError
 from lstmjax.limits import check_batch, check_network
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
-from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets
+from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets, size_of
 from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.evaluation import evaluate
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
 from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
-from lstmjax.training.inference import Sums, Trained, evaluate
+from lstmjax.training.inference import Sums, Trained
 from lstmjax.training.initial import with_initial
 from lstmjax.training.labels import check_metrics, class_weights_of
 from lstmjax.training.metrics import metrics_of, sign_of
@@ -156,7 +157,7 @@ def _plan(config: Config, parts: Parts, about: About) -> Plan:
     like = structure(recipe, about)
     check_metrics(config, parts, about)
     if batches.largest is not None:
-        check_batch(config, *batches.largest, about.input_size, room)
+        check_batch(config, *batches.largest, about.output_size if about.is_stream else about.input_size, room)
     return Plan(recipe, parts, about, like, batches)
 
 
@@ -300,7 +301,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     with Progress(recipe.steps, start, metrics=job.metrics, quiet=job.quiet, counts=saver.saves) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
-            + ("new sequences" if parts.draw else f"{len(parts.train.x)} sequences")
+            + size_of(parts, about)
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )

@@ -134,6 +134,7 @@ METRICS: MappingProxyType[tuple[str, str], Metric] = MappingProxyType(
         ("auc", "switches"): Metric(+1, None, collected=_area_of_switches),
         ("perplexity", "classes"): Metric(-1, _surprise, lambda total, weight: float(np.exp(total / weight))),
         ("bits_per_character", "classes"): Metric(-1, _surprise, _bits),
+        ("bits_per_byte", "classes"): Metric(-1, _surprise, _bits),
         ("mae", "numbers"): Metric(-1, _absolute, _mean),
         ("mse", "numbers"): Metric(-1, _squared, _mean),
         ("rmse", "numbers"): Metric(-1, _squared, lambda total, weight: float(np.sqrt(total / weight))),
@@ -146,6 +147,8 @@ one nearest to the median counts."""
 
 def metrics_of(settings: config.Config) -> tuple[str, ...]:
     """Return the names of a run's metrics; the first one chooses the best network."""
+    if settings.data.is_stream:
+        return settings.metrics or ("perplexity",)
     return settings.metrics or (LOSSES[settings.loss.name].metric,)
 
 

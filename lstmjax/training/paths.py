@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import jax
+from jax.lax import stop_gradient
 
 from lstmjax.config import ConfigError
 from lstmjax.types import PyTree
@@ -28,6 +29,16 @@ def matched(names: Sequence[str], patterns: Sequence[str]) -> list[bool]:
 def chosen(tree: PyTree, patterns: Sequence[str]) -> PyTree:
     """Return a tree of bool: which leaves a pattern matches."""
     return jax.tree.unflatten(jax.tree.structure(tree), matched(leaf_names(tree), patterns))
+
+
+def with_frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
+    """Return parameters of which those that a pattern matches get no gradient.
+
+    Without it their gradients would count in its norm, and take time.
+    """
+    if not patterns:
+        return params
+    return jax.tree.map(lambda leaf, frozen: stop_gradient(leaf) if frozen else leaf, params, chosen(params, patterns))
 
 
 def check_patterns(names: Sequence[str], patterns: Sequence[str], key: str) -> None:

@@ -31,6 +31,25 @@ def load_run(run_dir: str | Path) -> Trained:
         return Trained(delivered(state, recipe), run.config, about)
 
 
+def load_sequence_run(run_dir: str | Path, use: str) -> Trained:
+    """Return what `load_run` does, for a network that reads sequences of numbers; refuse a language model.
+
+    Args:
+        run_dir: the run's folder.
+        use: what the network is needed for, as the end of a message: "predict sequences".
+
+    Raises:
+        RunError: it is a language model.
+    """
+    trained = load_run(run_dir)
+    if trained.about.is_stream:
+        raise RunError(
+            f"{run_dir}: is a language model, which reads tokens, so that lstmjax cannot {use} with it; use lstmjax "
+            "sample and evaluate, or its layers in Python: load_run(run).params.layers"
+        )
+    return trained
+
+
 def load_checkpoints(run_dir: str | Path) -> list[tuple[int, Trained]]:
     """Return a run's network before its first step and at each of its checkpoints, each with its step.
 

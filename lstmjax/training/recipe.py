@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.lax import stop_gradient
 
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
 from lstmjax.init_stack import init_network
+from lstmjax.language_model import LanguageParams, init_language, language, zero_state
 from lstmjax.networks import NetworkParams
-from lstmjax.training.inference import Sums, logits_of, sums_of
+from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_weights
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
-from lstmjax.training.paths import check_patterns, chosen, leaf_names, matched
+from lstmjax.training.paths import check_patterns, leaf_names, matched, with_frozen
 from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
+from lstmjax.training.streams import Segment, begun, stream_options
 from lstmjax.types import Array, PyTree
 
 
@@ -42,11 +43,17 @@ class Recipe(NamedTuple):
     patience: bool = False  # whether training stops early
     gradients: bool = False  # whether the norm and the noise of the gradient are measured
     skip: bool = False  # whether batches that are not finite are left out
+    streams: int | None = None  # B of a language model, whose state is carried from step to step; None: no such model
 
     @property
     def rule(self) -> optax.GradientTransformation:
         """The optimizer."""
         return make_optimizer(self.optimizer, self.steps, self.model.param_dtype)
+
+    @property
+    def stream(self) -> bool:
+        """Whether a language model is trained."""
+        return self.streams is not None
 
 
 LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a very long one would be far too large
@@ -54,33 +61,40 @@ LARGEST = 4.0  # mean batches that a batch may count as: else the gradient of a 
 
 def init_state(key: Array, recipe: Recipe, about: About) -> TrainState:
     """Return the state before the first step."""
-    model = recipe.model
+    model, first = recipe.model, jax.random.fold_in(key, 0)
+    options: dict[str, Any] = {
+        "cell": model.cell, "projection_size": model.projection_size, "bias": model.bias, "init": model.init,
+        "forget_bias": model.forget_bias, "input_bias": model.input_bias, "input_bias_step": model.input_bias_step,
+        "dtype": jnp.dtype(model.param_dtype),
+    }  # fmt: skip
+    if recipe.stream:
+        options |= {"embedding_size": model.embedding_size, "tie_weights": model.tie_weights}
+        return state_of(init_language(first, about.output_size, model.hidden_size, model.layers, **options), recipe)
     params = init_network(
-        jax.random.fold_in(key, 0),
+        first,
         about.input_size,
         model.hidden_size,
         about.output_size * recipe.loss.width,
         model.layers,
         bidirectional=model.bidirectional,
         merge=model.merge,
-        cell=model.cell,
-        projection_size=model.projection_size,
-        bias=model.bias,
-        init=model.init,
-        forget_bias=model.forget_bias,
-        input_bias=model.input_bias,
-        input_bias_step=model.input_bias_step,
-        dtype=jnp.dtype(model.param_dtype),
+        **options,
     )
     return state_of(params, recipe)
 
 
-def state_of(params: NetworkParams, recipe: Recipe) -> TrainState:
+def state_of(params: NetworkParams | LanguageParams, recipe: Recipe) -> TrainState:
     """Return the state before the first step, with these parameters."""
+    outputs = params.head.b.shape[-1] // recipe.loss.width
+    carried = None
+    if recipe.streams is not None:
+        assert isinstance(params, LanguageParams)
+        carried = zero_state(params, (recipe.streams,), stream_options(recipe.model))
     return start_state(
         params,
         recipe.rule,
-        Sums.zero(recipe.loss, recipe.metrics, params.head.w.shape[-1] // recipe.loss.width),
+        Sums.zero(recipe.loss, recipe.metrics, outputs),
+        rest=carried,
         average=recipe.average is not None,
         gradients=recipe.gradients,
         plateau=make_plateau(recipe.plateau),
@@ -103,9 +117,7 @@ class NetworkObjective(NamedTuple):
     def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
         recipe = self.recipe
-        if recipe.optimizer.freeze:  # without it their gradients would count in its norm, and take time
-            frozen = chosen(params, recipe.optimizer.freeze)
-            params = jax.tree.map(lambda leaf, is_frozen: stop_gradient(leaf) if is_frozen else leaf, params, frozen)
+        params = with_frozen(params, recipe.optimizer.freeze)
         shifts, draws = jax.random.split(key)
         x = shifted(shifts, jnp.asarray(batch.x), recipe.shift)
         logits = logits_of(params, x, batch.lengths, model=recipe.model, per_step=recipe.per_step, key=draws)
@@ -121,10 +133,35 @@ class NetworkObjective(NamedTuple):
         return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), (sums, None)
 
 
+class StreamObjective(NamedTuple):
+    """The loss of a language model over a `Segment`; `rest` is the state of the layers, which goes on.
+
+    The state enters a step as a constant, so that the gradient is cut between segments: truncated backpropagation, see
+    `lstmjax.truncated_gradient`.
+    """
+
+    recipe: Recipe
+
+    def __call__(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+        """Return the mean loss, the sums over the segment, and the state after it."""
+        recipe, model = self.recipe, self.recipe.model
+        params, key_of_run = with_dropped_weights(with_frozen(params, recipe.optimizer.freeze), model, key)
+        state, logits = language(
+            params, batch.tokens, begun(rest, batch.fresh), dropout=model.dropout, key=key_of_run,
+            **stream_options(model),
+        )  # fmt: skip
+        sums = sums_of(
+            logits, jnp.asarray(batch.y), None, None,
+            loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
+        )  # fmt: skip
+        return sums.loss / sums.weight, (sums, state)
+
+
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
 def train_step_of(recipe: Recipe) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
     """Return the compiled step of a configured training."""
-    return make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0)
+    objective = StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
+    return make_train_step(objective, recipe.rule, average=recipe.average or 0.0)
 
 
 def run_key(seed: int) -> Array:
@@ -157,14 +194,14 @@ def recipe_of(
         patience=config.stopping.patience is not None,
         gradients=config.gradients,
         skip=config.on_nan == "skip",
+        streams=config.batch_size if about.is_stream else None,
     )
 
 
-def delivered(state: TrainState, recipe: Recipe) -> NetworkParams:
+def delivered(state: TrainState, recipe: Recipe) -> Any:
     """Return the parameters of a state that are evaluated and used: their average, if there is one."""
     params = state.params if recipe.average is None else averaged(state, recipe.average)
-    result: NetworkParams = jax.tree.map(jnp.asarray, params)
-    return result
+    return jax.tree.map(jnp.asarray, params)
 
 
 def saved_form(state: TrainState) -> TrainState:
@@ -200,6 +237,8 @@ def structure(recipe: Recipe, about: About) -> TrainState:
         check_patterns(names, recipe.optimizer.freeze, "optimizer.freeze")
         if all(matched(names, recipe.optimizer.freeze)):
             raise ConfigError("optimizer.freeze matches every parameter, so that there is nothing to train")
+        if recipe.stream:  # zero_state has run it
+            return like
         xs = jax.ShapeDtypeStruct((1, 2, about.input_size), jnp.float32)
         jax.eval_shape(partial(logits_of, model=recipe.model, per_step=recipe.per_step), like.params, xs)
     except ConfigError:
@@ -215,6 +254,7 @@ def train_only(config: Config) -> list[str]:
     parts = {
         "dropout": model.dropout or model.recurrent_dropout,
         "zoneout": model.zoneout,
+        "dropped weights": model.weight_drop,
         "shifts": config.data.shift,
         "label smoothing": config.loss.label_smoothing,
     }
