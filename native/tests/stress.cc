@@ -79,13 +79,15 @@ struct Case {
   bool batch_major, reverse, ring, has_z, has_c, has_dx, has_valid, has_resets;
 };
 
-Case draw_case(bool large) {
+// Of every four cases one has large layers, and one so many networks that each is run by a thread to its end.
+Case draw_case(int n) {
+  const bool large = n % 4 == 3, many = n % 4 == 1;
   Case c{};
-  c.networks = large ? draw(1, 2) : draw(1, 3);
-  c.steps = large ? draw(9, 15) : draw(1, 7);
-  c.rows = large ? draw(1, 11) : draw(1, 13);
+  c.networks = many ? draw(10, 14) : large ? draw(1, 2) : draw(1, 3);
+  c.steps = many ? draw(7, 9) : large ? draw(9, 15) : draw(1, 7);
+  c.rows = many ? draw(7, 11) : large ? draw(1, 11) : draw(1, 13);
   c.inputs = draw(0, 5);
-  c.hidden = large ? draw(90, 131) : draw(1, 40);
+  c.hidden = many ? draw(36, 45) : large ? draw(90, 131) : draw(1, 40);
   c.batch_major = chance(0.5), c.reverse = chance(0.5), c.ring = chance(0.25);
   c.has_z = c.inputs == 0 || chance(0.25);
   c.has_c = !c.ring && chance(0.7);
@@ -302,7 +304,7 @@ int main(int count, char** arguments) {
   File file(count > 3 ? arguments[3] : nullptr);
   int failed = 0;
   for (int n = 0; n < cases; n++) {
-    const Case c = draw_case(n % 4 == 3);
+    const Case c = draw_case(n);
     Inputs in = draw_inputs(c);
     const std::vector<Floats> alone = run(c, in, 1);
     bool good = complete(alone, c.ring);
