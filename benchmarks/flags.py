@@ -1,18 +1,21 @@
 """What do lengths and resets cost, compared with the same call without them?
 
-    python benchmarks/flags.py
+    python benchmarks/flags.py [--json FILE]
 
 Forward pass and training (gradients of all parameters and of the inputs), float32; the variants take turns in one run,
 and the plain call runs twice, as a control of the noise. The lengths are all T, so that no step is saved. Prints medians
 in ms, and the median of the ratios to the plain call of the same round.
 """
 
+import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import record
 
 from lstmjax import explain_backend, init_params, lstm
 from lstmjax.bench import take_turns
@@ -51,17 +54,24 @@ def program(mode: str) -> Callable:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    file = parser.parse_args().json
     params = init_params(jax.random.key(0), INPUTS, HIDDEN)
     xs = jax.random.normal(jax.random.key(1), (BATCH, STEPS, INPUTS))
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
     print(f"B{BATCH} T{STEPS} I{INPUTS} H{HIDDEN}, {FLAGGED:.0%} of the steps flagged; {explain_backend(params, xs).name}")
+    rows = []
     for mode in ("forward", "training"):
         run = program(mode)
         calls = {name: partial(run, params, xs, flags) for name, flags in variants().items()}
         times = take_turns({name: lambda call=call: jax.block_until_ready(call()) for name, call in calls.items()})
         for name, seconds in times.items():
-            ratio = np.median(seconds / times["plain"])
-            print(f"{mode:<9} {name:<18}{1e3 * np.median(seconds):9.2f}{ratio:7.2f}", flush=True)
+            rows.append([mode, name, 1e3 * float(np.median(seconds)), float(np.median(seconds / times["plain"]))])
+            print("{:<9} {:<18}{:9.2f}{:7.2f}".format(*rows[-1]), flush=True)
+    if file is not None:
+        columns = "mode", f"B{BATCH} T{STEPS} I{INPUTS} H{HIDDEN}", "ms", "over plain"
+        record.write(file, "python benchmarks/flags.py", columns, (0, 0, 2, 2), rows)
 
 
 if __name__ == "__main__":
