@@ -139,7 +139,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
   auto fresh = [](int64_t size) { return Floats(static_cast<size_t>(size), std::nanf("")); };
   const bool saves = c.has_c && !c.ring;
   Floats h = fresh(c.ring ? n * 2 * state : n * tb * width), cs = saves ? fresh(n * tb * width) : Floats();
-  Floats gates = saves ? fresh(n * tb * 4 * width) : Floats(), h_end = fresh(n * state), c_end = fresh(n * state);
+  Floats gates = saves ? fresh(n * tb * 4 * width) : Floats(), sums = gates, h_end = fresh(n * state), c_end = fresh(n * state);
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
   for (int64_t k = 0; k < n; k++) {
@@ -155,6 +155,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     layer.h = c.ring ? Series{h.data() + k * 2 * state, state, width} : series(c, h, k, width);
     layer.c = saves ? series(c, cs, k, width) : Series{c_end.data() + k * state, 0, width};
     layer.gates = series(c, gates, k, 4 * width);
+    layer.sums = series(c, sums, k, 4 * width);
     if (c.has_valid || c.has_resets) {
       tables.push_back(lstmjax::sources(layer, c.has_valid ? in.valid.get() + k * tb : nullptr,
                                         c.has_resets ? in.resets.get() + k * tb : nullptr));
@@ -167,7 +168,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     ffi::ThreadPool handle = pool.get();
     lstmjax::run_forward(handle, threads, layers, h_end.data(), c_end.data());
   }
-  std::vector<Floats> out{h, cs, gates, h_end, c_end};
+  std::vector<Floats> out{h, cs, gates, sums, h_end, c_end};
   if (!saves) return out;
 
   Floats dz = fresh(n * tb * 4 * width), dx = fresh(c.has_dx ? n * tb * c.inputs : 0), dw_x = fresh(n * c.inputs * 4 * width), dw_h = fresh(n * width * 4 * width);
