@@ -3,8 +3,8 @@
     python benchmarks/flags.py [--json FILE]
 
 Forward pass and training (gradients of all parameters and of the inputs), float32; the variants take turns in one run,
-and the plain call runs twice, as a control of the noise. The lengths are all T, so that no step is saved. Prints medians
-in ms, and the median of the ratios to the plain call of the same round.
+and the plain call runs twice, as a control of the noise. The lengths are all T, so that no step is saved. Prints
+medians in ms, and the median of the ratios to the plain call of the same round.
 """
 
 import argparse
@@ -60,7 +60,9 @@ def main() -> None:
     params = init_params(jax.random.key(0), INPUTS, HIDDEN)
     xs = jax.random.normal(jax.random.key(1), (BATCH, STEPS, INPUTS))
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {jax.device_count()} device(s)")
-    print(f"B{BATCH} T{STEPS} I{INPUTS} H{HIDDEN}, {FLAGGED:.0%} of the steps flagged; {explain_backend(params, xs).name}")
+    print(
+        f"B{BATCH} T{STEPS} I{INPUTS} H{HIDDEN}, {FLAGGED:.0%} of the steps flagged; {explain_backend(params, xs).name}"
+    )
     rows = []
     for mode in ("forward", "training"):
         run = program(mode)
