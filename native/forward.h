@@ -9,7 +9,7 @@ namespace LSTMJAX_SET {
 // What the tile reads and writes of one row.
 struct Row {
   const float *x, *z, *h, *c;
-  float *h_out, *c_out, *gates;
+  float *h_out, *c_out, *gates, *sums;
 };
 
 // Collect the valid rows among [row, end); return how many there are.
@@ -33,6 +33,7 @@ static int64_t collect(const Layer& layer, int64_t order, int64_t row, int64_t e
     r.h_out = at(layer.h, to, row);
     r.c_out = at(layer.c, to, row);
     r.gates = layer.gates.data ? at(layer.gates, t, row) : nullptr;
+    r.sums = layer.sums.data ? at(layer.sums, t, row) : nullptr;
   }
   return n;
 }
@@ -94,6 +95,7 @@ static __attribute__((noinline)) void update(int64_t width, const Row* rows, int
     for (int gate = 0; gate < 4; gate++) {
       sums[gate] = load(z[r][gate]);
       if (rows[r].z) sums[gate] += load(rows[r].z + gate * width + first, n);
+      if (rows[r].sums) store(rows[r].sums + gate * width + first, sums[gate], n);
     }
     store(z[r][0], sigmoid(sums[0]));
     store(z[r][1], sigmoid(sums[1]));

@@ -155,7 +155,7 @@ struct Inputs {
 
 ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ring, Floats x, Floats z, Floats w_x,
                    Floats w_h, Floats b, Floats h0, Floats c0, Flags valid, Flags resets, Floats h_reset,
-                   Floats c_reset, FloatsOut h, FloatsOut c, FloatsOut gates, FloatsOut h_end, FloatsOut c_end) try {
+                   Floats c_reset, FloatsOut h, FloatsOut c, FloatsOut gates, FloatsOut sums, FloatsOut h_end, FloatsOut c_end) try {
   Shapes shapes;
   const Sizes s = sizes_of(shapes, x, w_h, batch_major);
   const Inputs inputs{x, w_x, w_h, h0, c0, valid, resets, h_reset, c_reset};
@@ -166,16 +166,19 @@ ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ri
   shapes.expect_or_none("z", z, {n, s.outer(), s.inner(), 4, width});
   if (ring) {
     shapes.expect("h", *h, {n, 2, s.rows, width});
-    shapes.require(!Shapes::exists(*c) && !Shapes::exists(*gates), "c and gates are series, but h is a ring");
+    shapes.require(!Shapes::exists(*c) && !Shapes::exists(*gates) && !Shapes::exists(*sums),
+                   "c, gates and sums are series, but h is a ring");
   } else {
     shapes.expect("h", *h, {n, s.outer(), s.inner(), width});
   }
   shapes.expect_or_none("c", *c, {n, s.outer(), s.inner(), width});
-  shapes.expect_or_none("gates", *gates, {n, s.outer(), s.inner(), 4, width});
+  for (const auto& [name, array] : {std::pair{"gates", &gates}, {"sums", &sums}}) {
+    shapes.expect_or_none(name, **array, {n, s.outer(), s.inner(), 4, width});
+  }
   shapes.expect("h_end", *h_end, {n, s.rows, width});
   shapes.expect("c_end", *c_end, {n, s.rows, width});
   if (shapes.wrong()) return shapes.error();
-  for (FloatsOut* array : {&h, &c, &gates}) {
+  for (FloatsOut* array : {&h, &c, &gates, &sums}) {
     lstmjax::prefer_large_pages((*array)->untyped_data(), (*array)->size_bytes());
   }
 
@@ -191,6 +194,7 @@ ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ri
     layer.c = Shapes::exists(*c) ? s.series(c->typed_data(), k, width)
                                  : Series{c_end->typed_data() + k * s.rows * width, 0, width};
     layer.gates = s.series(data_of(*gates), k, 4 * width);
+    layer.sums = s.series(data_of(*sums), k, 4 * width);
     layers.push_back(layer);
   }
   lstmjax::run_forward(pool, lstmjax::threads_of(pool), layers, h_end->typed_data(), c_end->typed_data());
@@ -299,6 +303,7 @@ LSTMJAX_HANDLER(lstmjax_forward, forward,
                     .Ret<Floats>()   // h
                     .Ret<Floats>()   // c
                     .Ret<Floats>()   // gates
+                    .Ret<Floats>()   // sums
                     .Ret<Floats>()   // h_end
                     .Ret<Floats>()); // c_end
 

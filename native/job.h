@@ -33,6 +33,7 @@ struct Layer {
   Series h;      // [H]
   Series c;      // [H]; with a step of 0 it is one state, which is overwritten
   Series gates;  // [4H] after their activations, for the backward pass, or null
+  Series sums;   // [4H] before them, or null
   float* packed;  // weights and biases as the forward tile reads them; see pack_floats
 };
 

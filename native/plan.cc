@@ -61,7 +61,9 @@ void clear(const Layer& layer, int64_t row) {
     const auto bytes = static_cast<size_t>(layer.hidden) * sizeof(float);
     std::memset(layer.h.data + t * layer.h.step + row * layer.h.row, 0, bytes);
     if (layer.c.step) std::memset(layer.c.data + t * layer.c.step + row * layer.c.row, 0, bytes);
-    if (layer.gates.data) std::memset(layer.gates.data + t * layer.gates.step + row * layer.gates.row, 0, 4 * bytes);
+    for (const Series& series : {layer.gates, layer.sums}) {
+      if (series.data) std::memset(series.data + t * series.step + row * series.row, 0, 4 * bytes);
+    }
   }
 }
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_backends import ALONE, BY_NAME, FLAGS, problem
 from tolerances import assert_close
 
-from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked
+from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
 from lstmjax.backends import native_call, native_library
 from lstmjax.backends.native_call import Back, Call, Options, absent
 
@@ -88,6 +88,46 @@ def test_any_size_and_options(shape, seed, data):
 
     arguments = params, jnp.asarray(rng.normal(size=(*flags, inputs))), state, again
     check(f, arguments, random_like(rng, jax.eval_shape(partial(f, "scan"), *arguments)))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.parametrize("options", [{}, {"mask": FLAGS, "resets": ~FLAGS, "reverse": True}], ids=["plain", "flags"])
+def test_every_field_of_a_step(time_major, options):
+    """Pre-activations beyond +-20 too, which gates that are 0 or 1 do not tell."""
+    rng = np.random.default_rng(0)
+    rows, steps = FLAGS.shape
+    flags = {name: a.T if time_major and name != "reverse" else a for name, a in options.items()}
+    xs = jnp.asarray(rng.normal(size=(steps, rows, 5) if time_major else (rows, steps, 5)) * 9)
+    state = tuple(jnp.asarray(rng.normal(size=(rows, 7))) for _ in "hc")
+
+    def f(backend, params, xs, state):
+        return lstm(params, xs, state, emit="step", time_major=time_major, backend=backend, **flags)
+
+    arguments = layer(rng, 5, 7), xs, state
+    check(f, arguments, random_like(rng, jax.eval_shape(partial(f, "scan"), *arguments)))
+
+
+@pytest.mark.parametrize("fields", ["h", "c", ("f", "m"), ("z_i", "z_o"), None], ids=str)
+def test_a_trace_is_of_the_pass_that_runs(fields):
+    """The same bits as the outputs of the layer, and only what was asked for."""
+    params, xs = init_params(jax.random.key(0), 3, 10), jax.random.normal(jax.random.key(1), (4, 11, 3))
+    lengths = jnp.array([11, 0, 3, 7])
+    assert calls(lambda params, xs: trace(params, xs, fields=fields, lengths=lengths), params, xs) == (1, 0)
+    found = trace(params, xs, fields=fields, lengths=lengths)
+    assert_close(found, trace(params, xs, fields=fields, lengths=lengths, backend="scan"))
+    for name in {"h", "c"} & {*([fields] if isinstance(fields, str) else fields or found._fields)}:
+        expected = lstm(params, xs, lengths=lengths, emit=name, backend="native")[1]
+        np.testing.assert_array_equal(getattr(found, name), expected)
+
+
+def test_networks_traced_at_once():
+    keys, xs = jax.random.split(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (3, 4, 11, 2))
+    networks = jax.vmap(lambda key: init_params(key, 2, 5))(keys)
+    found, expected = (
+        jax.vmap(partial(trace, fields=("f", "z_g"), backend=backend))(networks, xs) for backend in ("native", "scan")
+    )
+    assert_close(found, expected)
 
 
 @pytest.mark.usefixtures("x64")
@@ -278,6 +318,10 @@ def test_the_kernel_refuses_slopes_that_do_not_fit():
             native_call.run_compiled(Options(), "backward", *good._replace(**{name: jnp.zeros((1, 4, 3, 6))}))
 
 
+def opened(step):
+    return step.f.mean(-1)
+
+
 def test_what_is_refused_and_what_auto_runs_then():
     params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((5, 3, 2))
     assert explain_backend(params, xs).name == "native"
@@ -288,11 +332,27 @@ def test_what_is_refused_and_what_auto_runs_then():
         "nothing can stand around its steps, but wrappers has Zoneout. Pass backend='fused'.": {
             "wrappers": (Zoneout(0.1),)
         },
-        "it returns h or c, but emit is 'step'. Pass emit='h' or 'c', or backend='fused'.": {"emit": "step"},
+        "it returns h, c or a Step, but emit is 'opened'. Pass emit='h', 'c' or 'step', or backend='fused'.": {
+            "emit": opened
+        },
+        "a Step is returned at all steps, but return_sequences is False. Pass return_sequences=True, or "
+        "backend='fused'.": {"emit": "step", "return_sequences": False},
+        "a Step is zero at steps that are not valid, but padding is 'hold'. Pass padding='zero', or backend='fused'.": {
+            "emit": "step",
+            "padding": "hold",
+            "lengths": jnp.array([1, 2, 3, 0, 2]),
+        },
+        "a Step is not cut into segments, but checkpoint is 2. Pass backend='fused'.": {
+            "emit": "step",
+            "checkpoint": 2,
+        },
     }
     for reason, options in reasons.items():
         assert explain_backend(params, xs, backend="native", **options).verdicts[0].reason == reason
         assert explain_backend(params, xs, **options).name == "fused"
+    large = explain_backend(init_params(jax.random.key(0), 2, 512), jnp.ones((64, 128, 2)), emit="step")
+    assert large.name == "fused"
+    assert "a Step of 46,137,344 numbers with its pre-activations is copied" in str(large)
     peephole = init_params(jax.random.key(0), 2, 4, cell="peephole")
     assert (
         "but the cell is 'peephole'"

@@ -49,7 +49,7 @@ def draw(options, flagged):
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(("batch_major", "reverse", "flagged"), [*itertools.product([False, True], repeat=3)])
 def test_both_calls_compute_what_the_kernel_computes(batch_major, reverse, flagged):
-    options = Options(batch_major, reverse, saves=True, slopes_of_x=not reverse, slopes_of_reset=flagged)
+    options = Options(batch_major, reverse, saves=True, sums=flagged, slopes_of_x=not reverse, slopes_of_reset=flagged)
     call, back = draw(options, flagged)
     results = native_call.forward(options, call)
     assert_close(native_plain.forward(options, call), tuple(results))

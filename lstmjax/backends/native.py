@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends import by_scan, linear, native_call, native_library, native_plain, scan
+from lstmjax.backends import by_scan, fused, inplace, linear, native_call, native_library, native_plain, scan
 from lstmjax.backends.by_scan import same_axis
 from lstmjax.backends.linear import SHARED
 from lstmjax.backends.native_call import Back, Call, Options, absent
-from lstmjax.backends.request import Request
+from lstmjax.backends.request import Request, step_fields
 from lstmjax.backends.segments import in_segments
 from lstmjax.cell import CellStep
 from lstmjax.cells import VANILLA
-from lstmjax.types import Array, LSTMParams, PyTree
+from lstmjax.types import GATES, Array, LSTMParams, PyTree, Step
 from lstmjax.wrappers import Hold, Reset
 
 FEW = 4
@@ -34,6 +34,13 @@ BRIEF = 32
 
 There a gradient took up to 2 times as long as that of fused (1 x 5 steps, 2 x 8; H from 128 to 1,024, two AVX-512
 cores), with 4 x 8 steps and 512 units or fewer 0.7 of the time."""
+
+MANY = 2**25
+"""From how many emitted numbers on a `Step` with its pre-activations is left to other backends.
+
+Each field is then copied, into fresh memory, out of what the kernel writes: with 64 x 128 steps and 512 units that
+takes 1.1 times as long as the scan; the gates, c and h alone are quicker there, too. From `benchmarks/emit.py`, its
+point C."""
 
 
 def refuses(request: Request, instead: str = "backend='fused'") -> str | None:
@@ -52,7 +59,14 @@ def _rules(r: Request, fused: str) -> Iterator[tuple[Any, str]]:
     wrappers = ", ".join(type(wrapper).__name__ for wrapper in r.wrappers)
     yield wrappers, f"nothing can stand around its steps, but wrappers has {wrappers}. Pass {fused}."
     emit = getattr(r.emit, "__name__", r.emit)
-    yield r.emit not in ("h", "c"), f"it returns h or c, but emit is {emit!r}. Pass emit='h' or 'c', or {fused}."
+    fields = r.emit not in ("h", "c") and step_fields(r.emit)
+    reason = f"it returns h, c or a Step, but emit is {emit!r}. Pass emit='h', 'c' or 'step', or {fused}."
+    yield fields is None, reason
+    reason = f"a Step is returned at all steps, but return_sequences is False. Pass return_sequences=True, or {fused}."
+    yield fields and not r.return_sequences, reason
+    holds = fields and r.valid and r.padding == "hold"
+    yield holds, f"a Step is zero at steps that are not valid, but padding is 'hold'. Pass padding='zero', or {fused}."
+    yield fields and r.checkpoint, f"a Step is not cut into segments, but checkpoint is {r.checkpoint!r}. Pass {fused}."
     sizes = (*r.xs.shape, r.params.hidden_size)
     symbolic = not all(isinstance(n, int) for n in sizes)
     yield symbolic, f"it is called with sizes that are numbers, but xs has shape {r.xs.shape}. Pass {fused}."
@@ -79,7 +93,16 @@ def declines(request: Request) -> str | None:
     steps, batch = request.xs.shape[0], math.prod(request.xs.shape[1:-1])
     if batch <= FEW and batch * steps < BRIEF:
         return f"{batch} x {steps} steps do not pay for packing the weights, which every call does."
+    fields = () if request.emit in ("h", "c") else step_fields(request.emit) or ()
+    numbers = len(fields) * steps * batch * request.params.hidden_size
+    if _with_sums(fields) and numbers > MANY:
+        return f"a Step of {numbers:,} numbers with its pre-activations is copied out of what the kernel writes."
     return None
+
+
+def _with_sums(fields: Sequence[str]) -> bool:
+    """Return whether there are pre-activations among the fields of a `Step`."""
+    return any(name.startswith("z_") for name in fields)
 
 
 def _name(r: Request) -> str:
@@ -125,6 +148,11 @@ def run(
     """Return what `scan.run` returns, up to rounding."""
     if 0 in (*xs.shape[:-1], params.hidden_size):  # nothing to compute
         return scan.run(step, params, state, xs, fixed, scanned, request=request)
+    if request.emit not in ("h", "c"):
+        emitting = jax.custom_jvp(partial(_steps, step, request))
+        plain = partial(fused.run, step, request=request)
+        emitting.defjvp(partial(inplace.derivative, plain), symbolic_zeros=True)
+        return emitting(params, state, xs, fixed, scanned)
     saving = jax.custom_jvp(partial(_sequence, step, request, True))
     saving.defjvp(partial(_derivative, saving, True, step, request), symbolic_zeros=True)
     sequence = jax.custom_jvp(partial(_sequence, step, request, False))
@@ -161,7 +189,7 @@ def _sequence(
     options = Options(_batch_major(request), request.reverse, not saves_all and not request.return_sequences, saves_all)
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
-    h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in results[3:])
+    h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in (results.h_end, results.c_end))
     series: list[Any] = [
         _unfolded(options, a, batch) if native_plain.exists(a) and not options.ring else None for a in results[:3]
     ]
@@ -169,6 +197,31 @@ def _sequence(
     if request.return_sequences:
         ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)
+
+
+def _steps(
+    step: Callable, request: Request, params: LSTMParams, state: tuple, xs: Array, fixed: tuple, scanned: tuple
+) -> tuple[tuple, PyTree]:
+    """Return the final state and the fields of the `Step` that are asked for; what was not computed is None."""
+    flags, batch, fields = _flags(step, fixed, scanned), xs.shape[1:-1], step_fields(request.emit) or ()
+    saves = not {*GATES, "c"}.isdisjoint(fields)
+    options = Options(_batch_major(request), request.reverse, saves=saves, sums=_with_sums(fields))
+    results = native_call.forward(options, _with_flags(_before(request, params, state, xs, flags.reset_state), flags))
+    h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in (results.h_end, results.c_end))
+
+    def series(a: Array) -> Array:
+        return jnp.moveaxis(a, -2, 0) if options.batch_major else a
+
+    h = series(_unfolded(options, results.h, batch))
+    values = dict.fromkeys(Step._fields) | {"h": h, "m": h}
+    for names, a in ((GATES, results.gates), ([f"z_{gate}" for gate in GATES], results.sums)):
+        if native_plain.exists(a):
+            a = _unfolded(options, a, batch)
+            values |= {name: series(a[..., k, :]) for k, name in enumerate(names)}
+    if options.saves:
+        values["c"] = series(_unfolded(options, results.c, batch))
+    all_steps = Step(**values)  # type: ignore[arg-type]
+    return (h_end, c_end), all_steps if request.emit == "step" else request.emit(all_steps)
 
 
 def _unfolded(options: Options, a: Array, batch: tuple[int, ...]) -> Array:

@@ -26,6 +26,7 @@ class Options(NamedTuple):
     reverse: bool = False
     ring: bool = False  # h has two slots instead of one for each step, for outputs that nobody reads
     saves: bool = False  # c and the gates, for the backward pass
+    sums: bool = False  # the pre-activations
     slopes_of_x: bool = False  # backward: whether the slopes of x are wanted
     slopes_of_reset: bool = False  # backward: whether the slopes of the state that resets return to are wanted
 
@@ -52,6 +53,7 @@ class Results(NamedTuple):
     h: Array  # [N, T, B, H], or [N, 2, B, H] of a ring
     c: Array  # [N, T, B, H]
     gates: Array  # [N, T, B, 4, H]
+    sums: Array  # [N, T, B, 4, H]  pre-activations
     h_end: Array  # [N, B, H]
     c_end: Array  # [N, B, H]
 
@@ -103,7 +105,7 @@ def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, .
     h = "nrbh" if options.ring else series + "h"
     if which == "forward":
         call = (series + "i", series + "gh", *weights, "ngh", "nbh", "nbh", *flags)
-        return call, (h, series + "h", series + "gh", "nbh", "nbh")
+        return call, (h, series + "h", series + "gh", series + "gh", "nbh", "nbh")
     saved = (series + "h", series + "h", series + "gh")
     back = (series + "i", *weights, "nbh", "nbh", *flags, *saved, series + "h", series + "h", "nbh", "nbh")
     return back, (series + "gh", series + "i", *weights, "ngh", "nbh", "nbh", "nbh", "nbh")
@@ -131,7 +133,9 @@ def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
     n, *series, _ = call.x.shape
     rows, hidden = call.h.shape[1:]
     saved = [(n, *series, hidden), (n, *series, 4, hidden)] if options.saves else [(0,), (0,)]
-    return [(n, 2, rows, hidden) if options.ring else (n, *series, hidden), *saved, call.h.shape, call.c.shape]
+    sums = (n, *series, 4, hidden) if options.sums else (0,)
+    h = (n, 2, rows, hidden) if options.ring else (n, *series, hidden)
+    return [h, *saved, sums, call.h.shape, call.c.shape]
 
 
 def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:

@@ -37,19 +37,20 @@ def forward(options: Any, call: Any) -> tuple[Array, ...]:
         )
         c = f * c + i * g
         h = o * jnp.tanh(c)
-        gates = jnp.stack([i, f, g, o], 2)
+        series = h, c, jnp.stack([i, f, g, o], 2), z
         if valid is None:
-            return (h, c), (h, c, gates)
-        return where(valid, (h, c), state), where(valid, (h, c, gates), jax.tree.map(jnp.zeros_like, (h, c, gates)))
+            return (h, c), series
+        return where(valid, (h, c), state), where(valid, series, jax.tree.map(jnp.zeros_like, series))
 
     start = call.h, call.c
-    (h_end, c_end), (h, c, gates) = jax.lax.scan(step, start, (series, flags), reverse=options.reverse)
-    h, c, gates = (_as_given(options, a) for a in (h, c, gates))
+    (h_end, c_end), results = jax.lax.scan(step, start, (series, flags), reverse=options.reverse)
+    h, c, gates, sums = (_as_given(options, a) for a in results)
     n, rows, hidden = call.h.shape
     if options.ring:
         h = jnp.zeros((n, 2, rows, hidden), h.dtype)
     none = jnp.zeros((0,), h.dtype)
-    return h, c if options.saves else none, gates if options.saves else none, h_end, c_end
+    c, gates = (c, gates) if options.saves else (none, none)
+    return h, c, gates, sums if options.sums else none, h_end, c_end
 
 
 def backward(options: Any, back: Any) -> tuple[Array, ...]:

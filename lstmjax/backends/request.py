@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from lstmjax.types import PyTree
+from lstmjax.types import PyTree, Step
 
 
 def platform() -> str:
@@ -59,6 +59,14 @@ class Request:
         for name in ("params", "xs", "state"):
             shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), getattr(self, name))
             object.__setattr__(self, name, shapes)
+
+
+def step_fields(emit: Any) -> tuple[str, ...] | None:
+    """Return the fields of a `Step` that an `emit` selects, if it returns them as they are, or None.
+
+    A function says so by an attribute `step_fields`; it must then take a `Step` of series, too.
+    """
+    return Step._fields if emit == "step" else getattr(emit, "step_fields", None)
 
 
 def nothing(request: Request) -> None:

@@ -27,6 +27,11 @@ class Record:
     fields: tuple[str, ...]
     statistic: Callable[[Step], PyTree] | None = None
 
+    @property
+    def step_fields(self) -> tuple[str, ...] | None:
+        """The fields, or None with a statistic, which is for one step: what a backend that has all steps looks for."""
+        return self.fields if self.statistic is None else None
+
     def __call__(self, step: Step) -> tuple[Step, PyTree]:
         if not isinstance(step, Step):
             raise TypeError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from lstmjax.arguments import as_array, kind, one_of
+from lstmjax.backends import BACKENDS, Request
 from lstmjax.inside.perturb import in_order, perturbed
 from lstmjax.inside.record import Record, select
 from lstmjax.inside.reduce import Reduce, stream
@@ -19,6 +20,16 @@ from lstmjax.types import Array, Bidirectional, LSTMParams, PyTree, Step
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
+
+
+def kernel_or_inplace(request: Request) -> str:
+    """Return the backend of a trace in which nothing is turned or computed again.
+
+    Without the kernel, many outputs are written in place: benchmarks/trace.py.
+    """
+    kernel = BACKENDS["native"]
+    serves = kernel.refuses(request) is None and kernel.declines(request) is None
+    return "native" if serves else "inplace"
 
 
 @takes(RunOptions, lstm, stacked)
@@ -82,8 +93,7 @@ def trace(
     backend = options["backend"]
     automatic = isinstance(backend, str) and backend == "auto"
     if automatic and options["checkpoint"] is None and not options["time_major"]:
-        # Where nothing is turned or computed again, many outputs are written in place: benchmarks/trace.py.
-        options["backend"] = "inplace"
+        options["backend"] = kernel_or_inplace
     return record(params, xs, state, options, field_names(fields), reduce=reduce, perturb=perturb)
 
 

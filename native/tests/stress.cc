@@ -79,13 +79,15 @@ struct Case {
   bool batch_major, reverse, ring, has_z, has_c, has_dx, has_valid, has_resets;
 };
 
-Case draw_case(bool large) {
+// Of every four cases one has large layers, and one so many networks that each is run by a thread to its end.
+Case draw_case(int n) {
+  const bool large = n % 4 == 3, many = n % 4 == 1;
   Case c{};
-  c.networks = large ? draw(1, 2) : draw(1, 3);
-  c.steps = large ? draw(9, 15) : draw(1, 7);
-  c.rows = large ? draw(1, 11) : draw(1, 13);
+  c.networks = many ? draw(10, 14) : large ? draw(1, 2) : draw(1, 3);
+  c.steps = many ? draw(7, 9) : large ? draw(9, 15) : draw(1, 7);
+  c.rows = many ? draw(7, 11) : large ? draw(1, 11) : draw(1, 13);
   c.inputs = draw(0, 5);
-  c.hidden = large ? draw(90, 131) : draw(1, 40);
+  c.hidden = many ? draw(36, 45) : large ? draw(90, 131) : draw(1, 40);
   c.batch_major = chance(0.5), c.reverse = chance(0.5), c.ring = chance(0.25);
   c.has_z = c.inputs == 0 || chance(0.25);
   c.has_c = !c.ring && chance(0.7);
@@ -137,7 +139,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
   auto fresh = [](int64_t size) { return Floats(static_cast<size_t>(size), std::nanf("")); };
   const bool saves = c.has_c && !c.ring;
   Floats h = fresh(c.ring ? n * 2 * state : n * tb * width), cs = saves ? fresh(n * tb * width) : Floats();
-  Floats gates = saves ? fresh(n * tb * 4 * width) : Floats(), h_end = fresh(n * state), c_end = fresh(n * state);
+  Floats gates = saves ? fresh(n * tb * 4 * width) : Floats(), sums = gates, h_end = fresh(n * state), c_end = fresh(n * state);
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
   for (int64_t k = 0; k < n; k++) {
@@ -153,6 +155,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     layer.h = c.ring ? Series{h.data() + k * 2 * state, state, width} : series(c, h, k, width);
     layer.c = saves ? series(c, cs, k, width) : Series{c_end.data() + k * state, 0, width};
     layer.gates = series(c, gates, k, 4 * width);
+    layer.sums = series(c, sums, k, 4 * width);
     if (c.has_valid || c.has_resets) {
       tables.push_back(lstmjax::sources(layer, c.has_valid ? in.valid.get() + k * tb : nullptr,
                                         c.has_resets ? in.resets.get() + k * tb : nullptr));
@@ -165,7 +168,7 @@ std::vector<Floats> run(const Case& c, Inputs& in, int threads) {
     ffi::ThreadPool handle = pool.get();
     lstmjax::run_forward(handle, threads, layers, h_end.data(), c_end.data());
   }
-  std::vector<Floats> out{h, cs, gates, h_end, c_end};
+  std::vector<Floats> out{h, cs, gates, sums, h_end, c_end};
   if (!saves) return out;
 
   Floats dz = fresh(n * tb * 4 * width), dx = fresh(c.has_dx ? n * tb * c.inputs : 0), dw_x = fresh(n * c.inputs * 4 * width), dw_h = fresh(n * width * 4 * width);
@@ -302,7 +305,7 @@ int main(int count, char** arguments) {
   File file(count > 3 ? arguments[3] : nullptr);
   int failed = 0;
   for (int n = 0; n < cases; n++) {
-    const Case c = draw_case(n % 4 == 3);
+    const Case c = draw_case(n);
     Inputs in = draw_inputs(c);
     const std::vector<Floats> alone = run(c, in, 1);
     bool good = complete(alone, c.ring);
