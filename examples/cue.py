@@ -4,7 +4,7 @@
 
 The agent of `recurrent_ppo.py` walks through a hundred mazes by its best actions. Its cells are traced along these
 walks with noise on what it sees: without noise all walks with the same cue would be the same, and every unit would
-tell them apart. A unit's AUC says that the cue can be read from it, not that the agent does: so, before the junction, the
+tell them apart. A unit's AUC says that the cue can be read from it, not that the agent does: so before the junction the
 state of the best unit is exchanged with that of a walk with the other cue, then the state of the two best, and so on.
 """
 
