@@ -250,14 +250,14 @@ TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longe
 } | {
     f"TMaze-{length}": (
         partial(tmaze_task, length),
-        Settings(  # the gradient goes back through a whole episode; chrono initialisation (Tallec & Ollivier 2018)
-            steps=32 * 2 * (length + 1) * 150, environments=32, rollout=2 * (length + 1), chunk=2 * (length + 1),
-            minibatches=1, epochs=4, rate=3e-3, discount=1.0, trace=0.95, normalize=False, entropy=0.01, hidden=16,
+        Settings(  # whole episodes; normalised, as the corridor's flag, 1 at every step, would drown the cue in c
+            steps=64 * 2 * (length + 1) * 150, environments=64, rollout=2 * (length + 1), chunk=2 * (length + 1),
+            minibatches=1, epochs=4, rate=3e-3, discount=1.0, trace=0.95, entropy=0.01, hidden=16,
             forget_bias=math.log(length),
         ),
         2 * length + 10,
     )
-    for length in (10, 50, 100, 200, 500)
+    for length in (10, 50, 100, 250, 500)
 }  # fmt: skip
 
 
