@@ -56,6 +56,39 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
     assert next(line for line in printed.splitlines() if "MASE" in line) in again
     assert main(["backtest", str(run), "--origins", "3"]) == 2
     assert "an origin 5 steps before it would not be fair" in capsys.readouterr().err
+    for command in (["evaluate"], ["inspect"], ["train", "--resume"], ["predict", "--out", "x.csv"], ["export"]):
+        last = ["x.onnx"] if command[0] in ("predict", "export") else []
+        assert main([command[0], *command[1:], str(run), *last]) == 2
+        words = capsys.readouterr().err
+        assert f"{run}: is the folder of a forecast, not of lstmjax train; its networks are measured by" in words
+        assert f"lstmjax backtest {run}" in words
+
+
+def test_a_configuration_of_the_other_command_is_named(folder, tmp_path, capsys):
+    ours, others = folder / "config.yaml", tmp_path / "config.yaml"
+    assert main(["train", str(ours)]) == 2
+    words = capsys.readouterr().err
+    assert words == (
+        f"lstmjax: {ours}: is a configuration of lstmjax forecast (it has the key horizon), not of lstmjax train; run "
+        f"lstmjax forecast {ours}\n"
+    )
+    others.write_text("data: {source: digits}\nepochs: 3\n")
+    assert main(["forecast", str(others)]) == 2
+    assert capsys.readouterr().err == (
+        f"lstmjax: {others}: is a configuration of lstmjax train (it has the key epochs, and no horizon), not of "
+        f"lstmjax forecast; run lstmjax train {others}\n"
+    )
+    assert main(["backtest", str(tmp_path)]) == 2
+    assert f"{tmp_path}: is a run of lstmjax train, not the folder of a forecast" in capsys.readouterr().err
+
+
+def test_a_key_that_is_missing_is_named_without_its_neighbours(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {target: sales}\n")
+    assert main(["forecast", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"lstmjax: {path}: data.file is missing, and has no default\n{path}: horizon is missing, and has no default\n"
+    )
 
 
 @pytest.mark.parametrize(

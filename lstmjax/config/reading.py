@@ -26,10 +26,18 @@ def load_config(path: str | Path, *, of_run: bool = False) -> Config:
         of_run: it is the config.yaml of a run, which holds every value: what it lacks is what earlier versions did.
 
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, a wrong type or value; the message names
-            the file, the key and the nearest valid one.
+        ConfigError: no such file, not YAML, a configuration of a forecast, an unknown key, a wrong type or value; the
+            message names the file, the key and the nearest valid one.
     """
     tree = read_yaml(path)
+    if "horizon" in tree and "model" not in tree:
+        raise ConfigError(
+            f"{Path(path).parent}: is the folder of a forecast, not of lstmjax train; its networks are measured by "
+            f"lstmjax backtest {Path(path).parent}, and its forecasts are in forecast.csv"
+            if of_run
+            else f"{path}: is a configuration of lstmjax forecast (it has the key horizon), not of lstmjax train; run "
+            f"lstmjax forecast {path}"
+        )
     if of_run and isinstance(tree.setdefault("data", {}), dict):
         tree["data"] = dict(EARLIER) | tree["data"]
     return parse_config(tree, str(path))
@@ -106,6 +114,8 @@ def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -
             lines.append(f"{name}: unknown key {key}{_nearest(key, keys(root))}")
         elif fault["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
+        elif fault["type"] == "missing":
+            lines.append(f"{name}: {key} is missing, and has no default")
         else:
             lines.append(f"{name}: {key} is {fault['input']!r}; {message}")
     return "\n".join(dict.fromkeys(lines))

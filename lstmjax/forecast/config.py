@@ -109,13 +109,29 @@ class ForecastConfig(Section):
     """Networks that are fitted, each with a seed of its own; together they are an ensemble."""
 
 
-def load_forecast_config(path: str | Path) -> ForecastConfig:
+def load_forecast_config(path: str | Path, *, of_run: bool = False) -> ForecastConfig:
     """Read a configuration from a YAML file.
 
+    Args:
+        path: the file.
+        of_run: it is the config.yaml in the folder of a forecast.
+
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, a wrong type or value.
+        ConfigError: no such file, not YAML, a configuration of training, an unknown key, a wrong type or value.
     """
-    return parse_forecast_config(read_yaml(path), str(path))
+    tree = read_yaml(path)
+    data = tree.get("data")
+    of_training = [key for key in ("model", "optimizer", "loss", "epochs", "steps") if key in tree]
+    of_training += ["data.source"] if isinstance(data, dict) and "source" in data else []
+    if of_training and "horizon" not in tree:
+        raise ConfigError(
+            f"{Path(path).parent}: is a run of lstmjax train, not the folder of a forecast; it is measured by lstmjax "
+            f"evaluate {Path(path).parent}"
+            if of_run
+            else f"{path}: is a configuration of lstmjax train (it has the key {of_training[0]}, and no horizon), not "
+            f"of lstmjax forecast; run lstmjax train {path}"
+        )
+    return parse_forecast_config(tree, str(path))
 
 
 def parse_forecast_config(tree: dict[str, Any], name: str = "config") -> ForecastConfig:

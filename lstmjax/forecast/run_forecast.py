@@ -82,7 +82,7 @@ def run_backtest(folder: Path, origins: int, stride: int) -> Iterator[str]:
     The networks may have learnt from targets behind the origins of the run; then the measures are too good, and this is
     refused.
     """
-    config = load_forecast_config(folder / "config.yaml")
+    config = load_forecast_config(folder / "config.yaml", of_run=True)
     series = read_series(config)
     held_back = (config.origins - 1) * config.stride
     if (origins - 1) * stride > held_back:
