@@ -16,6 +16,7 @@ from lstmjax.training.learning import Learning, learning
 from lstmjax.training.loop import Interrupted, Result, resume, train
 from lstmjax.training.models import objective_of, parted
 from lstmjax.training.reading import load_checkpoints, load_run
+from lstmjax.training.shards import make_mesh
 from lstmjax.training.sources import Shuffled
 from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
 
@@ -40,6 +41,7 @@ __all__ = [
     "learning",
     "load_checkpoints",
     "load_run",
+    "make_mesh",
     "make_train_step",
     "objective_of",
     "parted",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.data import About, Parts, load
@@ -43,6 +44,7 @@ from lstmjax.training.recipe import (
     train_only,
     train_step_of,
 )
+from lstmjax.training.shards import DATA, check_hidden, make_mesh
 from lstmjax.training.step import TrainState
 
 log = logging.getLogger("lstmjax")
@@ -70,6 +72,7 @@ class Plan(NamedTuple):
     """What a configuration and its data determine before a run has a folder."""
 
     recipe: Recipe
+    mesh: Mesh | None  # None: one device
     parts: Parts
     about: About
     like: TrainState  # shapes and dtypes of the state
@@ -156,7 +159,9 @@ def _plan(config: Config, parts: Parts, about: About) -> Plan:
     check_metrics(config, parts, about)
     if batches.largest is not None:
         check_batch(config, *batches.largest, about.input_size, room)
-    return Plan(recipe, parts, about, like, batches)
+    mesh = make_mesh(config.mesh, config.batch_size)
+    check_hidden(mesh, config.model.hidden_size)
+    return Plan(recipe, mesh, parts, about, like, batches)
 
 
 def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
@@ -285,7 +290,7 @@ def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) ->
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
     run, config = job.run, job.run.config
-    recipe, parts, about, like, batches = job.plan
+    recipe, mesh, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     training = Training(
         identity(like.params),
@@ -311,7 +316,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
         try:
             run_loop(
                 training,
-                train_step_of(recipe),
+                train_step_of(recipe, mesh),
                 lambda step: batches.draw(seed=config.seed, step=step),
                 run_key(config.seed),
                 measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation, "validation"),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.lax import stop_gradient
+from jax.sharding import Mesh
 
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
@@ -19,6 +20,7 @@ from lstmjax.training.inference import Sums, logits_of, sums_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
 from lstmjax.training.paths import check_patterns, chosen, leaf_names, matched
+from lstmjax.training.shards import on_one_device
 from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
 from lstmjax.types import Array, PyTree
 
@@ -101,6 +103,11 @@ class NetworkObjective(NamedTuple):
 
     def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
+        total, (sums, _) = self.total(params, rest, batch, key)
+        return total / self.divisor(sums), (sums, None)
+
+    def total(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+        """Return the sum of the losses of a batch, or of a part of one, and the sums over it."""
         recipe = self.recipe
         if recipe.optimizer.freeze:  # without it their gradients would count in its norm, and take time
             frozen = chosen(params, recipe.optimizer.freeze)
@@ -113,17 +120,23 @@ class NetworkObjective(NamedTuple):
             loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
             target_scale=recipe.target_scale, class_weights=recipe.class_weights,
         )  # fmt: skip
-        if recipe.mean_weight is None:
-            return sums.loss / sums.weight, (sums, None)
+        return sums.loss, (sums, None)
+
+    def divisor(self, sums: Sums) -> Array:
+        """Return by what the sum of the losses of a batch is divided."""
+        if self.recipe.mean_weight is None:
+            return sums.weight
         # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
         # per step, a larger weight than others.
-        return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), (sums, None)
+        return jnp.maximum(self.recipe.mean_weight, sums.weight / LARGEST)
 
 
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
-def train_step_of(recipe: Recipe) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
-    """Return the compiled step of a configured training."""
-    return make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0)
+def train_step_of(
+    recipe: Recipe, mesh: Mesh | None = None
+) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
+    """Return the compiled step of a configured training, on one device or a mesh."""
+    return make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0, mesh=mesh)
 
 
 def run_key(seed: int) -> Array:
@@ -168,7 +181,8 @@ def delivered(state: TrainState, recipe: Recipe) -> NetworkParams:
 
 def saved_form(state: TrainState) -> TrainState:
     """Return a state as it is saved: only a state without a bad loss is, so that it need not say so."""
-    return state._replace(first_bad=None)
+    saved: TrainState = on_one_device(state._replace(first_bad=None))
+    return saved
 
 
 def restored_form(state: TrainState) -> TrainState:
