@@ -28,7 +28,10 @@ class Hosts(NamedTuple):
 
 
 def hosts_of(
-    coordinator: str | None, processes: int | None, process: int | None, environment: Mapping[str, str] = os.environ
+    coordinator: str | None,
+    processes: str | int | None,
+    process: str | int | None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Hosts | None:
     """Return the processes of a training; None: this one is alone.
 

@@ -1,21 +1,22 @@
-"""Eight devices in one process; `python mesh_script.py FOLDER` prints a line for each check that holds."""
+"""Eight devices in one process: `XLA_FLAGS=--xla_force_host_platform_device_count=8 python mesh_script.py FOLDER`.
+
+It prints a line for each check that holds.
+"""
 
 import sys
 from pathlib import Path
 
 import jax
-
-jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training import config, same_params
+from training import config
 
 from lstmjax import init_network, network
 from lstmjax.config import ConfigError
 from lstmjax.data import About, Sequences
-from lstmjax.training import fit, make_mesh, make_train_step, resume, start_state, train
+from lstmjax.training import fit, make_mesh, train
 from lstmjax.training.recipe import NetworkObjective, first_state, recipe_of, run_key, train_step_of
 from lstmjax.training.shards import by_slices, filled_up, on_one_device, placed, placed_batch
 from lstmjax.training.step import at_once
@@ -132,7 +133,9 @@ print("ok any loss")
 
 # Runs: all devices by default; a checkpoint of eight goes on on one, and back, bit by bit the same state.
 settings = config(steps=6, checkpoint_every=2, batch_size=20, model={"hidden_size": 4})
-done = {mesh: train(settings.model_copy(update={"mesh": mesh}), folder / mesh, quiet=True) for mesh in ("auto", "data=1")}
+done = {
+    mesh: train(settings.model_copy(update={"mesh": mesh}), folder / mesh, quiet=True) for mesh in ("auto", "data=1")
+}
 close(done["auto"].trained.params, done["data=1"].trained.params, 1e-5)
 with pytest.raises(ConfigError, match=r"splits the hidden units into 8 parts, but model.hidden_size is 4"):
     train(settings.model_copy(update={"mesh": "model=8"}), folder / "refused", quiet=True)

@@ -277,8 +277,12 @@ def _as_switches(part: Sequences, classes: tuple[str, ...] | None, name: str) ->
 
 TARGETS: MappingProxyType[str, Callable[[Sequences, tuple[str, ...] | None, str], np.ndarray]] = MappingProxyType(
     {
-        "softmax": _as_classes, "sigmoid": _as_switches,
-        "linear": _as_numbers, "absolute": _as_numbers, "huber": _as_numbers, "quantile": _as_numbers,
+        "softmax": _as_classes,
+        "sigmoid": _as_switches,
+        "linear": _as_numbers,
+        "absolute": _as_numbers,
+        "huber": _as_numbers,
+        "quantile": _as_numbers,
     }  # fmt: skip
 )
 """The function that brings y into the form that each loss takes."""

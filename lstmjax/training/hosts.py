@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from lstmjax.config import ConfigError
 from lstmjax.errors import UserError
-from lstmjax.launch import LOST, Hosts
+from lstmjax.launch import Hosts
 from lstmjax.training.shards import on_one_device
 from lstmjax.types import PyTree
 
@@ -38,14 +38,18 @@ def join(hosts: Hosts) -> None:
         ConfigError: they cannot be reached.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    several = {"coordinator_address": hosts.coordinator, "num_processes": hosts.processes, "process_id": hosts.process}
+    known: dict[str, Any] = {
+        "coordinator_address": hosts.coordinator,
+        "num_processes": hosts.processes,
+        "process_id": hosts.process,
+    }
     if hosts.coordinator is None:
-        several = {"cluster_detection_method": "slurm"}
+        known = {"cluster_detection_method": "slurm"}
     else:
-        several |= {"cluster_detection_method": "deactivate"}
+        known |= {"cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(
-            **several,  # type: ignore[arg-type]
+            **known,
             initialization_timeout=CONNECTING,
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=LEAVING,
@@ -156,12 +160,17 @@ def opened_by_first(block: Callable[[], AbstractContextManager[Any]], path: Call
             held[0].__exit__(*sys.exc_info())
 
 
+def noted_by_jax() -> tuple[int, ...]:
+    """Return the signals that JAX notes itself, where several processes must agree when to stop."""
+    return (signal.SIGTERM,) if several() else ()
+
+
 def stopping(signum: int | None, step: int) -> bool:
     """Return whether all processes stop after this step, as one of them got a signal: the same answer in each.
 
     JAX notes SIGTERM and agrees on the step; another signal is turned into that one.
     """
-    if signum is not None:
+    if signum not in (None, signal.SIGTERM):
         os.kill(os.getpid(), signal.SIGTERM)
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
@@ -171,7 +180,7 @@ def is_loss(error: BaseException) -> bool:
     return several() and isinstance(error, RuntimeError | ValueError) and SIGNS.search(str(error)) is not None
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> int:
     """End this process, with the others if all is well; else at once, as waiting for a lost process takes minutes."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -179,6 +188,4 @@ def leave(code: int) -> None:
     if code != 0:
         os._exit(code)
     jax.distributed.shutdown()
-
-
-__all__ = ["LOST", "check_same", "from_first", "is_first", "is_loss", "join", "leave", "several", "tree_from_first"]
+    return code

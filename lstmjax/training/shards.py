@@ -82,6 +82,17 @@ def check_hidden(mesh: Mesh | None, hidden_size: int) -> None:
         )
 
 
+def described(mesh: Mesh) -> str:
+    """Say how a batch and the hidden units are split, for the log."""
+    data, model, processes = mesh.shape[DATA], mesh.shape.get(MODEL, 1), jax.process_count()
+    return (
+        f"{data * model} devices"
+        + (f" of {processes} processes" if processes > 1 else "")
+        + f": the batch in {data} slices"
+        + (f", the hidden units in {model} parts" if model > 1 else "")
+    )
+
+
 def split_model(mesh: Mesh) -> bool:
     """Return whether the hidden units are split."""
     return bool(mesh.shape.get(MODEL, 1) > 1)
@@ -139,7 +150,8 @@ def placed(tree: PyTree, mesh: Mesh) -> PyTree:
     if all(isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(mesh.devices.flat) for leaf in leaves):
         return tree
     return jax.tree.unflatten(
-        structure, [_put(leaf, place) for leaf, place in zip(leaves, jax.tree.leaves(shardings(tree, mesh)), strict=True)]
+        structure,
+        [_put(leaf, place) for leaf, place in zip(leaves, jax.tree.leaves(shardings(tree, mesh)), strict=True)],
     )
 
 
@@ -231,8 +243,8 @@ def by_slices(objective: Any, mesh: Mesh) -> Gradients:
         added: tuple[PyTree, Array, PyTree] = _added((gradient, value, sums), flat=flat)
         return added
 
-    manual = {"axis_names": {DATA}} if split_model(mesh) else {}
-    run = jax.shard_map(local, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole, **manual)
+    manual = {DATA} if split_model(mesh) else set(mesh.axis_names)  # the axis model is left to the compiler
+    run = jax.shard_map(local, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole, axis_names=manual)
 
     def gradients(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
         gradient, value, sums = run(params, batch, key)
