@@ -68,7 +68,7 @@ def _train(command: Train) -> int | None:
 
 def _of_several(command: Train) -> int:
     """Train with other processes, and return the exit code."""
-    from lstmjax.training.hosts import is_first, is_loss
+    from lstmjax.training.hosts import is_first, is_loss, reason_of_loss
 
     try:
         with suppress_output(not is_first()):
@@ -82,7 +82,7 @@ def _of_several(command: Train) -> int:
                 _say(f"{error}")
             return 128 + error.signum  # type: ignore[attr-defined]
         if is_loss(error):
-            _say(f"another process of this training is lost ({str(error).splitlines()[0][:200]})")
+            _say(f"another process of this training is lost ({reason_of_loss(error)})")
             return LOST
         sys.excepthook(type(error), error, error.__traceback__)
         return 1
@@ -375,9 +375,9 @@ def _run(words: list[str]) -> int:
     name, *options = words
     kind = names[name]
     command = _parse_train(options) if kind is Train else _parse(kind, name, options)
-    if isinstance(command, Train) and not is_watched():
-        if hosts_of(command.coordinator, command.processes, command.process) is not None:
-            return watch(words)
+    several = isinstance(command, Train) and hosts_of(command.coordinator, command.processes, command.process)
+    if several and not is_watched():
+        return watch(words)
     try:
         return COMMANDS[kind](command) or 0
     except Exception as error:

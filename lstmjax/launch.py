@@ -35,8 +35,8 @@ def hosts_of(
 ) -> Hosts | None:
     """Return the processes of a training; None: this one is alone.
 
-    Without options they are taken from LSTMJAX_COORDINATOR, LSTMJAX_PROCESSES and LSTMJAX_PROCESS, and without these from
-    SLURM, where `srun` started several tasks.
+    Without options they are taken from LSTMJAX_COORDINATOR, LSTMJAX_PROCESSES and LSTMJAX_PROCESS, and without these
+    from SLURM, where `srun` started several tasks.
 
     Args:
         coordinator: HOST:PORT of process 0.

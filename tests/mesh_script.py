@@ -11,13 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training import config
+from training import config, same_params, stop_at
 
 from lstmjax import init_network, network
 from lstmjax.config import ConfigError
 from lstmjax.data import About, Sequences
-from lstmjax.training import fit, make_mesh, train
-from lstmjax.training.recipe import NetworkObjective, first_state, recipe_of, run_key, train_step_of
+from lstmjax.training import Interrupted, fit, make_mesh, resume, train
+from lstmjax.training.checkpoint import Checkpoints
+from lstmjax.training.loop import new_plan
+from lstmjax.training.recipe import (
+    NetworkObjective,
+    first_state,
+    recipe_of,
+    restored_form,
+    run_key,
+    saved_form,
+    train_step_of,
+)
 from lstmjax.training.shards import by_slices, filled_up, on_one_device, placed, placed_batch
 from lstmjax.training.step import at_once
 
@@ -52,7 +62,6 @@ def about_of(per_step):
 
 
 CASES = {
-    "plain": ({}, {}, (False, False, False)),
     "lengths, labels by step, weights": (
         {"layers": 2, "bidirectional": True},
         {"metrics": ["accuracy", "macro_f1"], "gradients": True, "average": {"decay": 0.9}},
@@ -87,7 +96,7 @@ for name, (model, more, kind) in CASES.items():
                 assert 1 <= count <= len(kinds), count
                 assert "all-gather" not in text
         ends = []
-        for mesh in (None, EIGHT, SPLIT):
+        for mesh in (None, EIGHT, SPLIT) if "class" in name else (None, EIGHT):
             after = jax.tree.map(jnp.array, state)
             for batch in batches:
                 after, info = train_step_of(recipe, mesh)(after, batch, key)
@@ -141,3 +150,20 @@ with pytest.raises(ConfigError, match=r"splits the hidden units into 8 parts, bu
     train(settings.model_copy(update={"mesh": "model=8"}), folder / "refused", quiet=True)
 assert not (folder / "refused").exists()
 print("ok runs")
+
+alone, eight = folder / "alone", folder / "eight"
+for run, mesh, other in ((alone, "data=1", "auto"), (eight, "auto", "data=1")):
+    stopped = settings.model_copy(update={"mesh": mesh})
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 4)
+        with pytest.raises(Interrupted):
+            train(stopped, run, quiet=True)
+    saved = Checkpoints(run / "checkpoints", settings.fingerprint, read_only=True)
+    like = new_plan(settings).like
+    step, state = saved.latest(like)
+    assert step == 4
+    saved_again = saved_form(placed(restored_form(state), EIGHT))  # through eight devices
+    same_params(saved_again, state)
+    result = resume(run, mesh=other, quiet=True)
+    close(result.trained.params, done["data=1"].trained.params, 1e-5)
+print("ok goes on")

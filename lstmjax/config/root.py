@@ -55,8 +55,8 @@ class Config(Section):
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
 
     mesh: Mesh = "auto"
-    """Devices: auto, all of them, each with its part of the batch; data=4,model=2 splits the batch over 4 and the hidden
-    units over 2 devices each. A run can be continued on another mesh."""
+    """Devices: auto, all of them, each with its part of the batch; data=4,model=2 splits the batch in 4 slices, and the
+    hidden units in 2 parts. A run can be continued on another mesh."""
 
     @model_validator(mode="after")
     def _metrics_of_the_loss(self) -> Self:

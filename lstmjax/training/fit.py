@@ -182,8 +182,8 @@ def fit(
         hooks: called after steps and evaluations, in this order; see `Hook`.
         state: the state of an earlier call, `Fitted.state`, to go on from.
         mesh: devices, as `make_mesh` takes them: "auto" for all, {"data": 4, "model": 2} for 4 slices of the batch and
-            the hidden units of layers in 2 parts; None: one device. Each array of a batch has the sequences on its first
-            axis. The loss is that of all of them, to rounding, and JAX splits its computation.
+            the hidden units of layers in 2 parts; None: one device. Each array of a batch has the sequences on its
+            first axis. The loss is that of all of them, to rounding, and JAX splits its computation.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which.

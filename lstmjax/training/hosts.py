@@ -180,6 +180,13 @@ def is_loss(error: BaseException) -> bool:
     return several() and isinstance(error, RuntimeError | ValueError) and SIGNS.search(str(error)) is not None
 
 
+def reason_of_loss(error: BaseException) -> str:
+    """Return the words of such an error that tell the reason."""
+    text = " ".join(str(error).split())
+    match = SIGNS.search(text)
+    return text[match.start() if match else 0 :][:120]
+
+
 def leave(code: int) -> int:
     """End this process, with the others if all is well; else at once, as waiting for a lost process takes minutes."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Train on several devices: each has a part of the batch, and with the axis model a part of each layer's hidden units."""
+"""Train on several devices: each has a slice of the batch and, with the axis model, a part of the hidden units."""
 
 from __future__ import annotations
 
@@ -222,10 +222,10 @@ def filled_up(batch: Sequences, parts: int) -> Sequences:
 
 
 def by_slices(objective: Any, mesh: Mesh) -> Gradients:
-    """Return the gradient of a loss that is a sum over sequences, divided by a sum over them: each device adds up its part.
+    """Return the gradient of a sum over sequences that is divided by another one: each device adds up its slice.
 
-    All sums are added up over the devices at once: gradient, loss and statistics, in one flat array for each dtype. Were
-    the step split by the compiler, it could add up inside of the loop over time steps.
+    All is added up over the devices at once: gradient, loss and statistics, in one flat array for each dtype. Were the
+    step split by the compiler, it could add up inside of the loop over time steps.
 
     Args:
         objective: with `total(params, rest, batch, key)`, the loss before it is divided and the sums, and
