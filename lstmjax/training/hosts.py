@@ -22,7 +22,7 @@ from lstmjax.launch import Hosts
 from lstmjax.training.shards import on_one_device
 from lstmjax.types import PyTree
 
-HEARTBEAT = 10  # seconds without a word after which a process counts as lost
+HEARTBEAT = 20  # seconds without a word after which a process counts as lost
 LEAVING = 10  # seconds that processes wait for one another at the end
 CONNECTING = 300  # seconds that they wait for one another at the beginning
 SIGNS = re.compile(
