@@ -13,8 +13,9 @@ from lstmjax import config as configuration
 from lstmjax.config import ConfigError, Loss
 from lstmjax.data import DataError, Sequences
 from lstmjax.networks import init_network
-from lstmjax.training import evaluate_run, load_run, train
-from lstmjax.training.inference import Sums, Trained, measured, sums_of
+from lstmjax.report.inspect_run import inspect_run
+from lstmjax.training import evaluate_run, export_run, load_run, predict, train
+from lstmjax.training.inference import Sums, Trained, measured, predicting, sums_of
 from lstmjax.training.losses import LOSSES, loss_of, points
 from lstmjax.training.metrics import METRICS, collected_of, metrics_of
 
@@ -215,7 +216,6 @@ def test_every_loss_of_numbers_is_learned_and_read_in_units(tmp_path, name, targ
     assert result.step == max(lines(result.run_dir), key=lambda record: record["validation"]["r2"])["step"]
     trained = load_run(result.run_dir)
     from lstmjax.data import load
-    from lstmjax.training import predict
 
     parts, about = load(settings.data, name)
     raw = about.unscaled(parts.validation)
@@ -337,3 +337,24 @@ def test_a_metric_that_labels_do_not_define_is_refused_before_training(tmp_path)
 def test_values_that_make_no_sense_are_told(sections, message):
     with pytest.raises(ConfigError, match=message):
         config(**sections)
+
+
+def test_quantiles_are_exported_and_looked_at(tmp_path):
+    """The files compute every quantile; the page shows the one in the middle."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x, y, _ = write_sequences(tmp_path / "a.npz", target="number", ragged=False)
+    np.savez(tmp_path / "a.npz", x=x, y=y * 20 + 500)
+    loss = {"name": "quantile", "quantiles": [0.2, 0.5, 0.9]}
+    data = {"source": str(tmp_path / "a.npz")}
+    result = train(config(data=data, loss=loss, steps=2), tmp_path / "run", quiet=True)
+    expected = predict(result.trained, x).outputs
+    list(export_run(result.run_dir, tmp_path / "a.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
+    np.testing.assert_allclose(session.run(["logits"], {"xs": x})[0], expected, rtol=1e-5)
+    list(export_run(result.run_dir, tmp_path / "a.stablehlo"))
+    exported = jax.export.deserialize(bytearray((tmp_path / "a.stablehlo").read_bytes()))
+    np.testing.assert_allclose(exported.call(x)["logits"], expected, rtol=1e-5)
+    shown = predict(predicting(result.trained), x).outputs
+    np.testing.assert_allclose(shown, expected[:, 1:2], rtol=1e-6)
+    page = list(inspect_run(result.run_dir, examples=1))
+    assert any("report.html" in line for line in page)

@@ -127,7 +127,7 @@ def test_a_run_without_epochs_goes_on_exactly_and_can_be_used(tmp_path, monkeypa
     whole = train(settings, tmp_path / "whole")
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].endswith("whole: 228 parameters, new sequences, 20 steps")
-    assert [line.split()[1] for line in shown[1:]] == [f"{step}/20" for step in range(2, 21, 2)]  # ten in all
+    assert [line.split()[1] for line in shown[2:]] == [f"{step}/20" for step in range(2, 21, 2)]  # ten in all
     seen = []
 
     def count(self, now):

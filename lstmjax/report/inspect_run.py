@@ -20,8 +20,8 @@ from lstmjax.report.outcome import Outcome
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training.inference import Trained, outputs_of, wrappers_of
-from lstmjax.training.losses import LOSSES
+from lstmjax.training.inference import Trained, outputs_of, predicting, wrappers_of
+from lstmjax.training.metrics import metrics_of
 from lstmjax.training.reading import load_run
 
 MAX_SEQUENCES = 512  # more of them would not change what is seen of the gates
@@ -78,7 +78,7 @@ def inspect_run(
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
     out = out.absolute()
-    trained, folder = load_run(run), RunFolder.open(run)
+    trained, folder = predicting(load_run(run)), RunFolder.open(run)
     part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
     other = None if compare is None else _opened(compare, run, trained.about, trained.config.loss.name)
     both = [trained] if other is None else [trained, other[1]]
@@ -186,7 +186,7 @@ def _settings(trained: Trained) -> Settings:
 
 def _arguments(folder: RunFolder, trained: Trained, part: Part) -> dict[str, Any]:
     """Return the arguments of `report` that differ between two runs on the same sequences."""
-    settings, metric = _settings(trained), LOSSES[trained.config.loss.name].metric
+    settings, metric = _settings(trained), metrics_of(folder.config)[0]
     data, outcome = part.labelled, None
     if data is not None and data.y is not None and data.names is not None:
         outputs = outputs_of(trained, data)
@@ -210,7 +210,7 @@ def _opened(compare: str | Path, run: str | Path, about: About, loss: str) -> tu
     Raises:
         InspectError: its network is for other data.
     """
-    folder, trained = RunFolder.open(compare), load_run(compare)
+    folder, trained = RunFolder.open(compare), predicting(load_run(compare))
     for name, of_first, of_second in (
         ("features at each step", about.input_size, trained.about.input_size),
         ("names of features", about.features, trained.about.features),

@@ -289,7 +289,7 @@ def _model(params: Layers | NetworkParams, data: ReportInputs, settings: Setting
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the lines of metrics.jsonl as columns, with a panel for the loss and a panel for the metric."""
+    """Return the lines of metrics.jsonl as columns, with a panel for the loss and one for each metric."""
     if not records:
         return None
     return {
@@ -301,5 +301,6 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                 "validation": [record["validation"][name] for record in records],
             }
             for name in records[0]["validation"]
+            if name in records[0]["train"]  # some metrics need all outputs at once, which training has not
         ],
     }

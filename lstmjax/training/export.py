@@ -25,7 +25,8 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
     """Write the network of a run to a file, and yield lines that name its inputs and outputs.
 
     The file computes everything that predicting does: the scaling of the training data, the network
-    in evaluation mode, the numbers of a regression in their units, and the probabilities beside the logits, if the loss has them.
+    in evaluation mode, the numbers of a regression in their units, and the probabilities beside the logits, if the
+    loss has them.
 
     Args:
         run: the run's folder.
@@ -50,7 +51,7 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
 
     params, config, about = trained
     model = config.model
-    readout = None if config.loss.name == "linear" else config.loss.name
+    readout = None if config.loss.kind == "numbers" else config.loss.name
     classes = {} if about.classes is None else {"classes": json.dumps(about.classes)}
     exported = to_onnx(
         params,
@@ -63,7 +64,7 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         cell=model.cell,
         scaling=(about.offset, about.scale),
         readout=readout,
-        unscaling=about.target_scaling,
+        unscaling=_target_scaling(trained),
         metadata=classes,
     )
     for role, tensors in (("input", exported.graph.input), ("output", exported.graph.output)):
@@ -76,17 +77,27 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     yield f"{len(params.layers)} layer(s) as {len(kinds)} node(s) {' and '.join(sorted(set(kinds)))}, written to {out}"
 
 
+def _target_scaling(trained: Trained) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return offset and scale of each output; the quantiles of a number have those of the number."""
+    scaling = trained.about.target_scaling
+    if scaling is None:
+        return None
+    width = trained.config.loss.width
+    offset, scale = (tuple(value for value in values for _ in range(width)) for values in scaling)
+    return offset, scale
+
+
 def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
     params, config, about = trained
-    readout = LOSSES[config.loss.name].readout
+    readout, unscaling = LOSSES[config.loss.name].readout, _target_scaling(trained)
 
     def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
         offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), xs.shape) for a in (about.offset, about.scale))
         logits = logits_of(params, (xs - offset) / scale, lengths, model=config.model, per_step=about.per_step)
-        if about.target_scaling is not None:
-            offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), logits.shape) for a in about.target_scaling)
+        if unscaling is not None:
+            offset, scale = (jnp.broadcast_to(jnp.array(a, jnp.float32), logits.shape) for a in unscaling)
             logits = logits.astype(jnp.float32) * scale + offset
-        if config.loss.name == "linear":
+        if config.loss.kind == "numbers":
             return {"logits": logits}
         return {"logits": logits, "probabilities": readout(logits)}
 

@@ -15,7 +15,7 @@ from lstmjax.data import About, Buckets, Ragged, Sequences, choose_edges, filled
 from lstmjax.data.buckets import EVALUATED
 from lstmjax.dropout import RecurrentDropout, Zoneout
 from lstmjax.networks import NetworkParams, network
-from lstmjax.training.losses import LOSSES, loss_of, points
+from lstmjax.training.losses import LOSSES, loss_of, middle, points
 from lstmjax.training.metrics import collected_of, metrics_of, needs_outputs, statistics, summed, values_of
 from lstmjax.types import Array
 from lstmjax.wrappers import Wrapper
@@ -39,6 +39,21 @@ class Prediction(NamedTuple):
 
     outputs: np.ndarray | Ragged  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
     classes: np.ndarray | Ragged | None  # [N] or [N, T]: names of the likeliest classes (softmax)
+
+
+def predicting(trained: Trained) -> Trained:
+    """Return a network as what predicts: of several quantiles the one nearest to the median, with a squared error.
+
+    So whatever looks at networks need not know how their numbers were learned.
+    """
+    config, params = trained.config, trained.params
+    loss = config.loss
+    if loss.kind != "numbers":
+        return trained
+    assert params.head is not None
+    head = jax.tree.map(lambda array: array[..., middle(loss) :: loss.width], params.head)
+    config = config.model_copy(update={"loss": Loss(name="linear"), "metrics": ()})
+    return trained._replace(params=params._replace(head=head), config=config)
 
 
 def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
