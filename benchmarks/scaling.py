@@ -3,7 +3,7 @@
     python benchmarks/scaling.py --json benchmarks/results/scaling.json
 
 Two processes, pinned to a core each, measure medians: the step of one device by its batch, the addition of flat arrays
-over both (Gloo), the input of a batch, and the step of both, with which the model is compared. T 100, I 5, H 256, float32.
+over both (Gloo), the input of a batch, and the step of both, with which the model is compared (T 100, I 5, H 256).
 The model: step(N) = max(compute(b), input) + reduction(N), with compute(b) = fixed + b · each for b sequences on a
 device, and reduction(N) = 2 · ceil(log2 N) · latency + 2 · (N − 1) / N · bytes / bandwidth.
 """

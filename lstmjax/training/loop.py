@@ -371,8 +371,9 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
         except Diverged as error:
             if not first:
                 raise
-            # With one process, as then the steps can be repeated here.
-            cause = "" if hosts.several() else _cause(job, begin, training.step)
+            # One device repeats the steps, which needs all data in this process, and the masks that were drawn.
+            repeats = mesh is None or not (hosts.several() or train_only(config))
+            cause = _cause(job, begin, training.step) if repeats else ""
             error = Diverged(f"{error}; {remedy_of(job.saved)}{cause}", error.step)
             run.note_divergence(str(error))
             raise error from None
