@@ -17,6 +17,7 @@ from lstmjax.errors import ConfigError
 from lstmjax.launch import Hosts, hosts_of
 from lstmjax.training import load_run, train
 
+pytestmark = pytest.mark.usefixtures("promotion")
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "lstmjax", "train")
 
