@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -39,6 +39,7 @@ from lstmjax.commands import (
 )
 from lstmjax.config import ConfigError, load_config, parse_config
 from lstmjax.errors import UserError, message_of
+from lstmjax.launch import LOST, hosts_of, is_watched, watch
 from lstmjax.signals import interruptible, quitting
 from lstmjax.writing import WriteError, named, reason_of
 
@@ -60,14 +61,57 @@ def _print(lines: Iterable[str], flush: bool = False) -> None:
                 print(line, flush=flush)
 
 
-def _train(command: Train) -> None:
+def _train(command: Train) -> int | None:
+    hosts = hosts_of(command.coordinator, command.processes, command.process)
+    if hosts is None:
+        return _train_here(command)
+    from lstmjax.training.hosts import join, leave
+
+    join(hosts)
+    return leave(_of_several(command))
+
+
+def _of_several(command: Train) -> int:
+    """Train with other processes, and return the exit code."""
+    from lstmjax.training.hosts import is_first, is_loss, reason_of_loss
+
+    try:
+        with suppress_output(not is_first()):
+            return _train_here(command) or 0
+    except UserError as error:
+        _say(f"{error}")
+        return error.code
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":
+            if is_first():
+                _say(f"{error}")
+            return 128 + error.signum  # type: ignore[attr-defined]
+        if is_loss(error):
+            _say(f"another process of this training is lost ({reason_of_loss(error)})")
+            return LOST
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+
+
+@contextmanager
+def suppress_output(quiet: bool) -> Iterator[None]:
+    """Print nothing to standard output."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _train_here(command: Train) -> int | None:
     from lstmjax.runs import RunFolder
 
     if command.resume is not None:
-        RunFolder.open(command.resume)  # reports faults of the folder before JAX is loaded
+        if not is_watched():
+            RunFolder.open(command.resume)  # reports faults of the folder before JAX is loaded
         from lstmjax.training import resume
 
-        result = resume(command.resume)
+        result = resume(command.resume, mesh=command.resumed_mesh)
     else:
         assert command.config_file is not None
         config = parse_config(dataclasses.asdict(command.values), "command line")
@@ -83,6 +127,7 @@ def _train(command: Train) -> None:
             result.last_line,
         ]
     )
+    return None
 
 
 def _forecast(command: Forecast) -> None:
@@ -392,6 +437,9 @@ def _run(words: list[str]) -> int:
     name, *options = words
     kind = names[name]
     command = _parse_train(options) if kind is Train else _parse(kind, name, options)
+    several = isinstance(command, Train) and hosts_of(command.coordinator, command.processes, command.process)
+    if several and not is_watched():
+        return watch(words)
     try:
         return COMMANDS[kind](command) or 0
     except Exception as error:
@@ -422,15 +470,33 @@ def _parse_train(words: list[str]) -> Train:
     if len(files) > 1 or (len(files) == 1) == (resumed is not None):
         raise ConfigError("train takes a CONFIG file, such as configs/digits.yaml, or --resume RUN: one of the two")
     if resumed is not None:
-        if len(words) > 2:
+        values = {name: _value_of(f"--{name}", words) for name in OF_HOSTS}
+        count = 0
+        for word in words:
+            if word.partition("=")[0].removeprefix("--") in ("resume", *OF_HOSTS) and word.startswith("--"):
+                count += 1 if "=" in word else 2
+        if len(words) > count:
             raise ConfigError("--resume goes on exactly as the run began; for other values start a new run")
-        return Train(resume=Path(resumed))
+        mesh = values.pop("mesh")
+        if mesh is not None:
+            parse_config({"steps": 1, "mesh": mesh}, "command line")
+        return Train(
+            resume=Path(resumed),
+            resumed_mesh=mesh,
+            coordinator=values["coordinator"],
+            processes=values["processes"],
+            process=values["process"],
+        )
     values = load_config(files[0]).model_dump()
     for name, other in (("steps", "epochs"), ("epochs", "steps")):
         if _value_of(f"--{name}", words) is not None and _value_of(f"--{other}", words) is None:
             values[other] = None  # the option replaces the other one in the file
     words = [_as_in_python(word) for word in words]
     return _parse(Train, "train", words, default=Train(values=_with_values(Options(), values)), config=one_value)
+
+
+OF_HOSTS = ("mesh", "coordinator", "processes", "process")
+"""The options that a run can be continued with."""
 
 
 def _as_in_python(word: str) -> str:

@@ -54,6 +54,14 @@ class Train:
     """Folder to write to, new or empty; None: a new one under runs/."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to continue exactly as if it had not been stopped; without CONFIG."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of process 0 of several, which train together; None: by the environment, see docs/scaling.md."""
+    processes: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
+    """Number of these processes."""
+    process: Annotated[str | None, tyro.conf.arg(metavar="I")] = None
+    """Which of them this one is, from 0 on."""
+    resumed_mesh: Annotated[str | None, tyro.conf.Suppress] = None
+    """The --mesh beside --resume."""
     values: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
 
 

@@ -30,10 +30,13 @@ class Stop:
 
 
 @contextmanager
-def noted() -> Iterator[Stop]:
+def noted(leave: tuple[int, ...] = ()) -> Iterator[Stop]:
     """Note the first signal of `SAVING` without acting on it; a second signal acts as usual.
 
     In other threads than the main one nothing is noted, as Python delivers signals to the main thread.
+
+    Args:
+        leave: signals whose handlers stay, as others note them.
     """
     stop = Stop()
     if not _in_main_thread():
@@ -46,7 +49,7 @@ def noted() -> Iterator[Stop]:
 
     # Under nohup SIGHUP is ignored, and must remain so.
     hangup = getattr(signal, "SIGHUP", None)
-    taken = [n for n in SAVING if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]
+    taken = [n for n in SAVING if n not in leave and (n != hangup or signal.getsignal(n) is not signal.SIG_IGN)]
     before: dict[int, Any] = {number: signal.signal(number, note) for number in taken}
     try:
         yield stop

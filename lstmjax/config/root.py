@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lstmjax.config.base import Batch, Count, Patterns, Section, Size
 from lstmjax.config.data import Data
+from lstmjax.config.devices import Mesh
 from lstmjax.config.learning import Average, Plateau, Stopping
 from lstmjax.config.loss import METRICS, Loss
 from lstmjax.config.model import Model
@@ -52,6 +53,10 @@ class Config(Section):
     """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+
+    mesh: Mesh = "auto"
+    """Devices: auto, all of them, each with its part of the batch; data=4,model=2 splits the batch in 4 slices, and the
+    hidden units in 2 parts. A run can be continued on another mesh."""
 
     @model_validator(mode="after")
     def _a_text_has_a_language_model(self) -> Self:
@@ -133,6 +138,7 @@ class Config(Section):
                 excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
+        excluded["mesh"] = True  # a run goes on with another number of devices
         excluded["init_from"] = True  # only the first state depends on it, and that is saved
         excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
         # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold. The

@@ -18,6 +18,7 @@ from lstmjax.training.loop import Interrupted, Result, resume, train
 from lstmjax.training.models import objective_of, parted
 from lstmjax.training.reading import load_checkpoints, load_run
 from lstmjax.training.sampling import sample_text
+from lstmjax.training.shards import make_mesh
 from lstmjax.training.sources import Shuffled
 from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
 
@@ -42,6 +43,7 @@ __all__ = [
     "learning",
     "load_checkpoints",
     "load_run",
+    "make_mesh",
     "make_train_step",
     "objective_of",
     "parted",

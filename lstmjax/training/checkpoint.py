@@ -60,6 +60,7 @@ class Checkpoints:
         keep_every: also keep the checkpoint of every step that this number divides; None: no others.
         read_only: change nothing, create nothing.
         growing: another process is saving to the folder and deleting old checkpoints.
+        unused: do not touch the folder, as another process of the same training does.
     """
 
     def __init__(
@@ -71,27 +72,44 @@ class Checkpoints:
         keep_every: int | None = None,
         read_only: bool = False,
         growing: bool = False,
+        unused: bool = False,
     ):
         self.folder = Path(folder).absolute()
         self.fingerprint, self.data, self._keep_every, self._read_only = fingerprint, data, keep_every, read_only
         self._growing = growing
         self._abouts: dict[int, dict[str, Any]] = {}
         self._warned: set[str] = set()
+        self._orbax: Any = None
+        self._arrays: Any = None
+        if unused:
+            return
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder}: no such folder, so there are no checkpoints to read")
         if not read_only:
             with named(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
             self._clean_up()
-        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-        self._arrays = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        # Of several processes this one alone saves, so that orbax must not wait for the others.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes=None if jax.process_count() == 1 else {jax.process_index()},
+            barrier_sync_key_prefix="lstmjax",
+        )
+        many = ocp.CompositeOptions(multiprocessing_options=alone)
+        self._orbax = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(composite_options=many), multiprocessing_options=alone
+        )
+        self._arrays = ocp.Checkpointer(
+            ocp.StandardCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._orbax.close()
-        self._arrays.close()
+        for checkpointer in (self._orbax, self._arrays):
+            if checkpointer is not None:
+                checkpointer.close()
 
     def steps(self) -> list[int]:
         """Return the steps that have a checkpoint, in ascending order."""

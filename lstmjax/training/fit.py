@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from lstmjax.training.finite import Diverged, bad_leaves
 from lstmjax.training.models import Loss, Parted, means_of, objective_of, parted
+from lstmjax.training.shards import make_mesh, on_one_device
 from lstmjax.training.step import Info, TrainState, averaged, gradient_statistics, make_train_step, start_state
 from lstmjax.types import Array, PyTree
 
@@ -107,13 +109,13 @@ class Training:
     def params(self) -> PyTree:
         """The parameters that are evaluated and delivered: their average, if there is one."""
         if self.rules.average is None:
-            return self.state.params
-        return averaged(self.state, self.rules.average)
+            return on_one_device(self.state.params)
+        return averaged(on_one_device(self.state), self.rules.average)
 
     @property
     def model(self) -> Any:
         """The model with these parameters, in the form in which it was passed to `fit`."""
-        return self._parts.whole(self.params, self.state.rest)
+        return self._parts.whole(self.params, on_one_device(self.state.rest))
 
     def check(self) -> None:
         """Refuse a state that is not finite.
@@ -126,7 +128,7 @@ class Training:
         values = self.means(state.sums)
         if state.skipped is None and not all(map(math.isfinite, values.values())):
             raise Diverged(f"the training loss is {values['loss']} at step {first or self.step}", first or self.step)
-        if bad := bad_leaves(state):
+        if bad := bad_leaves(on_one_device(state)):
             raise Diverged(f"{bad[0]} holds NaN or infinity after step {self.step}", self.step)
 
 
@@ -149,6 +151,7 @@ def fit(
     on_nan: str = "stop",
     hooks: Sequence[Hook | Hooks] = (),
     state: TrainState | None = None,
+    mesh: str | Mapping[str, int] | Mesh | None = None,
 ) -> Fitted:
     """Train a model, and return it with its best parameters.
 
@@ -178,6 +181,9 @@ def fit(
             whose loss or gradient is not finite.
         hooks: called after steps and evaluations, in this order; see `Hook`.
         state: the state of an earlier call, `Fitted.state`, to go on from.
+        mesh: devices, as `make_mesh` takes them: "auto" for all, {"data": 4, "model": 2} for 4 slices of the batch and
+            the hidden units of layers in 2 parts; None: one device. Each array of a batch has the sequences on its
+            first axis. The loss is that of all of them, to rounding, and JAX splits its computation.
 
     Raises:
         ValueError, TypeError: an argument does not fit; the message says which.
@@ -222,7 +228,7 @@ def fit(
     state = jax.tree.map(jnp.array, state)  # a copy, as the buffers of the state are donated
     every = evaluate_every or max(steps // 10, 1)
     rules = Rules(score, patience, min_delta, plateau, average)
-    train_step = make_train_step(objective, optimizer, average=average or 0.0)
+    train_step = make_train_step(objective, optimizer, average=average or 0.0, mesh=make_mesh(mesh))
     training = Training(parts, state, steps, rules, means_of)
     best = Best(evaluate is not None)
     measure = None if evaluate is None else lambda params, rest: evaluate(parts.whole(params, rest))
@@ -233,9 +239,9 @@ def fit(
     except Diverged as error:
         raise Diverged(f"{error}; lower the learning rate or clip the gradient", error.step) from None
     if best.params is None:
-        return Fitted(training.model, training.step, training.record, training.state, training.reason)
+        return Fitted(training.model, training.step, training.record, on_one_device(training.state), training.reason)
     whole = parts.whole(*jax.tree.map(jnp.asarray, (best.params, best.rest)))
-    return Fitted(whole, best.step, best.record, training.state, training.reason)
+    return Fitted(whole, best.step, best.record, on_one_device(training.state), training.reason)
 
 
 class Best:
@@ -255,7 +261,7 @@ class Best:
             return
         score = training.rules.score(training.record["validation"])
         if self.params is None or score > self.score:
-            self.params, self.rest = jax.tree.map(np.array, (training.params, training.state.rest))
+            self.params, self.rest = jax.tree.map(np.array, (training.params, on_one_device(training.state.rest)))
             self.step, self.score, self.record = training.step, score, training.record
 
     def on_step(self, training: Training) -> None:
@@ -331,7 +337,7 @@ def run_loop(
 def _evaluate(training: Training, measure: Callable[[PyTree, PyTree], Values] | None, clock: _Clock) -> None:
     """Write the record of an evaluation, and update what follows from it: sums, patience, plateau."""
     training.check()
-    state, rules = training.state, training.rules
+    state, rules = on_one_device(training.state), training.rules  # the next step splits it again
     record: dict[str, Any] = {"step": training.step, "train": training.means(state.sums)}
     speed = clock.speed(training.step)
     began = time.monotonic()

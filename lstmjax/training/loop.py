@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
-from lstmjax.config import Config, ConfigError
+from lstmjax.config import Config, ConfigError, parse_config
 from lstmjax.data import About, Parts, load
 from lstmjax.errors import UserError
 from lstmjax.limits import check_batch, check_network
+from lstmjax.networks import NetworkParams
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.signals import Stop, noted
+from lstmjax.training import hosts
 from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_buckets, size_of
 from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
@@ -44,6 +51,7 @@ from lstmjax.training.recipe import (
     train_only,
     train_step_of,
 )
+from lstmjax.training.shards import check_hidden, described, make_mesh
 from lstmjax.training.step import TrainState
 
 log = logging.getLogger("lstmjax")
@@ -71,6 +79,7 @@ class Plan(NamedTuple):
     """What a configuration and its data determine before a run has a folder."""
 
     recipe: Recipe
+    mesh: Mesh | None  # None: one device
     parts: Parts
     about: About
     like: TrainState  # shapes and dtypes of the state
@@ -134,12 +143,26 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
+        check_same(plan, config)
+        create = partial(RunFolder.create, run_dir, config, name)
         # From here on there is something to save; until now a signal ends the process at once.
-        with noted() as stop, RunFolder.create(run_dir, config, name) as run:
-            run.write_about(plan.about)
-            run.write_split(plan.parts.split)
+        with noted(leave=hosts.noted_by_jax()) as stop, hosts.opened_by_first(create, _path) as opened:
+            run = opened if isinstance(opened, RunFolder) else RunFolder(opened, config)
+            if hosts.is_first():
+                run.write_about(plan.about)
+                run.write_split(plan.parts.split)
             with _saving(run) as saved:
                 return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
+
+
+def _path(run: RunFolder) -> Path:
+    return run.path
+
+
+def check_same(plan: Plan, config: Config) -> None:
+    """Refuse processes with other data or another configuration than the first one."""
+    hosts.check_same(zlib.crc32(config.fingerprint.encode()), "configuration")
+    hosts.check_same(about_sum(plan.about), "data file, or part of one,")
 
 
 def new_plan(config: Config) -> Plan:
@@ -158,7 +181,25 @@ def _plan(config: Config, parts: Parts, about: About) -> Plan:
     check_metrics(config, parts, about)
     if batches.largest is not None:
         check_batch(config, *batches.largest, about.output_size if about.is_stream else about.input_size, room)
-    return Plan(recipe, parts, about, like, batches)
+    return Plan(recipe, _mesh_of(config, about), parts, about, like, batches)
+
+
+def _mesh_of(config: Config, about: About) -> Mesh | None:
+    """Return the devices of a training; None: one.
+
+    Raises:
+        ConfigError: they do not fit the batch, the hidden units or the task.
+    """
+    if not about.is_stream:
+        mesh = make_mesh(config.mesh, config.batch_size)
+        check_hidden(mesh, config.model.hidden_size)
+        return mesh
+    if config.mesh not in (None, "auto") or hosts.several():
+        raise ConfigError(
+            f"mesh is {config.mesh}, but a language model, whose state goes on from batch to batch, is trained on one "
+            "device by one process; leave mesh out"
+        )
+    return None
 
 
 def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
@@ -167,7 +208,8 @@ def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
     if config.init_from is None:
         return state
     state = state_of(with_initial(config, state.params, plan.about), plan.recipe)
-    saved.save(0, saved_form(state))
+    if hosts.is_first():
+        saved.save(0, saved_form(state))
     return state
 
 
@@ -177,11 +219,14 @@ def _room() -> int | None:
     return room
 
 
-def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
+def resume(run_dir: str | Path, *, mesh: str | None = None, quiet: bool = False) -> Result:
     """Continue a run that was stopped; the parameters are those of an uninterrupted run, bit by bit.
 
+    On another number of devices they are so to rounding, and random masks of dropout are others.
+
     Args:
-        run_dir: the folder of the run.
+        run_dir: the folder of the run; of several processes only the first one needs it.
+        mesh: devices, as the key of the configuration has it; None: as in the configuration of the run.
         quiet: print nothing.
 
     Raises:
@@ -189,25 +234,40 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
         Diverged: the loss or the state, or the saved state, is NaN or infinite.
         Interrupted: a signal came (SIGINT, SIGTERM, SIGHUP, SIGQUIT); the state is saved.
     """
-    run = RunFolder.open(run_dir)
-    config = run.config
-    with jax.enable_x64(config.model.needs_x64), run.locked():
+    config = parse_config(hosts.from_first(lambda: RunFolder.open(run_dir).config.model_dump(mode="json")))
+    if mesh is not None:
+        config = config.model_copy(update={"mesh": mesh})
+    run = RunFolder(Path(run_dir), config)
+    locked = hosts.opened_by_first(run.locked, lambda _: run.path)
+    with jax.enable_x64(config.model.needs_x64), locked:
         parts, about = load(config.data, config.loss.name)
-        with noted() as stop, _saving(run) as saved:
-            plan = _plan(config, parts, _mend_about(run, saved, about, parts))
+        with noted(leave=hosts.noted_by_jax()) as stop, _saving(run) as saved:
+            mended = hosts.from_first(lambda: _mend_about(run, saved, about, parts).model_dump(mode="json"))
+            plan = _plan(config, parts, About.model_validate_json(json.dumps(mended)))
+            check_same(plan, config)
             job = _job(run, saved, plan, stop, quiet)
-            step, state = 0, None
-            if saved.steps():
-                step, state = saved.latest(plan.like)
-                check_restored(state, saved)
-            _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
-            if state is not None:
-                return _fit(job, partial(restored_form, state))
-            return _fit(job, partial(_first_state, config, plan, saved))
+            if not hosts.from_first(lambda: bool(saved.steps())):
+                hosts.from_first(lambda: _warn_of_gaps(job, 0, run.forget_after(0, job.metrics[0])))
+                return _fit(job, partial(_first_state, config, plan, saved))
+            restored = []
+            hosts.from_first(lambda: restored.append(_restored(job)))
+            state = restored[0] if restored else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), plan.like)
+            state = hosts.tree_from_first(state)
+            return _fit(job, partial(restored_form, state))
+
+
+def _restored(job: Job) -> TrainState:
+    """Return the latest state that was saved, and remove what was written after it."""
+    step, state = job.saved.latest(job.plan.like)
+    check_restored(state, job.saved)
+    _warn_of_gaps(job, step, job.run.forget_after(step, job.metrics[0]))
+    return state
 
 
 def _saving(run: RunFolder) -> Checkpoints:
-    return Checkpoints(run.checkpoints, run.config.fingerprint, keep_every=run.config.keep_every)
+    """Open the checkpoints; only the first of several processes uses them."""
+    first = hosts.is_first()
+    return Checkpoints(run.checkpoints, run.config.fingerprint, keep_every=run.config.keep_every, unused=not first)
 
 
 def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
@@ -287,7 +347,7 @@ def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) ->
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
     run, config = job.run, job.run.config
-    recipe, parts, about, like, batches = job.plan
+    recipe, mesh, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     training = Training(
         identity(like.params),
@@ -297,38 +357,60 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
         partial(Sums.means, loss=config.loss, metrics=job.metrics),
     )
     start = training.step
-    saver = Saver(job)
-    with Progress(recipe.steps, start, metrics=job.metrics, quiet=job.quiet, counts=saver.saves) as progress:
+    saver, first = Saver(job), hosts.is_first()
+    quiet = job.quiet or not first
+    with Progress(recipe.steps, start, metrics=job.metrics, quiet=quiet, counts=saver.saves) as progress:
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + size_of(parts, about)
             + f", {recipe.steps} steps"
             + (f", from step {start}" if start else "")
         )
+        if mesh is not None:
+            progress.say(described(mesh))
         for line in parts.notes:
             progress.say(line)
         if batches.description:
             progress.say(batches.description)
-        run.note_divergence(None)
+        if first:
+            run.note_divergence(None)
         try:
             run_loop(
                 training,
-                train_step_of(recipe),
+                train_step_of(recipe, mesh),
                 lambda step: batches.draw(seed=config.seed, step=step),
                 run_key(config.seed),
-                measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation, "validation"),
+                measure=lambda params, rest: hosts.from_first(
+                    lambda: evaluate(Trained(params, config, about), parts.validation, "validation")
+                ),
                 due=job.schedule.validates,
-                hooks=(Recorder(job.run), progress, saver),
+                hooks=(*([Recorder(job.run)] if first else []), progress, saver),
             )
         except Diverged as error:
-            cause = _cause(job, begin, training.step)
+            if not first:
+                raise
+            # One device repeats the steps, which needs all data in this process, and the masks that were drawn.
+            repeats = mesh is None or not (hosts.several() or train_only(config))
+            cause = _cause(job, begin, training.step) if repeats else ""
             error = Diverged(f"{error}; {remedy_of(job.saved)}{cause}", error.step)
             run.note_divergence(str(error))
             raise error from None
+    chosen: list[NetworkParams] = []
+    result = hosts.from_first(lambda: _result(job, parameters, chosen))
+    if not chosen:
+        chosen.append(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like.params))
+    trained = Trained(jax.tree.map(jnp.asarray, hosts.tree_from_first(chosen[0])), config, about)
+    return Result(trained, result["best"], parameters, result["validation"], result["test"], run.path)
+
+
+def _result(job: Job, parameters: int, chosen: list[NetworkParams]) -> dict[str, Any]:
+    """Return the result of a run that has ended, and append the network that validation chose to `chosen`."""
+    run, config, (recipe, _, parts, about, like, _) = job.run, job.run.config, job.plan
     draw_run(run, job.metrics)
     result = run.read_result(job.metrics[0])
     step, best = job.saved.best(like, None if result is None else result["step"])
     trained = Trained(delivered(best, recipe), config, about)
+    chosen.append(trained.params)
     if result is None or result["step"] != step:
         # The test part is read here and nowhere else, after validation has chosen.
         test = None
@@ -339,7 +421,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
         if result is None:  # otherwise the file describes the chosen checkpoint, which is lost, and stays
             run.write_result(evaluated)
         result = evaluated
-    return Result(trained, step, parameters, result["validation"], result["test"], run.path)
+    return {"best": step, "validation": result["validation"], "test": result["test"]}
 
 
 def _cause(job: Job, begin: Callable[[], TrainState], steps: int) -> str:
@@ -401,17 +483,22 @@ class Saver:
         """Save the state, with its score."""
         job, record = self.job, training.record
         assert record is not None
-        if self.saves(training):
+        if self.saves(training) and hosts.is_first():
             job.saved.save(training.step, saved_form(training.state), job.rules.score(record["validation"]))
 
     def on_step(self, training: Training) -> None:
         """Save the state and stop if a signal has come."""
         job = self.job
+        if hosts.several():
+            if hosts.stopping(job.stop.signum, training.step):
+                job.stop.signum = job.stop.signum or signal.SIGTERM
+            else:
+                return  # until all processes agree
         if job.stop.signum is None or training.reason is not None:
             return
         if not training.evaluated:
             training.check()
-        if not (training.evaluated and self.saves(training)):
+        if not (training.evaluated and self.saves(training)) and hosts.is_first():
             job.saved.save(training.step, saved_form(training.state))
         training.stop(signal.Signals(job.stop.signum).name)
 
@@ -422,8 +509,9 @@ class Saver:
             Interrupted: the state is saved.
         """
         job = self.job
-        if job.stop.signum is not None and training.step < training.steps:
-            draw_run(job.run, job.metrics)
+        if job.stop.signum is not None and training.step < training.steps and training.reason is not None:
+            if hosts.is_first():
+                draw_run(job.run, job.metrics)
             raise Interrupted(training.step, job.run.path, job.stop.signum)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
@@ -20,6 +21,7 @@ from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_we
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
 from lstmjax.training.paths import check_patterns, leaf_names, matched, with_frozen
+from lstmjax.training.shards import on_one_device
 from lstmjax.training.step import Info, TrainState, averaged, make_train_step, start_state
 from lstmjax.training.streams import Segment, begun, stream_options
 from lstmjax.types import Array, PyTree
@@ -116,6 +118,11 @@ class NetworkObjective(NamedTuple):
 
     def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
+        total, (sums, _) = self.total(params, rest, batch, key)
+        return total / self.divisor(sums), (sums, None)
+
+    def total(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+        """Return the sum of the losses of a batch, or of a part of one, and the sums over it."""
         recipe = self.recipe
         params = with_frozen(params, recipe.optimizer.freeze)
         shifts, draws = jax.random.split(key)
@@ -126,11 +133,15 @@ class NetworkObjective(NamedTuple):
             loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
             target_scale=recipe.target_scale, class_weights=recipe.class_weights,
         )  # fmt: skip
-        if recipe.mean_weight is None:
-            return sums.loss / sums.weight, (sums, None)
+        return sums.loss, (sums, None)
+
+    def divisor(self, sums: Sums) -> Array:
+        """Return by what the sum of the losses of a batch is divided."""
+        if self.recipe.mean_weight is None:
+            return sums.weight
         # A mean over each batch would give the labels in small batches, or in batches of short sequences with a label
         # per step, a larger weight than others.
-        return sums.loss / jnp.maximum(recipe.mean_weight, sums.weight / LARGEST), (sums, None)
+        return jnp.maximum(self.recipe.mean_weight, sums.weight / LARGEST)
 
 
 class StreamObjective(NamedTuple):
@@ -158,10 +169,12 @@ class StreamObjective(NamedTuple):
 
 
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
-def train_step_of(recipe: Recipe) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
-    """Return the compiled step of a configured training."""
+def train_step_of(
+    recipe: Recipe, mesh: Mesh | None = None
+) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
+    """Return the compiled step of a configured training, on one device or a mesh."""
     objective = StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
-    return make_train_step(objective, recipe.rule, average=recipe.average or 0.0)
+    return make_train_step(objective, recipe.rule, average=recipe.average or 0.0, mesh=mesh)
 
 
 def run_key(seed: int) -> Array:
@@ -206,7 +219,8 @@ def delivered(state: TrainState, recipe: Recipe) -> Any:
 
 def saved_form(state: TrainState) -> TrainState:
     """Return a state as it is saved: only a state without a bad loss is, so that it need not say so."""
-    return state._replace(first_bad=None)
+    saved: TrainState = on_one_device(state._replace(first_bad=None))
+    return saved
 
 
 def restored_form(state: TrainState) -> TrainState:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from lstmjax.training.shards import Gradients, by_slices, over
 from lstmjax.types import Array, PyTree
 
 
@@ -62,7 +64,11 @@ class Info(NamedTuple):
 
 
 class Objective(Protocol):
-    """A loss of any model, in the form that `make_train_step` takes."""
+    """A loss of any model, in the form that `make_train_step` takes.
+
+    With a method `total` of the same arguments, which returns the loss before it is divided by a sum over the batch,
+    and a method `divisor(sums)`, several devices add up their slices at once. Without these JAX splits the step.
+    """
 
     def __call__(self, params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
         """Return the loss, the sums over the batch that are added up between evaluations, and the model's new rest."""
@@ -109,7 +115,12 @@ def start_state(
 
 
 def make_train_step(
-    objective: Objective, optimizer: optax.GradientTransformation, *, average: float = 0.0, donate: bool = True
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    average: float = 0.0,
+    donate: bool = True,
+    mesh: Mesh | None = None,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Info]]:
     """Return the compiled function `step(state, batch, key) -> (state, info)`.
 
@@ -121,19 +132,22 @@ def make_train_step(
         optimizer: any Optax transformation. Those that ask for it get `value`, `grad` and `value_fn`.
         average: decay of the average of the parameters, for a state that has one.
         donate: give the buffers of the state before the step to the state after it, which saves their memory.
+        mesh: devices with the axes data and, optionally, model, see `lstmjax.training.make_mesh`; None: one device. The
+            function then takes states and batches from anywhere, and splits them.
     """
     transform = optax.with_extra_args_support(optimizer)
+    gradients = by_slices(objective, mesh) if mesh is not None and hasattr(objective, "divisor") else at_once(objective)
 
     def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Info]:
         draws = jax.random.fold_in(key, state.step)
-
-        def loss_of(params: PyTree) -> tuple[Array, tuple[Array, PyTree, PyTree]]:
-            value, (sums, rest) = objective(params, state.rest, batch, draws)
-            return value, (value, sums, rest)
-
-        gradient, (value, sums, rest) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradient, value, sums, rest = gradients(state.params, state.rest, batch, draws)
         updates, moments = transform.update(
-            gradient, state.moments, state.params, value=value, grad=gradient, value_fn=lambda p: loss_of(p)[0]
+            gradient,
+            state.moments,
+            state.params,
+            value=value,
+            grad=gradient,
+            value_fn=lambda params: objective(params, state.rest, batch, draws)[0],
         )
         if state.plateau is not None:
             updates = optax.tree.scale(state.plateau.scale, updates)
@@ -156,7 +170,23 @@ def make_train_step(
             after = after._replace(first_bad=jnp.where((state.first_bad == 0) & ~finite, done, state.first_bad))
         return after, Info(value, sums)
 
+    if mesh is not None:
+        return over(mesh, step, donate=donate)
     return jax.jit(step, donate_argnums=(0,) if donate else ())
+
+
+def at_once(objective: Objective) -> Gradients:
+    """Return the gradient of an objective over a batch."""
+
+    def gradients(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
+        def loss_of(params: PyTree) -> tuple[Array, tuple[Array, PyTree, PyTree]]:
+            value, (sums, rest_after) = objective(params, rest, batch, key)
+            return value, (value, sums, rest_after)
+
+        gradient, (value, sums, rest_after) = jax.grad(loss_of, has_aux=True)(params)
+        return gradient, value, sums, rest_after
+
+    return gradients
 
 
 def _added(total: Array, more: Array) -> Array:
