@@ -52,6 +52,8 @@ class Config(Section):
     """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+    writers: Patterns = ()
+    """Where the numbers of each validation are also written to, such as tensorboard; None: metrics.jsonl alone."""
 
     @model_validator(mode="after")
     def _metrics_of_the_loss(self) -> Self:
@@ -63,6 +65,13 @@ class Config(Section):
                 )
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}; name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _known_writers(self) -> Self:
+        for name in self.writers:
+            if name not in WRITERS:
+                raise ValueError(f"writers has {name!r}, expected {', '.join(WRITERS)}; others are hooks in Python")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +106,7 @@ class Config(Section):
                 excluded[name] = {key for key in later if getattr(value, key) == getattr(field.default, key)}
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
+        excluded["writers"] = True
         excluded["init_from"] = True  # only the first state depends on it, and that is saved
         excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
         # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold. The
@@ -108,6 +118,8 @@ class Config(Section):
         return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
+WRITERS = ("tensorboard",)
+"""Where the numbers of a run can be written to beside metrics.jsonl."""
 PATHS = ("source", "validation", "test", "table", "cache")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from lstmjax.training.batches import Batches, buckets_to_try, make_batches, new_
 from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
-from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
+from lstmjax.training.fit import Hook, Hooks, Request, Rules, Training, checked, drive, loop_steps
 from lstmjax.training.inference import Sums, Trained, evaluate
 from lstmjax.training.initial import with_initial
 from lstmjax.training.labels import check_metrics, class_weights_of
@@ -43,7 +43,8 @@ from lstmjax.training.recipe import (
     train_only,
     train_step_of,
 )
-from lstmjax.training.step import TrainState
+from lstmjax.training.step import Info, TrainState
+from lstmjax.training.writers import check_writers, writer_hooks
 
 log = logging.getLogger("lstmjax")
 TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
@@ -87,6 +88,7 @@ class Job(NamedTuple):
     rules: Rules
     stop: Stop
     quiet: bool
+    hooks: Sequence[Hook | Hooks] = ()  # of the caller
 
 
 class Result(NamedTuple):
@@ -115,7 +117,14 @@ class Interrupted(Exception):
         self.step, self.run_dir, self.signum = step, run_dir, signum
 
 
-def train(config: Config, run_dir: str | Path | None = None, *, name: str = "train", quiet: bool = False) -> Result:
+def train(
+    config: Config,
+    run_dir: str | Path | None = None,
+    *,
+    name: str = "train",
+    quiet: bool = False,
+    hooks: Sequence[Hook | Hooks] = (),
+) -> Result:
     """Train the network that a configuration describes, and return it with its loss and metric.
 
     Args:
@@ -123,6 +132,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         run_dir: a folder that is new or empty; None: one under runs/, by name and time.
         name: what the folder under runs/ begins with.
         quiet: print nothing.
+        hooks: called after steps and evaluations, see `Hook`; what they stop is saved, and ends as a run that is done.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; the message says why.
@@ -131,14 +141,15 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
     """
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
+    check_writers(config)
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
         # From here on there is something to save; until now a signal ends the process at once.
         with noted() as stop, RunFolder.create(run_dir, config, name) as run:
             run.write_about(plan.about)
             run.write_split(plan.parts.split)
-            with _saving(run) as saved:
-                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
+            with saving(run) as saved:
+                return _fit(make_job(run, saved, plan, stop, quiet, hooks), partial(first_of, config, plan, saved))
 
 
 def new_plan(config: Config) -> Plan:
@@ -160,7 +171,7 @@ def _plan(config: Config, parts: Parts, about: About) -> Plan:
     return Plan(recipe, parts, about, like, batches)
 
 
-def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
+def first_of(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
     """Return the state before the first step; save it if it comes from elsewhere, which may change."""
     state = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
     if config.init_from is None:
@@ -176,12 +187,13 @@ def _room() -> int | None:
     return room
 
 
-def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
+def resume(run_dir: str | Path, *, quiet: bool = False, hooks: Sequence[Hook | Hooks] = ()) -> Result:
     """Continue a run that was stopped; the parameters are those of an uninterrupted run, bit by bit.
 
     Args:
         run_dir: the folder of the run.
         quiet: print nothing.
+        hooks: as for `train`.
 
     Raises:
         UserError: as for `train`, or config.yaml or the data have changed since.
@@ -190,31 +202,47 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Result:
     """
     run = RunFolder.open(run_dir)
     config = run.config
+    check_writers(config)
     with jax.enable_x64(config.model.needs_x64), run.locked():
         parts, about = load(config.data, config.loss.name)
-        with noted() as stop, _saving(run) as saved:
-            plan = _plan(config, parts, _mend_about(run, saved, about, parts))
-            job = _job(run, saved, plan, stop, quiet)
-            step, state = 0, None
-            if saved.steps():
-                step, state = saved.latest(plan.like)
-                check_restored(state, saved)
-            _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
-            if state is not None:
-                return _fit(job, partial(restored_form, state))
-            return _fit(job, partial(_first_state, config, plan, saved))
+        with noted() as stop, saving(run) as saved:
+            return _fit(*reopened(run, saved, parts, about, stop, quiet, hooks))
 
 
-def _saving(run: RunFolder) -> Checkpoints:
+def reopened(
+    run: RunFolder,
+    saved: Checkpoints,
+    parts: Parts,
+    about: About,
+    stop: Stop,
+    quiet: bool,
+    hooks: Sequence[Hook | Hooks] = (),
+) -> tuple[Job, Callable[[], TrainState]]:
+    """Return the job of a run that goes on from its latest checkpoint, and what returns the state to begin from."""
+    config = run.config
+    plan = _plan(config, parts, _mend_about(run, saved, about, parts))
+    job = make_job(run, saved, plan, stop, quiet, hooks)
+    step, state = 0, None
+    if saved.steps():
+        step, state = saved.latest(plan.like)
+        check_restored(state, saved)
+    _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
+    if state is not None:
+        return job, partial(restored_form, state)
+    return job, partial(first_of, config, plan, saved)
+
+
+def saving(run: RunFolder) -> Checkpoints:
+    """Return the checkpoints of a run, to write to."""
     return Checkpoints(run.checkpoints, run.config.fingerprint, keep_every=run.config.keep_every)
 
 
-def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
+def make_job(
+    run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool, hooks: Sequence[Hook | Hooks] = ()
+) -> Job:
+    """Return everything that the training loop works on."""
     config = run.config
     saved.data = about_sum(plan.about)
-    evaluate_every = config.evaluate_every or plan.batches.epoch
-    checkpoint_every = config.checkpoint_every or evaluate_every
-    schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
     metrics, sign = metrics_of(config), sign_of(config)
     rules = Rules(
         score=lambda values: sign * values[metrics[0]] - TIE * values["loss"],
@@ -223,7 +251,14 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
         plateau=make_plateau(config.plateau),
         average=config.average.decay,
     )
-    return Job(run, saved, plan, schedule, metrics, rules, stop, quiet)
+    return Job(run, saved, plan, schedule_of(config, plan), metrics, rules, stop, quiet, hooks)
+
+
+def schedule_of(config: Config, plan: Plan) -> Schedule:
+    """Return after which steps a run is validated and saved."""
+    evaluate_every = config.evaluate_every or plan.batches.epoch
+    checkpoint_every = config.checkpoint_every or evaluate_every
+    return Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
@@ -285,6 +320,11 @@ def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) ->
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
+    return drive(fit_steps(job, begin), train_step_of(job.plan.recipe))
+
+
+def fit_steps(job: Job, begin: Callable[[], TrainState]) -> Generator[Request, tuple[TrainState, Info], Result]:
+    """Yield the steps of training as requests, see `loop_steps`; evaluate the best checkpoint, and return the result."""
     run, config = job.run, job.run.config
     recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
@@ -310,14 +350,13 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
             progress.say(batches.description)
         run.note_divergence(None)
         try:
-            run_loop(
+            yield from loop_steps(
                 training,
-                train_step_of(recipe),
                 lambda step: batches.draw(seed=config.seed, step=step),
                 run_key(config.seed),
                 measure=lambda params, rest: evaluate(Trained(params, config, about), parts.validation, "validation"),
                 due=job.schedule.validates,
-                hooks=(Recorder(job.run), progress, saver),
+                hooks=(Recorder(job.run), progress, *writer_hooks(run, start), *job.hooks, saver),
             )
         except Diverged as error:
             cause = _cause(job, begin, training.step)
