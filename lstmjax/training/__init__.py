@@ -18,6 +18,7 @@ from lstmjax.training.models import objective_of, parted
 from lstmjax.training.reading import load_checkpoints, load_run
 from lstmjax.training.sources import Shuffled
 from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
+from lstmjax.training.writers import TensorBoard, Writer, Writing
 
 __all__ = [
     "Diverged",
@@ -29,9 +30,12 @@ __all__ = [
     "Prediction",
     "Result",
     "Shuffled",
+    "TensorBoard",
     "TrainState",
     "Trained",
     "Training",
+    "Writer",
+    "Writing",
     "evaluate",
     "evaluate_run",
     "export_run",

@@ -18,7 +18,7 @@ from lstmjax.config import Config, ConfigError, dump_config, load_config
 from lstmjax.runs import RunError, RunFolder, folder_lock, new_folder
 from lstmjax.training.finite import Diverged
 from lstmjax.training.fit import Training
-from lstmjax.training.loop import Interrupted, Result, resume, train
+from lstmjax.training.loop import Interrupted, resume, train
 from lstmjax.training.metrics import metrics_of, sign_of
 from lstmjax.training.sweep_space import Range, Space, candidate, check_space, load_space
 from lstmjax.training.writers import check_writers
@@ -26,6 +26,7 @@ from lstmjax.writing import write_text
 
 log = logging.getLogger("lstmjax")
 BASE, SPACE, STORAGE, NAME = "base.yaml", "space.yaml", "sweep.db", "sweep"
+ATTRIBUTE = "pruned"
 PRUNED = "pruned: worse than the median of the other trials"
 
 
@@ -53,10 +54,13 @@ class Pruning:
     def on_evaluate(self, training: Training) -> None:
         """Report the metric, and stop if it is time for that."""
         assert training.record is not None
-        if training.step not in self._reported:  # a run that was killed repeats the last steps
+        if training.step < max(self._reported, default=0):
+            return  # a run that was killed repeats its last steps; at these it was not pruned
+        if training.step not in self._reported:
             self.trial.report(training.record["validation"][self.metric], training.step)
         if training.step < training.steps and self.trial.should_prune():
             self.pruned = True
+            self.trial.set_user_attr(ATTRIBUTE, True)  # before the run ends, which a kill may prevent
             training.stop(PRUNED)
 
     def on_step(self, training: Training) -> None:
@@ -177,7 +181,7 @@ def _tried(optuna: Any, study: Any, trial: Any, folder: Path, config: Config, sp
         return f"{shown}: left out, as its values do not go together ({error})"
     hook = Pruning(trial, metric)
     try:
-        result = _trained(path, settings, hook)
+        value = _trained(path, settings, hook)
     except Diverged as error:
         study.tell(trial, state=states.FAIL)
         return f"{shown}: {error}"
@@ -186,7 +190,6 @@ def _tried(optuna: Any, study: Any, trial: Any, folder: Path, config: Config, sp
     except ConfigError as error:  # of the network with its data, such as one too large for the memory
         study.tell(trial, state=states.FAIL)
         return f"{shown}: left out ({error})"
-    value = result.validation[metric]
     if hook.pruned:
         study.tell(trial, state=states.PRUNED)
         return f"{shown}: {metric} {value:.4f} at best, {PRUNED}"
@@ -202,21 +205,21 @@ class SweepInterrupted(Interrupted):
         self.args = (f"stopped at step {step} of a trial; continue by: lstmjax sweep --resume {run_dir}",)
 
 
-def _trained(path: Path, settings: Config, hook: Pruning) -> Result:
+def _trained(path: Path, settings: Config, hook: Pruning) -> float:
+    """Train a trial, or go on with it, and return the best metric of validation."""
+    metric = hook.metric
     if not (path / "config.yaml").is_file():
-        return train(settings, path, quiet=True, hooks=(hook,))
+        return train(settings, path, quiet=True, hooks=(hook,)).validation[metric]
     run = RunFolder.open(path)
     if run.config.fingerprint != settings.fingerprint:
         raise RunError(f"{path}: its config.yaml is not that of this trial; put it back, or start a new sweep")
     if (reason := run.divergence()) is not None:
         raise Diverged(reason)
-    metric = metrics_of(settings)[0]
-    if (path / "result.json").exists() and run.read_result(metric) is not None:
-        # It was killed before the study was told. Whether it was pruned follows from what it had reported.
-        records = run.records(metric)
-        hook.pruned = settings.steps is not None and bool(records) and records[-1]["step"] < settings.steps
-        hook.pruned = hook.pruned or hook.trial.should_prune()
-    return resume(path, quiet=True, hooks=() if hook.pruned else (hook,))
+    if hook.trial.user_attrs.get(ATTRIBUTE):  # it was killed before the study was told
+        hook.pruned = True
+        sign = sign_of(settings)
+        return sign * max(sign * float(record["validation"][metric]) for record in run.records(metric))
+    return resume(path, quiet=True, hooks=(hook,)).validation[metric]
 
 
 def _short(value: Any) -> str:
