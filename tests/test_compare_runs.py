@@ -28,8 +28,8 @@ def runs(tmp_path_factory):
             settings = config(data=source, optimizer={"learning_rate": rate}, model={"hidden_size": hidden}, steps=12)
             train(settings, folder / "group" / f"run-{n}", quiet=True)
         (folder / "group" / "run-2" / "result.json").unlink()
+        wild = config(data=source, optimizer={"name": "sgd", "learning_rate": 3e38})
         with pytest.raises(Diverged):
-            wild = config(data=source, optimizer={"name": "sgd", "learning_rate": 3e38})
             train(wild, folder / "wild", quiet=True)
     return folder
 

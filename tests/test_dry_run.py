@@ -4,8 +4,8 @@ import jax
 import pytest
 from training import config, write_sequences
 
-from lstmjax.cli import main
 from lstmjax.claims import words
+from lstmjax.cli import main
 from lstmjax.config import ConfigError, dump_config
 from lstmjax.limits import check_network, copies
 from lstmjax.training.dry_run import size_of

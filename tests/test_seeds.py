@@ -130,7 +130,9 @@ def test_a_run_that_is_a_step_ahead_waits_for_the_others(together, folder, tmp_p
 def test_buckets_are_trained_one_after_the_other(folder, tmp_path):
     ragged = settings(folder, "ragged")
     runs = train_seeds(ragged, 2, tmp_path / "runs", quiet=True)
-    assert runs.way.startswith("2 seeds, trained one after the other: batches of different seeds differ in their shapes")
+    assert runs.way.startswith(
+        "2 seeds, trained one after the other: batches of different seeds differ in their shapes"
+    )
     alone = train(ragged.model_copy(update={"seed": 5}), tmp_path / "alone", quiet=True)
     same_params(runs.results[5].trained.params, alone.trained.params)
     assert resume_seeds(tmp_path / "runs", quiet=True).results[5].validation == alone.validation
@@ -162,7 +164,8 @@ def test_the_command_prints_the_mean_and_goes_on(folder, tmp_path, capsys):
     runs = tmp_path / "runs"
     assert main(["train", str(path), "--seeds", "2", "--run-dir", str(runs)]) == 0
     first = capsys.readouterr().out.splitlines()
-    assert first[-1].startswith("validation accuracy 0.") and "± " in first[-1]
+    assert first[-1].startswith("validation accuracy 0.")
+    assert "± " in first[-1]
     assert main(["train", "--resume", str(runs)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == first[-1]
 

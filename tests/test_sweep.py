@@ -18,9 +18,7 @@ from lstmjax.training import sweep as sweeps
 from lstmjax.training.sweep import resume_sweep, sweep
 from lstmjax.training.sweep_space import candidate, check_space, parse_space
 
-pytestmark = [
-    pytest.mark.usefixtures("promotion"),
-]
+pytestmark = [pytest.mark.usefixtures("promotion")]
 SPACE = {
     "trials": 6, "startup_trials": 2, "seed": 3,
     "search": {
@@ -72,7 +70,10 @@ def test_trials_are_runs_and_the_best_one_is_printed(whole, settings):
         run = folder / f"trial-{n}"
         saved = load_config(run / "config.yaml")
         assert saved.optimizer.learning_rate == params["optimizer.learning_rate"]
-        assert (saved.model.hidden_size, saved.optimizer.name) == (params["model.hidden_size"], params["optimizer.name"])
+        assert (saved.model.hidden_size, saved.optimizer.name) == (
+            params["model.hidden_size"],
+            params["optimizer.name"],
+        )
         of_run = {line["step"]: line["validation"]["accuracy"] for line in lines(run)}
         assert reported == of_run
         assert (max(of_run) < 12) == (state == "PRUNED")
@@ -81,7 +82,9 @@ def test_trials_are_runs_and_the_best_one_is_printed(whole, settings):
             values[n] = value
     best = next(n for n, value in values.items() if value == max(values.values()))
     assert shown[-1] == f"best trial {best}, validation accuracy {values[best]:.4f}"
-    printed = yaml.safe_load("\n".join(shown[shown.index(next(s for s in shown if s.startswith("configuration"))) + 1 : -1]))
+    printed = yaml.safe_load(
+        "\n".join(shown[shown.index(next(s for s in shown if s.startswith("configuration"))) + 1 : -1])
+    )
     assert printed["model"]["hidden_size"] == trials[best][0]["model.hidden_size"]
 
 

@@ -324,7 +324,7 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
 
 
 def fit_steps(job: Job, begin: Callable[[], TrainState]) -> Generator[Request, tuple[TrainState, Info], Result]:
-    """Yield the steps of training as requests, see `loop_steps`; evaluate the best checkpoint, and return the result."""
+    """Yield the steps of training as requests, see `loop_steps`; evaluate the best checkpoint and return the result."""
     run, config = job.run, job.run.config
     recipe, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))

@@ -23,7 +23,6 @@ from lstmjax.data import About, Parts, load
 from lstmjax.limits import copies
 from lstmjax.runs import SEEDS, RunError, RunFolder, folder_lock, new_folder
 from lstmjax.signals import Stop, noted
-from lstmjax.training.batches import make_batches
 from lstmjax.training.finite import Diverged
 from lstmjax.training.fit import Request
 from lstmjax.training.loop import (
@@ -98,8 +97,7 @@ def _spread(values: Sequence[float]) -> str:
         return f"{values[0]:.4f} (1 seed)"
     deviation = statistics.stdev(values)
     return (
-        f"{statistics.mean(values):.4f} ± {deviation:.4f} "
-        f"({len(values)} seeds, {min(values):.4f} to {max(values):.4f})"
+        f"{statistics.mean(values):.4f} ± {deviation:.4f} ({len(values)} seeds, {min(values):.4f} to {max(values):.4f})"
     )
 
 
@@ -231,9 +229,7 @@ def _together(folder: Path, configs: Sequence[Config], quiet: bool) -> dict[int,
     return {seed: result for seed, result in results.items() if not isinstance(result, Interrupted)}
 
 
-def _opened(
-    run: RunFolder, saved: Any, parts: Parts, about: About, stop: Stop, quiet: bool
-) -> tuple[Job, Begin]:
+def _opened(run: RunFolder, saved: Any, parts: Parts, about: About, stop: Stop, quiet: bool) -> tuple[Job, Begin]:
     if saved.steps() or (run.path / "data.json").exists():
         return reopened(run, saved, parts, about, stop, quiet)
     plan = new_plan(run.config)
@@ -329,4 +325,3 @@ def step_of_all(
         return [jax.tree.map(lambda array, n=n: array[n], done) for n in range(count)]
 
     return steps
-

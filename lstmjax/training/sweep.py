@@ -119,9 +119,7 @@ def resume_sweep(folder: str | Path, *, trials: int | None = None) -> Iterator[s
             known = study.get_trials(deepcopy=False)
             if number < len(known) and known[number].state.is_finished():
                 continue
-            study.sampler = optuna.samplers.TPESampler(
-                seed=space.seed + number, n_startup_trials=space.startup_trials
-            )
+            study.sampler = optuna.samplers.TPESampler(seed=space.seed + number, n_startup_trials=space.startup_trials)
             trial = optuna.Trial(study, known[number]._trial_id) if number < len(known) else study.ask()
             yield _tried(optuna, study, trial, folder, config, space)
         yield from _best(optuna, study, folder, config)

@@ -87,7 +87,7 @@ def _tensorboard() -> Callable[..., Any]:
         raise ConfigError(
             "writers has tensorboard, which needs tensorboardX; pip install 'lstmjax[tensorboard]'"
         ) from None
-    return SummaryWriter  # type: ignore[no-any-return]
+    return SummaryWriter
 
 
 WRITERS: MappingProxyType[str, Callable[[Path, int], Writer]] = MappingProxyType({"tensorboard": TensorBoard})
