@@ -20,11 +20,10 @@ from lstmjax.training.sweep_space import candidate, check_space, parse_space
 
 pytestmark = [pytest.mark.usefixtures("promotion")]
 SPACE = {
-    "trials": 6, "startup_trials": 2, "seed": 3,
+    "trials": 5, "startup_trials": 2, "seed": 3,
     "search": {
-        "optimizer.learning_rate": {"low": 1e-3, "high": 1.0, "log": True},
-        "model.hidden_size": {"low": 3, "high": 5},
-        "optimizer.name": ["adamw", "sgd"],
+        "optimizer.learning_rate": {"low": 0.01, "high": 0.09, "step": 0.08},  # few programs are compiled
+        "model.hidden_size": {"low": 3, "high": 4},
     },
 }  # fmt: skip
 
@@ -62,7 +61,7 @@ def trials_of(folder):
 def test_trials_are_runs_and_the_best_one_is_printed(whole, settings):
     folder, shown = whole
     trials = trials_of(folder)
-    assert len(trials) == 6
+    assert len(trials) == 5
     states = [state for _, state, _, _ in trials]
     assert {"COMPLETE", "PRUNED"} >= set(states)
     values = {}
@@ -93,7 +92,7 @@ def test_trials_that_are_worse_than_the_median_are_pruned(tmp_path):
     pytest.importorskip("optuna")
     write_sequences(tmp_path / "a.npz", ragged=False, target="number")
     settings = config(data={"source": str(tmp_path / "a.npz")}, loss={"name": "linear"}, steps=12)
-    rates = [1e-9, 0.02, 0.05, 2e-9, 3e-9]
+    rates = [1e-9, 0.05]
     space = parse_space({"trials": 7, "startup_trials": 2, "search": {"optimizer.learning_rate": rates}})
     shown = list(sweep(settings, space, tmp_path / "one"))
     trials = trials_of(tmp_path / "one")
