@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -28,11 +29,14 @@ from lstmjax.commands import (
     Export,
     Forecast,
     Inspect,
+    LrFind,
     Options,
     Predict,
     Reading,
+    Runs,
     Sample,
     Shapes,
+    Sweep,
     Train,
     Verify,
     options_of,
@@ -104,8 +108,12 @@ def suppress_output(quiet: bool) -> Iterator[None]:
 
 
 def _train_here(command: Train) -> int | None:
-    from lstmjax.runs import RunFolder
+    from lstmjax.runs import SEEDS, RunFolder
 
+    if command.resume is not None and (command.resume / SEEDS).is_file():
+        from lstmjax.training.seeds import resume_seeds
+
+        return _print(resume_seeds(command.resume).lines())
     if command.resume is not None:
         if not is_watched():
             RunFolder.open(command.resume)  # reports faults of the folder before JAX is loaded
@@ -115,6 +123,14 @@ def _train_here(command: Train) -> int | None:
     else:
         assert command.config_file is not None
         config = parse_config(dataclasses.asdict(command.values), "command line")
+        if command.dry_run:
+            from lstmjax.training.dry_run import dry_run
+
+            return _print(dry_run(config, command.seeds))
+        if command.seeds is not None:
+            from lstmjax.training.seeds import train_seeds
+
+            return _print(train_seeds(config, command.seeds, command.run_dir, name=command.config_file.stem).lines())
         from lstmjax.training import train
 
         result = train(config, command.run_dir, name=command.config_file.stem)
@@ -128,6 +144,35 @@ def _train_here(command: Train) -> int | None:
         ]
     )
     return None
+
+
+def _runs(command: Runs) -> None:
+    from lstmjax.training.compare import compare_runs
+
+    _print(compare_runs(command.folder, command.metric, command.plot))
+
+
+def _sweep(command: Sweep) -> None:
+    from lstmjax.training.sweep import resume_sweep, sweep
+    from lstmjax.training.sweep_space import load_space
+
+    files = command.config_file, command.space
+    if command.resume is not None:
+        if any(file is not None for file in (*files, command.run_dir)):
+            raise ConfigError("sweep --resume DIR goes on as it began; leave out CONFIG, SPACE and --run-dir")
+        return _print(resume_sweep(command.resume, trials=command.trials), flush=True)
+    if command.config_file is None or command.space is None:
+        raise ConfigError("sweep takes CONFIG and SPACE, two YAML files, or --resume DIR")
+    config, space = load_config(command.config_file), load_space(command.space)
+    name = command.config_file.stem
+    return _print(sweep(config, space, command.run_dir, name=name, trials=command.trials), flush=True)
+
+
+def _lr_find(command: LrFind) -> None:
+    config = load_config(command.config_file)
+    from lstmjax.training.lr_find import lr_find
+
+    _print(lr_find(config, command.low, command.high, command.steps, command.out))
 
 
 def _forecast(command: Forecast) -> None:
@@ -277,6 +322,9 @@ def _bench(command: Bench) -> None:
 COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType(
     {
         Train: _train,
+        Runs: _runs,
+        Sweep: _sweep,
+        LrFind: _lr_find,
         Data: _data,
         Forecast: _forecast,
         Backtest: _backtest,
@@ -300,6 +348,11 @@ Train LSTM networks on sequences, and use them.
 commands:
   train CONFIG                    train a network; the last line shows its metric
   train --resume RUN              continue a run that was stopped
+  train CONFIG --dry-run          print shapes, parameters, memory and steps, and train nothing
+  train CONFIG --seeds N          train N networks, and print mean and spread
+  runs [DIR]                      list and compare runs
+  sweep CONFIG SPACE              search for the best values of a configuration
+  lr-find CONFIG                  find a learning rate
   data describe FILE              say what is understood of a file of data, and what must be said
   evaluate RUN                    print the loss and the metric of a run's network
   predict RUN INPUT               print classes and probabilities
@@ -373,7 +426,8 @@ def _guarded(words: list[str]) -> int:
 
 
 def _kinds() -> dict[str, type]:
-    return {kind.__name__.lower(): kind for kind in COMMANDS}
+    """Return the commands by name: LrFind is lr-find."""
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in COMMANDS}
 
 
 @contextmanager
@@ -458,7 +512,8 @@ def _parse_train(words: list[str]) -> Train:
     one_value = (tyro.conf.FlagConversionOff,)  # --model.bidirectional True, as in the file
     if {"-h", "--help"} & set(words):
         return _parse(Train, "train", words, config=one_value)
-    # Every option takes exactly one value, so a word that is neither an option nor behind one is a file.
+    words = ["--dry-run=True" if word == "--dry-run" else word for word in words]
+    # Every other option takes exactly one value, so a word that is neither an option nor behind one is a file.
     files = []
     previous = ""
     for word in words:

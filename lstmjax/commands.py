@@ -53,7 +53,11 @@ class Train:
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder to write to, new or empty; None: a new one under runs/."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Run folder to continue exactly as if it had not been stopped; without CONFIG."""
+    """Run folder to continue exactly as if it had not been stopped, or folder of --seeds; without CONFIG."""
+    dry_run: bool = False
+    """Print shapes, parameters, memory and steps, and train nothing; give it without a value."""
+    seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Train N networks, from seed on, in folders of their own in DIR; None: one."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Address of process 0 of several, which train together; None: by the environment, see docs/scaling.md."""
     processes: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
@@ -63,6 +67,50 @@ class Train:
     resumed_mesh: Annotated[str | None, tyro.conf.Suppress] = None
     """The --mesh beside --resume."""
     values: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List and compare the runs in a folder, the best one first."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path("runs")
+    """Folder in which, or in whose folders, the runs are."""
+    metric: str | None = None
+    """Metric to sort by, of the validation part; None: the one that chooses the network of most of the runs."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File to draw the metric over the steps of all runs to, PNG, SVG or PDF."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Search for the best values of a configuration by many runs, which are stopped early if others are better."""
+
+    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
+    """What to train."""
+    space: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SPACE]")] = None
+    """YAML file with the keys to search, and how long; see docs/training.md."""
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder to write to, new or empty; None: a new one under runs/."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of a sweep to continue; without CONFIG and SPACE."""
+    trials: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Number of runs in all; None: as in SPACE."""
+
+
+@dataclass(frozen=True)
+class LrFind:
+    """Raise the learning rate step by step, and show where the loss falls and where it diverges."""
+
+    config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    """What to train."""
+    low: float = 1e-6
+    """First learning rate."""
+    high: float = 1.0
+    """Last learning rate."""
+    steps: int = 100
+    """Number of updates."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("lr-find.png")
+    """Picture to write, PNG, SVG or PDF."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,25 @@ from lstmjax.claims import available, words
 from lstmjax.config import Config, Data, Model
 from lstmjax.errors import ConfigError
 
-MOMENTS = MappingProxyType(
-    {"adamw": 2, "adam": 2, "adam_keras": 2}
-)  # arrays in the optimizer's state for each parameter
+MOMENTS = MappingProxyType({"adamw": 2, "adam": 2, "adam_keras": 2, "sgd": 1, "rmsprop": 1, "lion": 1})
+"""Arrays in the optimizer's state for each parameter that is trained."""
+
+
+def copies(config: Config) -> dict[str, int]:
+    """Return how many numbers training holds for each parameter, by what they are.
+
+    Frozen parameters have no moments; how many these are is not counted here, so that none are, then.
+    """
+    optimizer = config.optimizer
+    moments = 0 if optimizer.freeze else MOMENTS[optimizer.name]
+    return {
+        "the parameters": 1,
+        "gradients": 1,
+        optimizer.name: moments,
+        "accumulated gradients": int(optimizer.accumulate > 1 and not optimizer.freeze),
+        "averaged parameters": int(config.average.decay is not None),
+        "sums of gradients": int(config.gradients),
+    }
 
 
 def check_network(config: Config, inputs: int, outputs: int, room: int | None = None) -> None:
@@ -32,18 +48,20 @@ def check_network(config: Config, inputs: int, outputs: int, room: int | None = 
     """
     if config.data.source == "order":
         check_order(config.data, "batch_size", config.batch_size, inputs)
-    model, optimizer = config.model, config.optimizer
+    model = config.model
     count = parameters(model, inputs, outputs)
-    copies = 2 + MOMENTS.get(optimizer.name, 0)
-    needed = count * copies * (8 if model.param_dtype == "float64" else 4)
+    held = copies(config)
+    needed = count * sum(held.values()) * (8 if model.param_dtype == "float64" else 4)
     free = available() if room is None else room
     if needed > free:
         sizes = f"model.hidden_size {model.hidden_size:,} and model.layers {model.layers:,}"
         if model.projection_size is not None:
             sizes += f" and model.projection_size {model.projection_size:,}"
+        *others, last = [name for name, number in held.items() if number][1:]
+        named = f"{', '.join(others)} and {last}" if others else last
         raise ConfigError(
-            f"{sizes} make {count:,} parameters at least, which with gradients and {optimizer.name} take "
-            f"{words(needed)} of memory, and {words(free)} are available; set them lower"
+            f"{sizes} make {count:,} parameters at least, which with {named} take {words(needed)} of memory, and "
+            f"{words(free)} are available; set them lower"
         )
 
 

@@ -9,7 +9,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ except ImportError:  # Windows, where nothing is locked
 
 log = logging.getLogger("lstmjax")
 SPEED = "steps_per_second"
+SEEDS = "seeds.json"
+"""File of a folder with a run for each of several seeds."""
 REMNANTS = {".lock", "config.yaml.new"}
 """Files that a killed process may leave in a folder that holds no run yet."""
 
@@ -341,6 +343,11 @@ def _lock(folder: Path, shared: bool = False) -> Iterator[None]:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def folder_lock(folder: Path) -> AbstractContextManager[None]:
+    """Lock a folder that holds runs until the block or the process ends; see `RunFolder.locked`."""
+    return _lock(folder)
 
 
 def _is_locked(folder: Path) -> bool:

@@ -53,6 +53,8 @@ class Config(Section):
     """Write the norm of the gradient, and its noise scale in batches, to metrics.jsonl."""
     on_nan: Literal["stop", "skip"] = "stop"
     """A loss or gradient that is NaN or infinite: "stop" training, or "skip" the batch."""
+    writers: Patterns = ()
+    """Where the numbers of each validation are also written to, such as tensorboard; None: metrics.jsonl alone."""
 
     mesh: Mesh = "auto"
     """Devices: auto, all of them, each with its part of the batch; data=4,model=2 splits the batch in 4 slices, and the
@@ -107,6 +109,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _known_writers(self) -> Self:
+        for name in self.writers:
+            if name not in WRITERS:
+                raise ValueError(f"writers has {name!r}, expected {', '.join(WRITERS)}; others are hooks in Python")
+        return self
+
+    @model_validator(mode="after")
     def _fresh_beside_others(self) -> Self:
         if self.init_fresh and self.init_from is None:
             raise ValueError("init_fresh is for init_from; give that too, or remove it")
@@ -139,6 +148,7 @@ class Config(Section):
             elif name not in FIRST and value == field.default:
                 excluded[name] = True
         excluded["mesh"] = True  # a run goes on with another number of devices
+        excluded["writers"] = True
         excluded["init_from"] = True  # only the first state depends on it, and that is saved
         excluded["data"] |= {*PATHS, "normalize_targets", "stream"}
         # Scales, and the checksum of what is streamed, are part of data.json, whose checksum the checkpoints hold. The
@@ -150,6 +160,8 @@ class Config(Section):
         return hashlib.sha256(config.model_dump_json(exclude=excluded).encode()).hexdigest()[:16]
 
 
+WRITERS = ("tensorboard",)
+"""Where the numbers of a run can be written to beside metrics.jsonl."""
 PATHS = ("source", "validation", "test", "table", "cache")
 """Keys of `data` that say where the data lie."""
 FIRST: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(

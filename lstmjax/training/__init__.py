@@ -21,6 +21,7 @@ from lstmjax.training.sampling import sample_text
 from lstmjax.training.shards import make_mesh
 from lstmjax.training.sources import Shuffled
 from lstmjax.training.step import TrainState, gradient_statistics, make_train_step, start_state
+from lstmjax.training.writers import TensorBoard, Writer, Writing
 
 __all__ = [
     "Diverged",
@@ -32,9 +33,12 @@ __all__ = [
     "Prediction",
     "Result",
     "Shuffled",
+    "TensorBoard",
     "TrainState",
     "Trained",
     "Training",
+    "Writer",
+    "Writing",
     "evaluate",
     "evaluate_run",
     "export_run",

@@ -326,6 +326,10 @@ class Checkpoints:
             return None
         return None if score == float("-inf") else score
 
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints after a step, from which training continues."""
+        self._remove({later for later in self.steps() if later > step})
+
     def _remove(self, steps: set[int]) -> None:
         trash = self.folder / TRASH
         for step in steps:

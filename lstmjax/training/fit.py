@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -283,6 +283,11 @@ def source_of(data: Source) -> Callable[[int], Any]:
     return lambda step: data[step % len(data)]
 
 
+Request = tuple[TrainState, Any, Array]
+"""What a training asks to be done next: a step of this state, with this batch and this key."""
+T = TypeVar("T")
+
+
 def run_loop(
     training: Training,
     train_step: Callable[[TrainState, Any, Array], tuple[TrainState, Info]],
@@ -307,6 +312,41 @@ def run_loop(
     Raises:
         Diverged: the loss or the state is not finite.
     """
+    drive(loop_steps(training, draw, key, measure=measure, due=due, hooks=hooks), train_step)
+
+
+def drive(
+    requests: Generator[Request, tuple[TrainState, Info], T],
+    train_step: Callable[[TrainState, Any, Array], tuple[TrainState, Info]],
+) -> T:
+    """Do the steps that a training asks for, until it ends, and return its result."""
+    try:
+        request = next(requests)
+        while True:
+            try:
+                done = train_step(*request)
+            except BaseException as error:
+                requests.throw(error)  # so that its contexts end as if the step stood in it
+                raise
+            request = requests.send(done)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def loop_steps(
+    training: Training,
+    draw: Callable[[int], Any],
+    key: Array,
+    *,
+    measure: Callable[[PyTree, PyTree], Values] | None,
+    due: Callable[[int], bool],
+    hooks: Sequence[Hook | Hooks] = (),
+) -> Generator[Request, tuple[TrainState, Info], None]:
+    """Yield the steps of `run_loop` as requests, so that one program can do those of several trainings at once.
+
+    What it is sent is what `make_train_step` returns for the request.
+    """
     clock = _Clock(training.step)
     patience = training.state.patience
     if patience is not None and training.rules.patience is not None:
@@ -316,7 +356,7 @@ def run_loop(
     for step in range(training.step, training.steps if training.reason is None else 0):
         batch = draw(step)
         began = time.monotonic()
-        training.state, training.info = train_step(training.state, batch, key)
+        training.state, training.info = yield training.state, batch, key
         clock.note(batch, began)
         training.step = done = step + 1
         training.evaluated = training.improved = False

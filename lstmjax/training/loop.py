@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from lstmjax.training.blame import first_bad
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.evaluation import evaluate
 from lstmjax.training.finite import Diverged, check_restored, remedy_of
-from lstmjax.training.fit import Hooks, Rules, Training, checked, run_loop
+from lstmjax.training.fit import Hook, Hooks, Request, Rules, Training, checked, drive, loop_steps
 from lstmjax.training.inference import Sums, Trained
 from lstmjax.training.initial import with_initial
 from lstmjax.training.labels import check_metrics, class_weights_of
@@ -52,7 +52,8 @@ from lstmjax.training.recipe import (
     train_step_of,
 )
 from lstmjax.training.shards import check_hidden, described, make_mesh
-from lstmjax.training.step import TrainState
+from lstmjax.training.step import Info, TrainState
+from lstmjax.training.writers import check_writers, writer_hooks
 
 log = logging.getLogger("lstmjax")
 TIE = 1e-6  # weight of the loss in the score, so that of equal accuracies the one with the lower loss wins
@@ -97,6 +98,7 @@ class Job(NamedTuple):
     rules: Rules
     stop: Stop
     quiet: bool
+    hooks: Sequence[Hook | Hooks] = ()  # of the caller
 
 
 class Result(NamedTuple):
@@ -125,7 +127,14 @@ class Interrupted(Exception):
         self.step, self.run_dir, self.signum = step, run_dir, signum
 
 
-def train(config: Config, run_dir: str | Path | None = None, *, name: str = "train", quiet: bool = False) -> Result:
+def train(
+    config: Config,
+    run_dir: str | Path | None = None,
+    *,
+    name: str = "train",
+    quiet: bool = False,
+    hooks: Sequence[Hook | Hooks] = (),
+) -> Result:
     """Train the network that a configuration describes, and return it with its loss and metric.
 
     Args:
@@ -133,6 +142,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
         run_dir: a folder that is new or empty; None: one under runs/, by name and time.
         name: what the folder under runs/ begins with.
         quiet: print nothing.
+        hooks: called after steps and evaluations, see `Hook`; what they stop is saved, and ends as a run that is done.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; the message says why.
@@ -141,6 +151,7 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
     """
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a Config, as load_config(path) gives it.")
+    check_writers(config)
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
         check_same(plan, config)
@@ -151,8 +162,8 @@ def train(config: Config, run_dir: str | Path | None = None, *, name: str = "tra
             if hosts.is_first():
                 run.write_about(plan.about)
                 run.write_split(plan.parts.split)
-            with _saving(run) as saved:
-                return _fit(_job(run, saved, plan, stop, quiet), partial(_first_state, config, plan, saved))
+            with saving(run) as saved:
+                return _fit(make_job(run, saved, plan, stop, quiet, hooks), partial(first_of, config, plan, saved))
 
 
 def _path(run: RunFolder) -> Path:
@@ -202,7 +213,7 @@ def _mesh_of(config: Config, about: About) -> Mesh | None:
     return None
 
 
-def _first_state(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
+def first_of(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
     """Return the state before the first step; save it if it comes from elsewhere, which may change."""
     state = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
     if config.init_from is None:
@@ -219,7 +230,9 @@ def _room() -> int | None:
     return room
 
 
-def resume(run_dir: str | Path, *, mesh: str | None = None, quiet: bool = False) -> Result:
+def resume(
+    run_dir: str | Path, *, mesh: str | None = None, quiet: bool = False, hooks: Sequence[Hook | Hooks] = ()
+) -> Result:
     """Continue a run that was stopped; the parameters are those of an uninterrupted run, bit by bit.
 
     On another number of devices they are so to rounding, and random masks of dropout are others.
@@ -228,6 +241,7 @@ def resume(run_dir: str | Path, *, mesh: str | None = None, quiet: bool = False)
         run_dir: the folder of the run; of several processes only the first one needs it.
         mesh: devices, as the key of the configuration has it; None: as in the configuration of the run.
         quiet: print nothing.
+        hooks: as for `train`.
 
     Raises:
         UserError: as for `train`, or config.yaml or the data have changed since.
@@ -237,18 +251,19 @@ def resume(run_dir: str | Path, *, mesh: str | None = None, quiet: bool = False)
     config = parse_config(hosts.from_first(lambda: RunFolder.open(run_dir).config.model_dump(mode="json")))
     if mesh is not None:
         config = config.model_copy(update={"mesh": mesh})
+    check_writers(config)
     run = RunFolder(Path(run_dir), config)
     locked = hosts.opened_by_first(run.locked, lambda _: run.path)
     with jax.enable_x64(config.model.needs_x64), locked:
         parts, about = load(config.data, config.loss.name)
-        with noted(leave=hosts.noted_by_jax()) as stop, _saving(run) as saved:
+        with noted(leave=hosts.noted_by_jax()) as stop, saving(run) as saved:
             mended = hosts.from_first(lambda: _mend_about(run, saved, about, parts).model_dump(mode="json"))
             plan = _plan(config, parts, About.model_validate_json(json.dumps(mended)))
             check_same(plan, config)
-            job = _job(run, saved, plan, stop, quiet)
+            job = make_job(run, saved, plan, stop, quiet, hooks)
             if not hosts.from_first(lambda: bool(saved.steps())):
                 hosts.from_first(lambda: _warn_of_gaps(job, 0, run.forget_after(0, job.metrics[0])))
-                return _fit(job, partial(_first_state, config, plan, saved))
+                return _fit(job, partial(first_of, config, plan, saved))
             restored = []
             hosts.from_first(lambda: restored.append(_restored(job)))
             state = restored[0] if restored else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), plan.like)
@@ -264,18 +279,41 @@ def _restored(job: Job) -> TrainState:
     return state
 
 
-def _saving(run: RunFolder) -> Checkpoints:
+def saving(run: RunFolder) -> Checkpoints:
     """Open the checkpoints; only the first of several processes uses them."""
     first = hosts.is_first()
     return Checkpoints(run.checkpoints, run.config.fingerprint, keep_every=run.config.keep_every, unused=not first)
 
 
-def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool) -> Job:
+def reopened(
+    run: RunFolder,
+    saved: Checkpoints,
+    parts: Parts,
+    about: About,
+    stop: Stop,
+    quiet: bool,
+    hooks: Sequence[Hook | Hooks] = (),
+) -> tuple[Job, Callable[[], TrainState]]:
+    """Return the job of a run that goes on from its latest checkpoint, and what returns the state to begin from."""
+    config = run.config
+    plan = _plan(config, parts, _mend_about(run, saved, about, parts))
+    job = make_job(run, saved, plan, stop, quiet, hooks)
+    step, state = 0, None
+    if saved.steps():
+        step, state = saved.latest(plan.like)
+        check_restored(state, saved)
+    _warn_of_gaps(job, step, run.forget_after(step, job.metrics[0]))
+    if state is not None:
+        return job, partial(restored_form, state)
+    return job, partial(first_of, config, plan, saved)
+
+
+def make_job(
+    run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool, hooks: Sequence[Hook | Hooks] = ()
+) -> Job:
+    """Return everything that the training loop works on."""
     config = run.config
     saved.data = about_sum(plan.about)
-    evaluate_every = config.evaluate_every or plan.batches.epoch
-    checkpoint_every = config.checkpoint_every or evaluate_every
-    schedule = Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
     metrics, sign = metrics_of(config), sign_of(config)
     rules = Rules(
         score=lambda values: sign * values[metrics[0]] - TIE * values["loss"],
@@ -284,7 +322,14 @@ def _job(run: RunFolder, saved: Checkpoints, plan: Plan, stop: Stop, quiet: bool
         plateau=make_plateau(config.plateau),
         average=config.average.decay,
     )
-    return Job(run, saved, plan, schedule, metrics, rules, stop, quiet)
+    return Job(run, saved, plan, schedule_of(config, plan), metrics, rules, stop, quiet, hooks)
+
+
+def schedule_of(config: Config, plan: Plan) -> Schedule:
+    """Return after which steps a run is validated and saved."""
+    evaluate_every = config.evaluate_every or plan.batches.epoch
+    checkpoint_every = config.checkpoint_every or evaluate_every
+    return Schedule(plan.recipe.steps, evaluate_every, checkpoint_every, config.keep_every or checkpoint_every)
 
 
 def _mend_about(run: RunFolder, saved: Checkpoints, about: About, parts: Parts) -> About:
@@ -346,6 +391,11 @@ def make_recipe(config: Config, parts: Parts, about: About, batches: Batches) ->
 
 def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
     """Train to the end from the state that `begin` returns, and evaluate the best checkpoint."""
+    return drive(fit_steps(job, begin), train_step_of(job.plan.recipe, job.plan.mesh))
+
+
+def fit_steps(job: Job, begin: Callable[[], TrainState]) -> Generator[Request, tuple[TrainState, Info], Result]:
+    """Yield the steps of training as requests, see `loop_steps`; evaluate the best checkpoint and return the result."""
     run, config = job.run, job.run.config
     recipe, mesh, parts, about, like, batches = job.plan
     parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params))
@@ -375,16 +425,21 @@ def _fit(job: Job, begin: Callable[[], TrainState]) -> Result:
         if first:
             run.note_divergence(None)
         try:
-            run_loop(
+            yield from loop_steps(
                 training,
-                train_step_of(recipe, mesh),
                 lambda step: batches.draw(seed=config.seed, step=step),
                 run_key(config.seed),
                 measure=lambda params, rest: hosts.from_first(
                     lambda: evaluate(Trained(params, config, about), parts.validation, "validation")
                 ),
                 due=job.schedule.validates,
-                hooks=(*([Recorder(job.run)] if first else []), progress, saver),
+                hooks=(
+                    *((Recorder(job.run),) if first else ()),
+                    progress,
+                    *(writer_hooks(run, start) if first else ()),
+                    *job.hooks,
+                    saver,
+                ),
             )
         except Diverged as error:
             if not first:

@@ -100,7 +100,9 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
 
 
 @lru_cache(maxsize=64)
-def make_optimizer(config: Optimizer, steps: int, dtype: str = "float32") -> optax.GradientTransformation:
+def make_optimizer(
+    config: Optimizer, steps: int, dtype: str = "float32", schedule: optax.Schedule | None = None
+) -> optax.GradientTransformation:
     """Chain clipping, the update rule, decoupled weight decay and the step size, in this order.
 
     The decay is multiplied by the step size (Loshchilov & Hutter 2019), for every rule. Around them, gradients are
@@ -110,6 +112,7 @@ def make_optimizer(config: Optimizer, steps: int, dtype: str = "float32") -> opt
         config: section of the configuration.
         steps: number of batches in all.
         dtype: of the parameters.
+        schedule: step size as a function of the update; None: that of the configuration.
 
     Raises:
         ConfigError: there are fewer steps than the warm-up or an accumulation takes.
@@ -121,7 +124,7 @@ def make_optimizer(config: Optimizer, steps: int, dtype: str = "float32") -> opt
         None if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm),
         RULES[config.name](config),
         optax.add_decayed_weights(config.weight_decay) if config.weight_decay else None,
-        optax.scale_by_learning_rate(make_schedule(config, updates)),
+        optax.scale_by_learning_rate(schedule or make_schedule(config, updates)),
     ]
     rule: optax.GradientTransformation = optax.chain(*(part for part in parts if part is not None))
     if config.freeze:

@@ -1,0 +1,70 @@
+"""What --dry-run says: counted by hand, and nothing is written."""
+
+import jax
+import pytest
+from training import config, write_sequences
+
+from lstmjax.claims import words
+from lstmjax.cli import main
+from lstmjax.config import ConfigError, dump_config
+from lstmjax.limits import check_network, copies
+from lstmjax.training.dry_run import size_of
+from lstmjax.training.loop import new_plan
+
+pytestmark = pytest.mark.usefixtures("promotion")
+PARAMETERS = 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2
+
+
+@pytest.fixture
+def settings(tmp_path):
+    write_sequences(tmp_path / "a.npz", ragged=False)
+    return config(
+        data={"source": str(tmp_path / "a.npz")}, optimizer={"accumulate": 2}, average={"decay": 0.9}, gradients=True
+    )
+
+
+def test_it_says_what_training_takes_and_writes_nothing(settings, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "--dry-run", "c.yaml", "--batch-size", "16"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr().out
+    assert "sequences: train 32, validate 8" in shown
+    assert f"= {PARAMETERS}\n" in shown
+    assert "(16, 6, 3)" in shown  # B, T, I
+    assert f"  parameters: {words(4 * PARAMETERS)}" in shown
+    assert f"  averaged parameters: {words(4 * PARAMETERS + 4)}" in shown  # and the count of steps
+    assert f"  sums of gradients: {words(4 * PARAMETERS + 12)}" in shown
+    assert "updates: 3, each by 2 batches" in shown
+    assert "validations: 3; checkpoints: 3" in shown
+    assert shown.endswith("nothing was trained or written (--dry-run)\n")
+
+
+def test_epochs_are_counted_in_batches(settings, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
+    assert main(["train", str(tmp_path / "c.yaml"), "--dry-run", "--epochs", "5"]) == 0
+    assert "steps: 20 = 5 epochs of 4 batches" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam_keras", "sgd", "rmsprop", "lion"])
+def test_the_copies_are_those_of_the_state(tmp_path, name):
+    settings = config(
+        optimizer={"name": name, "accumulate": 3}, average={"decay": 0.9}, gradients=True, model={"hidden_size": 37}
+    )
+    like = new_plan(settings).like
+    one = size_of(like.params)
+    held = copies(settings)
+    assert size_of(like.moments) // one == held[name] + held["accumulated gradients"]
+    assert (size_of(like.average) // one, size_of(like.gradients) // one) == (1, 1)
+    assert sum(held.values()) == held[name] + 5
+    assert jax.tree.leaves(like.params)[0].dtype.itemsize == 4
+
+
+def test_a_network_is_refused_for_its_copies(tmp_path):
+    plain = config()
+    averaged = config(average={"decay": 0.9}, gradients=True, optimizer={"accumulate": 2})
+    room = 4 * 5 * (3 * 4 * (8 + 4) + 4 * 10)  # of the copies of four arrays, and a little
+    check_network(plain, 8, 10, room)
+    with pytest.raises(ConfigError, match="adamw, accumulated gradients, averaged parameters and sums of gradients"):
+        check_network(averaged, 8, 10, room)
