@@ -113,7 +113,8 @@ def _train_here(command: Train) -> int | None:
     if command.resume is not None and (command.resume / SEEDS).is_file():
         from lstmjax.training.seeds import resume_seeds
 
-        return _print(resume_seeds(command.resume).lines())
+        _print(resume_seeds(command.resume).lines())
+        return None
     if command.resume is not None:
         if not is_watched():
             RunFolder.open(command.resume)  # reports faults of the folder before JAX is loaded
@@ -126,11 +127,13 @@ def _train_here(command: Train) -> int | None:
         if command.dry_run:
             from lstmjax.training.dry_run import dry_run
 
-            return _print(dry_run(config, command.seeds))
+            _print(dry_run(config, command.seeds))
+            return None
         if command.seeds is not None:
             from lstmjax.training.seeds import train_seeds
 
-            return _print(train_seeds(config, command.seeds, command.run_dir, name=command.config_file.stem).lines())
+            _print(train_seeds(config, command.seeds, command.run_dir, name=command.config_file.stem).lines())
+            return None
         from lstmjax.training import train
 
         result = train(config, command.run_dir, name=command.config_file.stem)
