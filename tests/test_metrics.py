@@ -103,7 +103,7 @@ def counted(name, kind, logits, y, weight):
                     pairs += w[a] * w[b]
             areas.append(won / pairs)
         return sum(areas) / O
-    if name in ("perplexity", "bits_per_character"):
+    if name in ("perplexity", "bits_per_character", "bits_per_byte"):
         surprise = total([-math.log(p[n, y[n]]) for n in rows]) / sum(w)
         return math.exp(surprise) if name == "perplexity" else surprise / math.log(2)
     errors = y.astype(float) - logits
@@ -146,6 +146,7 @@ def test_every_metric_is_that_of_scikit_learn(name, kind):
         ("auc", "switches"): lambda: metrics.roc_auc_score(y, logits, average="macro", **given),
         ("perplexity", "classes"): lambda: np.exp(metrics.log_loss(y, p, labels=range(O), **given)),
         ("bits_per_character", "classes"): lambda: metrics.log_loss(y, p, labels=range(O), **given) / np.log(2),
+        ("bits_per_byte", "classes"): lambda: metrics.log_loss(y, p, labels=range(O), **given) / np.log(2),
         ("mae", "numbers"): lambda: metrics.mean_absolute_error(y, logits, **given),
         ("mse", "numbers"): lambda: metrics.mean_squared_error(y, logits, **given),
         ("rmse", "numbers"): lambda: np.sqrt(metrics.mean_squared_error(y, logits, **given)),
