@@ -45,9 +45,9 @@ def trace(
 ) -> Any:
     """Return every gate, pre-activation, c, m and h at every step, of every layer and direction.
 
-    The numbers are those of the forward pass itself: the same step emits them. Only the rounding of the last bit may
-    depend on what a compiled program returns. It is a pure function of arrays: jit it (with `fields` and `reduce`
-    closed over), vmap it, differentiate it.
+    The numbers are those of the forward pass itself: the same step, or the native kernel, emits them. Only the
+    rounding of the last bit may depend on what a compiled program returns. It is a pure function of arrays: jit it
+    (with `fields` and `reduce` closed over), vmap it, differentiate it.
 
     Args:
         params: `LSTMParams`; or a `Bidirectional` pair; or layers, as `stacked` takes them; or `NetworkParams`.
