@@ -5,7 +5,7 @@
 The agent of `recurrent_ppo.py` walks through a hundred mazes by its best actions. Its cells are traced along these
 walks with noise on what it sees: without noise all walks with the same cue would be the same, and every unit would
 tell them apart. A unit's AUC says that the cue can be read from it, not that the agent does: so before the junction the
-state of the best unit is exchanged with that of a walk with the other cue, then the state of the two best, and so on.
+state of each unit is exchanged with that of a walk with the other cue, and that of the best two, three, and so on.
 """
 
 import argparse
@@ -62,10 +62,10 @@ def which_units(length: int, seed: int, page: Path | None) -> dict:
     other = np.zeros(MAZES, int)  # each walk's partner with the other cue
     other[cues] = np.resize(np.flatnonzero(~cues), cues.sum())
     other[~cues] = np.resize(np.flatnonzero(cues), (~cues).sum())
-    changed = [
-        float((turns(agent, swapped(before, [unit.unit for unit in best[:n]], other), seen[-1]) != usual).mean())
-        for n in range(1, len(best) + 1)
-    ]
+    turn = lambda units: float((turns(agent, swapped(before, units, other), seen[-1]) != usual).mean())
+    order = [unit.unit for unit in best]
+    together = [turn(order[: n + 1]) for n in range(len(order))]
+    alone = [turn([n]) for n in order]
     if page:
         few = [jnp.asarray(a).swapaxes(0, 1)[:6] for a in (seen, steps.action, steps.reward)]
         inspect_agent(
@@ -75,7 +75,7 @@ def which_units(length: int, seed: int, page: Path | None) -> dict:
     return {
         "task": f"TMaze-{length}", "seed": seed, "noise": NOISE, "correct": float(steps.correct[-1].mean()),
         "correct with noise": float((usual == np.where(cues, 1, 2)).mean()),
-        "units": [unit._asdict() for unit in best], "turns changed by swapping the n best": changed,
+        "units": [unit._asdict() for unit in best], "turns changed by the n best": together, "by each alone": alone,
     }  # fmt: skip
 
 
@@ -87,8 +87,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = which_units(options.length, options.seed, options.page)
-    for unit, changed in zip(result["units"][:5], result["turns changed by swapping the n best"], strict=False):
-        print(f"layer {unit['layer']} unit {unit['unit']}: AUC {unit['auc']:.3f}; swapped with those above: "
-              f"{changed:.0%} of turns change")  # fmt: skip
+    for unit, alone in list(zip(result["units"], result["by each alone"], strict=True))[:5]:
+        print(f"layer {unit['layer']} unit {unit['unit']}: AUC {unit['auc']:.3f}; swapped alone: "
+              f"{alone:.0%} of turns change")  # fmt: skip
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

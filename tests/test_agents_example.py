@@ -47,3 +47,31 @@ def test_stored_returns_of_ten_seeds_reach_the_published_ones(task):
     final = [score for run in runs if run["task"] == task for score in run["final"]]
     assert len(final) == 10
     assert np.median(final) >= PUBLISHED[task]
+
+
+def stored(length, memory):
+    runs = [json.loads(path.read_text()) for path in sorted((EXAMPLES / "returns").glob("tmaze-*.json"))]
+    return [
+        right
+        for run in runs
+        for right in run["correct"]
+        if run["task"] == f"TMaze-{length}" and run["settings"]["memory"] == memory
+    ]
+
+
+@pytest.mark.parametrize("length", [50, 100])
+def test_stored_seeds_turn_right_in_every_t_maze(length):
+    assert stored(length, True) == [1.0, 1.0, 1.0]
+
+
+def test_without_a_memory_half_of_the_stored_turns_are_right():
+    right = stored(50, False)
+    assert len(right) == 3
+    assert np.abs(np.array(right) - 0.5).max() < 0.15  # three standard deviations of 100 turns
+
+
+def test_the_turn_depends_on_the_unit_with_the_best_stored_auc_and_no_other():
+    cue = json.loads((EXAMPLES / "cue-tmaze-50.json").read_text())
+    assert cue["correct"] == 1.0
+    assert cue["units"][0]["auc"] == 1.0
+    assert cue["by each alone"] == [1.0] + [0.0] * (len(cue["units"]) - 1)
