@@ -121,7 +121,7 @@ def load_forecast_config(path: str | Path, *, of_run: bool = False) -> ForecastC
     """
     tree = read_yaml(path)
     data = tree.get("data")
-    of_training = [key for key in ("model", "optimizer", "loss", "epochs", "steps") if key in tree]
+    of_training: list[str] = [key for key in ("model", "optimizer", "loss", "epochs", "steps") if key in tree]
     of_training += ["data.source"] if isinstance(data, dict) and "source" in data else []
     if of_training and "horizon" not in tree:
         raise ConfigError(
