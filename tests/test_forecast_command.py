@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     rows = ["shop,month,sales"]
     for shop in "abc":
         for t in range(36):
-            month = str(np.datetime64("2020-01") + t)
+            month = str(np.datetime64("2020-01") + np.timedelta64(t, "M"))
             rows.append(f"{shop},{month},{10 + t + 5 * np.sin(t * np.pi / 6) + rng.normal():.2f}")
     (root / "sales.csv").write_text("\n".join(rows) + "\n")
     config = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lstmjax.forecast import SeriesError, from_frame, gaps
+from lstmjax.forecast import SeriesError, from_arrays, from_frame, gaps
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -67,11 +67,11 @@ def test_a_table_may_be_one_series_with_numbered_steps():
     ],
 )
 def test_frequencies_are_recognised(first, step, expected):
-    months = np.datetime64("2020-01") + np.arange(30)
+    months = np.datetime64("2020-01") + np.arange(30).astype("timedelta64[M]")
     times = {
-        "end of month": lambda: (months + 1).astype("datetime64[D]") - 1,
+        "end of month": lambda: (months + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D"),
         "quarter": lambda: months[::3].astype("datetime64[D]"),
-        "year": lambda: (np.datetime64("2020") + np.arange(9)).astype("datetime64[D]"),
+        "year": lambda: (np.datetime64("2020") + np.arange(9).astype("timedelta64[Y]")).astype("datetime64[D]"),
     }.get(step, lambda: np.datetime64(first) + step * np.arange(30))()
     found = frequency_of(times.astype("datetime64[us]"))
     assert found == expected
@@ -140,3 +140,9 @@ def test_other_data_frames_are_read():
     frame = pandas.DataFrame(columns)
     frame["time"] = pandas.to_datetime(frame["time"])
     np.testing.assert_array_equal(from_frame(frame).target, from_frame(table(**columns)).target)
+
+
+def test_months_of_arrays_go_on_in_months():
+    series = from_arrays([np.arange(5.0), np.arange(3.0)], start=["2020-11", "2021-01"]).extended(2)
+    assert [str(time) for time in series.times[series.ends[0] : series.starts[1]]] == ["2021-04", "2021-05"]
+    assert [str(time) for time in series.times[series.ends[1] :]] == ["2021-04", "2021-05"]

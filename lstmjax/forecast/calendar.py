@@ -30,13 +30,18 @@ class Frequency(NamedTuple):
         """Return the times of the next steps, `[steps]`."""
         in_units = time.astype(f"datetime64[{self.unit}]")
         within = time - in_units  # months that are dated by another day than the first
-        return (in_units + self.every * np.arange(1, steps + 1) + within).astype(time.dtype)
+        return (plus(in_units, self.every * np.arange(1, steps + 1)) + within).astype(time.dtype)
 
 
 WORDS = MappingProxyType({"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"})
 SEASONS = MappingProxyType(
     {(1, "M"): 12, (3, "M"): 4, (1, "D"): 7, (7, "D"): 52, (1, "h"): 24, (30, "m"): 48, (15, "m"): 96}
 )
+
+
+def plus(times: np.ndarray | np.datetime64, counts: np.ndarray | int) -> np.ndarray:
+    """Return times plus numbers of their unit, typed: NumPy 2.5 deprecates bare whole numbers beside dates."""
+    return times + np.asarray(counts).astype(times.dtype.str.replace("M8", "m8"))
 
 
 def frequency_of(times: np.ndarray) -> Frequency | None:
@@ -82,7 +87,7 @@ def shown_time(time: np.datetime64 | np.integer) -> str:
 def _dated_alike(times: np.ndarray) -> bool:
     days = times.astype("datetime64[D]")
     within = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)
-    next_day = days + 1
+    next_day = plus(days, 1)
     month_ends = next_day == next_day.astype("datetime64[M]").astype("datetime64[D]")
     return bool(np.all(within == within[0]) or np.all(month_ends))
 

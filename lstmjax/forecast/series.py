@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmjax.errors import UserError
-from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
+from lstmjax.forecast.calendar import Frequency, features_of, frequency_of, plus
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -96,7 +96,7 @@ class SeriesSet:
 
         times = None
         if self.times is not None and self.frequency is not None:
-            times = spread(self.times, np.datetime64("NaT"))
+            times = spread(self.times, np.datetime64("NaT", "s"))
             for s in range(len(self)):
                 stop = starts[s] + sizes[s]
                 times[stop : starts[s + 1]] = self.frequency.after(self.times[self.starts[s + 1] - 1], added[s])
@@ -170,7 +170,7 @@ def from_arrays(
         if len(start) != len(arrays):
             raise SeriesError(f"start has {len(start)} entries, but there are {len(arrays)} series.")
         times = np.concatenate(
-            [np.datetime64(first) + np.arange(len(array)) for first, array in zip(start, arrays, strict=True)]
+            [plus(np.datetime64(first), np.arange(len(array))) for first, array in zip(start, arrays, strict=True)]
         )
         frequency = frequency_of(times[: len(arrays[0])])
     return SeriesSet(labels, np.concatenate(arrays), starts, starts[1:].copy(), season, times, frequency)
