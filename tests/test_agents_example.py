@@ -59,13 +59,14 @@ def stored(length, memory):
     ]
 
 
-@pytest.mark.parametrize("length", [50, 100])
+@pytest.mark.parametrize("length", [50, 100, 250])
 def test_stored_seeds_turn_right_in_every_t_maze(length):
     assert stored(length, True) == [1.0, 1.0, 1.0]
 
 
-def test_without_a_memory_half_of_the_stored_turns_are_right():
-    right = stored(50, False)
+@pytest.mark.parametrize("length", [50, 100])
+def test_without_a_memory_half_of_the_stored_turns_are_right(length):
+    right = stored(length, False)
     assert len(right) == 3
     assert np.abs(np.array(right) - 0.5).max() < 0.15  # three standard deviations of 100 turns
 
