@@ -5,7 +5,7 @@ validation, on average over the training and the seeds, is that cell's: the one 
 on test sequences is that of these five runs alone. Every run of a seed sees the same batches.
 All runs of a cell are one program, by `jax.vmap`.
 
-    python benchmarks/variants.py                      # writes benchmarks/results/variants.json
+    python benchmarks/variants.py                      # writes benchmarks/variants.json
     python benchmarks/variants.py --names cifg nog     # these cells alone; the others in the file stay
 
 The notebook `variants` draws the figures from that file.
@@ -32,7 +32,7 @@ LENGTH, HIDDEN, BATCH, STEPS, EVERY = 40, 4, 32, 300, 10
 COUNT = 1024  # sequences of validation and of test
 SYMBOLS, CLASSES = 6, 4  # four distractors, X, Y; the last two markers in their order
 OFTEN = 0.12  # probability of a marker at a step
-RESULT = Path(__file__).parent / "results" / "variants.json"
+RESULT = Path(__file__).parent / "variants.json"
 
 
 def draw(key, count):

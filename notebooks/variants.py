@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmjax import CELLS, init_params, lstm, shapes
 
-stored = json.loads(Path("../benchmarks/results/variants.json").read_text())
+stored = json.loads(Path("../benchmarks/variants.json").read_text())
 names = list(stored["cells"])
 
 # %% [markdown]
