@@ -59,8 +59,8 @@ def weight_drop(layers: PyTree, rate: float, key: Array | None) -> PyTree:
     >>> from lstmjax import init_params
     >>> params = init_params(jax.random.key(0), 5, 10)
     >>> dropped = weight_drop(params, 0.5, jax.random.key(1))
-    >>> int((dropped.w_h == 0).sum()), bool((dropped.w_x == params.w_x).all())
-    (202, True)
+    >>> 160 < int((dropped.w_h == 0).sum()) < 240, bool((dropped.w_x == params.w_x).all())  # of 400
+    (True, True)
     """
     check_rate("rate", rate)
     if key is None or rate == 0.0:

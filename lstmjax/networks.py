@@ -88,6 +88,8 @@ def network(
     Returns:
         (state, logits); logits are float32 where the computation is half precision.
 
+    >>> import jax.numpy as jnp
+    >>> from lstmjax import init_network
     >>> params = init_network(jax.random.key(0), 5, 256, 10)
     >>> state, logits = network(params, jnp.ones((32, 100, 5)))
     >>> logits.shape

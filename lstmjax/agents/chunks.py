@@ -40,7 +40,7 @@ def chunk(rollout: PyTree, length: int, *, burn_in: int = 0) -> PyTree:
     Raises:
         ValueError: T − burn_in is no multiple of length, or the arrays differ in T or B.
 
-    >>> steps = jnp.arange(6)[:, None] + jnp.array([0, 100])  # T = 6, B = 2
+    >>> steps = jnp.arange(6)[:, None] + jnp.array([[0, 100]])  # T = 6, B = 2
     >>> print(chunk(steps, 3))
     [[  0 100   3 103]
      [  1 101   4 104]

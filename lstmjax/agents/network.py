@@ -88,6 +88,7 @@ def unroll(
     Raises:
         ValueError, TypeError: an argument does not fit the others; the message names it.
 
+    >>> import jax.numpy as jnp
     >>> from lstmjax.agents import init_agent
     >>> params = init_agent(jax.random.key(0), 3, {"policy": 4, "value": None}, hidden_size=8)
     >>> firsts = jnp.zeros((20, 5), bool).at[0].set(True)
@@ -139,6 +140,7 @@ def act(
     Raises:
         ValueError, TypeError: an argument does not fit the others; the message names it.
 
+    >>> import jax.numpy as jnp
     >>> from lstmjax.agents import init_agent
     >>> params = init_agent(jax.random.key(0), 3, {"policy": 2}, hidden_size=8)
     >>> state, outputs = act(params, None, jnp.ones(3), True)

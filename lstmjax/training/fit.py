@@ -195,7 +195,7 @@ def fit(
         ...     return jnp.mean((batch @ params - 3.0) ** 2)
         >>> data = [np.eye(2, dtype=np.float32)]
         >>> fitted = fit(jnp.zeros(2), data, squared, optax.sgd(0.5), steps=20)
-        >>> fitted.model.round(3).tolist()
+        >>> np.asarray(fitted.model).round(3).tolist()
         [3.0, 3.0]
     """
     if on_nan not in ("stop", "skip"):

@@ -23,7 +23,7 @@ class Shuffled:
 
     >>> source = Shuffled({"x": np.arange(10.0), "y": np.arange(10)}, 4)
     >>> source.epoch, source(0)["y"].tolist(), source(0)["x"].tolist()
-    (2, [2, 5, 9, 1], [2.0, 5.0, 9.0, 1.0])
+    (2, [4, 6, 2, 7], [4.0, 6.0, 2.0, 7.0])
     """
 
     arrays: PyTree
