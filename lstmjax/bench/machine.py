@@ -67,7 +67,6 @@ def look(dtype: str) -> Machine:
         "XLA_FLAGS",
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
-        "JAX_COMPILATION_CACHE_DIR",
         "XLA_PYTHON_CLIENT_PREALLOCATE",
     )
     return Machine(
