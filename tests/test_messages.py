@@ -31,6 +31,7 @@ from lstmjax import (
     stacked,
     to_concatenated,
 )  # fmt: skip
+from lstmjax.dropout import weight_drop
 from lstmjax.published import with_activations
 
 T, B, I, H, P = 5, 3, 2, 4, 6
@@ -98,6 +99,11 @@ def to_complex(arrays, *, dtype):
 
 
 MESSAGES = {
+    "weight-drop": (
+        lambda: weight_drop(({"w": 1},), 0.5, jax.random.key(0)),
+        TypeError,
+        "layers holds a int, expected LSTMParams: pass the layers of a network, without its head.",
+    ),
     # parameters
     "not-params": (
         lambda: cell_step({"w": 1}, STATE, XS[:, 0]),

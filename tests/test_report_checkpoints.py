@@ -17,8 +17,7 @@ from lstmjax.inside import Gates, GateStatistics, trace
 from lstmjax.report import checkpoints, report
 from lstmjax.report import details as module
 from lstmjax.report.details import RunDetails
-from lstmjax.training import Learning
-from lstmjax.training.loop import load_checkpoints
+from lstmjax.training import Learning, load_checkpoints
 
 pytestmark = pytest.mark.usefixtures("promotion")
 STEPS = (0, 5, 9)

@@ -63,12 +63,7 @@ def look(dtype: str) -> Machine:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    variables = (
-        "XLA_FLAGS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "XLA_PYTHON_CLIENT_PREALLOCATE",
-    )
+    variables = ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_PYTHON_CLIENT_PREALLOCATE")
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="minutes"),
         platform=jax.default_backend(),

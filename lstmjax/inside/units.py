@@ -230,7 +230,7 @@ def check(question: Question, shape: tuple[int, ...], lengths: ArrayLike | None 
         )
     if lengths is None:
         return
-    valid = np.asarray(lengths)
+    valid = np.asarray(as_array("lengths", lengths))
     check_lengths(valid, shape[:1], shape[1])
     if (wrong := np.flatnonzero(stop > valid)).size:
         n = wrong[0]

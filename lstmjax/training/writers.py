@@ -67,7 +67,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, start: int = 0):
-        self._writer = _tensorboard()(str(folder), purge_step=start + 1 if start else None)
+        # A suffix, since a file is called by the second in which it was begun, and another one would replace it.
+        self._writer = _tensorboard()(str(folder), purge_step=start + 1 if start else None, filename_suffix=f".{start}")
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         """Write numbers, and wait until they are in the file."""
