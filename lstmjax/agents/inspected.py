@@ -64,7 +64,7 @@ def by_episode(rollout: PyTree, firsts: ArrayLike) -> tuple[PyTree, np.ndarray]:
     lengths = np.array([end - begin for _, begin, end in bounds], np.int32)
 
     def rows(a: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(bounds), lengths.max(), *a.shape[2:]), a.dtype)
+        out = np.zeros((len(bounds), np.max(lengths), *a.shape[2:]), a.dtype)
         for row, (b, begin, end) in zip(out, bounds, strict=True):
             row[: end - begin] = a[begin:end, b]
         return out

@@ -166,14 +166,14 @@ def one_hot(source: Source, name: str, categories: Sequence[str], *, missing: bo
     absent = np.asarray(column.is_null())
     if absent.any() and not missing:
         raise DataError(
-            f"{source.place(int(absent.argmax()))}: column {name!r} is missing ({int(absent.sum())} such cells in "
+            f"{source.place(int(np.argmax(absent)))}: column {name!r} is missing ({int(absent.sum())} such cells in "
             "all); fill them, or say how by data.missing: mask, forward or mean"
         )
     place = {word: n for n, word in enumerate(categories)}
     words = column.to_pylist()
     codes = np.array([0 if word is None else place.get(category(word), -1) for word in words], np.int64)
     if (codes < 0).any():
-        row = int((codes < 0).argmax())
+        row = int(np.argmax(codes < 0))
         word = category(words[row])
         near = get_close_matches(word, categories, 1)
         hint = f" (is {near[0]!r} meant?)" if near else ""

@@ -207,9 +207,9 @@ def _labels(
     )
     more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
     yield f"{len(classes)} classes, one for each {of}; of the training part {shown}{more}"
-    if counts.min() * len(classes) < 0.2 * counts.sum():
-        rare = classes[int(counts.argmin())]
-        yield f"the classes are not balanced: {rare} has {counts.min():,} of {counts.sum():,} labels"
+    if np.min(counts) * len(classes) < 0.2 * counts.sum():
+        rare = classes[int(np.argmin(counts))]
+        yield f"the classes are not balanced: {rare} has {np.min(counts):,} of {counts.sum():,} labels"
     if loss == "softmax" and len(classes) >= MANY and all(name.lstrip("-").isdigit() for name in classes):
         questions.append(
             f"the labels are {len(classes)} different whole numbers; if they are amounts to be predicted, set "

@@ -57,7 +57,7 @@ def from_long(source: Source, form: Form, *, labels: bool) -> Table:
     if (lengths == lengths[0]).all():
         data = Sequences(x.reshape(len(names), -1, len(features)), y, None, tuple(names), features, weight)
     else:
-        data = Sequences(Ragged(x, lengths, int(lengths.max())), y, lengths, tuple(names), features, weight)
+        data = Sequences(Ragged(x, lengths, int(np.max(lengths))), y, lengths, tuple(names), features, weight)
     return Table(data, group, begin, end)
 
 
@@ -95,7 +95,7 @@ def target_of(source: Source, name: str) -> np.ndarray:
     absent = np.asarray(column.is_null()) | (np.isnan(values) if values.dtype.kind == "f" else False)
     if absent.any():
         raise DataError(
-            f"{source.place(int(absent.argmax()))}: column {name!r} is empty, and labels are never filled in; fill the "
+            f"{source.place(int(np.argmax(absent)))}: column {name!r} is empty, and labels are never filled in; fill the "
             "cell or remove the sequence"
         )
     return values
@@ -187,7 +187,7 @@ def _ordered(source: Source, name: str, column: Any) -> np.ndarray:
                 "such as 2026-03-01 12:00:00"
             ) from None
     if column.null_count:
-        row = int(np.asarray(column.is_null()).argmax())
+        row = int(np.argmax(np.asarray(column.is_null())))
         raise DataError(f"{source.place(row)}: column {name!r} is empty; fill the cell or remove the row")
     if arrow.types.is_date(column.type) or arrow.types.is_timestamp(column.type):
         return column.cast(arrow.timestamp("ns", getattr(column.type, "tz", None))).to_numpy(zero_copy_only=False)

@@ -51,8 +51,9 @@ def merged_moments(blocks: Iterator[np.ndarray] | Sequence[np.ndarray], width: i
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for block in blocks:
         values = block.astype(np.float64)
-        low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))
         missing = np.isnan(values)
+        low = np.minimum(low, np.min(np.where(missing, np.inf, values), axis=0))
+        high = np.maximum(high, np.max(np.where(missing, -np.inf, values), axis=0))
         number = len(values) - missing.sum(axis=0)
         values[missing] = 0.0
         center = values.sum(axis=0) / np.maximum(number, 1)

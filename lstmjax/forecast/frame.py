@@ -161,7 +161,7 @@ def _times(values: np.ndarray, column: str) -> np.ndarray:
                 "2024-03-31T12:00) or whole numbers that count steps."
             ) from None
     if np.isnat(times).any():
-        raise SeriesError(f"column {column!r} has no time in row {int(np.isnat(times).argmax()) + 1}.")
+        raise SeriesError(f"column {column!r} has no time in row {int(np.argmax(np.isnat(times))) + 1}.")
     return times
 
 
@@ -186,7 +186,7 @@ def _numbers(column: Any, name: str) -> np.ndarray:
             )
     values = np.asarray(items, np.float64)
     if np.isinf(values).any():
-        raise SeriesError(f"column {name!r} is infinite in row {int(np.isinf(values).argmax()) + 1}.")
+        raise SeriesError(f"column {name!r} is infinite in row {int(np.argmax(np.isinf(values))) + 1}.")
     return values
 
 
@@ -194,7 +194,7 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None
     """Return the frequency of dates: that of the longest series; None for numbered steps."""
     if times.dtype.kind == "i":
         return None
-    longest = int(np.diff(bounds).argmax())
+    longest = int(np.argmax(np.diff(bounds)))
     found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
     if found is None:
         raise SeriesError("no series has two times, so that the frequency cannot be told; number the steps instead.")
@@ -217,7 +217,7 @@ def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndar
             f"{frequency} after {shown_time(times[0])}. Bring all times to one frequency first."
         )
     if len(steps) > 1 and np.diff(steps).max() > LARGEST_GAP:
-        row = int(np.diff(steps).argmax())
+        row = int(np.argmax(np.diff(steps)))
         raise SeriesError(
             f"series {name!r} has a gap of {int(np.diff(steps).max())} steps of a {frequency} after "
             f"{shown_time(times[row])}; is a time wrong?"

@@ -158,7 +158,9 @@ def from_arrays(
         if array.ndim != 1 or len(array) == 0:
             raise SeriesError(f"targets[{s}] is {list(array.shape)}, expected [T] with at least one step.")
         if np.isinf(array).any():
-            raise SeriesError(f"targets[{s}] is infinite at step {np.isinf(array).argmax()}; missing targets are NaN.")
+            raise SeriesError(
+                f"targets[{s}] is infinite at step {np.argmax(np.isinf(array))}; missing targets are NaN."
+            )
     if not arrays:
         raise SeriesError("targets is empty; at least one series is needed.")
     labels = tuple(map(str, range(len(arrays)))) if names is None else tuple(names)

@@ -82,7 +82,7 @@ def check_targets(series: SeriesSet, design: Design) -> None:
     )
     for rule, bad, remedy in rules:
         if bad.any():
-            row = int(bad.argmax())
+            row = int(np.argmax(bad))
             s = int(np.searchsorted(series.starts, row, "right")) - 1
             raise SeriesError(
                 f"series {series.names[s]!r} has the target {target[row]:g} at step {row - series.starts[s]}, but "

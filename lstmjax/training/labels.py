@@ -28,7 +28,7 @@ def class_weights_of(config: Config, parts: Parts, about: About) -> tuple[float,
         labels, weights = labels[valid], np.broadcast_to(weights[:, None], valid.shape)[valid]
     counts = np.bincount(labels, weights, minlength=len(about.classes))
     if stated == "balanced":
-        factors = 1 / np.maximum(counts, counts[counts > 0].min())
+        factors = 1 / np.maximum(counts, np.min(counts[counts > 0]))
     else:
         for name in stated:
             if name not in about.classes:

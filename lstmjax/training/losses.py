@@ -95,7 +95,7 @@ def loss_of(section: config.Loss) -> Loss:
 
 def middle(section: config.Loss) -> int:
     """Return which of the outputs for one number is its prediction: that of the quantile nearest to the median."""
-    return int(np.abs(np.array(section.quantiles) - 0.5).argmin()) if section.quantiles else 0
+    return int(np.argmin(np.abs(np.array(section.quantiles) - 0.5))) if section.quantiles else 0
 
 
 def points(outputs: Any, section: config.Loss) -> Any:
