@@ -95,8 +95,8 @@ def target_of(source: Source, name: str) -> np.ndarray:
     absent = np.asarray(column.is_null()) | (np.isnan(values) if values.dtype.kind == "f" else False)
     if absent.any():
         raise DataError(
-            f"{source.place(int(np.argmax(absent)))}: column {name!r} is empty, and labels are never filled in; fill the "
-            "cell or remove the sequence"
+            f"{source.place(int(np.argmax(absent)))}: column {name!r} is empty, and labels are never filled in; fill "
+            "the cell or remove the sequence"
         )
     return values
 
