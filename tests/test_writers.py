@@ -9,7 +9,7 @@ from training import config, lines, stop_at, write_sequences
 
 from lstmjax.config import ConfigError
 from lstmjax.training import Interrupted, Writing, fit, resume, train
-from lstmjax.training.writers import flat
+from lstmjax.training.writers import numbers
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -100,4 +100,4 @@ def test_any_writer_is_a_hook_of_fit_and_train(tmp_path):
     assert [step for step, _ in other.written] == [record["step"] for record in records]
     for (_, values), record in zip(other.written, records, strict=True):
         del values["steps_per_second"], record["check"]
-        assert values == dict(flat(record))
+        assert values == dict(numbers(record))

@@ -9,7 +9,7 @@ from lstmjax.config.learning import Average, Plateau, Stopping
 from lstmjax.config.loss import KINDS, METRICS, Loss
 from lstmjax.config.model import CellName, Model
 from lstmjax.config.optimizer import Optimizer
-from lstmjax.config.reading import dump_config, explain, keys, load_config, parse_config, with_absolute_paths
+from lstmjax.config.reading import dump_config, explain, flat, keys, load_config, parse_config, with_absolute_paths
 from lstmjax.config.root import SECTIONS, Config
 from lstmjax.errors import ConfigError
 
@@ -36,6 +36,7 @@ __all__ = [
     "Stopping",
     "dump_config",
     "explain",
+    "flat",
     "keys",
     "load_config",
     "parse_config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def _absolute(path: str, key: str) -> str:
 def dump_config(config: Config) -> str:
     """Return a configuration as YAML for `load_config`, with all defaults written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "", *, separator: str = ".") -> dict[str, Any]:
+    """Return a tree of values by keys with dots, or with another separator.
+
+    >>> flat({"model": {"layers": 2}, "seed": 0})
+    {'model.layers': 2, 'seed': 0}
+    """
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{key}{separator}", separator=separator)
+        else:
+            values[prefix + key] = value
+    return values
 
 
 def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.config import Config
+from lstmjax.config import Config, flat
 from lstmjax.errors import UserError
 from lstmjax.networks import NetworkParams
 from lstmjax.report.collect import by_direction
@@ -41,8 +41,8 @@ def details_of(folder: RunFolder, *, learned: bool = True) -> RunDetails:
         folder: the folder of the run.
         learned: look at its checkpoints, too, where `keep_every` kept some.
     """
-    values = _flat(folder.config.model_dump(mode="json"))
-    usual = _flat(Config(steps=1).model_dump(mode="json"))
+    values = flat(folder.config.model_dump(mode="json"))
+    usual = flat(Config(steps=1).model_dump(mode="json"))
     usual |= {"steps": None}  # there is no default number
     chosen = {key: value for key, value in values.items() if value != usual.get(key)}
     defaults = {key: value for key, value in values.items() if key not in chosen}
@@ -58,17 +58,6 @@ def details_of(folder: RunFolder, *, learned: bool = True) -> RunDetails:
         except UserError as error:  # sequences of a file can be looked at without the data of the run
             notes.append(f"How the gates learned is left out: {error}.")
     return RunDetails(command, chosen, defaults, gates, train_only(folder.config), notes, checkpoints)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested sections by their keys, joined by dots."""
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            values |= _flat(value, f"{prefix}{key}.")
-        else:
-            values[prefix + key] = value
-    return values
 
 
 def details_tree(

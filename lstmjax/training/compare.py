@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmjax.config import Config, ConfigError
+from lstmjax.config import Config, ConfigError, flat
 from lstmjax.errors import UserError
 from lstmjax.runs import RunError, RunFolder
 from lstmjax.training.metrics import metrics_of, sign_of
@@ -183,21 +183,6 @@ def _word(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value)) or NONE
     return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a tree of values by keys with dots.
-
-    >>> flat({"model": {"layers": 2}, "seed": 0})
-    {'model.layers': 2, 'seed': 0}
-    """
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            values |= flat(value, f"{prefix}{key}.")
-        else:
-            values[prefix + key] = value
-    return values
 
 
 def differing(configs: Sequence[Config]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from lstmjax.config import Config, ConfigError
+from lstmjax.config import Config, ConfigError, flat
 from lstmjax.runs import RunFolder
 from lstmjax.training.fit import Training
 
@@ -35,7 +35,7 @@ class Writing:
 
     def on_evaluate(self, training: Training) -> None:
         """Write the numbers of the evaluation."""
-        self.writer.write(dict(flat(training.record or {})), training.step)
+        self.writer.write(dict(numbers(training.record or {})), training.step)
 
     def on_step(self, training: Training) -> None:
         """Do nothing."""
@@ -45,17 +45,15 @@ class Writing:
         self.writer.close()
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the finite numbers of a record with their names, except for its step.
 
-    >>> dict(flat({"step": 3, "train": {"loss": 0.5}, "gradient": {"noise": None}, "steps_per_second": 8.0}))
+    >>> dict(numbers({"step": 3, "train": {"loss": 0.5}, "gradient": {"noise": None}, "steps_per_second": 8.0}))
     {'train/loss': 0.5, 'steps_per_second': 8.0}
     """
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and math.isfinite(value) and prefix + name != "step":
-            yield prefix + name, float(value)
+    for key, value in flat(record, separator="/").items():
+        if isinstance(value, int | float) and math.isfinite(value) and key != "step":
+            yield key, float(value)
 
 
 class TensorBoard:
