@@ -36,7 +36,7 @@ class Window(NamedTuple):
     past_observed: Array  # bool, the same
     known: Array  # [B, reach + C + H, K]
     known_observed: Array  # bool, the same
-    inside: Array  # bool [B, reach + C + H]: not before the beginning of the series
+    inside: Array  # bool [B, reach + C + H]: a row of the series
     numbers: Array  # [B, A]
     categories: Array  # int32 [B, C]
     location: Array  # [B]
@@ -121,7 +121,7 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
         past_observed,
         known,
         known_observed,
-        (rows >= first[:, None]) & inside,
+        inside,
         table.numbers[which],
         table.categories[which],
         location,
