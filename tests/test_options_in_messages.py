@@ -14,7 +14,7 @@ from exchange import layer, pair
 import lstmjax
 from lstmjax import Dense, NetworkParams, init_params, verify
 from lstmjax.cli import COMMANDS, main
-from lstmjax.commands import Convert, Verify, options_of
+from lstmjax.cli.commands import Convert, Verify, options_of
 from lstmjax.convert import load_weights, save_weights
 from lstmjax.errors import Either, Message, Named, Option, UserError, message_of
 
