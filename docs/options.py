@@ -37,12 +37,20 @@ def within(pkg: griffe.Module, name: griffe.ExprName) -> str:
     return name.canonical_path.removeprefix(f"{pkg.name}.")
 
 
-def unpack(function: griffe.Function, options: griffe.Class, sources: list[griffe.Function]) -> None:
+def parameters_of(source: griffe.Function | griffe.Class) -> list[griffe.Parameter]:
+    """Return the parameters of a function, or the fields of a `NamedTuple` as such."""
+    if source.is_function:
+        return list(source.parameters)
+    return [griffe.Parameter(name, default=field.value) for name, field in source.attributes.items()]
+
+
+def unpack(function: griffe.Function, options: griffe.Class, sources: list) -> None:
     """Replace the last parameter of a function by the fields of a `TypedDict`, with the defaults of the sources."""
     *explicit, _ = function.parameters
     fields = {name: a for part in (options, *options.mro()) for name, a in part.attributes.items()}
-    spelled_out = {p.name: p.default for source in reversed(sources) for p in source.parameters}
-    order = [name for name in dict.fromkeys(p.name for source in sources for p in source.parameters) if name in fields]
+    written = [parameters_of(source) for source in sources]
+    spelled_out = {p.name: p.default for parameters in reversed(written) for p in parameters}
+    order = [name for name in dict.fromkeys(p.name for parameters in written for p in parameters) if name in fields]
     keyword = griffe.ParameterKind.keyword_only
     added = [
         griffe.Parameter(name, annotation=fields[name].annotation, kind=keyword, default=spelled_out[name])

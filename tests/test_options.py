@@ -8,6 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from lstmjax import explain_backend, init_network, init_params, init_stacked, inside, lstm, network, plot, stacked
+from lstmjax.convert import load_model, load_weights
+from lstmjax.convert.convert_file import convert_file
+from lstmjax.convert.find import find
+from lstmjax.convert.options import FileOptions, ReadOptions, Selection
 from lstmjax.init_stack import InitOptions
 from lstmjax.options import (
     CallOptions,
@@ -20,6 +24,8 @@ from lstmjax.options import (
     with_defaults,
 )
 from lstmjax.plot.tracks import TrackOptions, tracks_of
+from lstmjax.replica import verify
+from lstmjax.replica.verify_files import verify_files
 from lstmjax.report import report
 from lstmjax.report.inputs import report_inputs
 from lstmjax.report.shown import NetworkOptions, settings_of
@@ -40,6 +46,11 @@ DERIVED = [
     (report, NetworkOptions),
     (plot.gates, TrackOptions),
     (plot.unit, TrackOptions),
+    (load_weights, FileOptions),
+    (load_model, ReadOptions),
+    (convert_file, ReadOptions),
+    (verify, ReadOptions),
+    (verify_files, ReadOptions),
 ]
 OF_REPORT = {
     name: parameter
@@ -50,6 +61,8 @@ SOURCES = {
     InitOptions: inspect.signature(init_params).parameters,
     NetworkOptions: OF_REPORT,
     TrackOptions: inspect.signature(tracks_of).parameters,
+    FileOptions: inspect.signature(Selection).parameters,
+    ReadOptions: inspect.signature(find).parameters | inspect.signature(Selection).parameters,
 }
 KEYWORDS = inspect.signature(lstm).parameters | inspect.signature(stacked).parameters
 
@@ -97,6 +110,8 @@ def test_an_unknown_option_is_refused_with_the_name_that_is_near():
         inside.trace(params, xs, length=3)
     with pytest.raises(TypeError, match=r"has no argument .wrappers.. It has cell, lengths, loss, mask,"):
         inside.gradient_paths(params, xs, jnp.sum, wrappers=())
+    with pytest.raises(TypeError, match=r"load_model has no argument 'prefixes'. Did you mean 'prefix'"):
+        load_model("layers.npz", prefixes="rnn")
 
 
 def test_options_that_are_left_out_have_their_defaults():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
 from lstmjax.cells import VANILLA, identity
-from lstmjax.convert.find import FileOptions, Reading, find, listed
+from lstmjax.convert.find import Reading, find, listed
+from lstmjax.convert.options import ReadOptions, Selection, selected
 from lstmjax.convert.weights import place_for, write_as
 from lstmjax.errors import message_of
 from lstmjax.frameworks import FRAMEWORKS, LAYOUTS
 from lstmjax.frameworks.base.architecture import LOGITS, Architecture, called, same_cell
 from lstmjax.frameworks.base.layouts import ConvertError, Layout, has_pairs, without_head
 from lstmjax.frameworks.ours import first_of
+from lstmjax.keywords import takes
 from lstmjax.stack import directions
 from lstmjax.types import Bidirectional, LSTMParams, leading_axes
 
@@ -41,19 +43,14 @@ FIELDS = {
 BIASES = ("no bias", "one bias", "two biases")
 
 
+@takes(ReadOptions, Selection, find)
 def convert_file(
     source: str | Path,
     target: str | Path,
     *,
-    form: str | None = None,
     target_form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
     sum_biases: bool = False,
-    extra: str = "refuse",
-    cell: str | None = None,
-    merge: str | None = None,
+    **options: Unpack[ReadOptions],
 ) -> Iterator[str]:
     """Convert a file to another kind, and yield lines on its layers, its head, and what is not bit by bit the same.
 
@@ -72,8 +69,7 @@ def convert_file(
     if target.exists() and source.exists() and target.samefile(source):
         raise ConvertError(f"{target}: is the file that is read; give another one")
     with jax.enable_x64(True):  # float64 is not rounded
-        options = FileOptions(form, prefix, names, head, extra)
-        contents = find(source, options, cell=cell, merge=merge)
+        contents = find(source, selected(options), cell=options["cell"], merge=options["merge"])
         params, architecture = contents.params, contents.architecture
         pairs = has_pairs(params)
         try:

@@ -19,6 +19,7 @@ from lstmjax.cells import VANILLA, Cell
 from lstmjax.checks import BY_CELL
 from lstmjax.convert.containers import container_of, open_file
 from lstmjax.convert.heads import candidates, dense, find_head
+from lstmjax.convert.options import Selection
 from lstmjax.convert.run_folder import RUN
 from lstmjax.errors import Message, Named, Option, message_of
 from lstmjax.frameworks import FORMS, FRAMEWORKS
@@ -47,22 +48,12 @@ class Reading(NamedTuple):
     folded: tuple[str, ...] = ()  # weights that were computed from other arrays, such as those of weight_norm
 
 
-class FileOptions(NamedTuple):
-    """What to read of a weights file, as `load_weights` takes it."""
-
-    form: str | None = None
-    prefix: str | None = None
-    names: Sequence[str] | None = None
-    head: str | None = None
-    extra: str = "refuse"
-
-
-ALL = FileOptions()
+ALL = Selection()
 
 
 def find(
     path: str | Path,
-    options: FileOptions = ALL,
+    selection: Selection = ALL,
     *,
     cell: Cell | str | None = None,
     merge: str | None = None,
@@ -71,16 +62,16 @@ def find(
     """Read the layers or the network in a file, how they are run, and what else the file contains.
 
     Args:
-        path, options: as for `load_weights`.
+        path, selection: as for `load_weights`.
         cell, merge: how to run bare weights, which do not say it; None: by the vanilla cell, and by the merge with
             which the layers fit each other. A file that states otherwise is refused.
         container: the kind of file; None: the kind that its name says.
     """
-    path, extra = Path(path), options.extra
+    path, extra = Path(path), selection.extra
     one_of("extra", extra, ("refuse", "drop"))
     one_of("merge", merge, (None, "concat", "sum"))
     row = None if cell is None else find_cell(cell)
-    one_of("form", options.form, (None, *FORMS))
+    one_of("form", selection.form, (None, *FORMS))
     container = container or container_of(path)
     contents = open_file(path, container)
     with _naming(path):
@@ -88,9 +79,9 @@ def find(
             # Before the weights are read, so that a layer that is no LSTM is refused by its name and not its shapes.
             _check_others(contents.settings, (), extra)
         if contents.params is None:
-            result = _of_arrays(contents, options, row, merge)
+            result = _of_arrays(contents, selection, row, merge)
         else:
-            for name, value in options._asdict().items():
+            for name, value in selection._asdict().items():
                 if name != "extra" and value is not None:
                     complaint = f" is said, but a {container.words} has no named arrays to choose from"
                     raise ConvertError(Named(name), complaint)
@@ -138,9 +129,9 @@ def _check_others(others: Sequence[str], heads: Sequence[str], extra: str) -> No
         raise ConvertError(words, Option("extra", "drop"), " to leave it behind", *hint)
 
 
-def _of_arrays(contents: Contents, options: FileOptions, cell: Cell | None, merge: str | None) -> Reading:
+def _of_arrays(contents: Contents, selection: Selection, cell: Cell | None, merge: str | None) -> Reading:
     """Find the LSTM layers and the head among the named arrays of a file."""
-    form, prefix, names, head, _ = options
+    form, prefix, names, head, _ = selection
     leaves = {name: Leaf(name, value) for name, value in contents.arrays.items()}
     for framework in FRAMEWORKS.values():
         if framework.fold is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from lstmjax import checks
 from lstmjax.cells import Cell
 from lstmjax.convert.containers import CONTAINERS, container_of
-from lstmjax.convert.find import FileOptions, choice, find
+from lstmjax.convert.find import choice, find
+from lstmjax.convert.options import FileOptions, ReadOptions, Selection, selected
 from lstmjax.errors import Named, Option
 from lstmjax.frameworks import FRAMEWORKS
 from lstmjax.frameworks.base.architecture import Architecture
@@ -20,6 +20,7 @@ from lstmjax.frameworks.base.framework import Container
 from lstmjax.frameworks.base.guard import draft
 from lstmjax.frameworks.base.layouts import ConvertError, as_layers
 from lstmjax.frameworks.base.model import Model
+from lstmjax.keywords import takes
 from lstmjax.networks import NetworkParams
 from lstmjax.parameters import parameters_of
 from lstmjax.stack import Layers
@@ -27,16 +28,9 @@ from lstmjax.stack import Layers
 _SAFETENSORS = next(row for row in CONTAINERS if ".safetensors" in row.ends)
 
 
+@takes(FileOptions, Selection)
 def load_weights(
-    path: str | Path,
-    *,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
-    cell: Cell | str = "vanilla",
-    merge: str = "concat",
+    path: str | Path, *, cell: Cell | str = "vanilla", merge: str = "concat", **options: Unpack[FileOptions]
 ) -> Layers | NetworkParams:
     """Read the LSTM layers in a file, or the network if there is a Dense head, bit by bit.
 
@@ -82,9 +76,9 @@ def load_weights(
         >>> layer.w_x.shape, layer.b
         ((3, 4, 2), None)
     """
-    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
+    contents = find(path, selected(options), cell=cell, merge=merge)
     more = "; ".join(contents.architecture.beyond_options())
-    if more and extra == "refuse":
+    if more and options["extra"] == "refuse":
         raise ConvertError(
             f"{path}: {more}: layers alone do not say that. Take load_model(path), which runs it as it is, or pass ",
             Option("extra", "drop"),
@@ -93,17 +87,8 @@ def load_weights(
     return contents.params
 
 
-def load_model(
-    path: str | Path,
-    *,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
-    cell: Cell | str | None = None,
-    merge: str | None = None,
-) -> Model:
+@takes(ReadOptions, Selection, find)
+def load_model(path: str | Path, **options: Unpack[ReadOptions]) -> Model:
     """Read a model from a file, with all that the file says of how it is run.
 
     Args:
@@ -129,7 +114,7 @@ def load_model(
         >>> model(np.ones((5, 7, 3), "f")).shape, model.architecture.assumed[1]
         ((5, 7, 2), 'nothing but dropout before, between and after the layers')
     """
-    contents = find(path, FileOptions(form, prefix, names, head, extra), cell=cell, merge=merge)
+    contents = find(path, selected(options), cell=options["cell"], merge=options["merge"])
     return Model(contents.params, contents.architecture)
 
 
@@ -189,7 +174,7 @@ def from_safetensors(path: str | Path) -> Layers | NetworkParams:
     Raises:
         ConvertError: the file does not exist, is damaged, or holds other names.
     """
-    return find(path, FileOptions(form="lstmjax"), container=_SAFETENSORS).params
+    return find(path, Selection(form="lstmjax"), container=_SAFETENSORS).params
 
 
 def write_as(

@@ -14,8 +14,9 @@ import numpy as np
 
 from lstmjax.arguments import kind
 from lstmjax.cells import VANILLA, Cell, identity
-from lstmjax.convert.find import FileOptions, has_pairs, listed
 from lstmjax.convert.find import find as find_weights
+from lstmjax.convert.find import has_pairs, listed
+from lstmjax.convert.options import Selection
 from lstmjax.errors import Either, Message, Named, message_of
 from lstmjax.frameworks import FRAMEWORKS, PEERS, oracle
 from lstmjax.frameworks.base.architecture import LOGITS, Architecture, assumptions, called, same_cell
@@ -72,7 +73,7 @@ class Theirs:
         return Model(params, self.architecture)
 
 
-def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options: FileOptions) -> Theirs:
+def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, selection: Selection) -> Theirs:
     """Return the other side with its weights in our form; see `verify`.
 
     Raises:
@@ -81,8 +82,8 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         TypeError: it is nothing that can be verified.
     """
     is_path = params is None and isinstance(theirs, str | Path)
-    for name, value in options._asdict().items():
-        if not is_path and value != FileOptions._field_defaults[name]:
+    for name, value in selection._asdict().items():
+        if not is_path and value != Selection._field_defaults[name]:
             what = "with params= theirs is what was recorded" if params is not None else f"theirs is {kind(theirs)}"
             raise ValueError(
                 Message(
@@ -94,7 +95,7 @@ def find(theirs: Any, params: Any, cell: Cell | None, merge: str | None, options
         if params is not None:
             return _recorded(theirs, params, cell, merge, architecture)
         if is_path:
-            return _of_file(Path(theirs), options, cell, merge)
+            return _of_file(Path(theirs), selection, cell, merge)
         if are_parameters(theirs):
             return _rebuilt(theirs, PEERS["oracle"], "", architecture)
         if isinstance(theirs, Mapping):
@@ -152,23 +153,23 @@ class Read(NamedTuple):
     dropped: tuple[str, ...]  # what else is in it
 
 
-def model_of_file(path: Path, options: FileOptions, cell: Cell | None = None, merge: str | None = None) -> Read:
+def model_of_file(path: Path, selection: Selection, cell: Cell | None = None, merge: str | None = None) -> Read:
     """Return the model in a weights file, the peer that runs its layers, and what was dropped on request.
 
     Raises:
         ConvertError: it cannot be read, or says more than a `Model` does, so that another one would be verified.
     """
     with jax.enable_x64(True):  # float64 weights stay float64
-        contents = find_weights(path, options, cell=cell, merge=merge)
+        contents = find_weights(path, selection, cell=cell, merge=merge)
     model = Model(contents.params, contents.architecture)
     row = FRAMEWORKS.get(contents.form)
     peer = PEERS["oracle"] if row is None or row.peer is None else row.peer
     return Read(model, peer, contents.others)
 
 
-def _of_file(path: Path, options: FileOptions, cell: Cell | None, merge: str | None) -> Theirs:
+def _of_file(path: Path, selection: Selection, cell: Cell | None, merge: str | None) -> Theirs:
     """Return what runs a file: its framework as the file says, else layer by layer with its weights."""
-    model, peer, dropped = model_of_file(path, options, cell, merge)
+    model, peer, dropped = model_of_file(path, selection, cell, merge)
     architecture = model.architecture
     omissions = (f"left out on both sides: {listed(dropped)}",) if dropped else ()
     weights = f" with the weights of {path}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import numpy as np
 
 from lstmjax import checks
 from lstmjax.arguments import check_lengths, one_of
-from lstmjax.cells import Cell
-from lstmjax.convert.find import FileOptions
+from lstmjax.convert.find import find as find_weights
+from lstmjax.convert.options import ReadOptions, Selection, selected
+from lstmjax.keywords import takes
 from lstmjax.published import find_cell
 from lstmjax.replica import diagnosis
 from lstmjax.replica.diagnosis import Compared, Finding, Place, Search, Span, check_shape, compare_arrays
@@ -123,6 +123,7 @@ def _words(place: Place) -> str:
     )
 
 
+@takes(ReadOptions, Selection, find_weights)
 def verify(
     theirs: Any,
     xs: ArrayLike,
@@ -130,13 +131,7 @@ def verify(
     params: Any = None,
     lengths: ArrayLike | None = None,
     state: tuple | None = None,
-    cell: Cell | str | None = None,
-    merge: str | None = None,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
+    **options: Unpack[ReadOptions],
 ) -> Verdict:
     """Return the verdict on whether another LSTM computes what ours does: the same, or where and why not.
 
@@ -178,11 +173,12 @@ def verify(
         >>> verdict.agree, verdict.cause.name, verdict.place.layer, verdict.place.step, verdict.place.what
         (False, 'forget bias added twice', 0, 1, 'f')
     """
+    cell, merge = options["cell"], options["merge"]
     row = None if cell is None else find_cell(cell)
     one_of("merge", merge, (None, "concat", "sum"))
     if state is not None and params is None:
         raise ValueError("state is given, but without params= theirs runs itself, and begins with zeros. Leave it out.")
-    other = find(theirs, params, row, merge, FileOptions(form, prefix, names, head, extra))
+    other = find(theirs, params, row, merge, selected(options))
     for layer in other.layers:
         for direction in directions(layer):
             checks.check_params(direction, other.architecture.cell)

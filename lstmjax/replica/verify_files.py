@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from lstmjax import claims
-from lstmjax.convert.find import FileOptions
+from lstmjax.convert.find import find
+from lstmjax.convert.options import ReadOptions, Selection, selected
 from lstmjax.errors import UserError, message_of
+from lstmjax.keywords import takes
 from lstmjax.published import find_cell
 from lstmjax.replica.against import grid
 from lstmjax.replica.progress import Progress
@@ -22,19 +25,9 @@ class VerifyError(UserError):
     """Files or options that cannot be verified."""
 
 
+@takes(ReadOptions, Selection, find)
 def verify_files(
-    weights: Path,
-    xs: Path,
-    lengths: Path | None = None,
-    outputs: Path | None = None,
-    *,
-    cell: str | None = None,
-    merge: str | None = None,
-    form: str | None = None,
-    prefix: str | None = None,
-    names: Sequence[str] | None = None,
-    head: str | None = None,
-    extra: str = "refuse",
+    weights: Path, xs: Path, lengths: Path | None = None, outputs: Path | None = None, **options: Unpack[ReadOptions]
 ) -> Verdict:
     """Return the verdict on a weights file: run by its framework, or against outputs that were recorded.
 
@@ -53,12 +46,11 @@ def verify_files(
     inputs = _array(xs)
     valid = None if lengths is None else _array(lengths)
     recorded = None if outputs is None else _array(outputs)
-    options = FileOptions(form, prefix, names, head, extra)
     try:
         if recorded is None:
-            return verify(weights, inputs, lengths=valid, cell=cell, merge=merge, **options._asdict())
-        row = None if cell is None else find_cell(cell)
-        model = model_of_file(weights, options, row, merge).model
+            return verify(weights, inputs, lengths=valid, **options)
+        row = None if options["cell"] is None else find_cell(options["cell"])
+        model = model_of_file(weights, selected(options), row, options["merge"]).model
         return verify(recorded, inputs, params=model, lengths=valid)
     except ModuleNotFoundError as error:
         raise VerifyError(f"{weights}: to read it, {error.name} must be installed") from None
