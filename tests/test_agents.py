@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiers import tiered
 
 from lstmjax import oracle
 from lstmjax.agents import AgentParams, act, init_agent, initial_state, trace_agent, unroll
@@ -22,7 +23,7 @@ AGENTS = {
     "coupled": {"cell": "cifg"},
     "fed back": {"cell": "fgr", "embedding": ()},
 }
-agents = pytest.mark.parametrize("kind", AGENTS)
+agents = pytest.mark.parametrize("kind", tiered(AGENTS, first=["projected", "fed back"]))
 
 
 def assert_near(actual, expected):

@@ -57,6 +57,7 @@ def run(module, variables, carry, inputs, resets):
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(variables, carry, inputs)
 
 
+@pytest.mark.thorough
 def test_the_same_key_gives_the_same_variables_values_and_gradients(cell_type, data):
     ours, other = StoixScannedRNN(H, cell_type), theirs(cell_type)
     variables = other.init(jax.random.key(3), *data)

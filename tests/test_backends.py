@@ -145,6 +145,14 @@ def defined(name):
     return both(CASES[name], "scan")
 
 
+PAIRS = [
+    # `inplace` runs a step as scan does and has its derivative, so a few cases stand for what it does itself.
+    pytest.param(backend, name, marks=pytest.mark.thorough if backend == "inplace" and n % 3 else ())
+    for backend in OTHERS
+    for n, name in enumerate(CASES)
+]
+
+
 def differentiates_by_itself(backend, name):
     """Whether gradients are compared: those of `inplace` are scan's in every case, so two cases stand for all."""
     return backend != "inplace" or name.startswith(("two biases", "layer_norm_per_gate"))
@@ -165,8 +173,7 @@ def refused(backend, call, params, xs, state=None, **options):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize(("backend", "name"), PAIRS)
 def test_values_and_gradients_are_those_of_the_definition(backend, name):
     case = CASES[name]
     params, xs, state, again = drawn(case)
@@ -452,10 +459,18 @@ ALONE = {
 }  # each sequence by itself has no flags of the others
 
 
+ESSENTIAL = {
+    "jvp", "jvp_of_some", "vjp", "inside_loops", "shard_map", "vmap_over_examples", "vmap_over_parameters",
+    "vmap_of_higher", "hessian",
+}  # fmt: skip
+"""The transforms of the first tier: one of each kind."""
+
+
 def pace(backend, name, which):
     """All is slow around more than the plain step, and most of it where "auto" does not look."""
-    quick = which == "plain" and (backend in AUTO or BY_NAME[name] in (vjp, vmap_over_examples, shard_map))
-    return pytest.param(backend, name, which, marks=[] if quick else pytest.mark.slow)
+    served = which == "plain" and (backend in AUTO or BY_NAME[name] in (vjp, vmap_over_examples, shard_map))
+    stage = pytest.mark.thorough if served else pytest.mark.slow
+    return pytest.param(backend, name, which, marks=[] if served and name in ESSENTIAL else stage)
 
 
 def runs(backend, which):
@@ -509,6 +524,7 @@ def test_exported_it_gives_the_same(backend):
     assert_close(jax.export.export(exported)(*arguments).call(*arguments), values(*arguments))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("backend", SERVED["everything"])
 def test_written_out_step_by_step_it_gives_the_same(backend):

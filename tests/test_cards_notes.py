@@ -32,6 +32,7 @@ def test_every_note_has_a_test():
     assert NOTES.keys() == all_notes(OF_FRAMEWORKS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("card", "name"), NOTES)
 def test_notes_are_true(card, name):
     NOTES[card, name]()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import B, H, I, P, T, random_like, values_and_pull
+from tiers import tiered
 from tolerances import assert_close
 
 import lstmjax
@@ -133,7 +134,7 @@ def test_an_untrained_peephole_cell_is_the_vanilla_one(name):
 
 
 # One of each form: other parameters, fewer blocks, a wider state, a projection.
-@pytest.mark.parametrize("name", ["peephole", "cifg", "fgr", "projection", "layer_norm_carried"])
+@pytest.mark.parametrize("name", tiered(["peephole", "cifg", "fgr", "projection", "layer_norm_carried"], first=["fgr"]))
 def test_stacks_half_precision_and_vmap(name):
     width, lengths = P if name == "projection" else H, np.array([T, 2, 0])
     (ahead, xs, _), (back, *_), (above, *_) = (drawn(name, n, inputs=i) for n, i in enumerate((I, I, 2 * width)))

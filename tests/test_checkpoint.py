@@ -153,6 +153,7 @@ with Checkpoints(Path(sys.argv[1]), "f") as saved:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are there on POSIX systems only")
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     """In a process of its own: what orbax leaves of a write that failed goes with it."""

@@ -113,6 +113,7 @@ def test_train_evaluate_and_predict(settings, tmp_path, capsys):
     assert not list(tmp_path.glob("*.new"))
 
 
+@pytest.mark.thorough
 def test_ctrl_c_saves_and_says_where(settings, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -34,6 +34,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_the_table_has_each_run_the_best_first(runs):
     head, *lines = compare_runs(runs)
     assert head.split() == ["run", "status", "step", "best", "accuracy", "parameters", "hidden_size", "name",

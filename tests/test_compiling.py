@@ -5,6 +5,7 @@ import logging
 import jax
 import jax.numpy as jnp
 import pytest
+from tiers import tiered
 
 from lstmjax import Zoneout, init_network, init_params, init_stacked, lstm, network, stacked, trace
 
@@ -44,7 +45,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", tiered(CALLS, first=["layer", "stack", "trace"]))
 def test_a_new_number_of_steps_compiles_few_programs(name, caplog):
     expected, call = CALLS[name]
     logger = "jax._src.interpreters.pxla"

@@ -112,6 +112,7 @@ def test_linen(which):
     same(found, layers)
 
 
+@pytest.mark.thorough
 def test_linen_modules_within_a_module():
     from flax import linen
 
@@ -180,6 +181,7 @@ def test_keras(form, keras, tmp_path):
             from_keras(path)
 
 
+@pytest.mark.thorough
 @KERAS_COPIES
 @pytest.mark.parametrize(
     ("time", "inputs", "units", "outputs", "counts"),

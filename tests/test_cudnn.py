@@ -197,11 +197,16 @@ TRANSFORMS = {  # the calls that are made, by the shape of x
     "hessian": (lambda f: jax.hessian(partial(loss, f), 1), None),
     "grad of grad": (lambda f: both(lambda p, xs: slopes(f, p, xs)), None),
 }
+LATER = {"vmap of a grad of xs", "vmap of grad", "jvp", "vmap over networks"}
 SLOW = {"jacfwd", "grad of grad", "grad of xs", "grad of params", "linearize", "jacrev", "hessian", "checkpoint"}
 DEEP = {"grad of vmap", "vmap of a grad of xs", "vmap of grad", "inside scan"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in TRANSFORMS])
+def stage(name):
+    return pytest.mark.slow if name in SLOW else pytest.mark.thorough if name in LATER else ()
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=stage(n)) for n in TRANSFORMS])
 def test_transforms(name, gpu):
     make, calls = TRANSFORMS[name]
     params, xs, _ = draw(batch=(N, B) if name in DEEP else (B,))

@@ -65,6 +65,7 @@ def test_zoneout_of_1_holds_the_state(key):
     np.testing.assert_array_equal(to_h, np.full((B, H), float(T)))
 
 
+@pytest.mark.thorough
 @pytest.mark.peers
 def test_the_peers_take_a_rate_of_1_and_give_zeros(keras):
     torch = pytest.importorskip("torch")

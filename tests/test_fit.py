@@ -145,6 +145,7 @@ def test_the_best_parameters_come_back_and_training_stops_early(params, data):
     assert fitted.reason == "no improvement in 3 evaluations"
 
 
+@pytest.mark.thorough
 def test_the_step_size_is_reduced_on_a_plateau(params, data):
     scales = []
     hook = Hooks(on_evaluate=lambda t: scales.append(t.record["learning_rate_scale"]))
@@ -208,6 +209,7 @@ def test_batches_that_are_not_finite_are_left_out_or_stop(params, data):
     assert error.value.step == 3
 
 
+@pytest.mark.thorough
 def test_a_training_step_is_mapped_over_seeds(data):
     """The state is one pytree: four trainings as one program."""
     rule = optax.adam(0.01)
@@ -229,6 +231,7 @@ def test_a_training_step_is_mapped_over_seeds(data):
 # Modules
 
 
+@pytest.mark.thorough
 def test_an_nnx_module_is_trained_with_its_running_means(data):
     from flax import nnx
 
@@ -257,6 +260,7 @@ def test_an_nnx_module_is_trained_with_its_running_means(data):
     assert np.abs(fitted.model.norm.mean[...]).max() > 0
 
 
+@pytest.mark.thorough
 def test_a_linen_module_is_trained_with_its_running_means(data):
     from flax import linen
 

@@ -87,6 +87,7 @@ def test_a_bistable_unit_has_three_points_and_the_middle_one_drives_off():
     np.testing.assert_allclose(points.radius[at], 0.5 + 2 * o, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_a_slow_point_is_where_two_fixed_points_have_vanished():
     """With a bias of g the two points below 0 meet and are gone; the state still passes there slowly."""

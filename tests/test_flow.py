@@ -146,6 +146,7 @@ def test_the_gradient_of_weights_is_made_of_the_flow():
     assert_close(stack.sum((1, 2)), expected.b, gradient=True)
 
 
+@pytest.mark.thorough
 def test_flow_under_jit_and_vmap_and_in_float32():
     params, xs = drawn_stack(dtype=jnp.float32)
     flow = partial(gradient_flow, params, loss=lambda logits: jnp.sin(logits).sum())

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import B, H, I, T, draw_params, draw_state, random_like
+from tiers import tiered
 
 from lstmjax import Bidirectional, LSTMParams, Step, init_network, init_stacked, lstm, shapes, stacked
 from lstmjax.inside import (
@@ -59,7 +60,7 @@ LOOKS = {  # (params, state) -> what there is of each layer and direction
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", tiered(LOOKS, first=["trace", "gradient_paths"]))
 def test_a_pair_alone_is_a_layer_and_keeps_its_form(name):
     """What comes back has the form of what went in; the numbers are those of a tuple of one."""
     look = LOOKS[name]
@@ -98,6 +99,7 @@ def test_what_belongs_to_a_pair_is_a_pair():
     assert (np.asarray(found.forward.cost) != np.asarray(found.reverse.cost)).any()
 
 
+@pytest.mark.thorough
 def test_what_takes_traces_takes_those_of_a_pair():
     steps = trace(PAIR, XS, **HOW)
     assert isinstance(steps.forward, Step)

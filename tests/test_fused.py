@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import B, H, I, T, draw_params
+from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax import init_params, lstm, product
@@ -66,7 +67,14 @@ STEPS = (in_a_vmap, in_a_cond, tied, of_inputs_alone, broadcast)
 
 @pytest.mark.parametrize(
     ("step", "batch", "hidden"),
-    [*((step, (B,), H) for step in STEPS), (broadcast, (1,), H), (broadcast, (), 64)],
+    [
+        (tied, (B,), H),
+        (broadcast, (), 64),
+        *(
+            pytest.param(step, batch, H, marks=pytest.mark.thorough)
+            for step, batch in [*((step, (B,)) for step in STEPS if step is not tied), (broadcast, (1,))]
+        ),
+    ],
     ids=lambda it: getattr(it, "__name__", None),
 )
 def test_a_step_may_multiply_as_it_likes(step, batch, hidden):
@@ -168,7 +176,7 @@ def test_a_vmap_over_examples_costs_no_more_memory_than_the_batch():
     assert mapped.temp_size_in_bytes <= 1.1 * batched.temp_size_in_bytes
 
 
-@pytest.mark.parametrize("hidden", [H, 512])
+@pytest.mark.parametrize("hidden", tiered([H, 512], first=[512]))
 def test_axes_that_are_sharded_explicitly_are_not_merged(hidden):
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
     params = init_params(

@@ -66,6 +66,7 @@ def written(settings, tmp_path):
     return path
 
 
+@pytest.mark.thorough
 def test_two_processes_train_as_one_does(tmp_path):
     settings = config(steps=4, batch_size=9)  # an odd batch: the second process has a sequence of weight 0 in it
     (first, out, err), (second, nothing, _) = ends(

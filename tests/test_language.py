@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiers import tiered
 from tolerances import assert_close
 from training import config, kill_in_training, lines, same_params
 
@@ -47,7 +48,7 @@ def tokens():
     return np.random.default_rng(0).integers(0, V, (B, T)).astype(np.int32)
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", tiered([False, True], first=[True]))
 def test_it_is_the_oracle_over_the_rows_of_the_embedding(tokens, x64, tied):
     width = {"projection_size": E} if tied else {}
     cell = "projection" if tied else "vanilla"
@@ -151,7 +152,7 @@ def test_the_dropped_weights_are_those_that_every_step_multiplies_by(x64):
     assert np.abs(np.asarray(ys) - np.asarray(lstm(params, xs)[1])).max() > 1e-3
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", tiered([False, True], first=[True]))
 def test_training_computes_with_dropped_weights_and_evaluation_without(stream):
     """A rate close to 1 leaves nothing of w_h: the loss is that of a network without it, and w_h gets no gradient."""
     model = {"hidden_size": H, "init": "equinox", "weight_drop": 0.9999999}
@@ -295,6 +296,7 @@ def everything():
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_goes_on_exactly(whole, tmp_path):
     """The carried state is part of the checkpoint; there are 11 steps in an epoch, so that it is not zero."""
     run = tmp_path / "run"
@@ -373,6 +375,7 @@ def test_draws_have_the_probabilities_they_should():
     np.testing.assert_allclose(p, [4 / 7, 0, 3 / 7, 0], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_next_word_is_learned_from_the_three_before_it(tmp_path, monkeypatch, capsys):
     """The tutorial's task: words as numbers, a classification of the next one."""
     monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)

@@ -56,7 +56,8 @@ def test_no_state_is_zeros():
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "reverse"), [("sqrt", False), ("sqrt", True), (1, True), (3, False), (T, True), (T + 4, False)]
+    ("checkpoint", "reverse"),
+    [("sqrt", True), (3, False)],  # test_long has more
 )
 def test_checkpoint_changes_neither_values_nor_gradients(checkpoint, reverse):
     """Segments of 3, and of 2 for "sqrt", do not divide T = 5."""

@@ -28,11 +28,13 @@ def run(tmp_path_factory):
         return train(settings, path.parent / "run", quiet=True)
 
 
+@pytest.mark.thorough
 def test_a_run_keeps_the_steps_that_it_was_asked_to(run):
     steps = [step for step, _ in load_checkpoints(run.run_dir)]
     assert steps == sorted({0, 3, 6, 9, 10, run.step})
 
 
+@pytest.mark.thorough
 def test_statistics_are_those_of_each_checkpoint(run, tmp_path):
     raw, _, lengths = write_sequences(tmp_path / "same.npz")
     found = learning(run.run_dir, raw, lengths, at_most=8)  # scaled as in training

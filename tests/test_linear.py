@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.custom_derivatives import SymbolicZero
+from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax.backends import linear
@@ -157,7 +158,7 @@ def test_transforms_that_keep_the_transpose(name, x64):
     assert RAN[-1:] == ([] if ran is None else [ran])
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", tiered(PLAIN, first=["vmap of grad", "vmap over both, then grad", "hessian"]))
 def test_transforms_by_plain_rules(name, x64):
     compare(name, PLAIN[name])
 

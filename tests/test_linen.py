@@ -75,6 +75,7 @@ def test_inside_another_module(xs):
 # --- training ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("promotion")
 def test_training_lowers_the_loss(xs):
     labels = jnp.array([0, 4, 6])

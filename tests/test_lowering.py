@@ -8,6 +8,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from tiers import tiered
 
 from lstmjax import Zoneout, init_network, init_params, lstm, network, trace
 from lstmjax.backends import BACKENDS
@@ -45,7 +46,7 @@ def calls(text):
     return set(re.findall(r"custom_call\s*@([\w.]+)", text))
 
 
-@pytest.fixture(params=["on a CPU", "on a GPU"])
+@pytest.fixture(params=tiered(["on a CPU", "on a GPU"], first=["on a GPU"]))
 def host(request, monkeypatch):
     """Where it is traced: on a CPU for another platform, or on a machine that has one."""
     if request.param == "on a GPU":
@@ -53,7 +54,7 @@ def host(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("backend", PURE)
+@pytest.mark.parametrize("backend", tiered(PURE, first=["auto"]))
 def test_a_layer_is_lowered_for_gpus_and_tpus(backend):
     for row, options in ROWS.items():
         if backend == "inplace" and "checkpoint" in options:

@@ -25,6 +25,7 @@ def found(settings):
         return measure_rates(settings, 1e-3, 100.0, 40)
 
 
+@pytest.mark.thorough
 def test_rates_rise_evenly_and_losses_are_those_of_training(found, settings):
     count = len(found.rates)
     np.testing.assert_allclose(found.rates, np.geomspace(1e-3, 100.0, 40)[:count])
@@ -45,6 +46,7 @@ def test_rates_rise_evenly_and_losses_are_those_of_training(found, settings):
     assert found.smoothed[1] == pytest.approx((MEMORY * found.losses[0] + found.losses[1]) / (1 + MEMORY))
 
 
+@pytest.mark.thorough
 def test_the_steepest_fall_is_before_the_lowest_loss(found):
     assert found.steepest is not None
     assert 1e-3 < found.steepest <= found.lowest < 100.0

@@ -201,8 +201,10 @@ def test_the_quantile_loss_is_least_at_the_quantile():
     assert tried[int(np.argmin(losses))] == pytest.approx(np.quantile(y, 0.25), abs=0.02)
 
 
-@pytest.mark.parametrize("target", ["number", "number_each_step"])
-@pytest.mark.parametrize("name", ["absolute", "huber", "quantile"])
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("name", "target"), [("absolute", "number"), ("huber", "number_each_step"), ("quantile", "number_each_step")]
+)
 def test_every_loss_of_numbers_is_learned_and_read_in_units(tmp_path, name, target):
     x, y, lengths = write_sequences(tmp_path / "a.npz", target=target)
     np.savez(tmp_path / "a.npz", x=x, y=y * 20 + 500, lengths=lengths)
@@ -340,6 +342,7 @@ def test_values_that_make_no_sense_are_told(sections, message):
         config(**sections)
 
 
+@pytest.mark.thorough
 def test_quantiles_are_exported_and_looked_at(tmp_path):
     """The files compute every quantile; the page shows the one in the middle."""
     onnxruntime = pytest.importorskip("onnxruntime")

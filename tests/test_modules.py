@@ -27,6 +27,7 @@ from modules import (
     runs,
     total,
 )
+from tiers import tiered
 from tolerances import assert_close
 
 import lstmjax
@@ -87,7 +88,13 @@ def test_a_single_layer_takes_its_state_alone(xs, kind):
 
 
 @kinds
-@pytest.mark.parametrize("name", ["pairs summed", "projection", "two biases", "no bias", "gates fed back"])
+@pytest.mark.parametrize(
+    "name",
+    tiered(
+        ["pairs summed", "projection", "two biases", "no bias", "gates fed back"],
+        first=["pairs summed", "gates fed back"],
+    ),
+)
 def test_gradients_are_the_functions(xs, name, kind):
     size = SIZES[name]
     model = kind("LSTMNetwork", I, H, O, **size)
@@ -198,6 +205,7 @@ def test_rnn_of_our_cell_is_lstm(xs, time_major, kind):
     assert_close(((h, c), ys), lstmjax.lstm(params, xs, time_major=time_major))
 
 
+@pytest.mark.thorough
 @kinds
 def test_rnn_of_a_cell_of_ones_own_is_lstm(xs, kind):
     params = lstmjax.init_params(jax.random.key(2), I, H, cell=OWN, init="equinox")

@@ -15,6 +15,7 @@ from against import random_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_backends import ALONE, BY_NAME, FLAGS, problem
+from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
@@ -58,10 +59,7 @@ def check(f, arguments, weights):
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 40), st.integers(1, 70))
 
 
-@pytest.mark.usefixtures("x64")
-@settings(max_examples=12, deadline=None, derandomize=True)  # new sizes each time would be compiled each time
-@given(sizes, st.integers(0, 2**20), st.data())
-def test_any_size_and_options(shape, seed, data):
+def any_size_and_options(shape, seed, data):
     (rows, steps, inputs, hidden), rng, pick = (
         shape,
         np.random.default_rng(seed),
@@ -91,8 +89,20 @@ def test_any_size_and_options(shape, seed, data):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("count", tiered([3, 12], first=[3]))
+def test_any_size_and_options(count):
+    """Sizes are the same in each session (derandomize), as new ones would be compiled each time."""
+    few = settings(max_examples=count, deadline=None, derandomize=True, database=None)
+    few(given(sizes, st.integers(0, 2**20), st.data())(any_size_and_options))()
+
+
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("time_major", [False, True])
-@pytest.mark.parametrize("options", [{}, {"mask": FLAGS, "resets": ~FLAGS, "reverse": True}], ids=["plain", "flags"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.thorough), {"mask": FLAGS, "resets": ~FLAGS, "reverse": True}],
+    ids=["plain", "flags"],
+)
 def test_every_field_of_a_step(time_major, options):
     """Pre-activations beyond +-20 too, which gates that are 0 or 1 do not tell."""
     rng = np.random.default_rng(0)
@@ -149,13 +159,22 @@ def test_nothing_to_compute(shape):
     assert_close(found, expected)
 
 
+COMMON = {"vjp", "jvp", "vmap_over_examples", "vmap_over_parameters", "shard_map"}
+FLAGGED = {"mask": FLAGS, "resets": ~FLAGS}
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("options", [{}, {"mask": FLAGS, "resets": ~FLAGS}], ids=["plain", "flags"])
-@pytest.mark.parametrize("name", ["vjp", "jvp", "vmap_over_examples", "vmap_over_parameters", "shard_map",
-                                  *(pytest.param(n, marks=pytest.mark.slow) for n in BY_NAME)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id=f"{name}-{'flags' if options else 'plain'}", marks=marks)
+        for name in BY_NAME
+        for options in ({}, FLAGGED)
+        if not options or name not in ALONE  # each sequence by itself has no flags of the others
+        for marks in [() if name in COMMON else pytest.mark.slow]
+    ],
+)
 def test_transforms(name, options):
-    if options and name in ALONE:
-        options = {}
     arguments = problem("plain")
     found, expected = (
         jax.jit(lambda *a, name=name, how=how: BY_NAME[name](how, *a))(
@@ -171,6 +190,7 @@ def calls(f, *arguments):
     return text.count('custom_call_target="lstmjax_'), text.count(" while(")
 
 
+@pytest.mark.thorough
 def test_examples_and_networks_are_one_call():
     params, xs = init_params(jax.random.key(0), 3, 8), jnp.ones((5, 4, 3))
     networks = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)

@@ -117,6 +117,7 @@ def test_input_gates_begin_closed_one_more_than_the_other():
         init_network(jax.random.key(0), 3, 4, 2, input_bias_step=-5.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("promotion")
 def test_a_run_without_epochs_goes_on_exactly_and_can_be_used(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
