@@ -36,8 +36,8 @@ import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
 BOTH = {
-    "backends", "cell", "cells", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
-    "modules", "native_library", "nnx", "sharding", "wrappers",
+    "backends", "cell", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering", "modules",
+    "native_library", "nnx", "sharding",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each line of it in CI; all others are marked once."""
 
@@ -66,9 +66,19 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave files unread whose tests would all be deselected: half of the imports. A file that is named is read."""
-    thorough = collection_path.stem.removeprefix("test_") in THOROUGH
-    return True if thorough and "not thorough" in config.option.markexpr else None
+    """Leave files unread whose tests would all be deselected: most of the imports. A file that is named is read."""
+    if not collection_path.name.startswith("test_"):
+        return None
+    name, marks = collection_path.stem.removeprefix("test_"), config.option.markexpr
+    thorough = name in THOROUGH
+    if "not once" in marks and name not in BOTH:
+        return True
+    if "not thorough" in marks:
+        return True if thorough else None
+    if "thorough" in marks and not thorough:
+        text = collection_path.read_text(encoding="utf-8")
+        return None if "mark.thorough" in text or "tiered(" in text else True
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are chosen by

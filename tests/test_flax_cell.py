@@ -90,11 +90,14 @@ def seen(out):
     return total((c, y))
 
 
-rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def in_turns(rows, *cells):
+    """Each row with one of Flax's two cells, which compute the same: parameters of `theirs` and `row`."""
+    return pytest.mark.parametrize(
+        ("theirs", "row"), [(cells[n % len(cells)], row) for n, row in enumerate(rows.values())], ids=rows
+    )
 
 
-@pytest.mark.parametrize("row", (ROWS | ONLY_NNX).values(), ids=ROWS | ONLY_NNX)
-@pytest.mark.parametrize("theirs", [nnx.LSTMCell, nnx.OptimizedLSTMCell])
+@in_turns(ROWS | ONLY_NNX, nnx.LSTMCell, nnx.OptimizedLSTMCell)
 def test_nnx_cell_is_flaxs(row, theirs):
     options, params, carry, x = draw(row)
     zeros = {"recurrent_kernel_init": nnx.initializers.zeros}  # the orthogonal one knows no half precision
@@ -109,8 +112,7 @@ def test_nnx_cell_is_flaxs(row, theirs):
     compare(ours, (reference(carry, x), gradient), options, carry[0], x)
 
 
-@rows
-@pytest.mark.parametrize("theirs", [linen.LSTMCell, linen.OptimizedLSTMCell])
+@in_turns(ROWS, linen.OptimizedLSTMCell, linen.LSTMCell)
 def test_linen_cell_is_flaxs(row, theirs):
     options, params, carry, x = draw(row)
     variables = {"params": to_linen(params)[0]["params"]["cell"]}

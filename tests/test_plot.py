@@ -446,6 +446,7 @@ def test_a_step_is_drawn_with_its_numbers():
 # No state
 
 
+@pytest.mark.thorough
 def test_no_picture_opens_pyplot_and_the_package_is_loaded_when_named():
     script = """
 import sys, lstmjax

@@ -172,6 +172,7 @@ def test_what_cannot_be_drawn_is_named(step, call, error, text):
         call(step)
 
 
+@pytest.mark.thorough
 def test_more_text_than_can_be_read_asks_for_a_span():
     long = NOTHING._replace(f=np.ones((300, 2), np.float32))
     with pytest.raises(ValueError, match=r"300 labels along one axis, more than 240 .* span=\(0, 240\)"):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiers import tiered
 from tolerances import assert_close
 from training import config, kill_in_training, lines, same_params, stop_at, write_sequences
 
@@ -175,7 +176,7 @@ def plan_of(tmp_path, **sections):
     return config(**tree)
 
 
-@pytest.mark.parametrize("target", ["word", "class_each_step", "number_each_step"])
+@pytest.mark.parametrize("target", tiered(["word", "class_each_step", "number_each_step"], first=["class_each_step"]))
 def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
     """Each batch alone, and all of them together: neither padding nor small batches give a label another weight."""
     settings = plan_of(tmp_path, target=target, optimizer={"name": "sgd", "learning_rate": 1.0})
@@ -268,6 +269,7 @@ def issue_csv(path, count):
     path.write_text("\n".join(["sequence,step,p,q,label", *rows]), encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, capsys):
     """Trained, validated, predicted, inspected: no array is larger than the steps of the file."""
     count, sizes = 3000, []
@@ -302,6 +304,7 @@ def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, caps
     assert max(sizes) == count
 
 
+@pytest.mark.thorough
 def test_the_results_of_a_page_are_those_of_all_sequences(tmp_path, monkeypatch):
     """Of the network and of another one that scales its inputs, in the memory of the steps of the file."""
     count, sizes = 3000, []

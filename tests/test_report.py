@@ -79,6 +79,7 @@ def test_what_the_network_says_at_each_step_is_what_it_says_of_each_beginning(tr
         assert values[-1] == pytest.approx(example["outputs"], abs=error + 1e-5)
 
 
+@pytest.mark.thorough
 def test_too_many_beginnings_are_left_out_with_a_word(params, sequences, monkeypatch):
     xs, lengths, _ = sequences
     monkeypatch.setattr("lstmjax.report.collect.MAX_PREFIXES", 5)
@@ -87,6 +88,7 @@ def test_too_many_beginnings_are_left_out_with_a_word(params, sequences, monkeyp
     assert tree["notes"][0].startswith("Predictions over time are left out: there are more than")
 
 
+@pytest.mark.thorough
 def test_with_one_direction_every_step_is_a_beginning(sequences):
     xs, lengths, _ = sequences
     params = init_network(jax.random.key(9), 3, 4, 14)
@@ -102,7 +104,7 @@ def test_with_one_direction_every_step_is_a_beginning(sequences):
     ("loss", "per_step", "score"),
     [
         ("softmax", False, lambda logits: logits.max()),
-        ("sigmoid", False, lambda logits: np.abs(logits).sum()),
+        pytest.param("sigmoid", False, lambda logits: np.abs(logits).sum(), marks=pytest.mark.thorough),
         ("linear", True, lambda logits: logits.sum()),
     ],
 )
@@ -154,6 +156,7 @@ def test_results_of_steps_leave_out_padding(params, sequences):
         assert says[row, entry["step"]] == entry["says"] != entry["label"] == labels[row, entry["step"]]
 
 
+@pytest.mark.thorough
 def test_results_of_switches_and_numbers(params, sequences):
     xs, lengths, labels = sequences
     targets = np.stack([labels, 1 - labels], 1).astype(np.float32)
@@ -343,6 +346,7 @@ def test_every_part_of_the_program_is_on_the_page():
     assert {path.name for path in folder.iterdir() if path.suffix != ".js"} == {"page.html", "page.css"}
 
 
+@pytest.mark.thorough
 def test_of_the_order_task_the_two_markers_are_asked():
     data = order(20).test.take(slice(6))
     params = init_network(jax.random.key(7), 8, 3, 4)
@@ -356,6 +360,7 @@ def test_of_the_order_task_the_two_markers_are_asked():
         assert [unit.auc for unit in found[row[0]]] == pytest.approx([unit.auc for unit in expected])
 
 
+@pytest.mark.thorough
 def test_a_page_shows_itself_in_a_notebook_and_prints_as_its_path(params, sequences, tmp_path):
     page = report(params, sequences[0], examples=(0,))
     assert str(page) == "a page that is in no file yet; call .save(path)"

@@ -87,6 +87,7 @@ def run(tmp_path_factory):
     return folder / "r"
 
 
+@pytest.mark.thorough
 def test_the_slider_has_the_map_at_each_checkpoint_of_a_run(run, tmp_path, monkeypatch):
     looked_at = []
 

@@ -102,6 +102,7 @@ def attempt(read):
 # What predicting depends on
 
 
+@pytest.mark.thorough
 def test_each_changed_byte_of_the_data_is_seen_or_harmless(run):
     path, folder = run / "data.json", RunFolder.open(run)
     data, about = path.read_bytes(), folder.read_about()
@@ -154,6 +155,7 @@ def harms(data, random):
     yield None
 
 
+@pytest.mark.thorough
 def test_every_harm_to_every_file_is_refused_said_or_harmless(whole, run, caplog):
     """What is used is what was trained, or a line says that it is not; no harm ends in another kind of error."""
     random = np.random.default_rng(1)
