@@ -313,8 +313,7 @@ def with_behind(framework, row, rnn=()):
     return module.bind(variables), lambda xs: module.apply(variables, xs)
 
 
-@pytest.mark.parametrize("row", BEHIND)
-@pytest.mark.parametrize("framework", ["nnx", "linen"])
+@pytest.mark.parametrize(("framework", "row"), list(zip(itertools.cycle(["nnx", "linen"]), BEHIND, strict=False)))
 def test_a_model_runs_what_stands_behind_or_refuses_it(framework, row):
     module, theirs = with_behind(framework, row)
     read = model_from_nnx if framework == "nnx" else model_from_linen

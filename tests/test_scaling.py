@@ -143,6 +143,7 @@ def test_the_mse_is_in_the_units_of_the_data_in_training_and_validation(run):
     assert all(record["train"]["mse"] > 10 * record["train"]["loss"] for record in lines(run.run_dir))
 
 
+@pytest.mark.thorough
 def test_files_and_pages_are_in_the_units_of_the_data(run, tmp_path, capsys):
     import onnxruntime as ort
 
@@ -176,6 +177,7 @@ def test_files_and_pages_are_in_the_units_of_the_data(run, tmp_path, capsys):
     assert "the scale of its inputs, the scale of its targets" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_run_of_a_version_that_did_not_scale_goes_on_as_it_began(tmp_path):
     """Its config.yaml lacks the key, and its data.json the scale."""
     loads(tmp_path / "a.npz", per_step=True)

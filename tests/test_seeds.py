@@ -92,6 +92,7 @@ def test_they_go_on_exactly_after_a_signal(together, folder, tmp_path, monkeypat
         assert lines(again.results[seed].run_dir) == lines(together.results[seed].run_dir)
 
 
+@pytest.mark.thorough
 def test_they_go_on_exactly_after_a_kill(together, folder, tmp_path):
     runs = tmp_path / "runs"
     path = tmp_path / "c.yaml"
@@ -127,6 +128,7 @@ def test_a_run_that_is_a_step_ahead_waits_for_the_others(together, folder, tmp_p
         same_params(again.results[seed].trained.params, together.results[seed].trained.params)
 
 
+@pytest.mark.thorough
 def test_buckets_are_trained_one_after_the_other(folder, tmp_path):
     ragged = settings(folder, "ragged")
     runs = train_seeds(ragged, 2, tmp_path / "runs", quiet=True)
@@ -138,6 +140,7 @@ def test_buckets_are_trained_one_after_the_other(folder, tmp_path):
     assert resume_seeds(tmp_path / "runs", quiet=True).results[5].validation == alone.validation
 
 
+@pytest.mark.thorough
 def test_early_stopping_is_of_each_seed(folder, tmp_path):
     stopping = settings(folder, stopping={"patience": 2}).model_copy(update={"steps": 60})
     runs = train_seeds(stopping, 3, tmp_path / "runs", quiet=True)
@@ -150,6 +153,7 @@ def test_early_stopping_is_of_each_seed(folder, tmp_path):
     assert min(ends) < 60
 
 
+@pytest.mark.thorough
 def test_seeds_that_all_diverge_are_reported(folder, tmp_path):
     wild = settings(folder, optimizer={"name": "sgd", "learning_rate": 3e38})
     runs = train_seeds(wild, 2, tmp_path / "runs", quiet=True)

@@ -77,6 +77,7 @@ def test_a_signal_before_there_is_anything_to_save_acts_at_once(tmp_path, monkey
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 @HELD
 @pytest.mark.parametrize("module", ["pydantic", "tyro", "jax", "orbax.checkpoint"])
 def test_ctrl_c_while_modules_load_is_one_line(tmp_path, module):

@@ -143,6 +143,7 @@ def test_the_run_folder_states_the_split(tmp_path, capsys):
     assert load_run(tmp_path / "run").about.form.columns.sequence == "id"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("promotion")
 def test_a_weight_counts_in_the_loss_and_in_the_metric(tmp_path):
     """A sequence with weight 3 counts as three of it."""

@@ -177,6 +177,7 @@ def test_retention_is_the_mean_of_products_over_spans(masked):
         np.testing.assert_allclose(found[n], np.mean(products, 0) if products else np.nan, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_retention_of_long_spans_loses_no_digits():
     rng = np.random.default_rng(9)
     f = rng.uniform(0.95, 1.0, (1500, 2)).astype(np.float32)

@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from tiers import tiered
 from training import config, lines, same_params, stop_at, write_sequences
 
 from lstmjax.config import Columns, Data
@@ -197,7 +198,7 @@ def test_large_files_are_streamed_by_themselves(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("promotion")
-@pytest.mark.parametrize("target", ["word", "number_each_step"])
+@pytest.mark.parametrize("target", tiered(["word", "number_each_step"], first=["word"]))
 def test_a_streamed_run_is_that_of_the_memory_and_goes_on_bit_by_bit(target, tmp_path, monkeypatch):
     source = str(tmp_path / "a.npz")
     write_sequences(source, target=target, n=60, t=9)
@@ -234,6 +235,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.thorough
 def test_a_file_of_several_times_the_limit_is_read_below_it(tmp_path):
     limit, count = 40, 80_000  # MB; 80,000 × 100 × 5 float32 are 160 MB
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:

@@ -20,6 +20,7 @@ from against import B, H, I, P, T
 from test_cells import compare_with_oracle, drawn
 from test_flow import MASK, weighted
 from test_paths import check_whole
+from tiers import tiered
 from tolerances import VALUE, assert_close
 
 import lstmjax.linen
@@ -127,7 +128,7 @@ CASES = {  # options of the cell, and of the parameters
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [*((name, "fused") for name in CASES), (next(iter(CASES)), "scan"), (next(iter(CASES)), "inplace")],
+    tiered([(name, "fused") for name in CASES], first=[(next(iter(CASES)), "fused")]),  # test_backends has the others
 )
 @pytest.mark.usefixtures("x64")
 def test_values_and_gradients_are_the_oracles(name, backend):
@@ -156,6 +157,7 @@ EVERYTHING = clip_projection(
 """Gates fed back as well, so that every part of the step is in it."""
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_the_paths_of_the_gradient_add_up_in_a_cell_with_everything():
     params, xs, state = drawn(EVERYTHING, width=P, projection_bias=True)
@@ -239,6 +241,7 @@ def test_verify_runs_the_oracle_and_names_another_epsilon():
     assert "theirs has ε = 0.001 in its layer normalisation" in str(verdict)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_verify_names_a_peephole_that_sees_the_old_c():
     params, xs, _ = jax.tree.map(np.asarray, drawn("layer_norm_per_gate", 5))

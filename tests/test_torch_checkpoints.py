@@ -244,6 +244,7 @@ def archive(path, data):
         file.writestr("a/data.pkl", data)
 
 
+@pytest.mark.thorough
 def test_a_pickle_reserves_no_memory_and_grows_to_no_tree(tmp_path):
     path = tmp_path / "a.pt"
     archive(path, b"\x80\x02}r\xff\xff\xff\x7f.")  # an object at place 2^31 of the unpickler's memory

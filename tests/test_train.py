@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiers import tiered
 from training import config, damage, kill_in_training, lines, same_params, stop_at, write_sequences
 
 from lstmjax.config import ConfigError, Optimizer, load_config
@@ -98,7 +99,7 @@ def test_the_same_seed_gives_the_same_run(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "signum"), [(1, "SIGINT"), (4, "SIGTERM"), (7, "SIGINT"), (6, "SIGHUP"), (8, "SIGQUIT")]
+    ("step", "signum"), tiered([(1, "SIGINT"), (4, "SIGTERM"), (6, "SIGHUP"), (8, "SIGQUIT")], first=[(4, "SIGTERM")])
 )
 def test_a_run_that_was_stopped_goes_on_exactly(whole, tmp_path, monkeypatch, step, signum):
     signum = getattr(signal, signum)
@@ -114,6 +115,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(whole, tmp_path, monkeypatch, st
     assert result.test == whole.test
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_goes_on_exactly(whole, tmp_path):
     kill_in_training(drawn(), tmp_path / "run")
     result = resume(tmp_path / "run", quiet=True)
@@ -273,11 +275,11 @@ def test_a_narrow_terminal_shows_validation(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("target", "loss", "shape"),
     [
-        ("word", "softmax", (40, 2)),
-        ("switch", "sigmoid", (40, 2)),
-        ("number", "linear", (40, 1)),
+        pytest.param("word", "softmax", (40, 2), marks=pytest.mark.thorough),
+        pytest.param("switch", "sigmoid", (40, 2), marks=pytest.mark.thorough),
+        pytest.param("number", "linear", (40, 1), marks=pytest.mark.thorough),
         ("class_each_step", "softmax", (40, 6, 2)),
-        ("number_each_step", "linear", (40, 6, 1)),
+        pytest.param("number_each_step", "linear", (40, 6, 1), marks=pytest.mark.thorough),
     ],
 )
 def test_every_loss_learns_from_ragged_files(tmp_path, target, loss, shape):
@@ -308,10 +310,12 @@ def test_every_loss_learns_from_ragged_files(tmp_path, target, loss, shape):
 @pytest.mark.parametrize(
     "model",
     [
-        {"dtype": "bfloat16"},
-        {"dtype": "float64", "param_dtype": "float64"},
+        pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.thorough),
+        pytest.param({"dtype": "float64", "param_dtype": "float64"}, marks=pytest.mark.thorough),
         {"projection_size": 2, "bias": "double", "layers": 2, "residual": True},
-        {"bidirectional": True, "merge": "sum", "init": "torch", "bias": None},
+        pytest.param(
+            {"bidirectional": True, "merge": "sum", "init": "torch", "bias": None}, marks=pytest.mark.thorough
+        ),
     ],
     ids=["bfloat16", "float64", "projection", "sum"],
 )

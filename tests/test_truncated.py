@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import draw_params, draw_state
+from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax import Zoneout, cell_step, init_network, lstm, network, stacked, truncated_gradient
@@ -49,7 +50,7 @@ def by_hand(params, state, inputs, segment, reach):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("segment", "reach"), [(3, 3), (4, 8), (1, 4)])
+@pytest.mark.parametrize(("segment", "reach"), tiered([(3, 3), (4, 8), (1, 4)], first=[(4, 8)]))
 def test_the_gradient_is_cut_where_it_is_said(segment, reach):
     """None of these divides T = 11 but 1."""
     arguments = drawn(0)
@@ -98,7 +99,7 @@ def of_stack(layers, state, inputs):
     return jnp.square(ys - inputs["y"]).sum(), state
 
 
-@pytest.mark.parametrize("reach", [2, 4])
+@pytest.mark.parametrize("reach", tiered([2, 4], first=[4]))
 def test_layers_and_networks_begin_with_zeros(reach):
     rng = np.random.default_rng(3)
     xs, targets = (jnp.asarray(rng.normal(size=(B, T, n)), jnp.float32) for n in (I, O))
@@ -126,6 +127,7 @@ def test_a_stack_with_time_first_and_a_state_without_batch():
     assert_close((value, end), jax.jit(of_stack)(layers, state, inputs))
 
 
+@pytest.mark.thorough
 def test_a_random_key_goes_along_in_the_state():
     params, state, inputs = drawn(8)
 

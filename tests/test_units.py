@@ -61,6 +61,7 @@ def test_many_sequences_do_not_overflow_the_number_of_pairs():
     np.testing.assert_allclose(auc(values, labels), [exact], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_half_precision_is_ranked_in_float32():
     values, question = draw(n=601)  # more ranks than bfloat16 has numbers
     half = jnp.asarray(values, jnp.bfloat16)  # whole numbers: nothing is rounded here

@@ -315,6 +315,7 @@ def test_torch_runs_itself_a_state_dict_and_a_file(tmp_path):
     assert "in PyTorch that is batch_first" in verdict.cause.sentence
 
 
+@pytest.mark.thorough
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 def test_keras_runs_itself_with_its_own_options(monkeypatch, tmp_path):
