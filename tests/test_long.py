@@ -43,7 +43,7 @@ def stage(backend, case):
     """The marks of a case: the first tier has the richest ones, with the backend that "auto" takes."""
     if backend == "fused" and case in ("reverse", "wrappers", "last"):
         return ()
-    return pytest.mark.slow if backend == "scan" and not CASES[case][2] else pytest.mark.thorough
+    return pytest.mark.slow if backend == "scan" else pytest.mark.thorough
 
 
 def check_segments(backend, params, steps, checkpoint, batch=(B,), **options):

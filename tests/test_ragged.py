@@ -363,6 +363,7 @@ def ragged(path, **sections):
     return config(data=data, model=model, steps=36, evaluate_every=4, batch_size=8, **sections)
 
 
+@pytest.mark.thorough
 def test_a_run_with_buckets_that_was_killed_goes_on_exactly(whole, tmp_path):
     settings = RunFolder.open(whole.run_dir).config
     stored = json.loads((whole.run_dir / "data.json").read_text("utf-8"))
@@ -426,7 +427,7 @@ def test_a_run_of_a_version_without_buckets_goes_on_as_it_began(whole, tmp_path,
 # Evaluation and prediction
 
 
-@pytest.mark.parametrize("target", ["word", "class_each_step"])
+@pytest.mark.parametrize("target", tiered(["word", "class_each_step"], first=["class_each_step"]))
 def test_buckets_evaluate_and_predict_what_each_sequence_gives_alone(tmp_path, target):
     settings = plan_of(tmp_path, target=target)
     plan = loop.new_plan(settings)

@@ -84,6 +84,7 @@ def test_trials_are_runs_and_the_best_one_is_printed(whole, settings):
     assert printed["model"]["hidden_size"] == trials[best][0]["model.hidden_size"]
 
 
+@pytest.mark.thorough
 def test_trials_that_are_worse_than_the_median_are_pruned(tmp_path):
     """With step sizes of next to nothing and some that learn; the error is better when it is low."""
     pytest.importorskip("optuna")
@@ -102,6 +103,7 @@ def test_trials_that_are_worse_than_the_median_are_pruned(tmp_path):
     assert shown[-1].endswith(f"validation mse {lowest:.4f}")
 
 
+@pytest.mark.thorough
 def test_it_goes_on_exactly_after_a_kill(whole, settings, tmp_path):
     folder = tmp_path / "one"
     (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
