@@ -469,8 +469,7 @@ ESSENTIAL = {
 def pace(backend, name, which):
     """All is slow around more than the plain step, and most of it where "auto" does not look."""
     served = which == "plain" and (backend in AUTO or BY_NAME[name] in (vjp, vmap_over_examples, shard_map))
-    stage = pytest.mark.thorough if served else pytest.mark.slow
-    return pytest.param(backend, name, which, marks=[] if served and name in ESSENTIAL else stage)
+    return pytest.param(backend, name, which, marks=[] if served and name in ESSENTIAL else pytest.mark.slow)
 
 
 def runs(backend, which):

@@ -55,10 +55,14 @@ def test_lower_precision_gives_what_it_gives_of_plain_products(dtype):
     assert_close(found, expected, gradient=True, dtype=dtype)
 
 
+def shapes_of(inputs, hidden):
+    """Parameters without numbers: drawing an orthogonal matrix of 1024 x 1024 takes seconds, and nothing is run."""
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), inputs, hidden))
+
+
 def turned(batch, hidden, *, each=False):
     """Whether a program multiplies a matrix of weights on the left, forwards and backwards."""
-    params = init_params(jax.random.key(0), 4, hidden)
-    xs = jnp.zeros((*batch, 2, 4))
+    params, xs = shapes_of(4, hidden), jax.ShapeDtypeStruct((*batch, 2, 4), jnp.float32)
 
     def layer(params, xs):
         return lstm(params, xs, backend="fused")[1]
@@ -98,8 +102,7 @@ def test_large_matrices_beside_few_rows_are_turned(batch, hidden, each, forwards
 
 def folded(hidden, batch=(4,), backend="fused", *, steps=50, each=False):
     """Whether a program multiplies x and h in one product."""
-    params = init_params(jax.random.key(0), 4, hidden)
-    xs = jnp.zeros((*batch, steps, 4))
+    params, xs = shapes_of(4, hidden), jax.ShapeDtypeStruct((*batch, steps, 4), jnp.float32)
 
     def layer(params, xs):
         return lstm(params, xs, backend=backend)[1]
@@ -133,33 +136,28 @@ def test_the_definition_multiplies_as_it_is_written():
 def test_explained():
     xs = jax.ShapeDtypeStruct((16, 10, 4), jnp.float32)
     small, plain, large = (
-        explain_backend(init_params(jax.random.key(0), 4, n), xs, backend="fused").verdicts[0].reason
-        for n in (64, 256, 512)
+        explain_backend(shapes_of(4, n), xs, backend="fused").verdicts[0].reason for n in (64, 256, 512)
     )
     assert small == f"{plain}; small matrices folded into one product"
     assert large == f"{plain}; matrices on the left, which are large beside the batch"
-    wide = init_params(jax.random.key(0), 300, 64)  # only the recurrent product stands in the derivative
+    wide = shapes_of(300, 64)  # only the recurrent product stands in the derivative
     left = (
         explain_backend(wide, jax.ShapeDtypeStruct((4, 10, 300), jnp.float32), mode="training", backend="fused")
         .verdicts[0]
         .reason
     )
     assert left == plain
-    single = explain_backend(
-        init_params(jax.random.key(0), 4, 512), jax.ShapeDtypeStruct((10, 4), jnp.float32), backend="fused"
-    )
+    single = explain_backend(shapes_of(4, 512), jax.ShapeDtypeStruct((10, 4), jnp.float32), backend="fused")
     assert single.verdicts[0].reason == plain
-    derived = (
-        explain_backend(init_params(jax.random.key(0), 4, 256), xs, mode="training", backend="fused").verdicts[0].reason
-    )
+    derived = explain_backend(shapes_of(4, 256), xs, mode="training", backend="fused").verdicts[0].reason
     assert derived == f"{plain}; matrices on the left in the derivative"
-    inplace = explain_backend(init_params(jax.random.key(0), 4, 64), xs, backend="inplace").verdicts[0].reason
+    inplace = explain_backend(shapes_of(4, 64), xs, backend="inplace").verdicts[0].reason
     assert inplace.endswith("; small matrices folded into one product")
 
 
 def test_a_large_layer_gives_what_the_definition_gives():
     rng = np.random.default_rng(0)
-    params = init_params(jax.random.key(0), 4, 512)
+    params = init_params(jax.random.key(0), 4, 512, init="equinox")
     xs = jnp.asarray(rng.normal(size=(3, 4, 4)), jnp.float32)
     found, expected = (
         jax.value_and_grad(lambda p, name=name: (lstm(p, xs, backend=name)[1] ** 2).sum())(params)
@@ -170,7 +168,7 @@ def test_a_large_layer_gives_what_the_definition_gives():
 
 @pytest.mark.parametrize("each", [False, True])
 def test_a_symbolic_batch_is_exported(each):
-    params = init_params(jax.random.key(0), 4, 512)
+    params = shapes_of(4, 512)
     (batch,) = jax.export.symbolic_shape("batch")
 
     def layer(params, xs):

@@ -134,21 +134,27 @@ def test_policies_change_what_is_saved_and_no_gradient(backend, policy, capsys):
         assert len(of_steps) == {"dots_saveable": 2, "names": 1}[policy]
 
 
-@every
+UNDER = {  # what is differentiated, and with which checkpoint
+    "grad": (None, lambda f: f),
+    "vmap": (None, lambda f: jax.vmap(f, (None, 0))),
+    "segments": ("sqrt", lambda f: f),
+    "higher": (None, lambda f: jax.hessian(f, 1)),
+    "higher_of_segments": ("sqrt", lambda f: jax.hessian(f, 1)),
+}
+QUICK = {("grad", name) for name in SERVING} | {("vmap", "fused"), ("segments", "fused")}  # nothing is cached below
+
+
 @pytest.mark.parametrize(
-    ("checkpoint", "transform"),
+    ("name", "backend"),
     [
-        (None, lambda f: f),
-        (None, lambda f: jax.vmap(f, (None, 0))),
-        ("sqrt", lambda f: f),
-        pytest.param(None, lambda f: jax.hessian(f, 1), marks=pytest.mark.slow),
-        pytest.param("sqrt", lambda f: jax.hessian(f, 1), marks=pytest.mark.slow),
+        pytest.param(name, backend, marks=() if (name, backend) in QUICK else pytest.mark.slow)
+        for name, (checkpoint, _) in UNDER.items()
+        for backend in SERVING
+        if explain_backend(PARAMS, XS, backend=backend, checkpoint=checkpoint).name == backend
     ],
-    ids=["grad", "vmap", "segments", "higher", "higher_of_segments"],
 )
-def test_no_tracer_is_left_behind(backend, checkpoint, transform):
-    if explain_backend(PARAMS, XS, backend=backend, checkpoint=checkpoint).name != backend:
-        pytest.skip("keeps no segments")
+def test_no_tracer_is_left_behind(name, backend):
+    checkpoint, transform = UNDER[name]
 
     def f(params, xs):
         return (lstm(params, xs, backend=backend, checkpoint=checkpoint)[1] ** 2).sum()

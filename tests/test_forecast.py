@@ -93,7 +93,10 @@ def test_stepping_equals_the_pass_over_known_targets(base):
 @pytest.mark.parametrize(
     ("form", "likelihood"),
     [
-        *(("handoff", name) for name in LIKELIHOODS if name not in ("student_t", "negative_binomial")),
+        *(
+            pytest.param("handoff", name, marks=() if name in ("quantile", "mixture") else pytest.mark.slow)
+            for name in LIKELIHOODS
+        ),
         ("autoregressive", "student_t"),
         ("autoregressive", "negative_binomial"),
     ],

@@ -11,7 +11,6 @@ import pytest
 from against import random_like, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiers import tiered
 from tolerances import assert_close
 
 from lstmjax import (
@@ -82,7 +81,7 @@ SIZES = (
 
 
 @needs_kernel
-@pytest.mark.parametrize("count", tiered([5, 25], first=[5]))
+@pytest.mark.parametrize("count", [5, pytest.param(25, marks=pytest.mark.slow)])
 def test_any_size_agrees_with_the_oracle(count):
     few = settings(max_examples=count, deadline=None, derandomize=True, database=None)
     few(given(*SIZES)(agrees_with_the_oracle))()

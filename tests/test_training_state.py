@@ -55,6 +55,7 @@ def whole(folder, tmp_path_factory):
         return train(everything(folder), tmp_path_factory.mktemp("whole") / "run", quiet=True)
 
 
+@pytest.mark.thorough
 def test_everything_goes_on_exactly_after_a_kill(whole, folder, tmp_path):
     run = tmp_path / "run"
     kill_in_training(everything(folder), run)
