@@ -86,7 +86,7 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for a process in /proc")
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_all_leave_when_one_is_killed_and_the_run_goes_on(tmp_path, victim):
     settings = config(steps=3000, evaluate_every=50)
     run = tmp_path / "run"
