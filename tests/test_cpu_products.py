@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_backends import BY_NAME, CASES, both, defined, definition_of, transformed
+from test_backends import CASES, both, defined
 from tolerances import assert_close
+from transforms import BY_NAME, definition_of, transformed
 
 from lstmjax import explain_backend, init_params, lstm
 from lstmjax.backends import cpu

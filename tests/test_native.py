@@ -14,8 +14,8 @@ import pytest
 from against import random_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_backends import ALONE, BY_NAME, FLAGS, problem
 from tolerances import assert_close
+from transforms import ALONE, BY_NAME, FLAGS, problem
 
 from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
 from lstmjax.backends import native_call, native_library
