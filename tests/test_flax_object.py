@@ -59,7 +59,6 @@ SAID = {
     "reverse": ({}, {"reverse": True}, None, "it runs with reverse=True and keep_order=False"),
     "reverse in order": ({}, {"reverse": True, "keep_order": True}, None, "reverse=True and keep_order=True"),
 }  # fmt: skip
-said = pytest.mark.parametrize(("cell", "rnn", "pair", "options"), SAID.values(), ids=SAID)
 
 
 def nnx_module(cell, rnn, pair, features=I):
@@ -101,9 +100,17 @@ def drawn(framework, *what):
     return module, layers, model, theirs
 
 
-@said
-@pytest.mark.parametrize("framework", ["nnx", "linen"])
-def test_a_model_runs_as_its_object_says(framework, cell, rnn, pair, options):
+@pytest.mark.parametrize(
+    ("framework", "row"),
+    [
+        (framework, row)
+        for n, row in enumerate(SAID)
+        for framework in ("nnx", "linen")
+        if n % 2 == (framework == "nnx") or "one's own" in row or "merge_fn" in row or "reverse" in row
+    ],
+)
+def test_a_model_runs_as_its_object_says(framework, row):
+    cell, rnn, pair, _ = SAID[row]
     _, _, model, theirs = drawn(framework, cell, rnn, pair)
     ours = model()
     assert ours.architecture.stated

@@ -46,7 +46,7 @@ def calls(text):
     return set(re.findall(r"custom_call\s*@([\w.]+)", text))
 
 
-@pytest.fixture(params=tiered(["on a CPU", "on a GPU"], first=["on a GPU"]))
+@pytest.fixture(params=[pytest.param("on a CPU", marks=pytest.mark.slow), "on a GPU"])
 def host(request, monkeypatch):
     """Where it is traced: on a CPU for another platform, or on a machine that has one."""
     if request.param == "on a GPU":

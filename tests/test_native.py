@@ -286,7 +286,7 @@ def test_the_same_bits_for_any_number_of_threads_and_from_run_to_run():
 
 
 @pytest.mark.thorough  # two processes each; .ci/sanitize compares all instruction sets, too
-@pytest.mark.parametrize("name", ["avx2", "baseline"])
+@pytest.mark.parametrize("name", [pytest.param("avx2", marks=pytest.mark.slow), "baseline"])
 def test_a_named_instruction_set_is_right(name):
     """The tests of values, in a process of its own."""
     folder = Path(__file__).parent

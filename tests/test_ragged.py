@@ -363,7 +363,7 @@ def ragged(path, **sections):
     return config(data=data, model=model, steps=36, evaluate_every=4, batch_size=8, **sections)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow  # test_train kills one, and a streamed run of buckets goes on in test_stream
 def test_a_run_with_buckets_that_was_killed_goes_on_exactly(whole, tmp_path):
     settings = RunFolder.open(whole.run_dir).config
     stored = json.loads((whole.run_dir / "data.json").read_text("utf-8"))
