@@ -30,7 +30,7 @@ import optax
 from flax import linen as nn
 from flax.linen.initializers import constant, orthogonal
 
-from lstmjax import init_params, lstm
+from lstmjax import compile_step, init_params, lstm
 from lstmjax.agents import act, init_agent, initial_state
 from lstmjax.bench import take_turns
 from lstmjax.bench.machine import look
@@ -219,6 +219,13 @@ def returns(seeds, steps, environments=4):
     return rows
 
 
+def warm_turns(calls, seconds):
+    """Time calls in turns, compiled before: `take_turns` takes a first call that compiles for a long one."""
+    for call in calls.values():
+        call()
+    return take_turns(calls, seconds=seconds)
+
+
 def resets(seconds):
     """Return rows: batch, ms of a layer's training without and with resets, ratio."""
     rows = []
@@ -233,7 +240,7 @@ def resets(seconds):
             name: lambda f=f, p=params, xs=xs, gradient=gradient: jax.block_until_ready(gradient(p, xs, f))
             for name, f in (("none", None), ("resets", flags), ("none again", None))
         }
-        times = take_turns(calls, seconds=seconds)
+        times = warm_turns(calls, seconds)
         ratio, noise = (float(np.median(times[name] / times["none"])) for name in ("resets", "none again"))
         row = [batch, *(1e3 * float(np.median(times[n])) for n in ("none", "resets")), ratio, noise]
         print("resets: batch {} without {:.2f} with {:.2f} ms, ratio {:.2f} (noise {:.2f})".format(*row))
@@ -241,8 +248,26 @@ def resets(seconds):
     return rows
 
 
+def deployed(params):
+    """Return step(observation): an agent of one trunk outside of JAX, its LSTM by `compile_step`, Dense by NumPy."""
+    (trunk,) = jax.tree.map(np.asarray, params.trunks)
+    memory = compile_step(trunk.layers)
+
+    def dense(layers, x, last):
+        for n, (w, b) in enumerate(layers):
+            x = x @ w + b
+            x = x if last and n == len(layers) - 1 else np.maximum(x, 0)
+        return x
+
+    def step(observation):
+        hidden = memory(dense(trunk.embedding, observation, False))
+        return {name: dense(head, hidden, True) for name, head in trunk.heads.items()}
+
+    return step
+
+
 def acting(seconds):
-    """Return µs of one step for one environment: a jitted call of Flax' module, of ours, and `act`."""
+    """Return µs of one step for one environment: a jitted call of Flax' module, of ours, `act`, and without JAX."""
     observation, first = jnp.ones((1, 4)), jnp.zeros(1, bool)
     calls = {}
     for name, rnn in (("flax", FlaxRNN), ("ours", ScannedRNN)):
@@ -258,7 +283,12 @@ def acting(seconds):
     calls["act"] = lambda: jax.block_until_ready(act(params, state, observation, first))
     program = jax.jit(act)
     calls["act, jitted"] = lambda: jax.block_until_ready(program(params, state, observation, first))
-    times = take_turns(calls, seconds=seconds)
+    step, seen = deployed(params), np.asarray(observation[0])
+    expected = act(params, state, observation, first)[1]["policy"][0]
+    np.testing.assert_allclose(step(seen)["policy"], expected, atol=1e-6)
+    calls["compile_step"] = lambda: step(seen)
+    calls["flax again"] = calls["flax"]
+    times = warm_turns(calls, seconds)
     row = {name: 1e6 * float(np.median(value)) for name, value in times.items()}
     print("one step, one environment, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
     return row
