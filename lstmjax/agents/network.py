@@ -156,8 +156,7 @@ def act(
     observation = as_array("observation", observation)
     if not observation.ndim:
         raise ValueError("observation is a single number, expected [..., I], the features of one step.")
-    if first is not None:
-        first = as_step_flags("first", first, observation.shape[:-1], True)[None]  # type: ignore[index]
+    first = as_step_flags("first", first, observation.shape[:-1], True)
     return _run(params, state, observation, first, True, 0, None, 1, options, single_step=True)
 
 
@@ -203,6 +202,7 @@ def _program(
 ) -> tuple[tuple, dict[str, Array]]:
     if static.single_step:
         observations = observations[None]
+        firsts = None if firsts is None else firsts[None]
     if static.burn_in:
         (early, observations), (early_firsts, firsts) = (
             split_time(a, static.burn_in, static.time_major, features)
