@@ -219,13 +219,6 @@ def returns(seeds, steps, environments=4):
     return rows
 
 
-def warm_turns(calls, seconds):
-    """Time calls in turns, compiled before: `take_turns` takes a first call that compiles for a long one."""
-    for call in calls.values():
-        call()
-    return take_turns(calls, seconds=seconds)
-
-
 def resets(seconds):
     """Return rows: batch, ms of a layer's training without and with resets, ratio."""
     rows = []
@@ -240,7 +233,7 @@ def resets(seconds):
             name: lambda f=f, p=params, xs=xs, gradient=gradient: jax.block_until_ready(gradient(p, xs, f))
             for name, f in (("none", None), ("resets", flags), ("none again", None))
         }
-        times = warm_turns(calls, seconds)
+        times = take_turns(calls, seconds=seconds)
         ratio, noise = (float(np.median(times[name] / times["none"])) for name in ("resets", "none again"))
         row = [batch, *(1e3 * float(np.median(times[n])) for n in ("none", "resets")), ratio, noise]
         print("resets: batch {} without {:.2f} with {:.2f} ms, ratio {:.2f} (noise {:.2f})".format(*row))
@@ -288,7 +281,7 @@ def acting(seconds):
     np.testing.assert_allclose(step(seen)["policy"], expected, atol=1e-6)
     calls["compile_step"] = lambda: step(seen)
     calls["flax again"] = calls["flax"]
-    times = warm_turns(calls, seconds)
+    times = take_turns(calls, seconds=seconds)
     row = {name: 1e6 * float(np.median(value)) for name, value in times.items()}
     print("one step, one environment, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
     return row
