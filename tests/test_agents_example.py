@@ -80,9 +80,11 @@ def test_stored_t_mazes_were_run_with_the_settings_of_the_table(example, length,
     settings = example.TASKS[f"TMaze-{length}"][1]
     if not memory:
         settings = dataclasses.replace(settings, memory=False, biases=example.Settings.biases)
-    for path in (EXAMPLES / "returns").glob(f"tmaze-{length}-{'[0-9]' if memory else 'no-memory-[0-9]'}.json"):
-        run = json.loads(path.read_text())["settings"]
-        assert run == json.loads(json.dumps(dataclasses.asdict(settings))), path.name
+    files = list((EXAMPLES / "returns").glob(f"tmaze-{length}-{'[0-9]' if memory else 'no-memory-[0-9]'}.json"))
+    assert len(files) == 3
+    for file in files:
+        run = json.loads(file.read_text())["settings"]
+        assert run == json.loads(json.dumps(dataclasses.asdict(settings))), file.name
 
 
 def test_the_turn_depends_on_the_unit_with_the_best_stored_auc_and_no_other():
