@@ -87,8 +87,10 @@ def test_stored_t_mazes_were_run_with_the_settings_of_the_table(example, length,
         assert run == json.loads(json.dumps(dataclasses.asdict(settings))), file.name
 
 
-def test_the_turn_depends_on_the_unit_with_the_best_stored_auc_and_no_other():
+def test_the_turn_depends_on_the_units_with_the_best_stored_auc_together_and_on_none_alone():
     cue = json.loads((EXAMPLES / "cue-tmaze-50.json").read_text())
-    assert cue["correct"] == 1.0
-    assert cue["units"][0]["auc"] == 1.0
-    assert cue["by each alone"] == [1.0] + [0.0] * (len(cue["units"]) - 1)
+    best = sum(unit["auc"] == 1.0 for unit in cue["units"])
+    assert cue["correct"] == cue["correct with noise"] == 1.0
+    assert 1 < best < len(cue["units"])
+    assert cue["turns changed by the n best"][best - 1] == 1.0
+    assert cue["by each alone"] == [0.0] * len(cue["units"])
