@@ -8,11 +8,17 @@ advantages, 4 epochs of 4 minibatches of environments; Dense 128, LSTM 128, two 
 with `lstmjax.linen.ScannedRNN` in place of `nn.OptimizedLSTMCell` in a scan with `where(resets)`, from the same
 variables and keys: losses are compared first. Then environment steps a second, medians, taking turns; Flax runs twice,
 as a control of the noise. Then what resets cost a layer in training, and one step of `act` for one environment.
+
+    python benchmarks/agents.py --only returns [--float64]
+
+The training to its end with either module, on CartPole-v1 without its velocities, some seeds one after the other: are
+the returns the same? In float64 the two programs stay together for longer before rounding draws another action.
 """
 
 import argparse
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +30,7 @@ import optax
 from flax import linen as nn
 from flax.linen.initializers import constant, orthogonal
 
-from lstmjax import init_params, lstm
+from lstmjax import compile_step, init_params, lstm
 from lstmjax.agents import act, init_agent, initial_state
 from lstmjax.bench import take_turns
 from lstmjax.bench.machine import look
@@ -77,19 +83,28 @@ class Transition(NamedTuple):
     observation: jax.Array
 
 
-def make(rnn, environments, total_updates=100):
-    """Return begin(key) and update(training), pure functions."""
+def widest(tree):
+    """Return arrays in JAX' default dtype: float64 if that is switched on, while initial values are float32."""
+    return jax.tree.map(lambda a: a.astype(jnp.result_type(float)), tree)
+
+
+def make(rnn, environments, total_updates=100, seen=(0, 1, 2, 3), rate=2.5e-4):
+    """Return begin(key) and update(training), pure functions; `seen`: which numbers of an observation."""
     world, how = gymnax.make("CartPole-v1")
     network = ActorCritic(world.num_actions, rnn)
-    rate = optax.linear_schedule(2.5e-4, 0.0, total_updates * EPOCHS * MINIBATCHES)
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(rate, eps=1e-5))
+    schedule = optax.linear_schedule(rate, 0.0, total_updates * EPOCHS * MINIBATCHES)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule, eps=1e-5))
 
     def begin(key):
         keys = jax.random.split(key, 3)
         observation, state = jax.vmap(world.reset, (0, None))(jax.random.split(keys[0], environments), how)
-        carry, first = rnn.initialize_carry(environments, HIDDEN), jnp.ones(environments, bool)
-        variables = network.init(keys[1], carry, (observation[None], first[None]))
+        observation = see(observation)
+        carry, first = widest(rnn.initialize_carry(environments, HIDDEN)), jnp.ones(environments, bool)
+        variables = widest(network.init(keys[1], carry, (observation[None], first[None])))
         return variables, optimizer.init(variables), state, observation, first, carry, keys[2]
+
+    def see(observation):
+        return widest(observation[..., jnp.array(seen)])
 
     def step(carry, key, variables):
         state, observation, first, hidden = carry
@@ -101,7 +116,7 @@ def make(rnn, environments, total_updates=100):
             jax.random.split(keys[1], environments), state, action, how
         )
         done = terminated | truncated
-        return (state, after, done, hidden), Transition(first, action, value[0], reward, done, log, observation)
+        return (state, see(after), done, hidden), Transition(first, action, value[0], reward, done, log, observation)
 
     def loss(variables, part):
         hidden, steps, advantage, target = part
@@ -146,8 +161,8 @@ def make(rnn, environments, total_updates=100):
             return jax.lax.scan(learn, carry, parts)
 
         (variables, slopes), losses = jax.lax.scan(epoch, (variables, slopes), jax.random.split(keys[1], EPOCHS))
-        ended = steps.done.sum()
-        return (variables, slopes, state, observation, first, after, keys[2]), (losses, steps.reward.sum() / ended)
+        counts = jnp.stack([steps.reward.sum(), steps.done.sum()])
+        return (variables, slopes, state, observation, first, after, keys[2]), (losses, counts)
 
     return begin, update
 
@@ -176,6 +191,34 @@ def training(seconds, sizes):
     return rows
 
 
+def returns(seeds, steps, rate, environments=4):
+    """Return a row for each seed: the return at the end with Flax and with ours, and for how long curves are equal.
+
+    The return is that of all episodes in the last tenth of the updates; of an update, that of those that ended in it.
+    """
+    updates = steps // (STEPS * environments)
+    programs, rows = {}, []
+    for name, rnn in (("flax", FlaxRNN), ("ours", ScannedRNN)):
+        begin, update = make(rnn, environments, updates, (0, 2), rate)
+        train = jax.jit(lambda key, b=begin, u=update: jax.lax.scan(lambda c, _: u(c), b(key), None, updates)[1][1])
+        programs[name] = train.lower(jax.random.key(0)).compile()
+    for seed in range(seeds):
+        curves, late, speed = {}, {}, {}
+        for name, program in programs.items():
+            start = time.perf_counter()
+            rewards, ended = np.asarray(program(jax.random.key(seed)), float).T
+            speed[name] = STEPS * environments * updates / 1e3 / (time.perf_counter() - start)
+            curves[name] = rewards / np.maximum(ended, 1)
+            late[name] = rewards[-(updates // 10) :].sum() / ended[-(updates // 10) :].sum()
+        differ = np.flatnonzero(curves["flax"] != curves["ours"])
+        same = int(differ[0]) if len(differ) else updates
+        row = [seed, late["flax"], late["ours"], same, updates, *speed.values(), speed["ours"] / speed["flax"]]
+        print("seed {} return flax {:.1f} ours {:.1f}, equal for {} of {} updates, {:.1f} and {:.1f} thousand steps/s, "
+              "ratio {:.2f}".format(*row), flush=True)  # fmt: skip
+        rows.append(row)
+    return rows
+
+
 def resets(seconds):
     """Return rows: batch, ms of a layer's training without and with resets, ratio."""
     rows = []
@@ -198,8 +241,26 @@ def resets(seconds):
     return rows
 
 
+def deployed(params):
+    """Return step(observation): an agent of one trunk outside of JAX, its LSTM by `compile_step`, Dense by NumPy."""
+    (trunk,) = jax.tree.map(np.asarray, params.trunks)
+    memory = compile_step(trunk.layers)
+
+    def dense(layers, x, last):
+        for n, (w, b) in enumerate(layers):
+            x = x @ w + b
+            x = x if last and n == len(layers) - 1 else np.maximum(x, 0)
+        return x
+
+    def step(observation):
+        hidden = memory(dense(trunk.embedding, observation, False))
+        return {name: dense(head, hidden, True) for name, head in trunk.heads.items()}
+
+    return step
+
+
 def acting(seconds):
-    """Return µs of one step for one environment: a jitted call of Flax' module, of ours, and `act`."""
+    """Return µs of one step for one environment: a jitted call of Flax' module, of ours, `act`, and without JAX."""
     observation, first = jnp.ones((1, 4)), jnp.zeros(1, bool)
     calls = {}
     for name, rnn in (("flax", FlaxRNN), ("ours", ScannedRNN)):
@@ -215,6 +276,11 @@ def acting(seconds):
     calls["act"] = lambda: jax.block_until_ready(act(params, state, observation, first))
     program = jax.jit(act)
     calls["act, jitted"] = lambda: jax.block_until_ready(program(params, state, observation, first))
+    step, seen = deployed(params), np.asarray(observation[0])
+    expected = act(params, state, observation, first)[1]["policy"][0]
+    np.testing.assert_allclose(step(seen)["policy"], expected, atol=1e-6)
+    calls["compile_step"] = lambda: step(seen)
+    calls["flax again"] = calls["flax"]
     times = take_turns(calls, seconds=seconds)
     row = {name: 1e6 * float(np.median(value)) for name, value in times.items()}
     print("one step, one environment, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items()))
@@ -224,12 +290,23 @@ def acting(seconds):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--only", choices=["training", "resets", "acting"])
+    parser.add_argument("--only", choices=["training", "resets", "acting", "returns"])
     parser.add_argument("--environments", type=int, nargs="+", default=ENVIRONMENTS)
+    parser.add_argument("--seeds", type=int, default=3, help="of returns")
+    parser.add_argument("--steps", type=int, default=100_000, help="of returns")
+    parser.add_argument("--rate", type=float, default=1e-3, help="of returns; the script has 2.5e-4 and 500,000 steps")
+    parser.add_argument("--float64", action="store_true", help="for returns")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    parts = {"training": functools.partial(training, sizes=options.environments), "resets": resets, "acting": acting}
-    result = {name: part(options.seconds) for name, part in parts.items() if options.only in (None, name)}
+    jax.config.update("jax_enable_x64", options.float64)
+    parts = {
+        "training": lambda: training(options.seconds, options.environments),
+        "resets": lambda: resets(options.seconds),
+        "acting": lambda: acting(options.seconds),
+        "returns": lambda: returns(options.seeds, options.steps, options.rate),
+    }
+    chosen = [name for name in parts if options.only == name or (options.only is None and name != "returns")]
+    result = {name: parts[name]() for name in chosen}
     if options.json:
         options.json.write_text(json.dumps(result | {"machine": str(look("float32"))}))
 

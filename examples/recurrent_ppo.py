@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from tasks import Task, gymnax_task, see, tmaze_task
 
+from lstmjax import PRESETS
 from lstmjax.agents import act, chunk, chunk_starts, init_agent, initial_state, minibatches, unroll
 
 
@@ -47,7 +48,8 @@ class Settings:
     largest: float = 0.5  # norm of the gradient
     hidden: int = 64
     shared: bool = True
-    forget_bias: float = 1.0
+    embedding: tuple[int, ...] = (64,)
+    biases: tuple[float, float] = (0.0, 1.0)  # of the input gate and the forget gate, at the beginning
     log_std: float = 0.0  # of real actions, at the beginning
     hold: float = 0.0  # correlation of the noise of one step with that of the next
     normalize: bool = True
@@ -199,14 +201,15 @@ def make_train(task: Task, s: Settings) -> Callable:
         epoch = lambda carry, key: jax.lax.scan(learn, carry, minibatches(key, s.minibatches, data, states))
         (params, slopes), _ = jax.lax.scan(epoch, (params, slopes), jax.random.split(keys[1], s.epochs))
         moments = with_batch(moments, steps.observation.reshape(-1, len(task.seen)))
-        ended = steps.done.sum()
-        curve = {"return": jnp.where(steps.done, steps.score, 0.0).sum() / ended}
+        curve = {"return": jnp.where(steps.done, steps.score, 0.0).sum() / steps.done.sum()}
         return (params, slopes, moments, returns, discounted, world), curve
 
     def train(key: jax.Array) -> tuple[dict, Moments, dict]:
         keys = jax.random.split(key, 3)
         heads: dict[str, int | None] = {"policy": task.actions, "value": None}
-        options = {"hidden_size": s.hidden, "shared": s.shared, "forget_bias": s.forget_bias}
+        gates = lambda key, shape, *_: jnp.zeros(shape).at[:2].add(jnp.array(s.biases)[:, None])  # i, f, g, o
+        init = replace(PRESETS["default"], b=gates, forget_bias=None)
+        options = {"hidden_size": s.hidden, "shared": s.shared, "embedding": s.embedding, "init": init}
         agent = init_agent(keys[0], len(task.seen), heads, scales={"policy": 0.01}, **options)
         params = {"agent": agent} | ({} if task.actions else {"log_std": jnp.float32(s.log_std)})
         world = begin(task, agent, jax.random.split(keys[1], s.environments))
@@ -232,28 +235,24 @@ def evaluate(
 
 
 TASKS: dict[str, tuple[Callable[[], Task], Settings, int]] = {  # with the longest episode
-    "CartPole-v1": (
-        partial(gymnax_task, "CartPole-v1", (0, 2), 2),
-        Settings(trace=0.8, rollout=64, minibatches=2, shared=False),
-        500,
+    "CartPole-v1": (partial(gymnax_task, "CartPole-v1", (0, 2), 2),
+        Settings(trace=0.8, rollout=64, minibatches=2, shared=False), 500,
     ),
     "Pendulum-v1": (
         partial(gymnax_task, "Pendulum-v1", (0, 1), None, 2.0),
-        Settings(discount=0.9, trace=0.95, rollout=256, minibatches=8, hold=0.6),
-        200,
+        Settings(discount=0.9, trace=0.95, rollout=256, minibatches=8, hold=0.6), 200,
     ),
     "MountainCarContinuous-v0": (
         partial(gymnax_task, "MountainCarContinuous-v0", (0,), None),
-        Settings(rollout=512, discount=0.9999, hold=0.9, rate=3e-4),
-        999,
+        Settings(rollout=512, discount=0.9999, hold=0.9, rate=3e-4), 999,
     ),
 } | {
     f"TMaze-{length}": (
         partial(tmaze_task, length),
-        Settings(  # whole episodes; normalised, as the corridor's flag, 1 at every step, would drown the cue in c
+        Settings(  # whole episodes; gates let in what stands out only, else the corridor drowns the cue in c
             steps=64 * 2 * (length + 1) * 150, environments=64, rollout=2 * (length + 1), chunk=2 * (length + 1),
-            minibatches=1, epochs=4, rate=3e-3, discount=1.0, trace=0.95, entropy=0.01, hidden=16,
-            forget_bias=math.log(length),
+            minibatches=1, epochs=4, rate=3e-3, discount=1.0, trace=0.95, entropy=0.01, hidden=16, embedding=(),
+            biases=(-math.log(length), math.log(length)),  # chrono, Tallec & Ollivier 2018
         ),
         2 * length + 10,
     )
@@ -290,7 +289,8 @@ if __name__ == "__main__":
     parser.add_argument("--no-memory", action="store_true", help="every observation counts as a first one")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    chosen = replace(TASKS[options.task][1], memory=not options.no_memory)
+    without = {"memory": False, "biases": Settings.biases} if options.no_memory else {}
+    chosen = replace(TASKS[options.task][1], **without)
     result = run(options.task, options.seeds, options.seed, chosen)
     median = sorted(result["final"])[(options.seeds - 1) // 2]
     print(f"{options.task}: median return {median}, of {result['final']}, correct {result['correct']}, "

@@ -149,6 +149,8 @@ def check_lengths(value: Any, batch: tuple[int, ...], steps: int) -> None:
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:
     """Return a tree with each leaf as an array; a leaf that is none is refused as in `as_array`, with its place."""
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree)):  # a step of an agent waits for this
+        return tree
     return jax.tree_util.tree_map_with_path(lambda at, leaf: as_array(name + jax.tree_util.keystr(at), leaf), tree)
 
 

@@ -99,6 +99,7 @@ def test_step_types_of_dm_env():
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("mode", ["SAME_STEP", "NEXT_STEP"])
 def test_gymnasium_shows_first_observations_where_the_flags_say(mode):
     gymnasium = pytest.importorskip("gymnasium")

@@ -49,6 +49,9 @@ def test_stored_returns_of_ten_seeds_reach_the_published_ones(task):
     assert np.median(final) >= PUBLISHED[task]
 
 
+LENGTHS = [50, 100, 250, 500]
+
+
 def stored(length, memory):
     runs = [json.loads(path.read_text()) for path in sorted((EXAMPLES / "returns").glob("tmaze-*.json"))]
     return [
@@ -59,20 +62,35 @@ def stored(length, memory):
     ]
 
 
-@pytest.mark.parametrize("length", [50, 100, 250])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_stored_seeds_turn_right_in_every_t_maze(length):
     assert stored(length, True) == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("length", [50, 100])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_without_a_memory_half_of_the_stored_turns_are_right(length):
     right = stored(length, False)
     assert len(right) == 3
     assert np.abs(np.array(right) - 0.5).max() < 0.15  # three standard deviations of 100 turns
 
 
-def test_the_turn_depends_on_the_unit_with_the_best_stored_auc_and_no_other():
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_stored_t_mazes_were_run_with_the_settings_of_the_table(example, length, memory):
+    settings = example.TASKS[f"TMaze-{length}"][1]
+    if not memory:
+        settings = dataclasses.replace(settings, memory=False, biases=example.Settings.biases)
+    files = list((EXAMPLES / "returns").glob(f"tmaze-{length}-{'[0-9]' if memory else 'no-memory-[0-9]'}.json"))
+    assert len(files) == 3
+    for file in files:
+        run = json.loads(file.read_text())["settings"]
+        assert run == json.loads(json.dumps(dataclasses.asdict(settings))), file.name
+
+
+def test_the_turn_depends_on_the_units_with_the_best_stored_auc_together_and_on_none_alone():
     cue = json.loads((EXAMPLES / "cue-tmaze-50.json").read_text())
-    assert cue["correct"] == 1.0
-    assert cue["units"][0]["auc"] == 1.0
-    assert cue["by each alone"] == [1.0] + [0.0] * (len(cue["units"]) - 1)
+    best = sum(unit["auc"] == 1.0 for unit in cue["units"])
+    assert cue["correct"] == cue["correct with noise"] == 1.0
+    assert 1 < best < len(cue["units"])
+    assert cue["turns changed by the n best"][best - 1] == 1.0
+    assert cue["by each alone"] == [0.0] * len(cue["units"])

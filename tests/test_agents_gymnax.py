@@ -1,7 +1,7 @@
 """Are gymnax' environments those of Gymnasium v1 that returns were published for? One step from many states.
 
 They are, to single precision, but for one place: at the left wall of the mountain car Gymnasium sets the velocity to 0,
-and gymnax does not. `examples/tasks.py` mends it. Needs `pip install '.[agents]' gymnasium`.
+and gymnax does not. `examples/tasks.py` mends it. Needs `pip install '.[peers]'`.
 """
 
 import importlib
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-gymnax = pytest.importorskip("gymnax", reason="pip install '.[agents]'")
-gymnasium = pytest.importorskip("gymnasium", reason="pip install gymnasium")
+gymnax = pytest.importorskip("gymnax", reason="pip install '.[peers]'")
+gymnasium = pytest.importorskip("gymnasium", reason="pip install '.[peers]'")
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 N = 300

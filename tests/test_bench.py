@@ -1,8 +1,10 @@
 """The benchmark: who may be timed, how ratios are judged and told, and that files keep everything. No speed in here."""
 
+import itertools
 import json
 import mmap
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +186,12 @@ def test_calls_take_turns_in_every_round():
     assert {name: times.shape for name, times in found.items()} == {"a": (7,), "b": (7,)}
     assert {"a", "b"} == set(calls)
     assert bench.take_turns({}) == {}
+
+
+def test_a_call_that_compiles_at_first_is_not_taken_for_a_long_one():
+    count = itertools.count()
+    bench.take_turns({"jitted": lambda: time.sleep(0.25 if next(count) == 0 else 0)}, rounds=5)
+    assert next(count) > 50  # repeated and settled, not one call a round
 
 
 def test_slower_than_the_best_peer_is_a_loss_and_printed_as_one():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.agents.network import Activation, check_observations, embedded
+from lstmjax.agents.network import Activation, AgentOptions, check_observations, embedded
 from lstmjax.agents.parameters import AgentParams, check_agent
 from lstmjax.arguments import as_array, as_arrays
 from lstmjax.cells import Cell
+from lstmjax.keywords import takes
 from lstmjax.networks import NetworkParams
-from lstmjax.types import PyTree
+from lstmjax.types import Array, PyTree
 
 if TYPE_CHECKING:
     import os
@@ -72,6 +73,61 @@ def by_episode(rollout: PyTree, firsts: ArrayLike) -> tuple[PyTree, np.ndarray]:
     return jax.tree.map(rows, arrays), lengths
 
 
+class InspectOptions(AgentOptions, total=False):
+    """Which part of an agent a page shows, and the names of what it reads."""
+
+    trunk: int
+    """Which of the agent's trunks."""
+    features: Sequence[str] | None
+    """Names of the numbers of an observation."""
+
+
+def page_network(
+    params: AgentParams,
+    observations: Array,
+    rollout: Mapping[str, ArrayLike],
+    *,
+    trunk: int = 0,
+    activation: Activation = jax.nn.relu,
+    cell: Cell | str | None = None,
+    residual: bool = False,
+    features: Sequence[str] | None = None,
+) -> tuple[Any, Array, list[str], dict[str, Any]]:
+    """Return what `report` shows of an agent: network, inputs `[N, T, I]`, their names, and options of the layers.
+
+    The network is one of LSTM layers, and of a head if the trunk has one without hidden layers. Its inputs are what the
+    LSTM reads, the observations, and the rollout's arrays by name; those that it does not read have weights of 0.
+    """
+    if not 0 <= trunk < len(params.trunks):
+        raise ValueError(f"trunk is {trunk}, but the agent has trunks 0 to {len(params.trunks) - 1}.")
+    part = params.trunks[trunk]
+    columns, words = [embedded(part, observations, activation)], []
+    size = observations.shape[-1]
+    seen = [f"observation {n}" for n in range(size)] if features is None else list(features)
+    if len(seen) != size:
+        raise ValueError(f"features has {len(seen)} names, expected {size}, one for each number of an observation.")
+    if part.embedding:
+        words += [f"embedding {n}" for n in range(columns[0].shape[-1])]
+        columns.append(observations)
+    words += seen
+    for name, values in rollout.items():
+        array = as_array(name + "s", values)
+        if array.shape[:2] != observations.shape[:2] or array.ndim > 3:
+            raise ValueError(f"{name}s has shape {array.shape}, expected [N, T] = {observations.shape[:2]}.")
+        array = array if array.ndim == 3 else array[..., None]
+        columns.append(array)
+        words += [name] if array.shape[-1] == 1 else [f"{name} {n}" for n in range(array.shape[-1])]
+    first, *others = part.layers
+    dtype = first.w_x.dtype
+    xs = jnp.concatenate([column.astype(dtype) for column in columns], axis=-1)
+    ignored = jnp.zeros((xs.shape[-1] - first.input_size, *first.w_x.shape[1:]), dtype)
+    layers: Any = (first._replace(w_x=jnp.concatenate([first.w_x, ignored])), *others)
+    single = [head[0] for head in part.heads.values() if len(head) == 1 and head[0].w.ndim == 2]
+    network: Any = NetworkParams(layers, single[0]) if single else layers
+    return network, xs, words, {"cell": cell, "residual": residual, "per_step": bool(single)}
+
+
+@takes(InspectOptions, page_network)
 def inspect_agent(
     params: AgentParams,
     observations: ArrayLike,
@@ -79,15 +135,11 @@ def inspect_agent(
     rewards: ArrayLike,
     lengths: ArrayLike | None = None,
     *,
-    trunk: int = 0,
-    activation: Activation = jax.nn.relu,
-    cell: Cell | str | None = None,
-    residual: bool = False,
-    features: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     remembers: Sequence[tuple[str, tuple[Unit, ...]]] = (),
     title: str = "A recurrent agent, seen inside",
     path: str | os.PathLike | None = None,
+    **options: Unpack[InspectOptions],
 ) -> Page:
     """Write the page of `lstmjax inspect` for an agent: every gate, with the rollout along the axis.
 
@@ -101,13 +153,13 @@ def inspect_agent(
         actions: of each step, `[N, T]` or `[N, T, A]`.
         rewards: what each step returned, `[N, T]`.
         lengths: steps of each episode, `[N]`; None: all T.
-        trunk: which of the agent's trunks.
-        activation, cell, residual: as for `unroll`.
-        features: names of the numbers of an observation.
         names: names of the episodes.
         remembers: for each question its name and its units, as `rank_units` returns them.
         title: the title of the page.
         path: the file to write, .html; None: none.
+        trunk: which of the agent's trunks.
+        activation, cell, residual: as for `unroll`.
+        features: names of the numbers of an observation.
 
     Returns:
         A `Page`: a notebook shows it, and `.html` is the text.
@@ -122,33 +174,10 @@ def inspect_agent(
     if observations.ndim != 3:
         raise ValueError(f"observations has shape {observations.shape}, expected [N, T, I]: an episode a row.")
     check_observations(params, observations, "observations", False)
-    if not 0 <= trunk < len(params.trunks):
-        raise ValueError(f"trunk is {trunk}, but the agent has trunks 0 to {len(params.trunks) - 1}.")
-    part = params.trunks[trunk]
-    columns, words = [embedded(part, observations, activation)], []
-    size = observations.shape[-1]
-    seen = [f"observation {n}" for n in range(size)] if features is None else list(features)
-    if len(seen) != size:
-        raise ValueError(f"features has {len(seen)} names, expected {size}, one for each number of an observation.")
-    if part.embedding:
-        words += [f"embedding {n}" for n in range(columns[0].shape[-1])]
-        columns.append(observations)
-    words += seen
-    for name, values in (("action", actions), ("reward", rewards)):
-        array = as_array(name + "s", values)
-        if array.shape[:2] != observations.shape[:2] or array.ndim > 3:
-            raise ValueError(f"{name}s has shape {array.shape}, expected [N, T] = {observations.shape[:2]}.")
-        array = array if array.ndim == 3 else array[..., None]
-        columns.append(array)
-        words += [name] if array.shape[-1] == 1 else [f"{name} {n}" for n in range(array.shape[-1])]
-    first, *others = part.layers
-    dtype = first.w_x.dtype
-    xs = jnp.concatenate([column.astype(dtype) for column in columns], axis=-1)
-    ignored = jnp.zeros((xs.shape[-1] - first.input_size, *first.w_x.shape[1:]), dtype)
-    layers: Any = (first._replace(w_x=jnp.concatenate([first.w_x, ignored])), *others)
-    single = [head[0] for head in part.heads.values() if len(head) == 1 and head[0].w.ndim == 2]
-    network: Any = NetworkParams(layers, single[0]) if single else layers
+    network, xs, features, of_layers = page_network(
+        params, observations, {"action": actions, "reward": rewards}, **options
+    )
     return report(
-        network, xs, lengths=lengths, per_step=bool(single), features=words, names=names, remembers=remembers,
-        residual=residual, cell=cell, title=title, path=path,
+        network, xs, lengths=lengths, features=features, names=names, remembers=remembers, title=title, path=path,
+        **of_layers,
     )  # fmt: skip

@@ -25,17 +25,22 @@ if TYPE_CHECKING:
 Activation = Callable[[Array], Array]
 
 
-class RunOptions(TypedDict, total=False):
-    """The keywords of `act` and `unroll`: pass the same to both."""
+class AgentOptions(TypedDict, total=False):
+    """What an agent is beside its parameters."""
 
-    reset_state: PyTree | None
-    """The state that a first observation begins with, as `state`; None: zeros."""
     activation: Activation
     """Behind each Dense layer but a head's last: a function of an array, the same one at every call."""
     cell: Cell | str | None
     """The cell, a name in `CELLS` or a `Cell`; None: the vanilla cell."""
     residual: bool
     """Whether what enters a layer is added to its outputs, from the second layer on."""
+
+
+class RunOptions(AgentOptions, total=False):
+    """The keywords of `act` and `unroll`: pass the same to both."""
+
+    reset_state: PyTree | None
+    """The state that a first observation begins with, as `state`; None: zeros."""
     dtype: Any
     """Dtype of the computation; None: that of the parameters."""
     backend: Chooser
@@ -151,32 +156,33 @@ def act(
     observation = as_array("observation", observation)
     if not observation.ndim:
         raise ValueError("observation is a single number, expected [..., I], the features of one step.")
-    if first is not None:
-        first = as_step_flags("first", first, observation.shape[:-1], True)[None]  # type: ignore[index]
-    return _run(params, state, observation, first, True, 0, None, 1, options, one=True)
+    first = as_step_flags("first", first, observation.shape[:-1], True)
+    return _run(params, state, observation, first, True, 0, None, 1, options, single_step=True)
 
 
 def _run(
     params: AgentParams, state: Any, observations: Array, firsts: Array | None, time_major: bool, burn_in: int,
-    checkpoint: Any, unroll: int, options: RunOptions, *, one: bool = False,
+    checkpoint: Any, unroll: int, options: RunOptions, *, single_step: bool = False,
 ) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
-    """Check what `act` and `unroll` share, and run the compiled program; `one`: observations have no time axis."""
+    """Check what `act` and `unroll` share, and run the program; `single_step`: observations have no time axis."""
     check_agent(params)
     params = as_arrays("params", params)
     state = as_trunks("state", state, params)
     reset_state = as_trunks("reset_state", options["reset_state"], params)
     check_function("activation", options["activation"], "of an array")
     (residual,) = as_flags(residual=options["residual"])
-    check_observations(params, observations, "observation" if one else "observations", one or time_major)
-    how = Running(
+    check_observations(
+        params, observations, "observation" if single_step else "observations", single_step or time_major
+    )
+    static = Static(
         options["activation"], options["cell"], residual, floating(options["dtype"]), options["backend"],
-        time_major, burn_in, checkpoint, unroll, one,
+        time_major, burn_in, checkpoint, unroll, single_step,
     )  # fmt: skip
-    return _program(params, state, reset_state, observations, firsts, how=how)
+    return _program(params, state, reset_state, observations, firsts, static=static)
 
 
-class Running(NamedTuple):
-    """How a trajectory is run: what a program is compiled for."""
+class Static(NamedTuple):
+    """The options of a run that are no arrays: what a program is compiled for."""
 
     activation: Activation
     cell: Any
@@ -187,40 +193,43 @@ class Running(NamedTuple):
     burn_in: int
     checkpoint: int | str | None
     unroll: int
-    one: bool
+    single_step: bool
 
 
-@partial(jax.jit, static_argnames=("how",))
+@partial(jax.jit, static_argnames=("static",))
 def _program(
-    params: AgentParams, state: tuple, reset_state: tuple, observations: Array, firsts: Array | None, *, how: Running
+    params: AgentParams, state: tuple, reset_state: tuple, observations: Array, firsts: Array | None, *, static: Static
 ) -> tuple[tuple, dict[str, Array]]:
-    if how.one:
+    if static.single_step:
         observations = observations[None]
-    if how.burn_in:
+        firsts = None if firsts is None else firsts[None]
+    if static.burn_in:
         (early, observations), (early_firsts, firsts) = (
-            split_time(a, how.burn_in, how.time_major, features) for a, features in ((observations, 1), (firsts, 0))
+            split_time(a, static.burn_in, static.time_major, features)
+            for a, features in ((observations, 1), (firsts, 0))
         )
         still = jax.lax.stop_gradient((params, state, reset_state))
-        state, _ = _trunks(*still, jax.lax.stop_gradient(early), early_firsts, how)
-    state, outputs = _trunks(params, state, reset_state, observations, firsts, how)
-    if how.one:
+        state, _ = _trunks(*still, jax.lax.stop_gradient(early), early_firsts, static)
+    state, outputs = _trunks(params, state, reset_state, observations, firsts, static)
+    if static.single_step:
         outputs = jax.tree.map(lambda y: y[0], outputs)
     return state, outputs
 
 
 def _trunks(
-    params: AgentParams, state: tuple, reset_state: tuple, observations: Array, firsts: Array | None, how: Running
+    params: AgentParams, state: tuple, reset_state: tuple, observations: Array, firsts: Array | None, static: Static
 ) -> tuple[tuple, dict[str, Array]]:
     states, outputs = [], {}
     for trunk, begin, reset in zip(params.trunks, state, reset_state, strict=True):
-        xs = embedded(trunk, observations, how.activation, how.dtype)
+        xs = embedded(trunk, observations, static.activation, static.dtype)
         state, hs = stacked(
-            trunk.layers, xs, begin, resets=firsts, reset_state=reset, time_major=how.time_major, cell=how.cell,
-            residual=how.residual, dtype=how.dtype, checkpoint=how.checkpoint, unroll=how.unroll, backend=how.backend,
+            trunk.layers, xs, begin, resets=firsts, reset_state=reset, time_major=static.time_major, cell=static.cell,
+            residual=static.residual, dtype=static.dtype, checkpoint=static.checkpoint, unroll=static.unroll,
+            backend=static.backend,
         )  # fmt: skip
         states.append(state)
         for name, head in trunk.heads.items():
-            outputs[name] = _dense(head, hs, how.activation, how.dtype, last=True)
+            outputs[name] = _dense(head, hs, static.activation, static.dtype, last=True)
     return tuple(states), outputs
 
 

@@ -63,21 +63,21 @@ def trace_agent(
     return tuple(traces)
 
 
-def cue_question(name: str, labels: Any, seen: Any, asked: Any) -> Question:
+def cue_question(name: str, labels: Any, seen: Any, needed: Any) -> Question:
     """Return the question whether a unit remembers a cue, for `lstmjax.inside.rank_units` and `separation`.
 
     Args:
         name: what the cue says: "goal on the left".
         labels: bool `[N]`, one for each episode.
         seen: the step at which each episode's cue was last seen, whole numbers `[N]` or one for all.
-        asked: the step at which it is needed: the junction of a T-maze.
+        needed: the step at which it is needed: the junction of a T-maze.
 
     Returns:
-        `Question`, with spans from the step after `seen` to `asked`. Values are `[N, T, H]`: an episode a row.
+        `Question`, with spans from the step after `seen` to `needed`. Values are `[N, T, H]`: an episode a row.
 
     >>> cue_question("left", [True, False], 0, [5, 7]).spans.tolist()
     [[1, 6], [1, 8]]
     """
     labels = np.asarray(labels)
-    seen, asked = (np.broadcast_to(np.asarray(steps), labels.shape) for steps in (seen, asked))
-    return Question(name, labels, np.stack([seen + 1, asked + 1], axis=1))
+    seen, needed = (np.broadcast_to(np.asarray(steps), labels.shape) for steps in (seen, needed))
+    return Question(name, labels, np.stack([seen + 1, needed + 1], axis=1))

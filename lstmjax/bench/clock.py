@@ -13,7 +13,6 @@ import numpy as np
 SAMPLE = 2e-3  # seconds: a shorter call is repeated for each number
 SHORT = 2e-2  # seconds: before a shorter call, untimed ones run
 SETTLE = 1e-2  # seconds of them: threads of the previous program spin for some milliseconds (libgomp, by its default)
-LONG = 0.2  # seconds: a longer call is not repeated to estimate its time
 LEAST, MOST = 5, 200  # rounds
 
 
@@ -50,9 +49,9 @@ def take_turns(
 
 
 def _warm(call: Callable[[], Any]) -> float:
-    """Warm up a call and return about how long it takes; a long one is not run a second time."""
-    first = _elapsed(call, 1)
-    return first if first > LONG else _elapsed(call, 1)
+    """Run a call, which may compile it, and return about how long it takes after that."""
+    call()
+    return _elapsed(call, 1)
 
 
 def _settle(call: Callable[[], Any]) -> None:
