@@ -11,7 +11,7 @@ from tolerances import assert_close
 
 from lstmjax import init_params, lstm
 from lstmjax.backends import native_call, native_library, native_plain
-from lstmjax.backends.native_call import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import Back, Call, Options, absent
 
 N, T, B, I, H = 2, 5, 3, 6, 4
 

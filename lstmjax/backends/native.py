@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from lstmjax.backends import by_scan, fused, inplace, linear, native_call, native_library, native_plain, scan
 from lstmjax.backends.by_scan import same_axis
 from lstmjax.backends.linear import SHARED
-from lstmjax.backends.native_call import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import Back, Call, Options, absent
 from lstmjax.backends.request import Request, step_fields
 from lstmjax.backends.segments import in_segments
 from lstmjax.cell import CellStep
@@ -316,22 +316,22 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    of_before = call.x, call.w_x, call.w_h, call.h, call.c
+    of_before = call.x, call.w_x, call.w_h, call.h0, call.c0
     of_flags = full.valid, full.resets, call.h_reset, call.c_reset
     h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
-    of_end = d_h.reshape(call.h.shape), d_c.reshape(call.c.shape)
+    of_end = d_h.reshape(call.h0.shape), d_c.reshape(call.c0.shape)
     back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
     wants_x = wants_x and call.x.shape[-1] > 0
     options = Options(batch_major, request.reverse, slopes_of_x=wants_x, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)
-    d_x = slopes.x if wants_x else jnp.zeros_like(call.x)
+    d_x = slopes.dx if wants_x else jnp.zeros_like(call.x)
     no_flags = jnp.zeros((0,), jax.dtypes.float0)
     d_z = slopes.dz if native_plain.exists(call.z) else call.z
-    of_reset = slopes.h_reset, slopes.c_reset
+    of_reset = slopes.dh_reset, slopes.dc_reset
     if not wants_reset:
         of_reset = jnp.zeros_like(call.h_reset), jnp.zeros_like(call.c_reset)
-    of_weights = slopes.w_x, slopes.w_h, slopes.b
-    d_call = Call(d_x, d_z, *of_weights, slopes.h, slopes.c, no_flags, no_flags, *of_reset)
+    of_weights = slopes.dw_x, slopes.dw_h, slopes.db
+    d_call = Call(d_x, d_z, *of_weights, slopes.dh0, slopes.dc0, no_flags, no_flags, *of_reset)
     d_params, d_start, d_xs, d_reset = pullback(d_call)
     return d_params, jax.tree.map(jnp.add, d_state, d_start), d_xs, _placed(step, fixed, d_reset), scanned
 

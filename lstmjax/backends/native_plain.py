@@ -42,10 +42,10 @@ def forward(options: Any, call: Any) -> tuple[Array, ...]:
             return (h, c), series
         return where(valid, (h, c), state), where(valid, series, jax.tree.map(jnp.zeros_like, series))
 
-    start = call.h, call.c
+    start = call.h0, call.c0
     (h_end, c_end), results = jax.lax.scan(step, start, (series, flags), reverse=options.reverse)
     h, c, gates, sums = (_as_given(options, a) for a in results)
-    n, rows, hidden = call.h.shape
+    n, rows, hidden = call.h0.shape
     if options.ring:
         h = jnp.zeros((n, 2, rows, hidden), h.dtype)
     none = jnp.zeros((0,), h.dtype)
