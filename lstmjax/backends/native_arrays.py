@@ -121,8 +121,8 @@ SIDES = {
 }
 """Axes: n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates.
 
-s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b. "?": an array that may be
-absent."""
+s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b. "?": an array that may
+be absent."""
 
 
 def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
