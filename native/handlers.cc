@@ -4,7 +4,7 @@
 // array that is absent is [0]. The FFI checks ranks and sizes of nothing, so all of that is checked here.
 #include <algorithm>
 #include <cstring>
-#include <initializer_list>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -12,6 +12,7 @@
 #include "pages.h"
 #include "plan.h"
 #include "sets.h"
+#include "tickets.h"
 #include "xla/ffi/api/ffi.h"
 
 #define LSTMJAX_EXPORT extern "C" __attribute__((visibility("default")))
@@ -19,21 +20,22 @@
 // What the handlers take and return: their parameters, their bindings, the checks of shapes and the text that Python
 // compares with its own (lstmjax/backends/native_arrays.py) are all made of these two lists. The axes: n networks, s time
 // and batch, or batch and time if `batch_major`; r the same, or the 2 slots of a ring and batch; t time, b batch,
-// i inputs, h hidden units, k those of the step before, g gates. "?": the array may be absent.
+// i inputs, h hidden units, k those of the step before, g gates, q numbers of a ticket. "?": the array may be absent.
 #define LSTMJAX_FORWARD(OPTION, FLOATS, FLAGS, RESULT)                                           \
   OPTION(batch_major) OPTION(reverse) OPTION(ring)                                               \
   FLOATS(x, "nsi") FLOATS(z, "nsgh?") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")   \
   FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
   FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
   RESULT(h, "nrh") RESULT(c, "nsh?") RESULT(gates, "nsgh?") RESULT(sums, "nsgh?")                \
-  RESULT(h_end, "nbh") RESULT(c_end, "nbh")
+  RESULT(h_end, "nbh") RESULT(c_end, "nbh") RESULT(ticket, "nq?")
 #define LSTMJAX_BACKWARD(OPTION, FLOATS, FLAGS, RESULT)                                          \
   OPTION(batch_major) OPTION(reverse)                                                            \
-  FLOATS(x, "nsi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(h0, "nbh") FLOATS(c0, "nbh")   \
-  FLAGS(valid, "ntb?") FLAGS(resets, "ntb?") FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")     \
-  FLOATS(h, "nsh") FLOATS(c, "nsh") FLOATS(gates, "nsgh")                                        \
+  FLOATS(x, "nsi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")                      \
+  FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
+  FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
+  FLOATS(h, "nsh") FLOATS(c, "nsh?") FLOATS(gates, "nsgh?") FLOATS(ticket, "nq")                 \
   FLOATS(dh, "nsh?") FLOATS(dc, "nsh?") FLOATS(d_h, "nbh") FLOATS(d_c, "nbh")                    \
-  RESULT(dz, "nsgh") RESULT(dx, "nsi?") RESULT(dw_x, "nigh") RESULT(dw_h, "nkgh")                \
+  RESULT(dz, "nsgh?") RESULT(dx, "nsi?") RESULT(dw_x, "nigh") RESULT(dw_h, "nkgh")                \
   RESULT(db, "ngh") RESULT(dh0, "nbh") RESULT(dc0, "nbh") RESULT(dh_reset, "nbh?") RESULT(dc_reset, "nbh?")
 
 #define LSTMJAX_NO_OPTION(name)
@@ -74,6 +76,8 @@ LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int6
 
 namespace {
 
+constexpr float kNotSaved = -1;  // as the first gate of a network: c and the gates are not here. Gates are not negative
+
 struct Sizes {
   int64_t networks, steps, rows, inputs, hidden;
   bool batch_major, ring;
@@ -83,6 +87,13 @@ struct Sizes {
     if (!data) return {nullptr, 0, 0};
     data += network * steps * rows * n;
     return batch_major ? Series{data, n, steps * n} : Series{data, rows * n, n};
+  }
+
+  // What a network saves for the backward pass, where it has a ticket: c and the gates.
+  int64_t saved_floats() const { return steps * rows * 5 * hidden; }
+  void save_in(const lstmjax::Buffer& saved, Layer& layer) const {
+    layer.c = series(saved.get(), 0, hidden);
+    layer.gates = series(saved.get() + steps * rows * hidden, 0, 4 * hidden);
   }
 
   // The shape that an array of some axes has.
@@ -95,6 +106,7 @@ struct Sizes {
         case 'b': out.push_back(rows); break;
         case 'i': out.push_back(inputs); break;
         case 'g': out.push_back(4); break;
+        case 'q': out.push_back(lstmjax::kTicket); break;
         case 'r':
         case 's':
           out.push_back(*axes == 'r' && ring ? 2 : batch_major ? rows : steps);
@@ -168,7 +180,7 @@ Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_ma
 
 // What both passes take of a layer.
 struct Inputs {
-  Floats x, w_x, w_h, h0, c0;
+  Floats x, w_x, w_h, b, h0, c0;
   Flags valid, resets;
   Floats h_reset, c_reset;
 
@@ -180,6 +192,7 @@ struct Inputs {
     layer.x = s.series(const_cast<float*>(x.typed_data()), n, s.inputs);
     layer.w_x = w_x.typed_data() + n * s.inputs * 4 * s.hidden;
     layer.w_h = w_h.typed_data() + n * s.hidden * 4 * s.hidden;
+    layer.b = b.typed_data() + n * 4 * s.hidden;
     layer.h0 = h0.typed_data() + state, layer.c0 = c0.typed_data() + state;
     layer.h_reset = shifted(data_of(h_reset), state), layer.c_reset = shifted(data_of(c_reset), state);
     return layer;
@@ -205,10 +218,12 @@ ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LST
     shapes.expect("h_reset", h_reset, "nbh", s);
     shapes.expect("c_reset", c_reset, "nbh", s);
   }
+  const bool keeps = Shapes::exists(*ticket);
+  shapes.require(!keeps || !(Shapes::exists(*c) || Shapes::exists(*gates) || ring), "there are tickets, but c is saved");
   shapes.require(!ring || !(Shapes::exists(*c) || Shapes::exists(*gates) || Shapes::exists(*sums)),
                  "c, gates and sums are series, but h is a ring");
   if (shapes.wrong()) return shapes.error();
-  const Inputs inputs{x, w_x, w_h, h0, c0, valid, resets, h_reset, c_reset};
+  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
   const int64_t n = s.networks, width = s.hidden;
   for (FloatsOut* array : {&h, &c, &gates, &sums}) {
     lstmjax::prefer_large_pages((*array)->untyped_data(), (*array)->size_bytes());
@@ -216,20 +231,27 @@ ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LST
 
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
+  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;
   for (int64_t k = 0; k < n; k++) {
     Layer layer = inputs.layer(s, k, reverse);
     inputs.find_sources(layer, s, k, tables);
     layer.z = s.series(data_of(z), k, 4 * width);
-    layer.b = b.typed_data() + k * 4 * width;
     layer.h = ring ? Series{h->typed_data() + k * 2 * s.rows * width, s.rows * width, width}
                    : s.series(h->typed_data(), k, width);
     layer.c = Shapes::exists(*c) ? s.series(c->typed_data(), k, width)
                                  : Series{c_end->typed_data() + k * s.rows * width, 0, width};
     layer.gates = s.series(data_of(*gates), k, 4 * width);
     layer.sums = s.series(data_of(*sums), k, 4 * width);
+    if (keeps) {
+      saved.push_back(std::make_unique<lstmjax::Buffer>(s.saved_floats()));
+      s.save_in(*saved.back(), layer);
+    }
     layers.push_back(layer);
   }
   lstmjax::run_forward(pool, lstmjax::threads_of(pool), layers, h_end->typed_data(), c_end->typed_data());
+  for (size_t k = 0; k < saved.size(); k++) {
+    lstmjax::keep(std::move(saved[k]), ticket->typed_data() + static_cast<int64_t>(k) * lstmjax::kTicket);
+  }
   return ffi::Error::Success();
 } catch (const std::bad_alloc&) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "lstmjax: no memory for the packed weights");
@@ -244,16 +266,20 @@ ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, L
     shapes.expect("h_reset", h_reset, "nbh", s);
     shapes.expect("c_reset", c_reset, "nbh", s);
   }
+  const bool has_saved = Shapes::exists(gates);
+  shapes.require(has_saved == Shapes::exists(c) && has_saved == Shapes::exists(*dz), "some of c, gates and dz are absent");
   shapes.require(Shapes::exists(*dh_reset) == Shapes::exists(*dc_reset), "one of dh_reset and dc_reset is absent");
   shapes.require(!Shapes::exists(*dh_reset) || Shapes::exists(resets), "dh_reset is wanted, but there are no resets");
   if (shapes.wrong()) return shapes.error();
-  const Inputs inputs{x, w_x, w_h, h0, c0, valid, resets, h_reset, c_reset};
+  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
   const int64_t n = s.networks, width = s.hidden;
   lstmjax::prefer_large_pages(dz->untyped_data(), dz->size_bytes());
 
   std::vector<Layer> layers;
   std::vector<Slopes> slopes;
   std::vector<std::vector<int32_t>> tables;
+  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;  // of networks with a ticket
+  std::vector<Layer> again;                             // networks that have to run forwards again
   for (int64_t k = 0; k < n; k++) {
     const int64_t state = k * s.rows * width;
     Layer layer = inputs.layer(s, k, reverse);
@@ -279,8 +305,23 @@ ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, L
     slope.dw_x = dw_x->typed_data() + k * s.inputs * 4 * width;
     slope.dw_h = dw_h->typed_data() + k * width * 4 * width;
     slope.db = db->typed_data() + k * 4 * width;
+    if (!has_saved || *layer.gates.data == kNotSaved) {
+      saved.push_back(lstmjax::take(ticket.typed_data() + k * lstmjax::kTicket, s.saved_floats()));
+      const bool is_gone = !saved.back();
+      if (is_gone) saved.back() = std::make_unique<lstmjax::Buffer>(s.saved_floats());
+      s.save_in(*saved.back(), layer);
+      slope.dz = layer.gates;
+      if (is_gone) again.push_back(layer);
+    }
     layers.push_back(layer);
     slopes.push_back(slope);
+  }
+  if (!again.empty()) {
+    const int64_t floats = s.steps * s.rows * width, count = static_cast<int64_t>(again.size());
+    const lstmjax::Buffer h_again(count * (floats + 2 * s.rows * width));  // of all steps, then the final states
+    for (int64_t k = 0; k < count; k++) again[static_cast<size_t>(k)].h = s.series(h_again.get(), k, width);
+    float* ends = h_again.get() + count * floats;
+    lstmjax::run_forward(pool, lstmjax::threads_of(pool), again, ends, ends + count * s.rows * width);
   }
   lstmjax::run_backward(pool, lstmjax::threads_of(pool), layers, slopes);
   return ffi::Error::Success();

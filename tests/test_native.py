@@ -19,7 +19,7 @@ from tolerances import assert_close
 
 from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
 from lstmjax.backends import native_call, native_library
-from lstmjax.backends.native_arrays import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import TICKET, Back, Call, Options, absent
 
 LIBRARY = native_library.load()
 pytestmark = pytest.mark.skipif(LIBRARY.reason is not None, reason=str(LIBRARY.reason))
@@ -309,8 +309,8 @@ def test_the_kernel_refuses_shapes_that_do_not_fit(message):
 def test_the_kernel_refuses_slopes_that_do_not_fit():
     call, series = arrays(), jnp.zeros((1, 4, 3, 5))
     good = Back(
-        call.x, call.w_x, call.w_h, call.h0, call.c0, *call[7:], series, series, jnp.zeros((1, 4, 3, 4, 5)), series,
-        absent(), call.h0, call.c0,
+        call.x, call.w_x, call.w_h, call.b, call.h0, call.c0, *call[7:], series, series, jnp.zeros((1, 4, 3, 4, 5)),
+        jnp.zeros((1, TICKET)), series, absent(), call.h0, call.c0,
     )  # fmt: skip
     native_call.run_compiled(Options(), "backward", *good)
     for name, message in (("dh", "dh has shape"), ("gates", "gates has shape"), ("c", "c has shape")):

@@ -11,7 +11,7 @@ from tolerances import assert_close
 
 from lstmjax import init_params, lstm
 from lstmjax.backends import native_call, native_library, native_plain
-from lstmjax.backends.native_arrays import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import TICKET, Back, Call, Options, absent
 
 N, T, B, I, H = 2, 5, 3, 6, 4
 
@@ -40,8 +40,8 @@ def draw(options, flagged):
     call = Call(normal(*series, I), normal(*series, 4, H), *weights, normal(N, 4, H), *state, *flags, *again)
     slopes = normal(*series, H), normal(*series, H), normal(N, B, H), normal(N, B, H)
 
-    def back(h, c, gates, *_):
-        return Back(call.x, *weights, *state, *flags, *again, h, c, gates, *slopes)
+    def back(h, c, gates, sums, h_end, c_end, ticket):
+        return Back(call.x, *weights, call.b, *state, *flags, *again, h, c, gates, ticket, *slopes)
 
     return call, back
 

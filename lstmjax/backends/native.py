@@ -172,6 +172,7 @@ class Saved(NamedTuple):
     h: Array  # [T, ..., H]
     c: Array  # [T, ..., H]
     gates: Array  # [T, ..., 4, H]
+    ticket: Array  # [1, 3]  for what the library keeps of many networks, whose c and gates are not in these arrays
 
 
 def _batch_major(request: Request) -> bool:
@@ -185,15 +186,17 @@ def _sequence(
 ) -> tuple[tuple, Saved | None]:  # fmt: skip
     """Return the final state and the outputs, and what the backward pass needs."""
     flags, batch = _flags(step, fixed, scanned), xs.shape[1:-1]
-    saves_all = saves or (request.return_sequences and request.emit == "c")
-    options = Options(_batch_major(request), request.reverse, not saves_all and not request.return_sequences, saves_all)
+    returns_c = request.return_sequences and request.emit == "c"
+    saves_all = saves or returns_c
+    ring = not saves_all and not request.return_sequences
+    options = Options(_batch_major(request), request.reverse, ring, saves_all, for_backward=saves and not returns_c)
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in (results.h_end, results.c_end))
     series: list[Any] = [
         _unfolded(options, a, batch) if native_plain.exists(a) and not options.ring else None for a in results[:3]
     ]
-    saved, ys = Saved(*series), None
+    saved, ys = Saved(*series, results.ticket), None
     if request.return_sequences:
         ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)
@@ -296,7 +299,7 @@ def _derivative(
         return [leaves[n] for n in varying]
 
     batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(0, fixed), same_axis(1, scanned)))
-    of_saved = (0 if _batch_major(request) else 1,) * 3
+    of_saved = (*[0 if _batch_major(request) else 1] * 3, SHARED)
     tangent = by_scan.tangent(step, request, primals, tangents, out, saved, gradients, batch, of_saved, networks=True)
     zeros = jax.tree.map(jnp.zeros_like, saved) if returns_saved else None
     return (out, saved if returns_saved else None), (tangent, zeros)
@@ -316,11 +319,11 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    of_before = call.x, call.w_x, call.w_h, call.h0, call.c0
+    of_before = call.x, call.w_x, call.w_h, call.b, call.h0, call.c0
     of_flags = full.valid, full.resets, call.h_reset, call.c_reset
-    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
+    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved[:3], (1, 1, 2), strict=True))
     of_end = d_h.reshape(call.h0.shape), d_c.reshape(call.c0.shape)
-    back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
+    back = Back(*of_before, *of_flags, h, c, gates, saved.ticket, of_series["h"], of_series["c"], *of_end)
     wants_x = wants_x and call.x.shape[-1] > 0
     options = Options(batch_major, request.reverse, slopes_of_x=wants_x, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)

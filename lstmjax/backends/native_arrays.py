@@ -19,13 +19,22 @@ The library is built with this number, and one with another number is not used. 
 without it. CMakeLists.txt reads this line."""
 
 
+TICKET = 3
+"""Numbers of a ticket, by which the library finds what it keeps of a network; see native/tickets.h."""
+
+NOT_SAVED = -1.0
+"""As the gates of a network: they and c are not in these arrays."""
+
+
 class Options(NamedTuple):
     """How a layer is run. Compiled code is cached by it."""
 
     batch_major: bool = False
     reverse: bool = False
     ring: bool = False  # h has two slots instead of one for each step, for outputs that nobody reads
-    saves: bool = False  # c and the gates, for the backward pass
+    saves: bool = False  # c and the gates
+    for_backward: bool = False  # they are saved for the backward pass alone
+    keeps: bool = False  # they stay in the library, forward, or are taken from there, backward
     sums: bool = False  # the pre-activations
     slopes_of_x: bool = False  # backward: whether the slopes of x are wanted
     slopes_of_reset: bool = False  # backward: whether the slopes of the state that resets return to are wanted
@@ -56,6 +65,7 @@ class Results(NamedTuple):
     sums: Array  # [N, T, B, 4, H]  pre-activations
     h_end: Array  # [N, B, H]
     c_end: Array  # [N, B, H]
+    ticket: Array  # [N, 3]  of what the library keeps; 0: nothing
 
 
 class Back(NamedTuple):
@@ -64,6 +74,7 @@ class Back(NamedTuple):
     x: Array
     w_x: Array
     w_h: Array
+    b: Array
     h0: Array
     c0: Array
     valid: Array
@@ -71,8 +82,9 @@ class Back(NamedTuple):
     h_reset: Array
     c_reset: Array
     h: Array
-    c: Array
+    c: Array  # absent, or NOT_SAVED in all gates of a network: computed again, or taken from where they are kept
     gates: Array
+    ticket: Array
     dh: Array  # [N, T, B, H]  of the series, or absent
     dc: Array
     d_h: Array  # [N, B, H]  of the final state
@@ -109,20 +121,20 @@ SIDES = {
         Call,
         "nsi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?",
         Results,
-        "nrh nsh? nsgh? nsgh? nbh nbh",
+        "nrh nsh? nsgh? nsgh? nbh nbh nq?",
     ),
     "backward": Side(
         ("batch_major", "reverse"),
         Back,
-        "nsi nigh nkgh nbh nbh ntb? ntb? nbh? nbh? nsh nsh nsgh nsh? nsh? nbh nbh",
+        "nsi nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh? nsh nsh? nsgh? nq nsh? nsh? nbh nbh",
         Slopes,
-        "nsgh nsi? nigh nkgh ngh nbh nbh nbh? nbh?",
+        "nsgh? nsi? nigh nkgh ngh nbh nbh nbh? nbh?",
     ),
 }
 """Axes: n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates.
 
-s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b. "?": an array that may
-be absent."""
+s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b, q for the numbers of a
+ticket. "?": an array that may be absent."""
 
 
 def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jax.custom_batching import custom_vmap
 
 from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
-from lstmjax.backends.native_arrays import SIDES, Back, Call, Options, Results, Slopes, axes_of
+from lstmjax.backends.native_arrays import NOT_SAVED, SIDES, TICKET, Back, Call, Options, Results, Slopes, absent, axes_of
 from lstmjax.types import Array
 
 
@@ -35,10 +36,11 @@ def backward(options: Options, back: Back) -> Slopes:
 def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
     n, *series, _ = call.x.shape
     rows, hidden = call.h0.shape[1:]
-    saved = [(n, *series, hidden), (n, *series, 4, hidden)] if options.saves else [(0,), (0,)]
+    here = options.saves and not options.keeps
+    saved = [(n, *series, hidden), (n, *series, 4, hidden)] if here else [(0,), (0,)]
     sums = (n, *series, 4, hidden) if options.sums else (0,)
     h = (n, 2, rows, hidden) if options.ring else (n, *series, hidden)
-    return [h, *saved, sums, call.h0.shape, call.c0.shape]
+    return [h, *saved, sums, call.h0.shape, call.c0.shape, (n, TICKET) if options.keeps else (0,)]
 
 
 def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
@@ -53,11 +55,11 @@ class Lowered(NamedTuple):
 
     shapes: Callable[[Options, Any], list[tuple[int, ...]]]  # of the results
     plain: Callable[[Options, Any], tuple[Array, ...]]  # the same in plain JAX
-    aliases: dict[int, int] | None  # arguments in whose memory results are written
+    aliases: dict[int, int]  # arguments in whose memory results are written, where they exist
 
 
 LOWERED = {
-    "forward": Lowered(_forward_shapes, native_plain.forward, None),
+    "forward": Lowered(_forward_shapes, native_plain.forward, {}),
     "backward": Lowered(_backward_shapes, native_plain.backward, {Back._fields.index("gates"): 0}),
 }
 
@@ -88,7 +90,8 @@ def primitive() -> Any:
     def lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
         if getattr(ctx.module_context.lowering_parameters, "for_export", False):
             return lower_plain(ctx, *arrays, options=options, which=which)
-        lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=LOWERED[which].aliases)
+        aliases = {n: to for n, to in LOWERED[which].aliases.items() if ctx.avals_in[n].ndim > 1}
+        lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=aliases)
         return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in SIDES[which].options})
 
     call_p.def_abstract_eval(shapes)
@@ -106,6 +109,27 @@ run_compiled = jax.jit(_run, static_argnums=(0, 1))
 """A call outside of any transform: (options, "forward" or "backward", *arrays) → results."""
 
 
+LARGE = 2**23
+"""From how many bytes on what many networks save is kept in the library: smaller results come from memory that is used again."""
+MOST = 2**27
+"""Up to how many it is. The library keeps 2^28 (native/tickets.cc), and what two layers save finds room there."""
+MANY = 8
+"""From how many networks on: then each is run by one thread to its end."""
+
+
+def keeps(options: Options, size: int, call: Call) -> bool:
+    """Return whether what `size` calls with weights of their own save for the backward pass stays in the library.
+
+    Otherwise it is a result of the call, for which the system clears memory in each call: for 64 networks of 32 units
+    that was a fifth of the time of a gradient.
+    """
+    networks = size * call.x.shape[0]
+    if options.keeps or not options.for_backward or native_plain.exists(call.z) or networks < MANY:
+        return False
+    saved = 20 * networks * math.prod(call.x.shape[1:3]) * call.h0.shape[-1]
+    return LARGE <= saved <= MOST and jax.local_device_count("cpu") == 1  # nothing is split over devices
+
+
 @cache
 def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
@@ -117,6 +141,8 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         if jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
             return native_sharding.split(run, axes, result_axes, arrays)
         outputs = run(*arrays)
+        if which == "forward" and options.saves and not options.keeps:
+            outputs = (*outputs[:-1], jnp.zeros((arrays[0].shape[0], TICKET), jnp.float32))
         return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
 
     @call.def_vmap
@@ -125,23 +151,45 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         # weights are wanted one by one.
         own_weights = any(is_mapped for is_mapped, letters in zip(mapped, axes, strict=True) if "b" not in letters)
         into = "n" if own_weights or which == "backward" else "b"
-        joined = []
-        for a, is_mapped, letters in zip(arrays, mapped, axes, strict=True):
-            if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
-                joined.append(a)
-                continue
-            a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
-            place = letters.index(into)
-            a = jnp.moveaxis(a, 0, place)
-            joined.append(a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :]))
-        outputs = []
-        for a, letters in zip(call(*joined), result_axes, strict=True):
-            if a.ndim == 1:
-                outputs.append(a)
-                continue
-            place = letters.index(into)
-            a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
-            outputs.append(jnp.moveaxis(a, place, 0))
-        return tuple(outputs), tuple(native_plain.exists(a) for a in outputs)
+        side = SIDES[which]
+        one = [jax.ShapeDtypeStruct(a.shape[is_mapped:], a.dtype) for a, is_mapped in zip(arrays, mapped, strict=True)]
+        inner = call
+        if which == "forward":
+            keeping = into == "n" and keeps(options, size, Call(*one))
+        else:
+            # The weights of each network, but the same gates for all: those that stand for what is kept.
+            by_name = dict(zip(side.arguments._fields, mapped, strict=True))
+            keeping = by_name["ticket"] and not by_name["gates"] and not options.keeps
+            if keeping:
+                arrays = Back(*arrays)._replace(c=absent(), gates=absent())
+        if keeping:
+            inner = _mappable(options._replace(keeps=True), which)
+        joined = [_joined(size, *each, into) for each in zip(arrays, mapped, axes, strict=True)]
+        outputs, are_mapped = [], []
+        shapes = LOWERED[which].shapes(options, side.arguments(*one))
+        for a, letters, shape in zip(inner(*joined), result_axes, shapes, strict=True):
+            are_mapped.append(a.ndim > 1 and into in letters)
+            if are_mapped[-1]:
+                a = _parted(size, a, letters.index(into))
+            elif a.ndim == 1 and len(shape) > 1:
+                a = jnp.full(shape, NOT_SAVED)
+            outputs.append(a)
+        return tuple(outputs), tuple(are_mapped)
 
     return call
+
+
+def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str) -> Array:
+    """Return an array with the mapped axis, the first, as a part of the axis `into`."""
+    if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
+        return a
+    a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
+    place = letters.index(into)
+    a = jnp.moveaxis(a, 0, place)
+    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+
+
+def _parted(size: int, a: Array, place: int) -> Array:
+    """Return an array with the mapped axis in front again, the reverse of `_joined`."""
+    a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
+    return jnp.moveaxis(a, place, 0)
