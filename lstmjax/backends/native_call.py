@@ -16,7 +16,18 @@ from jax.custom_batching import custom_vmap
 
 from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
-from lstmjax.backends.native_arrays import NOT_SAVED, SIDES, TICKET, Back, Call, Options, Results, Slopes, absent, axes_of
+from lstmjax.backends.native_arrays import (
+    NOT_SAVED,
+    SIDES,
+    TICKET,
+    Back,
+    Call,
+    Options,
+    Results,
+    Slopes,
+    absent,
+    axes_of,
+)
 from lstmjax.types import Array
 
 
@@ -110,7 +121,7 @@ run_compiled = jax.jit(_run, static_argnums=(0, 1))
 
 
 LARGE = 2**23
-"""From how many bytes on what many networks save is kept in the library: smaller results come from memory that is used again."""
+"""From how many bytes on what many networks save stays in the library: smaller results get memory that is used again."""
 MOST = 2**27
 """Up to how many it is. The library keeps 2^28 (native/tickets.cc), and what two layers save finds room there."""
 MANY = 8

@@ -119,9 +119,7 @@ def _with_saved(options: Any, back: Any) -> Any:
     else:
         missing = back.gates[..., :1, :1] == NOT_SAVED
         c, gates = jax.lax.cond(
-            missing.any(),
-            lambda: where_missing(missing, again(), (back.c, back.gates)),
-            lambda: (back.c, back.gates),
+            missing.any(), lambda: where_missing(missing, again(), (back.c, back.gates)), lambda: (back.c, back.gates)
         )
     return back._replace(c=c, gates=gates)
 
