@@ -237,7 +237,9 @@ def test_networks_in_a_branch_that_not_all_take(networks):
     flags = jnp.arange(MANY) % 3 == 0
 
     def loss(backend, params, xs, flag):
-        last = jax.lax.cond(flag > 0, lambda: lstm(params, xs, backend=backend)[1], lambda: xs[..., :1] * params.b[3][None, None])
+        last = jax.lax.cond(
+            flag > 0, lambda: lstm(params, xs, backend=backend)[1], lambda: xs[..., :1] * params.b[3][None, None]
+        )
         return (last**2).sum()
 
     arguments = (*networks, flags.astype(jnp.float32))

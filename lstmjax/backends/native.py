@@ -193,10 +193,10 @@ def _sequence(
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in (results.h_end, results.c_end))
-    series: list[Any] = [
+    h, c, gates = (
         _unfolded(options, a, batch) if native_plain.exists(a) and not options.ring else None for a in results[:3]
-    ]
-    saved, ys = Saved(*series, results.ticket), None
+    )
+    saved, ys = Saved(h, c, gates, results.ticket), None  # type: ignore[arg-type]
     if request.return_sequences:
         ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)

@@ -121,7 +121,7 @@ run_compiled = jax.jit(_run, static_argnums=(0, 1))
 
 
 LARGE = 2**23
-"""From how many bytes on what many networks save stays in the library: smaller results get memory that is used again."""
+"""From how many bytes on what many networks save stays in the library; smaller results get memory that serves again."""
 MOST = 2**27
 """Up to how many it is. The library keeps 2^28 (native/tickets.cc), and what two layers save finds room there."""
 MANY = 8
@@ -163,7 +163,9 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         own_weights = any(is_mapped for is_mapped, letters in zip(mapped, axes, strict=True) if "b" not in letters)
         into = "n" if own_weights or which == "backward" else "b"
         side = SIDES[which]
-        one = [jax.ShapeDtypeStruct(a.shape[is_mapped:], a.dtype) for a, is_mapped in zip(arrays, mapped, strict=True)]
+        one: list[Any] = [
+            jax.ShapeDtypeStruct(a.shape[is_mapped:], a.dtype) for a, is_mapped in zip(arrays, mapped, strict=True)
+        ]
         inner = call
         if which == "forward":
             keeping = into == "n" and keeps(options, size, Call(*one))

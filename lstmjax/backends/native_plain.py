@@ -112,7 +112,8 @@ def _with_saved(options: Any, back: Any) -> Any:
 
     def again() -> tuple[Array, Array]:
         call = Call(**{name: getattr(back, name, jnp.zeros((0,), back.h.dtype)) for name in Call._fields})
-        return forward(options._replace(saves=True, keeps=False), call)[1:3]
+        _, c, gates, *_ = forward(options._replace(saves=True, keeps=False), call)
+        return c, gates
 
     if not exists(back.gates):
         c, gates = again()
