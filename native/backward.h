@@ -85,7 +85,9 @@ static __attribute__((noinline)) void through(const float* packed, int64_t total
 }
 
 // The element-wise part: dz and the slope of c before the step, for one vector of units.
-static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first, int64_t n) {
+template <bool kFull>
+static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first) {
+  const int64_t n = kFull ? kLanes : width - first;
   const Vec i = load(row.gates + first, n), f = load(row.gates + width + first, n);
   const Vec g = load(row.gates + 2 * width + first, n), o = load(row.gates + 3 * width + first, n);
   const Vec h = load(row.h + first, n), c = load(row.c + first, n);
@@ -122,7 +124,7 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
         store(rows[r].dz + first, load(dh[r][v]) + load(rows[r].dh_end + first, n), n);
         if (!rows[r].dz_next) store(rows[r].dc_out + first, load(rows[r].dc_next + first, n), n);
       } else {
-        gates_back(width, rows[r], load(dh[r][v]), first, n);
+        (n == kLanes ? gates_back<true> : gates_back<false>)(width, rows[r], load(dh[r][v]), first);
       }
     }
   }

@@ -12,7 +12,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__)
 constexpr int64_t kMost = 0;  // so that the end of every buffer is watched
 #else
-constexpr int64_t kMost = 64 << 20;  // bytes that wait for the next calls
+constexpr int64_t kMost = 256 << 20;  // bytes that wait for the next calls
 #endif
 
 struct Spares {
@@ -28,7 +28,8 @@ Spares& spares() {
 
 }  // namespace
 
-Buffer::Buffer(int64_t floats) : bytes_((std::max<int64_t>(floats, 1) * 4 + 63) / 64 * 64), data_(nullptr) {
+Buffer::Buffer(int64_t floats)
+    : floats_(floats), bytes_((std::max<int64_t>(floats, 1) * 4 + 63) / 64 * 64), data_(nullptr) {
   {
     const std::lock_guard<std::mutex> lock(spares().mutex);
     const auto fit = spares().by_size.lower_bound(bytes_);

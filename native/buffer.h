@@ -1,4 +1,4 @@
-// Memory for packed weights.
+// Memory for packed weights, and for what is saved of many networks.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,10 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   float* get() const { return static_cast<float*>(data_); }
+  int64_t floats() const { return floats_; }
 
  private:
+  int64_t floats_;
   int64_t bytes_;
   void* data_;
 };

@@ -86,10 +86,11 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
 }
 
 // The gates, c and h of some rows from their pre-activations, for a block of units. First all gates, then all states: the
-// processor computes several rows at a time, since none waits for another.
+// processor computes several rows at a time, since none waits for another. `kFull`: all lanes of the block are units.
+template <bool kFull>
 static __attribute__((noinline)) void update(int64_t width, const Row* rows, int64_t count, int64_t first,
                                              float (*z)[4][kLanes]) {
-  const int64_t n = smaller(kLanes, width - first);
+  const int64_t n = kFull ? kLanes : width - first;
   for (int64_t r = 0; r < count; r++) {
     Vec sums[4];
     for (int gate = 0; gate < 4; gate++) {
@@ -120,7 +121,8 @@ template <int R>
 static void forward_tile(const Layer& layer, const Row* rows, int64_t block) {
   alignas(4 * kLanes) float z[R][4][kLanes];
   sum_up<R>(layer, rows, block, z);
-  update(layer.hidden, rows, R, block * kLanes, z);
+  const int64_t first = block * kLanes;
+  (first + kLanes <= layer.hidden ? update<true> : update<false>)(layer.hidden, rows, R, first, z);
 }
 
 static void forward(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {

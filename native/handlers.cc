@@ -4,7 +4,7 @@
 // array that is absent is [0]. The FFI checks ranks and sizes of nothing, so all of that is checked here.
 #include <algorithm>
 #include <cstring>
-#include <initializer_list>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -12,9 +12,46 @@
 #include "pages.h"
 #include "plan.h"
 #include "sets.h"
+#include "tickets.h"
 #include "xla/ffi/api/ffi.h"
 
 #define LSTMJAX_EXPORT extern "C" __attribute__((visibility("default")))
+
+// What the handlers take and return: their parameters, their bindings, the checks of shapes and the text that Python
+// compares with its own (lstmjax/backends/native_arrays.py) are all made of these two lists. The axes: n networks, s time
+// and batch, or batch and time if `batch_major`; r the same, or the 2 slots of a ring and batch; t time, b batch,
+// i inputs, h hidden units, k those of the step before, g gates, q numbers of a ticket. "?": the array may be absent.
+#define LSTMJAX_FORWARD(OPTION, FLOATS, FLAGS, RESULT)                                           \
+  OPTION(batch_major) OPTION(reverse) OPTION(ring)                                               \
+  FLOATS(x, "nsi") FLOATS(z, "nsgh?") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")   \
+  FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
+  FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
+  RESULT(h, "nrh") RESULT(c, "nsh?") RESULT(gates, "nsgh?") RESULT(sums, "nsgh?")                \
+  RESULT(h_end, "nbh") RESULT(c_end, "nbh") RESULT(ticket, "nq?")
+#define LSTMJAX_BACKWARD(OPTION, FLOATS, FLAGS, RESULT)                                          \
+  OPTION(batch_major) OPTION(reverse)                                                            \
+  FLOATS(x, "nsi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")                      \
+  FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
+  FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
+  FLOATS(h, "nsh") FLOATS(c, "nsh?") FLOATS(gates, "nsgh?") FLOATS(ticket, "nq")                 \
+  FLOATS(dh, "nsh?") FLOATS(dc, "nsh?") FLOATS(d_h, "nbh") FLOATS(d_c, "nbh")                    \
+  RESULT(dz, "nsgh?") RESULT(dx, "nsi?") RESULT(dw_x, "nigh") RESULT(dw_h, "nkgh")                \
+  RESULT(db, "ngh") RESULT(dh0, "nbh") RESULT(dc0, "nbh") RESULT(dh_reset, "nbh?") RESULT(dc_reset, "nbh?")
+
+#define LSTMJAX_NO_OPTION(name)
+#define LSTMJAX_TAKE_OPTION(name) , bool name
+#define LSTMJAX_TAKE_FLOATS(name, axes) , Floats name
+#define LSTMJAX_TAKE_FLAGS(name, axes) , Flags name
+#define LSTMJAX_TAKE_RESULT(name, axes) , FloatsOut name
+#define LSTMJAX_BIND_OPTION(name) .Attr<bool>(#name)
+#define LSTMJAX_BIND_FLOATS(name, axes) .Arg<Floats>()
+#define LSTMJAX_BIND_FLAGS(name, axes) .Arg<Flags>()
+#define LSTMJAX_BIND_RESULT(name, axes) .Ret<Floats>()
+#define LSTMJAX_CHECK(name, axes) shapes.expect(#name, name, axes, s);
+#define LSTMJAX_CHECK_RESULT(name, axes) shapes.expect(#name, *name, axes, s);
+#define LSTMJAX_NAME_OPTION(name) " " #name
+#define LSTMJAX_NAME(name, axes) " " #name ":" axes
+#define LSTMJAX_NAMES(list) list(LSTMJAX_NAME_OPTION, LSTMJAX_NAME, LSTMJAX_NAME, LSTMJAX_NAME)
 
 namespace ffi = xla::ffi;
 using lstmjax::Layer;
@@ -27,6 +64,11 @@ using FloatsOut = ffi::ResultBuffer<ffi::F32>;
 // The version of the FFI headers: jaxlib refuses a handler that is newer than itself.
 LSTMJAX_EXPORT int lstmjax_ffi_major() { return XLA_FFI_API_MAJOR; }
 LSTMJAX_EXPORT int lstmjax_ffi_minor() { return XLA_FFI_API_MINOR; }
+// What Python expects of this library, or it is not used: what the handlers take, and a number (see CMakeLists.txt) for what
+// such a list does not show.
+LSTMJAX_EXPORT const char* lstmjax_interface() {
+  return LSTMJAX_REVISION " forward" LSTMJAX_NAMES(LSTMJAX_FORWARD) " backward" LSTMJAX_NAMES(LSTMJAX_BACKWARD);
+}
 LSTMJAX_EXPORT const char* lstmjax_instruction_set() { return lstmjax::kernels().name; }
 LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int64_t n) {
   lstmjax::kernels().activate(is_tanh, x, y, n);
@@ -34,21 +76,60 @@ LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int6
 
 namespace {
 
-using Shape = std::initializer_list<int64_t>;
+constexpr float kNotSaved = -1;  // as the first gate of a network: c and the gates are not here. Gates are not negative
+
+struct Sizes {
+  int64_t networks, steps, rows, inputs, hidden;
+  bool batch_major, ring;
+
+  // The series of a network, of vectors of n floats.
+  Series series(float* data, int64_t network, int64_t n) const {
+    if (!data) return {nullptr, 0, 0};
+    data += network * steps * rows * n;
+    return batch_major ? Series{data, n, steps * n} : Series{data, rows * n, n};
+  }
+
+  // What a network saves for the backward pass, where it has a ticket: c and the gates.
+  int64_t saved_floats() const { return steps * rows * 5 * hidden; }
+  void save_in(const lstmjax::Buffer& saved, Layer& layer) const {
+    layer.c = series(saved.get(), 0, hidden);
+    layer.gates = series(saved.get() + steps * rows * hidden, 0, 4 * hidden);
+  }
+
+  // The shape that an array of some axes has.
+  std::vector<int64_t> shape(const char* axes) const {
+    std::vector<int64_t> out;
+    for (; *axes && *axes != '?'; axes++) {
+      switch (*axes) {
+        case 'n': out.push_back(networks); break;
+        case 't': out.push_back(steps); break;
+        case 'b': out.push_back(rows); break;
+        case 'i': out.push_back(inputs); break;
+        case 'g': out.push_back(4); break;
+        case 'q': out.push_back(lstmjax::kTicket); break;
+        case 'r':
+        case 's':
+          out.push_back(*axes == 'r' && ring ? 2 : batch_major ? rows : steps);
+          out.push_back(batch_major && !(*axes == 'r' && ring) ? steps : rows);
+          break;
+        default: out.push_back(hidden);
+      }
+    }
+    return out;
+  }
+};
 
 // Collects the first complaint about a shape.
 class Shapes {
  public:
   template <typename Array>
-  void expect(const char* name, const Array& array, Shape shape) {
+  void expect(const char* name, const Array& array, const char* axes, const Sizes& sizes) {
     const auto dims = array.dimensions();
-    if (message_.empty() && (dims.size() != shape.size() || !std::equal(dims.begin(), dims.end(), shape.begin()))) {
+    const std::vector<int64_t> shape = sizes.shape(axes);
+    if (!message_.empty() || (std::strchr(axes, '?') && !exists(array))) return;
+    if (!std::equal(dims.begin(), dims.end(), shape.begin(), shape.end())) {
       message_ = std::string(name) + " has shape " + text(dims) + ", expected " + text(shape);
     }
-  }
-  template <typename Array>
-  void expect_or_none(const char* name, const Array& array, Shape shape) {
-    if (exists(array)) expect(name, array, shape);
   }
   template <typename Array>
   static bool exists(const Array& array) {
@@ -76,20 +157,6 @@ class Shapes {
   std::string message_;
 };
 
-struct Sizes {
-  int64_t networks, steps, rows, inputs, hidden;
-  bool batch_major;
-
-  int64_t outer() const { return batch_major ? rows : steps; }
-  int64_t inner() const { return batch_major ? steps : rows; }
-  // The series of a network, of vectors of n floats.
-  Series series(float* data, int64_t network, int64_t n) const {
-    if (!data) return {nullptr, 0, 0};
-    data += network * steps * rows * n;
-    return batch_major ? Series{data, n, steps * n} : Series{data, rows * n, n};
-  }
-};
-
 template <typename Array>
 float* data_of(const Array& array) {
   return Shapes::exists(array) ? const_cast<float*>(array.typed_data()) : nullptr;
@@ -100,12 +167,12 @@ T* shifted(T* data, int64_t n) {
 }
 
 // The sizes that x, w_h and h0 have, or a complaint about their axes.
-Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_major) {
+Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_major, bool ring) {
   shapes.rank("x", x, 4);
   shapes.rank("w_h", w_h, 4);
   if (shapes.wrong()) return {};
   const auto dims = x.dimensions();
-  Sizes sizes{dims[0], dims[1], dims[2], dims[3], w_h.dimensions()[1], batch_major};
+  Sizes sizes{dims[0], dims[1], dims[2], dims[3], w_h.dimensions()[1], batch_major, ring};
   if (batch_major) std::swap(sizes.steps, sizes.rows);
   shapes.require(sizes.networks > 0 && sizes.steps > 0 && sizes.rows > 0 && sizes.hidden > 0, "an array is empty");
   return sizes;
@@ -113,30 +180,19 @@ Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_ma
 
 // What both passes take of a layer.
 struct Inputs {
-  Floats x, w_x, w_h, h0, c0;
+  Floats x, w_x, w_h, b, h0, c0;
   Flags valid, resets;
   Floats h_reset, c_reset;
 
-  void check(Shapes& shapes, const Sizes& s) const {
-    shapes.expect("w_x", w_x, {s.networks, s.inputs, 4, s.hidden});
-    shapes.expect("h0", h0, {s.networks, s.rows, s.hidden});
-    shapes.expect("c0", c0, {s.networks, s.rows, s.hidden});
-    shapes.expect_or_none("valid", valid, {s.networks, s.steps, s.rows});
-    shapes.expect_or_none("resets", resets, {s.networks, s.steps, s.rows});
-    if (Shapes::exists(resets)) {
-      shapes.expect("h_reset", h_reset, {s.networks, s.rows, s.hidden});
-      shapes.expect("c_reset", c_reset, {s.networks, s.rows, s.hidden});
-    }
-  }
-
-  Layer layer(const Sizes& s, int64_t n, bool reverse, bool ring) const {
+  Layer layer(const Sizes& s, int64_t n, bool reverse) const {
     const int64_t state = n * s.rows * s.hidden;
     Layer layer{};
     layer.steps = s.steps, layer.rows = s.rows, layer.inputs = s.inputs, layer.hidden = s.hidden;
-    layer.reverse = reverse, layer.ring = ring;
+    layer.reverse = reverse, layer.ring = s.ring;
     layer.x = s.series(const_cast<float*>(x.typed_data()), n, s.inputs);
     layer.w_x = w_x.typed_data() + n * s.inputs * 4 * s.hidden;
     layer.w_h = w_h.typed_data() + n * s.hidden * 4 * s.hidden;
+    layer.b = b.typed_data() + n * 4 * s.hidden;
     layer.h0 = h0.typed_data() + state, layer.c0 = c0.typed_data() + state;
     layer.h_reset = shifted(data_of(h_reset), state), layer.c_reset = shifted(data_of(c_reset), state);
     return layer;
@@ -153,98 +209,80 @@ struct Inputs {
   }
 };
 
-ffi::Error forward(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ring, Floats x, Floats z, Floats w_x,
-                   Floats w_h, Floats b, Floats h0, Floats c0, Flags valid, Flags resets, Floats h_reset,
-                   Floats c_reset, FloatsOut h, FloatsOut c, FloatsOut gates, FloatsOut sums, FloatsOut h_end, FloatsOut c_end) try {
+ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LSTMJAX_TAKE_FLOATS, LSTMJAX_TAKE_FLAGS,
+                                                        LSTMJAX_TAKE_RESULT)) try {
   Shapes shapes;
-  const Sizes s = sizes_of(shapes, x, w_h, batch_major);
-  const Inputs inputs{x, w_x, w_h, h0, c0, valid, resets, h_reset, c_reset};
-  const int64_t n = s.networks, width = s.hidden;
-  inputs.check(shapes, s);
-  shapes.expect("w_h", w_h, {n, width, 4, width});
-  shapes.expect("b", b, {n, 4, width});
-  shapes.expect_or_none("z", z, {n, s.outer(), s.inner(), 4, width});
-  if (ring) {
-    shapes.expect("h", *h, {n, 2, s.rows, width});
-    shapes.require(!Shapes::exists(*c) && !Shapes::exists(*gates) && !Shapes::exists(*sums),
-                   "c, gates and sums are series, but h is a ring");
-  } else {
-    shapes.expect("h", *h, {n, s.outer(), s.inner(), width});
+  const Sizes s = sizes_of(shapes, x, w_h, batch_major, ring);
+  LSTMJAX_FORWARD(LSTMJAX_NO_OPTION, LSTMJAX_CHECK, LSTMJAX_CHECK, LSTMJAX_CHECK_RESULT)
+  if (Shapes::exists(resets)) {  // then the state that they return to is there
+    shapes.expect("h_reset", h_reset, "nbh", s);
+    shapes.expect("c_reset", c_reset, "nbh", s);
   }
-  shapes.expect_or_none("c", *c, {n, s.outer(), s.inner(), width});
-  for (const auto& [name, array] : {std::pair{"gates", &gates}, {"sums", &sums}}) {
-    shapes.expect_or_none(name, **array, {n, s.outer(), s.inner(), 4, width});
-  }
-  shapes.expect("h_end", *h_end, {n, s.rows, width});
-  shapes.expect("c_end", *c_end, {n, s.rows, width});
+  const bool keeps = Shapes::exists(*ticket);
+  shapes.require(!keeps || !(Shapes::exists(*c) || Shapes::exists(*gates) || ring), "there are tickets, but c is saved");
+  shapes.require(!ring || !(Shapes::exists(*c) || Shapes::exists(*gates) || Shapes::exists(*sums)),
+                 "c, gates and sums are series, but h is a ring");
   if (shapes.wrong()) return shapes.error();
+  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
+  const int64_t n = s.networks, width = s.hidden;
   for (FloatsOut* array : {&h, &c, &gates, &sums}) {
     lstmjax::prefer_large_pages((*array)->untyped_data(), (*array)->size_bytes());
   }
 
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
+  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;
   for (int64_t k = 0; k < n; k++) {
-    Layer layer = inputs.layer(s, k, reverse, ring);
+    Layer layer = inputs.layer(s, k, reverse);
     inputs.find_sources(layer, s, k, tables);
     layer.z = s.series(data_of(z), k, 4 * width);
-    layer.b = b.typed_data() + k * 4 * width;
     layer.h = ring ? Series{h->typed_data() + k * 2 * s.rows * width, s.rows * width, width}
                    : s.series(h->typed_data(), k, width);
     layer.c = Shapes::exists(*c) ? s.series(c->typed_data(), k, width)
                                  : Series{c_end->typed_data() + k * s.rows * width, 0, width};
     layer.gates = s.series(data_of(*gates), k, 4 * width);
     layer.sums = s.series(data_of(*sums), k, 4 * width);
+    if (keeps) {
+      saved.push_back(std::make_unique<lstmjax::Buffer>(s.saved_floats()));
+      s.save_in(*saved.back(), layer);
+    }
     layers.push_back(layer);
   }
   lstmjax::run_forward(pool, lstmjax::threads_of(pool), layers, h_end->typed_data(), c_end->typed_data());
+  for (size_t k = 0; k < saved.size(); k++) {
+    lstmjax::keep(std::move(saved[k]), ticket->typed_data() + static_cast<int64_t>(k) * lstmjax::kTicket);
+  }
   return ffi::Error::Success();
 } catch (const std::bad_alloc&) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "lstmjax: no memory for the packed weights");
 }
 
-ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats x, Floats w_x, Floats w_h,
-                    Floats h0, Floats c0, Flags valid, Flags resets, Floats h_reset, Floats c_reset,
-                    Floats h, Floats c, Floats gates, Floats dh, Floats dc, Floats d_h, Floats d_c, FloatsOut dz,
-                    FloatsOut dx, FloatsOut dw_x, FloatsOut dw_h, FloatsOut db, FloatsOut dh0, FloatsOut dc0, FloatsOut dh_reset,
-                    FloatsOut dc_reset) try {
+ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, LSTMJAX_TAKE_FLOATS, LSTMJAX_TAKE_FLAGS,
+                                                          LSTMJAX_TAKE_RESULT)) try {
   Shapes shapes;
-  const Sizes s = sizes_of(shapes, x, w_h, batch_major);
-  const Inputs inputs{x, w_x, w_h, h0, c0, valid, resets, h_reset, c_reset};
-  const int64_t n = s.networks, width = s.hidden;
-  inputs.check(shapes, s);
-  shapes.expect("w_h", w_h, {n, width, 4, width});
-  for (const auto& [name, array] : {std::pair{"h", &h}, {"c", &c}}) {
-    shapes.expect(name, *array, {n, s.outer(), s.inner(), width});
+  const Sizes s = sizes_of(shapes, x, w_h, batch_major, false);
+  LSTMJAX_BACKWARD(LSTMJAX_NO_OPTION, LSTMJAX_CHECK, LSTMJAX_CHECK, LSTMJAX_CHECK_RESULT)
+  if (Shapes::exists(resets)) {  // then the state that they return to is there
+    shapes.expect("h_reset", h_reset, "nbh", s);
+    shapes.expect("c_reset", c_reset, "nbh", s);
   }
-  for (const auto& [name, array] : {std::pair{"dh", &dh}, {"dc", &dc}}) {
-    shapes.expect_or_none(name, *array, {n, s.outer(), s.inner(), width});
-  }
-  shapes.expect("gates", gates, {n, s.outer(), s.inner(), 4, width});
-  shapes.expect("dz", *dz, {n, s.outer(), s.inner(), 4, width});
-  shapes.expect_or_none("dx", *dx, {n, s.outer(), s.inner(), s.inputs});
-  shapes.expect("d_h", d_h, {n, s.rows, width});
-  shapes.expect("d_c", d_c, {n, s.rows, width});
-  shapes.expect("dw_x", *dw_x, {n, s.inputs, 4, width});
-  shapes.expect("dw_h", *dw_h, {n, width, 4, width});
-  shapes.expect("db", *db, {n, 4, width});
-  for (const auto& [name, array] : {std::pair{"dh0", &dh0}, {"dc0", &dc0}}) {
-    shapes.expect(name, **array, {n, s.rows, width});
-  }
-  for (const auto& [name, array] : {std::pair{"dh_reset", &dh_reset}, {"dc_reset", &dc_reset}}) {
-    shapes.expect_or_none(name, **array, {n, s.rows, width});
-  }
+  const bool has_saved = Shapes::exists(gates);
+  shapes.require(has_saved == Shapes::exists(c) && has_saved == Shapes::exists(*dz), "some of c, gates and dz are absent");
   shapes.require(Shapes::exists(*dh_reset) == Shapes::exists(*dc_reset), "one of dh_reset and dc_reset is absent");
   shapes.require(!Shapes::exists(*dh_reset) || Shapes::exists(resets), "dh_reset is wanted, but there are no resets");
   if (shapes.wrong()) return shapes.error();
+  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
+  const int64_t n = s.networks, width = s.hidden;
   lstmjax::prefer_large_pages(dz->untyped_data(), dz->size_bytes());
 
   std::vector<Layer> layers;
   std::vector<Slopes> slopes;
   std::vector<std::vector<int32_t>> tables;
+  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;  // of networks with a ticket
+  std::vector<Layer> again;                             // networks that have to run forwards again
   for (int64_t k = 0; k < n; k++) {
     const int64_t state = k * s.rows * width;
-    Layer layer = inputs.layer(s, k, reverse, false);
+    Layer layer = inputs.layer(s, k, reverse);
     inputs.find_sources(layer, s, k, tables);
     layer.h = s.series(data_of(h), k, width), layer.c = s.series(data_of(c), k, width);
     layer.gates = s.series(data_of(gates), k, 4 * width);
@@ -267,8 +305,23 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
     slope.dw_x = dw_x->typed_data() + k * s.inputs * 4 * width;
     slope.dw_h = dw_h->typed_data() + k * width * 4 * width;
     slope.db = db->typed_data() + k * 4 * width;
+    if (!has_saved || *layer.gates.data == kNotSaved) {
+      saved.push_back(lstmjax::take(ticket.typed_data() + k * lstmjax::kTicket, s.saved_floats()));
+      const bool is_gone = !saved.back();
+      if (is_gone) saved.back() = std::make_unique<lstmjax::Buffer>(s.saved_floats());
+      s.save_in(*saved.back(), layer);
+      slope.dz = layer.gates;
+      if (is_gone) again.push_back(layer);
+    }
     layers.push_back(layer);
     slopes.push_back(slope);
+  }
+  if (!again.empty()) {
+    const int64_t floats = s.steps * s.rows * width, count = static_cast<int64_t>(again.size());
+    const lstmjax::Buffer h_again(count * (floats + 2 * s.rows * width));  // of all steps, then the final states
+    for (int64_t k = 0; k < count; k++) again[static_cast<size_t>(k)].h = s.series(h_again.get(), k, width);
+    float* ends = h_again.get() + count * floats;
+    lstmjax::run_forward(pool, lstmjax::threads_of(pool), again, ends, ends + count * s.rows * width);
   }
   lstmjax::run_backward(pool, lstmjax::threads_of(pool), layers, slopes);
   return ffi::Error::Success();
@@ -283,57 +336,7 @@ ffi::Error backward(ffi::ThreadPool pool, bool batch_major, bool reverse, Floats
   LSTMJAX_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call); \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(name, __VA_ARGS__)
 
-LSTMJAX_HANDLER(lstmjax_forward, forward,
-                ffi::Ffi::Bind()
-                    .Ctx<ffi::ThreadPool>()
-                    .Attr<bool>("batch_major")
-                    .Attr<bool>("reverse")
-                    .Attr<bool>("ring")
-                    .Arg<Floats>()   // x
-                    .Arg<Floats>()   // z
-                    .Arg<Floats>()   // w_x
-                    .Arg<Floats>()   // w_h
-                    .Arg<Floats>()   // b
-                    .Arg<Floats>()   // h0
-                    .Arg<Floats>()   // c0
-                    .Arg<Flags>()    // valid
-                    .Arg<Flags>()    // resets
-                    .Arg<Floats>()   // h_reset
-                    .Arg<Floats>()   // c_reset
-                    .Ret<Floats>()   // h
-                    .Ret<Floats>()   // c
-                    .Ret<Floats>()   // gates
-                    .Ret<Floats>()   // sums
-                    .Ret<Floats>()   // h_end
-                    .Ret<Floats>()); // c_end
-
-LSTMJAX_HANDLER(lstmjax_backward, backward,
-                ffi::Ffi::Bind()
-                    .Ctx<ffi::ThreadPool>()
-                    .Attr<bool>("batch_major")
-                    .Attr<bool>("reverse")
-                    .Arg<Floats>()   // x
-                    .Arg<Floats>()   // w_x
-                    .Arg<Floats>()   // w_h
-                    .Arg<Floats>()   // h0
-                    .Arg<Floats>()   // c0
-                    .Arg<Flags>()    // valid
-                    .Arg<Flags>()    // resets
-                    .Arg<Floats>()   // h_reset
-                    .Arg<Floats>()   // c_reset
-                    .Arg<Floats>()   // h
-                    .Arg<Floats>()   // c
-                    .Arg<Floats>()   // gates
-                    .Arg<Floats>()   // dh
-                    .Arg<Floats>()   // dc
-                    .Arg<Floats>()   // d_h
-                    .Arg<Floats>()   // d_c
-                    .Ret<Floats>()   // dz
-                    .Ret<Floats>()   // dx
-                    .Ret<Floats>()   // dw_x
-                    .Ret<Floats>()   // dw_h
-                    .Ret<Floats>()   // db
-                    .Ret<Floats>()   // dh0
-                    .Ret<Floats>()   // dc0
-                    .Ret<Floats>()   // dh_reset
-                    .Ret<Floats>()); // dc_reset
+#define LSTMJAX_BINDING(list) \
+  list(LSTMJAX_BIND_OPTION, LSTMJAX_BIND_FLOATS, LSTMJAX_BIND_FLAGS, LSTMJAX_BIND_RESULT)
+LSTMJAX_HANDLER(lstmjax_forward, forward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() LSTMJAX_BINDING(LSTMJAX_FORWARD));
+LSTMJAX_HANDLER(lstmjax_backward, backward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() LSTMJAX_BINDING(LSTMJAX_BACKWARD));

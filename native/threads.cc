@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -28,6 +30,7 @@ namespace {
 
 constexpr int kMost = 64;      // threads
 constexpr int kPatience = 40;  // pauses before a worker steals, less than a microsecond
+constexpr auto kLinger = std::chrono::microseconds(30);
 constexpr int kSpin = 1000;    // pauses before a waiting worker lets others have the processor
 
 void pause() {
@@ -133,6 +136,54 @@ class Crew {
   std::atomic<int> joined_{1};
 };
 
+// A helper that has done its work lingers for some microseconds: the next call often comes at once, and to wake a thread
+// takes as long as a small call. A call first takes the helpers that linger, by handing them its crew.
+struct Seat {
+  enum { kEmpty, kWaiting, kCalling, kCalled };
+  std::atomic<int> state{kEmpty};
+  std::shared_ptr<Crew> crew;
+};
+
+Seat* seats() {
+  static auto* instance = new Seat[kMost];  // never destroyed: XLA's threads may outlive this library's statics
+  return instance;
+}
+
+// The crew of the next call, or null if none comes in time.
+std::shared_ptr<Crew> linger() {
+  for (int n = 0; n < kMost; n++) {
+    Seat& seat = seats()[n];
+    int state = Seat::kEmpty;
+    if (!seat.state.compare_exchange_strong(state, Seat::kWaiting, std::memory_order_acq_rel)) continue;
+    const auto end = std::chrono::steady_clock::now() + kLinger;
+    while (seat.state.load(std::memory_order_acquire) == Seat::kWaiting && std::chrono::steady_clock::now() < end) pause();
+    state = Seat::kWaiting;
+    if (seat.state.compare_exchange_strong(state, Seat::kEmpty, std::memory_order_acq_rel)) return nullptr;
+    while (seat.state.load(std::memory_order_acquire) != Seat::kCalled) pause();
+    const std::shared_ptr<Crew> crew = std::move(seat.crew);
+    seat.state.store(Seat::kEmpty, std::memory_order_release);
+    return crew;
+  }
+  return nullptr;
+}
+
+void serve(std::shared_ptr<Crew> crew) {
+  for (; crew; crew = linger()) crew->help();
+}
+
+// Hand the crew to a helper that lingers; false if there is none.
+bool call(const std::shared_ptr<Crew>& crew) {
+  for (int n = 0; n < kMost; n++) {
+    Seat& seat = seats()[n];
+    int state = Seat::kWaiting;
+    if (!seat.state.compare_exchange_strong(state, Seat::kCalling, std::memory_order_acq_rel)) continue;
+    seat.crew = crew;
+    seat.state.store(Seat::kCalled, std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int threads_of(const xla::ffi::ThreadPool& pool) {
@@ -153,7 +204,9 @@ void run(xla::ffi::ThreadPool& pool, int threads, const Work& work) {
     return;
   }
   auto crew = std::make_shared<Crew>(work, threads);
-  for (int n = 1; n < threads; n++) pool.Schedule([crew] { crew->help(); });
+  for (int n = 1; n < threads; n++) {
+    if (!call(crew)) pool.Schedule([crew] { serve(crew); });
+  }
   crew->lead();
 }
 

@@ -34,14 +34,15 @@ static inline Vec load(const float* p) { return *reinterpret_cast<const Unaligne
 static inline void store(float* p, Vec v) { *reinterpret_cast<Unaligned*>(p) = v; }
 static inline Vec broadcast(float x) { return x - Vec{}; }
 
-// The first n lanes: what lies beyond them belongs to others.
-static inline Vec load(const float* p, int64_t n) {
+// The first n lanes: what lies beyond them belongs to others. Always inlined: where n is the constant kLanes there is no
+// call, so that vectors and constants stay in registers.
+static inline __attribute__((always_inline)) Vec load(const float* p, int64_t n) {
   if (n >= kLanes) return load(p);
   Vec v{};
   for (int64_t k = 0; k < n; k++) v[k] = p[k];
   return v;
 }
-static inline void store(float* p, Vec v, int64_t n) {
+static inline __attribute__((always_inline)) void store(float* p, Vec v, int64_t n) {
   if (n >= kLanes) return store(p, v);
   for (int64_t k = 0; k < n; k++) p[k] = v[k];
 }

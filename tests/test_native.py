@@ -19,7 +19,7 @@ from transforms import ALONE, BY_NAME, FLAGS, problem
 
 from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
 from lstmjax.backends import native_call, native_library
-from lstmjax.backends.native_call import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import TICKET, Back, Call, Options, absent
 
 LIBRARY = native_library.load()
 pytestmark = pytest.mark.skipif(LIBRARY.reason is not None, reason=str(LIBRARY.reason))
@@ -203,6 +203,78 @@ def test_examples_and_networks_are_one_call():
     assert calls(loss, params, xs) == (1, 0)
 
 
+MANY = native_call.MANY
+"""Networks of which the library keeps what they save, where `LARGE` is small enough."""
+
+
+def of_networks(loss, *arguments):
+    """A function that returns values and gradients of many networks, anew: what was traced before is not used."""
+    return jax.jit(lambda *a: jax.vmap(jax.value_and_grad(loss, argnums=tuple(range(len(arguments)))))(*a))(*arguments)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Parameters and inputs of many networks; what they save stays in the library, whatever its size."""
+    monkeypatch.setattr(native_call, "LARGE", 0)
+    params = jax.vmap(lambda key: init_params(key, 3, 20))(jax.random.split(jax.random.key(0), MANY))
+    return params, jax.random.normal(jax.random.key(1), (MANY, 5, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mask": FLAGS, "resets": ~FLAGS, "reverse": True, "time_major": True}], ids=str
+)
+def test_what_many_networks_save_stays_in_the_library(monkeypatch, networks, options):
+    params, xs = networks
+    xs = jnp.moveaxis(xs, 1, 2)[:, : len(FLAGS), : FLAGS.shape[1]] if options else xs
+
+    def loss(backend, params, xs):
+        (h, c), ys = lstm(params, xs, backend=backend, **options)
+        return (ys**2).sum() + (h * c).sum()
+
+    text = jax.jit(jax.vmap(jax.grad(partial(loss, "native")))).lower(params, xs).compile().as_text()
+    assert f"f32[{MANY},3]" in text  # a ticket for each
+    assert f"f32[{MANY},4,{xs.shape[1]},4,20]" not in text.replace(" ", "")
+    kept = of_networks(partial(loss, "native"), params, xs)
+    assert_close(kept, of_networks(partial(loss, "scan"), params, xs), gradient=True)
+    monkeypatch.setattr(native_call, "LARGE", 2**60)
+    results = of_networks(partial(loss, "native"), params, xs)
+    jax.tree.map(np.testing.assert_array_equal, kept, results)
+
+
+def test_a_ticket_is_used_twice(networks):
+    """The second time, what was saved is computed again."""
+    ys, pull = jax.vjp(jax.vmap(lambda params, xs: lstm(params, xs, backend="native")[1]), *networks)
+    heavy = jax.random.normal(jax.random.key(2), ys.shape)
+    once = pull(heavy)
+    jax.tree.map(np.testing.assert_array_equal, once, pull(heavy))
+    several = jax.vmap(pull)(jnp.stack([heavy, 2 * heavy, -heavy]))
+    assert_close(jax.tree.map(lambda a: a[2], several), jax.tree.map(jnp.negative, once), gradient=True)
+
+
+def test_networks_in_a_branch_that_not_all_take(networks):
+    """What stands for the gates is then an array like any other, and says so by its numbers."""
+    flags = jnp.arange(MANY) % 3 == 0
+
+    def loss(backend, params, xs, flag):
+        last = jax.lax.cond(
+            flag > 0, lambda: lstm(params, xs, backend=backend)[1], lambda: xs[..., :1] * params.b[3][None, None]
+        )
+        return (last**2).sum()
+
+    arguments = (*networks, flags.astype(jnp.float32))
+    found, expected = (of_networks(partial(loss, backend), *arguments) for backend in ("native", "scan"))
+    assert_close(found, expected, gradient=True)
+
+
+def test_what_is_read_or_split_is_not_kept(networks):
+    call = jax.eval_shape(lambda: Call(*(jnp.zeros((1, 4, 5, 4, 8)),) * len(Call._fields)))
+    call = call._replace(z=jax.eval_shape(absent))
+    assert native_call.keeps(Options(saves=True, for_backward=True), MANY, call)
+    assert not native_call.keeps(Options(saves=True), MANY, call)  # c is returned to the caller
+    assert not native_call.keeps(Options(saves=True, for_backward=True), MANY - 1, call)
+    assert not native_call.keeps(Options(saves=True, for_backward=True), 10**9, call)
+
+
 def test_donated_arrays():
     params, xs = init_params(jax.random.key(0), 3, 8), jnp.ones((5, 4, 3))
     step = jax.jit(lambda state, xs: lstm(params, xs, state, backend="native"), donate_argnums=0)
@@ -310,7 +382,7 @@ WRONG = {
     "w_h has shape (1, 6, 4, 6, ), expected": {"w_x": jnp.zeros((1, 2, 4, 5)), "w_h": jnp.zeros((1, 6, 4, 6))},
     "w_x has shape": {"w_x": jnp.zeros((1, 3, 4, 5))},
     "b has shape": {"b": jnp.zeros((1, 4, 6))},
-    "h0 has shape": {"h": jnp.zeros((1, 4, 5))},
+    "h0 has shape": {"h0": jnp.zeros((1, 4, 5))},
     "valid has shape": {"valid": jnp.zeros((1, 4, 4), bool)},
     "h_reset has shape": {"resets": jnp.zeros((1, 4, 3), bool)},
     "an array is empty": {"x": jnp.zeros((1, 0, 3, 2))},
@@ -328,8 +400,8 @@ def test_the_kernel_refuses_shapes_that_do_not_fit(message):
 def test_the_kernel_refuses_slopes_that_do_not_fit():
     call, series = arrays(), jnp.zeros((1, 4, 3, 5))
     good = Back(
-        call.x, call.w_x, call.w_h, call.h, call.c, *call[7:], series, series, jnp.zeros((1, 4, 3, 4, 5)), series,
-        absent(), call.h, call.c,
+        call.x, call.w_x, call.w_h, call.b, call.h0, call.c0, *call[7:], series, series, jnp.zeros((1, 4, 3, 4, 5)),
+        jnp.zeros((1, TICKET)), series, absent(), call.h0, call.c0,
     )  # fmt: skip
     native_call.run_compiled(Options(), "backward", *good)
     for name, message in (("dh", "dh has shape"), ("gates", "gates has shape"), ("c", "c has shape")):

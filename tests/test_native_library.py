@@ -1,5 +1,7 @@
 """The library of the native kernel: it is registered where this jaxlib can use it, and refused in words elsewhere."""
 
+import hashlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import jax
 import pytest
 
 import lstmjax
-from lstmjax.backends import native_library
+from lstmjax import explain_backend, init_params
+from lstmjax.backends import native_arrays, native_library
+from lstmjax.bench import machine
 
 ROOT = Path(lstmjax.__file__).parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
@@ -44,6 +48,46 @@ def test_a_library_for_newer_headers_is_not_registered_and_jax_goes_on(monkeypat
     library = native_library.load_file(path)
     assert "cannot be used: it was built for FFI version 0.3, and this jaxlib has 0.2" in library.reason
     assert registered == []
+
+
+def test_a_library_of_other_sources_is_not_registered_and_everybody_says_so(monkeypatch):
+    path = native_library.load().path
+    if path is None:
+        pytest.skip("the native kernel is not built")
+    assert native_library.outdated(native_arrays.interface().encode()) is None
+    assert "does not describe its calls" in native_library.outdated(None)
+    registered = []
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda name, *_, **__: registered.append(name))
+    side = native_arrays.SIDES["forward"]
+    renamed = {
+        "forward": side._replace(axes=side.axes.replace("ngh", "nh")),
+        "backward": native_arrays.SIDES["backward"],
+    }
+    for name, value, message in (
+        ("SIDES", renamed, "it has b:ngh, expected b:nh."),
+        ("REVISION", -1, f"it has {native_arrays.REVISION}, expected -1."),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(native_arrays, name, value)
+            library = native_library.load_file(path)
+        assert f"it was built from other sources than those of this lstmjax: {message}" in library.reason
+        assert "`pip install .` from a checkout builds it" in library.reason
+        assert registered == []
+        with monkeypatch.context() as patch:
+            patch.setattr(native_library, "load", lambda library=library: library)
+            chosen = explain_backend(init_params(jax.random.key(0), 2, 4), jax.numpy.ones((9, 3, 2)))
+            assert message in str(chosen)
+            assert message in machine._kernel()
+
+
+@pytest.mark.skipif(not PYPROJECT.exists(), reason="the sources are not here: an installed package")
+def test_the_revision_is_raised_when_a_function_of_the_stream_changes():
+    """Python calls these by ctypes, which checks nothing: a library with others must not be used."""
+    header = (ROOT / "native" / "stream.h").read_text(encoding="utf-8")
+    declared = " ".join(" ".join(re.findall(r"^LSTMJAX_STREAM .*?;", header, re.MULTILINE | re.DOTALL)).split())
+    found = native_arrays.REVISION, hashlib.sha256(declared.encode()).hexdigest()[:16]
+    recorded = 1, "c38101fb23fda589"
+    assert found == recorded, "native/stream.h has changed: raise REVISION in native_arrays.py, and record both here"
 
 
 def test_what_jax_refuses_to_register_is_a_reason(monkeypatch):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from lstmjax.backends import by_scan, fused, inplace, linear, native_call, native_library, native_plain, scan
 from lstmjax.backends.by_scan import same_axis
 from lstmjax.backends.linear import SHARED
-from lstmjax.backends.native_call import Back, Call, Options, absent
+from lstmjax.backends.native_arrays import Back, Call, Options, absent
 from lstmjax.backends.request import Request, step_fields
 from lstmjax.backends.segments import in_segments
 from lstmjax.cell import CellStep
@@ -172,6 +172,7 @@ class Saved(NamedTuple):
     h: Array  # [T, ..., H]
     c: Array  # [T, ..., H]
     gates: Array  # [T, ..., 4, H]
+    ticket: Array  # [1, 3]  for what the library keeps of many networks, whose c and gates are not in these arrays
 
 
 def _batch_major(request: Request) -> bool:
@@ -185,15 +186,17 @@ def _sequence(
 ) -> tuple[tuple, Saved | None]:  # fmt: skip
     """Return the final state and the outputs, and what the backward pass needs."""
     flags, batch = _flags(step, fixed, scanned), xs.shape[1:-1]
-    saves_all = saves or (request.return_sequences and request.emit == "c")
-    options = Options(_batch_major(request), request.reverse, not saves_all and not request.return_sequences, saves_all)
+    returns_c = request.return_sequences and request.emit == "c"
+    saves_all = saves or returns_c
+    ring = not saves_all and not request.return_sequences
+    options = Options(_batch_major(request), request.reverse, ring, saves_all, for_backward=saves and not returns_c)
     call = _with_flags(_before(request, params, state, xs, flags.reset_state), flags)
     results = native_call.forward(options, call)
     h_end, c_end = (a.reshape(*batch, a.shape[-1]) for a in (results.h_end, results.c_end))
-    series: list[Any] = [
+    h, c, gates = (
         _unfolded(options, a, batch) if native_plain.exists(a) and not options.ring else None for a in results[:3]
-    ]
-    saved, ys = Saved(*series), None
+    )
+    saved, ys = Saved(h, c, gates, results.ticket), None  # type: ignore[arg-type]
     if request.return_sequences:
         ys = _behind(request, flags.valid, getattr(saved, request.emit), state)
     return ((h_end, c_end), ys), (saved if saves else None)
@@ -296,7 +299,7 @@ def _derivative(
         return [leaves[n] for n in varying]
 
     batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(0, fixed), same_axis(1, scanned)))
-    of_saved = (0 if _batch_major(request) else 1,) * 3
+    of_saved = (*[0 if _batch_major(request) else 1] * 3, SHARED)
     tangent = by_scan.tangent(step, request, primals, tangents, out, saved, gradients, batch, of_saved, networks=True)
     zeros = jax.tree.map(jnp.zeros_like, saved) if returns_saved else None
     return (out, saved if returns_saved else None), (tangent, zeros)
@@ -316,22 +319,22 @@ def _gradients(
         of_series[request.emit] = _folded(batch_major, d_series, 1)
     call, pullback = jax.vjp(partial(_before, request), params, state, xs, flags.reset_state)
     full = _with_flags(call, flags)
-    of_before = call.x, call.w_x, call.w_h, call.h, call.c
+    of_before = call.x, call.w_x, call.w_h, call.b, call.h0, call.c0
     of_flags = full.valid, full.resets, call.h_reset, call.c_reset
-    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved, (1, 1, 2), strict=True))
-    of_end = d_h.reshape(call.h.shape), d_c.reshape(call.c.shape)
-    back = Back(*of_before, *of_flags, h, c, gates, of_series["h"], of_series["c"], *of_end)
+    h, c, gates = (_folded(batch_major, a, n) for a, n in zip(saved[:3], (1, 1, 2), strict=True))
+    of_end = d_h.reshape(call.h0.shape), d_c.reshape(call.c0.shape)
+    back = Back(*of_before, *of_flags, h, c, gates, saved.ticket, of_series["h"], of_series["c"], *of_end)
     wants_x = wants_x and call.x.shape[-1] > 0
     options = Options(batch_major, request.reverse, slopes_of_x=wants_x, slopes_of_reset=wants_reset)
     slopes = native_call.backward(options, back)
-    d_x = slopes.x if wants_x else jnp.zeros_like(call.x)
+    d_x = slopes.dx if wants_x else jnp.zeros_like(call.x)
     no_flags = jnp.zeros((0,), jax.dtypes.float0)
     d_z = slopes.dz if native_plain.exists(call.z) else call.z
-    of_reset = slopes.h_reset, slopes.c_reset
+    of_reset = slopes.dh_reset, slopes.dc_reset
     if not wants_reset:
         of_reset = jnp.zeros_like(call.h_reset), jnp.zeros_like(call.c_reset)
-    of_weights = slopes.w_x, slopes.w_h, slopes.b
-    d_call = Call(d_x, d_z, *of_weights, slopes.h, slopes.c, no_flags, no_flags, *of_reset)
+    of_weights = slopes.dw_x, slopes.dw_h, slopes.db
+    d_call = Call(d_x, d_z, *of_weights, slopes.dh0, slopes.dc0, no_flags, no_flags, *of_reset)
     d_params, d_start, d_xs, d_reset = pullback(d_call)
     return d_params, jax.tree.map(jnp.add, d_state, d_start), d_xs, _placed(step, fixed, d_reset), scanned
 

@@ -1,11 +1,11 @@
 """One call of the native kernel, forward or backward: one layer in one direction, of one network or of several.
 
-Every array has an axis N of networks in front, each with its weights. Series have time or the batch first:
-`[N, T, B, …]` or, `batch_major`, `[N, B, T, …]`. An array that does not exist is `[0]`.
+`native_arrays` lists what the calls take and return.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -16,104 +16,19 @@ from jax.custom_batching import custom_vmap
 
 from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
+from lstmjax.backends.native_arrays import (
+    NOT_SAVED,
+    SIDES,
+    TICKET,
+    Back,
+    Call,
+    Options,
+    Results,
+    Slopes,
+    absent,
+    axes_of,
+)
 from lstmjax.types import Array
-
-
-class Options(NamedTuple):
-    """How a layer is run. Compiled code is cached by it."""
-
-    batch_major: bool = False
-    reverse: bool = False
-    ring: bool = False  # h has two slots instead of one for each step, for outputs that nobody reads
-    saves: bool = False  # c and the gates, for the backward pass
-    sums: bool = False  # the pre-activations
-    slopes_of_x: bool = False  # backward: whether the slopes of x are wanted
-    slopes_of_reset: bool = False  # backward: whether the slopes of the state that resets return to are wanted
-
-
-class Call(NamedTuple):
-    """The arguments of a forward call, in float32; valid and resets are bool `[N, T, B]`."""
-
-    x: Array  # [N, T, B, I]
-    z: Array  # [N, T, B, 4, H]  x·W_x + b, computed before; then I is 0
-    w_x: Array  # [N, I, 4, H]
-    w_h: Array  # [N, H, 4, H]
-    b: Array  # [N, 4, H]
-    h: Array  # [N, B, H]  initial state
-    c: Array  # [N, B, H]
-    valid: Array
-    resets: Array
-    h_reset: Array  # [N, B, H]
-    c_reset: Array  # [N, B, H]
-
-
-class Results(NamedTuple):
-    """The results of a forward call; at steps that are not valid the series are zero."""
-
-    h: Array  # [N, T, B, H], or [N, 2, B, H] of a ring
-    c: Array  # [N, T, B, H]
-    gates: Array  # [N, T, B, 4, H]
-    sums: Array  # [N, T, B, 4, H]  pre-activations
-    h_end: Array  # [N, B, H]
-    c_end: Array  # [N, B, H]
-
-
-class Back(NamedTuple):
-    """The arguments of a backward call: those of the forward call and its results, then cotangents."""
-
-    x: Array
-    w_x: Array
-    w_h: Array
-    h0: Array
-    c0: Array
-    valid: Array
-    resets: Array
-    h_reset: Array
-    c_reset: Array
-    h: Array
-    c: Array
-    gates: Array
-    dh: Array  # [N, T, B, H]  of the series, or absent
-    dc: Array
-    d_h: Array  # [N, B, H]  of the final state
-    d_c: Array
-
-
-class Slopes(NamedTuple):
-    """The results of a backward call: the cotangents of the pre-activations and of what its name says."""
-
-    dz: Array  # [N, T, B, 4, H]
-    x: Array
-    w_x: Array
-    w_h: Array
-    b: Array
-    h: Array  # of the initial state
-    c: Array
-    h_reset: Array
-    c_reset: Array
-
-
-def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the axes of the arguments and of the results of a call, a letter each.
-
-    n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates, r the slots of a
-    ring.
-    """
-    series = "nbt" if options.batch_major else "ntb"
-    weights = ("nigh", "nkgh")
-    flags = ("ntb", "ntb", "nbh", "nbh")
-    h = "nrbh" if options.ring else series + "h"
-    if which == "forward":
-        call = (series + "i", series + "gh", *weights, "ngh", "nbh", "nbh", *flags)
-        return call, (h, series + "h", series + "gh", series + "gh", "nbh", "nbh")
-    saved = (series + "h", series + "h", series + "gh")
-    back = (series + "i", *weights, "nbh", "nbh", *flags, *saved, series + "h", series + "h", "nbh", "nbh")
-    return back, (series + "gh", series + "i", *weights, "ngh", "nbh", "nbh", "nbh", "nbh")
-
-
-def absent(dtype: Any = jnp.float32) -> Array:
-    """Return what stands for an array that does not exist."""
-    return jnp.zeros((0,), dtype)
 
 
 def forward(options: Options, call: Call) -> Results:
@@ -131,11 +46,12 @@ def backward(options: Options, back: Back) -> Slopes:
 
 def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
     n, *series, _ = call.x.shape
-    rows, hidden = call.h.shape[1:]
-    saved = [(n, *series, hidden), (n, *series, 4, hidden)] if options.saves else [(0,), (0,)]
+    rows, hidden = call.h0.shape[1:]
+    here = options.saves and not options.keeps
+    saved = [(n, *series, hidden), (n, *series, 4, hidden)] if here else [(0,), (0,)]
     sums = (n, *series, 4, hidden) if options.sums else (0,)
     h = (n, 2, rows, hidden) if options.ring else (n, *series, hidden)
-    return [h, *saved, sums, call.h.shape, call.c.shape]
+    return [h, *saved, sums, call.h0.shape, call.c0.shape, (n, TICKET) if options.keeps else (0,)]
 
 
 def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
@@ -145,21 +61,17 @@ def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
     return [back.gates.shape, of_x, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
 
 
-class Side(NamedTuple):
-    """One of the two calls."""
+class Lowered(NamedTuple):
+    """How one of the two calls is lowered."""
 
-    arguments: Callable[..., Any]  # `Call` or `Back`
     shapes: Callable[[Options, Any], list[tuple[int, ...]]]  # of the results
     plain: Callable[[Options, Any], tuple[Array, ...]]  # the same in plain JAX
-    attributes: tuple[str, ...]  # fields of `Options` that the handler takes
-    aliases: dict[int, int] | None  # arguments in whose memory results are written
+    aliases: dict[int, int]  # arguments in whose memory results are written, where they exist
 
 
-SIDES = {
-    "forward": Side(Call, _forward_shapes, native_plain.forward, ("batch_major", "reverse", "ring"), None),
-    "backward": Side(
-        Back, _backward_shapes, native_plain.backward, ("batch_major", "reverse"), {Back._fields.index("gates"): 0}
-    ),
+LOWERED = {
+    "forward": Lowered(_forward_shapes, native_plain.forward, {}),
+    "backward": Lowered(_backward_shapes, native_plain.backward, {Back._fields.index("gates"): 0}),
 }
 
 
@@ -178,21 +90,20 @@ def primitive() -> Any:
     call_p.multiple_results = True
 
     def shapes(*avals: Any, options: Options, which: str) -> list[Any]:
-        side = SIDES[which]
-        return [ShapedArray(shape, jnp.float32) for shape in side.shapes(options, side.arguments(*avals))]
+        shapes_of = LOWERED[which].shapes
+        return [ShapedArray(shape, jnp.float32) for shape in shapes_of(options, SIDES[which].arguments(*avals))]
 
     def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
-        side = SIDES[which]
-        return side.plain(options, side.arguments(*arrays))
+        return LOWERED[which].plain(options, SIDES[which].arguments(*arrays))
 
     lower_plain = mlir.lower_fun(plain, multiple_results=True)
 
     def lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
         if getattr(ctx.module_context.lowering_parameters, "for_export", False):
             return lower_plain(ctx, *arrays, options=options, which=which)
-        side = SIDES[which]
-        lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=side.aliases)
-        return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in side.attributes})
+        aliases = {n: to for n, to in LOWERED[which].aliases.items() if ctx.avals_in[n].ndim > 1}
+        lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=aliases)
+        return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in SIDES[which].options})
 
     call_p.def_abstract_eval(shapes)
     call_p.def_impl(lambda *arrays, options, which: run_compiled(options, which, *arrays))
@@ -209,6 +120,27 @@ run_compiled = jax.jit(_run, static_argnums=(0, 1))
 """A call outside of any transform: (options, "forward" or "backward", *arrays) → results."""
 
 
+LARGE = 2**23
+"""From how many bytes on what many networks save stays in the library; smaller results get memory that serves again."""
+MOST = 2**27
+"""Up to how many it is. The library keeps 2^28 (native/tickets.cc), and what two layers save finds room there."""
+MANY = 8
+"""From how many networks on: then each is run by one thread to its end."""
+
+
+def keeps(options: Options, size: int, call: Call) -> bool:
+    """Return whether what `size` calls with weights of their own save for the backward pass stays in the library.
+
+    Otherwise it is a result of the call, for which the system clears memory in each call: for 64 networks of 32 units
+    that was a fifth of the time of a gradient.
+    """
+    networks = size * call.x.shape[0]
+    if options.keeps or not options.for_backward or native_plain.exists(call.z) or networks < MANY:
+        return False
+    saved = 20 * networks * math.prod(call.x.shape[1:3]) * call.h0.shape[-1]
+    return LARGE <= saved <= MOST and jax.local_device_count("cpu") == 1  # nothing is split over devices
+
+
 @cache
 def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
@@ -220,6 +152,8 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         if jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
             return native_sharding.split(run, axes, result_axes, arrays)
         outputs = run(*arrays)
+        if which == "forward" and options.saves and not options.keeps:
+            outputs = (*outputs[:-1], jnp.zeros((arrays[0].shape[0], TICKET), jnp.float32))
         return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
 
     @call.def_vmap
@@ -228,23 +162,47 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         # weights are wanted one by one.
         own_weights = any(is_mapped for is_mapped, letters in zip(mapped, axes, strict=True) if "b" not in letters)
         into = "n" if own_weights or which == "backward" else "b"
-        joined = []
-        for a, is_mapped, letters in zip(arrays, mapped, axes, strict=True):
-            if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
-                joined.append(a)
-                continue
-            a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
-            place = letters.index(into)
-            a = jnp.moveaxis(a, 0, place)
-            joined.append(a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :]))
-        outputs = []
-        for a, letters in zip(call(*joined), result_axes, strict=True):
-            if a.ndim == 1:
-                outputs.append(a)
-                continue
-            place = letters.index(into)
-            a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
-            outputs.append(jnp.moveaxis(a, place, 0))
-        return tuple(outputs), tuple(native_plain.exists(a) for a in outputs)
+        side = SIDES[which]
+        one: list[Any] = [
+            jax.ShapeDtypeStruct(a.shape[is_mapped:], a.dtype) for a, is_mapped in zip(arrays, mapped, strict=True)
+        ]
+        inner = call
+        if which == "forward":
+            keeping = into == "n" and keeps(options, size, Call(*one))
+        else:
+            # The weights of each network, but the same gates for all: those that stand for what is kept.
+            by_name = dict(zip(side.arguments._fields, mapped, strict=True))
+            keeping = by_name["ticket"] and not by_name["gates"] and not options.keeps
+            if keeping:
+                arrays = Back(*arrays)._replace(c=absent(), gates=absent())
+        if keeping:
+            inner = _mappable(options._replace(keeps=True), which)
+        joined = [_joined(size, *each, into) for each in zip(arrays, mapped, axes, strict=True)]
+        outputs, are_mapped = [], []
+        shapes = LOWERED[which].shapes(options, side.arguments(*one))
+        for a, letters, shape in zip(inner(*joined), result_axes, shapes, strict=True):
+            are_mapped.append(a.ndim > 1 and into in letters)
+            if are_mapped[-1]:
+                a = _parted(size, a, letters.index(into))
+            elif a.ndim == 1 and len(shape) > 1:
+                a = jnp.full(shape, NOT_SAVED)
+            outputs.append(a)
+        return tuple(outputs), tuple(are_mapped)
 
     return call
+
+
+def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str) -> Array:
+    """Return an array with the mapped axis, the first, as a part of the axis `into`."""
+    if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
+        return a
+    a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
+    place = letters.index(into)
+    a = jnp.moveaxis(a, 0, place)
+    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+
+
+def _parted(size: int, a: Array, place: int) -> Array:
+    """Return an array with the mapped axis in front again, the reverse of `_joined`."""
+    a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
+    return jnp.moveaxis(a, place, 0)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+
+from lstmjax.backends import native_arrays
 
 TARGETS = ("lstmjax_forward", "lstmjax_backward")
 """The handlers that the library exports, under the names that XLA knows them by."""
@@ -55,6 +58,18 @@ def mismatch(built: tuple[int, int], running: tuple[int, int] | None) -> str | N
     return None
 
 
+def outdated(built: bytes | None) -> str | None:
+    """Return why the text of a library about its calls, `built`, does not fit this package, or None if it does."""
+    expected = native_arrays.interface()
+    if built is not None and built.decode() == expected:
+        return None
+    described = "it does not describe its calls"
+    if built is not None:
+        pairs = itertools.zip_longest(built.decode().split(), expected.split(), fillvalue="nothing")
+        described = "it has {}, expected {}".format(*next(pair for pair in pairs if len(set(pair)) == 2))
+    return f"it was built from other sources than those of this lstmjax: {described}. {REBUILD}"
+
+
 @functools.cache
 def load() -> Library:
     """Load the library and register its handlers, once; return it, or the reason why the kernel cannot run.
@@ -76,9 +91,12 @@ def load_file(path: Path) -> Library:
         library.lstmjax_instruction_set.restype = ctypes.c_char_p
         instruction_set = library.lstmjax_instruction_set().decode()
         capsules = {name: jax.ffi.pycapsule(getattr(library, name)) for name in TARGETS}
+        describe = getattr(library, "lstmjax_interface", None)  # absent before there was such a function
     except (OSError, AttributeError) as error:
         return Library(path, reason=f"the native kernel cannot be loaded: {error}. {REBUILD}")
-    reason = mismatch(built, headers_version())
+    if describe is not None:
+        describe.restype = ctypes.c_char_p
+    reason = mismatch(built, headers_version()) or outdated(describe and describe())
     if reason is not None:
         return Library(path, reason=f"the native kernel cannot be used: {reason}")
     # Before JAX's CPU backend is up, a handler waits for it, and one that it then refuses takes it down. So the

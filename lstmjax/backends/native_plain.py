@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lstmjax.backends.native_arrays import NOT_SAVED, TICKET, Call
 from lstmjax.types import Array
 
 
@@ -42,19 +43,22 @@ def forward(options: Any, call: Any) -> tuple[Array, ...]:
             return (h, c), series
         return where(valid, (h, c), state), where(valid, series, jax.tree.map(jnp.zeros_like, series))
 
-    start = call.h, call.c
+    start = call.h0, call.c0
     (h_end, c_end), results = jax.lax.scan(step, start, (series, flags), reverse=options.reverse)
     h, c, gates, sums = (_as_given(options, a) for a in results)
-    n, rows, hidden = call.h.shape
+    n, rows, hidden = call.h0.shape
     if options.ring:
         h = jnp.zeros((n, 2, rows, hidden), h.dtype)
     none = jnp.zeros((0,), h.dtype)
-    c, gates = (c, gates) if options.saves else (none, none)
-    return h, c, gates, sums if options.sums else none, h_end, c_end
+    c, gates = (c, gates) if options.saves and not options.keeps else (none, none)
+    ticket = jnp.zeros((n, TICKET), h.dtype) if options.keeps else none  # for nothing: all is computed again
+    return h, c, gates, sums if options.sums else none, h_end, c_end, ticket
 
 
 def backward(options: Any, back: Any) -> tuple[Array, ...]:
     """Return the `Slopes` of a `Back`: backpropagation through time, from what the forward call saved."""
+    slopes_of_z = exists(back.gates)
+    back = _with_saved(options, back)
     x, h, c, gates = (_moved(options, a) for a in (back.x, back.h, back.c, back.gates))
     dh, dc = _steps_first(options, back.dh), _steps_first(options, back.dc)
     valid, reset = _flags_first(back.valid), _flags_first(back.resets)
@@ -99,7 +103,31 @@ def backward(options: Any, back: Any) -> tuple[Array, ...]:
     weights = _product("tnbi,tnbgh->nigh", x, dz), _product("tnbk,tnbgh->nkgh", h_before, dz), dz.sum((0, 2))
     none = jnp.zeros((0,), dz.dtype)
     of_x = _as_given(options, _product("tnbgh,nigh->tnbi", dz, back.w_x)) if options.slopes_of_x else none
-    return _as_given(options, dz), of_x, *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
+    of_z = _as_given(options, dz) if slopes_of_z else none
+    return of_z, of_x, *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
+
+
+def _with_saved(options: Any, back: Any) -> Any:
+    """Return the arguments with c and gates computed again, where a forward call did not save them."""
+
+    def again() -> tuple[Array, Array]:
+        call = Call(**{name: getattr(back, name, jnp.zeros((0,), back.h.dtype)) for name in Call._fields})
+        _, c, gates, *_ = forward(options._replace(saves=True, keeps=False), call)
+        return c, gates
+
+    if not exists(back.gates):
+        c, gates = again()
+    else:
+        missing = back.gates[..., :1, :1] == NOT_SAVED
+        c, gates = jax.lax.cond(
+            missing.any(), lambda: where_missing(missing, again(), (back.c, back.gates)), lambda: (back.c, back.gates)
+        )
+    return back._replace(c=c, gates=gates)
+
+
+def where_missing(missing: Array, a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return c and gates of a where those of b are missing `[N, T, B, 1, 1]`, those of b elsewhere."""
+    return jnp.where(missing[..., 0], a[0], b[0]), jnp.where(missing, a[1], b[1])
 
 
 def before(state: tuple, reset: Array | None, resets: tuple) -> tuple:

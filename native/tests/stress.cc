@@ -4,6 +4,7 @@
 //
 //     stress [cases] [seed] [file]     the results go into the file, or, if there is one, are compared with it
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include "../plan.h"
 #include "../sets.h"
 #include "../stream.h"
+#include "../tickets.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -269,6 +271,29 @@ bool streams(const Case& c, Inputs& in) {
   return good && same({end, found}, {expected_end, below});
 }
 
+// Several threads keep and take what networks save; a ticket is good once, and for its size.
+bool tickets() {
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 4; t++) {
+    threads.emplace_back([t, &wrong] {
+      for (int n = 0; n < 20; n++) {
+        const float mark = static_cast<float>(100 * t + n);
+        const int64_t size = 10 + n;
+        float ticket[lstmjax::kTicket], none[] = {0, 0, 0}, broken[] = {std::nanf(""), -1, 1e9f};
+        auto saved = std::make_unique<lstmjax::Buffer>(size);
+        *saved->get() = mark;
+        lstmjax::keep(std::move(saved), ticket);
+        wrong += lstmjax::take(none, size) || lstmjax::take(broken, size) || lstmjax::take(ticket, size + 1);
+        saved = lstmjax::take(ticket, size);
+        wrong += !saved || *saved->get() != mark || lstmjax::take(ticket, size);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return wrong == 0;
+}
+
 // Results in a file: written by the first instruction set, compared by the others.
 class File {
  public:
@@ -325,6 +350,7 @@ int main(int count, char** arguments) {
     Floats x = normal(n), y(static_cast<size_t>(n));
     lstmjax::kernels().activate(n % 2, x.data(), y.data(), n);
   }
+  if (!tickets()) failed++;
   std::printf("%s: %d passed, %d failed\n", lstmjax::kernels().name, cases - failed, failed);
   return failed ? 1 : 0;
 }
