@@ -89,7 +89,8 @@ def blame(state: TrainState, batch: Any, key: Array, recipe: Recipe) -> str:
     if _first(logits) is not None:
         return "the logits, behind the Dense head"
     assert batch.y is not None
-    values = loss_of(recipe.loss).value(logits.astype(jnp.float32), batch.y, recipe.loss.label_smoothing)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    values = loss_of(recipe.loss).value(logits, batch.y, recipe.loss.label_smoothing)
     if _first(values) is not None:
         largest = float(np.abs(np.asarray(logits)).max())
         return f"the loss itself, of logits of size {largest:.3g} at most"
@@ -127,7 +128,7 @@ def _in_layer(steps: Step, *, reverse: bool) -> str:
         array = getattr(steps, name)
         if array is None:
             continue
-        bad = ~np.isfinite(np.asarray(array, np.float32))
+        bad = ~np.isfinite(np.asarray(array, np.float64))
         times = np.flatnonzero(bad.any(axis=(0, 2)))
         if len(times):
             time = int(times[-1] if reverse else times[0])
@@ -148,7 +149,7 @@ def _valid(x: Any, lengths: Any) -> np.ndarray:
 
 
 def _first(array: Any) -> tuple[int, ...] | None:
-    bad = np.argwhere(~np.isfinite(np.asarray(array, np.float32)))
+    bad = np.argwhere(~np.isfinite(np.asarray(array, np.float64)))
     return tuple(bad[0].tolist()) if len(bad) else None
 
 

@@ -177,20 +177,20 @@ def sums_of(
         class_weights: factors of the loss by class, `[O]`; None: 1.
     """
     row = loss_of(loss)
-    logits = logits.astype(jnp.float32)
-    weights = jnp.ones(logits.shape[:1]) if weight is None else jnp.asarray(weight)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))  # a network in float64 has such a loss
+    weights = jnp.ones(logits.shape[:1], logits.dtype) if weight is None else jnp.asarray(weight, logits.dtype)
     if logits.ndim == 3:
         steps = jnp.arange(logits.shape[1])[None, :]
         valid = jnp.ones(logits.shape[:2], bool) if lengths is None else steps < lengths[:, None]
         weights = weights[:, None] * valid
     value = row.value(logits, y, smoothing)
     if class_weights is not None:
-        value *= jnp.asarray(class_weights, jnp.float32)[y]
+        value *= jnp.asarray(class_weights, logits.dtype)[y]
     if target_scale is not None:
-        scale = jnp.asarray(target_scale, jnp.float32)
-        y = y * jnp.broadcast_to(scale, y.shape)
+        scale = jnp.asarray(target_scale, logits.dtype)
+        y = jnp.asarray(y, logits.dtype) * jnp.broadcast_to(scale, y.shape)
         logits = logits * jnp.broadcast_to(jnp.repeat(scale, loss.width), logits.shape)
-    measure = row.measure(logits, y)
+    measure = row.measure(logits, y).astype(logits.dtype)
     more = statistics(metrics, loss, points(logits, loss), y, weights) or None
     return Sums((weights * value).sum(), (weights * measure).sum(), weights.sum(), more)
 

@@ -20,15 +20,15 @@ from lstmjax.types import Array
 def _confusion(logits: Array, y: Array, weights: Array) -> Array:
     """Return the weighted confusion matrix `[O, O]`: a row for each label, a column for each prediction."""
     width = logits.shape[-1]
-    labels = jax.nn.one_hot(y.reshape(-1), width) * weights.reshape(-1, 1)
-    predicted = jax.nn.one_hot(logits.reshape(-1, width).argmax(axis=-1), width)
+    labels = jax.nn.one_hot(y.reshape(-1), width, dtype=weights.dtype) * weights.reshape(-1, 1)
+    predicted = jax.nn.one_hot(logits.reshape(-1, width).argmax(axis=-1), width, dtype=weights.dtype)
     return jnp.matmul(labels.T, predicted, precision="highest")
 
 
 def _counts(logits: Array, y: Array, weights: Array) -> Array:
     """Return for each of O switches the weights of those rightly on, wrongly on and wrongly off, `[3, O]`."""
     on, label = logits > 0, y > 0.5
-    pairs = jnp.stack([on & label, on & ~label, ~on & label]).astype(jnp.float32)
+    pairs = jnp.stack([on & label, on & ~label, ~on & label]).astype(weights.dtype)
     return (pairs * weights[None, ..., None]).sum(axis=tuple(range(1, pairs.ndim - 1)))
 
 
@@ -37,7 +37,7 @@ def _right(logits: Array, y: Array, weights: Array) -> Array:
 
 
 def _switched_right(logits: Array, y: Array, weights: Array) -> Array:
-    return (((logits > 0) == (y > 0.5)).astype(jnp.float32).mean(axis=-1) * weights).sum()
+    return (((logits > 0) == (y > 0.5)).astype(weights.dtype).mean(axis=-1) * weights).sum()
 
 
 def _surprise(logits: Array, y: Array, weights: Array) -> Array:
