@@ -201,16 +201,9 @@ def _mesh_of(config: Config, about: About) -> Mesh | None:
     Raises:
         ConfigError: they do not fit the batch, the hidden units or the task.
     """
-    if not about.is_stream:
-        mesh = make_mesh(config.mesh, config.batch_size)
-        check_hidden(mesh, config.model.hidden_size)
-        return mesh
-    if config.mesh not in (None, "auto") or hosts.several():
-        raise ConfigError(
-            f"mesh is {config.mesh}, but a language model, whose state goes on from batch to batch, is trained on one "
-            "device by one process; leave mesh out"
-        )
-    return None
+    mesh = make_mesh(config.mesh, config.batch_size, streams=about.is_stream)
+    check_hidden(mesh, config.model.hidden_size)
+    return mesh
 
 
 def first_of(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:

@@ -36,7 +36,7 @@ def load_sequence_run(run_dir: str | Path, use: str) -> Trained:
 
     Args:
         run_dir: the run's folder.
-        use: what the network is needed for, as the end of a message: "predict sequences".
+        use: what the network is needed for, as the end of a message: "exchange its weights".
 
     Raises:
         RunError: it is a language model.
@@ -44,8 +44,8 @@ def load_sequence_run(run_dir: str | Path, use: str) -> Trained:
     trained = load_run(run_dir)
     if trained.about.is_stream:
         raise RunError(
-            f"{run_dir}: is a language model, which reads tokens, so that lstmjax cannot {use} with it; use lstmjax "
-            "sample and evaluate, or its layers in Python: load_run(run).params.layers"
+            f"{run_dir}: is a language model, which reads tokens, so that lstmjax cannot {use}; use lstmjax "
+            "export, or its layers in Python: load_run(run).params.layers"
         )
     return trained
 

@@ -15,8 +15,8 @@ from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
 from lstmjax.init_stack import init_network
-from lstmjax.language_model import LanguageParams, init_language, language, zero_state
-from lstmjax.networks import NetworkParams
+from lstmjax.language_model import init_language, language, zero_state
+from lstmjax.networks import LanguageParams, NetworkParams
 from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_weights
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
@@ -155,6 +155,11 @@ class StreamObjective(NamedTuple):
 
     def __call__(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
         """Return the mean loss, the sums over the segment, and the state after it."""
+        total, (sums, state) = self.total(params, rest, batch, key)
+        return total / self.divisor(sums), (sums, state)
+
+    def total(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+        """Return the sum of the losses of some streams, the sums over them, and their state after the segment."""
         recipe, model = self.recipe, self.recipe.model
         params, key_of_run = with_dropped_weights(with_frozen(params, recipe.optimizer.freeze), model, key)
         state, logits = language(
@@ -165,7 +170,11 @@ class StreamObjective(NamedTuple):
             logits, jnp.asarray(batch.y), None, None,
             loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
         )  # fmt: skip
-        return sums.loss / sums.weight, (sums, state)
+        return sums.loss, (sums, state)
+
+    def divisor(self, sums: Sums) -> Array:
+        """Return by what the sum of the losses of a batch is divided: the number of its tokens."""
+        return sums.weight
 
 
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew

@@ -67,7 +67,8 @@ class Objective(Protocol):
     """A loss of any model, in the form that `make_train_step` takes.
 
     With a method `total` of the same arguments, which returns the loss before it is divided by a sum over the batch,
-    and a method `divisor(sums)`, several devices add up their slices at once. Without these JAX splits the step.
+    and a method `divisor(sums)`, several devices add up their slices at once; the arrays of `rest` then have the
+    sequences of the batch on their first axis. Without these JAX splits the step.
     """
 
     def __call__(self, params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
