@@ -182,7 +182,7 @@ def _sequences(parts: Parts) -> Iterator[str]:
         steps = (
             f"{lengths.min():,} to {lengths.max():,} steps (median {int(np.median(lengths)):,}); what follows is masked"
         )
-    yield f"{len(lengths):,} sequences of {steps}"
+    yield f"{len(lengths):,} sequence{'s' if len(lengths) > 1 else ''} of {steps}"
     features = parts.train.x.shape[-1]
     yield f"{features} input features" + (f": {', '.join(parts.train.features[:12])}" if parts.train.features else "")
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.data import About, Sequences, load, unlabelled
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
@@ -135,7 +136,7 @@ def _write(
             labels=data.y,
             loss=loss,
             per_step=about.per_step,
-            classes=about.classes,
+            classes=about.target_names if about.classes is None else about.classes,
             features=about.features,
             names=data.names,
             reasons=reasons,
@@ -150,7 +151,7 @@ def _write(
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
-    of_what = part.description if about.is_stream else f"{total} sequences of {part.description}"
+    of_what = part.description if about.is_stream else f"{counted(total, 'sequence')} of {part.description}"
     yield f"{len(reasons)} of {of_what} shown"
     if other is not None:
         yield f"beside {other[0].path}"
@@ -161,7 +162,8 @@ def _looked_at(part: Part) -> str:
     """Say how many sequences were looked at, and why those."""
     count = len(part.scaled.x)
     pieces = part.description.startswith(f"{part.total} pieces")
-    note = f"Looked at: {count} of {part.description if pieces else f'{part.total} sequences of {part.description}'}"
+    of_what = part.description if pieces else f"{counted(part.total, 'sequence')} of {part.description}"
+    note = f"Looked at: {count} of {of_what}"
     if count < min(part.total, MAX_SEQUENCES):
         note += f", those of the first {MAX_SEQUENCES:,} that have at most {part.scaled.x.shape[1]:,} steps"
     return f"{note}."

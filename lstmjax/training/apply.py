@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.claims import ClaimError
+from lstmjax.claims import ClaimError, counted
 from lstmjax.data import About, DataError, Ragged, Sequences, Tokens, labelled, load, text_of, unlabelled
 from lstmjax.runs import RunError
 from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
@@ -58,7 +58,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     if not all(map(math.isfinite, values.values())):
         log.warning("%s: the loss over %s is not finite", run, name)
     first, *others = metrics_of(config)
-    yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
+    yield f"{name} loss {values['loss']:.4f}, {counted(len(sequences.x), 'sequence')}"
     if by_class and outputs is not None:
         yield from _class_lines(trained.about, outputs, sequences)
     for metric in (*others, first):  # the one that chooses the network stands last
@@ -127,7 +127,7 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:
             place.write_text(_table(trained, prediction, data), encoding="utf-8")
-    yield f"{len(data.x)} predictions written to {out}"
+    yield f"{counted(len(data.x), 'prediction')} written to {out}"
 
 
 def _scored(trained: Trained, path: str | Path, out: str | Path | None) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _scored(trained: Trained, path: str | Path, out: str | Path | None) -> Itera
         else:
             with place.open("w", encoding="utf-8", newline="") as file:
                 file.writelines(f"{line}\n" for line in _token_lines(columns))
-    yield f"{len(scores.tokens)} predictions written to {out}"
+    yield f"{counted(len(scores.tokens), 'prediction')} written to {out}"
 
 
 def _token_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:
@@ -168,7 +168,8 @@ def _token_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:
 
 
 def _table(trained: Trained, prediction: Prediction, data: Sequences) -> str:
-    return table(prediction, data, trained.about.classes, trained.config.loss.quantiles)
+    about, quantiles = trained.about, trained.config.loss.quantiles
+    return table(prediction, data, about.classes, about.target_names, quantiles)
 
 
 def _as_array(values: np.ndarray | Ragged, out: str | Path) -> np.ndarray:
@@ -197,17 +198,29 @@ def _warn_of_outputs(outputs: np.ndarray | Ragged, data: Sequences, path: str | 
 
 
 def table(
-    prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None, quantiles: tuple[float, ...] = ()
+    prediction: Prediction,
+    data: Sequences,
+    classes: tuple[str, ...] | None,
+    targets: tuple[str, ...],
+    quantiles: tuple[float, ...] = (),
 ) -> str:
-    """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers."""
+    """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers.
+
+    Args:
+        prediction: of the sequences.
+        data: the sequences.
+        classes: names of the classes; None: the predictions are numbers.
+        targets: names of these.
+        quantiles: of each number; (): one number each.
+    """
     outputs, labels = prediction
     per_step = outputs.ndim == 3
     if classes:
         numbers = [f"p_{c}" for c in classes]
     elif quantiles:
-        numbers = [f"y_{n}_q{q:g}" for n in range(outputs.shape[-1] // len(quantiles)) for q in quantiles]
+        numbers = [f"{name}_q{q:g}" for name in targets for q in quantiles]
     else:
-        numbers = [f"y_{n}" for n in range(outputs.shape[-1])]
+        numbers = list(targets)
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n").writerow
     write(["sequence", *(["step"] if per_step else []), *(["class"] if classes else []), *numbers])

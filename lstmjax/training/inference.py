@@ -246,10 +246,7 @@ def measured(
     config, about = trained.config, trained.about
     names = metrics_of(config)
     outputs = outputs or needs_outputs(names, config.loss)
-    options: dict[str, Any] = {
-        "model": config.model, "loss": config.loss, "metrics": names, "per_step": about.per_step,
-        "target_scale": about.target_scale, "outputs": outputs,
-    }  # fmt: skip
+    options = _options(config, about, outputs)
     sums, collected = [], Collected(about, data)
     with jax.enable_x64(config.model.needs_x64):
         for rows, chunk in _chunks(data, per_step=about.per_step):
@@ -260,8 +257,34 @@ def measured(
         total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
     values = total.means(config.loss, names)
     if needs_outputs(names, config.loss):
-        values |= collected_of(names, config.loss, *_flat(collected.outputs, data, about, config.loss), part)
+        values |= collected_of(
+            names, config.loss, *_flat(collected.outputs, data, about, config.loss), part, about.target_names
+        )
     return {name: values[name] for name in ("loss", *names)}, collected.outputs
+
+
+def _options(config: Config, about: About, outputs: bool) -> dict[str, Any]:
+    """Return the static arguments of the program that evaluates a chunk."""
+    return {
+        "model": config.model, "loss": config.loss, "metrics": metrics_of(config), "per_step": about.per_step,
+        "target_scale": about.target_scale, "outputs": outputs,
+    }  # fmt: skip
+
+
+def largest_chunk(
+    params: PyTree, config: Config, about: About, data: Sequences
+) -> tuple[Sequences, jax.stages.Lowered]:
+    """Return the largest chunk of an evaluation, and the program that evaluates it, not compiled yet.
+
+    Args:
+        params: parameters, or their shapes and dtypes.
+        config: configuration of the run.
+        about: of its data.
+        data: sequences, scaled and labelled.
+    """
+    chunk = max((chunk for _, chunk in _chunks(data, per_step=about.per_step)), key=lambda chunk: chunk.array.size)
+    outputs = needs_outputs(metrics_of(config), config.loss)
+    return chunk, _evaluate_chunk.lower(params, chunk, **_options(config, about, outputs))
 
 
 def _flat(

@@ -191,7 +191,13 @@ def needs_outputs(names: Sequence[str], section: config.Loss) -> bool:
 
 
 def collected_of(
-    names: Sequence[str], section: config.Loss, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray, part: str
+    names: Sequence[str],
+    section: config.Loss,
+    outputs: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    part: str,
+    targets: tuple[str, ...],
 ) -> dict[str, float]:
     """Return the metrics of all outputs at once.
 
@@ -202,6 +208,7 @@ def collected_of(
         y: labels, `[M]` or `[M, O]`, in the units of the data.
         weight: of each, `[M]`.
         part: what they are of, for the message.
+        targets: names of the O numbers.
 
     Raises:
         DataError: the metric is not defined on these labels.
@@ -212,12 +219,12 @@ def collected_of(
         metric = METRICS.get((name, kind))
         if metric is None or metric.collected is None:
             continue
-        check_defined(name, kind, outputs.shape[-1], y, part)
+        check_defined(name, kind, outputs.shape[-1], y, part, targets)
         values[name] = metric.collected(outputs, y, weight)
     return values
 
 
-def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str) -> None:
+def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str, targets: tuple[str, ...]) -> None:
     """Refuse labels on which a metric is not defined.
 
     Raises:
@@ -232,4 +239,6 @@ def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str) ->
     elif name in ("auc", "r2"):
         constant = np.flatnonzero(np.ptp(y, axis=0) == 0)
         if len(constant):
-            raise DataError(f"{part}: y_{constant[0]} is always the same, so that {name} means nothing; {remedy}")
+            raise DataError(
+                f"{part}: {targets[constant[0]]} is always the same, so that {name} means nothing; {remedy}"
+            )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.config import Loss, Model
+from lstmjax.config import Config, Loss, Model
 from lstmjax.data import DataError, Tokens
 from lstmjax.language_model import language, zero_state
 from lstmjax.networks import LanguageParams
@@ -136,6 +136,23 @@ def _evaluate_segment(
 ) -> tuple[Sums, PyTree]:
     state, logits = language(params, chunk.tokens, state, **stream_options(model))
     return sums_of(logits, chunk.y, None, lengths, loss=loss, metrics=metrics), state
+
+
+def largest_chunk(params: PyTree, config: Config, tokens: Tokens) -> tuple[Segment, jax.stages.Lowered]:
+    """Return a segment of an evaluation, and the program that evaluates it, not compiled yet.
+
+    Args:
+        params: parameters, or their shapes and dtypes.
+        config: configuration of the run.
+        tokens: the part.
+    """
+    chunk, lengths = next(_chunks(tokens))
+    state = zero_state(params, chunk.tokens.shape[:1], stream_options(config.model))
+    names = metrics_of(config)
+    program = _evaluate_segment.lower(
+        params, state, chunk, lengths, model=config.model, loss=config.loss, metrics=names
+    )
+    return chunk, program
 
 
 class Scores(NamedTuple):
