@@ -197,7 +197,7 @@ def collected_of(
     y: np.ndarray,
     weight: np.ndarray,
     part: str,
-    targets: tuple[str, ...],
+    targets: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """Return the metrics of all outputs at once.
 
@@ -208,7 +208,7 @@ def collected_of(
         y: labels, `[M]` or `[M, O]`, in the units of the data.
         weight: of each, `[M]`.
         part: what they are of, for the message.
-        targets: names of the O numbers.
+        targets: names of the O numbers; (): y_0, y_1, ...
 
     Raises:
         DataError: the metric is not defined on these labels.
@@ -224,7 +224,7 @@ def collected_of(
     return values
 
 
-def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str, targets: tuple[str, ...]) -> None:
+def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str, targets: tuple[str, ...] = ()) -> None:
     """Refuse labels on which a metric is not defined.
 
     Raises:
