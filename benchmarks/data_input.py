@@ -21,7 +21,7 @@ import record
 
 from lstmjax.config import parse_config
 from lstmjax.data import Ahead, batch
-from lstmjax.training import loop
+from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import first_state, run_key, train_step_of
 
 B, T, I, H, COUNT, ROUNDS, STEPS = 32, 100, 5, 256, 10_000, 9, 14
@@ -41,7 +41,7 @@ def main() -> None:
         for where, stream in (("memory", False), ("disk", True)):
             data = {"source": str(path), "stream": stream}
             config = parse_config({"data": data, "model": {"hidden_size": H}, "batch_size": B, "steps": 10_000})
-            plans[where] = loop.new_plan(config)
+            plans[where] = new_plan(config)
             parts[where] = plans[where].parts.train
         plan, key = plans["memory"], run_key(0)
         train_step = train_step_of(plan.recipe)

@@ -4,10 +4,10 @@
 
 Two processes, pinned to a core each, measure medians: the step of one device by its batch, the addition of flat arrays
 over both (Gloo), the input of a batch, and the step of both, with which the model is compared (T 100, I 5, H 256).
-The model: step(N) = max(compute(b), input) + wait(N) + reduction(N), with compute(b) = fixed + b · each for b sequences on
-a device, wait(N) = spread · the expected largest of N standard normal numbers, as all wait for the slowest, and
-reduction(N) = 2 · ceil(log2 N) · latency + 2 · (N − 1) / N · bytes / bandwidth. The benchmark waits for each step, so that
-there input comes on top; in training it overlaps.
+The model: step(N) = max(compute(b), input) + wait(N) + reduction(N), with compute(b) = fixed + b · each for b sequences
+on a device, wait(N) = spread · the expected largest of N standard normal numbers, as all wait for the slowest, and
+reduction(N) = 2 · ceil(log2 N) · latency + 2 · (N − 1) / N · bytes / bandwidth. The benchmark waits for each step, so
+that there input comes on top; in training it overlaps.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/training_loop.py --record benchmarks/results/FILE.json
 
-The loop of `lstmjax train`, between two evaluations: batches that a thread prepares, the clock, progress, signals, and the
-question whether a checkpoint is due. Against it the compiled step alone, called with one batch that is in the memory. At
-B32 T100 I5 H256, and for a network so small that a step is little more than its call. In turns, and each way begins a round
-in its turn; medians, and the median of the ratios; the bare step once more shows the noise.
+The loop of `lstmjax train`, between two evaluations: batches that a thread prepares, the clock, progress, signals, and
+the question whether a checkpoint is due. Against it the compiled step alone, called with one batch that is in memory. At
+B32 T100 I5 H256, and for a network so small that a step is little more than its call. In turns, and each way begins a
+round in its turn; medians, and the median of the ratios; the bare step once more shows the noise.
 """
 
 import argparse
@@ -22,11 +22,14 @@ import record
 from lstmjax.config import parse_config
 from lstmjax.runs import RunFolder
 from lstmjax.signals import noted
-from lstmjax.training import fit, loop
-from lstmjax.training.inference import Sums
+from lstmjax.training.drive import loop_steps
+from lstmjax.training.hooks import Training
+from lstmjax.training.loss_sums import Sums
 from lstmjax.training.models import identity
+from lstmjax.training.plan import make_job, new_plan, saving
 from lstmjax.training.progress import Progress
 from lstmjax.training.recipe import first_state, run_key, train_step_of
+from lstmjax.training.run_hooks import Saver
 
 CASES = {"B32 T100 I5 H256": (32, 100, 5, 256, 14), "B8 T10 I3 H8": (8, 10, 3, 8, 400)}  # the last: steps of a round
 ROUNDS = 11
@@ -47,7 +50,7 @@ def measured(folder, sizes):
             "evaluate_every": 10**6,
         }
     )
-    plan, key = loop.new_plan(config), run_key(0)
+    plan, key = new_plan(config), run_key(0)
     train_step = train_step_of(plan.recipe)
     rows = plan.batches.draw(seed=0, step=0)
 
@@ -61,14 +64,14 @@ def measured(folder, sizes):
             states[name], _ = train_step(states[name], rows, key)
         jax.block_until_ready(states[name])
 
-    with RunFolder.create(folder / f"run {h}", config, "run") as run, loop.saving(run) as saved, noted() as stop:
-        job = loop.make_job(run, saved, plan, stop, quiet=False)
+    with RunFolder.create(folder / f"run {h}", config, "run") as run, saving(run) as saved, noted() as stop:
+        job = make_job(run, saved, plan, stop, quiet=False)
         means = partial(Sums.means, loss=config.loss, metrics=job.metrics)
-        training = fit.Training(identity(plan.like.params), begin(), plan.recipe.steps, job.rules, means)
+        training = Training(identity(plan.like.params), begin(), plan.recipe.steps, job.rules, means)
         with Progress(plan.recipe.steps, metrics=job.metrics) as progress:
-            requests = fit.loop_steps(
+            requests = loop_steps(
                 training, lambda step: plan.batches.draw(seed=0, step=step), key,
-                measure=None, due=job.schedule.validates, hooks=(progress, loop.Saver(job)),
+                measure=None, due=job.schedule.validates, hooks=(progress, Saver(job)),
             )  # fmt: skip
             waiting = [next(requests)]
 

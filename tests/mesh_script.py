@@ -18,7 +18,7 @@ from lstmjax.config import ConfigError
 from lstmjax.data import About, Sequences
 from lstmjax.training import Interrupted, fit, make_mesh, resume, train
 from lstmjax.training.checkpoint import Checkpoints
-from lstmjax.training.loop import new_plan
+from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import (
     NetworkObjective,
     first_state,

@@ -9,7 +9,7 @@ from lstmjax.cli import main
 from lstmjax.config import ConfigError, dump_config
 from lstmjax.limits import check_network, copies
 from lstmjax.training.dry_run import size_of
-from lstmjax.training.loop import new_plan
+from lstmjax.training.plan import new_plan
 
 pytestmark = pytest.mark.usefixtures("promotion")
 PARAMETERS = 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2

@@ -29,8 +29,8 @@ from lstmjax.config import ConfigError
 from lstmjax.data import DataError, Tokens, Vocabulary, fables
 from lstmjax.language_model import filtered
 from lstmjax.training import evaluate, load_run, resume, sample_text, train
-from lstmjax.training.inference import Trained, logits_of
-from lstmjax.training.loop import new_plan
+from lstmjax.training.forward import Trained, logits_of
+from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import StreamObjective, first_state
 from lstmjax.training.streams import Segment, make_streams
 

@@ -28,7 +28,7 @@ def found(settings):
 def test_rates_rise_evenly_and_losses_are_those_of_training(found, settings):
     count = len(found.rates)
     np.testing.assert_allclose(found.rates, np.geomspace(1e-3, 100.0, 40)[:count])
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
     from lstmjax.training.recipe import NetworkObjective, first_state, run_key
 
     plan = new_plan(settings)  # by hand: two batches, one step of gradient descent

@@ -20,7 +20,8 @@ from lstmjax.data import blocks as blocks_module
 from lstmjax.data import stream as stream_module
 from lstmjax.data.disk import OnDisk
 from lstmjax.data.stream import is_streamed
-from lstmjax.training import Interrupted, evaluate_run, loop, predict_file, resume, train
+from lstmjax.training import Interrupted, evaluate_run, predict_file, resume, train
+from lstmjax.training.plan import new_plan
 
 
 @pytest.fixture(autouse=True)
@@ -366,6 +367,6 @@ def test_an_error_is_raised_at_the_step_whose_batch_cannot_be_drawn():
 
 def test_the_batches_of_a_run_are_prepared_ahead(tmp_path):
     write_sequences(tmp_path / "a.npz")
-    plan = loop.new_plan(config(data={"source": str(tmp_path / "a.npz")}))
+    plan = new_plan(config(data={"source": str(tmp_path / "a.npz")}))
     assert isinstance(plan.batches.draw, Ahead)
     assert not isinstance(plan.parts.train.x, Ragged)

@@ -43,7 +43,7 @@ def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
     first_line = 2 if path.suffix.lower() == ".csv" else None
     arrow = optional("pyarrow", str(path))
     seen: set[str] = set()
-    kept, skipped, wide, begin = None, 0, None, None
+    open_rows, skipped, wide, begin = None, 0, None, None
     for rows in _raw(path, form):
         if wide is None:
             wide = is_wide(Source(rows, str(path), first_line), form)
@@ -51,15 +51,15 @@ def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
             yield from_table(Source(rows, str(path), first_line, skipped), form, labels=True), form
             skipped += rows.num_rows
             continue
-        rows = rows if kept is None else arrow.concat_tables([kept, rows])
+        rows = rows if open_rows is None else arrow.concat_tables([open_rows, rows])
         complete = _complete(Source(rows, str(path), first_line, skipped), form)
-        kept = rows.slice(complete)
+        open_rows = rows.slice(complete)
         if complete:
             table, begin = _block(Source(rows.slice(0, complete), str(path), first_line, skipped), form, seen, begin)
             yield table, form
             skipped += complete
-    if kept is not None and kept.num_rows:
-        yield _block(Source(kept, str(path), first_line, skipped), form, seen, begin)[0], form
+    if open_rows is not None and open_rows.num_rows:
+        yield _block(Source(open_rows, str(path), first_line, skipped), form, seen, begin)[0], form
 
 
 def blocks_of_folder(path: Path, form: Form, table: Path | None) -> Iterator[tuple[Table, Form]]:

@@ -97,7 +97,7 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
         column = source.column(name, "data.columns")
         yield f"  {name}: {_type(column)}, {role}{_content(source, name, column, form)}"
         if role.startswith("feature") and name not in columns.categorical:
-            questions.extend(_asked(source, name, column))
+            questions.extend(_questions_about(source, name, column))
         if column.null_count and form.missing == "error" and role.startswith("feature") and wide is False:
             questions.append(
                 f"column {name!r} has {column.null_count:,} missing values; fill them, or say how by data.missing: "
@@ -151,7 +151,7 @@ def _content(source: Source, name: str, column: Any, form: Form) -> str:
     return text
 
 
-def _asked(source: Source, name: str, column: Any) -> Iterator[str]:
+def _questions_about(source: Source, name: str, column: Any) -> Iterator[str]:
     """Yield what must be asked of a feature."""
     kind = _type(column)
     if kind == "words":

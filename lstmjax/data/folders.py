@@ -287,12 +287,12 @@ def _labels(path: Path, form: Form, names: list[str], table: Path | None, *, lab
         raise DataError(f"{table}: no row for file {lacking[0]!r} ({len(lacking)} such files in all); add it")
     if lacking:
         return {}
-    wanted = [columns.group]
+    needed = [columns.group]
     if labels:
-        wanted += [columns.weight, *(() if of_steps else columns.target)]
+        needed += [columns.weight, *(() if of_steps else columns.target)]
     return {
         name: source.column(name, "data.columns").take([rows[file] for file in names]).to_pylist()
-        for name in wanted
+        for name in needed
         if name is not None and (labels or name in source.names)
     }
 

@@ -123,8 +123,8 @@ class Decoder:
         """Yield the text that each token adds, and at last what is left of an incomplete character."""
         for number in numbers:
             yield self.piece(number)
-        if left := self._bytes.decode(b"", final=True):
-            yield left
+        if incomplete := self._bytes.decode(b"", final=True):
+            yield incomplete
 
 
 def split(text: str, kind: str) -> Sequence[str]:
@@ -205,14 +205,14 @@ class Reader:
 
     def _in_blocks(self, file: IO[str]) -> Iterator[str]:
         """Yield the text in blocks; no word is cut in two."""
-        left = ""
+        word = ""
         while block := file.read(BLOCK):
             if self.kind == "words":
-                block = left + block
+                block = word + block
                 end = max((block.rfind(space) for space in " \n\t"), default=-1) + 1
-                block, left = block[:end], block[end:]
+                block, word = block[:end], block[end:]
             yield block
-        yield left
+        yield word
 
     def _numbers(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         for block in blocks:

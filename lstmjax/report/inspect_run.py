@@ -22,7 +22,8 @@ from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
 from lstmjax.report.texts import AS_ONE_HOT, Part, shown_as_one_hot, text_to_show
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training.inference import Trained, outputs_of, predicting, wrappers_of
+from lstmjax.training.forward import Trained, predicting, wrappers_of
+from lstmjax.training.inference import outputs_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.reading import load_run
 

@@ -10,7 +10,7 @@ import numpy as np
 from lstmjax.data import Sequences, Tokens, load, text_of
 from lstmjax.language_model import one_hot_network
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Trained
+from lstmjax.training.forward import Trained
 
 STEPS = 100  # tokens of a piece
 PIECES = 64  # that are looked at, at most

@@ -15,7 +15,8 @@ import numpy as np
 from lstmjax.claims import ClaimError, counted
 from lstmjax.data import About, DataError, Ragged, Sequences, Tokens, labelled, load, text_of, unlabelled
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
+from lstmjax.training.forward import Trained
+from lstmjax.training.inference import Prediction, measured, predict_scaled
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.reading import load_run
 from lstmjax.training.scores import confusion, score_lines

@@ -13,7 +13,7 @@ import numpy as np
 from lstmjax.data import Sequences
 from lstmjax.inside import trace
 from lstmjax.language_model import embedded
-from lstmjax.training.inference import logits_of, network_options, with_dropped_weights
+from lstmjax.training.forward import logits_of, network_options, with_dropped_weights
 from lstmjax.training.losses import loss_of
 from lstmjax.training.paths import leaf_names
 from lstmjax.training.recipe import NetworkObjective, Recipe, StreamObjective, shifted, train_step_of
@@ -123,7 +123,7 @@ def _blame_stream(state: TrainState, batch: Segment, key: Array, recipe: Recipe)
 
 def _in_layer(steps: Step, *, reverse: bool) -> str:
     """Return the first array of a layer that is not finite: at the first step, and the first that is computed there."""
-    found = []
+    places = []
     for order, name in enumerate(FIELDS):
         array = getattr(steps, name)
         if array is None:
@@ -133,10 +133,10 @@ def _in_layer(steps: Step, *, reverse: bool) -> str:
         if len(times):
             time = int(times[-1] if reverse else times[0])
             sequence, unit = np.argwhere(bad[:, time])[0].tolist()
-            found.append((-time if reverse else time, order, name, sequence, unit))
-    if not found:
+            places.append((-time if reverse else time, order, name, sequence, unit))
+    if not places:
         return ""
-    place, _, name, sequence, unit = min(found)
+    place, _, name, sequence, unit = min(places)
     return f"the {FIELDS[name]} of unit {unit} at {_where((sequence, abs(place)))}"
 
 

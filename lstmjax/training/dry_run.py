@@ -15,7 +15,7 @@ from lstmjax.data import Ragged, Tokens
 from lstmjax.dimensions import shapes
 from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied
 from lstmjax.training import inference, streams
-from lstmjax.training.loop import Plan, new_plan, schedule_of
+from lstmjax.training.plan import Plan, new_plan, schedule_of
 from lstmjax.training.recipe import restored_form, run_key, train_step_of
 from lstmjax.training.step import TrainState
 from lstmjax.training.writers import check_writers

@@ -15,7 +15,7 @@ from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError
 from lstmjax.language_model import language, zero_state
-from lstmjax.training.inference import Trained, logits_of, wrappers_of
+from lstmjax.training.forward import Trained, logits_of, wrappers_of
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.reading import load_run
 from lstmjax.training.streams import stream_options

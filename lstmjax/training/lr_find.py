@@ -13,8 +13,8 @@ import optax
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.training.finite import Diverged
-from lstmjax.training.loop import Plan, new_plan
 from lstmjax.training.optimizers import make_optimizer
+from lstmjax.training.plan import Plan, new_plan
 from lstmjax.training.recipe import NetworkObjective, run_key, state_of
 from lstmjax.training.recipe import first_state as first_state_of
 from lstmjax.training.step import make_train_step
@@ -96,18 +96,20 @@ def lr_find(config: Config, low: float, high: float, steps: int, out: Path) -> I
     """Yield the lines of `lstmjax lr-find`, and draw the picture; see `measure_rates`."""
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out is {out}, expected a name that ends in {', '.join(FORMATS)}")
-    found = measure_rates(config, low, high, steps)
+    measured = measure_rates(config, low, high, steps)
     from lstmjax.plot.compared import rates
 
     with draft(out) as place:
-        picture = rates(found.rates.tolist(), found.losses.tolist(), found.smoothed.tolist(), found.steepest)
+        picture = rates(
+            measured.rates.tolist(), measured.losses.tolist(), measured.smoothed.tolist(), measured.steepest
+        )
         picture.savefig(place, dpi=120, format=out.suffix[1:].lower())
-    yield f"{len(found.rates)} of {steps} updates, learning rates {found.rates[0]:.2g} to {found.rates[-1]:.2g}"
-    if len(found.rates) < steps:
-        yield f"the loss diverges from {found.rates[-1]:.2g} on"
-    yield f"lowest loss {found.smoothed.min():.4g}, at a learning rate of {found.lowest:.2g}"
+    yield f"{len(measured.rates)} of {steps} updates, learning rates {measured.rates[0]:.2g} to {measured.rates[-1]:.2g}"
+    if len(measured.rates) < steps:
+        yield f"the loss diverges from {measured.rates[-1]:.2g} on"
+    yield f"lowest loss {measured.smoothed.min():.4g}, at a learning rate of {measured.lowest:.2g}"
     yield f"picture {out}"
-    if found.steepest is None:
+    if measured.steepest is None:
         yield "the loss never falls: look at the data, or try other limits by --low and --high"
     else:
-        yield f"the loss falls fastest at: --optimizer.learning-rate {found.steepest:.2g}"
+        yield f"the loss falls fastest at: --optimizer.learning-rate {measured.steepest:.2g}"

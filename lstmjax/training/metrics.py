@@ -102,8 +102,8 @@ def _r2(outputs: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     """Return 1 − Σ(y − prediction)² / Σ(y − mean)², averaged over the O numbers."""
     outputs, y = outputs.astype(np.float64), y.astype(np.float64)
     mean = np.average(y, axis=0, weights=weight)
-    rest, total = (np.average(np.square(y - of), axis=0, weights=weight) for of in (outputs, mean))
-    return float(np.mean(1 - rest / total))
+    unexplained, total = (np.average(np.square(y - of), axis=0, weights=weight) for of in (outputs, mean))
+    return float(np.mean(1 - unexplained / total))
 
 
 def _bits(surprise: np.ndarray, weight: float) -> float:

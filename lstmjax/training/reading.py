@@ -13,7 +13,7 @@ from lstmjax.data import About
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import warn_of_weights
-from lstmjax.training.inference import Trained
+from lstmjax.training.forward import Trained
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.recipe import Recipe, delivered, first_state, recipe_of, structure
 

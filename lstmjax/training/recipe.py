@@ -17,7 +17,8 @@ from lstmjax.errors import message_of
 from lstmjax.init_stack import init_network
 from lstmjax.language_model import init_language, language, zero_state
 from lstmjax.networks import LanguageParams, NetworkParams
-from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_weights
+from lstmjax.training.forward import logits_of, with_dropped_weights
+from lstmjax.training.loss_sums import Sums, sums_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
 from lstmjax.training.paths import check_patterns, leaf_names, matched, with_frozen
@@ -116,12 +117,14 @@ class NetworkObjective(NamedTuple):
 
     recipe: Recipe
 
-    def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+    def __call__(
+        self, params: PyTree, carried: PyTree, batch: Sequences, key: Array
+    ) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
-        total, (sums, _) = self.total(params, rest, batch, key)
+        total, (sums, _) = self.total(params, carried, batch, key)
         return total / self.divisor(sums), (sums, None)
 
-    def total(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+    def total(self, params: PyTree, carried: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the sum of the losses of a batch, or of a part of one, and the sums over it."""
         recipe = self.recipe
         params = with_frozen(params, recipe.optimizer.freeze)
@@ -145,7 +148,7 @@ class NetworkObjective(NamedTuple):
 
 
 class StreamObjective(NamedTuple):
-    """The loss of a language model over a `Segment`; `rest` is the state of the layers, which goes on.
+    """The loss of a language model over a `Segment`; `carried` is the state of the layers, which goes on.
 
     The state enters a step as a constant, so that the gradient is cut between segments: truncated backpropagation, see
     `lstmjax.truncated_gradient`.
@@ -153,17 +156,19 @@ class StreamObjective(NamedTuple):
 
     recipe: Recipe
 
-    def __call__(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+    def __call__(
+        self, params: PyTree, carried: PyTree, batch: Segment, key: Array
+    ) -> tuple[Array, tuple[Sums, PyTree]]:
         """Return the mean loss, the sums over the segment, and the state after it."""
-        total, (sums, state) = self.total(params, rest, batch, key)
+        total, (sums, state) = self.total(params, carried, batch, key)
         return total / self.divisor(sums), (sums, state)
 
-    def total(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+    def total(self, params: PyTree, carried: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
         """Return the sum of the losses of some streams, the sums over them, and their state after the segment."""
         recipe, model = self.recipe, self.recipe.model
         params, key_of_run = with_dropped_weights(with_frozen(params, recipe.optimizer.freeze), model, key)
         state, logits = language(
-            params, batch.tokens, begun(rest, batch.fresh), dropout=model.dropout, key=key_of_run,
+            params, batch.tokens, begun(carried, batch.fresh), dropout=model.dropout, key=key_of_run,
             **stream_options(model),
         )  # fmt: skip
         sums = sums_of(

@@ -17,7 +17,7 @@ from lstmjax.types import LETTERS, Array, LSTMParams, PyTree
 
 DATA, MODEL = AXES
 Gradients = Callable[..., tuple[PyTree, Array, PyTree, PyTree]]
-"""(params, rest, batch, key) -> (gradient, loss, sums, rest)."""
+"""(params, carried, batch, key) -> (gradient, loss, sums, carried)."""
 
 
 def make_mesh(
@@ -240,30 +240,30 @@ def by_slices(objective: Any, mesh: Mesh) -> Gradients:
     come back by the same sum, as rows among zeros. They are few beside the parameters.
 
     Args:
-        objective: with `total(params, rest, batch, key)`, the loss before it is divided, the sums and what is carried,
+        objective: with `total(params, carried, batch, key)`, the loss before it is divided, the sums and what is carried,
             and `divisor(sums)`.
         mesh: the devices.
     """
-    whole, rows = PartitionSpec(), PartitionSpec(DATA)
+    replicated, rows = PartitionSpec(), PartitionSpec(DATA)
     flat = not split_model(mesh)
 
-    def local(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
+    def local(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
         draws = jax.random.fold_in(key, jax.lax.axis_index(DATA))
         # Else JAX would add up the gradients itself, once an array.
-        params, rest = jax.lax.pcast((params, rest), DATA, to="varying")
-        carried = jax.tree.map(lambda array: _rows_of(array, mesh), rest)
-        total = lambda params: objective.total(params, carried, batch, draws)
+        params, carried = jax.lax.pcast((params, carried), DATA, to="varying")
+        mine = jax.tree.map(lambda array: _rows_of(array, mesh), carried)
+        total = lambda params: objective.total(params, mine, batch, draws)
         (value, (sums, after)), gradient = jax.value_and_grad(total, has_aux=True)(params)
-        after = jax.tree.map(_among_zeros, rest, after)
+        after = jax.tree.map(_among_zeros, carried, after)
         added: tuple[PyTree, Array, PyTree, PyTree] = _added((gradient, value, sums, after), flat=flat)
         return added
 
     manual = {DATA} if split_model(mesh) else set(mesh.axis_names)  # the axis model is left to the compiler
-    specs = (whole, whole, rows, whole)
-    run = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=whole, axis_names=manual)
+    specs = (replicated, replicated, rows, replicated)
+    run = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=replicated, axis_names=manual)
 
-    def gradients(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
-        gradient, value, sums, after = run(params, rest, batch, key)
+    def gradients(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
+        gradient, value, sums, after = run(params, carried, batch, key)
         divisor = objective.divisor(sums)
         gradient = jax.tree.map(lambda leaf: leaf / divisor.astype(leaf.dtype), gradient)
         return gradient, value / divisor.astype(value.dtype), sums, after

@@ -14,7 +14,8 @@ from lstmjax.config import Config, Loss, Model
 from lstmjax.data import DataError, Tokens
 from lstmjax.language_model import language, zero_state
 from lstmjax.networks import LanguageParams
-from lstmjax.training.inference import Sums, Trained, sums_of, wrappers_of
+from lstmjax.training.forward import Trained, wrappers_of
+from lstmjax.training.loss_sums import Sums, sums_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.types import Array, PyTree
 
@@ -56,8 +57,8 @@ class Streams(NamedTuple):
     def draw(self, *, seed: int, step: int) -> Segment:
         """Return the batch of a step, a function of (seed, step)."""
         epoch, place = divmod(step, self.epoch)
-        left = self.length - self.epoch * self.steps
-        offset = int(np.random.default_rng([seed, epoch]).integers(0, left + 1)) + place * self.steps
+        over = self.length - self.epoch * self.steps
+        offset = int(np.random.default_rng([seed, epoch]).integers(0, over + 1)) + place * self.steps
         starts = offset + np.arange(self.rows) * (self.length + 1)
         rows = np.stack([self.tokens.read(start, start + self.steps + 1) for start in starts.tolist()])
         return Segment(rows[:, :-1], rows[:, 1:], np.full(self.rows, place == 0))
