@@ -3,9 +3,9 @@
     python benchmarks/training_loop.py --record benchmarks/results/FILE.json
 
 The loop of `lstmjax train`, between two evaluations: batches that a thread prepares, the clock, progress, signals, and
-the question whether a checkpoint is due. Against it the compiled step alone, called with one batch that is in memory. At
-B32 T100 I5 H256, and for a network so small that a step is little more than its call. In turns, and each way begins a
-round in its turn; medians, and the median of the ratios; the bare step once more shows the noise.
+the question whether a checkpoint is due. Against it the compiled step alone, called with one batch that is in memory.
+At B32 T100 I5 H256, and for a network so small that a step is little more than its call. In turns, and each way begins
+a round in its turn; medians, and the median of the ratios; the bare step once more shows the noise.
 """
 
 import argparse

@@ -96,20 +96,18 @@ def lr_find(config: Config, low: float, high: float, steps: int, out: Path) -> I
     """Yield the lines of `lstmjax lr-find`, and draw the picture; see `measure_rates`."""
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out is {out}, expected a name that ends in {', '.join(FORMATS)}")
-    measured = measure_rates(config, low, high, steps)
+    curve = measure_rates(config, low, high, steps)
     from lstmjax.plot.compared import rates
 
     with draft(out) as place:
-        picture = rates(
-            measured.rates.tolist(), measured.losses.tolist(), measured.smoothed.tolist(), measured.steepest
-        )
+        picture = rates(curve.rates.tolist(), curve.losses.tolist(), curve.smoothed.tolist(), curve.steepest)
         picture.savefig(place, dpi=120, format=out.suffix[1:].lower())
-    yield f"{len(measured.rates)} of {steps} updates, learning rates {measured.rates[0]:.2g} to {measured.rates[-1]:.2g}"
-    if len(measured.rates) < steps:
-        yield f"the loss diverges from {measured.rates[-1]:.2g} on"
-    yield f"lowest loss {measured.smoothed.min():.4g}, at a learning rate of {measured.lowest:.2g}"
+    yield f"{len(curve.rates)} of {steps} updates, learning rates {curve.rates[0]:.2g} to {curve.rates[-1]:.2g}"
+    if len(curve.rates) < steps:
+        yield f"the loss diverges from {curve.rates[-1]:.2g} on"
+    yield f"lowest loss {curve.smoothed.min():.4g}, at a learning rate of {curve.lowest:.2g}"
     yield f"picture {out}"
-    if measured.steepest is None:
+    if curve.steepest is None:
         yield "the loss never falls: look at the data, or try other limits by --low and --high"
     else:
-        yield f"the loss falls fastest at: --optimizer.learning-rate {measured.steepest:.2g}"
+        yield f"the loss falls fastest at: --optimizer.learning-rate {curve.steepest:.2g}"

@@ -240,8 +240,8 @@ def by_slices(objective: Any, mesh: Mesh) -> Gradients:
     come back by the same sum, as rows among zeros. They are few beside the parameters.
 
     Args:
-        objective: with `total(params, carried, batch, key)`, the loss before it is divided, the sums and what is carried,
-            and `divisor(sums)`.
+        objective: with `total(params, carried, batch, key)`, the loss before it is divided, the sums and what is
+            carried, and `divisor(sums)`.
         mesh: the devices.
     """
     replicated, rows = PartitionSpec(), PartitionSpec(DATA)
