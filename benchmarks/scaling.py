@@ -1,6 +1,7 @@
 """How long does a step take on N devices? Measure its parts with two processes, and predict 1 to 1,024 devices.
 
-    python benchmarks/scaling.py --json benchmarks/results/scaling.json
+    python benchmarks/scaling.py --json measured.json
+    python benchmarks/scaling.py --read measured.json --record benchmarks/results/scaling.json
 
 Two processes, pinned to a core each, measure medians: the step of one device by its batch, the addition of flat arrays
 over both (Gloo), the input of a batch, and the step of both, with which the model is compared (T 100, I 5, H 256).
@@ -21,6 +22,8 @@ import sys
 import time
 from pathlib import Path
 from statistics import NormalDist, mean, median
+
+import record
 
 T, I, H, O = 100, 5, 256, 10
 ROUNDS = 25
@@ -129,13 +132,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", nargs=2)
-    parser.add_argument("--read", type=Path, help="predict from an earlier measurement")
+    parser.add_argument("--read", type=Path, help="predict from an earlier measurement, or from a record of one")
+    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker[0], int(options.worker[1]))
         return
     if options.read:
         result = json.loads(options.read.read_text())
+        result = result.get("measured", result)
     else:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -158,9 +163,20 @@ def main():
     print(f"compute: {compute[0] * 1e3:.2f} ms + {compute[1] * 1e3:.3f} ms a sequence")
     print(f"reduction: {network[0] * 1e6:.0f} us a message, {network[1] / 1e9:.2f} GB/s; input {feeding * 1e3:.2f} ms")
     print(f"spread of a step: {100 * spread:.1f}% of it")
+    rows = [[f"one device, b {n}", 1e3 * seconds, 1e3 * step_time(1, int(n), compute, network, size)]
+            for n, seconds in result["step"].items()]  # fmt: skip
     for text, seconds in result["both"].items():
         predicted = step_time(2, int(text) / 2, compute, network, size, spread) + feeding
+        rows.append([f"two processes, batch {text}", 1e3 * seconds, 1e3 * predicted])
         print(f"two processes, batch {text}: {seconds * 1e3:.1f} ms, predicted {predicted * 1e3:.1f} ms")
+    for numbers, seconds in result["reduction"].items():
+        predicted = reduction(2, 4 * int(numbers), *network)
+        rows.append([f"reduction of {int(numbers):,} numbers", 1e3 * seconds, 1e3 * predicted])
+    if options.record is not None:
+        command = "python benchmarks/scaling.py"
+        record.write(options.record, command, ("what", "measured, ms", "predicted, ms"), (0, 1, 1), rows)
+        tree = json.loads(options.record.read_text()) | {"measured": result}
+        options.record.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
     cases = {"these cores, b 32": (32, compute, network, spread)}
     for name, other in NETWORKS.items():
         cases |= {f"accelerator, {name}, b {b}": (b, ACCELERATOR, other, SPREAD) for b in (32, 1024)}
