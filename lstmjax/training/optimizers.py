@@ -91,7 +91,8 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     warmup = config.warmup_steps
     if warmup >= steps:
         raise ConfigError(
-            f"optimizer.warmup_steps is {warmup}, but there are only {steps} training steps; set it lower, or train longer"
+            f"optimizer.warmup_steps is {warmup}, but there are only {steps} training steps; set it lower, or train "
+            "longer"
         )
     main = SCHEDULES[config.schedule](config, steps - warmup)
     if not warmup:

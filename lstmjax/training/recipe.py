@@ -182,13 +182,17 @@ class StreamObjective(NamedTuple):
         return sums.weight
 
 
+def objective_of_recipe(recipe: Recipe) -> NetworkObjective | StreamObjective:
+    """Return the loss of a configured training: of sequences, or of a text."""
+    return StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
+
+
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
 def train_step_of(
     recipe: Recipe, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
     """Return the compiled step of a configured training, on one device or a mesh."""
-    objective = StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
-    return make_train_step(objective, recipe.rule, average=recipe.average or 0.0, mesh=mesh)
+    return make_train_step(objective_of_recipe(recipe), recipe.rule, average=recipe.average or 0.0, mesh=mesh)
 
 
 def run_key(seed: int) -> Array:

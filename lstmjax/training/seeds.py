@@ -28,7 +28,7 @@ from lstmjax.training.finite import Diverged
 from lstmjax.training.loop import Result, fit_steps, resume, train
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.plan import Job, Plan, first_of, make_job, new_plan, saving
-from lstmjax.training.recipe import NetworkObjective, Recipe
+from lstmjax.training.recipe import Recipe, objective_of_recipe
 from lstmjax.training.resuming import reopened
 from lstmjax.training.run_hooks import Interrupted
 from lstmjax.training.step import Info, TrainState, make_train_step
@@ -306,7 +306,7 @@ def step_of_all(
     recipe: Recipe, count: int
 ) -> Callable[[Sequence[TrainState], Sequence[Any], Sequence[Array]], list[tuple[TrainState, Info]]]:
     """Return the compiled step of several states, batches and keys: that of one, mapped over their rows."""
-    step = make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0, donate=False)
+    step = make_train_step(objective_of_recipe(recipe), recipe.rule, average=recipe.average or 0.0, donate=False)
 
     @jax.jit
     def steps(states: Any, batches: Any, keys: Any) -> list[Any]:
