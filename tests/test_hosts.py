@@ -141,7 +141,7 @@ def test_a_checkpoint_of_two_processes_goes_on_on_one_device_and_on_eight(tmp_pa
     """In float64, so that hundreds of steps are those of a run that was never stopped."""
     data = {"source": "fables", "text": "characters", "segment": 20} if text else {}
     model = {"dtype": "float64", "param_dtype": "float64"}
-    settings = config(steps=400, evaluate_every=20, batch_size=8, model=model, data=data)
+    settings = config(steps=2000, evaluate_every=50, batch_size=8, model=model, data=data)
     run = tmp_path / "run"
     processes = start([written(settings, tmp_path), "--run-dir", run], 2)
     wait_for_lines(run, 2, processes)
