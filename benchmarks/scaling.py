@@ -1,11 +1,14 @@
 """How long does a step take on N devices? Measure its parts with two processes, and predict 1 to 1,024 devices.
 
-    python benchmarks/scaling.py --json benchmarks/results/scaling.json
+    python benchmarks/scaling.py --json measured.json
+    python benchmarks/scaling.py --read measured.json --record benchmarks/results/scaling.json
 
 Two processes, pinned to a core each, measure medians: the step of one device by its batch, the addition of flat arrays
 over both (Gloo), the input of a batch, and the step of both, with which the model is compared (T 100, I 5, H 256).
-The model: step(N) = max(compute(b), input) + reduction(N), with compute(b) = fixed + b · each for b sequences on a
-device, and reduction(N) = 2 · ceil(log2 N) · latency + 2 · (N − 1) / N · bytes / bandwidth.
+The model: step(N) = max(compute(b), input) + wait(N) + reduction(N), with compute(b) = fixed + b · each for b sequences
+on a device, wait(N) = spread · the expected largest of N standard normal numbers, as all wait for the slowest, and
+reduction(N) = 2 · ceil(log2 N) · latency + 2 · (N − 1) / N · bytes / bandwidth. The benchmark waits for each step, so
+that there input comes on top; in training it overlaps.
 """
 
 import argparse
@@ -18,7 +21,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
+from statistics import NormalDist, mean, median
+
+import record
 
 T, I, H, O = 100, 5, 256, 10
 ROUNDS = 25
@@ -29,6 +34,7 @@ NETWORKS = {  # latency in s of a message, bytes a second of a device: assumptio
     "ethernet 10 Gbit/s": (30e-6, 1.25e9),
     "infiniband 400 Gbit/s": (5e-6, 50e9),
 }
+SPREAD = 0.01  # of the time that accelerators compute: an assumption
 ACCELERATOR = (2e-3, 2e-6)  # s fixed and s a sequence of a step: an assumption, not measured here
 
 
@@ -37,6 +43,7 @@ def worker(address, index):
     os.sched_setaffinity(0, {cores[index % len(cores)]})
     import jax
     import numpy as np
+    from jax.experimental import multihost_utils
 
     from lstmjax.config import parse_config
     from lstmjax.data import About, Sequences, batch
@@ -84,7 +91,10 @@ def worker(address, index):
             began = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(time.perf_counter() - began)
-    result = {}
+    result = {"spread": {}}
+    for name in [name for name in calls if name[0] == "step"]:
+        both = np.asarray(multihost_utils.process_allgather(np.asarray(times[name][1:])))
+        result["spread"][name[1]] = float(np.median(both.max(axis=0) - both.mean(axis=0)) / expected_largest(2))
     for (kind, count), seconds in times.items():
         result.setdefault(kind, {})[count] = median(seconds[1:])  # the first one compiles
     result["versions"] = {"jax": jax.__version__, "python": platform.python_version(), "machine": platform.machine()}
@@ -106,23 +116,31 @@ def reduction(count, size, latency, bandwidth):
     return 2 * math.ceil(math.log2(count)) * latency + 2 * (count - 1) / count * size / bandwidth
 
 
-def step_time(count, sequences, compute, network, size, feeding=0.0):
-    """Seconds of a step with so many sequences on each device."""
+def expected_largest(count):
+    """The expected value of the largest of so many standard normal numbers (Blom 1958)."""
+    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
+
+
+def step_time(count, sequences, compute, network, size, spread=0.0):
+    """Seconds of a step with so many sequences on each device; spread is a part of the time that they compute."""
     fixed, each = compute
-    return max(fixed + each * sequences, feeding) + reduction(count, size, *network)
+    computing = fixed + each * sequences
+    return computing * (1 + spread * expected_largest(count)) + reduction(count, size, *network)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", nargs=2)
-    parser.add_argument("--read", type=Path, help="predict from an earlier measurement")
+    parser.add_argument("--read", type=Path, help="predict from an earlier measurement, or from a record of one")
+    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker[0], int(options.worker[1]))
         return
     if options.read:
         result = json.loads(options.read.read_text())
+        result = result.get("measured", result)
     else:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -139,25 +157,38 @@ def main():
     constant, per_number = line(result["reduction"])
     size = 4 * SIZES[1]
     [feeding] = result["input"].values()
+    spread = mean(result["spread"][count] / result["step"][count] for count in result["step"])
     network = constant / 2, 4 / per_number  # of two devices: 2 messages of latency; each moves its bytes once
     print(result["versions"])
     print(f"compute: {compute[0] * 1e3:.2f} ms + {compute[1] * 1e3:.3f} ms a sequence")
     print(f"reduction: {network[0] * 1e6:.0f} us a message, {network[1] / 1e9:.2f} GB/s; input {feeding * 1e3:.2f} ms")
+    print(f"spread of a step: {100 * spread:.1f}% of it")
+    rows = [[f"one device, b {n}", 1e3 * seconds, 1e3 * step_time(1, int(n), compute, network, size)]
+            for n, seconds in result["step"].items()]  # fmt: skip
     for text, seconds in result["both"].items():
-        predicted = step_time(2, int(text) / 2, compute, network, size, feeding)
+        predicted = step_time(2, int(text) / 2, compute, network, size, spread) + feeding
+        rows.append([f"two processes, batch {text}", 1e3 * seconds, 1e3 * predicted])
         print(f"two processes, batch {text}: {seconds * 1e3:.1f} ms, predicted {predicted * 1e3:.1f} ms")
-    cases = {"these cores, b 32": (32, compute, network)}
+    for numbers, seconds in result["reduction"].items():
+        predicted = reduction(2, 4 * int(numbers), *network)
+        rows.append([f"reduction of {int(numbers):,} numbers", 1e3 * seconds, 1e3 * predicted])
+    if options.record is not None:
+        command = "python benchmarks/scaling.py"
+        record.write(options.record, command, ("what", "measured, ms", "predicted, ms"), (0, 1, 1), rows)
+        tree = json.loads(options.record.read_text()) | {"measured": result}
+        options.record.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+    cases = {"these cores, b 32": (32, compute, network, spread)}
     for name, other in NETWORKS.items():
-        cases |= {f"accelerator, {name}, b {b}": (b, ACCELERATOR, other) for b in (32, 1024)}
+        cases |= {f"accelerator, {name}, b {b}": (b, ACCELERATOR, other, SPREAD) for b in (32, 1024)}
     print("efficiency with b sequences a device (weak scaling)", *COUNTS)
-    for name, (b, parts, other) in cases.items():
-        alone = step_time(1, b, parts, other, size)
-        print(name, *(f"{100 * alone / step_time(n, b, parts, other, size):.0f}" for n in COUNTS))
+    for name, (b, *parts, part) in cases.items():
+        alone = step_time(1, b, *parts, size)
+        print(name, *(f"{100 * alone / step_time(n, b, *parts, size, part):.0f}" for n in COUNTS))
     print("speed-up of a batch of 1,024 (strong scaling)", *COUNTS)
-    for name, (b, parts, other) in cases.items():
+    for name, (b, *parts, part) in cases.items():
         if b == 32:
-            alone = step_time(1, 1024, parts, other, size)
-            print(name, *(f"{alone / step_time(n, 1024 / n, parts, other, size):.1f}" for n in COUNTS))
+            alone = step_time(1, 1024, *parts, size)
+            print(name, *(f"{alone / step_time(n, 1024 / n, *parts, size, part):.1f}" for n in COUNTS))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from lstmjax.dropout import RecurrentDropout, Zoneout, weight_drop
 from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params
 from lstmjax.init_stack import init_network, init_stacked
-from lstmjax.language_model import LanguageParams, Tied, init_language, language
+from lstmjax.language_model import init_language, language
 from lstmjax.layer import lstm
-from lstmjax.networks import Dense, NetworkParams, network
+from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied, network
 from lstmjax.published import (
     CELLS,
     clip_cell,

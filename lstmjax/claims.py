@@ -57,6 +57,15 @@ def available() -> int:
     return max(free, 0)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in words.
+
+    >>> counted(1, "sequence"), counted(1200, "sequence")
+    ('1 sequence', '1200 sequences')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def words(count: int) -> str:
     """Return a number of bytes as text with a unit.
 

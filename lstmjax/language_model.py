@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,35 +15,12 @@ from lstmjax.init import init_params
 from lstmjax.init_stack import InitOptions, init_network
 from lstmjax.keywords import takes
 from lstmjax.layered import drop
-from lstmjax.networks import Dense, NetworkParams, network
-from lstmjax.stack import Layers
-from lstmjax.types import Array, PyTree, exported
+from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied, network
+from lstmjax.types import Array, LSTMParams, PyTree
 from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
-
-
-class Tied(NamedTuple):
-    """A head whose weights are the embedding: logits = h · embeddingᵀ + b (Press & Wolf 2017)."""
-
-    b: Array  # [V]
-
-
-class LanguageParams(NamedTuple):
-    """The parameters of a language model with a vocabulary of V tokens."""
-
-    embedding: Array  # [V, E]
-    layers: Layers
-    head: Dense | Tied  # Dense: w [P, V], b [V]
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V, the number of tokens."""
-        return self.embedding.shape[0]
-
-
-exported(Tied, LanguageParams)
 
 
 class LanguageOptions(TypedDict, total=False):
@@ -182,6 +159,24 @@ def embedded(
         xs = drop(drops, xs, float(dropout))
     w = params.embedding.T if isinstance(params.head, Tied) else params.head.w
     return NetworkParams(params.layers, Dense(w, params.head.b)), xs, runs
+
+
+def one_hot_network(params: LanguageParams) -> NetworkParams:
+    """Return the network that computes the same logits from tokens as one-hot vectors `[..., T, V]`.
+
+    Its first layer's input weights are the embedding times those of the language model: the row of a token is what the
+    token adds to each gate. So what shows the features of a network by name shows tokens.
+
+    >>> params = init_language(jax.random.key(0), 50, 16)
+    >>> logits = network(one_hot_network(params), jax.nn.one_hot(jnp.arange(7), 50), return_sequences=True)[1]
+    >>> bool(jnp.allclose(logits, language(params, jnp.arange(7))[1], atol=1e-6))
+    True
+    """
+    first, *above = params.layers
+    assert isinstance(first, LSTMParams)
+    w_x = jnp.einsum("ve,egh->vgh", params.embedding, first.w_x, precision="highest")
+    w = params.embedding.T if isinstance(params.head, Tied) else params.head.w
+    return NetworkParams((first._replace(w_x=w_x), *above), Dense(w, params.head.b))
 
 
 def _check_tokens(tokens: Array, size: int) -> None:

@@ -45,7 +45,26 @@ class NetworkParams(NamedTuple):
     head: Dense
 
 
-exported(Dense, NetworkParams)
+class Tied(NamedTuple):
+    """A head whose weights are the embedding: logits = h · embeddingᵀ + b (Press & Wolf 2017)."""
+
+    b: Array  # [V]
+
+
+class LanguageParams(NamedTuple):
+    """The parameters of a language model with a vocabulary of V tokens."""
+
+    embedding: Array  # [V, E]
+    layers: Layers
+    head: Dense | Tied  # Dense: w [P, V], b [V]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of tokens."""
+        return self.embedding.shape[0]
+
+
+exported(Dense, NetworkParams, Tied, LanguageParams)
 
 
 def network(

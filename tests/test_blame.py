@@ -9,7 +9,7 @@ from lstmjax.data import batch_rows
 from lstmjax.training import resume, train
 from lstmjax.training.blame import blame, first_bad
 from lstmjax.training.finite import Diverged
-from lstmjax.training.loop import new_plan
+from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import first_state, restored_form, run_key, saved_form
 
 pytestmark = pytest.mark.usefixtures("promotion")

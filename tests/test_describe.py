@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from training import write_sequences
+from training import config, write_sequences
 
 from lstmjax.cli import main
 from lstmjax.config import dump_config, parse_config
@@ -85,3 +85,16 @@ def test_the_command_tells_what_it_takes(capsys):
     assert "describe" in capsys.readouterr().out
     assert main(["data", "describe", "none.csv"]) == 2
     assert "none.csv" in capsys.readouterr().err
+
+
+def test_a_text_is_described_by_its_tokens(tmp_path):
+    (tmp_path / "a.txt").write_text("the cat and the dog and the hare\n" * 9, encoding="utf-8")
+    asked = list(describe(tmp_path / "a.txt"))
+    assert asked[-1].endswith("Then set data.text: characters, bytes or words")
+    assert list(describe("fables"))[-1] == "? it is a text: say data.text: characters, bytes or words"
+    for settings in ({"source": "fables"}, {"source": str(tmp_path / "a.txt")}):
+        lines = list(describe(tmp_path / "a.txt", config(data=settings | {"text": "words"})))
+        assert lines[1] == "text: words, 58 train, 14 validate; vocabulary of 5"
+        assert lines[-1] == "most frequent words: 'the', 'and', 'cat', 'dog', 'hare'"
+    lines = list(describe(tmp_path / "a.txt", config(data={"source": "fable", "text": "words", "window": 2})))
+    assert "sequences of 2 steps each" in lines[1]

@@ -9,7 +9,7 @@ from lstmjax.cli import main
 from lstmjax.config import ConfigError, dump_config
 from lstmjax.limits import check_network, copies
 from lstmjax.training.dry_run import size_of
-from lstmjax.training.loop import new_plan
+from lstmjax.training.plan import new_plan
 
 pytestmark = pytest.mark.usefixtures("promotion")
 PARAMETERS = 4 * (3 * 4 + 4 * 4 + 4) + 4 * 2 + 2
@@ -39,6 +39,41 @@ def test_it_says_what_training_takes_and_writes_nothing(settings, tmp_path, caps
     assert "updates: 3, each by 2 batches" in shown
     assert "validations: 3; checkpoints: 3" in shown
     assert shown.endswith("nothing was trained or written (--dry-run)\n")
+
+
+def test_data_and_the_evaluation_are_counted(settings, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
+    assert main(["train", "--dry-run", str(tmp_path / "c.yaml")]) == 0
+    shown = capsys.readouterr().out
+    assert f"  data: {words(40 * (6 * 3 * 4 + 4))}\n" in shown  # x as float32 and y as int32
+    assert (
+        f"  a chunk of the validation part: {words(128 * (6 * 3 * 4 + 4 + 4))}, and " in shown
+    )  # filled up by weights
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_language_model_has_an_embedding(tmp_path, capsys, tied):
+    data = {"source": "fables", "text": "characters", "segment": 7}
+    settings = config(data=data, batch_size=4, model={"tie_weights": tied})
+    (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
+    assert main(["train", "--dry-run", str(tmp_path / "c.yaml")]) == 0
+    shown = capsys.readouterr().out
+    plan = new_plan(settings)
+    size = len(plan.about.classes)
+    assert f"characters: train {plan.parts.train.count:,}, validate {plan.parts.validation.count:,}" in shown
+    assert f"({size}, 4), {4 * size} parameters" in shown
+    assert ("its transpose is the w of the head" in shown) == tied
+    total = sum(leaf.size for leaf in jax.tree.leaves(plan.like.params))
+    assert (f"All parameters: 144 + {5 * size} = {total}" if tied else f"head below {total} parameters") in shown
+    assert f"  parameters: {words(4 * total)}" in shown
+
+
+def test_a_regression_has_no_probabilities(tmp_path, capsys):
+    write_sequences(tmp_path / "a.npz", target="number")
+    settings = config(data={"source": str(tmp_path / "a.npz")}, loss={"name": "linear"})
+    (tmp_path / "c.yaml").write_text(dump_config(settings), encoding="utf-8")
+    assert main(["train", "--dry-run", str(tmp_path / "c.yaml")]) == 0
+    assert "softmax" not in capsys.readouterr().out
 
 
 def test_epochs_are_counted_in_batches(settings, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Several real processes that train together, over Gloo, on this machine."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from training import config, lines
@@ -15,7 +17,7 @@ from training import config, lines
 from lstmjax.config import dump_config
 from lstmjax.errors import ConfigError
 from lstmjax.launch import Hosts, hosts_of
-from lstmjax.training import load_run, train
+from lstmjax.training import load_run, resume, train
 
 pytestmark = pytest.mark.usefixtures("promotion")
 HERE = Path(__file__).parent
@@ -132,6 +134,35 @@ def test_a_signal_to_one_stops_all_with_the_state_saved_and_three_go_on(tmp_path
     results = ends(more, 60)
     assert [code for code, _, _ in results] in ([130, 143, 143], [143, 143, 143]), results
     assert f"from step {last}" in results[0][1]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("text", [False, True])
+def test_a_checkpoint_of_two_processes_goes_on_on_one_device_and_on_eight(tmp_path, text):
+    """In float64, so that hundreds of steps are those of a run that was never stopped."""
+    data = {"source": "fables", "text": "characters", "segment": 20} if text else {}
+    model = {"dtype": "float64", "param_dtype": "float64"}
+    settings = config(steps=2000, evaluate_every=50, batch_size=8, model=model, data=data)
+    run = tmp_path / "run"
+    processes = start([written(settings, tmp_path), "--run-dir", run], 2)
+    wait_for_lines(run, 2, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    results = ends(processes, 100)
+    assert [code for code, _, _ in results] == [143, 143], results
+    one, eight = (Path(shutil.copytree(run, tmp_path / name)) for name in ("one", "eight"))
+    more = subprocess.run(
+        [*COMMAND, "--resume", str(eight), "--mesh", "auto"], capture_output=True, text=True, timeout=200,
+        env=os.environ
+        | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
+        | {"PYTHONPATH": str(HERE.parent)},
+    )  # fmt: skip
+    assert more.returncode == 0, more.stderr
+    assert "8 devices: the batch in 8 slices" in more.stdout
+    expected = train(settings, tmp_path / "alone", quiet=True).trained.params
+    for params in (resume(one, mesh="data=1", quiet=True).trained.params, load_run(eight).params):
+        assert jax.tree.structure(params) == jax.tree.structure(expected)
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.thorough

@@ -1,11 +1,15 @@
 """Language models: against the oracle, the gradient through segments, evaluation with a carried state, sampling."""
 
+import csv
+import io
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import data_of, unpacked
 from tiers import tiered
 from tolerances import assert_close
 from training import config, kill_in_training, lines, same_params
@@ -26,8 +30,8 @@ from lstmjax.config import ConfigError
 from lstmjax.data import DataError, Tokens, Vocabulary, fables
 from lstmjax.language_model import filtered
 from lstmjax.training import evaluate, load_run, resume, sample_text, train
-from lstmjax.training.inference import Trained, logits_of
-from lstmjax.training.loop import new_plan
+from lstmjax.training.forward import Trained, logits_of
+from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import StreamObjective, first_state
 from lstmjax.training.streams import Segment, make_streams
 
@@ -200,7 +204,7 @@ def test_streams_read_every_token_once_in_order():
     streams = make_streams(text, 3, 5)
     assert (streams.length, streams.epoch) == (32, 6)
     batches = [streams.draw(seed=1, step=step) for step in range(12)]
-    assert [bool(batch.fresh) for batch in batches] == ([True] + [False] * 5) * 2
+    assert [batch.fresh.tolist() for batch in batches] == ([[True] * 3] + [[False] * 3] * 5) * 2
     for epoch in (batches[:6], batches[6:]):
         read = np.concatenate([batch.tokens for batch in epoch], axis=1)
         assert read.shape == (3, 30)
@@ -233,13 +237,13 @@ def test_training_is_truncated_backpropagation_with_the_state_carried(x64):
 
     inputs = tuple(np.concatenate([getattr(batch, name) for batch in batches], axis=1) for name in ("tokens", "y"))
     _, expected, state = truncated_gradient(loss, params, None, inputs, segment=7)
-    assert_close(total, expected, gradient=True, dtype=jnp.float32)  # sums are float32
-    assert_close(rest, state, dtype=jnp.float32)
+    assert_close(total, expected, gradient=True)
+    assert_close(rest, state)
     _, uncut, _ = truncated_gradient(loss, params, None, inputs)
     assert np.abs(np.asarray(uncut.layers[0].w_h - total.layers[0].w_h)).max() > 1e-6
-    whole = Segment(*inputs, np.asarray(True))
+    whole = Segment(*inputs, np.full(4, True))
     gradient, _ = gradient_of(params, first.rest, whole, jax.random.key(0))
-    assert_close(jax.tree.map(lambda a: 3 * a, gradient), uncut, gradient=True, dtype=jnp.float32)
+    assert_close(jax.tree.map(lambda a: 3 * a, gradient), uncut, gradient=True)
 
 
 def test_an_epoch_begins_with_a_state_of_zeros():
@@ -328,12 +332,12 @@ def test_a_run_is_read_evaluated_and_sampled(whole, capsys):
     ("words", "message"),
     [
         (
-            ["export", "RUN", "a.onnx"],
-            "is a language model, which reads tokens, so that lstmjax cannot export a network",
+            ["convert", "RUN", "a.pt"],
+            "is a language model, which reads tokens, so that lstmjax cannot exchange its weights",
         ),
-        (["predict", "RUN", "a.npz"], "cannot predict sequences with it; use lstmjax sample and evaluate"),
-        (["inspect", "RUN"], "cannot write a page"),
-        (["convert", "RUN", "a.pt"], "cannot exchange its weights"),
+        (["convert", "RUN", "a.pt"], "use lstmjax export, or its layers in Python"),
+        (["predict", "RUN", "nothing.txt"], "nothing.txt: no such file"),
+        (["export", "RUN", "a.pt"], "unknown kind of file; expected a name that ends in .onnx or .stablehlo"),
         (["sample", "RUN", "--prompt", "Ω"], "the character 'Ω' does not occur in the text that the network learned"),
         (["sample", "RUN", "--prompt", ""], "--prompt has 0 characters, expected 1 or more"),
         (["sample", "RUN", "--prompt", "a", "--temperature", "-1"], "--temperature is -1.0, expected 0 or more"),
@@ -345,6 +349,93 @@ def test_a_run_is_read_evaluated_and_sampled(whole, capsys):
 def test_what_it_cannot_do_is_told(whole, words, message, capsys):
     assert main([str(whole.run_dir) if word == "RUN" else word for word in words]) != 0
     assert message in capsys.readouterr().err
+
+
+def text_and_tokens(whole, tmp_path):
+    path, text = tmp_path / "a.txt", fables()[300:345]
+    path.write_text(text, encoding="utf-8")
+    return path, np.asarray(Vocabulary(whole.trained.about.classes, "characters").numbers(text))
+
+
+def test_predictions_are_the_probability_of_each_token(whole, tmp_path, capsys):
+    path, numbers = text_and_tokens(whole, tmp_path)
+    run = str(whole.run_dir)
+    assert main(["predict", run, str(path)]) == 0
+    head, *rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert head == ["place", "token", "log_probability", "likeliest"]
+    log_p = jax.nn.log_softmax(language(whole.trained.params, numbers[:-1])[1])
+    words = whole.trained.about.classes
+    assert [row[0] for row in rows] == [str(n) for n in range(1, 45)]
+    assert [row[1] for row in rows] == [words[n] for n in numbers[1:]]
+    np.testing.assert_allclose([float(row[2]) for row in rows], log_p[np.arange(44), numbers[1:]], atol=1e-5)
+    assert [row[3] for row in rows] == [words[int(n)] for n in log_p.argmax(axis=-1)]
+    assert main(["evaluate", run, "--data", str(path)]) == 0
+    loss = float(re.search(r"loss ([\d.]+), 45 characters", capsys.readouterr().out)[1])
+    assert loss == pytest.approx(-np.mean([float(row[2]) for row in rows]), abs=1e-4)
+    assert main(["predict", run, str(path), "--out", str(tmp_path / "a.npz")]) == 0
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["token"].tolist() == [row[1] for row in rows]
+    assert main(["predict", run, str(path), "--out", str(tmp_path / "a.csv")]) == 0
+    text = (tmp_path / "a.csv").read_bytes().decode()
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [head, *rows]
+
+
+def test_long_texts_are_predicted_stream_by_stream_in_their_order(whole, monkeypatch):
+    from lstmjax.training import streams
+
+    monkeypatch.setattr(streams, "CHUNK", 32)
+    monkeypatch.setattr(streams, "LONG", 200)
+    plan = new_plan(everything())
+    part = plan.parts.train
+    scores = streams.score_stream(whole.trained, part)
+    assert scores.tokens.tolist() == part.read(1, part.count).tolist()
+    assert -scores.log_probability.mean() == pytest.approx(evaluate(whole.trained, part)["loss"], rel=1e-5)
+
+
+def test_exported_models_go_on_from_their_state(whole, tmp_path):
+    """ONNX Runtime and StableHLO, in two pieces of a text, against `language` over all of it."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, numbers = text_and_tokens(whole, tmp_path)
+    tokens = np.stack([numbers[:40], numbers[5:]]).astype(np.int64)
+    _, logits = language(whole.trained.params, tokens)
+    run = str(whole.run_dir)
+    assert main(["export", run, str(tmp_path / "a.onnx")]) == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in session.get_inputs()]
+    assert names == ["tokens", "layers.0.h", "layers.0.c", "layers.1.h", "layers.1.c"]
+    state = {name: np.zeros((2, H), np.float32) for name in names[1:]}
+    for piece, expected in ((tokens[:, :17], logits[:, :17]), (tokens[:, 17:], logits[:, 17:])):
+        outputs = dict(
+            zip([t.name for t in session.get_outputs()], session.run(None, {"tokens": piece} | state), strict=True)
+        )
+        np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
+        np.testing.assert_allclose(outputs["probabilities"], jax.nn.softmax(expected), atol=1e-5)
+        state = {name: outputs[f"{name}.last"] for name in names[1:]}
+    assert main(["export", run, str(tmp_path / "a.stablehlo"), "--lengths"]) == 0
+    exported = jax.export.deserialize((tmp_path / "a.stablehlo").read_bytes())
+    state = tuple((jnp.zeros((2, H)), jnp.zeros((2, H))) for _ in range(2))
+    for piece, ends, expected in (
+        (tokens[:, :17], [17, 17], logits[:, :17]), (tokens[:, 17:], [23, 9], logits[:, 17:]),
+    ):  # fmt: skip
+        outputs = exported.call(jnp.asarray(piece, jnp.int32), jnp.asarray(ends, jnp.int32), state)
+        for n, end in enumerate(ends):
+            np.testing.assert_allclose(outputs["logits"][n, :end], expected[n, :end], atol=1e-5)
+        state = outputs["state"]
+
+
+def test_a_page_shows_the_tokens_and_what_the_model_expected(whole, tmp_path, capsys):
+    path, numbers = text_and_tokens(whole, tmp_path)
+    assert main(["inspect", str(whole.run_dir), "--input", str(path), "--out", str(tmp_path / "a.html")]) == 0
+    assert "1 of 1 pieces of 44 tokens of a.txt, each read from a state of zeros shown" in capsys.readouterr().out
+    tree = data_of((tmp_path / "a.html").read_text("utf-8"))
+    assert tree["input"] == {"kind": "text", "features": list(whole.trained.about.classes)}
+    example = tree["examples"][0]
+    assert example["target"] == numbers[1:].tolist()
+    p, error = unpacked(example["outputs"])
+    expected = jax.nn.softmax(language(whole.trained.params, numbers[:-1])[1])
+    np.testing.assert_allclose(p, expected, atol=error + 1e-5)
+    assert main(["inspect", str(whole.run_dir), "--out", str(tmp_path / "b.html")]) == 0
+    assert "2 of 2 pieces of 100 tokens of the test part" in capsys.readouterr().out
 
 
 def test_sampling_is_what_the_whole_network_says(whole):

@@ -29,7 +29,7 @@ def found(settings):
 def test_rates_rise_evenly_and_losses_are_those_of_training(found, settings):
     count = len(found.rates)
     np.testing.assert_allclose(found.rates, np.geomspace(1e-3, 100.0, 40)[:count])
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
     from lstmjax.training.recipe import NetworkObjective, first_state, run_key
 
     plan = new_plan(settings)  # by hand: two batches, one step of gradient descent
@@ -44,6 +44,25 @@ def test_rates_rise_evenly_and_losses_are_those_of_training(found, settings):
         rate = np.float32(found.rates[update])
         params = jax.tree.map(lambda p, a, b, rate=rate: p - rate * (a + b) / 2, params, sums[0][1], sums[1][1])
     assert found.smoothed[1] == pytest.approx((MEMORY * found.losses[0] + found.losses[1]) / (1 + MEMORY))
+
+
+def test_a_language_model_has_rates():
+    """The losses are those of a training whose learning rate rises, with the state carried from step to step."""
+    from lstmjax.training.plan import new_plan
+    from lstmjax.training.recipe import StreamObjective, first_state, run_key
+
+    data = {"source": "fables", "text": "characters", "segment": 40}
+    text = config(data=data, optimizer={"name": "sgd", "momentum": 0.0})
+    rates = measure_rates(text, 0.1, 1.0, 10)
+    plan = new_plan(text)
+    state = first_state(jax.random.key(0), recipe=plan.recipe, about=plan.about)
+    params, carried = state.params, state.rest
+    step = jax.jit(jax.value_and_grad(StreamObjective(plan.recipe), has_aux=True))
+    for n, rate in enumerate(np.geomspace(0.1, 1.0, 10).astype(np.float32)):
+        batch, key = plan.batches.draw(seed=0, step=n), jax.random.fold_in(run_key(0), n)
+        (value, (_, carried)), gradient = step(params, carried, batch, key)
+        assert rates.losses[n] == pytest.approx(float(value), rel=1e-5)
+        params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, gradient)
 
 
 @pytest.mark.thorough

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.thorough
 def test_eight_devices_train_as_one_does(tmp_path):
-    """Raw gradients, parameters and statistics; any loss; checkpoints of eight on one and back: `mesh_script.py`."""
+    """Raw gradients, parameters and statistics; language models; any loss; checkpoints of eight on one and back."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags}
     path = os.pathsep.join([str(HERE.parent), str(HERE), environment.get("PYTHONPATH", "")])
@@ -24,7 +24,7 @@ def test_eight_devices_train_as_one_does(tmp_path):
         env=environment | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=550,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("ok ") == 6
+    assert run.stdout.count("ok ") == 8
 
 
 @pytest.mark.parametrize("text", ["data=0", "batch=2", "data=2,data=4", "4", "", "data=2;model=2", "data=-1"])

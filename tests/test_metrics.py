@@ -15,7 +15,9 @@ from lstmjax.data import DataError, Sequences
 from lstmjax.init_stack import init_network
 from lstmjax.report.inspect_run import inspect_run
 from lstmjax.training import evaluate_run, export_run, load_run, predict, train
-from lstmjax.training.inference import Sums, Trained, measured, predicting, sums_of
+from lstmjax.training.forward import Trained, predicting
+from lstmjax.training.inference import measured
+from lstmjax.training.loss_sums import Sums, sums_of
 from lstmjax.training.losses import LOSSES, loss_of, points
 from lstmjax.training.metrics import METRICS, collected_of, metrics_of
 
@@ -250,7 +252,7 @@ def test_weighted_sequences_are_repeated_ones(tmp_path):
     weight = rng.integers(1, 4, 9)
     repeated = np.repeat(np.arange(9), weight)
     settings = config(metrics=["balanced_accuracy", "auc", "perplexity"])
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
 
     write_sequences(tmp_path / "a.npz", ragged=False)
     about = new_plan(config(data={"source": str(tmp_path / "a.npz")})).about
@@ -262,7 +264,7 @@ def test_weighted_sequences_are_repeated_ones(tmp_path):
 
 
 def test_class_weights_are_factors_of_the_loss_whose_mean_is_one(tmp_path):
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
 
     write_sequences(tmp_path / "a.npz", target="word", ragged=False)
     data = {"source": str(tmp_path / "a.npz")}

@@ -15,8 +15,9 @@ from lstmjax.init_stack import init_network
 from lstmjax.training import progress
 from lstmjax.training.apply import evaluate_run
 from lstmjax.training.inference import predict
-from lstmjax.training.loop import Interrupted, resume, train
+from lstmjax.training.loop import resume, train
 from lstmjax.training.reading import load_run
+from lstmjax.training.run_hooks import Interrupted
 
 
 def words(data):

@@ -33,12 +33,15 @@ from lstmjax.data.form import Table
 from lstmjax.data.sequences import fingerprint
 from lstmjax.report.inspect_run import inspect_run
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training import evaluate_run, learning, loop, predict, predict_file
-from lstmjax.training.inference import evaluate, logits_of, predict_scaled
-from lstmjax.training.loop import Interrupted, resume, train
+from lstmjax.training import evaluate_run, learning, plan, predict, predict_file
+from lstmjax.training.forward import Trained, logits_of
+from lstmjax.training.inference import evaluate, predict_scaled
+from lstmjax.training.loop import resume, train
 from lstmjax.training.losses import LOSSES
+from lstmjax.training.plan import new_plan
 from lstmjax.training.reading import load_run
 from lstmjax.training.recipe import LARGEST, first_state, train_step_of
+from lstmjax.training.run_hooks import Interrupted
 
 pytestmark = pytest.mark.usefixtures("promotion")
 RANDOM = np.random.default_rng(0)
@@ -180,7 +183,7 @@ def plan_of(tmp_path, **sections):
 def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
     """Each batch alone, and all of them together: neither padding nor small batches give a label another weight."""
     settings = plan_of(tmp_path, target=target, optimizer={"name": "sgd", "learning_rate": 1.0})
-    plan = loop.new_plan(settings)
+    plan = new_plan(settings)
     train, model = plan.parts.train, settings.model
     loss = LOSSES[settings.loss.name].value
     assert len(plan.about.buckets) > 2
@@ -220,7 +223,7 @@ def test_gradients_of_an_epoch_are_those_of_the_padded_data(tmp_path, target):
 def test_a_batch_counts_as_four_at_most(tmp_path):
     """One with far more labels than others, in which a mean over steps would be a step beyond measure."""
     settings = plan_of(tmp_path, target="class_each_step", optimizer={"name": "sgd", "learning_rate": 1.0})
-    plan = loop.new_plan(settings)
+    plan = new_plan(settings)
     key, rows = jax.random.key(0), plan.batches.draw(seed=0, step=0)
     state = first_state(key, recipe=plan.recipe, about=plan.about)
     gradients = []
@@ -244,7 +247,7 @@ def test_what_needs_little_padding_is_trained_as_ever(tmp_path, capsys, monkeypa
         flat = Ragged(data.valid_steps(), data.lengths, 6)
         table = Table(data._replace(x=flat))
         monkeypatch.setattr(sys.modules["lstmjax.data.load"], "read_as", lambda path, form, **_: table)
-    plan = loop.new_plan(settings)
+    plan = new_plan(settings)
     assert isinstance(plan.parts.train.x, Ragged) == (stored == "ragged")
     assert plan.about == about  # with the same fingerprint and scale
     assert (plan.about.buckets, plan.recipe.mean_weight) == (None, None)
@@ -380,8 +383,8 @@ def test_a_run_keeps_the_buckets_with_which_it_began(whole, tmp_path, monkeypatc
     """Also if another version would choose others."""
     settings, edges = ragged(whole.run_dir.parent / "a.csv"), (3, 7)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "new_buckets", lambda *_: edges)
-        patch.setattr(loop.Schedule, "saves", lambda self, done: done in (6, 36))
+        patch.setattr(plan, "new_buckets", lambda *_: edges)
+        patch.setattr(plan.Schedule, "saves", lambda self, done: done in (6, 36))
         expected = train(settings, tmp_path / "whole", quiet=True)
         stop_at(patch, 6)
         with pytest.raises(Interrupted):
@@ -397,7 +400,7 @@ def test_a_run_keeps_the_buckets_with_which_it_began(whole, tmp_path, monkeypatc
 def test_a_run_of_a_version_without_buckets_goes_on_as_it_began(whole, tmp_path, monkeypatch, capsys):
     settings = ragged(whole.run_dir.parent / "a.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "new_buckets", lambda *_: None)
+        patch.setattr(plan, "new_buckets", lambda *_: None)
         expected = train(settings, tmp_path / "whole", quiet=True)
         stop_at(patch, 6)
         with pytest.raises(Interrupted):
@@ -430,10 +433,10 @@ def test_a_run_of_a_version_without_buckets_goes_on_as_it_began(whole, tmp_path,
 @pytest.mark.parametrize("target", tiered(["word", "class_each_step"], first=["class_each_step"]))
 def test_buckets_evaluate_and_predict_what_each_sequence_gives_alone(tmp_path, target):
     settings = plan_of(tmp_path, target=target)
-    plan = loop.new_plan(settings)
+    plan = new_plan(settings)
     params = first_state(jax.random.key(3), recipe=plan.recipe, about=plan.about).params
     per_step = plan.about.per_step
-    trained = loop.Trained(params, settings, plan.about)
+    trained = Trained(params, settings, plan.about)
     raw = read(tmp_path / "a.npz")
     flat = Ragged(raw.x[raw.valid()], raw.lengths, raw.x.shape[1])
     alone = [

@@ -21,10 +21,11 @@ from lstmjax.data import load
 from lstmjax.errors import UserError
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.sums import file_sums
-from lstmjax.training import loop, progress
+from lstmjax.training import progress
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import Diverged
 from lstmjax.training.loop import resume, train
+from lstmjax.training.plan import new_plan
 from lstmjax.training.reading import load_run
 from lstmjax.training.recipe import first_state, run_key, train_step_of
 from lstmjax.writing import WriteError
@@ -385,7 +386,7 @@ def wild(folder, **values):
 
 def first_bad_step(settings):
     """Looks at the loss of each step."""
-    plan = loop.new_plan(settings)
+    plan = new_plan(settings)
     recipe, key = plan.recipe, jax.random.key(settings.seed)
     state = first_state(key, recipe=recipe, about=plan.about)
     for step in range(settings.steps):
@@ -429,7 +430,7 @@ def test_a_stopped_run_whose_state_is_no_number_is_not_saved(tmp_path, monkeypat
 def bad(run):
     """A run whose checkpoints all hold a NaN, as they were saved before it was looked for."""
     folder = RunFolder.open(run)
-    plan = loop.new_plan(folder.config)
+    plan = new_plan(folder.config)
     with Checkpoints(folder.checkpoints, folder.config.fingerprint) as saved:
         _, state = saved.latest(plan.like)
     shutil.rmtree(folder.checkpoints)

@@ -6,6 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from pages import data_of
 from training import config, lines, write_sequences
 
 from lstmjax.cli import main
@@ -213,3 +214,29 @@ def test_classes_have_no_scale(tmp_path):
     for target, loss in (("class", "softmax"), ("switch", "sigmoid")):
         write_sequences(tmp_path / "a.npz", target=target)
         assert load(Data(source=str(tmp_path / "a.npz")), loss)[1].target_scaling is None
+
+
+@pytest.mark.parametrize("quantiles", [(), (0.1, 0.9)])
+def test_targets_have_the_names_of_their_columns(tmp_path, capsys, quantiles):
+    """In the log, in predictions and on the page; a sequence of which there is one is no plural."""
+    random = np.random.default_rng(0)
+    lines = ["sequence,step,a,load,cost"]
+    for n in range(20):
+        load_, cost = random.normal(5, 2, 2)
+        lines += [f"s{n},{t},{random.normal():.4f},{load_:.4f},{cost:.4f}" for t in range(3)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "b.csv").write_text("\n".join(lines[:4]), encoding="utf-8")
+    loss = {"name": "quantile", "quantiles": list(quantiles)} if quantiles else {"name": "linear"}
+    settings = config(
+        data={"source": str(tmp_path / "a.csv"), "columns": {"target": ["load", "cost"]}}, loss=loss, steps=2
+    )
+    train(settings, tmp_path / "run")
+    assert re.search(r"targets standardised: load .*, cost ", capsys.readouterr().out)
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "b.csv")]) == 0
+    names = ["load_q0.1", "load_q0.9", "cost_q0.1", "cost_q0.9"] if quantiles else ["load", "cost"]
+    assert capsys.readouterr().out.splitlines()[0] == ",".join(["sequence", *names])
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "b.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(", 1 sequence")
+    assert main(["inspect", str(tmp_path / "run"), "--input", str(tmp_path / "b.csv")]) == 0
+    assert capsys.readouterr().out.startswith("1 of 1 sequence of b.csv shown\n")
+    assert data_of((tmp_path / "run" / "report-b.html").read_text("utf-8"))["outputs"] == ["load", "cost"]

@@ -70,6 +70,18 @@ def test_one_program_trains_what_each_seed_alone_does(together, folder, tmp_path
     assert len(seen) == 3
 
 
+def test_language_models_of_several_seeds_are_those_of_each_alone(tmp_path):
+    """The state that is carried belongs to each."""
+    data = {"source": "fables", "text": "characters", "segment": 40}
+    text = config(data=data, seed=4, steps=12, evaluate_every=6, model={"tie_weights": True, "weight_drop": 0.2})
+    together = train_seeds(text, 2, tmp_path / "runs", quiet=True)
+    assert together.way == "2 seeds, trained by one program"
+    for seed, result in together.results.items():
+        alone = train(text.model_copy(update={"seed": seed}), tmp_path / str(seed), quiet=True)
+        assert_close(result.trained.params, alone.trained.params)
+        assert result.validation == pytest.approx(alone.validation, rel=1e-5)
+
+
 def test_the_lines_are_mean_spread_and_each(together):
     shown = list(together.lines())
     values = [result.validation["accuracy"] for result in together.results.values()]

@@ -10,7 +10,7 @@ from training import config
 
 from lstmjax.config import dump_config
 from lstmjax.signals import SAVING, interruptible, noted
-from lstmjax.training import loop
+from lstmjax.training import plan
 from lstmjax.training.loop import train
 
 HELD = pytest.mark.skipif(sys.platform == "win32", reason="signals between processes are those of POSIX systems")
@@ -65,13 +65,13 @@ def test_an_interrupt_that_lands_in_a_callback_comes_again():
 
 
 def test_a_signal_before_there_is_anything_to_save_acts_at_once(tmp_path, monkeypatch):
-    load = loop.load
+    load = plan.load
 
     def slow(*arguments):
         signal.raise_signal(signal.SIGINT)
         return load(*arguments)
 
-    monkeypatch.setattr(loop, "load", slow)
+    monkeypatch.setattr(plan, "load", slow)
     with pytest.raises(KeyboardInterrupt):
         train(config(), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

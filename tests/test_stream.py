@@ -21,7 +21,8 @@ from lstmjax.data import blocks as blocks_module
 from lstmjax.data import stream as stream_module
 from lstmjax.data.disk import OnDisk
 from lstmjax.data.stream import is_streamed
-from lstmjax.training import Interrupted, evaluate_run, loop, predict_file, resume, train
+from lstmjax.training import Interrupted, evaluate_run, predict_file, resume, train
+from lstmjax.training.plan import new_plan
 
 
 @pytest.fixture(autouse=True)
@@ -173,9 +174,87 @@ def test_a_mistake_in_an_npz_is_told(tmp_path):
         load(Data(source=str(tmp_path / "a.npz"), stream=True))
     np.save(tmp_path / "a.npy", x)
     with pytest.raises(
-        DataError, match=r"data.stream is true, but only .npz, .parquet, .arrow, .feather, .csv can be streamed"
+        DataError,
+        match=r"data.stream is true, but only folders and .npz, .parquet, .arrow, .feather, .csv, .txt can be streamed",
     ):
         load(Data(source=str(tmp_path / "a.npy"), stream=True))
+
+
+def folder_of(path, kind, seed=0):
+    """Files of different lengths in a folder for each class, one of them with whole numbers alone."""
+    random = np.random.default_rng(seed)
+    for n in range(30):
+        place = path / ["up", "down"][n % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        steps = int(random.integers(2, 6))
+        a = np.arange(steps) if n == 3 else random.normal(20.0, 3.0, steps)
+        if kind == ".txt":
+            (place / f"s{n}.txt").write_text("".join(random.choice([*"abcdé\n"], steps)), "utf-8")
+        elif kind == ".npy":
+            np.save(place / f"s{n}.npy", np.stack([a, a * 2], axis=1))
+        else:
+            table = pa.table({"a": a, "city": random.choice(["Rome", "Bern"], steps)})
+            writer = pyarrow.csv.write_csv if kind == ".csv" else pyarrow.parquet.write_table
+            writer(table, place / f"s{n}{kind}")
+    (path / "README.md").write_text("not a sequence", "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet", ".npy", ".txt"])
+def test_a_folder_that_is_streamed_is_the_one_that_is_read(kind, tmp_path):
+    source = folder_of(tmp_path / "data", kind)
+    columns = Columns(categorical=("city",)) if kind in (".csv", ".parquet") else Columns()
+    data = Data(source=source, columns=columns, test_fraction=0.1)
+    (memory, about), (disk, about_disk) = (load(data.model_copy(update={"stream": stream})) for stream in (False, True))
+    same_parts(memory, disk)
+    assert about.model_dump(exclude={"fingerprint"}) == about_disk.model_dump(exclude={"fingerprint"})
+    assert "left out of data, as files of other kinds: README.md" in disk.notes
+    assert memory.split == disk.split
+    folder_of(tmp_path / "data", kind, seed=1)  # a file that changes is copied anew, though the folder stays
+    assert load(data.model_copy(update={"stream": True}))[1].fingerprint != about_disk.fingerprint
+
+
+def test_a_folder_with_a_table_of_labels_is_streamed(tmp_path):
+    source = folder_of(tmp_path / "data", ".npy")
+    names = [f"{['up', 'down'][n % 2]}/s{n}.npy" for n in range(30)]
+    labels = {"file": names, "label": [f"c{n % 3}" for n in range(30)], "who": [f"p{n // 4}" for n in range(30)]}
+    pyarrow.csv.write_csv(pa.table(labels), tmp_path / "labels.csv")
+    data = Data(source=source, table=str(tmp_path / "labels.csv"), columns=Columns(group="who"), split="group")
+    (memory, about), (disk, about_disk) = (load(data.model_copy(update={"stream": stream})) for stream in (False, True))
+    same_parts(memory, disk)
+    assert about.classes == about_disk.classes == ("c0", "c1", "c2")
+    assert memory.split == disk.split
+    pyarrow.csv.write_csv(pa.table(labels | {"label": [*labels["label"][:-1], "c0"]}), tmp_path / "labels.csv")
+    assert load(data.model_copy(update={"stream": True}))[1].fingerprint != about_disk.fingerprint
+
+
+def test_lines_of_a_text_are_streamed(tmp_path):
+    random = np.random.default_rng(0)
+    lines = [f"{'xy'[n % 2]}\t{''.join(random.choice([*'abcdé '], 5 + n % 4))}." for n in range(30)]
+    (tmp_path / "a.txt").write_text("\n\n".join(lines), "utf-8")
+    (memory, about), (disk, about_disk) = (
+        load(Data(source=str(tmp_path / "a.txt"), stream=stream)) for stream in (False, True)
+    )
+    same_parts(memory, disk)
+    assert about.model_dump(exclude={"fingerprint"}) == about_disk.model_dump(exclude={"fingerprint"})
+    (tmp_path / "a.txt").write_text("\n".join([*lines, "no label"]), "utf-8")
+    with pytest.raises(DataError, match=r"a.txt:31: has no label; write the label, a tab, and the text"):
+        load(Data(source=str(tmp_path / "a.txt"), stream=True))
+    assert len([*(tmp_path / ".lstmjax").iterdir()]) == 1  # the copy of before
+
+
+def test_a_mistake_in_a_folder_that_is_streamed_is_told(tmp_path):
+    source = folder_of(tmp_path / "data", ".parquet")
+    pyarrow.parquet.write_table(pa.table({"a": [1.0], "town": ["Rome"]}), tmp_path / "data" / "up" / "x.parquet")
+    data = Data(source=source, columns=Columns(categorical=("city",)), stream=True)
+    with pytest.raises(DataError, match=r"x.parquet: has the columns a, town, but s1.parquet has a, city; give all"):
+        load(data)
+    pyarrow.parquet.write_table(pa.table({"a": [None, 2.0], "city": ["Rome"] * 2}), tmp_path / "data/up/x.parquet")
+    with pytest.raises(DataError, match=r"column 'a' is missing .1 such cells in all."):
+        load(data)
+    pyarrow.parquet.write_table(pa.table({"a": [True], "city": ["Rome"]}), tmp_path / "data/up/x.parquet")
+    with pytest.raises(DataError, match=r"data: the files do not fit each other"):
+        load(data)
 
 
 def test_a_damaged_copy_is_told(tmp_path):
@@ -290,6 +369,6 @@ def test_an_error_is_raised_at_the_step_whose_batch_cannot_be_drawn():
 
 def test_the_batches_of_a_run_are_prepared_ahead(tmp_path):
     write_sequences(tmp_path / "a.npz")
-    plan = loop.new_plan(config(data={"source": str(tmp_path / "a.npz")}))
+    plan = new_plan(config(data={"source": str(tmp_path / "a.npz")}))
     assert isinstance(plan.batches.draw, Ahead)
     assert not isinstance(plan.parts.train.x, Ragged)

@@ -37,6 +37,34 @@ def test_a_file_is_its_tokens_whatever_the_blocks(monkeypatch, file, kind, block
     assert parts.validation.read(2, 5).tolist() == numbers[parts.train.count + 2 : parts.train.count + 5].tolist()
 
 
+@pytest.mark.parametrize("kind", ["characters", "bytes", "words"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_folder_of_texts_is_its_files_in_the_order_of_their_names(monkeypatch, tmp_path, kind, large):
+    monkeypatch.setattr(tokens, "BLOCK", 7)
+    monkeypatch.setattr(tokens, "IN_MEMORY", 0 if large else 10_000)
+    texts = {"a.txt": "one two thr", "b/c.txt": "ee four\n", "d.txt": "fünf", ".hidden.txt": "no", "e.md": "no"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    reader = Reader(kind)
+    raw = reader.read(tmp_path)
+    read = ["one two thr", "ee four\n", "fünf"]
+    assert list(reader.names(raw)) == [token for text in read for token in split(text, kind)]
+    assert isinstance(raw, np.memmap) == large
+    _, about = load(Data(source=str(tmp_path), text=kind, validation_fraction=0.5))
+    assert text_of(str(tmp_path / "a.txt"), about).count == len(split(read[0], kind))
+
+
+def test_a_folder_that_cannot_be_read_as_a_text_is_told(tmp_path):
+    (tmp_path / "a.md").write_text("no")
+    with pytest.raises(DataError, match=r"is a folder without texts; expected files that end in .txt"):
+        Reader("words").read(tmp_path)
+    (tmp_path / "a.txt").write_text("fine", "utf-8")
+    (tmp_path / "b.txt").write_bytes("für".encode("latin-1"))
+    with pytest.raises(DataError, match=r"b.txt: is not UTF-8 .byte 1 of a block.; convert it"):
+        Reader("characters").read(tmp_path)
+
+
 def test_text_of_a_file_on_the_disk_takes_no_memory(tmp_path, monkeypatch):
     """2 MB in blocks of 64 kB: the numbers are on the disk, and only those of a block in memory."""
     import tracemalloc

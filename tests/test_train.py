@@ -17,14 +17,16 @@ from lstmjax.config import ConfigError, Optimizer, load_config
 from lstmjax.data import digits, labelled
 from lstmjax.networks import network
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training import loop, progress
+from lstmjax.training import plan, progress
 from lstmjax.training.finite import Diverged
-from lstmjax.training.inference import evaluate, logits_of, predict
-from lstmjax.training.loop import Interrupted, resume, train
+from lstmjax.training.forward import logits_of
+from lstmjax.training.inference import evaluate, predict
+from lstmjax.training.loop import resume, train
 from lstmjax.training.losses import LOSSES
 from lstmjax.training.optimizers import RULES, SCHEDULES, make_optimizer, make_schedule
 from lstmjax.training.reading import load_run
 from lstmjax.training.recipe import shifted
+from lstmjax.training.run_hooks import Interrupted
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -218,13 +220,13 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
 
 
 def test_a_signal_before_the_first_step_is_served_with_the_hint(tmp_path, monkeypatch):
-    first = loop.first_state
+    first = plan.first_state
 
     def slow(*args, **options):
         signal.raise_signal(signal.SIGINT)
         return first(*args, **options)
 
-    monkeypatch.setattr(loop, "first_state", slow)
+    monkeypatch.setattr(plan, "first_state", slow)
     with pytest.raises(Interrupted, match=r"stopped at step 1; continue by: lstmjax train --resume "):
         train(config(), tmp_path / "run", quiet=True)
 

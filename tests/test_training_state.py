@@ -105,7 +105,7 @@ def test_frozen_and_initial_parameters_are_those_of_the_file(whole, folder):
 
 def test_a_state_without_these_is_that_of_earlier_versions(folder):
     """Old run folders go on, as their checkpoints name the same arrays."""
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
 
     plan = new_plan(on_file(folder))
     names = set(leaf_names(plan.like))
@@ -142,7 +142,7 @@ def test_accumulated_batches_are_one_large_one(tmp_path):
     sgd = {"name": "sgd", "momentum": 0.0, "learning_rate": 0.1}
     settings = config(optimizer=sgd | {"accumulate": 2}, steps=4, evaluate_every=4)
     result = train(settings, tmp_path / "run", quiet=True)
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
     from lstmjax.training.recipe import NetworkObjective, first_state
 
     plan = new_plan(settings)
@@ -156,7 +156,7 @@ def test_accumulated_batches_are_one_large_one(tmp_path):
 
 
 def test_frozen_parameters_get_no_moments(folder):
-    from lstmjax.training.loop import new_plan
+    from lstmjax.training.plan import new_plan
 
     plan = new_plan(on_file(folder, optimizer={"freeze": ["layers.*"]}))
     moments = [name for name in leaf_names(plan.like.moments) if ".mu." in name]

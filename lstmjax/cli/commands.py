@@ -152,12 +152,13 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Print the class and the probabilities, or the numbers of a regression, of each sequence."""
+    """Print the class and the probabilities, or the numbers of a regression, of each sequence or token of a text."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     input: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
-    """A file or folder of any kind that can be trained on, or NPY (x), in the units of the training data."""
+    """A file or folder of any kind that can be trained on, or NPY (x), in the units of the training data; for a
+    language model a text."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """CSV or NPZ file to write to; None: CSV on the terminal."""
 

@@ -109,7 +109,7 @@ class Data(Section):
 
     source: str = "digits"
     """"digits", "fables" or "fable" (in the package), "order" (the temporal-order task, generated), a file (NPZ, CSV,
-    Parquet, Arrow or text), or a folder with a file for each sequence."""
+    Parquet, Arrow or text), or a folder with a file for each sequence, or with the texts of a language model."""
     validation: str | None = None
     """File of the validation part; None: part of the source."""
     test: str | None = None

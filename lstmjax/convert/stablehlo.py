@@ -16,18 +16,21 @@ from lstmjax.frameworks.base.layouts import ConvertError
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
+    from lstmjax.types import PyTree
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(
     function: Callable[..., Any],
-    input_size: int,
+    input_size: int | None,
     path: str | Path | None = None,
     *,
     lengths: bool = False,
     time_major: bool = False,
     dtype: DTypeLike = jnp.float32,
     platforms: Sequence[str] = PLATFORMS,
+    state: PyTree | None = None,
 ) -> export.Exported:
     """Return the StableHLO of a function of sequences, for any batch and any number of steps from 1 on.
 
@@ -35,13 +38,16 @@ def to_stablehlo(
     `jax.export.deserialize(Path(path).read_bytes())`, whose `call` runs it.
 
     Args:
-        function: `function(xs)`, or `function(xs, lengths)`; its outputs may be any pytree.
-        input_size: I, features of one step.
+        function: `function(xs)`, `function(xs, lengths)`, or either of them with a state as the last argument; its
+            outputs may be any pytree.
+        input_size: I, features of one step; None: xs are tokens, int32 `[batch, time]`.
         path: the file; an older one is replaced once the new one is complete.
         lengths: hand the function valid steps `[batch]`, int32, as well.
         time_major: xs is `[time, batch, I]` instead of `[batch, time, I]`.
         dtype: of xs.
         platforms: what it is compiled for where it runs.
+        state: shapes and dtypes of the state of one sequence, a pytree; the function gets that of the batch, each
+            `[batch, ...]`. None: it takes none.
 
     Returns:
         `jax.export.Exported`; `mlir_module()` is its text.
@@ -58,9 +64,17 @@ def to_stablehlo(
         ((2, 7, 8), '(batch, time, 8)')
     """
     axes = export.symbolic_shape("time, batch" if time_major else "batch, time")
-    arguments = [jax.ShapeDtypeStruct((*axes, input_size), dtype)]
+    batch = axes[1 if time_major else 0]
+    xs = (
+        jax.ShapeDtypeStruct(axes, jnp.int32)
+        if input_size is None
+        else jax.ShapeDtypeStruct((*axes, input_size), dtype)
+    )
+    arguments: list[Any] = [xs]
     if lengths:
-        arguments.append(jax.ShapeDtypeStruct((axes[1 if time_major else 0],), jnp.int32))
+        arguments.append(jax.ShapeDtypeStruct((batch,), jnp.int32))
+    if state is not None:
+        arguments.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype), state))
     try:
         exported = export.export(jax.jit(function), platforms=tuple(platforms))(*arguments)
     except (TypeError, jax.errors.ConcretizationTypeError, jax.errors.InconclusiveDimensionOperation) as error:

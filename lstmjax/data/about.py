@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmjax.config import Section
+from lstmjax.config import Columns, Section
 from lstmjax.data.form import Form
 from lstmjax.data.missing import filled
 from lstmjax.data.ragged import Ragged
@@ -56,6 +56,14 @@ class About(Section):
         if self.target_offset is None or self.target_scale is None:
             return None
         return self.target_offset, self.target_scale
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the O targets of a regression or of switches: of their columns where these are named, or y_0."""
+        columns = Columns() if self.form is None else self.form.columns
+        if columns.target != Columns().target and len(columns.target) == self.output_size:
+            return columns.target
+        return tuple(f"y_{n}" for n in range(self.output_size))
 
     def has_same_data(self, other: About) -> bool:
         """Return whether the other one describes the same data, whatever the batches are padded to."""

@@ -33,11 +33,11 @@ class Ahead:
     def __call__(self, *, seed: int, step: int) -> Sequences:
         """Return the batch of a step."""
         pending = self._pending.pop((seed, step), None)
-        wanted = [(seed, step + n) for n in range(1, self._ahead + 1)]
-        for key in [key for key in self._pending if key not in wanted]:
+        coming = [(seed, step + n) for n in range(1, self._ahead + 1)]
+        for key in [key for key in self._pending if key not in coming]:
             self._pending.pop(key).cancel()
         batch = self._draw(seed=seed, step=step) if pending is None else pending.result()
-        for key in wanted:
+        for key in coming:
             if key not in self._pending:
                 self._pending[key] = self._thread.submit(self._draw, seed=key[0], step=key[1])
         return batch

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from lstmjax.config import BUILT_IN, Config, Data
+from lstmjax.data.about import About
 from lstmjax.data.columns import Source
 from lstmjax.data.form import Form, form_of, optional
 from lstmjax.data.load import load
 from lstmjax.data.sequences import DataError, Parts, Sequences
 from lstmjax.data.tables import open_table
+from lstmjax.data.texts import BUILT_IN as BUILT_IN_TEXTS
 from lstmjax.data.wide import is_wide
 
 TABLES = (".csv", ".parquet", ".arrow", ".feather")
@@ -37,6 +39,10 @@ def describe(path: str | Path, config: Config | None = None) -> Iterator[str]:
     name = str(path) if str(path) in BUILT_IN else str(Path(path).absolute())
     data = Data() if config is None else config.data
     loss = "softmax" if config is None else config.loss.name
+    if name in BUILT_IN_TEXTS and data.text is None:
+        yield f"{path}: {_kind(name)}"
+        yield "? it is a text: say data.text: characters, bytes or words"
+        return
     data = _of(data, name)
     if name not in BUILT_IN and not Path(name).exists():
         raise DataError(f"{path}: no such file; relative paths are read from the folder in which the command runs")
@@ -49,11 +55,20 @@ def describe(path: str | Path, config: Config | None = None) -> Iterator[str]:
     except DataError as error:
         if config is None and not questions and _are_numbers(error):
             questions.append("are the labels numbers to be predicted? Then set loss.name: linear")
+        if data.text is None and "has no label; write" in str(error):
+            questions.append(
+                f"{error}; or is it a text whose next characters or words are to be learned? Then set data.text: "
+                "characters, bytes or words"
+            )
         if not questions and "data." not in str(error):  # no option helps
             raise
         if not questions:
             questions.append(str(error))
         yield from (f"? {question}" for question in questions)
+        return
+    if about.is_stream:
+        yield from parts.notes
+        yield from _vocabulary(about)
         return
     yield from _sequences(parts)
     yield from _labels(parts, about.classes, about.per_step, loss, questions)
@@ -64,6 +79,9 @@ def describe(path: str | Path, config: Config | None = None) -> Iterator[str]:
 def _of(data: Data, name: str) -> Data:
     """Return the section with another source; a file that is also validation or test keeps no other parts."""
     update: dict[str, Any] = {"source": name}
+    if data.text is not None and name not in ("digits", "order"):
+        of_text = {key: getattr(data, key) for key in ("text", "window", "segment", "vocabulary")}
+        return Data(source=name, **of_text) if data.source in BUILT_IN else data.model_copy(update=update)
     if data.source in BUILT_IN or name in BUILT_IN:
         return Data(source=name)
     return data.model_copy(update=update)
@@ -97,7 +115,7 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
         column = source.column(name, "data.columns")
         yield f"  {name}: {_type(column)}, {role}{_content(source, name, column, form)}"
         if role.startswith("feature") and name not in columns.categorical:
-            questions.extend(_asked(source, name, column))
+            questions.extend(_questions_about(source, name, column))
         if column.null_count and form.missing == "error" and role.startswith("feature") and wide is False:
             questions.append(
                 f"column {name!r} has {column.null_count:,} missing values; fill them, or say how by data.missing: "
@@ -151,7 +169,7 @@ def _content(source: Source, name: str, column: Any, form: Form) -> str:
     return text
 
 
-def _asked(source: Source, name: str, column: Any) -> Iterator[str]:
+def _questions_about(source: Source, name: str, column: Any) -> Iterator[str]:
     """Yield what must be asked of a feature."""
     kind = _type(column)
     if kind == "words":
@@ -182,9 +200,18 @@ def _sequences(parts: Parts) -> Iterator[str]:
         steps = (
             f"{lengths.min():,} to {lengths.max():,} steps (median {int(np.median(lengths)):,}); what follows is masked"
         )
-    yield f"{len(lengths):,} sequences of {steps}"
+    yield f"{len(lengths):,} sequence{'s' if len(lengths) > 1 else ''} of {steps}"
     features = parts.train.x.shape[-1]
     yield f"{features} input features" + (f": {', '.join(parts.train.features[:12])}" if parts.train.features else "")
+
+
+def _vocabulary(about: About) -> Iterator[str]:
+    """Yield the most frequent tokens of a text; bytes are in the order of their numbers, and are not shown."""
+    if about.text == "bytes" or about.classes is None:
+        return
+    shown = ", ".join(map(repr, about.classes[:CLASSES]))
+    more = len(about.classes) - CLASSES
+    yield f"most frequent {about.text}: {shown}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def _lengths(part: Sequences) -> np.ndarray:

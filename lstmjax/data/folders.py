@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,50 +37,116 @@ def read_folder(path: Path, form: Form, *, labels: bool, table: Path | None = No
     Raises:
         DataError: there is no file to read, one cannot be read, or one has no label.
     """
-    arrow = optional("pyarrow", f"{path}: a folder of files")
-    files, others = _files(path, table)
-    columns = form.columns
+    folder = open_folder(path, form, labels=labels, table=table)
     parts: list[Any] = []
-    counts: list[int] = []
+    for file in folder.files:
+        parts.append(rows_of(folder, file, parts[0].column_names if parts else None))
+    source = Source(frame_of(folder, parts), str(path))
+    form = folder.form
+    if not form.categories:
+        form = form.model_copy(update={"categories": categories_of(source, form)})
+    return from_long(source, form, labels=labels)._replace(notes=folder.notes, categories=form.categories)
+
+
+class Folder(NamedTuple):
+    """The files of a folder, a sequence each, and what belongs to each of them."""
+
+    path: Path
+    files: list[Path]
+    others: list[str]  # names of files of other kinds
+    form: Form
+    values: dict[str, list[Any]]  # label, group and weight of each file, by column
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the log."""
+        if not self.others:
+            return ()
+        return (f"left out of {self.path.name}, as files of other kinds: {listed(self.others)}",)
+
+    def name(self, file: Path) -> str:
+        """Return the name of a sequence."""
+        return file.relative_to(self.path).as_posix()
+
+
+def open_folder(path: Path, form: Form, *, labels: bool, table: Path | None) -> Folder:
+    """Return what is known of a folder before its files are read; arguments and errors are those of `read_folder`."""
+    optional("pyarrow", f"{path}: a folder of files")
+    files, others = _files(path, table)
     kinds = {file.suffix.lower() for file in files}
     if ".txt" in kinds and len(kinds) > 1:
         raise DataError(f"{path}: has texts and files of other kinds; put them into folders of their own")
-    form = _for_text(form) if kinds == {".txt"} else form
-    for file in files:
-        rows = _rows(file, form)
-        if not rows.num_rows:
-            raise DataError(f"{file}: has no steps; remove the file")
-        if parts and rows.column_names != parts[0].column_names:
-            raise DataError(
-                f"{file}: has the columns {listed(rows.column_names)}, but {files[0].name} has "
-                f"{listed(parts[0].column_names)}; give all files the same columns in the same order"
-            )
-        parts.append(rows)
-        counts.append(rows.num_rows)
-    try:
-        frame = arrow.concat_tables(parts, promote_options="permissive")
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
-        raise DataError(f"{path}: the files do not fit each other ({str(error).splitlines()[0]})") from None
+    form = for_text(form) if kinds == {".txt"} else form
     names = [file.relative_to(path).as_posix() for file in files]
+    return Folder(path, files, others, form, _labels(path, form, names, table, labels=labels))
+
+
+def rows_of(folder: Folder, file: Path, names: list[str] | None) -> Any:
+    """Return the steps of a file as an Arrow table.
+
+    Args:
+        folder: the folder.
+        file: the file.
+        names: the columns of the first file; None: it is the first one.
+    """
+    rows = _rows(file, folder.form)
+    if not rows.num_rows:
+        raise DataError(f"{file}: has no steps; remove the file")
+    if names is not None and rows.column_names != names:
+        raise DataError(
+            f"{file}: has the columns {listed(rows.column_names)}, but {folder.files[0].name} has {listed(names)}; "
+            "give all files the same columns in the same order"
+        )
+    return rows
+
+
+def frame_of(folder: Folder, parts: Sequence[Any], first: int = 0, schema: Any = None) -> Any:
+    """Return the steps of successive files as one Arrow table, with what belongs to each file.
+
+    Args:
+        folder: the folder.
+        parts: the rows of the files.
+        first: number of the first one of them in the folder.
+        schema: types of the columns over all files; None: these are all.
+    """
+    arrow, columns = optional("pyarrow", "a folder"), folder.form.columns
+    try:
+        frame = arrow.concat_tables(
+            [*parts, *(() if schema is None else (schema.empty_table(),))], promote_options="permissive"
+        )
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise _unlike(folder, error) from None
+    counts = [rows.num_rows for rows in parts]
+    files = slice(first, first + len(parts))
     of_files = [columns.sequence, columns.group, columns.weight]
     if columns.target_of == "sequence":
         of_files += columns.target
     for column in of_files:
         if column in frame.column_names:
             frame = frame.drop_columns([column])
-    frame = frame.append_column(columns.sequence, _repeated(names, counts))
+    frame = frame.append_column(
+        columns.sequence, _repeated([folder.name(file) for file in folder.files[files]], counts)
+    )
     if columns.time is None and columns.step not in frame.column_names:
         frame = frame.append_column(columns.step, arrow.array(np.concatenate([np.arange(n) for n in counts])))
-    for column, values in _labels(path, form, names, table, labels=labels).items():
-        frame = frame.append_column(column, _repeated(values, counts))
-    source = Source(frame, str(path))
-    if not form.categories:
-        form = form.model_copy(update={"categories": categories_of(source, form)})
-    found = from_long(source, form, labels=labels)
-    notes = ()
-    if others:
-        notes = (f"left out of {path.name}, as files of other kinds: {listed(others)}",)
-    return found._replace(notes=notes, categories=form.categories)
+    for column, values in folder.values.items():
+        frame = frame.append_column(column, _repeated(values[files], counts))
+    return frame
+
+
+def merged_schema(folder: Folder, known: Any, more: Any) -> Any:
+    """Return the types of the columns that hold those of all files so far; `known` is None before the first one."""
+    arrow = optional("pyarrow", "a folder")
+    if known is None:
+        return more
+    try:
+        return arrow.unify_schemas([known, more], promote_options="permissive")
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise _unlike(folder, error) from None
+
+
+def _unlike(folder: Folder, error: Exception) -> DataError:
+    return DataError(f"{folder.path}: the files do not fit each other ({str(error).splitlines()[0]})")
 
 
 def read_lines(path: Path, form: Form, *, labels: bool) -> Table:
@@ -87,36 +154,69 @@ def read_lines(path: Path, form: Form, *, labels: bool) -> Table:
 
     Without labels, what stands before the first tab of a line is not read either.
     """
-    arrow = optional("pyarrow", f"{path}: a text")
-    lines = [(n, line) for n, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
+    optional("pyarrow", f"{path}: a text")
+    lines = [*text_lines(path, labels=labels)]
     if not lines:
         raise DataError(f"{path}: has no lines")
-    label, texts = [], []
-    for n, line in lines:
-        before, tab, after = line.partition("\t")
-        if labels and not (tab and before.strip()):
-            raise DataError(f"{path}:{n}: has no label; write the label, a tab, and the text")
-        text = after if tab else line
-        if not text:
-            raise DataError(f"{path}:{n}: has no text after the tab; remove the line")
-        label.append(before.strip())
-        texts.append(text)
-    form = _for_text(form)
-    counts = [len(text) for text in texts]
-    columns = {
-        form.columns.sequence: _repeated([f"line {n}" for n, _ in lines], counts),
-        form.columns.step: arrow.array(np.concatenate([np.arange(n) for n in counts])),
-        CHARACTER: arrow.array([character for text in texts for character in text]),
-    }
-    if labels:
-        columns[form.columns.target[0]] = _repeated(label, counts)
-    source = Source(arrow.table(columns), str(path))
+    form = for_text(form)
+    source = frame_of_lines(path, lines, form, labels=labels)
     if not form.categories:
         form = form.model_copy(update={"categories": categories_of(source, form)})
     return from_long(source, form, labels=labels)._replace(categories=form.categories)
 
 
-def _for_text(form: Form) -> Form:
+class Line(NamedTuple):
+    """A line of a text that is not empty."""
+
+    number: int  # from 1 on
+    label: str
+    text: str
+
+
+def text_lines(path: Path, *, labels: bool) -> Iterator[Line]:
+    """Yield the lines of a text, as `read_lines` reads them."""
+    check_text(path, DataError)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for n, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                before, tab, after = line.removesuffix("\n").partition("\t")
+                if labels and not (tab and before.strip()):
+                    raise DataError(f"{path}:{n}: has no label; write the label, a tab, and the text")
+                text = after if tab else before
+                if not text:
+                    raise DataError(f"{path}:{n}: has no text after the tab; remove the line")
+                yield Line(n, before.strip(), text)
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: {NOT_UTF8}; save it as text in UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def frame_of_lines(path: Path, lines: Sequence[Line], form: Form, *, labels: bool, skipped: int = 0) -> Source:
+    """Return lines of a text as a long table, with a row for each character.
+
+    Args:
+        path: the file, for messages.
+        lines: the lines.
+        form: that of a text.
+        labels: whether the labels are read.
+        skipped: characters before these lines.
+    """
+    arrow = optional("pyarrow", f"{path}: a text")
+    counts = [len(line.text) for line in lines]
+    columns = {
+        form.columns.sequence: _repeated([f"line {line.number}" for line in lines], counts),
+        form.columns.step: arrow.array(np.concatenate([np.arange(n) for n in counts])),
+        CHARACTER: arrow.array([character for line in lines for character in line.text]),
+    }
+    if labels:
+        columns[form.columns.target[0]] = _repeated([line.label for line in lines], counts)
+    return Source(arrow.table(columns), str(path), skipped=skipped)
+
+
+def for_text(form: Form) -> Form:
     """Return the form with the character of each step as its only feature."""
     columns = form.columns.model_copy(update={"features": (CHARACTER,), "categorical": (CHARACTER,), "time": None})
     return form.model_copy(update={"columns": columns})
@@ -187,12 +287,12 @@ def _labels(path: Path, form: Form, names: list[str], table: Path | None, *, lab
         raise DataError(f"{table}: no row for file {lacking[0]!r} ({len(lacking)} such files in all); add it")
     if lacking:
         return {}
-    wanted = [columns.group]
+    needed = [columns.group]
     if labels:
-        wanted += [columns.weight, *(() if of_steps else columns.target)]
+        needed += [columns.weight, *(() if of_steps else columns.target)]
     return {
         name: source.column(name, "data.columns").take([rows[file] for file in names]).to_pylist()
-        for name in wanted
+        for name in needed
         if name is not None and (labels or name in source.names)
     }
 

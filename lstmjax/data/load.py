@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmjax.config import Data
+from lstmjax.config import Columns, Data
 from lstmjax.data.about import About
 from lstmjax.data.digits import INK, digits
 from lstmjax.data.disk import OnDisk
@@ -254,6 +254,8 @@ def _target_scaling(
     assert train.y is not None
     known = merged_moments([train.y[train.valid()] if per_step else train.y], train.y.shape[-1])
     names = [f"y_{n}" for n in range(train.y.shape[-1])]
+    if data.columns.target != Columns().target and len(data.columns.target) == len(names):
+        names = list(data.columns.target)
     if data.normalize_targets == "none":
         nothing = Scaling((0.0,) * len(names), (1.0,) * len(names))
         return None, tuple(described("targets", known, nothing, names))

@@ -104,10 +104,10 @@ def described(what: str, known: Moments, scaling: Scaling, names: Sequence[str])
     """
     as_is = [o == 0.0 and s == 1.0 for o, s in zip(scaling.offset, scaling.scale, strict=True)]
     lines = []
-    for kept, words in ((False, "standardised"), (True, "as they are")):
-        rows = [n for n, same in enumerate(as_is) if same is kept]
+    for unscaled, words in ((False, "standardised"), (True, "as they are")):
+        rows = [n for n, same in enumerate(as_is) if same is unscaled]
         if rows:
-            lines.append(f"{what} {words}: {_listed(known, rows, names, moments_too=not kept)}")
+            lines.append(f"{what} {words}: {_listed(known, rows, names, moments_too=not unscaled)}")
     return lines
 
 
@@ -139,13 +139,13 @@ def blocks(data: Sequences) -> Iterator[np.ndarray]:
             data.x[start : start + at_once][np.arange(longest) < lengths[start : start + at_once, None]]
             for start in range(0, count, at_once)
         )
-    kept: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
     missing = BLOCK
     for piece in pieces:
         while len(piece) >= missing:
-            yield np.concatenate([*kept, piece[:missing]])
-            kept, piece, missing = [], piece[missing:], BLOCK
-        kept.append(piece)
+            yield np.concatenate([*waiting, piece[:missing]])
+            waiting, piece, missing = [], piece[missing:], BLOCK
+        waiting.append(piece)
         missing -= len(piece)
     if missing < BLOCK:
-        yield np.concatenate(kept)
+        yield np.concatenate(waiting)

@@ -37,10 +37,10 @@ def split(table: Table, data: Data) -> Split:
         nothing = np.zeros(0, np.int64)
         return Split(np.arange(count), nothing, nothing, {"by": "files"})
     sizes = [round(count * fraction) for fraction in fractions]
-    wanted = [n for n, fraction in enumerate(fractions) if fraction]
-    if any(sizes[n] == 0 for n in wanted) or sum(sizes) >= count:
+    nonzero = [n for n, fraction in enumerate(fractions) if fraction]
+    if any(sizes[n] == 0 for n in nonzero) or sum(sizes) >= count:
         keys = ("validation", "test")
-        key = keys[next((n for n in wanted if sizes[n] == 0), wanted[0])]
+        key = keys[next((n for n in nonzero if sizes[n] == 0), nonzero[0])]
         raise DataError(
             f"{data.source}: {count} sequences cannot be split with data.{key}_fraction {fractions[keys.index(key)]}; "
             f"give more, or a file as data.{key}"

@@ -20,7 +20,7 @@ import numpy as np
 
 from lstmjax import claims
 from lstmjax.config import Data
-from lstmjax.data.blocks import blocks_of
+from lstmjax.data.blocks import blocks_of, blocks_of_folder, blocks_of_lines
 from lstmjax.data.disk import OnDisk, Steps
 from lstmjax.data.form import Form, Table
 from lstmjax.data.sequences import FREE, DataError, Sequences
@@ -40,16 +40,27 @@ def is_streamed(data: Data) -> bool:
     """
     path = Path(data.source)
     kind = path.suffix.lower()
-    if data.stream and kind not in STREAMED:
+    known = kind in STREAMED or path.is_dir()
+    if data.stream and not known:
         raise DataError(
-            f"{path}: data.stream is true, but only {', '.join(STREAMED)} can be streamed; convert it to Parquet"
+            f"{path}: data.stream is true, but only folders and {', '.join(STREAMED)} can be streamed; convert it to "
+            "Parquet"
         )
-    if data.stream is not None or kind not in STREAMED or not path.is_file():
+    if data.stream is not None or not known or not path.exists():
         return bool(data.stream)
-    return _size(path) > LARGE
+    return sum(map(_size, _files(path))) > LARGE
 
 
-STREAMED = (".npz", ".parquet", ".arrow", ".feather", ".csv")
+STREAMED = (".npz", ".parquet", ".arrow", ".feather", ".csv", ".txt")
+CHARACTERS = 100  # features of a text, about: one for each character that occurs
+
+
+def _files(source: Path) -> list[Path]:
+    """Return the files of a source: of a folder all but hidden ones."""
+    if not source.is_dir():
+        return [source]
+    files = sorted(file for file in source.rglob("*") if file.is_file())
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(source).parts)]
 
 
 def _size(path: Path) -> int:
@@ -59,6 +70,8 @@ def _size(path: Path) -> int:
             return sum(member.file_size for member in archive.infolist())
     if path.suffix.lower() == ".csv":
         return path.stat().st_size // 2
+    if path.suffix.lower() == ".txt":
+        return 4 * CHARACTERS * path.stat().st_size
     return path.stat().st_size  # numbers hardly compress
 
 
@@ -69,27 +82,34 @@ def streamed(data: Data, form: Form) -> Table:
         DataError: the content is wrong, or the copy cannot be written.
     """
     source = Path(data.source)
-    if not source.is_file():
+    if not source.exists():
         raise DataError(f"{source}: no such file; relative paths are read from the folder in which the command runs")
-    folder = (Path(data.cache) if data.cache else source.parent / ".lstmjax") / _key(source, form)
+    labels = None if data.table is None else Path(data.table)
+    folder = (Path(data.cache) if data.cache else source.absolute().parent / ".lstmjax") / _key(source, form, labels)
     if not (folder / "about.json").is_file():
-        _write(source, form, folder)
+        _write(source, form, labels, folder)
     return _opened(folder)
 
 
-def _key(source: Path, form: Form) -> str:
-    stat = source.stat()
-    text = f"{VERSION} {source.absolute()} {stat.st_size} {stat.st_mtime_ns} {form.model_dump_json()}"
+def _key(source: Path, form: Form, labels: Path | None) -> str:
+    text = f"{VERSION} {source.absolute()}"
+    for file in _files(source):
+        stat = file.stat()
+        name = f"{file.relative_to(source).as_posix()} " if file != source else ""
+        text += f" {name}{stat.st_size} {stat.st_mtime_ns}"
+    if labels is not None and labels.is_file():
+        text += f" {labels.absolute()} {labels.stat().st_size} {labels.stat().st_mtime_ns}"
+    text += f" {form.model_dump_json()}"
     return f"{source.stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _write(source: Path, form: Form, folder: Path) -> None:
+def _write(source: Path, form: Form, labels: Path | None, folder: Path) -> None:
     """Write the copy into a new folder, which gets its name when it is complete."""
     draft = folder.with_name(f"{folder.name}.new")
     try:
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
         draft.mkdir(parents=True)
-        _copy(source, form, draft)
+        _copy(source, form, labels, draft)
         if folder.exists():
             shutil.rmtree(folder)
         draft.rename(folder)
@@ -103,11 +123,21 @@ def _write(source: Path, form: Form, folder: Path) -> None:
         raise
 
 
-def _copy(source: Path, form: Form, draft: Path) -> None:
+def _blocks(source: Path, form: Form, labels: Path | None) -> Iterator[tuple[Table, Form]]:
+    if source.is_dir():
+        return blocks_of_folder(source, form, labels)
+    if labels is not None:
+        raise DataError(f"{source}: is a file, but data.table is for a folder with a file for each sequence; remove it")
+    kinds = {".npz": _arrays, ".txt": blocks_of_lines}
+    return kinds.get(source.suffix.lower(), blocks_of)(source, form)
+
+
+def _copy(source: Path, form: Form, labels: Path | None, draft: Path) -> None:
     fields: dict[str, list[np.ndarray]] = {name: [] for name in FIELDS}
     words: dict[str, dict[str, int]] = {}
     about: dict[str, Any] = {"source": str(source), "checksum": 0, "steps": 0, "sequences": 0}
-    for table, known in blocks_of(source, form) if source.suffix.lower() != ".npz" else _arrays(source, form):
+    about["notes"] = []
+    for table, known in _blocks(source, form, labels):
         x = table.data.valid_steps()
         values = np.ascontiguousarray(x, np.float32)
         with (draft / "x.bin").open("ab") as file:
@@ -116,6 +146,7 @@ def _copy(source: Path, form: Form, draft: Path) -> None:
         about["steps"] += len(values)
         about["width"], about["features"] = values.shape[1], table.data.features
         about["categories"] = known.categories
+        about["notes"] += table.notes
         _collect(table, fields, words)
         about["sequences"] += len(table.data.x)
     if not about["sequences"]:
@@ -184,7 +215,9 @@ def _opened(folder: Path) -> Table:
     data = Sequences(x, arrays.get("y"), ragged, names, features, arrays.get("weight"))
     categories = tuple((name, tuple(words)) for name, words in about["categories"])
     note = f"streamed from {folder} ({claims.words(4 * about['steps'] * about['width'])})"
-    return Table(data, arrays.get("group"), arrays.get("begin"), arrays.get("end"), (note,), categories)
+    return Table(
+        data, arrays.get("group"), arrays.get("begin"), arrays.get("end"), (*about.get("notes", ()), note), categories
+    )
 
 
 def _arrays(source: Path, form: Form) -> Iterator[tuple[Table, Form]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -122,8 +123,8 @@ class Decoder:
         """Yield the text that each token adds, and at last what is left of an incomplete character."""
         for number in numbers:
             yield self.piece(number)
-        if left := self._bytes.decode(b"", final=True):
-            yield left
+        if incomplete := self._bytes.decode(b"", final=True):
+            yield incomplete
 
 
 def split(text: str, kind: str) -> Sequence[str]:
@@ -166,7 +167,8 @@ class Reader:
         """Return the numbers of a text, `[N]`; those of a large file are a memory map of a file that has no name.
 
         Args:
-            source: the file, in UTF-8 unless tokens are bytes.
+            source: the file, in UTF-8 unless tokens are bytes; or a folder, whose files .txt are read one behind the
+                other in the order of their names.
             text: the text itself; None: it is read from the file.
 
         Raises:
@@ -175,33 +177,42 @@ class Reader:
         if text is not None:
             return self._stored(self._numbers(self._in_blocks(io.StringIO(text))), large=False)
         path = Path(source)
-        if not path.is_file():
-            what = "is a folder, expected a text file" if path.is_dir() else "no such file; give the path of a text"
-            raise DataError(f"{path}: {what}")
+        files = _files(path)
         try:
-            size = path.stat().st_size
-            if self.kind == "bytes":
+            size = sum(file.stat().st_size for file in files)
+            if self.kind == "bytes" and not path.is_dir():
                 return np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+            blocks = itertools.chain.from_iterable(map(self._of_file, files))
+            return self._stored(blocks, large=size > IN_MEMORY)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+    def _of_file(self, path: Path) -> Iterator[np.ndarray]:
+        """Yield the numbers of a file in blocks."""
+        if self.kind == "bytes":
+            with path.open("rb") as binary:
+                while content := binary.read(BLOCK):
+                    yield np.frombuffer(content, np.uint8)
+            return
+        try:
             with path.open(encoding="utf-8-sig") as file:
-                return self._stored(self._numbers(self._in_blocks(file)), large=size > IN_MEMORY)
+                yield from self._numbers(self._in_blocks(file))
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}: is not UTF-8 (byte {error.start} of a block); convert it, for example by "
                 f"iconv -f latin1 -t utf-8, or say data.text: bytes"
             ) from None
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
     def _in_blocks(self, file: IO[str]) -> Iterator[str]:
         """Yield the text in blocks; no word is cut in two."""
-        left = ""
+        word = ""
         while block := file.read(BLOCK):
             if self.kind == "words":
-                block = left + block
+                block = word + block
                 end = max((block.rfind(space) for space in " \n\t"), default=-1) + 1
-                block, left = block[:end], block[end:]
+                block, word = block[:end], block[end:]
             yield block
-        yield left
+        yield word
 
     def _numbers(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -216,7 +227,7 @@ class Reader:
 
     def _stored(self, blocks: Iterable[np.ndarray], *, large: bool) -> np.ndarray:
         if not large:
-            return np.concatenate(list(blocks))
+            return np.concatenate([np.zeros(0, np.uint8 if self.kind == "bytes" else np.uint32), *blocks])
         with tempfile.TemporaryFile() as file:  # the map keeps it open; it vanishes with the process
             count, dtype = 0, np.dtype(np.uint32)
             for block in blocks:
@@ -224,6 +235,19 @@ class Reader:
                 count, dtype = count + len(block), block.dtype
             file.flush()
             return np.memmap(file, dtype, "r", shape=(count,))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file, or the texts in a folder, in the order of their names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file; give the path of a text")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".txt" and file.is_file())
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not files:
+        raise DataError(f"{path}: is a folder without texts; expected files that end in .txt")
+    return files
 
 
 def vocabulary_of(reader: Reader, train: np.ndarray, others: Sequence[np.ndarray], size: int | None) -> Any:

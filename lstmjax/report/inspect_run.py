@@ -5,12 +5,13 @@ from __future__ import annotations
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.data import About, Sequences, load, unlabelled
 from lstmjax.errors import UserError, message_of
 from lstmjax.report.choose import choose
@@ -19,27 +20,18 @@ from lstmjax.report.details import details_of
 from lstmjax.report.outcome import Outcome
 from lstmjax.report.page import report
 from lstmjax.report.questions import Known, remembered
+from lstmjax.report.texts import AS_ONE_HOT, Part, shown_as_one_hot, text_to_show
 from lstmjax.runs import RunError, RunFolder
-from lstmjax.training.inference import Trained, outputs_of, predicting, wrappers_of
+from lstmjax.training.forward import Trained, predicting, wrappers_of
+from lstmjax.training.inference import outputs_of
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.reading import load_sequence_run
+from lstmjax.training.reading import load_run
 
 MAX_SEQUENCES = 512  # more of them would not change what is seen of the gates
 
 
 class InspectError(UserError):
     """A page that cannot be written."""
-
-
-class Part(NamedTuple):
-    """The sequences of a page."""
-
-    total: int  # number of sequences, of which some are looked at
-    scaled: Sequences  # these, with names, as the network sees them
-    shown: np.ndarray  # their x in the units of the training data
-    description: str  # "the test part"
-    labelled: Sequences | None = None  # all of them, with names, as the network sees them; None: there are no labels
-    rows: np.ndarray | None = None  # which of these are looked at
 
 
 def inspect_run(
@@ -55,8 +47,9 @@ def inspect_run(
 
     Args:
         run: the folder of the run.
-        path: a file or folder of sequences, as for `lstmjax predict`; its labels are not used. None: the test part of
-            the run's data, or the validation part if there is no test part.
+        path: a file or folder of sequences, as for `lstmjax predict`; its labels are not used. For a language model a
+            text, whose pieces are the sequences, with a token at each step. None: the test part of the run's data, or
+            the validation part if there is no test part.
         out: the page, .html. None: report.html in the run's folder, or that of the file with sequences, such as
             report-new.html for new.npz.
         examples: the number of sequences that are shown step by step: of different classes, and the one with the
@@ -78,8 +71,12 @@ def inspect_run(
     if examples < 1:
         raise InspectError(f"--examples is {examples}; expected 1 or more")
     out = out.absolute()
-    trained, folder = predicting(load_sequence_run(run, "write a page")), RunFolder.open(run)
-    part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
+    trained, folder = load_run(run), RunFolder.open(run)
+    if trained.about.is_stream:
+        trained, part = text_to_show(trained, run, path)
+    else:
+        trained = predicting(trained)
+        part = _part_of_run(run, trained) if path is None else _part_of_file(path, trained.about)
     other = None if compare is None else _opened(compare, run, trained.about, trained.config.loss.name)
     both = [trained] if other is None else [trained, other[1]]
     with jax.enable_x64(any(one.config.model.needs_x64 for one in both)):
@@ -140,13 +137,13 @@ def _write(
             labels=data.y,
             loss=loss,
             per_step=about.per_step,
-            classes=about.classes,
+            classes=about.target_names if about.classes is None else about.classes,
             features=about.features,
             names=data.names,
             reasons=reasons,
             shown=part.shown,
             remembers=remembered(Known(params, data, ends, settings), about.classes, config.data.source),
-            notes=[_looked_at(part)],
+            notes=[_looked_at(part), *((AS_ONE_HOT,) if about.is_stream else ())],
             compare=second,
             path=out,
             **first,
@@ -155,7 +152,8 @@ def _write(
         raise
     except ValueError as error:
         raise InspectError(message_of(error, f"{folder.path}: ")) from None
-    yield f"{len(reasons)} of {total} sequences of {part.description} shown"
+    of_what = part.description if about.is_stream else f"{counted(total, 'sequence')} of {part.description}"
+    yield f"{len(reasons)} of {of_what} shown"
     if other is not None:
         yield f"beside {other[0].path}"
     yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
@@ -164,7 +162,9 @@ def _write(
 def _looked_at(part: Part) -> str:
     """Say how many sequences were looked at, and why those."""
     count = len(part.scaled.x)
-    note = f"Looked at: {count} of {part.total} sequences of {part.description}"
+    pieces = part.description.startswith(f"{part.total} pieces")
+    of_what = part.description if pieces else f"{counted(part.total, 'sequence')} of {part.description}"
+    note = f"Looked at: {count} of {of_what}"
     if count < min(part.total, MAX_SEQUENCES):
         note += f", those of the first {MAX_SEQUENCES:,} that have at most {part.scaled.x.shape[1]:,} steps"
     return f"{note}."
@@ -202,7 +202,7 @@ def _arguments(folder: RunFolder, trained: Trained, part: Part, *, learned: bool
         "xs": part.scaled.array,
         "records": folder.records(metric),
         "outcome": outcome,
-        "run": details_of(folder, learned=learned),
+        "run": details_of(folder, learned=learned and trained.about.text is None),
         "title": folder.path.name,
         "facts": _facts(folder, part, metric),
         "target_scaling": settings.target_scaling,
@@ -216,7 +216,8 @@ def _opened(compare: str | Path, run: str | Path, about: About, loss: str) -> tu
     Raises:
         InspectError: its network is for other data.
     """
-    folder, trained = RunFolder.open(compare), predicting(load_sequence_run(compare, "write a page"))
+    folder, trained = RunFolder.open(compare), load_run(compare)
+    trained = shown_as_one_hot(trained) if trained.about.is_stream else predicting(trained)
     for name, of_first, of_second in (
         ("features at each step", about.input_size, trained.about.input_size),
         ("names of features", about.features, trained.about.features),

@@ -11,12 +11,15 @@ from lstmjax.training.apply import evaluate_run, predict_file
 from lstmjax.training.evaluation import evaluate
 from lstmjax.training.export import export_run
 from lstmjax.training.finite import Diverged
-from lstmjax.training.fit import Fitted, Hook, Hooks, Training, fit
-from lstmjax.training.inference import Prediction, Trained, predict
+from lstmjax.training.fit import Fitted, fit
+from lstmjax.training.forward import Trained
+from lstmjax.training.hooks import Hook, Hooks, Training
+from lstmjax.training.inference import Prediction, predict
 from lstmjax.training.learning import Learning, learning
-from lstmjax.training.loop import Interrupted, Result, resume, train
+from lstmjax.training.loop import Result, resume, train
 from lstmjax.training.models import objective_of, parted
 from lstmjax.training.reading import load_checkpoints, load_run
+from lstmjax.training.run_hooks import Interrupted
 from lstmjax.training.sampling import sample_text
 from lstmjax.training.shards import make_mesh
 from lstmjax.training.sources import Shuffled

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.claims import ClaimError
+from lstmjax.claims import ClaimError, counted
 from lstmjax.data import About, DataError, Ragged, Sequences, Tokens, labelled, load, text_of, unlabelled
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Prediction, Trained, measured, predict_scaled
+from lstmjax.training.forward import Trained
+from lstmjax.training.inference import Prediction, measured, predict_scaled
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.reading import load_run, load_sequence_run
+from lstmjax.training.reading import load_run
 from lstmjax.training.scores import confusion, score_lines
-from lstmjax.training.streams import evaluate_stream
+from lstmjax.training.streams import evaluate_stream, score_stream
 from lstmjax.writing import draft
 
 log = logging.getLogger("lstmjax")
@@ -58,7 +59,7 @@ def evaluate_run(run: str | Path, part: str = "test", data: str | Path | None = 
     if not all(map(math.isfinite, values.values())):
         log.warning("%s: the loss over %s is not finite", run, name)
     first, *others = metrics_of(config)
-    yield f"{name} loss {values['loss']:.4f}, {len(sequences.x)} sequences"
+    yield f"{name} loss {values['loss']:.4f}, {counted(len(sequences.x), 'sequence')}"
     if by_class and outputs is not None:
         yield from _class_lines(trained.about, outputs, sequences)
     for metric in (*others, first):  # the one that chooses the network stands last
@@ -94,9 +95,12 @@ def _class_lines(about: About, outputs: np.ndarray | Ragged, data: Sequences) ->
 def predict_file(run: str | Path, path: str | Path, out: str | Path | None = None) -> Iterator[str]:
     """Predict the sequences in a file; yield lines of CSV, or a line that says where they were written.
 
+    Of a language model these are the tokens of a text, each but the first with the logarithm of its probability after
+    all before it, and the token that the network expected.
+
     Args:
         run: the run's folder.
-        path: a file of any kind that can be trained on, or NPY; labels in it are ignored.
+        path: a file of any kind that can be trained on, or NPY; labels in it are ignored. A text for a language model.
         out: a CSV or NPZ file to write to; None: yield the lines.
 
     Raises:
@@ -106,7 +110,10 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
         raise DataError(f"{out}: unknown kind of file to write; expected a name that ends in .csv or .npz")
     if out is not None and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise DataError(f"{out}: is the file that is read; give another one by --out")
-    trained = load_sequence_run(run, "predict sequences")
+    trained = load_run(run)
+    if trained.about.is_stream:
+        yield from _scored(trained, path, out)
+        return
     data = unlabelled(path, trained.about)
     prediction = predict_scaled(trained, trained.about.scaled(data, str(path)))
     _warn_of_outputs(prediction.outputs, data, path)
@@ -121,11 +128,49 @@ def predict_file(run: str | Path, path: str | Path, out: str | Path | None = Non
                 np.savez(file, **{k: array for k, array in arrays.items() if array is not None})  # type: ignore[arg-type]
         else:
             place.write_text(_table(trained, prediction, data), encoding="utf-8")
-    yield f"{len(data.x)} predictions written to {out}"
+    yield f"{counted(len(data.x), 'prediction')} written to {out}"
+
+
+def _scored(trained: Trained, path: str | Path, out: str | Path | None) -> Iterator[str]:
+    """Yield or write what a language model says of each token of a text."""
+    words = np.array(trained.about.classes, object)
+    scores = score_stream(trained, text_of(str(path), trained.about))
+    if bad := int((~np.isfinite(scores.log_probability)).sum()):
+        log.warning("%s: the log probabilities of %d of %d tokens are not finite", path, bad, len(scores.tokens))
+    columns = {
+        "token": words[scores.tokens],
+        "log_probability": scores.log_probability,
+        "likeliest": words[scores.likeliest],
+    }
+    if out is None:
+        yield from _token_lines(columns)
+        return
+    with draft(Path(out)) as place:
+        if Path(out).suffix.lower() == ".npz":
+            with place.open("wb") as file:
+                texts = {name: columns[name].astype(str) for name in ("token", "likeliest")}
+                np.savez(file, log_probability=scores.log_probability, **texts)
+        else:
+            with place.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(f"{line}\n" for line in _token_lines(columns))
+    yield f"{counted(len(scores.tokens), 'prediction')} written to {out}"
+
+
+def _token_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:
+    """Yield lines of CSV; the first token has no prediction, so that places begin with 1."""
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="").writerow
+    for n, row in enumerate([tuple(columns), *zip(*columns.values(), strict=True)]):
+        text.seek(0)
+        text.truncate()
+        place = "place" if n == 0 else n
+        write([place, *(value if isinstance(value, str) else f"{value:.6g}" for value in row)])
+        yield text.getvalue()
 
 
 def _table(trained: Trained, prediction: Prediction, data: Sequences) -> str:
-    return table(prediction, data, trained.about.classes, trained.config.loss.quantiles)
+    about, quantiles = trained.about, trained.config.loss.quantiles
+    return table(prediction, data, about.classes, about.target_names, quantiles)
 
 
 def _as_array(values: np.ndarray | Ragged, out: str | Path) -> np.ndarray:
@@ -154,17 +199,29 @@ def _warn_of_outputs(outputs: np.ndarray | Ragged, data: Sequences, path: str | 
 
 
 def table(
-    prediction: Prediction, data: Sequences, classes: tuple[str, ...] | None, quantiles: tuple[float, ...] = ()
+    prediction: Prediction,
+    data: Sequences,
+    classes: tuple[str, ...] | None,
+    targets: tuple[str, ...],
+    quantiles: tuple[float, ...] = (),
 ) -> str:
-    """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers."""
+    """Return predictions as CSV with the columns sequence, step (if each step has a label), class and numbers.
+
+    Args:
+        prediction: of the sequences.
+        data: the sequences.
+        classes: names of the classes; None: the predictions are numbers.
+        targets: names of these.
+        quantiles: of each number; (): one number each.
+    """
     outputs, labels = prediction
     per_step = outputs.ndim == 3
     if classes:
         numbers = [f"p_{c}" for c in classes]
     elif quantiles:
-        numbers = [f"y_{n}_q{q:g}" for n in range(outputs.shape[-1] // len(quantiles)) for q in quantiles]
+        numbers = [f"{name}_q{q:g}" for name in targets for q in quantiles]
     else:
-        numbers = [f"y_{n}" for n in range(outputs.shape[-1])]
+        numbers = list(targets)
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n").writerow
     write(["sequence", *(["step"] if per_step else []), *(["class"] if classes else []), *numbers])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.config import Config
 from lstmjax.data import (
     About,
@@ -40,7 +41,7 @@ def size_of(parts: Parts, about: About) -> str:
         return "new sequences"
     if about.is_stream:
         return f"{cast(Any, parts.train).count:,} tokens"
-    return f"{len(parts.train.x)} sequences"
+    return counted(len(parts.train.x), "sequence")
 
 
 def new_buckets(config: Config, parts: Parts) -> tuple[int, ...] | None:

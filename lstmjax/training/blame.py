@@ -13,7 +13,7 @@ import numpy as np
 from lstmjax.data import Sequences
 from lstmjax.inside import trace
 from lstmjax.language_model import embedded
-from lstmjax.training.inference import logits_of, network_options, with_dropped_weights
+from lstmjax.training.forward import logits_of, network_options, with_dropped_weights
 from lstmjax.training.losses import loss_of
 from lstmjax.training.paths import leaf_names
 from lstmjax.training.recipe import NetworkObjective, Recipe, StreamObjective, shifted, train_step_of
@@ -89,7 +89,8 @@ def blame(state: TrainState, batch: Any, key: Array, recipe: Recipe) -> str:
     if _first(logits) is not None:
         return "the logits, behind the Dense head"
     assert batch.y is not None
-    values = loss_of(recipe.loss).value(logits.astype(jnp.float32), batch.y, recipe.loss.label_smoothing)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    values = loss_of(recipe.loss).value(logits, batch.y, recipe.loss.label_smoothing)
     if _first(values) is not None:
         largest = float(np.abs(np.asarray(logits)).max())
         return f"the loss itself, of logits of size {largest:.3g} at most"
@@ -122,20 +123,20 @@ def _blame_stream(state: TrainState, batch: Segment, key: Array, recipe: Recipe)
 
 def _in_layer(steps: Step, *, reverse: bool) -> str:
     """Return the first array of a layer that is not finite: at the first step, and the first that is computed there."""
-    found = []
+    places = []
     for order, name in enumerate(FIELDS):
         array = getattr(steps, name)
         if array is None:
             continue
-        bad = ~np.isfinite(np.asarray(array, np.float32))
+        bad = ~np.isfinite(np.asarray(array, np.float64))
         times = np.flatnonzero(bad.any(axis=(0, 2)))
         if len(times):
             time = int(times[-1] if reverse else times[0])
             sequence, unit = np.argwhere(bad[:, time])[0].tolist()
-            found.append((-time if reverse else time, order, name, sequence, unit))
-    if not found:
+            places.append((-time if reverse else time, order, name, sequence, unit))
+    if not places:
         return ""
-    place, _, name, sequence, unit = min(found)
+    place, _, name, sequence, unit = min(places)
     return f"the {FIELDS[name]} of unit {unit} at {_where((sequence, abs(place)))}"
 
 
@@ -148,7 +149,7 @@ def _valid(x: Any, lengths: Any) -> np.ndarray:
 
 
 def _first(array: Any) -> tuple[int, ...] | None:
-    bad = np.argwhere(~np.isfinite(np.asarray(array, np.float32)))
+    bad = np.argwhere(~np.isfinite(np.asarray(array, np.float64)))
     return tuple(bad[0].tolist()) if len(bad) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstmjax.training import inference
-from lstmjax.training.inference import Trained
+from lstmjax.training.forward import Trained
 from lstmjax.training.streams import evaluate_stream
 
 

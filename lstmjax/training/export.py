@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,11 @@ import jax.numpy as jnp
 from lstmjax.convert.stablehlo import to_stablehlo
 from lstmjax.frameworks.base.guard import optional
 from lstmjax.frameworks.base.layouts import ConvertError
-from lstmjax.training.inference import Trained, logits_of, wrappers_of
+from lstmjax.language_model import language, zero_state
+from lstmjax.training.forward import Trained, logits_of, wrappers_of
 from lstmjax.training.losses import LOSSES
-from lstmjax.training.reading import load_sequence_run
+from lstmjax.training.reading import load_run
+from lstmjax.training.streams import stream_options
 from lstmjax.types import Array
 
 Lines = Iterator[str]
@@ -25,7 +28,9 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
     """Write the network of a run to a file, and yield lines that name its inputs and outputs.
 
     The file computes everything that predicting does: the scaling of the training data, the network in evaluation mode,
-    the numbers of a regression in their units, and the probabilities beside the logits, if the loss has them.
+    the numbers of a regression in their units, and the probabilities beside the logits, if the loss has them. A
+    language model takes tokens by their numbers in the vocabulary, and its state, zeros at the beginning of a text; it
+    returns the probabilities of the next token after each, and the state from which the text goes on.
 
     Args:
         run: the run's folder.
@@ -39,7 +44,7 @@ def export_run(run: str | Path, out: str | Path, lengths: bool = False) -> Lines
     write = KINDS.get(Path(out).suffix.lower())
     if write is None:
         raise ConvertError(f"{out}: unknown kind of file; expected a name that ends in {' or '.join(KINDS)}")
-    trained = load_sequence_run(run, "export a network")
+    trained = load_run(run)
     with jax.enable_x64(trained.config.model.needs_x64):
         yield from write(trained, out, lengths)
 
@@ -56,12 +61,13 @@ def _onnx(trained: Trained, out: str | Path, lengths: bool) -> Lines:
         params,
         out,
         lengths=lengths,
+        state=about.is_stream,
         return_sequences=about.per_step,
         merge=model.merge,
         residual=model.residual,
         wrappers=wrappers_of(model),
         cell=model.cell,
-        scaling=(about.offset, about.scale),
+        scaling=None if about.is_stream else (about.offset, about.scale),
         readout=readout,
         unscaling=_target_scaling(trained),
         metadata=classes,
@@ -87,7 +93,8 @@ def _target_scaling(trained: Trained) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
-    params, config, about = trained
+    params: Any = trained.params
+    config, about = trained.config, trained.about
     readout, unscaling = LOSSES[config.loss.name].readout, _target_scaling(trained)
 
     def predict(xs: Array, lengths: Array | None = None) -> dict[str, Array]:
@@ -100,13 +107,31 @@ def _stablehlo(trained: Trained, out: str | Path, lengths: bool) -> Lines:
             return {"logits": logits}
         return {"logits": logits, "probabilities": readout(logits)}
 
-    exported = to_stablehlo(predict, about.input_size, out, lengths=lengths)
-    for name, value in zip(("xs", "lengths"), exported.in_avals, strict=False):
-        yield f"input {name} ({', '.join(map(str, value.shape))})"
+    def next_tokens(tokens: Array, *others: Any) -> dict[str, Any]:
+        *ends, state = others
+        state, logits = language(
+            params, tokens, state, lengths=ends[0] if ends else None, **stream_options(config.model)
+        )
+        return {"logits": logits, "probabilities": readout(logits.astype(jnp.float32)), "state": state}
+
+    if about.is_stream:
+        state = zero_state(params, (), stream_options(config.model))
+        exported = to_stablehlo(next_tokens, None, out, lengths=lengths, state=state)
+    else:
+        exported = to_stablehlo(predict, about.input_size, out, lengths=lengths)
+    names = ("tokens" if about.is_stream else "xs", *(("lengths",) if lengths else ()), "state")
+    (arguments, _) = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
-    for name, value in outputs.items():
-        yield f"output {name} ({', '.join(map(str, value.shape))})"
+    yield from _named_shapes("input", dict(zip(names, arguments, strict=False)))
+    yield from _named_shapes("output", outputs)
     yield f"StableHLO for {', '.join(exported.platforms)}, written to {out}"
+
+
+def _named_shapes(role: str, arrays: dict[str, Any]) -> Lines:
+    """Yield the name and shape of each array; those of a state by layer."""
+    for name, value in arrays.items():
+        for path, leaf in jax.tree.leaves_with_path(value):
+            yield f"{role} {name}{jax.tree_util.keystr(path)} ({', '.join(map(str, leaf.shape))})"
 
 
 KINDS: MappingProxyType[str, Callable[[Trained, str | Path, bool], Lines]] = MappingProxyType(

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.config import Config, Loss, Model
 from lstmjax.data import About, Buckets, Ragged, Sequences, choose_edges, filled, make_buckets
 from lstmjax.data.buckets import EVALUATED
-from lstmjax.dropout import RecurrentDropout, Zoneout, weight_drop
-from lstmjax.networks import NetworkParams, network
-from lstmjax.training.losses import LOSSES, loss_of, middle, points
-from lstmjax.training.metrics import collected_of, metrics_of, needs_outputs, statistics, summed, values_of
+from lstmjax.networks import NetworkParams
+from lstmjax.training.forward import Trained, logits_of
+from lstmjax.training.loss_sums import Sums, sums_of
+from lstmjax.training.losses import LOSSES, points
+from lstmjax.training.metrics import collected_of, metrics_of, needs_outputs
 from lstmjax.types import Array, PyTree
-from lstmjax.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
 
+
 CHUNK = 128  # sequences evaluated at once; the same size for all data, so that few programs are compiled
-
-
-class Trained(NamedTuple):
-    """A trained network with its configuration and what it must know of the data."""
-
-    params: NetworkParams
-    config: Config
-    about: About
 
 
 class Prediction(NamedTuple):
@@ -39,160 +31,6 @@ class Prediction(NamedTuple):
 
     outputs: np.ndarray | Ragged  # [N, O] or [N, T, O]: probabilities, or the numbers of a regression
     classes: np.ndarray | Ragged | None  # [N] or [N, T]: names of the likeliest classes (softmax)
-
-
-def predicting(trained: Trained) -> Trained:
-    """Return a network as what predicts: of several quantiles the one nearest to the median, with a squared error.
-
-    So whatever looks at networks need not know how their numbers were learned.
-    """
-    config, params = trained.config, trained.params
-    loss = config.loss
-    if loss.kind != "numbers":
-        return trained
-    assert params.head is not None
-    head = jax.tree.map(lambda array: array[..., middle(loss) :: loss.width], params.head)
-    config = config.model_copy(update={"loss": Loss(name="linear"), "metrics": ()})
-    return trained._replace(params=params._replace(head=head), config=config)
-
-
-def wrappers_of(model: Model) -> tuple[Wrapper, ...]:
-    """Return the wrappers around each step of the configured network."""
-    wrappers: tuple[Wrapper, ...] = ()
-    if model.recurrent_dropout:
-        wrappers += (RecurrentDropout(model.recurrent_dropout),)
-    if model.zoneout:
-        wrappers += (Zoneout(model.zoneout, model.zoneout),)
-    return wrappers
-
-
-def network_options(model: Model) -> dict[str, Any]:
-    """Return the options that `network` and `gate_statistics` take from a configuration, without dropout."""
-    return {
-        "merge": model.merge,
-        "residual": model.residual,
-        "wrappers": wrappers_of(model),
-        "cell": model.cell,
-        "dtype": jnp.dtype(model.dtype),
-    }
-
-
-def with_dropped_weights(params: PyTree, model: Model, key: Array | None) -> tuple[PyTree, Array | None]:
-    """Return the parameters that a batch is computed with, and the key of what else is drawn.
-
-    Args:
-        params: parameters with `layers`.
-        model: section of the configuration.
-        key: random key; None: evaluation, nothing is dropped.
-    """
-    if key is None or not model.weight_drop:
-        return params, key
-    drops, key = jax.random.split(key)
-    return params._replace(layers=weight_drop(params.layers, model.weight_drop, drops)), key
-
-
-def logits_of(
-    params: NetworkParams,
-    xs: ArrayLike,
-    lengths: ArrayLike | None = None,
-    *,
-    model: Model,
-    per_step: bool = False,
-    key: Array | None = None,
-) -> Array:
-    """Return the logits of the configured network, `[B, O]` or `[B, T, O]`.
-
-    Args:
-        params: parameters of the network.
-        xs: inputs `[B, T, I]`, scaled as in training.
-        lengths: valid steps `[B]`; None: all.
-        model: what the parameters alone do not determine: cell, dropout, residual connections, dtype.
-        per_step: whether to return logits of every step; False: of the last valid step.
-        key: random key for dropout, zoneout and dropped weights; None: evaluation.
-    """
-    params, key = with_dropped_weights(params, model, key)
-    return network(
-        params, xs, lengths=lengths, return_sequences=per_step, dropout=model.dropout, key=key, **network_options(model)
-    )[1]
-
-
-class Sums(NamedTuple):
-    """Running sums over labels; dividing by `weight` gives means."""
-
-    loss: Array
-    metric: Array  # the one that every run of this loss has
-    weight: Array
-    more: dict[str, Array] | None = None  # statistics of the metrics that the configuration names
-
-    @classmethod
-    def zero(cls, loss: Loss, metrics: Sequence[str], outputs: int) -> Sums:
-        """Return the sums over no labels.
-
-        Args:
-            loss: section of the configuration.
-            metrics: names of the metrics.
-            outputs: O, classes or numbers.
-        """
-        more = None
-        if summed(metrics, loss):
-            logits = jnp.zeros((1, outputs))
-            y = jnp.zeros((1,), jnp.int32) if loss.kind == "classes" else logits
-            more = jax.tree.map(jnp.zeros_like, statistics(metrics, loss, logits, y, jnp.zeros((1,))))
-        loss_sum, metric, weight = (jnp.zeros((), jnp.float32) for _ in range(3))  # a buffer each
-        return cls(loss_sum, metric, weight, more)
-
-    def means(self, loss: Loss, metrics: Sequence[str]) -> dict[str, float]:
-        """Return the mean loss, and the metrics that sums determine, by name."""
-        row, weight = LOSSES[loss.name], float(self.weight)
-        values = {row.metric: float(self.metric / self.weight)}
-        if self.more is not None:
-            values |= values_of(metrics, loss, self.more, weight)
-        return {"loss": float(self.loss / self.weight)} | {name: values[name] for name in metrics if name in values}
-
-
-def sums_of(
-    logits: Array,
-    y: Any,
-    weight: ArrayLike | None,
-    lengths: Any,
-    *,
-    loss: Loss,
-    metrics: Sequence[str] = (),
-    smoothing: float = 0.0,
-    target_scale: tuple[float, ...] | None = None,
-    class_weights: tuple[float, ...] | None = None,
-) -> Sums:
-    """Return the sums over the sequences of a batch, or over their valid steps.
-
-    Args:
-        logits: `[B, O]` or `[B, T, O]`; of Q quantiles `[..., O·Q]`.
-        y: targets in the form that the loss takes; see `lstmjax.data.load`.
-        weight: of each sequence, `[B]`; None: 1.
-        lengths: valid steps `[B]`; None: all.
-        loss: section of the configuration.
-        metrics: names of the metrics.
-        smoothing: label smoothing.
-        target_scale: by what the targets were divided, `[O]`: the metric is in the units of the data. (The offset
-            would cancel, as metrics of numbers are of differences, and cost digits.) None: they were not.
-        class_weights: factors of the loss by class, `[O]`; None: 1.
-    """
-    row = loss_of(loss)
-    logits = logits.astype(jnp.float32)
-    weights = jnp.ones(logits.shape[:1]) if weight is None else jnp.asarray(weight)
-    if logits.ndim == 3:
-        steps = jnp.arange(logits.shape[1])[None, :]
-        valid = jnp.ones(logits.shape[:2], bool) if lengths is None else steps < lengths[:, None]
-        weights = weights[:, None] * valid
-    value = row.value(logits, y, smoothing)
-    if class_weights is not None:
-        value *= jnp.asarray(class_weights, jnp.float32)[y]
-    if target_scale is not None:
-        scale = jnp.asarray(target_scale, jnp.float32)
-        y = y * jnp.broadcast_to(scale, y.shape)
-        logits = logits * jnp.broadcast_to(jnp.repeat(scale, loss.width), logits.shape)
-    measure = row.measure(logits, y)
-    more = statistics(metrics, loss, points(logits, loss), y, weights) or None
-    return Sums((weights * value).sum(), (weights * measure).sum(), weights.sum(), more)
 
 
 @partial(jax.jit, static_argnames=("model", "loss", "metrics", "per_step", "target_scale", "outputs"))
@@ -246,10 +84,7 @@ def measured(
     config, about = trained.config, trained.about
     names = metrics_of(config)
     outputs = outputs or needs_outputs(names, config.loss)
-    options: dict[str, Any] = {
-        "model": config.model, "loss": config.loss, "metrics": names, "per_step": about.per_step,
-        "target_scale": about.target_scale, "outputs": outputs,
-    }  # fmt: skip
+    options = _options(config, about, outputs)
     sums, collected = [], Collected(about, data)
     with jax.enable_x64(config.model.needs_x64):
         for rows, chunk in _chunks(data, per_step=about.per_step):
@@ -260,8 +95,34 @@ def measured(
         total = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *sums)
     values = total.means(config.loss, names)
     if needs_outputs(names, config.loss):
-        values |= collected_of(names, config.loss, *_flat(collected.outputs, data, about, config.loss), part)
+        values |= collected_of(
+            names, config.loss, *_flat(collected.outputs, data, about, config.loss), part, about.target_names
+        )
     return {name: values[name] for name in ("loss", *names)}, collected.outputs
+
+
+def _options(config: Config, about: About, outputs: bool) -> dict[str, Any]:
+    """Return the static arguments of the program that evaluates a chunk."""
+    return {
+        "model": config.model, "loss": config.loss, "metrics": metrics_of(config), "per_step": about.per_step,
+        "target_scale": about.target_scale, "outputs": outputs,
+    }  # fmt: skip
+
+
+def largest_chunk(
+    params: PyTree, config: Config, about: About, data: Sequences
+) -> tuple[Sequences, jax.stages.Lowered]:
+    """Return the largest chunk of an evaluation, and the program that evaluates it, not compiled yet.
+
+    Args:
+        params: parameters, or their shapes and dtypes.
+        config: configuration of the run.
+        about: of its data.
+        data: sequences, scaled and labelled.
+    """
+    chunk = max((chunk for _, chunk in _chunks(data, per_step=about.per_step)), key=lambda chunk: chunk.array.size)
+    outputs = needs_outputs(metrics_of(config), config.loss)
+    return chunk, _evaluate_chunk.lower(params, chunk, **_options(config, about, outputs))
 
 
 def _flat(

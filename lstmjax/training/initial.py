@@ -35,8 +35,8 @@ def with_initial(config: Config, params: NetworkParams, about: About) -> Network
     if config.init_from is None:
         return params
     path = Path(config.init_from)
-    found = _network(path, config, about)
-    loaded = dict(zip(leaf_names(found), jax.tree.leaves(found), strict=True))
+    source = _network(path, config, about)
+    loaded = dict(zip(leaf_names(source), jax.tree.leaves(source), strict=True))
     names, leaves = leaf_names(params), jax.tree.leaves(params)
     check_patterns(names, config.init_fresh, "init_fresh")
     fresh = dict(zip(names, matched(names, config.init_fresh), strict=True))
@@ -90,7 +90,7 @@ def _network(path: Path, config: Config, about: About) -> PyTree:
             )
         return trained.params
     try:
-        found = load_weights(path, cell=config.model.cell, merge=config.model.merge)
+        params = load_weights(path, cell=config.model.cell, merge=config.model.merge)
     except ConvertError as error:
         raise ConfigError(f"init_from: {error}") from None
-    return found if isinstance(found, NetworkParams) else {"layers": found}
+    return params if isinstance(params, NetworkParams) else {"layers": params}

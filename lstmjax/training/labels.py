@@ -48,4 +48,4 @@ def check_metrics(config: Config, parts: Parts, about: About) -> None:
         assert part.y is not None
         y = part.y[part.valid()] if about.per_step else part.y
         for metric in metrics_of(config):
-            check_defined(metric, config.loss.kind, about.output_size, y, name)
+            check_defined(metric, config.loss.kind, about.output_size, y, name, about.target_names)

@@ -14,7 +14,7 @@ from lstmjax.data import Sequences, load
 from lstmjax.inside import gate_statistics
 from lstmjax.networks import NetworkParams
 from lstmjax.runs import RunError
-from lstmjax.training.inference import Trained, network_options
+from lstmjax.training.forward import Trained, network_options
 from lstmjax.training.reading import load_checkpoints
 from lstmjax.types import PyTree
 

@@ -13,10 +13,10 @@ import optax
 
 from lstmjax.config import Config, ConfigError
 from lstmjax.training.finite import Diverged
-from lstmjax.training.loop import Plan, new_plan
 from lstmjax.training.optimizers import make_optimizer
-from lstmjax.training.recipe import NetworkObjective, run_key, state_of
+from lstmjax.training.plan import Plan, new_plan
 from lstmjax.training.recipe import first_state as first_state_of
+from lstmjax.training.recipe import objective_of_recipe, run_key, state_of
 from lstmjax.training.step import make_train_step
 from lstmjax.writing import draft
 
@@ -64,7 +64,7 @@ def _measured(config: Config, plan: Plan, low: float, high: float, steps: int) -
     recipe = plan.recipe
     begin = first_state_of(jax.random.key(config.seed), recipe=recipe, about=plan.about)
     state = state_of(begin.params, recipe)._replace(moments=rule.init(begin.params))
-    step = make_train_step(NetworkObjective(recipe), rule, average=recipe.average or 0.0)
+    step = make_train_step(objective_of_recipe(recipe), rule, average=recipe.average or 0.0)
     key = run_key(config.seed)
     losses: list[float] = []
     smoothed: list[float] = []
@@ -96,18 +96,18 @@ def lr_find(config: Config, low: float, high: float, steps: int, out: Path) -> I
     """Yield the lines of `lstmjax lr-find`, and draw the picture; see `measure_rates`."""
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out is {out}, expected a name that ends in {', '.join(FORMATS)}")
-    found = measure_rates(config, low, high, steps)
+    curve = measure_rates(config, low, high, steps)
     from lstmjax.plot.compared import rates
 
     with draft(out) as place:
-        picture = rates(found.rates.tolist(), found.losses.tolist(), found.smoothed.tolist(), found.steepest)
+        picture = rates(curve.rates.tolist(), curve.losses.tolist(), curve.smoothed.tolist(), curve.steepest)
         picture.savefig(place, dpi=120, format=out.suffix[1:].lower())
-    yield f"{len(found.rates)} of {steps} updates, learning rates {found.rates[0]:.2g} to {found.rates[-1]:.2g}"
-    if len(found.rates) < steps:
-        yield f"the loss diverges from {found.rates[-1]:.2g} on"
-    yield f"lowest loss {found.smoothed.min():.4g}, at a learning rate of {found.lowest:.2g}"
+    yield f"{len(curve.rates)} of {steps} updates, learning rates {curve.rates[0]:.2g} to {curve.rates[-1]:.2g}"
+    if len(curve.rates) < steps:
+        yield f"the loss diverges from {curve.rates[-1]:.2g} on"
+    yield f"lowest loss {curve.smoothed.min():.4g}, at a learning rate of {curve.lowest:.2g}"
     yield f"picture {out}"
-    if found.steepest is None:
+    if curve.steepest is None:
         yield "the loss never falls: look at the data, or try other limits by --low and --high"
     else:
-        yield f"the loss falls fastest at: --optimizer.learning-rate {found.steepest:.2g}"
+        yield f"the loss falls fastest at: --optimizer.learning-rate {curve.steepest:.2g}"

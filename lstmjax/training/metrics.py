@@ -20,15 +20,15 @@ from lstmjax.types import Array
 def _confusion(logits: Array, y: Array, weights: Array) -> Array:
     """Return the weighted confusion matrix `[O, O]`: a row for each label, a column for each prediction."""
     width = logits.shape[-1]
-    labels = jax.nn.one_hot(y.reshape(-1), width) * weights.reshape(-1, 1)
-    predicted = jax.nn.one_hot(logits.reshape(-1, width).argmax(axis=-1), width)
+    labels = jax.nn.one_hot(y.reshape(-1), width, dtype=weights.dtype) * weights.reshape(-1, 1)
+    predicted = jax.nn.one_hot(logits.reshape(-1, width).argmax(axis=-1), width, dtype=weights.dtype)
     return jnp.matmul(labels.T, predicted, precision="highest")
 
 
 def _counts(logits: Array, y: Array, weights: Array) -> Array:
     """Return for each of O switches the weights of those rightly on, wrongly on and wrongly off, `[3, O]`."""
     on, label = logits > 0, y > 0.5
-    pairs = jnp.stack([on & label, on & ~label, ~on & label]).astype(jnp.float32)
+    pairs = jnp.stack([on & label, on & ~label, ~on & label]).astype(weights.dtype)
     return (pairs * weights[None, ..., None]).sum(axis=tuple(range(1, pairs.ndim - 1)))
 
 
@@ -37,7 +37,7 @@ def _right(logits: Array, y: Array, weights: Array) -> Array:
 
 
 def _switched_right(logits: Array, y: Array, weights: Array) -> Array:
-    return (((logits > 0) == (y > 0.5)).astype(jnp.float32).mean(axis=-1) * weights).sum()
+    return (((logits > 0) == (y > 0.5)).astype(weights.dtype).mean(axis=-1) * weights).sum()
 
 
 def _surprise(logits: Array, y: Array, weights: Array) -> Array:
@@ -102,8 +102,8 @@ def _r2(outputs: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     """Return 1 − Σ(y − prediction)² / Σ(y − mean)², averaged over the O numbers."""
     outputs, y = outputs.astype(np.float64), y.astype(np.float64)
     mean = np.average(y, axis=0, weights=weight)
-    rest, total = (np.average(np.square(y - of), axis=0, weights=weight) for of in (outputs, mean))
-    return float(np.mean(1 - rest / total))
+    unexplained, total = (np.average(np.square(y - of), axis=0, weights=weight) for of in (outputs, mean))
+    return float(np.mean(1 - unexplained / total))
 
 
 def _bits(surprise: np.ndarray, weight: float) -> float:
@@ -191,7 +191,13 @@ def needs_outputs(names: Sequence[str], section: config.Loss) -> bool:
 
 
 def collected_of(
-    names: Sequence[str], section: config.Loss, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray, part: str
+    names: Sequence[str],
+    section: config.Loss,
+    outputs: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    part: str,
+    targets: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """Return the metrics of all outputs at once.
 
@@ -202,6 +208,7 @@ def collected_of(
         y: labels, `[M]` or `[M, O]`, in the units of the data.
         weight: of each, `[M]`.
         part: what they are of, for the message.
+        targets: names of the O numbers; (): y_0, y_1, ...
 
     Raises:
         DataError: the metric is not defined on these labels.
@@ -212,12 +219,12 @@ def collected_of(
         metric = METRICS.get((name, kind))
         if metric is None or metric.collected is None:
             continue
-        check_defined(name, kind, outputs.shape[-1], y, part)
+        check_defined(name, kind, outputs.shape[-1], y, part, targets)
         values[name] = metric.collected(outputs, y, weight)
     return values
 
 
-def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str) -> None:
+def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str, targets: tuple[str, ...] = ()) -> None:
     """Refuse labels on which a metric is not defined.
 
     Raises:
@@ -232,4 +239,6 @@ def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str) ->
     elif name in ("auc", "r2"):
         constant = np.flatnonzero(np.ptp(y, axis=0) == 0)
         if len(constant):
-            raise DataError(f"{part}: y_{constant[0]} is always the same, so that {name} means nothing; {remedy}")
+            raise DataError(
+                f"{part}: {targets[constant[0]]} is always the same, so that {name} means nothing; {remedy}"
+            )

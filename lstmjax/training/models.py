@@ -21,10 +21,10 @@ class Parted(NamedTuple):
     """A model as what is learned, what else it carries, and how the two make a model again."""
 
     params: PyTree
-    rest: PyTree | None  # what is not learned and may change in a step: running means, random keys; None: nothing
-    join: Callable[[PyTree, PyTree, Array | None], Any]  # (params, rest, key) -> what the loss takes as its model
-    rest_of: Callable[[Any], PyTree]  # the rest of such a model after the loss has called it
-    whole: Callable[[PyTree, PyTree], Any]  # (params, rest) -> the model in the form in which the user passed it
+    carried: PyTree | None  # what is not learned and may change in a step: running means, random keys; None: nothing
+    join: Callable[[PyTree, PyTree, Array | None], Any]  # (params, carried, key) -> what the loss takes as its model
+    carried_of: Callable[[Any], PyTree]  # the carried of such a model after the loss has called it
+    joined: Callable[[PyTree, PyTree], Any]  # (params, carried) -> the model in the form in which the user passed it
 
 
 def parted(model: Any) -> Parted:
@@ -50,19 +50,19 @@ def parted(model: Any) -> Parted:
 
 def identity(params: PyTree) -> Parted:
     """Return the parts of a pytree of parameters, which is its own model."""
-    return Parted(params, None, lambda params, rest, key: params, lambda bound: None, lambda params, rest: params)
+    return Parted(params, None, lambda params, carried, key: params, lambda bound: None, lambda params, carried: params)
 
 
 def _nnx(model: Any, nnx: Any) -> Parted:
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    graph, params, carried = nnx.split(model, nnx.Param, ...)
 
-    def join(params: PyTree, rest: PyTree, key: Array | None) -> Any:
-        return nnx.merge(graph, params, rest, copy=True)  # variables of its own, which the loss may change
+    def join(params: PyTree, carried: PyTree, key: Array | None) -> Any:
+        return nnx.merge(graph, params, carried, copy=True)  # variables of its own, which the loss may change
 
-    def rest_of(bound: Any) -> PyTree:
+    def carried_of(bound: Any) -> PyTree:
         return nnx.split(bound, nnx.Param, ...)[2]
 
-    return Parted(params, rest, join, rest_of, lambda params, rest: nnx.merge(graph, params, rest))
+    return Parted(params, carried, join, carried_of, lambda params, carried: nnx.merge(graph, params, carried))
 
 
 def _linen(module: Any, variables: Mapping[str, Any]) -> Parted:
@@ -71,16 +71,16 @@ def _linen(module: Any, variables: Mapping[str, Any]) -> Parted:
             f"model is a linen module with the collections {', '.join(variables)}, expected 'params' among them; pass "
             "(module, module.init(key, xs))."
         )
-    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    carried = {name: tree for name, tree in variables.items() if name != "params"}
 
-    def join(params: PyTree, rest: PyTree, key: Array | None) -> Any:
+    def join(params: PyTree, carried: PyTree, key: Array | None) -> Any:
         rngs = None if key is None else {"dropout": key, "params": key}
-        return module.bind({"params": params, **rest}, rngs=rngs, mutable=list(rest) or False)
+        return module.bind({"params": params, **carried}, rngs=rngs, mutable=list(carried) or False)
 
-    def rest_of(bound: Any) -> PyTree:
-        return {name: bound.variables[name] for name in rest}
+    def carried_of(bound: Any) -> PyTree:
+        return {name: bound.variables[name] for name in carried}
 
-    return Parted(variables["params"], rest, join, rest_of, lambda params, rest: {"params": params, **rest})
+    return Parted(variables["params"], carried, join, carried_of, lambda params, carried: {"params": params, **carried})
 
 
 def objective_of(loss: Loss, model: Parted) -> Objective:
@@ -89,8 +89,8 @@ def objective_of(loss: Loss, model: Parted) -> Objective:
     Its sums are the loss and the scalars that the loss reports, and "batches", the number of batches.
     """
 
-    def objective(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
-        bound = model.join(params, rest, key)
+    def objective(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
+        bound = model.join(params, carried, key)
         returned = loss(bound, batch, key)
         value, more = returned if isinstance(returned, tuple) else (returned, MappingProxyType({}))
         if not isinstance(more, Mapping):
@@ -104,7 +104,7 @@ def objective_of(loss: Loss, model: Parted) -> Objective:
                     f"loss returns {name} of shape {jnp.shape(number)}, expected a scalar; take the mean of the batch."
                 )
         sums = {name: jnp.asarray(number, jnp.float32) for name, number in numbers.items()}
-        return value, (sums | {"batches": jnp.ones((), jnp.float32)}, model.rest_of(bound))
+        return value, (sums | {"batches": jnp.ones((), jnp.float32)}, model.carried_of(bound))
 
     return objective
 

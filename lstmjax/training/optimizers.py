@@ -90,7 +90,10 @@ def make_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     """
     warmup = config.warmup_steps
     if warmup >= steps:
-        raise ConfigError(f"optimizer.warmup_steps is {warmup}, but there are only {steps} training steps")
+        raise ConfigError(
+            f"optimizer.warmup_steps is {warmup}, but there are only {steps} training steps; set it lower, or train "
+            "longer"
+        )
     main = SCHEDULES[config.schedule](config, steps - warmup)
     if not warmup:
         return main
@@ -119,7 +122,10 @@ def make_optimizer(
     """
     updates = steps // config.accumulate
     if updates < 1:
-        raise ConfigError(f"optimizer.accumulate is {config.accumulate}, but there are only {steps} training steps")
+        raise ConfigError(
+            f"optimizer.accumulate is {config.accumulate}, but there are only {steps} training steps; set it lower, or "
+            "train longer"
+        )
     parts = [
         None if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm),
         RULES[config.name](config),

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from lstmjax.training.fit import Training
+from lstmjax.training.hooks import Training
 
 LINES = 10  # of a run, at most
 REFRESH = 0.2  # seconds; reading the loss more often would make the device wait for the host
@@ -109,23 +109,23 @@ class Progress:
         if training.reason is not None:
             self.say(f"stopped at step {training.step}: {training.reason}")
 
-    def validated(self, record: dict[str, Any], left: float | None = None) -> None:
+    def validated(self, record: dict[str, Any], seconds: float | None = None) -> None:
         """Print the line of a validation.
 
         Args:
             record: its line of metrics.jsonl.
-            left: seconds until the end; None: by the steps that are left, at the speed of the record.
+            seconds: until the end; None: by the steps that are left, at the speed of the record.
         """
         train, validation = record["train"], record["validation"]
         self._show(validation)
-        if left is None:
-            left = (self._total - record["step"]) / max(record["steps_per_second"], 1e-9)
+        if seconds is None:
+            seconds = (self._total - record["step"]) / max(record["steps_per_second"], 1e-9)
         measured = "  ".join(f"{name} {train[name]:.4f}" for name in ("loss", *self._metrics) if name in train)
         validated = "  ".join(f"{name} {validation[name]:.4f}" for name in self._metrics)
         skipped = record.get("skipped", 0)
         self.say(
             f"step {record['step']}/{self._total}  {measured}  validation {validated}  "
-            f"{record['steps_per_second']:.0f} steps/s  {left:.0f} s left"
+            f"{record['steps_per_second']:.0f} steps/s  {seconds:.0f} s left"
             + (f"  skipped {skipped} batches" if skipped else "")
         )
 

@@ -13,7 +13,7 @@ from lstmjax.data import About
 from lstmjax.runs import RunError, RunFolder, about_sum
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.finite import warn_of_weights
-from lstmjax.training.inference import Trained
+from lstmjax.training.forward import Trained
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.recipe import Recipe, delivered, first_state, recipe_of, structure
 
@@ -36,7 +36,7 @@ def load_sequence_run(run_dir: str | Path, use: str) -> Trained:
 
     Args:
         run_dir: the run's folder.
-        use: what the network is needed for, as the end of a message: "predict sequences".
+        use: what the network is needed for, as the end of a message: "exchange its weights".
 
     Raises:
         RunError: it is a language model.
@@ -44,8 +44,8 @@ def load_sequence_run(run_dir: str | Path, use: str) -> Trained:
     trained = load_run(run_dir)
     if trained.about.is_stream:
         raise RunError(
-            f"{run_dir}: is a language model, which reads tokens, so that lstmjax cannot {use} with it; use lstmjax "
-            "sample and evaluate, or its layers in Python: load_run(run).params.layers"
+            f"{run_dir}: is a language model, which reads tokens, so that lstmjax cannot {use}; use lstmjax "
+            "export, or its layers in Python: load_run(run).params.layers"
         )
     return trained
 

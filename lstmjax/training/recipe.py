@@ -15,9 +15,10 @@ from lstmjax.config import Config, ConfigError, Loss, Model, Optimizer, Plateau
 from lstmjax.data import About, Sequences
 from lstmjax.errors import message_of
 from lstmjax.init_stack import init_network
-from lstmjax.language_model import LanguageParams, init_language, language, zero_state
-from lstmjax.networks import NetworkParams
-from lstmjax.training.inference import Sums, logits_of, sums_of, with_dropped_weights
+from lstmjax.language_model import init_language, language, zero_state
+from lstmjax.networks import LanguageParams, NetworkParams
+from lstmjax.training.forward import logits_of, with_dropped_weights
+from lstmjax.training.loss_sums import Sums, sums_of
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.optimizers import make_optimizer, make_plateau
 from lstmjax.training.paths import check_patterns, leaf_names, matched, with_frozen
@@ -116,12 +117,14 @@ class NetworkObjective(NamedTuple):
 
     recipe: Recipe
 
-    def __call__(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+    def __call__(
+        self, params: PyTree, carried: PyTree, batch: Sequences, key: Array
+    ) -> tuple[Array, tuple[Sums, None]]:
         """Return the mean loss, and the sums over the batch."""
-        total, (sums, _) = self.total(params, rest, batch, key)
+        total, (sums, _) = self.total(params, carried, batch, key)
         return total / self.divisor(sums), (sums, None)
 
-    def total(self, params: PyTree, rest: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
+    def total(self, params: PyTree, carried: PyTree, batch: Sequences, key: Array) -> tuple[Array, tuple[Sums, None]]:
         """Return the sum of the losses of a batch, or of a part of one, and the sums over it."""
         recipe = self.recipe
         params = with_frozen(params, recipe.optimizer.freeze)
@@ -145,7 +148,7 @@ class NetworkObjective(NamedTuple):
 
 
 class StreamObjective(NamedTuple):
-    """The loss of a language model over a `Segment`; `rest` is the state of the layers, which goes on.
+    """The loss of a language model over a `Segment`; `carried` is the state of the layers, which goes on.
 
     The state enters a step as a constant, so that the gradient is cut between segments: truncated backpropagation, see
     `lstmjax.truncated_gradient`.
@@ -153,19 +156,35 @@ class StreamObjective(NamedTuple):
 
     recipe: Recipe
 
-    def __call__(self, params: PyTree, rest: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+    def __call__(
+        self, params: PyTree, carried: PyTree, batch: Segment, key: Array
+    ) -> tuple[Array, tuple[Sums, PyTree]]:
         """Return the mean loss, the sums over the segment, and the state after it."""
+        total, (sums, state) = self.total(params, carried, batch, key)
+        return total / self.divisor(sums), (sums, state)
+
+    def total(self, params: PyTree, carried: PyTree, batch: Segment, key: Array) -> tuple[Array, tuple[Sums, PyTree]]:
+        """Return the sum of the losses of some streams, the sums over them, and their state after the segment."""
         recipe, model = self.recipe, self.recipe.model
         params, key_of_run = with_dropped_weights(with_frozen(params, recipe.optimizer.freeze), model, key)
         state, logits = language(
-            params, batch.tokens, begun(rest, batch.fresh), dropout=model.dropout, key=key_of_run,
+            params, batch.tokens, begun(carried, batch.fresh), dropout=model.dropout, key=key_of_run,
             **stream_options(model),
         )  # fmt: skip
         sums = sums_of(
             logits, jnp.asarray(batch.y), None, None,
             loss=recipe.loss, metrics=recipe.metrics, smoothing=recipe.loss.label_smoothing,
         )  # fmt: skip
-        return sums.loss / sums.weight, (sums, state)
+        return sums.loss, (sums, state)
+
+    def divisor(self, sums: Sums) -> Array:
+        """Return by what the sum of the losses of a batch is divided: the number of its tokens."""
+        return sums.weight
+
+
+def objective_of_recipe(recipe: Recipe) -> NetworkObjective | StreamObjective:
+    """Return the loss of a configured training: of sequences, or of a text."""
+    return StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
 
 
 @lru_cache(maxsize=64)  # a function that is made anew is compiled anew
@@ -173,8 +192,7 @@ def train_step_of(
     recipe: Recipe, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Sequences, Array], tuple[TrainState, Info]]:
     """Return the compiled step of a configured training, on one device or a mesh."""
-    objective = StreamObjective(recipe) if recipe.stream else NetworkObjective(recipe)
-    return make_train_step(objective, recipe.rule, average=recipe.average or 0.0, mesh=mesh)
+    return make_train_step(objective_of_recipe(recipe), recipe.rule, average=recipe.average or 0.0, mesh=mesh)
 
 
 def run_key(seed: int) -> Array:

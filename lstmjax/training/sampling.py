@@ -15,8 +15,9 @@ import numpy as np
 from lstmjax.config import ConfigError, Model
 from lstmjax.data import Vocabulary
 from lstmjax.errors import Named
-from lstmjax.language_model import LanguageParams, filtered, language
-from lstmjax.training.inference import Trained, logits_of
+from lstmjax.language_model import filtered, language
+from lstmjax.networks import LanguageParams
+from lstmjax.training.forward import Trained, logits_of
 from lstmjax.training.reading import load_run
 from lstmjax.training.streams import stream_options
 from lstmjax.types import Array, PyTree

@@ -23,24 +23,14 @@ from lstmjax.data import About, Parts, load
 from lstmjax.limits import copies
 from lstmjax.runs import SEEDS, RunError, RunFolder, folder_lock, new_folder
 from lstmjax.signals import Stop, noted
+from lstmjax.training.drive import Request
 from lstmjax.training.finite import Diverged
-from lstmjax.training.fit import Request
-from lstmjax.training.loop import (
-    Interrupted,
-    Job,
-    Plan,
-    Result,
-    first_of,
-    fit_steps,
-    make_job,
-    new_plan,
-    reopened,
-    resume,
-    saving,
-    train,
-)
+from lstmjax.training.loop import Result, fit_steps, resume, train
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.recipe import NetworkObjective, Recipe
+from lstmjax.training.plan import Job, Plan, first_of, make_job, new_plan, saving
+from lstmjax.training.recipe import Recipe, objective_of_recipe
+from lstmjax.training.resuming import reopened
+from lstmjax.training.run_hooks import Interrupted
 from lstmjax.training.step import Info, TrainState, make_train_step
 from lstmjax.training.writers import check_writers
 from lstmjax.types import Array
@@ -170,8 +160,8 @@ def _why_not(config: Config, plan: Plan, seeds: int) -> str:
     if plan.about.buckets is not None and len(plan.about.buckets) > 1:
         counts = ", ".join(map(str, plan.about.buckets))
         return f"batches of different seeds differ in their shapes (buckets of {counts} steps)"
-    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.like.params))
-    needed = 2 * seeds * one * sum(copies(config).values())  # the state before the step, and the one after it
+    of_network = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.like.params))
+    needed = 2 * seeds * of_network * sum(copies(config).values())  # the state before the step, and the one after it
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or available()
     return f"together they take {words(needed)} of memory" if needed > limit else ""
 
@@ -316,7 +306,7 @@ def step_of_all(
     recipe: Recipe, count: int
 ) -> Callable[[Sequence[TrainState], Sequence[Any], Sequence[Array]], list[tuple[TrainState, Info]]]:
     """Return the compiled step of several states, batches and keys: that of one, mapped over their rows."""
-    step = make_train_step(NetworkObjective(recipe), recipe.rule, average=recipe.average or 0.0, donate=False)
+    step = make_train_step(objective_of_recipe(recipe), recipe.rule, average=recipe.average or 0.0, donate=False)
 
     @jax.jit
     def steps(states: Any, batches: Any, keys: Any) -> list[Any]:

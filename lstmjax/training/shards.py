@@ -17,10 +17,12 @@ from lstmjax.types import LETTERS, Array, LSTMParams, PyTree
 
 DATA, MODEL = AXES
 Gradients = Callable[..., tuple[PyTree, Array, PyTree, PyTree]]
-"""(params, rest, batch, key) -> (gradient, loss, sums, rest)."""
+"""(params, carried, batch, key) -> (gradient, loss, sums, carried)."""
 
 
-def make_mesh(split: str | Mapping[str, int] | Mesh | None, batch_size: int | None = None) -> Mesh | None:
+def make_mesh(
+    split: str | Mapping[str, int] | Mesh | None, batch_size: int | None = None, *, streams: bool = False
+) -> Mesh | None:
     """Return the devices of a training in the form in which they share the work; None: there is one device only.
 
     The devices of a process lie side by side, so that each process has one slice of the batch.
@@ -29,9 +31,10 @@ def make_mesh(split: str | Mapping[str, int] | Mesh | None, batch_size: int | No
         split: "auto", all devices of all processes, but no more than sequences in a batch; words such as
             "data=4,model=2", or a mapping; a mesh with the axes data and model; None: one device.
         batch_size: B; None: unknown.
+        streams: whether the sequences of the batch go on from step to step, so that each device has as many of them.
 
     Raises:
-        ConfigError: there are not so many devices, or processes would have unequal parts.
+        ConfigError: there are not so many devices, or processes or devices would have unequal parts.
     """
     if split is None:
         return None
@@ -52,6 +55,8 @@ def make_mesh(split: str | Mapping[str, int] | Mesh | None, batch_size: int | No
         data = len(devices) // sizes.model
         if batch_size is not None and processes == 1:
             data = min(data, batch_size)
+            while streams and batch_size % data:
+                data -= 1
     if data * sizes.model > len(devices) or data == 0:
         raise ConfigError(
             f"mesh is {text}, which needs {max(data, 1) * sizes.model} devices, but there are {len(devices)}; give "
@@ -61,6 +66,11 @@ def make_mesh(split: str | Mapping[str, int] | Mesh | None, batch_size: int | No
         raise ConfigError(
             f"mesh is {text}, but {processes} processes have {len(devices)} devices, {jax.local_device_count()} each; "
             "data times model should be all of them, and model divide those of a process"
+        )
+    if streams and batch_size is not None and batch_size % data:
+        raise ConfigError(
+            f"mesh splits the streams of a text into {data} parts, but batch_size is {batch_size}, which {data} does "
+            "not divide; change one of the two"
         )
     if data * sizes.model == 1:
         return None
@@ -225,34 +235,52 @@ def by_slices(objective: Any, mesh: Mesh) -> Gradients:
     """Return the gradient of a sum over sequences that is divided by another one: each device adds up its slice.
 
     All is added up over the devices at once: gradient, loss and statistics, in one flat array for each dtype. Were the
-    step split by the compiler, it could add up inside of the loop over time steps.
+    step split by the compiler, it could add up inside of the loop over time steps. What the model carries from step to
+    step, with the sequences on its first axis, is complete on each device, which reads and writes its rows of it: they
+    come back by the same sum, as rows among zeros. They are few beside the parameters.
 
     Args:
-        objective: with `total(params, rest, batch, key)`, the loss before it is divided and the sums, and
-            `divisor(sums)`.
+        objective: with `total(params, carried, batch, key)`, the loss before it is divided, the sums and what is
+            carried, and `divisor(sums)`.
         mesh: the devices.
     """
-    whole, rows = PartitionSpec(), PartitionSpec(DATA)
+    replicated, rows = PartitionSpec(), PartitionSpec(DATA)
     flat = not split_model(mesh)
 
-    def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree]:
+    def local(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
         draws = jax.random.fold_in(key, jax.lax.axis_index(DATA))
-        mine = jax.lax.pcast(params, DATA, to="varying")  # else JAX would add up the gradients itself, once an array
-        total = lambda params: objective.total(params, None, batch, draws)
-        (value, (sums, _)), gradient = jax.value_and_grad(total, has_aux=True)(mine)
-        added: tuple[PyTree, Array, PyTree] = _added((gradient, value, sums), flat=flat)
+        # Else JAX would add up the gradients itself, once an array.
+        params, carried = jax.lax.pcast((params, carried), DATA, to="varying")
+        mine = jax.tree.map(lambda array: _rows_of(array, mesh), carried)
+        total = lambda params: objective.total(params, mine, batch, draws)
+        (value, (sums, after)), gradient = jax.value_and_grad(total, has_aux=True)(params)
+        after = jax.tree.map(_among_zeros, carried, after)
+        added: tuple[PyTree, Array, PyTree, PyTree] = _added((gradient, value, sums, after), flat=flat)
         return added
 
     manual = {DATA} if split_model(mesh) else set(mesh.axis_names)  # the axis model is left to the compiler
-    run = jax.shard_map(local, mesh=mesh, in_specs=(whole, rows, whole), out_specs=whole, axis_names=manual)
+    specs = (replicated, replicated, rows, replicated)
+    run = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=replicated, axis_names=manual)
 
-    def gradients(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
-        gradient, value, sums = run(params, batch, key)
+    def gradients(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
+        gradient, value, sums, after = run(params, carried, batch, key)
         divisor = objective.divisor(sums)
         gradient = jax.tree.map(lambda leaf: leaf / divisor.astype(leaf.dtype), gradient)
-        return gradient, value / divisor.astype(value.dtype), sums, rest
+        return gradient, value / divisor.astype(value.dtype), sums, after
 
     return gradients
+
+
+def _rows_of(array: Array, mesh: Mesh) -> Array:
+    """Return the rows of this device."""
+    count = len(array) // mesh.shape[DATA]
+    return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(DATA) * count, count)
+
+
+def _among_zeros(array: Array, rows: Array) -> Array:
+    """Return an array of zeros with the rows of this device in their place."""
+    first = jax.lax.axis_index(DATA) * len(rows)
+    return jax.lax.dynamic_update_slice_in_dim(jnp.zeros_like(array), rows, first, axis=0)
 
 
 def _added(tree: PyTree, *, flat: bool) -> PyTree:

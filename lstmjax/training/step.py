@@ -67,11 +67,12 @@ class Objective(Protocol):
     """A loss of any model, in the form that `make_train_step` takes.
 
     With a method `total` of the same arguments, which returns the loss before it is divided by a sum over the batch,
-    and a method `divisor(sums)`, several devices add up their slices at once. Without these JAX splits the step.
+    and a method `divisor(sums)`, several devices add up their slices at once; the arrays of `carried` then have the
+    sequences of the batch on their first axis. Without these JAX splits the step.
     """
 
-    def __call__(self, params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
-        """Return the loss, the sums over the batch that are added up between evaluations, and the model's new rest."""
+    def __call__(self, params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[Array, tuple[PyTree, PyTree]]:
+        """Return the loss, the sums over the batch that are added up between evaluations, and what is carried."""
 
 
 def start_state(
@@ -140,7 +141,7 @@ def make_train_step(
 
     def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Info]:
         draws = jax.random.fold_in(key, state.step)
-        gradient, value, sums, rest = gradients(state.params, state.rest, batch, draws)
+        gradient, value, sums, carried = gradients(state.params, state.rest, batch, draws)
         updates, moments = transform.update(
             gradient,
             state.moments,
@@ -154,7 +155,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         done = state.step + 1
         after = state._replace(
-            params=params, moments=moments, sums=jax.tree.map(_added, state.sums, sums), rest=rest, step=done
+            params=params, moments=moments, sums=jax.tree.map(_added, state.sums, sums), rest=carried, step=done
         )
         if state.average is not None:
             _, averaged = optax.ema(average).update(params, state.average)
@@ -178,13 +179,13 @@ def make_train_step(
 def at_once(objective: Objective) -> Gradients:
     """Return the gradient of an objective over a batch."""
 
-    def gradients(params: PyTree, rest: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
+    def gradients(params: PyTree, carried: PyTree, batch: Any, key: Array) -> tuple[PyTree, Array, PyTree, PyTree]:
         def loss_of(params: PyTree) -> tuple[Array, tuple[Array, PyTree, PyTree]]:
-            value, (sums, rest_after) = objective(params, rest, batch, key)
-            return value, (value, sums, rest_after)
+            value, (sums, carried_after) = objective(params, carried, batch, key)
+            return value, (value, sums, carried_after)
 
-        gradient, (value, sums, rest_after) = jax.grad(loss_of, has_aux=True)(params)
-        return gradient, value, sums, rest_after
+        gradient, (value, sums, carried_after) = jax.grad(loss_of, has_aux=True)(params)
+        return gradient, value, sums, carried_after
 
     return gradients
 

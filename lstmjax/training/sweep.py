@@ -17,9 +17,10 @@ import yaml
 from lstmjax.config import Config, ConfigError, dump_config, load_config
 from lstmjax.runs import RunError, RunFolder, folder_lock, new_folder
 from lstmjax.training.finite import Diverged
-from lstmjax.training.fit import Training
-from lstmjax.training.loop import Interrupted, resume, train
+from lstmjax.training.hooks import Training
+from lstmjax.training.loop import resume, train
 from lstmjax.training.metrics import metrics_of, sign_of
+from lstmjax.training.run_hooks import Interrupted
 from lstmjax.training.sweep_space import Range, Space, candidate, check_space, load_space
 from lstmjax.training.writers import check_writers
 from lstmjax.writing import write_text

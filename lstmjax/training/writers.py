@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from lstmjax.config import Config, ConfigError, flat
 from lstmjax.runs import RunFolder
-from lstmjax.training.fit import Training
+from lstmjax.training.hooks import Training
 
 
 class Writer(Protocol):

@@ -17,7 +17,7 @@ from lstmjax.frameworks.onnx.graph import Graph, Shared, tensor
 from lstmjax.frameworks.onnx.layers import check_layers, last_of, layer_nodes
 from lstmjax.layer import resolve
 from lstmjax.layered import merged_width
-from lstmjax.networks import NetworkParams
+from lstmjax.networks import LanguageParams, NetworkParams, Tied
 from lstmjax.stack import Layers, directions
 from lstmjax.types import Bidirectional, PyTree
 from lstmjax.wrappers import Wrapper
@@ -53,13 +53,14 @@ def to_onnx(
     itself, as it is at inference.
 
     Args:
-        params: `NetworkParams`, a tuple of layers, or one `LSTMParams`; float32 or float64.
+        params: `NetworkParams`, a tuple of layers, or one `LSTMParams`; `LanguageParams`, whose input is "tokens"
+            `[batch, time]`, int64, in place of xs, and whose outputs are those of all steps; float32 or float64.
         path: the file; an older one is replaced once the new one is complete.
         lengths: the model has an input "lengths" `[batch]`, int32: valid steps of each sequence.
         state: the model has initial states as inputs, "layers.0.h" `[batch, P]` and "layers.0.c" `[batch, H]`, for a
             pair "layers.0.forward.h" and so on; and last states as outputs, "layers.0.h.last" and so on.
         return_sequences: the outputs of all steps, or of the last valid one. None: of all steps for layers, of the
-            last one for a network, like `stacked` and `network`.
+            last one for a network, like `stacked`, `network` and `language`.
         time_major: xs and ys are `[time, batch, ...]`.
         merge, residual, wrappers, cell, step: as for `stacked`.
         operator: "lstm", "scan", or "auto": LSTM if it can compute the cell and the parameters are float32.
@@ -87,8 +88,11 @@ def to_onnx(
     """
     import onnx
 
-    network = params if isinstance(params, NetworkParams) else None
-    layers = as_layers(without_head(params))
+    words = params if isinstance(params, LanguageParams) else None
+    network = params if isinstance(params, NetworkParams | LanguageParams) else None
+    layers = as_layers(without_head(params) if words is None else words.layers)
+    if words is not None and (scaling is not None or unscaling is not None):
+        raise ConvertError("scaling and unscaling are for numbers, but a language model takes tokens; leave them out")
     _one_of("operator", operator, ("auto", "lstm", "scan"))
     _one_of("merge", merge, ("concat", "sum"))
     _one_of("readout", readout, (None, *READOUTS))
@@ -96,21 +100,24 @@ def to_onnx(
         raise ConvertError(f"readout is {readout!r}, but layers give no logits; pass NetworkParams, which have a head")
     if unscaling is not None and network is None:
         raise ConvertError("unscaling is given, but layers have no outputs O; pass NetworkParams, which have a head")
-    sequences = network is None if return_sequences is None else return_sequences
+    sequences = network is None or words is not None if return_sequences is None else return_sequences
     pairs = tuple(len(directions(layer)) == 2 for layer in layers)
     shared = Shared(
         Graph(), _dtype(params), resolve(step, cell), tuple(wrappers), operator, merge, lengths, state, pairs
     )
     graph, dtype = shared.graph, shared.dtype
-    axes = ["time", "batch"] if time_major else ["batch", "time"]
+    axes: list[int | str] = ["time", "batch"] if time_major else ["batch", "time"]
     check_layers(shared, layers)
     width = directions(layers[0])[0].input_size
-    inputs = [tensor("xs", dtype, [*axes, width])]
+    inputs = [tensor("xs", dtype, [*axes, width]) if words is None else tensor("tokens", np.int64, axes)]
     if lengths:
         inputs.append(tensor("lengths", np.int32, ["batch"]))
     states = []
 
-    xs = "xs" if time_major else graph.add("Transpose", "xs", perm=[1, 0, 2])
+    xs = "xs"
+    if words is not None:
+        xs = graph.add("Gather", graph.constant(np.asarray(words.embedding), "embedding"), "tokens", axis=0)
+    xs = xs if time_major else graph.add("Transpose", xs, perm=[1, 0, 2])
     if scaling is not None:
         if any(np.shape(a) != (width,) for a in scaling):
             shapes = " and ".join(str(np.shape(a)) for a in scaling)
@@ -133,8 +140,12 @@ def to_onnx(
     if network is None:
         widths = {graph.add("Identity", ys, outputs="ys"): merged_width(layers[-1], merge)}
     else:
-        w, b = (graph.constant(np.asarray(a), f"head.{name}") for name, a in network.head._asdict().items())
-        outputs, width = graph.add("MatMul", ys, w), network.head.w.shape[1]
+        b, width = graph.constant(np.asarray(network.head.b), "head.b"), network.head.b.shape[-1]
+        if isinstance(network.head, Tied):
+            w = graph.add("Transpose", "embedding", perm=[1, 0])
+        else:
+            w = graph.constant(np.asarray(network.head.w), "head.w")
+        outputs = graph.add("MatMul", ys, w)
         if unscaling is not None:
             if any(np.shape(a) != (width,) for a in unscaling):
                 shapes = " and ".join(str(np.shape(a)) for a in unscaling)
