@@ -201,20 +201,21 @@ def check_values(mass: Array, aux: Array, valid: Array | None) -> None:
     values = mass, aux, valid
     if any(isinstance(a, jax.core.Tracer) or (a is not None and not a.is_fully_addressable) for a in values):
         return
-    wrong = {
-        "mass is negative": mass < 0,
-        "mass is not finite": ~jnp.isfinite(mass),
-        "aux is not finite": ~jnp.isfinite(aux),
-    }
-    for words, places in wrong.items():
-        places = places if valid is None else places & valid[..., None]
-        if places.any():
-            at = tuple(int(n) for n in jnp.argwhere(places, size=1)[0])
-            value = (mass if words.startswith("mass") else aux)[at]
-            raise ValueError(
-                f"{words} at {at}: {float(value)}. Mass is an amount that enters, not standardised; fill gaps, or mark "
-                "the steps as not valid by mask=."
-            )
+    with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
+        wrong = {
+            "mass is negative": mass < 0,
+            "mass is not finite": ~jnp.isfinite(mass),
+            "aux is not finite": ~jnp.isfinite(aux),
+        }
+        for words, places in wrong.items():
+            places = places if valid is None else places & valid[..., None]
+            if places.any():
+                at = tuple(int(n) for n in jnp.argwhere(places, size=1)[0])
+                value = (mass if words.startswith("mass") else aux)[at]
+                raise ValueError(
+                    f"{words} at {at}: {float(value)}. Mass is an amount that enters, not standardised; fill gaps, or "
+                    "mark the steps as not valid by mask=."
+                )
 
 
 def as_stored(name: str, c: Any, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -235,6 +236,8 @@ def check_stored(name: str, c: Array, shape: tuple[int, ...], dtype: Any) -> Non
             f"{name} has shape {c.shape} and dtype {c.dtype}, expected {shape} and {dtype}: the stored mass of each "
             "unit, as mass_conserving returns it."
         )
-    known = not isinstance(c, jax.core.Tracer) and c.is_fully_addressable
-    if known and not ((c >= 0) & jnp.isfinite(c)).all():
-        raise ValueError(f"{name} holds mass that is negative or not finite; expected what a run returned.")
+    if isinstance(c, jax.core.Tracer) or not c.is_fully_addressable:
+        return
+    with jax.ensure_compile_time_eval():
+        if not ((c >= 0) & jnp.isfinite(c)).all():
+            raise ValueError(f"{name} holds mass that is negative or not finite; expected what a run returned.")
