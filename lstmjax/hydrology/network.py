@@ -1,0 +1,120 @@
+"""The networks of regional models: their parameters and their discharge, in a table by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.forecast.network import Normal, normal_of
+from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.hydrology.basins import Period, by_basin, during
+from lstmjax.hydrology.design import Design
+from lstmjax.init_stack import init_network
+from lstmjax.layer import lstm
+from lstmjax.networks import Dense, NetworkParams
+from lstmjax.stack import drop
+from lstmjax.types import Array, PyTree
+
+EPSILON = 0.1
+"""mm/day, added to the standard deviation of each basin in the loss, so that dry basins do not rule it."""
+
+
+class Scales(NamedTuple):
+    """Means and standard deviations over the training period; kept with a model, and never computed again."""
+
+    normal: Normal
+    """Of forcing ("known") and attributes ("numbers")."""
+    discharge: tuple[np.ndarray, np.ndarray]
+    """Of all discharges, float32 `[]`."""
+    deviation: np.ndarray
+    """Standard deviation of the discharge of each basin of the training, float32 `[S]`; only the loss uses it."""
+
+
+def scales_of(basins: SeriesSet, period: Period) -> Scales:
+    """Return what is known of a training period, and of nothing else.
+
+    Raises:
+        SeriesError: a basin has no discharge in the period, or an attribute is missing.
+    """
+    training = during(basins, period)
+    missing = np.isnan(basins.numbers)
+    if missing.any():
+        s, column = np.argwhere(missing)[0]
+        raise SeriesError(
+            f"basin {basins.names[s]!r} has no {basins.number_names[column]!r}; every attribute is needed for every "
+            "basin. Fill it, or leave out the attribute or the basin."
+        )
+    counts = [np.sum(~np.isnan(discharge)) for discharge in by_basin(training, training.target)]
+    if min(counts) < 2:
+        raise SeriesError(
+            f"basin {basins.names[int(np.argmin(counts))]!r} has {min(counts)} discharges between {period[0]} and "
+            f"{period[1]}, expected at least 2. Leave it out with basins.subset(...), or choose another period."
+        )
+    deviation = np.array([np.nanstd(discharge) for discharge in by_basin(training, training.target)], np.float32)
+    mean, spread = np.float32(np.nanmean(training.target)), np.float32(np.nanstd(training.target))
+    return Scales(normal_of(training), (mean, spread if spread > 0 else np.float32(1.0)), deviation)
+
+
+class Setting(NamedTuple):
+    """What a network needs beside its parameters."""
+
+    design: Design
+    scales: Scales
+    mass: int | None
+    """Column of the forcing that is conserved; None: the cell conserves nothing."""
+
+
+class Network(NamedTuple):
+    """A row of `NETWORKS`."""
+
+    init: Callable[[Array, Design, int, int], PyTree]
+    """(key, design, F, A) -> parameters."""
+    run: Callable[..., tuple[PyTree, Array]]
+    """(params, forcing [B, T, F], attributes [B, A], state, lengths [B] or None, setting, key) -> (state, discharge
+    [B, T]), forcing and attributes as they are, discharge in mm/day."""
+
+
+def scaled(scales: Scales, forcing: Array, attributes: Array) -> tuple[Array, Array]:
+    """Return forcing `[..., F]` and attributes `[..., A]` with mean 0 and standard deviation 1 in training."""
+    forcing = (forcing - _like(scales.normal.known[0], forcing)) / _like(scales.normal.known[1], forcing)
+    attributes = (attributes - _like(scales.normal.numbers[0], attributes)) / _like(scales.normal.numbers[1], attributes)
+    return forcing, attributes
+
+
+def _like(values: np.ndarray, other: Array) -> Array:
+    return jnp.expand_dims(jnp.asarray(values), range(other.ndim - 1))
+
+
+def _beside(forcing: Array, attributes: Array) -> Array:
+    """Return forcing with the attributes repeated at each step, `[B, T, F + A]`."""
+    repeated = jnp.broadcast_to(attributes[:, None], (*forcing.shape[:2], attributes.shape[-1]))
+    return jnp.concatenate([forcing, repeated], -1)
+
+
+def _read_out(head: Dense, hs: Array, setting: Setting, key: Array | None) -> Array:
+    """Return the discharge in mm/day from h, `[B, T]`."""
+    hs = drop(key, hs, setting.design.dropout)
+    mean, deviation = setting.scales.discharge
+    return ((hs @ head.w)[..., 0] + head.b[0]) * deviation + mean
+
+
+def _init_vanilla(key: Array, design: Design, forcing: int, attributes: int) -> NetworkParams:
+    return init_network(key, forcing + attributes, design.hidden_size, 1, forget_bias=design.forget_bias)
+
+
+def _run_vanilla(
+    params: NetworkParams, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, setting: Setting,
+    key: Array | None,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    xs = _beside(*scaled(setting.scales, forcing, attributes))
+    state, hs = lstm(params.layers[0], xs, state, lengths=lengths)
+    return state, _read_out(params.head, hs, setting, key)
+
+
+NETWORKS = MappingProxyType({"vanilla": Network(_init_vanilla, _run_vanilla)})
+"""The networks, by the name of their cell."""

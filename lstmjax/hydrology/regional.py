@@ -1,0 +1,205 @@
+"""One network for many basins: run over windows, or over decades."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.forecast.calendar import shown_time
+from lstmjax.forecast.forecaster import Frozen
+from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.windows import Table, table_of
+from lstmjax.hydrology.basins import Period, within
+from lstmjax.hydrology.design import Design
+from lstmjax.hydrology.network import NETWORKS, Scales, Setting
+from lstmjax.hydrology.windows import cut
+from lstmjax.types import Array, PyTree
+
+
+class Simulation(NamedTuple):
+    """Discharge of all days of all basins, by each network, and the state after the last day."""
+
+    discharge: np.ndarray
+    """float32 `[seeds, N]`, mm/day, a column for each row of the basins: `by_basin` splits them."""
+    state: PyTree
+    """Of each network and basin, `[seeds, S, H]`; pass it to the simulation of the days that follow."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the networks, `[N]`."""
+        return self.discharge.mean(0)
+
+
+@dataclass(frozen=True)
+class RegionalModel:
+    """An ensemble of networks that differ by their seed; it may have one member."""
+
+    params: PyTree
+    """Of all members: each array has the seeds on its first axis."""
+    design: Design
+    scales: Scales
+    seeds: tuple[int, ...]
+    forcing_names: tuple[str, ...]
+    attribute_names: tuple[str, ...]
+    losses: tuple[tuple[float, ...], ...] = ()
+    """Mean loss of each member, at ten points of the training."""
+
+    @property
+    def setting(self) -> Setting:
+        """What the networks need beside their parameters."""
+        conserved = self.design.cell == "mass_conserving"
+        return Setting(self.design, self.scales, self.forcing_names.index(self.design.mass) if conserved else None)
+
+    def member(self, index: int) -> RegionalModel:
+        """Return one network as a model of its own."""
+        params = jax.tree.map(lambda leaf: leaf[index : index + 1], self.params)
+        return replace(
+            self, params=params, seeds=self.seeds[index : index + 1], losses=self.losses[index : index + 1]
+        )
+
+    def predict(self, basins: SeriesSet, period: Period, *, batch_size: int = 256) -> np.ndarray:
+        """Predict every day of a period from a window of its own that ends there, as in the training.
+
+        With `design.predict` above 1 a window predicts its last days, and the next one begins so many days later.
+
+        Args:
+            basins: with the forcing and the attributes of the training. Discharges are not read.
+            period: first and last day.
+            batch_size: windows at a time.
+
+        Returns:
+            float32 `[seeds, N]`, mm/day, a column for each row of the basins; NaN outside of the period, and where
+            there is no window: too early in a record, or with a missing forcing in it.
+        """
+        self._check(basins)
+        days = np.flatnonzero(within(basins, period))
+        basin = np.searchsorted(basins.starts, days, "right") - 1
+        ends: list[int] = []
+        for s in np.unique(basin):
+            ends.extend(_tiled(days[basin == s], self.design.predict))
+        missing = np.concatenate([[0], np.cumsum(np.isnan(basins.known).any(1))])
+        last = np.asarray(ends)
+        of = np.searchsorted(basins.starts, last, "right") - 1
+        first = last - self.design.window + 1
+        usable = first >= basins.starts[of]
+        usable &= missing[last + 1] == missing[np.maximum(first, 0)]
+        last, of = last[usable], of[usable]
+        out = np.full((len(self.seeds), len(basins.target)), np.nan, np.float32)
+        table = table_of(basins)
+        for start in range(0, len(last), batch_size):
+            # the last batch repeats its last window, so that one program serves all
+            at = np.minimum(np.arange(start, start + batch_size), len(last) - 1)
+            day = (last - basins.starts[of])[at].astype(np.int32)
+            predicted = _predict(self.params, table, of[at].astype(np.int32), day, setting=Frozen(self.setting))
+            rows = last[at][:, None] + np.arange(1 - self.design.predict, 1)
+            out[:, rows] = np.asarray(predicted)
+        out[:, ~within(basins, period)] = np.nan
+        return out
+
+    def simulate(self, basins: SeriesSet, *, state: PyTree | None = None, batch_size: int = 64) -> Simulation:
+        """Run the networks over all days of the basins, however many, in one scan.
+
+        Args:
+            basins: with the forcing and the attributes of the training. Discharges are not read.
+            state: of an earlier simulation of the same basins, to go on from; None: empty stores, so that the first
+                year is warm-up.
+            batch_size: basins at a time, which bounds the memory.
+
+        Raises:
+            SeriesError: a forcing is missing, or the state belongs to other basins or another ensemble.
+        """
+        self._check(basins)
+        missing = np.isnan(basins.known)
+        if missing.any():
+            row, column = np.argwhere(missing)[0]
+            s = int(np.searchsorted(basins.starts, row, "right")) - 1
+            when = row - basins.starts[s] if basins.times is None else shown_time(basins.times[row])
+            raise SeriesError(
+                f"basin {basins.names[s]!r} has no {self.forcing_names[column]!r} on {when}; a simulation needs the "
+                "forcing of every day. Fill it, or predict by windows, which leave such days out."
+            )
+        _check_state(state, len(self.seeds), len(basins))
+        lengths = np.diff(basins.starts)
+        out = np.zeros((len(self.seeds), len(basins.target)), np.float32)
+        states = []
+        for start in range(0, len(basins), batch_size):
+            which = np.arange(start, min(start + batch_size, len(basins)))
+            longest = lengths[which].max()
+            rows = basins.starts[which][:, None] + np.minimum(np.arange(longest), lengths[which][:, None] - 1)
+            ragged = bool((lengths[which] < longest).any())
+            after, discharge = _simulate(
+                self.params,
+                jnp.asarray(basins.known[rows], jnp.float32),
+                jnp.asarray(basins.numbers[which], jnp.float32),
+                None if state is None else jax.tree.map(lambda leaf, at=which: leaf[:, at], state),
+                jnp.asarray(lengths[which], jnp.int32) if ragged else None,
+                setting=Frozen(self.setting),
+            )
+            inside = np.arange(longest) < lengths[which][:, None]
+            out[:, rows[inside]] = np.asarray(discharge)[:, inside]
+            states.append(jax.tree.map(np.asarray, after))
+        return Simulation(out, jax.tree.map(lambda *parts: np.concatenate(parts, 1), *states))
+
+    def _check(self, basins: SeriesSet) -> None:
+        check_columns(basins, self.forcing_names, self.attribute_names)
+        if np.isnan(basins.numbers).any():
+            s, column = np.argwhere(np.isnan(basins.numbers))[0]
+            raise SeriesError(f"basin {basins.names[s]!r} has no {self.attribute_names[column]!r}; fill it.")
+
+
+def check_columns(basins: SeriesSet, forcing: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+    """Refuse basins with other columns than a model was fitted with."""
+    for word, names, expected in (
+        ("forcing", basins.known_names, forcing),
+        ("attributes", basins.number_names, attributes),
+    ):
+        if names != expected:
+            raise SeriesError(
+                f"the basins have the {word} {', '.join(names)}, but the model was fitted with {', '.join(expected)}, "
+                "in this order."
+            )
+
+
+def _check_state(state: PyTree | None, seeds: int, count: int) -> None:
+    for leaf in jax.tree.leaves(state):
+        if np.ndim(leaf) != 3 or np.shape(leaf)[:2] != (seeds, count):
+            raise SeriesError(
+                f"state has an array {list(np.shape(leaf))}, expected [{seeds}, {count}, H]: {seeds} networks and "
+                f"{count} basins, as the simulation of the days before returned it."
+            )
+
+
+def _tiled(rows: np.ndarray, predict: int) -> np.ndarray:
+    """Return last rows of windows that together predict all of consecutive rows, `predict` each."""
+    ends = np.arange(rows[0] + predict - 1, rows[-1] + predict, predict)
+    return np.unique(np.minimum(ends, rows[-1]))
+
+
+@partial(jax.jit, static_argnames="setting")
+def _predict(params: PyTree, table: Table, basin: Array, day: Array, *, setting: Frozen) -> Array:
+    design = setting.value.design
+    window = cut(table, basin, day, design)
+    run = NETWORKS[design.cell].run
+
+    def member(params: PyTree) -> Array:
+        _, discharge = run(params, window.forcing, window.attributes, None, None, setting.value, None)
+        return discharge[:, -design.predict :]
+
+    return jax.vmap(member)(params)
+
+
+@partial(jax.jit, static_argnames="setting")
+def _simulate(
+    params: PyTree, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, *, setting: Frozen
+) -> tuple[PyTree, Array]:
+    run = NETWORKS[setting.value.design.cell].run
+
+    def member(params: PyTree, state: PyTree) -> tuple[PyTree, Array]:
+        return run(params, forcing, attributes, state, lengths, setting.value, None)
+
+    return jax.vmap(member)(params, state)
