@@ -1,0 +1,42 @@
+"""Rainfall and runoff: one network for many basins, as functions on arrays.
+
+from lstmjax.hydrology import baselines, fit_basins, score, synthetic_basins
+
+basins, water = synthetic_basins()
+model = fit_basins(basins, ("1990-01-01", "2003-12-31"), seeds=range(5))
+simulation = model.simulate(basins)
+print(score(basins, ("2004-01-01", "2009-12-26"), {"network": simulation.mean}))
+"""
+
+from lstmjax.hydrology.basins import Period, basins_from_arrays, by_basin, during, masked_outside, within
+from lstmjax.hydrology.bucket import BucketParams, Water, bucket, synthetic_basins
+from lstmjax.hydrology.design import Design, Training
+from lstmjax.hydrology.evaluation import Scores, baselines, score
+from lstmjax.hydrology.fitting import fit_basins, nse_loss
+from lstmjax.hydrology.probe import Probe, correlation, fit_probe
+from lstmjax.hydrology.regional import RegionalModel, Simulation
+
+__all__ = [
+    "BucketParams",
+    "Design",
+    "Period",
+    "Probe",
+    "RegionalModel",
+    "Scores",
+    "Simulation",
+    "Training",
+    "Water",
+    "baselines",
+    "basins_from_arrays",
+    "bucket",
+    "by_basin",
+    "correlation",
+    "during",
+    "fit_basins",
+    "fit_probe",
+    "masked_outside",
+    "nse_loss",
+    "score",
+    "synthetic_basins",
+    "within",
+]

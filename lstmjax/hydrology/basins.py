@@ -14,13 +14,13 @@ from lstmjax.forecast.series import SeriesError, SeriesSet, from_arrays
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-Period = tuple[str | np.datetime64, str | np.datetime64]
+Period = tuple[str, str]
 """First and last day, both included: ("1990-01-01", "1999-12-31")."""
 
 
 def basins_from_arrays(
-    discharge: Sequence[ArrayLike],
-    forcing: Sequence[ArrayLike],
+    discharge: Sequence[ArrayLike] | np.ndarray,
+    forcing: Sequence[ArrayLike] | np.ndarray,
     attributes: ArrayLike,
     *,
     start: str | Sequence[str],
@@ -45,7 +45,7 @@ def basins_from_arrays(
     np.datetime64('2000-01-03')
     """
     starts = [start] * len(discharge) if isinstance(start, str) else list(start)
-    series = from_arrays(discharge, names=names, start=[np.datetime64(day, "D") for day in starts])
+    series = from_arrays(list(discharge), names=names, start=[np.datetime64(day, "D") for day in starts])
     count = len(series)
     blocks = [np.asarray(block, np.float64) for block in forcing]
     if len(blocks) != count:

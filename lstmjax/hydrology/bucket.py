@@ -2,7 +2,7 @@ r"""Synthetic catchments: a rainfall-runoff model with a snow and a soil store, 
 
 All fluxes are in mm a day and all stores in mm. A day goes from (S, W) to (S', W'), in this order:
 
-    snowfall, rain     F = P where T ≤ 0, else 0;   R = P − F
+    snowfall, rain     F = P · (1 − T) / 2, the factor kept within 0 and 1;   R = P − F
     melt               M = min(S + F, d · max(T, 0));   S' = S + F − M
     quick runoff       Q₁ = (R + M) · (W / C)^β
     spill              Q₂ = max(W + R + M − Q₁ − C, 0)
@@ -10,8 +10,9 @@ All fluxes are in mm a day and all stores in mm. A day goes from (S, W) to (S', 
     drainage           Q₃ = (V − E) / k;   W' = V − E − Q₃
     discharge          Q = Q₁ + Q₂ + Q₃
 
-The degree-day snow store and (W / C)^β are those of HBV (Bergström 1976), E is HBV's with its limit at 0.7 C, and the
-drainage is a linear reservoir. What enters leaves or stays: ΣP = ΣE + ΣQ + Δ(S + W), which a test checks to rounding.
+Between −1 and 1 °C a part of the precipitation is snow. The degree-day snow store and (W / C)^β are those of HBV
+(Bergström 1976), E is HBV's with its limit at 0.7 C, and the drainage is a linear reservoir. What enters leaves or
+stays: ΣP = ΣE + ΣQ + Δ(S + W), which a test checks to rounding.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def bucket(
     snow, soil = (np.zeros(len(p)), capacity / 2) if state is None else (np.asarray(s, np.float64) for s in state)
     water = Water(*(np.zeros(p.shape) for _ in Water._fields))
     for day in range(p.shape[1]):
-        snowfall = np.where(t[:, day] <= 0, p[:, day], 0.0)
+        snowfall = p[:, day] * np.clip((1.0 - t[:, day]) / 2.0, 0.0, 1.0)
         melt = np.minimum(snow + snowfall, d * np.maximum(t[:, day], 0.0))
         snow = snow + snowfall - melt
         arriving = p[:, day] - snowfall + melt
@@ -157,7 +158,7 @@ def synthetic_basins(
         start: the first day.
 
     Returns:
-        The basins (discharge in mm/day as the target, `FORCING`, `ATTRIBUTES`), and what the bucket model knows of them.
+        The basins, with discharge in mm/day, `FORCING` and `ATTRIBUTES`; and the water in them, day by day.
 
     >>> basins, water = synthetic_basins(3, years=2)
     >>> len(basins), water.snow.shape

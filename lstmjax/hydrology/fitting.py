@@ -15,7 +15,7 @@ from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import table_of
 from lstmjax.hydrology.basins import Period, masked_outside
 from lstmjax.hydrology.design import Design, Training
-from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, scales_of
+from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, run, scales_of
 from lstmjax.hydrology.regional import RegionalModel
 from lstmjax.hydrology.windows import cut, windows_of
 from lstmjax.training.fit import Hooks, fit
@@ -60,9 +60,9 @@ def fit_basins(
     sources = [Shuffled(windows_of(learnt, design), training.batch_size, seed) for seed in seeds]
     mass = basins.known_names.index(design.mass) if design.cell == "mass_conserving" else None
     table = table_of(learnt)
-    init = partial(NETWORKS[design.cell].init, design=design, forcing=len(basins.known_names),
-                   attributes=len(basins.number_names))  # fmt: skip
-    members = [init(jax.random.key(seed)) for seed in seeds]
+    init = NETWORKS[design.cell].init
+    sizes = len(basins.known_names), len(basins.number_names)
+    members = [init(jax.random.key(seed), design, *sizes) for seed in seeds]
 
     def batch(step: int) -> dict[str, Any]:
         windows = [source(step) for source in sources]
@@ -107,11 +107,11 @@ def ensemble_loss(
 
     def member(params: PyTree, basin: Array, day: Array, seed: Array) -> Array:
         window = cut(batch["table"], basin, day, setting.design)
-        run = NETWORKS[setting.design.cell].run
         drop_key = jax.random.fold_in(key, seed) if setting.design.dropout else None
-        _, discharge = run(params, window.forcing, window.attributes, None, None, setting, drop_key)
+        last = setting.design.predict
+        _, discharge = run(params, window.forcing, window.attributes, setting, last=last, key=drop_key)
         deviation = jnp.asarray(setting.scales.deviation)[basin]
-        return nse_loss(discharge[:, -setting.design.predict :], window.discharge, deviation[:, None])
+        return nse_loss(discharge, window.discharge, deviation[:, None])
 
     losses = jax.vmap(member)(params, batch["basin"], batch["day"], batch["seed"])
     return jnp.sum(losses), {str(seed): losses[n] for n, seed in enumerate(seeds)}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +15,7 @@ from lstmjax.hydrology.basins import Period, by_basin, during
 from lstmjax.hydrology.design import Design
 from lstmjax.init_stack import init_network
 from lstmjax.layer import lstm
-from lstmjax.networks import Dense, NetworkParams
+from lstmjax.networks import NetworkParams
 from lstmjax.stack import drop
 from lstmjax.types import Array, PyTree
 
@@ -74,15 +73,43 @@ class Network(NamedTuple):
 
     init: Callable[[Array, Design, int, int], PyTree]
     """(key, design, F, A) -> parameters."""
-    run: Callable[..., tuple[PyTree, Array]]
-    """(params, forcing [B, T, F], attributes [B, A], state, lengths [B] or None, setting, key) -> (state, discharge
-    [B, T]), forcing and attributes as they are, discharge in mm/day."""
+    layer: Callable[..., tuple[PyTree, Array]]
+    """(params, forcing [B, T, F], attributes [B, A], state, lengths [B] or None, setting, emit) -> (state, h or c
+    [B, T, H]), forcing and attributes as they are, emit "h" or "c"."""
+    read_out: Callable[..., Array]
+    """(params, h [B, T, H], setting, key) -> discharge [B, T] in mm/day; key is for dropout."""
+
+
+def run(
+    params: PyTree, forcing: Array, attributes: Array, setting: Setting, *, state: PyTree = None,
+    lengths: Array | None = None, last: int | None = None, key: Array | None = None,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    """Run one network; return its state after the last day, and the discharge.
+
+    Args:
+        params: of one network.
+        forcing: as it is, `[B, T, F]`.
+        attributes: as they are, `[B, A]`.
+        setting: the design and the scales.
+        state: to begin from; None: zeros.
+        lengths: days of each sequence, `[B]`; None: T.
+        last: how many of the last days to return; None: all.
+        key: for dropout; None: evaluation.
+
+    Returns:
+        (state, discharge `[B, last]` in mm/day).
+    """
+    network = NETWORKS[setting.design.cell]
+    state, hs = network.layer(params, forcing, attributes, state, lengths, setting, "h")
+    return state, network.read_out(params, hs if last is None else hs[:, -last:], setting, key)
 
 
 def scaled(scales: Scales, forcing: Array, attributes: Array) -> tuple[Array, Array]:
     """Return forcing `[..., F]` and attributes `[..., A]` with mean 0 and standard deviation 1 in training."""
     forcing = (forcing - _like(scales.normal.known[0], forcing)) / _like(scales.normal.known[1], forcing)
-    attributes = (attributes - _like(scales.normal.numbers[0], attributes)) / _like(scales.normal.numbers[1], attributes)
+    attributes = (attributes - _like(scales.normal.numbers[0], attributes)) / _like(
+        scales.normal.numbers[1], attributes
+    )
     return forcing, attributes
 
 
@@ -96,25 +123,23 @@ def _beside(forcing: Array, attributes: Array) -> Array:
     return jnp.concatenate([forcing, repeated], -1)
 
 
-def _read_out(head: Dense, hs: Array, setting: Setting, key: Array | None) -> Array:
-    """Return the discharge in mm/day from h, `[B, T]`."""
+def _read_head(params: NetworkParams, hs: Array, setting: Setting, key: Array | None) -> Array:
     hs = drop(key, hs, setting.design.dropout)
     mean, deviation = setting.scales.discharge
-    return ((hs @ head.w)[..., 0] + head.b[0]) * deviation + mean
+    return ((hs @ params.head.w)[..., 0] + params.head.b[0]) * deviation + mean
 
 
 def _init_vanilla(key: Array, design: Design, forcing: int, attributes: int) -> NetworkParams:
     return init_network(key, forcing + attributes, design.hidden_size, 1, forget_bias=design.forget_bias)
 
 
-def _run_vanilla(
+def _vanilla(
     params: NetworkParams, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, setting: Setting,
-    key: Array | None,
+    emit: str,
 ) -> tuple[PyTree, Array]:  # fmt: skip
     xs = _beside(*scaled(setting.scales, forcing, attributes))
-    state, hs = lstm(params.layers[0], xs, state, lengths=lengths)
-    return state, _read_out(params.head, hs, setting, key)
+    return lstm(params.layers[0], xs, state, lengths=lengths, emit=emit)
 
 
-NETWORKS = MappingProxyType({"vanilla": Network(_init_vanilla, _run_vanilla)})
+NETWORKS = MappingProxyType({"vanilla": Network(_init_vanilla, _vanilla, _read_head)})
 """The networks, by the name of their cell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, table_of
 from lstmjax.hydrology.basins import Period, within
 from lstmjax.hydrology.design import Design
-from lstmjax.hydrology.network import NETWORKS, Scales, Setting
+from lstmjax.hydrology.network import NETWORKS, Scales, Setting, run
 from lstmjax.hydrology.windows import cut
 from lstmjax.types import Array, PyTree
 
@@ -58,9 +59,7 @@ class RegionalModel:
     def member(self, index: int) -> RegionalModel:
         """Return one network as a model of its own."""
         params = jax.tree.map(lambda leaf: leaf[index : index + 1], self.params)
-        return replace(
-            self, params=params, seeds=self.seeds[index : index + 1], losses=self.losses[index : index + 1]
-        )
+        return replace(self, params=params, seeds=self.seeds[index : index + 1], losses=self.losses[index : index + 1])
 
     def predict(self, basins: SeriesSet, period: Period, *, batch_size: int = 256) -> np.ndarray:
         """Predict every day of a period from a window of its own that ends there, as in the training.
@@ -113,37 +112,44 @@ class RegionalModel:
         Raises:
             SeriesError: a forcing is missing, or the state belongs to other basins or another ensemble.
         """
+        state, discharge = self._over_time(_simulate, basins, state, batch_size)
+        return Simulation(discharge, state)
+
+    def cell_states(self, basins: SeriesSet, *, state: PyTree | None = None, batch_size: int = 64) -> np.ndarray:
+        """Return the cell states c after each day, float32 `[seeds, N, H]`: what the networks store.
+
+        Args:
+            basins, state, batch_size: as for `simulate`.
+        """
+        return self._over_time(_cell_states, basins, state, batch_size)[1]
+
+    def _over_time(
+        self, program: Callable[..., tuple[PyTree, Array]], basins: SeriesSet, state: PyTree | None, batch_size: int
+    ) -> tuple[PyTree, np.ndarray]:
+        """Run a program over all days, some basins at a time; return the states, and values `[seeds, N, …]`."""
         self._check(basins)
-        missing = np.isnan(basins.known)
-        if missing.any():
-            row, column = np.argwhere(missing)[0]
-            s = int(np.searchsorted(basins.starts, row, "right")) - 1
-            when = row - basins.starts[s] if basins.times is None else shown_time(basins.times[row])
-            raise SeriesError(
-                f"basin {basins.names[s]!r} has no {self.forcing_names[column]!r} on {when}; a simulation needs the "
-                "forcing of every day. Fill it, or predict by windows, which leave such days out."
-            )
+        _check_forcing(basins)
         _check_state(state, len(self.seeds), len(basins))
         lengths = np.diff(basins.starts)
-        out = np.zeros((len(self.seeds), len(basins.target)), np.float32)
-        states = []
+        states, parts = [], []
         for start in range(0, len(basins), batch_size):
             which = np.arange(start, min(start + batch_size, len(basins)))
             longest = lengths[which].max()
-            rows = basins.starts[which][:, None] + np.minimum(np.arange(longest), lengths[which][:, None] - 1)
+            # a shorter record repeats its last day, which its length hides
+            days = np.minimum(np.arange(longest), lengths[which][:, None] - 1)
+            forcing = basins.known[basins.starts[which][:, None] + days]
             ragged = bool((lengths[which] < longest).any())
-            after, discharge = _simulate(
+            after, values = program(
                 self.params,
-                jnp.asarray(basins.known[rows], jnp.float32),
+                jnp.asarray(forcing, jnp.float32),
                 jnp.asarray(basins.numbers[which], jnp.float32),
-                None if state is None else jax.tree.map(lambda leaf, at=which: leaf[:, at], state),
+                None if state is None else jax.tree.map(lambda leaf, at=which: jnp.asarray(leaf)[:, at], state),
                 jnp.asarray(lengths[which], jnp.int32) if ragged else None,
                 setting=Frozen(self.setting),
             )
-            inside = np.arange(longest) < lengths[which][:, None]
-            out[:, rows[inside]] = np.asarray(discharge)[:, inside]
+            parts.append(np.asarray(values)[:, np.arange(longest) < lengths[which][:, None]])
             states.append(jax.tree.map(np.asarray, after))
-        return Simulation(out, jax.tree.map(lambda *parts: np.concatenate(parts, 1), *states))
+        return jax.tree.map(lambda *of: np.concatenate(of, 1), *states), np.concatenate(parts, 1)
 
     def _check(self, basins: SeriesSet) -> None:
         check_columns(basins, self.forcing_names, self.attribute_names)
@@ -165,6 +171,18 @@ def check_columns(basins: SeriesSet, forcing: tuple[str, ...], attributes: tuple
             )
 
 
+def _check_forcing(basins: SeriesSet) -> None:
+    missing = np.isnan(basins.known)
+    if missing.any():
+        row, column = np.argwhere(missing)[0]
+        s = int(np.searchsorted(basins.starts, row, "right")) - 1
+        when = f"day {row - basins.starts[s]}" if basins.times is None else shown_time(basins.times[row])
+        raise SeriesError(
+            f"basin {basins.names[s]!r} has no {basins.known_names[column]!r} on {when}; a simulation needs the "
+            "forcing of every day. Fill it, or use predict, which leaves out windows with such a day."
+        )
+
+
 def _check_state(state: PyTree | None, seeds: int, count: int) -> None:
     for leaf in jax.tree.leaves(state):
         if np.ndim(leaf) != 3 or np.shape(leaf)[:2] != (seeds, count):
@@ -184,11 +202,9 @@ def _tiled(rows: np.ndarray, predict: int) -> np.ndarray:
 def _predict(params: PyTree, table: Table, basin: Array, day: Array, *, setting: Frozen) -> Array:
     design = setting.value.design
     window = cut(table, basin, day, design)
-    run = NETWORKS[design.cell].run
 
     def member(params: PyTree) -> Array:
-        _, discharge = run(params, window.forcing, window.attributes, None, None, setting.value, None)
-        return discharge[:, -design.predict :]
+        return run(params, window.forcing, window.attributes, setting.value, last=design.predict)[1]
 
     return jax.vmap(member)(params)
 
@@ -197,9 +213,19 @@ def _predict(params: PyTree, table: Table, basin: Array, day: Array, *, setting:
 def _simulate(
     params: PyTree, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, *, setting: Frozen
 ) -> tuple[PyTree, Array]:
-    run = NETWORKS[setting.value.design.cell].run
+    def member(params: PyTree, state: PyTree) -> tuple[PyTree, Array]:
+        return run(params, forcing, attributes, setting.value, state=state, lengths=lengths)
+
+    return jax.vmap(member)(params, state)
+
+
+@partial(jax.jit, static_argnames="setting")
+def _cell_states(
+    params: PyTree, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, *, setting: Frozen
+) -> tuple[PyTree, Array]:
+    layer = NETWORKS[setting.value.design.cell].layer
 
     def member(params: PyTree, state: PyTree) -> tuple[PyTree, Array]:
-        return run(params, forcing, attributes, state, lengths, setting.value, None)
+        return layer(params, forcing, attributes, state, lengths, setting.value, "c")
 
     return jax.vmap(member)(params, state)
