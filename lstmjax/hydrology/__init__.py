@@ -15,6 +15,7 @@ from lstmjax.hydrology.evaluation import Scores, baselines, score
 from lstmjax.hydrology.fitting import fit_basins, nse_loss
 from lstmjax.hydrology.probe import Probe, correlation, fit_probe
 from lstmjax.hydrology.regional import RegionalModel, Simulation
+from lstmjax.hydrology.storing import load_model, save_model
 
 __all__ = [
     "BucketParams",
@@ -34,8 +35,10 @@ __all__ = [
     "during",
     "fit_basins",
     "fit_probe",
+    "load_model",
     "masked_outside",
     "nse_loss",
+    "save_model",
     "score",
     "synthetic_basins",
     "within",

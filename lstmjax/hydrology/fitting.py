@@ -57,7 +57,7 @@ def fit_basins(
     _check_mass(basins, design)
     scales = scales_of(basins, period)
     learnt = masked_outside(basins, period)
-    sources = [Shuffled(windows_of(learnt, design), training.batch_size, seed) for seed in seeds]
+    sources = [Shuffled(windows_of(learnt, design, period), training.batch_size, seed) for seed in seeds]
     mass = basins.known_names.index(design.mass) if design.cell == "mass_conserving" else None
     table = table_of(learnt)
     init = NETWORKS[design.cell].init

@@ -14,9 +14,8 @@ from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.hydrology.basins import Period, by_basin, during
 from lstmjax.hydrology.design import Design
 from lstmjax.init_stack import init_network
-from lstmjax.layer import lstm
 from lstmjax.networks import NetworkParams
-from lstmjax.stack import drop
+from lstmjax.stack import drop, stacked
 from lstmjax.types import Array, PyTree
 
 EPSILON = 0.1
@@ -55,8 +54,8 @@ def scales_of(basins: SeriesSet, period: Period) -> Scales:
             f"{period[1]}, expected at least 2. Leave it out with basins.subset(...), or choose another period."
         )
     deviation = np.array([np.nanstd(discharge) for discharge in by_basin(training, training.target)], np.float32)
-    mean, spread = np.float32(np.nanmean(training.target)), np.float32(np.nanstd(training.target))
-    return Scales(normal_of(training), (mean, spread if spread > 0 else np.float32(1.0)), deviation)
+    mean, spread = (np.asarray(of(training.target), np.float32) for of in (np.nanmean, np.nanstd))
+    return Scales(normal_of(training), (mean, np.where(spread > 0, spread, np.float32(1.0))), deviation)
 
 
 class Setting(NamedTuple):
@@ -71,7 +70,7 @@ class Setting(NamedTuple):
 class Network(NamedTuple):
     """A row of `NETWORKS`."""
 
-    init: Callable[[Array, Design, int, int], PyTree]
+    init: Callable[..., PyTree]
     """(key, design, F, A) -> parameters."""
     layer: Callable[..., tuple[PyTree, Array]]
     """(params, forcing [B, T, F], attributes [B, A], state, lengths [B] or None, setting, emit) -> (state, h or c
@@ -138,7 +137,7 @@ def _vanilla(
     emit: str,
 ) -> tuple[PyTree, Array]:  # fmt: skip
     xs = _beside(*scaled(setting.scales, forcing, attributes))
-    return lstm(params.layers[0], xs, state, lengths=lengths, emit=emit)
+    return stacked(params.layers, xs, state, lengths=lengths, emit=emit)
 
 
 NETWORKS = MappingProxyType({"vanilla": Network(_init_vanilla, _vanilla, _read_head)})

@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table
+from lstmjax.hydrology.basins import Period, within
 from lstmjax.hydrology.design import Design
 from lstmjax.types import Array
 
@@ -34,11 +35,11 @@ def cut(table: Table, basin: Array, day: Array, design: Design) -> Window:
     return Window(table.known[rows], table.numbers[basin], table.target[rows[:, -design.predict :]])
 
 
-def windows_of(basins: SeriesSet, design: Design) -> dict[str, np.ndarray]:
+def windows_of(basins: SeriesSet, design: Design, period: Period) -> dict[str, np.ndarray]:
     """Return the windows that can be learnt from: "basin" and "day" of each, int32.
 
-    A window is left out if it would begin before its basin, if a forcing is missing in it, or if none of the
-    discharges that it predicts is known.
+    They end within the period. A window is left out if it would begin before its basin, if a forcing is missing in it,
+    or if none of the discharges that it predicts is known.
 
     Raises:
         SeriesError: there is none.
@@ -47,7 +48,7 @@ def windows_of(basins: SeriesSet, design: Design) -> dict[str, np.ndarray]:
     to_learn = _running(~np.isnan(basins.target), design.predict) > 0
     basin = np.repeat(np.arange(len(basins)), np.diff(basins.starts))
     day = np.arange(len(basins.target)) - basins.starts[basin]
-    usable = complete & to_learn & (day >= design.window - 1)
+    usable = complete & to_learn & (day >= design.window - 1) & within(basins, period)
     if not usable.any():
         raise SeriesError(
             f"no window of {design.window} days without missing forcing ends with a known discharge. Shorten window, "
