@@ -5,8 +5,10 @@ from lstmjax.cell import cell_step, emitted, product
 from lstmjax.cells import Cell
 from lstmjax.dimensions import Shapes, shapes
 from lstmjax.dropout import RecurrentDropout, Zoneout, weight_drop
+from lstmjax.entity import EntityParams, as_entity_aware, as_vanilla, entity_aware, with_statics
 from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params
+from lstmjax.init_hydrology import init_entity_aware
 from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.language_model import LanguageParams, Tied, init_language, language
 from lstmjax.layer import lstm

@@ -78,8 +78,13 @@ def check_params_type(params: object) -> None:
     if not isinstance(params, LSTMParams):
         raise TypeError(
             f"params is {kind(params)}, expected LSTMParams. For one layer pass init_params(...); "
-            "for a tuple of layers use stacked."
+            f"for a tuple of layers use stacked.{remedy(params)}"
         )
+
+
+def remedy(params: object) -> str:
+    """Return what to do with parameters of another kind than `LSTMParams`, as they say it, or ""."""
+    return getattr(params, "remedy", "")
 
 
 def check_params(params: LSTMParams, cell: Cell) -> None:

@@ -124,6 +124,39 @@ class RunOptions(PassOptions, ModuleOptions, total=False):
     """The step to scan."""
 
 
+class SequenceOptions(TypedDict, total=False):
+    """How a layer whose cell is settled runs over a sequence: the keywords of `lstm` but cell and step."""
+
+    lengths: ArrayLike | None
+    """Valid steps of each sequence, whole numbers `[...]`; None: all T."""
+    mask: ArrayLike | None
+    """Valid steps, bool `[..., T]`. With lengths: both."""
+    resets: ArrayLike | None
+    """Steps before which the state returns to `reset_state`, bool `[..., T]`."""
+    reset_state: PyTree | None
+    """The state that a reset returns to, as `state`; None: zeros."""
+    reverse: bool
+    """Run from the last valid step to the first."""
+    time_major: bool
+    """Whether time is the first axis of xs, mask, resets and what is returned."""
+    emit: Emit
+    """What ys holds."""
+    padding: str
+    """ys at steps that are not valid: "zero" or "hold"."""
+    key: Array | None
+    """Random key for wrappers; None: evaluation."""
+    wrappers: tuple[Wrapper | tuple[Wrapper, tuple], ...]
+    """What happens around the step, the first one closest to the cell."""
+    dtype: DTypeLike | None
+    """Dtype of the computation; None: that of the parameters."""
+    checkpoint: int | str | None
+    """None, "sqrt" or a segment length: compute segments again in the backward pass."""
+    unroll: int
+    """Steps per iteration of the compiled loop."""
+    backend: Chooser
+    """How the scan is run: "auto", a name in `backends.BACKENDS`, or a function of the `Request`."""
+
+
 class CallOptions(RunOptions, total=False):
     """All keywords of a call, but for `return_sequences`, whose default depends on the function."""
 

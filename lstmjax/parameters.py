@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from lstmjax.arguments import kind
+from lstmjax.checks import remedy
 from lstmjax.layer import lstm
 from lstmjax.networks import Dense, NetworkParams, network
 from lstmjax.stack import Layers, directions, stacked
@@ -64,7 +65,7 @@ def parameters_of(params: Any) -> Parameters:
     if not several or not params:
         raise TypeError(
             f"params is {'empty' if several else kind(params)}, expected LSTMParams, a Bidirectional pair, a tuple of "
-            "these from the bottom up, or NetworkParams."
+            f"these from the bottom up, or NetworkParams.{remedy(params)}"
         )
     for n, layer in enumerate(params):
         for part in directions(layer):

@@ -35,6 +35,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"networks"},
     {"truncated", "parameters"},
     {"options"},
+    {"entity"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 
@@ -86,6 +87,7 @@ def test_initial_values_are_read_from_the_table_of_frameworks():
         ("init", {"frameworks"}),
         ("init_stack", {"init"}),
         ("language_model", {"init", "init_stack"}),
+        ("init_hydrology", {"init"}),
     ):
         assert own(file_of(module)) <= below | more
         assert {name.split(".")[0] for name in imports(file_of(module))} - {"lstmjax"} <= ALLOWED
