@@ -1,4 +1,4 @@
-"""Regional models: nothing but the training period reaches them, windows are cut where they should, runs join exactly."""
+"""Regional models: only the training period reaches them, windows are cut where they should, runs join exactly."""
 
 from dataclasses import replace
 
@@ -137,7 +137,9 @@ def test_windows_are_those_of_a_loop(basins):
     window = cut(table_of(gappy), jnp.asarray(windows["basin"][pick]), jnp.asarray(windows["day"][pick]), design)
     for n, at in enumerate(pick):
         s, day = expected[at]
-        np.testing.assert_array_equal(window.forcing[n], by_basin(gappy, gappy.known)[s][day - 29 : day + 1].astype("f"))
+        np.testing.assert_array_equal(
+            window.forcing[n], by_basin(gappy, gappy.known)[s][day - 29 : day + 1].astype("f")
+        )
         np.testing.assert_array_equal(
             window.discharge[n], by_basin(gappy, gappy.target)[s][day - 6 : day + 1].astype("f")
         )
@@ -162,13 +164,13 @@ def test_nothing_outside_of_the_training_period_is_learnt(cell, basins, models):
     outside = ~within(basins, PERIOD)
     later = basins.times.astype("datetime64[D]") > np.datetime64(PERIOD[1])
     poisoned = replace(
-        basins,
-        target=np.where(outside, 1e30, basins.target),
-        known=np.where(later[:, None], np.nan, basins.known),
+        basins, target=np.where(outside, 1e30, basins.target), known=np.where(later[:, None], np.nan, basins.known)
     )
     training = Training(steps=3, batch_size=5, learning_rate=0.01, average=None)
     again = fit_basins(poisoned, PERIOD, design_of(cell), training, seeds=(4, 2))
-    jax.tree.map(np.testing.assert_array_equal, (again.params, again.scales), (models[cell].params, models[cell].scales))
+    jax.tree.map(
+        np.testing.assert_array_equal, (again.params, again.scales), (models[cell].params, models[cell].scales)
+    )
 
 
 @pytest.mark.parametrize("cell", NETWORKS)
@@ -248,7 +250,7 @@ def test_scores_are_those_of_each_basin_and_of_all(basins):
 
 def test_a_probe_reads_what_lies_in_the_states():
     rng = np.random.default_rng(5)
-    states = rng.normal(0, [1.0, 5.0, 0.1], (400, 3)) + [0.0, 3.0, -1.0]
+    states = rng.normal([0.0, 3.0, -1.0], [1.0, 5.0, 0.1], (400, 3))
     quantity = states @ [2.0, 0.0, 30.0] + 7.0
     quantity[::7] = np.nan
     probe = fit_probe(states[:200], quantity[:200], ridge=1e-9)

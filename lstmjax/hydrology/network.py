@@ -6,15 +6,19 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.entity import EntityParams, as_vanilla
 from lstmjax.forecast.network import Normal, normal_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.hydrology.basins import Period, by_basin, during
 from lstmjax.hydrology.design import Design
+from lstmjax.init_hydrology import init_entity_aware
 from lstmjax.init_stack import init_network
-from lstmjax.networks import NetworkParams
+from lstmjax.layer import lstm
+from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import drop, stacked
 from lstmjax.types import Array, PyTree
 
@@ -122,7 +126,7 @@ def _beside(forcing: Array, attributes: Array) -> Array:
     return jnp.concatenate([forcing, repeated], -1)
 
 
-def _read_head(params: NetworkParams, hs: Array, setting: Setting, key: Array | None) -> Array:
+def _read_head(params: NetworkParams | EntityNetwork, hs: Array, setting: Setting, key: Array | None) -> Array:
     hs = drop(key, hs, setting.design.dropout)
     mean, deviation = setting.scales.discharge
     return ((hs @ params.head.w)[..., 0] + params.head.b[0]) * deviation + mean
@@ -140,5 +144,34 @@ def _vanilla(
     return stacked(params.layers, xs, state, lengths=lengths, emit=emit)
 
 
-NETWORKS = MappingProxyType({"vanilla": Network(_init_vanilla, _vanilla, _read_head)})
+class EntityNetwork(NamedTuple):
+    """The parameters of an entity-aware network."""
+
+    layer: EntityParams
+    head: Dense
+
+
+def _init_entity_aware(key: Array, design: Design, forcing: int, attributes: int) -> EntityNetwork:
+    layer_key, head_key = jax.random.split(key)
+    layer = init_entity_aware(layer_key, forcing, attributes, design.hidden_size, forget_bias=design.forget_bias)
+    w = jax.random.normal(head_key, (design.hidden_size, 1)) / design.hidden_size**0.5
+    return EntityNetwork(layer, Dense(w, jnp.zeros(1)))
+
+
+def _entity_aware(
+    params: EntityNetwork, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, setting: Setting,
+    emit: str,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    # as the vanilla layer that it equals, since the native kernel runs that: the gradient for five seeds, 32 windows and
+    # 32 units took 0.18 s, and that of `entity_aware` 0.32 s, on two CPU cores
+    xs = _beside(*scaled(setting.scales, forcing, attributes))
+    return lstm(as_vanilla(params.layer), xs, state, lengths=lengths, emit=emit)
+
+
+NETWORKS = MappingProxyType(
+    {
+        "vanilla": Network(_init_vanilla, _vanilla, _read_head),
+        "entity_aware": Network(_init_entity_aware, _entity_aware, _read_head),
+    }
+)
 """The networks, by the name of their cell."""
