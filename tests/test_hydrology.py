@@ -198,6 +198,10 @@ def test_a_simulation_in_pieces_is_the_same(cell, basins, models):
     assert model.cell_states(basins).shape == (2, len(basins.target), 4)
 
 
+def ends_of(basins, day):
+    return np.flatnonzero(basins.times.astype("datetime64[D]") == day)
+
+
 @pytest.mark.parametrize("cell", NETWORKS)
 def test_a_window_predicts_what_a_simulation_of_its_days_does(cell, basins, models):
     model = models[cell]
@@ -207,6 +211,11 @@ def test_a_window_predicts_what_a_simulation_of_its_days_does(cell, basins, mode
     assert np.isfinite(predicted[:, rows]).all()
     ends = np.datetime64(TEST[0]) + 6  # of the first window, which predicts the first 7 days
     window = model.simulate(during(basins, (str(ends - 29), str(ends))))
+    daily = model.predict(basins, TEST, last=1)
+    np.testing.assert_allclose(
+        daily[:, ends_of(basins, ends)], predicted[:, ends_of(basins, ends)], rtol=1e-5, atol=1e-5
+    )
+    assert np.isfinite(daily[:, rows]).all()
     ours = during(replace(basins, target=predicted[1]), (TEST[0], str(ends))).target
     np.testing.assert_allclose(ours.reshape(3, 7), window.discharge[1].reshape(3, 30)[:, -7:], rtol=1e-5, atol=1e-5)
 

@@ -12,12 +12,14 @@ from lstmjax.hydrology.basins import Period, basins_from_arrays, by_basin, durin
 from lstmjax.hydrology.bucket import BucketParams, Water, bucket, synthetic_basins
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.evaluation import Scores, baselines, score
+from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_camels, read_caravan, read_netcdf
 from lstmjax.hydrology.fitting import fit_basins, nse_loss
 from lstmjax.hydrology.probe import Probe, correlation, fit_probe
 from lstmjax.hydrology.regional import RegionalModel, Simulation
 from lstmjax.hydrology.storing import load_model, save_model
 
 __all__ = [
+    "BasinFileError",
     "BucketParams",
     "Design",
     "Period",
@@ -27,6 +29,7 @@ __all__ = [
     "Simulation",
     "Training",
     "Water",
+    "as_dataset",
     "baselines",
     "basins_from_arrays",
     "bucket",
@@ -35,9 +38,13 @@ __all__ = [
     "during",
     "fit_basins",
     "fit_probe",
+    "from_dataset",
     "load_model",
     "masked_outside",
     "nse_loss",
+    "read_camels",
+    "read_caravan",
+    "read_netcdf",
     "save_model",
     "score",
     "synthetic_basins",

@@ -61,14 +61,16 @@ class RegionalModel:
         params = jax.tree.map(lambda leaf: leaf[index : index + 1], self.params)
         return replace(self, params=params, seeds=self.seeds[index : index + 1], losses=self.losses[index : index + 1])
 
-    def predict(self, basins: SeriesSet, period: Period, *, batch_size: int = 256) -> np.ndarray:
-        """Predict every day of a period from a window of its own that ends there, as in the training.
-
-        With `design.predict` above 1 a window predicts its last days, and the next one begins so many days later.
+    def predict(
+        self, basins: SeriesSet, period: Period, *, last: int | None = None, batch_size: int = 256
+    ) -> np.ndarray:
+        """Predict every day of a period from a window of days that begins with empty stores, as in the training.
 
         Args:
             basins: with the forcing and the attributes of the training. Discharges are not read.
             period: first and last day.
+            last: days that each window predicts, its last ones; 1: each day has a window of its own. None: as in the
+                training, `design.predict`.
             batch_size: windows at a time.
 
         Returns:
@@ -76,27 +78,23 @@ class RegionalModel:
             there is no window: too early in a record, or with a missing forcing in it.
         """
         self._check(basins)
+        design = self.design if last is None else replace(self.design, predict=last)
         days = np.flatnonzero(within(basins, period))
         basin = np.searchsorted(basins.starts, days, "right") - 1
-        ends: list[int] = []
-        for s in np.unique(basin):
-            ends.extend(_tiled(days[basin == s], self.design.predict))
+        ends = np.concatenate([_tiled(days[basin == s], design.predict) for s in np.unique(basin)])
+        basin = np.searchsorted(basins.starts, ends, "right") - 1
+        first = ends - design.window + 1
         missing = np.concatenate([[0], np.cumsum(np.isnan(basins.known).any(1))])
-        last = np.asarray(ends)
-        of = np.searchsorted(basins.starts, last, "right") - 1
-        first = last - self.design.window + 1
-        usable = first >= basins.starts[of]
-        usable &= missing[last + 1] == missing[np.maximum(first, 0)]
-        last, of = last[usable], of[usable]
+        usable = (first >= basins.starts[basin]) & (missing[ends + 1] == missing[np.maximum(first, 0)])
+        ends, basin = ends[usable], basin[usable].astype(np.int32)
+        day = (ends - basins.starts[basin]).astype(np.int32)
         out = np.full((len(self.seeds), len(basins.target)), np.nan, np.float32)
-        table = table_of(basins)
-        for start in range(0, len(last), batch_size):
+        table, setting = table_of(basins), Frozen(self.setting._replace(design=design))
+        for start in range(0, len(ends), batch_size):
             # the last batch repeats its last window, so that one program serves all
-            at = np.minimum(np.arange(start, start + batch_size), len(last) - 1)
-            day = (last - basins.starts[of])[at].astype(np.int32)
-            predicted = _predict(self.params, table, of[at].astype(np.int32), day, setting=Frozen(self.setting))
-            rows = last[at][:, None] + np.arange(1 - self.design.predict, 1)
-            out[:, rows] = np.asarray(predicted)
+            at = np.minimum(np.arange(start, start + batch_size), len(ends) - 1)
+            predicted = _predict(self.params, table, basin[at], day[at], setting=setting)
+            out[:, ends[at][:, None] + np.arange(1 - design.predict, 1)] = np.asarray(predicted)
         out[:, ~within(basins, period)] = np.nan
         return out
 
