@@ -1,7 +1,7 @@
 """How well does a regional network learn ten synthetic catchments? Five seeds of a cell, beside what costs nothing.
 
-The bucket model (`lstmjax.hydrology.bucket`) makes 40 years of ten catchments; the networks learn from the first 30, and
-are measured in the last ten. It writes NSE and KGE of each seed and basin to examples/rainfall-runoff.json, which
+The bucket model (`lstmjax.hydrology.bucket`) makes 40 years of ten catchments; the networks learn from the first 30,
+and are measured in the last ten. It writes NSE and KGE of each seed and basin to examples/rainfall-runoff.json, which
 docs/hydrology.md shows and a test reads. All seeds of a cell are trained by one program:
 
     python examples/rainfall_runoff.py entity_aware
@@ -24,10 +24,19 @@ from lstmjax.training import Hooks
 STORED = Path(__file__).parent / "rainfall-runoff.json"
 YEARS, TRAINING, TEST = 40, ("1990-01-01", "2019-12-31"), ("2020-01-01", "2029-12-21")
 SETTINGS = {
-    "vanilla": (Design(cell="vanilla", hidden_size=32, predict=270, dropout=0.2), Training(steps=4000, batch_size=16, learning_rate=0.01)),
-    "entity_aware": (Design(cell="entity_aware", hidden_size=32, predict=270, dropout=0.2), Training(steps=4000, batch_size=16, learning_rate=0.01)),
-    "mass_conserving": (Design(cell="mass_conserving", hidden_size=12, predict=270), Training(steps=2000, batch_size=16, learning_rate=0.01)),
-}  # fmt: skip
+    "vanilla": (
+        Design(cell="vanilla", hidden_size=32, predict=270, dropout=0.2),
+        Training(steps=4000, batch_size=16, learning_rate=0.01),
+    ),
+    "entity_aware": (
+        Design(cell="entity_aware", hidden_size=32, predict=270, dropout=0.2),
+        Training(steps=4000, batch_size=16, learning_rate=0.01),
+    ),
+    "mass_conserving": (
+        Design(cell="mass_conserving", hidden_size=12, predict=270),
+        Training(steps=2000, batch_size=16, learning_rate=0.01),
+    ),
+}
 
 
 def fitted(cell, seeds, steps=None):
@@ -50,6 +59,7 @@ def measured(model, basins):
 
 
 def main():
+    """Fit, measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cell", choices=SETTINGS)
     parser.add_argument("--seeds", type=int, default=5)
