@@ -8,10 +8,12 @@ from lstmjax.dropout import RecurrentDropout, Zoneout, weight_drop
 from lstmjax.entity import EntityParams, as_entity_aware, as_vanilla, entity_aware, with_statics
 from lstmjax.explain import explain_backend
 from lstmjax.init import PRESETS, init_params
-from lstmjax.init_hydrology import init_entity_aware
+from lstmjax.init_hydrology import init_entity_aware, init_mass_conserving
 from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.language_model import LanguageParams, Tied, init_language, language
 from lstmjax.layer import lstm
+from lstmjax.mass import MASS_FORMS, MassForm, MassGate, MassParams, MassStep
+from lstmjax.mass_layer import mass_conserving, mass_conserving_step, outflow
 from lstmjax.networks import Dense, NetworkParams, network
 from lstmjax.published import (
     CELLS,

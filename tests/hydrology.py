@@ -47,3 +47,45 @@ def derivatives(loss, arguments):
             gradient[at] = value.imag / STEP
         results.append(gradient)
     return jax.tree.unflatten(structure, results)
+
+
+def softmax(z):
+    e = np.exp(z - z.real.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def shares_of_sigmoids(z):
+    return sigmoid(z) / sigmoid(z).sum(-1, keepdims=True)
+
+
+def shares_of_relus(z):
+    """A unit whose row has nothing above 0 keeps its mass."""
+    a = np.where(z.real > 0, z, 0.0)
+    rows = [row / row.sum() if row.real.sum() > 0 else np.eye(len(row))[n] for n, row in enumerate(a)]
+    return np.stack(rows)
+
+
+FORMS = {"softmax": (softmax, softmax, 0.0), "hydrology": (shares_of_sigmoids, shares_of_relus, 1e-5)}
+
+
+def mass_conserving(form, params, mass, aux, c, resets=None):
+    """Run Hoedt et al. (2021) over mass `[T, M]` and aux `[T, A]`; sequences of i, R, o, m, c and h, and c."""
+    to_units, between_units, least = FORMS[form]
+    rows = []
+
+    def gate(p, x, a, share):
+        z = p.b
+        for w, u in ((p.w_m, x), (p.w_a, a), (p.w_c, share)):
+            z = z if w is None else z + np.tensordot(u, w, 1)
+        return z
+
+    for t, (x, a) in enumerate(zip(mass, aux, strict=True)):
+        if resets is not None and resets[t]:
+            c = np.zeros_like(c)
+        norm = c.sum() + least
+        seen = x, a, c / norm if norm != 0 else c
+        i, r, o = to_units(gate(params.i, *seen)), between_units(gate(params.r, *seen)), sigmoid(gate(params.o, *seen))
+        m = r.T @ c + i.T @ x
+        h, c = o * m, (1 - o) * m
+        rows.append((i, r, o, m, c, h))
+    return [np.stack(series) for series in zip(*rows, strict=True)], c

@@ -18,7 +18,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"checks", "cells"},
     {"published", "textbook"},
     {"cell"},
-    {"draws", "wrappers", "arrays"},
+    {"draws", "wrappers", "arrays", "mass"},
     {"backends.request"},
     {"backends.segments", "backends.settled", "backends.linear", "backends.native_library"},
     {"backends.native_plain", "backends.native_sharding"},
@@ -36,6 +36,7 @@ ORDER = [  # a module imports from rows above its own, never from its own row or
     {"truncated", "parameters"},
     {"options"},
     {"entity"},
+    {"mass_layer"},
 ]
 ALLOWED = {"jax", "chex", *sys.stdlib_module_names}
 
