@@ -1,10 +1,10 @@
 # %% [markdown]
 # # What a rainfall-runoff network stores
 #
-# **The question.** A network has learned to turn a year of weather into discharge. Nobody has told it that there is snow,
-# or a soil. Does it store them all the same? Lees et al. (2022) asked this of networks that learned from British
-# rivers, and read snow and soil moisture out of the cell states by linear probes. Here the catchments are synthetic: a bucket
-# model with a snow and a soil store, so that the truth is known to the millimetre.
+# **The question.** A network has learned to turn a year of weather into discharge. Nobody has told it that there is
+# snow, or a soil. Does it store them all the same? Lees et al. (2022) asked this of networks that learned from British
+# rivers, and read snow and soil moisture out of the cell states by linear probes. Here the catchments are synthetic: a
+# bucket model with a snow and a soil store, so that the truth is known to the millimetre.
 
 # %% tags=["parameters"]
 STEPS, YEARS = 1200, 16
@@ -21,6 +21,7 @@ from lstmjax.hydrology import (
     correlation,
     fit_basins,
     fit_probe,
+    init_basins,
     score,
     synthetic_basins,
     within,
@@ -59,7 +60,7 @@ print(score(basins, test, {"network": simulation.mean} | baselines(basins, train
 # two controls: the cell states of the network before training, and the weather of the same day.
 
 # %%
-untrained = fit_basins(basins, training, design, Training(steps=1, learning_rate=1e-9, average=None))
+untrained = init_basins(basins, training, design)
 readings = {
     "trained": model.cell_states(basins)[0],
     "untrained": untrained.cell_states(basins)[0],
@@ -84,8 +85,8 @@ for store, truth in stores.items():
         print(f"{store}, {name:9}: median {np.median(values):.2f} ", values)
 
 # %% [markdown]
-# The trained network holds both stores, though it was only asked for discharge. The untrained one remembers weather, too,
-# since its forget gates are open: that much is for nothing, and what the trained one has beyond it was learned.
+# The trained network holds both stores, though it was only asked for discharge. The untrained one remembers weather,
+# too, since its forget gates are open: that much is for nothing, and what the trained one has beyond it was learned.
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(9, 4.6), sharex=True, layout="constrained")
@@ -93,7 +94,9 @@ coldest = int(np.argmin(basins.numbers[:, 4]))
 rows = slice(basins.starts[coldest + 1] - 900, basins.starts[coldest + 1])
 for axis, (store, truth) in zip(axes, stores.items()):
     axis.plot(basins.times[rows], truth[rows], color="black", linewidth=1, label="bucket model")
-    axis.plot(basins.times[rows], probes[store, "trained"](readings["trained"][rows]), linewidth=1, label="read out of c")
+    axis.plot(
+        basins.times[rows], probes[store, "trained"](readings["trained"][rows]), linewidth=1, label="read out of c"
+    )
     axis.set(ylabel=f"{store} [mm]")
 axes[0].legend(frameon=False, ncols=2)
 axes[0].set(title=f"the coldest catchment ({basins.names[coldest]}), days that nobody has seen")

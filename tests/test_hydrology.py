@@ -329,5 +329,24 @@ def test_a_simulation_needs_its_forcing_its_columns_and_its_state(basins, models
         fit_basins(basins, PERIOD, seeds=(1, 1))
 
 
+def test_mass_is_conserved(basins, models):
+    """Over all days, from a storage, in each basin: 1e-5 of the precipitation; other cells have no balance."""
+    model = models["mass_conserving"]
+    state = model.simulate(basins).state
+    assert np.abs(model.balance(basins)).max() < 1e-5
+    assert np.abs(model.balance(basins, state=state, batch_size=2)).max() < 1e-5
+    rain = basins.known[:, 0].sum()
+    assert (model.simulate(basins).discharge.sum(1) < rain).all()  # what leaves the first unit is no discharge
+    with pytest.raises(SeriesError, match="the cell is 'vanilla', which has no balance"):
+        models["vanilla"].balance(basins)
+
+
+def test_mass_is_a_forcing_from_0_on(basins):
+    with pytest.raises(SeriesError, match="mass is 'rain', but the forcing is precipitation, temperature"):
+        fit_basins(basins, PERIOD, design_of("mass_conserving", mass="rain"))
+    with pytest.raises(SeriesError, match=r"basin 'basin-0' has -.* of 'temperature' in row .*; mass is at least 0"):
+        fit_basins(basins, PERIOD, design_of("mass_conserving", mass="temperature"))
+
+
 def test_every_cell_has_a_network():
     assert set(NETWORKS) == set(CELLS)

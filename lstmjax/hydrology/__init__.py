@@ -13,7 +13,7 @@ from lstmjax.hydrology.bucket import BucketParams, Water, bucket, synthetic_basi
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.evaluation import Scores, baselines, score
 from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_camels, read_caravan, read_netcdf
-from lstmjax.hydrology.fitting import fit_basins, nse_loss
+from lstmjax.hydrology.fitting import fit_basins, init_basins, nse_loss
 from lstmjax.hydrology.probe import Probe, correlation, fit_probe
 from lstmjax.hydrology.regional import RegionalModel, Simulation
 from lstmjax.hydrology.storing import load_model, save_model
@@ -39,6 +39,7 @@ __all__ = [
     "fit_basins",
     "fit_probe",
     "from_dataset",
+    "init_basins",
     "load_model",
     "masked_outside",
     "nse_loss",

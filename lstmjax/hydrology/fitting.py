@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,18 +52,12 @@ def fit_basins(
         SeriesError: nothing to learn from, a missing attribute, an unknown forcing as mass, or negative mass.
         Diverged: the loss is not finite.
     """
-    design, training = design or Design(), training or Training()
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds is {tuple(seeds)}, expected one or more different whole numbers.")
-    _check_mass(basins, design)
-    scales = scales_of(basins, period)
+    training = training or Training()
+    model = init_basins(basins, period, design, seeds=seeds)
+    design, setting = model.design, model.setting
     learnt = masked_outside(basins, period)
     sources = [Shuffled(windows_of(learnt, design, period), training.batch_size, seed) for seed in seeds]
-    mass = basins.known_names.index(design.mass) if design.cell == "mass_conserving" else None
     table = table_of(learnt)
-    init = NETWORKS[design.cell].init
-    sizes = len(basins.known_names), len(basins.number_names)
-    members = [init(jax.random.key(seed), design, *sizes) for seed in seeds]
 
     def batch(step: int) -> dict[str, Any]:
         windows = [source(step) for source in sources]
@@ -77,18 +72,35 @@ def fit_basins(
         losses.append(tuple(running.record["train"][str(seed)] for seed in seeds))
 
     fitted = fit(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *members),
+        model.params,
         batch,
-        partial(ensemble_loss, setting=Setting(design, scales, mass), seeds=tuple(seeds)),
+        partial(ensemble_loss, setting=setting, seeds=model.seeds),
         by_member(training.optimizer()),
         steps=training.steps,
         average=training.average,
         hooks=[Hooks(on_evaluate=note), *hooks],
     )
-    return RegionalModel(
-        jax.tree.map(np.asarray, fitted.model), design, scales, tuple(seeds), basins.known_names, basins.number_names,
-        tuple(zip(*losses, strict=True)),
-    )  # fmt: skip
+    return replace(model, params=jax.tree.map(np.asarray, fitted.model), losses=tuple(zip(*losses, strict=True)))
+
+
+def init_basins(
+    basins: SeriesSet, period: Period, design: Design | None = None, *, seeds: Sequence[int] = (0,)
+) -> RegionalModel:
+    """Return a model before its training: initial values by seed, and the scales of the period.
+
+    Args:
+        basins, period, design, seeds: as for `fit_basins`.
+    """
+    design, seeds = design or Design(), tuple(seeds)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds is {seeds}, expected one or more different whole numbers.")
+    _check_mass(basins, design)
+    scales = scales_of(basins, period)
+    init = NETWORKS[design.cell].init
+    sizes = len(basins.known_names), len(basins.number_names)
+    members = [init(jax.random.key(seed), design, *sizes) for seed in seeds]
+    params = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *members)
+    return RegionalModel(params, design, scales, seeds, basins.known_names, basins.number_names)
 
 
 def by_member(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -15,12 +15,17 @@ from lstmjax.forecast.network import Normal, normal_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.hydrology.basins import Period, by_basin, during
 from lstmjax.hydrology.design import Design
-from lstmjax.init_hydrology import init_entity_aware
+from lstmjax.init_hydrology import init_entity_aware, init_mass_conserving
 from lstmjax.init_stack import init_network
 from lstmjax.layer import lstm
+from lstmjax.mass import MassParams, MassStep
+from lstmjax.mass_layer import mass_conserving, outflow
 from lstmjax.networks import Dense, NetworkParams
 from lstmjax.stack import drop, stacked
 from lstmjax.types import Array, PyTree
+
+MASS_FORM = "hydrology"
+"""The row of `lstmjax.mass.MASS_FORMS` that was made for rainfall and runoff."""
 
 EPSILON = 0.1
 """mm/day, added to the standard deviation of each basin in the loss, so that dry basins do not rule it."""
@@ -168,10 +173,36 @@ def _entity_aware(
     return lstm(as_vanilla(params.layer), xs, state, lengths=lengths, emit=emit)
 
 
+def _init_mass_conserving(key: Array, design: Design, forcing: int, attributes: int) -> MassParams:
+    return init_mass_conserving(key, forcing - 1 + attributes, design.hidden_size, form=MASS_FORM)
+
+
+def _mass_conserving(
+    params: MassParams, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, setting: Setting,
+    emit: str,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    assert setting.mass is not None
+    auxiliary = jnp.delete(_beside(*scaled(setting.scales, forcing, attributes)), setting.mass, axis=-1)
+    mass = forcing[..., setting.mass, None]  # mm/day: what is to be conserved must not be scaled
+    return mass_conserving(
+        params, mass, auxiliary, state, lengths=lengths, form=MASS_FORM, emit=stored if emit == "c" else emit
+    )
+
+
+def stored(step: MassStep) -> Array:
+    """Return c of a step."""
+    return step.c
+
+
+def _read_outflow(params: MassParams, hs: Array, setting: Setting, key: Array | None) -> Array:
+    return outflow(hs)
+
+
 NETWORKS = MappingProxyType(
     {
         "vanilla": Network(_init_vanilla, _vanilla, _read_head),
         "entity_aware": Network(_init_entity_aware, _entity_aware, _read_head),
+        "mass_conserving": Network(_init_mass_conserving, _mass_conserving, _read_outflow),
     }
 )
 """The networks, by the name of their cell."""

@@ -15,7 +15,7 @@ from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.forecaster import Frozen
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, table_of
-from lstmjax.hydrology.basins import Period, within
+from lstmjax.hydrology.basins import Period, by_basin, within
 from lstmjax.hydrology.design import Design
 from lstmjax.hydrology.network import NETWORKS, Scales, Setting, run
 from lstmjax.hydrology.windows import cut
@@ -119,7 +119,30 @@ class RegionalModel:
         Args:
             basins, state, batch_size: as for `simulate`.
         """
-        return self._over_time(_cell_states, basins, state, batch_size)[1]
+        return self._over_time(partial(_units, emit="c"), basins, state, batch_size)[1]
+
+    def balance(self, basins: SeriesSet, *, state: PyTree | None = None, batch_size: int = 64) -> np.ndarray:
+        """Return what a mass-conserving network loses or gains over all days, as a fraction of the precipitation.
+
+            (Σ mass in + stored before − Σ mass out of all units − stored after) / Σ mass in
+
+        Args:
+            basins, state, batch_size: as for `simulate`.
+
+        Returns:
+            float64 `[seeds, S]`, 0 to rounding.
+
+        Raises:
+            SeriesError: the cell conserves nothing.
+        """
+        mass = self.setting.mass
+        if mass is None:
+            raise SeriesError(f"the cell is {self.design.cell!r}, which has no balance; fit a mass-conserving one.")
+        after, left = self._over_time(partial(_units, emit="h"), basins, state, batch_size)
+        entered = np.array([rain.sum() for rain in by_basin(basins, basins.known[:, mass])])
+        out = np.array([[part.sum() for part in by_basin(basins, of)] for of in left.astype(np.float64).sum(-1)])
+        before = 0.0 if state is None else np.asarray(state, np.float64).sum(-1)
+        return (entered + before - out - np.asarray(after, np.float64).sum(-1)) / entered
 
     def _over_time(
         self, program: Callable[..., tuple[PyTree, Array]], basins: SeriesSet, state: PyTree | None, batch_size: int
@@ -217,13 +240,14 @@ def _simulate(
     return jax.vmap(member)(params, state)
 
 
-@partial(jax.jit, static_argnames="setting")
-def _cell_states(
-    params: PyTree, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, *, setting: Frozen
-) -> tuple[PyTree, Array]:
+@partial(jax.jit, static_argnames=("setting", "emit"))
+def _units(
+    params: PyTree, forcing: Array, attributes: Array, state: PyTree, lengths: Array | None, *, setting: Frozen,
+    emit: str,
+) -> tuple[PyTree, Array]:  # fmt: skip
     layer = NETWORKS[setting.value.design.cell].layer
 
     def member(params: PyTree, state: PyTree) -> tuple[PyTree, Array]:
-        return layer(params, forcing, attributes, state, lengths, setting.value, "c")
+        return layer(params, forcing, attributes, state, lengths, setting.value, emit)
 
     return jax.vmap(member)(params, state)
