@@ -1,6 +1,9 @@
 """Regional models: only the training period reaches them, windows are cut where they should, runs join exactly."""
 
+import json
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -350,3 +353,39 @@ def test_mass_is_a_forcing_from_0_on(basins):
 
 def test_every_cell_has_a_network():
     assert set(NETWORKS) == set(CELLS)
+
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+STORED = json.loads((EXAMPLES / "rainfall-runoff.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def example():
+    return runpy.run_path(str(EXAMPLES / "rainfall_runoff.py"))
+
+
+@pytest.mark.parametrize("cell", STORED)
+def test_the_stored_results_are_those_of_the_settings(cell, example):
+    stored, (design, training) = STORED[cell], example["SETTINGS"][cell]
+    assert (stored["design"], stored["training"]) == (vars(design), vars(training))
+    assert stored["simulations"][:5] == [f"seed {seed}" for seed in range(5)]
+    for name, row in zip(stored["simulations"], stored["nse"], strict=True):
+        assert len(row) == len(stored["basins"]) == 10
+        np.testing.assert_allclose(np.median(row), stored["median_nse"][name], atol=1e-4)
+    page = (EXAMPLES.parent / "docs" / "hydrology.md").read_text()
+    for name in ("median_nse", "median_kge"):
+        assert f"{stored[name]['ensemble']:.3f}" in page
+
+
+def test_the_entity_aware_network_reaches_what_it_must():
+    assert min(STORED["entity_aware"]["median_nse"][f"seed {seed}"] for seed in range(5)) >= 0.9
+
+
+def test_the_example_runs(example):
+    model, basins, _ = example["fitted"]("entity_aware", (3,), steps=2)
+    scores = example["measured"](model, basins)
+    assert scores.simulations == ("seed 3", "ensemble", "mean", "climatology", "persistence")
+    stored = STORED["entity_aware"]
+    for name in scores.simulations[2:]:  # those of the baselines are what they were
+        at, row = scores.simulations.index(name), stored["simulations"].index(name)
+        np.testing.assert_allclose(scores.nse[at], stored["nse"][row], atol=1e-3)
