@@ -261,6 +261,6 @@ def check_exact(dtype: Any) -> None:
     """Refuse half precision."""
     if checks.cell_dtype(dtype) != dtype:
         raise ValueError(
-            f"the parameters' dtype is {jnp.dtype(dtype)}, expected float32 or float64: half precision rounds mass away "
-            "at every step. Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), params)."
+            f"the parameters' dtype is {jnp.dtype(dtype)}, expected float32 or float64: half precision rounds mass "
+            "away at every step. Cast them: jax.tree.map(lambda a: a.astype(jnp.float32), params)."
         )

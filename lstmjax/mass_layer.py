@@ -198,23 +198,30 @@ def check_inputs(params: MassParams, mass: Array, aux: Array, *, time: bool) -> 
 
 def check_values(mass: Array, aux: Array, valid: Array | None) -> None:
     """Refuse mass that is negative or not finite, and aux that is not finite, at valid steps, where they are known."""
-    values = mass, aux, valid
-    if any(isinstance(a, jax.core.Tracer) or (a is not None and not a.is_fully_addressable) for a in values):
+    _refuse("mass", mass, "not finite", valid, jnp.isfinite)
+    _refuse("aux", aux, "not finite", valid, jnp.isfinite)
+    _refuse("mass", mass, "negative", valid, lambda a: a >= 0)
+
+
+def _refuse(name: str, a: Array, fault: str, valid: Array | None, good: Callable[[Array], Array]) -> None:
+    """Refuse an array with numbers that are not good at valid steps."""
+    if not is_known(a) or not (valid is None or is_known(valid)):
         return
-    wrong = {
-        "mass is negative": mass < 0,
-        "mass is not finite": ~jnp.isfinite(mass),
-        "aux is not finite": ~jnp.isfinite(aux),
-    }
-    for words, places in wrong.items():
+    with jax.ensure_compile_time_eval():  # even while a function that closes over them is traced
+        places = ~good(a)
         places = places if valid is None else places & valid[..., None]
-        if places.any():
-            at = tuple(int(n) for n in jnp.argwhere(places, size=1)[0])
-            value = (mass if words.startswith("mass") else aux)[at]
-            raise ValueError(
-                f"{words} at {at}: {float(value)}. Mass is an amount that enters, not standardised; fill gaps, or mark "
-                "the steps as not valid by mask=."
-            )
+        if not places.any():
+            return
+        at = tuple(int(n) for n in jnp.argwhere(places, size=1)[0])
+        raise ValueError(
+            f"{name} is {fault} at {at}: {float(a[at])}. Mass is an amount that enters, not standardised; fill gaps, "
+            "or mark the steps as not valid by mask=."
+        )
+
+
+def is_known(a: Array) -> bool:
+    """Return whether the numbers of an array can be looked at."""
+    return not isinstance(a, jax.core.Tracer) and a.is_fully_addressable
 
 
 def as_stored(name: str, c: Any, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -235,6 +242,8 @@ def check_stored(name: str, c: Array, shape: tuple[int, ...], dtype: Any) -> Non
             f"{name} has shape {c.shape} and dtype {c.dtype}, expected {shape} and {dtype}: the stored mass of each "
             "unit, as mass_conserving returns it."
         )
-    known = not isinstance(c, jax.core.Tracer) and c.is_fully_addressable
-    if known and not ((c >= 0) & jnp.isfinite(c)).all():
-        raise ValueError(f"{name} holds mass that is negative or not finite; expected what a run returned.")
+    if not is_known(c):
+        return
+    with jax.ensure_compile_time_eval():
+        if not ((c >= 0) & jnp.isfinite(c)).all():
+            raise ValueError(f"{name} holds mass that is negative or not finite; expected what a run returned.")

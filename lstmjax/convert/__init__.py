@@ -3,8 +3,8 @@
 `load_weights` and `save_weights` read and write files of PyTorch, Keras, Flax, ONNX, safetensors and NPZ; `load_model`
 also reads how a file says that its weights are run. Objects in memory are converted by `from_torch`, `from_keras`,
 `from_linen`, `from_nnx`, `from_haiku`, `from_equinox`, `from_cudnn` and `from_onnx`, and by `to_…` of each;
-`to_stablehlo` exports a function. The layouts are rows of `LAYOUTS`. What would be lost is refused by name
-(`ConvertError`). A framework is imported only where it is needed.
+`from_neuralhydrology` reads the models of hydrologists, and `to_stablehlo` exports a function. The layouts are rows of
+`LAYOUTS`. What would be lost is refused by name (`ConvertError`). A framework is imported only where it is needed.
 """
 
 from importlib import import_module
@@ -23,6 +23,7 @@ from lstmjax.frameworks.flax.trees import to_linen, to_nnx
 from lstmjax.frameworks.haiku import from_haiku, to_haiku
 from lstmjax.frameworks.keras.model import from_keras
 from lstmjax.frameworks.keras.weights import to_keras
+from lstmjax.frameworks.neuralhydrology import FromNeuralhydrology, from_neuralhydrology
 from lstmjax.frameworks.torch.module import from_torch, to_torch
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _ONNX = {"OnnxLSTM": "read", "from_onnx": "model", "read_onnx": "read", "to_onnx
 __all__ = [
     "LAYOUTS",
     "ConvertError",
+    "FromNeuralhydrology",
     "Layout",
     "Model",
     "OnnxLSTM",
@@ -42,6 +44,7 @@ __all__ = [
     "from_haiku",
     "from_keras",
     "from_linen",
+    "from_neuralhydrology",
     "from_nnx",
     "from_onnx",
     "from_safetensors",

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from lstmjax.frameworks import cudnn, equinox, flax, haiku, keras, onnx, oracle, ours, torch
+from lstmjax.frameworks import cudnn, equinox, flax, haiku, keras, neuralhydrology, onnx, oracle, ours, torch
 from lstmjax.frameworks.base.framework import Framework, Peer
 from lstmjax.frameworks.base.layouts import Layout
 
 FRAMEWORKS: MappingProxyType[str, Framework] = MappingProxyType(
     {
         row.name: row
-        for row in (ours.ROW, torch.ROW, keras.ROW, *flax.ROWS, haiku.ROW, equinox.ROW, cudnn.ROW, onnx.ROW, oracle.ROW)
+        for row in (
+            ours.ROW,
+            torch.ROW,
+            neuralhydrology.ROW,
+            keras.ROW,
+            *flax.ROWS,
+            haiku.ROW,
+            equinox.ROW,
+            cudnn.ROW,
+            onnx.ROW,
+            oracle.ROW,
+        )
     }
 )
 """All frameworks by name; ours is one of them."""
