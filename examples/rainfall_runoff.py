@@ -34,7 +34,7 @@ SETTINGS = {
     ),
     "mass_conserving": (
         Design(cell="mass_conserving", hidden_size=12, predict=270),
-        Training(steps=2000, batch_size=16, learning_rate=0.01),
+        Training(steps=600, batch_size=16, learning_rate=0.015),
     ),
 }
 
@@ -87,6 +87,8 @@ def main():
         "median_kge": {name: round(value, 4) for name, value in scores.median("kge").items()},
         "median_nse_of_windows": round(windows.median("nse")["windows"], 4),
     }
+    if arguments.cell == "mass_conserving":
+        stored[arguments.cell]["balance"] = float(np.abs(model.balance(basins)).max())
     STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

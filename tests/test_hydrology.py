@@ -381,6 +381,10 @@ def test_the_entity_aware_network_reaches_what_it_must():
     assert min(STORED["entity_aware"]["median_nse"][f"seed {seed}"] for seed in range(5)) >= 0.9
 
 
+def test_the_mass_conserving_network_closes_its_balance_over_forty_years():
+    assert 0 < STORED["mass_conserving"]["balance"] < 1e-5
+
+
 def test_the_example_runs(example):
     model, basins, _ = example["fitted"]("entity_aware", (3,), steps=2)
     scores = example["measured"](model, basins)
