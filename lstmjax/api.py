@@ -12,13 +12,9 @@ from lstmjax.init_hydrology import init_entity_aware, init_mass_conserving
 from lstmjax.init_stack import init_network, init_stacked
 from lstmjax.language_model import init_language, language
 from lstmjax.layer import lstm
-<<<<<<< HEAD
-from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied, network
-=======
 from lstmjax.mass import MASS_FORMS, MassForm, MassGate, MassParams, MassStep
 from lstmjax.mass_layer import mass_conserving, mass_conserving_step, outflow
-from lstmjax.networks import Dense, NetworkParams, network
->>>>>>> hydrocells
+from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied, network
 from lstmjax.published import (
     CELLS,
     clip_cell,

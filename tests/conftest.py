@@ -43,7 +43,7 @@ BOTH = {
 
 THOROUGH = {
     "agents_inside", "bench", "cpu_products", "debugging", "doctests", "export", "files_hostile", "flax_cell",
-    "flax_object", "forecast", "forecast_command", "gpu_script", "keras_files", "keras_models", "notebooks",
+    "flax_object", "forecast", "forecast_command", "gpu_script", "hydrology", "keras_files", "keras_models", "notebooks",
     "onnx_graphs", "order_truth", "plot_notebook", "properties", "readme", "replica", "report_page", "report_run",
     "sharding", "site", "training_replica",
 }  # fmt: skip

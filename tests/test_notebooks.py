@@ -13,6 +13,7 @@ from make_notebooks import NAMES, NOTEBOOKS, execute, source  # noqa: E402
 SHORT = {  # what is put behind the cell of parameters
     "bandit": "STEPS, SESSIONS = 20, 12",
     "replica": "STEPS = 3",
+    "hydrology": "STEPS, YEARS = 2, 4",
     "gates": "ORDER_STEPS, TEXT_STEPS = 2, 2",
 }
 LONG = ("gates", "gradients")  # minutes of compiling

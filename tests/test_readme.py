@@ -21,6 +21,7 @@ PAGES = {  # at least so many examples
     "docs/backends.md": 5,
     "docs/long-sequences.md": 3,
     "docs/forecasting.md": 1,
+    "docs/hydrology.md": 2,
     "docs/recipes.md": 7,
     "docs/agents.md": 8,
     "docs/language.md": 1,

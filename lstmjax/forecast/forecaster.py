@@ -124,13 +124,13 @@ class Forecaster:
             which = np.minimum(np.arange(start, start + min(batch_size, len(series))), len(series) - 1)
             drawn = _forecast(
                 self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
-                design=design, normal=_Frozen(self.normal), samples=samples,
+                design=design, normal=Frozen(self.normal), samples=samples,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
         return Forecast(np.concatenate(parts), origins.astype(np.int64), series.names)
 
 
-class _Frozen:
+class Frozen:
     """Constants of a program, compared by their values."""
 
     def __init__(self, value: PyTree) -> None:
@@ -138,7 +138,7 @@ class _Frozen:
         self._bytes = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frozen) and self._bytes == other._bytes
+        return isinstance(other, Frozen) and self._bytes == other._bytes
 
     def __hash__(self) -> int:
         return hash(self._bytes)
@@ -179,7 +179,7 @@ def fit_forecaster(
         steps = min(CHUNK, training.steps - done)
         carry, loss = _train(
             carry, table, origins, steps_key, jnp.asarray(done, jnp.int32),
-            steps=steps, design=design, training=training, normal=_Frozen(normal),
+            steps=steps, design=design, training=training, normal=Frozen(normal),
         )  # fmt: skip
         done += steps
         losses.append(float(loss))
@@ -220,7 +220,7 @@ def _train(
     steps: int,
     design: Design,
     training: Training,
-    normal: _Frozen,
+    normal: Frozen,
 ) -> tuple[tuple, Array]:
     optimizer = training.optimizer()
     loss_of = partial(window_loss, table=table, design=design, normal=normal.value)
@@ -251,7 +251,7 @@ def _forecast(
     key: Array,
     *,
     design: Design,
-    normal: _Frozen,
+    normal: Frozen,
     samples: int,
 ) -> Array:
     window = cut(table, which, origins, design)

@@ -27,14 +27,13 @@ class ForecasterFileError(UserError):
 
 def save_forecaster(path: str | Path, forecaster: Forecaster) -> None:
     """Write a forecaster to an NPZ file, completely or not at all."""
-    arrays = {f"params/{name}": leaf for name, leaf in _named(forecaster.params).items()}
-    arrays |= {f"normal/{name}": leaf for name, leaf in _named(forecaster.normal).items()}
+    arrays = {f"params/{name}": leaf for name, leaf in named(forecaster.params).items()}
+    arrays |= {f"normal/{name}": leaf for name, leaf in named(forecaster.normal).items()}
     about = {
         "version": VERSION, "design": asdict(forecaster.design), "levels": forecaster.levels,
         "losses": forecaster.losses,
     }  # fmt: skip
-    with draft(Path(path)) as place, place.open("wb") as file:
-        np.savez(file, about=np.asarray(json.dumps(about)), **arrays)
+    write_arrays(path, arrays, about)
 
 
 def load_forecaster(path: str | Path) -> Forecaster:
@@ -43,36 +42,12 @@ def load_forecaster(path: str | Path) -> Forecaster:
     Raises:
         ForecasterFileError: no such file, or it holds something else.
     """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ForecasterFileError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ForecasterFileError(f"{path}: is no file of a forecaster ({error}).") from None
-    if "about" not in arrays:
-        raise ForecasterFileError(f"{path}: is no file of a forecaster: it has no entry 'about'.")
-    about = json.loads(str(arrays.pop("about")))
-    if about["version"] != VERSION:
-        raise ForecasterFileError(
-            f"{path}: was written in version {about['version']} of the format, and this lstmjax reads {VERSION}. "
-            "Read it with the lstmjax that wrote it."
-        )
+    arrays, about = read_arrays(path, "forecaster", VERSION)
     design = Design(**about["design"] | {"lags": tuple(about["design"]["lags"])})
     levels = tuple((name, tuple(values)) for name, values in about["levels"])
     normal = Normal(*((arrays[f"normal/{name}/0"], arrays[f"normal/{name}/1"]) for name in Normal._fields))
     like = jax.eval_shape(lambda: init_forecaster(jax.random.key(0), design, _empty(normal, levels)))
-    leaves = []
-    for name, leaf in _named(like).items():
-        array = arrays.get(f"params/{name}")
-        if array is None or array.shape != leaf.shape:
-            raise ForecasterFileError(
-                f"{path}: params/{name} is {'missing' if array is None else list(array.shape)}, expected "
-                f"{list(leaf.shape)} by the design in the file."
-            )
-        leaves.append(array)
-    params: ForecastParams = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    params: ForecastParams = unnamed(path, "params", arrays, like)
     return Forecaster(params, design, normal, levels, tuple(about["losses"]))
 
 
@@ -85,7 +60,62 @@ def _empty(normal: Normal, levels: tuple) -> SeriesSet:
     )  # fmt: skip
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def write_arrays(path: str | Path, arrays: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write arrays, and what is fixed as JSON beside them, to an NPZ file, completely or not at all."""
+    with draft(Path(path)) as place, place.open("wb") as file:
+        np.savez(file, about=np.asarray(json.dumps(about)), **arrays)
+
+
+def read_arrays(path: str | Path, what: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_arrays` wrote.
+
+    Args:
+        path: the file.
+        what: the kind of model that it should hold, for messages.
+        version: of the format, the entry "version".
+
+    Raises:
+        ForecasterFileError: no such file, or it holds something else.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ForecasterFileError(f"{path}: there is no such file.") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ForecasterFileError(f"{path}: is no file of a {what} ({error}).") from None
+    about = json.loads(str(arrays.pop("about"))) if "about" in arrays else {}
+    if about.get("what", "forecaster") != what or "version" not in about:
+        holds = f"it holds a {about.get('what', 'forecaster')}" if "version" in about else "it has no entry 'about'"
+        raise ForecasterFileError(f"{path}: is no file of a {what}: {holds}.")
+    if about["version"] != version:
+        raise ForecasterFileError(
+            f"{path}: was written in version {about['version']} of the format, and this lstmjax reads {version}. "
+            "Read it with the lstmjax that wrote it."
+        )
+    return arrays, about
+
+
+def named(tree: Any) -> dict[str, Any]:
     """Return the leaves of a tree by their paths: "layers/0/w_x"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def unnamed(path: str | Path, part: str, arrays: dict[str, np.ndarray], like: Any) -> Any:
+    """Return a tree of arrays of a file, by the names that `named` has for a tree of the same form.
+
+    Raises:
+        ForecasterFileError: an array is missing, or has another shape.
+    """
+    leaves = []
+    for name, leaf in named(like).items():
+        array = arrays.get(f"{part}/{name}")
+        if array is None or array.shape != leaf.shape:
+            raise ForecasterFileError(
+                f"{path}: {part}/{name} is {'missing' if array is None else list(array.shape)}, expected "
+                f"{list(leaf.shape)} by the design in the file."
+            )
+        leaves.append(array)
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -47,6 +47,11 @@ class Window(NamedTuple):
 def on_device(series: SeriesSet, design: Design) -> Table:
     """Return the arrays of a set of series; refuse targets that the design cannot scale or model."""
     check_targets(series, design)
+    return table_of(series)
+
+
+def table_of(series: SeriesSet) -> Table:
+    """Return the arrays of a set of series on the device, whatever is made of them."""
     if len(series.target) >= 2**31:
         raise SeriesError(
             f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."

@@ -1,0 +1,121 @@
+"""How fast is the entity-aware LSTM beside neuralhydrology's, which steps through time in Python?
+
+    python benchmarks/entity_aware.py [--json FILE]
+
+Needs neuralhydrology and PyTorch. One network, neuralhydrology's `EALSTM` with its head, and the same weights here,
+float32, both on the CPU with all of its cores; outputs are compared first. "as_vanilla" is how `lstmjax.hydrology` runs
+it. A training pass is the loss and its gradient with respect to all parameters, and the inputs are the same arrays.
+They take turns in one run, as_vanilla runs twice, as a control of the noise. Prints medians in ms, and the median of
+the ratios to as_vanilla of the same round.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import record
+import torch
+from neuralhydrology.modelzoo.ealstm import EALSTM
+from neuralhydrology.utils.config import Config
+
+from lstmjax import as_vanilla, entity_aware, lstm
+from lstmjax.bench import take_turns
+from lstmjax.convert import from_neuralhydrology
+
+SHAPES = {"small": (64, 365, 5, 27, 64), "paper": (256, 365, 5, 27, 256)}  # B T I S H; Kratzert et al. (2019)
+TOLERANCE = 1e-5
+
+
+def theirs(inputs, statics, hidden):
+    """Return neuralhydrology's network, with random weights."""
+    torch.manual_seed(0)
+    config = {
+        "hidden_size": hidden, "dynamic_inputs": [f"x{n}" for n in range(inputs)],
+        "static_attributes": [f"s{n}" for n in range(statics)], "target_variables": ["y"], "head": "regression",
+        "output_activation": "linear", "output_dropout": 0.0, "initial_forget_bias": 3.0, "model": "ealstm",
+        "seq_length": 365, "predict_last_n": 1, "use_basin_id_encoding": False,
+    }  # fmt: skip
+    return EALSTM(Config(config, dev_mode=True))
+
+
+def wide(layer, xs, s):
+    """Return h of every step by the vanilla layer that an entity-aware one equals."""
+    beside = jnp.broadcast_to(s[:, None], (*xs.shape[:2], s.shape[-1]))
+    return lstm(as_vanilla(layer), jnp.concatenate([xs, beside], -1))[1]
+
+
+def narrow(layer, xs, s):
+    """Return h of every step by the entity-aware layer itself."""
+    return entity_aware(layer, xs, s)[1]
+
+
+def calls(point):
+    """Return a function without arguments for each competitor, forward and training."""
+    batch, steps, inputs, statics, hidden = SHAPES[point]
+    rng = np.random.default_rng(0)
+    xs, s, y = (rng.normal(size=size).astype("f") for size in ((batch, steps, inputs), (batch, statics), batch))
+    module = theirs(inputs, statics, hidden)
+    data = {"x_d": {f"x{n}": torch.tensor(xs[..., n : n + 1]) for n in range(inputs)}, "x_s": torch.tensor(s)}
+    target = torch.tensor(y)
+
+    def their_forward():
+        with torch.no_grad():
+            return module(data)["y_hat"][:, -1, 0]
+
+    def their_training():
+        module.zero_grad()
+        loss = torch.mean((module(data)["y_hat"][:, -1, 0] - target) ** 2)
+        loss.backward()
+        return loss.item()
+
+    layer, head = from_neuralhydrology(module)
+
+    def predicted(run, params):
+        layer, head = params
+        return run(layer, jnp.asarray(xs), jnp.asarray(s))[:, -1] @ head.w[:, 0] + head.b[0]
+
+    def loss(run, params):
+        return jnp.mean((predicted(run, params) - y) ** 2)
+
+    ours = {"as_vanilla": wide, "as_vanilla again": wide, "entity_aware": narrow}
+    params = (layer, head)
+    forward = {name: partial(jax.jit(partial(predicted, run)), params) for name, run in ours.items()}
+    training = {name: partial(jax.jit(jax.value_and_grad(partial(loss, run))), params) for name, run in ours.items()}
+    expected = their_forward().numpy()
+    for name, call in forward.items():
+        error = np.abs(np.asarray(call()) - expected).max()
+        assert error < TOLERANCE, (name, error)
+    return {
+        "forward": forward | {"neuralhydrology": their_forward},
+        "training": training | {"neuralhydrology": their_training},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    parser.add_argument("--points", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--seconds", type=float, default=8, help="about how long each table takes")
+    options = parser.parse_args()
+    print(f"jax {jax.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    rows = []
+    for point in options.points:
+        batch, steps, inputs, statics, hidden = SHAPES[point]
+        for mode, competitors in calls(point).items():
+            turns = {name: lambda call=call: jax.block_until_ready(call()) for name, call in competitors.items()}
+            times = take_turns(turns, seconds=options.seconds)
+            for name, of_one in times.items():
+                ratio = float(np.median(of_one / times["as_vanilla"]))
+                size = f"B{batch} T{steps} I{inputs} S{statics} H{hidden}"
+                rows.append([size, mode, name, 1e3 * float(np.median(of_one)), ratio])
+                print("{:<26}{:<10}{:<18}{:9.1f}{:7.2f}".format(*rows[-1]), flush=True)
+    if options.json is not None:
+        columns = ("size", "pass", "network", "ms", "over as_vanilla")
+        record.write(options.json, "python benchmarks/entity_aware.py", columns, (0, 0, 0, 1, 2), rows)
+
+
+if __name__ == "__main__":
+    main()
