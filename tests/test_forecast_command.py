@@ -1,6 +1,7 @@
 """`lstmjax forecast` and `lstmjax backtest`, on a small table."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -56,12 +57,31 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
     assert next(line for line in printed.splitlines() if "MASE" in line) in again
     assert main(["backtest", str(run), "--origins", "3"]) == 2
     assert "an origin 5 steps before it would not be fair" in capsys.readouterr().err
-    for command in (["evaluate"], ["inspect"], ["train", "--resume"], ["predict", "--out", "x.csv"], ["export"]):
+    for command in (["evaluate"], ["train", "--resume"], ["predict", "--out", "x.csv"], ["export"]):
         last = ["x.onnx"] if command[0] in ("predict", "export") else []
         assert main([command[0], *command[1:], str(run), *last]) == 2
         words = capsys.readouterr().err
         assert f"{run}: is the folder of a forecast, not of lstmjax train; its networks are measured by" in words
         assert f"lstmjax backtest {run}" in words
+
+
+def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):
+    """Of the small table: 12 steps of context, 3 of the horizon, which ends with December 2022."""
+    run = folder / "run"
+    page = tmp_path / "page.html"
+    assert main(["inspect", str(run), "--out", str(page), "--examples", "2"]) == 0
+    assert "2 of 3 series shown" in capsys.readouterr().out
+    text = page.read_text()
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL).group(1))
+    first, second = data["examples"]
+    assert (first["name"], second["name"]) == ("a", "b")
+    assert first["steps"] == len(first["times"]) == 12 + HORIZON
+    assert (first["times"][0], first["times"][-1]) == ("2021-10-01", "2022-12-01")
+    assert data["input"]["features"][:4] == ["lag 1", "lag 12", "lag 1 missing", "lag 12 missing"]
+    assert main(["inspect", str(run), "--compare", str(run)]) == 2
+    assert f"--compare is for runs of lstmjax train; {run} is the folder of a forecast" in capsys.readouterr().err
+    assert main(["inspect", str(run), "--out", "page.txt"]) == 2
+    assert "page.txt: expected a name that ends in .html" in capsys.readouterr().err
 
 
 def test_a_configuration_of_the_other_command_is_named(folder, tmp_path, capsys):

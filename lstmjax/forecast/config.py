@@ -99,6 +99,8 @@ class ForecastConfig(Section):
     """R, origins of the backtest; the last one is a horizon before the end of each series."""
     stride: Size = 1
     """Steps between two origins."""
+    statistical: bool | None = None
+    """ETS and ARIMA beside the networks, by statsforecast; None: where it is installed, for up to 50 forecasts."""
     samples: Annotated[int, Field(ge=10, le=100_000)] = 200
     """Samples of the future."""
     levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)
@@ -132,6 +134,15 @@ def load_forecast_config(path: str | Path, *, of_run: bool = False) -> ForecastC
             f"of lstmjax forecast; run lstmjax train {path}"
         )
     return parse_forecast_config(tree, str(path))
+
+
+def is_forecast(folder: Path) -> bool:
+    """Return whether a folder is that of a forecast, by its config.yaml."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return False
+    tree = read_yaml(path)
+    return "horizon" in tree and "model" not in tree
 
 
 def parse_forecast_config(tree: dict[str, Any], name: str = "config") -> ForecastConfig:
