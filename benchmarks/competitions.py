@@ -49,8 +49,9 @@ COMPETITIONS = {
     "m3-monthly": Competition("M3", "monthly", 12, 18, 1.01, 1.167, ("TBATS", 0.861)),
 }
 COLUMNS = [
-    "data", "series", "one network (median)", "each", "ensemble", "covers (80%)", "ensemble covers", "DeepAR, published",
-    "best other, published", "seasonal naive", "verdict", "fit, s a network", "forecasts, s a network",
+    "data", "series", "one network (median)", "each", "ensemble", "covers (80%)", "ensemble covers",
+    "DeepAR, published", "best other, published", "seasonal naive", "verdict", "fit, s a network",
+    "forecasts, s a network",
 ]  # fmt: skip
 DIGITS = [0, 0, 3, 0, 3, 2, 2, 3, 0, 3, 0, 0, 0]
 

@@ -64,6 +64,10 @@ class Network(Section):
     """Steps back of the targets that the network sees; None: 1, and one and two seasons with their neighbours."""
     base: Literal["none", "last", "seasonal", "both"] = "none"
     """What is added to the location: nothing, the last target, the one a season before, or both."""
+    seasonal_adjustment: bool = False
+    """Subtract the seasonal pattern of the steps before the origin, and add it to the forecasts."""
+    skip: bool = False
+    """The head reads the inputs of its step beside h."""
     embedding: Size = 8
     """Numbers in which each static category is embedded."""
 

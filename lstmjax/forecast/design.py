@@ -76,9 +76,8 @@ class Design:
         self._check_support()
         if self.seasonal_adjustment and (self.season == 1 or self.reach + self.context < 2 * self.season):
             raise ValueError(
-                f"seasonal_adjustment needs a season and two seasons before the origin, but season is {self.season} and "
-                f"{self.reach + self.context} steps are read (context {self.context}, lags up to {self.reach}). Pass "
-                "season, and a larger context."
+                "seasonal_adjustment needs a season, and two seasons before the origin, but season is "
+                f"{self.season} and {self.reach + self.context} steps are read. Pass season, and a larger context."
             )
         if self.base in ("seasonal", "both") and self.season == 1:
             raise ValueError(
@@ -94,8 +93,8 @@ class Design:
             )
         if self.seasonal_adjustment and row.support != "real":
             raise ValueError(
-                f"seasonal_adjustment makes targets negative, but likelihood {row.name!r} is for {row.support} targets. "
-                "Leave it out, or pass likelihood='student_t'."
+                f"seasonal_adjustment makes targets negative, but likelihood {row.name!r} is for {row.support} "
+                "targets. Leave it out, or pass likelihood='student_t'."
             )
         if not row.location and self.base != "none":
             raise ValueError(

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.metrics import naive_error
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.types import Array
 
@@ -157,12 +156,12 @@ def seasonal_pattern(values: Array, observed: Array, season: int) -> Array:
     weights = jnp.ones(2 * half + 1, values.dtype)
     if season % 2 == 0:
         weights = weights.at[jnp.asarray([0, -1])].set(0.5)
-    near = jnp.arange(steps - 2 * half)[:, None] + jnp.arange(2 * half + 1)  # [T − 2 half, 2 half + 1]
+    near = np.arange(steps - 2 * half)[:, None] + np.arange(2 * half + 1)  # [T − 2 half, 2 half + 1]
     level = values[:, near] @ weights / season
     known = jnp.all(observed[:, near], -1)
     deviation = jnp.where(known, values[:, half : steps - half] - level, 0.0)
     # phase 0 is that of the origin, which is step T
-    phases = jax.nn.one_hot((np.arange(half, steps - half) - steps) % season, season, dtype=values.dtype)  # [., m]
+    phases = jnp.asarray(np.eye(season)[(np.arange(half, steps - half) - steps) % season], values.dtype)  # [., m]
     count = known.astype(values.dtype) @ phases
     mean = deviation @ phases / jnp.maximum(count, 1.0)
     rest = jnp.where(known, deviation - mean @ phases.T, 0.0)
@@ -185,8 +184,6 @@ class Origins(NamedTuple):
     first: Array  # int32 [S]
     last: Array  # int32 [S], included
     log_weight: Array  # [S]
-    starts: Array  # int32 [S + 1]
-    share: Array | None  # [N], of the weight of a series' windows, that of those up to this row; None: all alike
 
 
 def training_origins(series: SeriesSet, design: Design, weights: str = "windows") -> Origins:
@@ -195,72 +192,24 @@ def training_origins(series: SeriesSet, design: Design, weights: str = "windows"
     Args:
         series: the training part.
         design: of the forecaster.
-        weights: a name in `WEIGHTS`.
+        weights: "windows", every window alike; "series", every series alike.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(map(repr, WEIGHTS))}.")
+    if weights not in ("windows", "series"):
+        raise ValueError(f"weights is {weights!r}, expected 'windows' or 'series'.")
     lengths = series.lengths
     first = np.minimum(design.season + 1, lengths - 1)
     last = np.maximum(lengths - (design.horizon if design.form == "handoff" else 1), first)
     usable = lengths >= 2
     if not usable.any():
         raise SeriesError("no series has two targets or more, so that there is nothing to learn from.")
-    count: np.ndarray = np.where(usable, last - first + 1 if weights == "windows" else 1, 0)
-    share = None
-    if weights == "errors":
-        size = np.zeros(len(series.target))
-        for s in np.flatnonzero(usable):
-            rows = slice(series.starts[s] + first[s], series.starts[s] + last[s] + 1)
-            size[rows] = _sizes(series.history(int(s)), design.season)[first[s] : last[s] + 1]
-        total = np.asarray([size[a:b].sum() for a, b in zip(series.starts[:-1], series.starts[1:], strict=True)])
-        count = np.where(usable, total / np.maximum(last - first + 1, 1), 0.0)
-        share = np.concatenate(
-            [np.cumsum(size[a:b]) / t if t else size[a:b] for a, b, t in zip(
-                series.starts[:-1], series.starts[1:], total, strict=True)]
-        )  # fmt: skip
+    count = np.where(usable, last - first + 1 if weights == "windows" else 1, 0)
     with np.errstate(divide="ignore"):
         log_weight = np.log(count.astype(np.float32))
-    as_whole = lambda values: jnp.asarray(values, jnp.int32)
-    return Origins(
-        as_whole(first), as_whole(last), jnp.asarray(log_weight), as_whole(series.starts),
-        None if share is None else jnp.asarray(share, jnp.float32),
-    )  # fmt: skip
-
-
-WEIGHTS = ("windows", "series", "errors")
-"""What is drawn alike: every window; every series; or each by what its errors count in MASE, its mean size over the
-season before the origin by the seasonal naive error of its series (DeepAR draws by size: Salinas et al. 2020, 3.3)."""
-SMALLEST_ERROR = 0.01
-"""Smallest seasonal naive error for that, as a fraction of the mean size of the series."""
-
-
-def _sizes(history: np.ndarray, season: int) -> np.ndarray:
-    """Return the mean size of the season before each step, `[T]`, in units of the seasonal naive error."""
-    size = np.abs(history)
-    known = np.concatenate([[0], np.cumsum(~np.isnan(size))])
-    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(size))])
-    steps = np.arange(len(size))
-    before = np.maximum(steps - season, 0)
-    mean = (sums[steps] - sums[before]) / np.maximum(known[steps] - known[before], 1)
-    overall = sums[-1] / max(known[-1], 1)
-    error = float(np.nan_to_num(naive_error(history, season)))
-    unit = max(error, SMALLEST_ERROR * overall)
-    return np.maximum(mean, SMALLEST_ERROR * overall) / unit if unit else np.ones(len(size))
+    return Origins(jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32), jnp.asarray(log_weight))
 
 
 def draw(key: Array, origins: Origins, batch_size: int) -> tuple[Array, Array]:
     """Draw the series and the origin of each of B windows, int32 `[B]` both."""
     series_key, origin_key = jax.random.split(key)
     which = jax.random.categorical(series_key, origins.log_weight, shape=(batch_size,)).astype(jnp.int32)
-    first, last = origins.first[which], origins.last[which]
-    if origins.share is None:
-        return which, jax.random.randint(origin_key, (batch_size,), first, last + 1)
-    u, start, share = jax.random.uniform(origin_key, (batch_size,)), origins.starts[which], origins.share
-
-    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds  # the first origin whose share is above u lies in low, ..., high
-        middle = (low + high) // 2
-        above = share[start + middle] > u
-        return jnp.where(above, low, jnp.minimum(middle + 1, high)), jnp.where(above, middle, high)
-
-    return which, jax.lax.fori_loop(0, 31, halve, (first, last))[0]
+    return which, jax.random.randint(origin_key, (batch_size,), origins.first[which], origins.last[which] + 1)
