@@ -4,9 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from lstmjax.forecast import LIKELIHOODS, Design, Rolling, SeriesError, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast import (
+    LIKELIHOODS,
+    Design,
+    Rolling,
+    SeriesError,
+    Training,
+    backtest,
+    fit_forecaster,
+    from_arrays,
+    window_loss,
+)
 from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.windows import cut, draw, on_device, seasonal_pattern, training_origins
@@ -58,7 +70,7 @@ def untrained(design, series, scale=1.0):
 )
 def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base, adjusted):
     series = series_of()
-    design = design_of(form=form, scaling=scaling, base=base, seasonal_adjustment=adjusted, skip=adjusted)
+    design = design_of(form=form, scaling=scaling, base=base, seasonal_adjustment=adjusted)
     origins = series.lengths - HORIZON
     poisoned_target, poisoned_past = series.target.copy(), series.past.copy()
     for start, stop, origin in zip(series.starts[:-1], series.starts[1:], origins, strict=True):
@@ -79,7 +91,7 @@ def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base, adjus
 def test_stepping_equals_the_pass_over_known_targets(base, adjusted):
     """With a head without noise, a path is what the teacher-forced pass returns when it is fed the path."""
     series = series_of()
-    design = design_of(likelihood="point", base=base, seasonal_adjustment=adjusted, skip=adjusted)
+    design = design_of(likelihood="point", base=base, seasonal_adjustment=adjusted)
     forecaster = untrained(design, series)
     origins = series.lengths
     path = forecaster.forecast(series, samples=1).samples[:, 0]
@@ -182,6 +194,31 @@ def test_the_seasonal_pattern_is_that_of_a_classical_decomposition(season):
     assert 0.5 < shrink < 1
     np.testing.assert_allclose(pattern[0], shrink * (mean - mean.mean()), rtol=2e-4, atol=1e-5)
     np.testing.assert_array_equal(pattern[1], 0.0)
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("loss_on", ["window", "horizon"])
+def test_the_loss_is_the_mean_over_its_steps(loss_on):
+    """With a head that says the same at each step, whatever it reads: by SciPy, of targets in units of the window."""
+    series, design = series_of(covariates=False), design_of(likelihood="gaussian", scaling="standard")
+    params = init_forecaster(jax.random.key(0), design, series)
+    params = params._replace(head=params.head._replace(w=0 * params.head.w, b=jnp.asarray([0.3, 0.7])))
+    table, normal = on_device(series, design), normal_of(series)
+    batch = (jnp.asarray([1, 3]), jnp.asarray([14, 20]))
+    loss = window_loss(params, batch, None, table=table, design=design, normal=normal, loss_on=loss_on)
+    densities = []
+    for s, origin in zip(*map(np.asarray, batch), strict=True):
+        known = series.history(s)[origin - CONTEXT : origin]
+        first = origin - (CONTEXT if loss_on == "window" else 0)
+        y = series.history(s)[first : origin + HORIZON]
+        deviation = np.log1p(np.exp(0.7)) + SMALLEST
+        densities.append(norm.logpdf(y, known.mean() + 0.3 * known.std(), deviation * known.std()))
+    assert float(loss) == pytest.approx(-np.mean(densities), rel=1e-4)
+
+
+def test_a_part_of_a_window_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"loss_on is 'context', expected 'window' or 'horizon'"):
+        Training(loss_on="context")
 
 
 @pytest.mark.usefixtures("promotion")

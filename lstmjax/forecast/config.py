@@ -66,8 +66,6 @@ class Network(Section):
     """What is added to the location: nothing, the last target, the one a season before, or both."""
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin, and add it to the forecasts."""
-    skip: bool = False
-    """The head reads the inputs of its step beside h."""
     embedding: Size = 8
     """Numbers in which each static category is embedded."""
 
@@ -89,6 +87,8 @@ class Fit(Section):
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: Literal["windows", "series"] = "windows"
     """What is drawn alike: windows, or series of whatever length."""
+    loss_on: Literal["window", "horizon"] = "window"
+    """Steps in the loss of the autoregressive form: context and horizon, or the horizon alone."""
 
 
 class ForecastConfig(Section):

@@ -50,8 +50,6 @@ class Design:
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin (classical decomposition) and add it to the
     forecasts; the network sees what is left, and the pattern beside it."""
-    skip: bool = False
-    """The head reads the inputs of its step beside h: a linear autoregression in parallel (LSTNet; Lai et al. 2018)."""
     embedding: int = 8
     """Numbers in which each static category is embedded."""
 

@@ -76,10 +76,7 @@ def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastPa
         decoder = init_stacked(
             decoder_key, FUTURE + known + static, design.hidden_size, design.layers, cell=design.cell
         )
-    read = design.hidden_size
-    if design.skip:
-        read += FUTURE + known + static if design.form == "handoff" else 2 * len(design.lags) + known + past + static
-    w = 0.01 * jax.random.normal(head_key, (read, design.head.width))
+    w = 0.01 * jax.random.normal(head_key, (design.hidden_size, design.head.width))
     return ForecastParams(layers, decoder, Dense(w, jnp.asarray(design.head.bias)), embeddings)
 
 
@@ -133,7 +130,7 @@ def outputs(params: ForecastParams, window: Window, design: Design, normal: Norm
         steps = jnp.arange(design.reach, design.reach + context + design.horizon)
         xs, mask = context_inputs(params, window, design, normal)
         _, hs = _run(params.layers, xs, None, design, key, mask=mask)
-        return _head(params.head, hs, xs, _base_where_known(window, steps, design), design, key)
+        return _head(params.head, hs, _base_where_known(window, steps, design), design, key)
     state = _read(params, window, design, normal, key)
     return _decode(params, window, state, design, normal, key)
 
@@ -279,7 +276,7 @@ def _decode(
     bases = {"none": None, "last": jnp.broadcast_to(last[:, None], seasonal.shape), "seasonal": seasonal}
     if design.base == "both":
         bases["both"] = seasonal + (last - window.target[:, origin - design.season - 1])[:, None]
-    return _head(params.head, hs, xs, bases[design.base], design, key)
+    return _head(params.head, hs, bases[design.base], design, key)
 
 
 def _latest(values: Array, observed: Array) -> Array:
@@ -310,10 +307,8 @@ def _base_where_known(window: Window, steps: Array, design: Design) -> Array | N
     return terms[design.base]()
 
 
-def _head(head: Dense, hs: Array, xs: Array, base: Array | None, design: Design, key: Array | None) -> Array:
+def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array | None) -> Array:
     hs = drop(None if key is None else jax.random.fold_in(key, 2), hs, design.dropout)
-    if design.skip:
-        hs = jnp.concatenate([hs, xs], -1)
     out = hs @ head.w + jnp.expand_dims(head.b, range(hs.ndim - 1))
     if base is None:
         return out
@@ -338,7 +333,7 @@ def _path(params: ForecastParams, window: Window, design: Design, normal: Normal
             params, window, lags, lags_observed, past_step[:, None], past_step_observed[:, None], known[:, None], normal
         )
         state, hs = _run(params.layers, x, state, design, None)
-        out = _head(params.head, hs, x, _base_where_known(moved, at, design), design, None)[:, 0]
+        out = _head(params.head, hs, _base_where_known(moved, at, design), design, None)[:, 0]
         y = design.head.sample(step_key, out, scale)
         recent = jnp.concatenate([recent[:, 1:], (y / scale)[:, None]], 1)
         return (state, recent, jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)), y
