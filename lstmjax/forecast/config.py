@@ -104,7 +104,8 @@ class ForecastConfig(Section):
     stride: Size = 1
     """Steps between two origins."""
     statistical: bool | None = None
-    """ETS and ARIMA beside the networks, by statsforecast; None: where it is installed, for up to 50 forecasts."""
+    """ETS and ARIMA beside the networks, by statsforecast; None: where it is installed, for up to 20
+    forecasts of series of up to 300 steps."""
     samples: Annotated[int, Field(ge=10, le=100_000)] = 200
     """Samples of the future."""
     levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)

@@ -28,8 +28,9 @@ from lstmjax.writing import draft, write_text
 
 SHOWN = ("mase", "smape", "wape", "rmsse", "crps", "coverage_80")
 """Measures in the table on the terminal; all of them are in measures.json."""
-FEW = 50
-"""Forecasts up to which ETS and ARIMA are fitted without being required: a second or so each."""
+FEW, SHORT = 20, 300
+"""Forecasts, and steps of a series, up to which ETS and ARIMA are fitted without being required: ARIMA takes 0.7 s for
+120 months, 3 s for 240."""
 PICTURES = 6
 """Series in the picture."""
 
@@ -50,6 +51,7 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     design, training = design_of(config, series), Training(**config.fit.model_dump())
     rolling = Rolling(config.origins, config.stride)
     origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
+    baselines_of(config, series, rolling)  # refuses what is not installed
     yield described(series)
     folder = new_folder(run_dir, name)
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -152,9 +154,12 @@ def measured(
     forecasters: list[Forecaster], series: SeriesSet, rolling: Rolling, config: ForecastConfig, folder: Path | None
 ) -> Iterator[str]:
     """Backtest each forecaster and all of them together; yield the table, and write it to measures.json."""
-    baselines = baselines_of(config, len(series) * rolling.origins)
+    baselines = baselines_of(config, series, rolling)
     if config.statistical is None and has_statistical() and "ETS" not in baselines:
-        yield f"ETS and ARIMA are left out, as there are more than {FEW} forecasts; statistical: true fits them all"
+        yield (
+            f"ETS and ARIMA are left out: there are more than {FEW} forecasts, or series of more than {SHORT} steps; "
+            "statistical: true fits them all the same"
+        )
     results = [
         backtest(f, series, rolling, samples=config.samples, seed=k, baselines=BASELINES if k else baselines)
         for k, f in enumerate(forecasters)
@@ -182,7 +187,7 @@ def measured(
     yield from verdict_of(together, rows)
 
 
-def baselines_of(config: ForecastConfig, forecasts: int) -> dict[str, Baseline]:
+def baselines_of(config: ForecastConfig, series: SeriesSet, rolling: Rolling) -> dict[str, Baseline]:
     """Return what the networks are compared with; ETS and ARIMA, where they are installed and do not take long.
 
     Raises:
@@ -190,7 +195,8 @@ def baselines_of(config: ForecastConfig, forecasts: int) -> dict[str, Baseline]:
     """
     if config.statistical and not has_statistical():
         raise ConfigError("statistical is true, but ETS and ARIMA need statsforecast: pip install 'lstmjax[forecast]'")
-    wanted = config.statistical or (config.statistical is None and has_statistical() and forecasts <= FEW)
+    quick = len(series) * rolling.origins <= FEW and series.lengths.max() <= SHORT
+    wanted = config.statistical or (config.statistical is None and has_statistical() and quick)
     return {**BASELINES, **(STATISTICAL if wanted else {})}
 
 
