@@ -9,8 +9,17 @@ from lstmjax.bench.machine import look
 RAW = "Medians and ratios only: the raw times, and so their spread, are not on record."
 
 
-def write(path: Path, command: str, columns: Sequence[str], digits: Sequence[int], rows: Sequence[Sequence]) -> None:
-    """Write a table to a file: its columns, the digits after the point of each, and its rows."""
+def write(
+    path: Path,
+    command: str,
+    columns: Sequence[str],
+    digits: Sequence[int],
+    rows: Sequence[Sequence],
+    *,
+    recorded: str = RAW,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a table to a file: its columns, the digits after the point of each, its rows, and what is not in it."""
     machine = look("float32")
     head = {
         "format": "lstmjax record 1",
@@ -24,10 +33,10 @@ def write(path: Path, command: str, columns: Sequence[str], digits: Sequence[int
             "peak": machine.peak,
             "kernel": machine.kernel,
         },
-        "recorded": RAW,
+        "recorded": recorded,
         "columns": list(columns),
         "digits": list(digits),
-        "notes": [],
+        "notes": list(notes),
     }
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     path.write_text(f'{json.dumps(head, indent=1)[:-2]},\n "rows": [\n  {lines}]}}\n', encoding="utf-8")

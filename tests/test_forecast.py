@@ -4,12 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from lstmjax.forecast import LIKELIHOODS, Design, Rolling, SeriesError, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast import (
+    LIKELIHOODS,
+    Design,
+    Rolling,
+    SeriesError,
+    Training,
+    backtest,
+    fit_forecaster,
+    from_arrays,
+    window_loss,
+)
 from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.forecast.windows import cut, draw, on_device, training_origins
+from lstmjax.forecast.windows import cut, draw, on_device, seasonal_pattern, training_origins
 
 S, T, HORIZON, CONTEXT, SEASON = 5, 29, 3, 8, 4
 FORMS = ["autoregressive", "handoff"]
@@ -46,18 +58,19 @@ def untrained(design, series, scale=1.0):
 
 
 @pytest.mark.parametrize(
-    ("form", "scaling", "base"),
+    ("form", "scaling", "base", "adjusted"),
     [
-        ("autoregressive", "mean", "both"),
-        ("autoregressive", "log", "none"),
-        ("autoregressive", "standard", "seasonal"),
-        ("handoff", "standard", "both"),
-        ("handoff", "log1p", "last"),
-        ("handoff", "none", "seasonal"),
+        ("autoregressive", "mean", "both", False),
+        ("autoregressive", "log", "none", True),
+        ("autoregressive", "standard", "seasonal", False),
+        ("handoff", "standard", "both", False),
+        ("handoff", "log1p", "last", True),
+        ("handoff", "none", "seasonal", False),
     ],
 )
-def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base):
-    series, design = series_of(), design_of(form=form, scaling=scaling, base=base)
+def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base, adjusted):
+    series = series_of()
+    design = design_of(form=form, scaling=scaling, base=base, seasonal_adjustment=adjusted)
     origins = series.lengths - HORIZON
     poisoned_target, poisoned_past = series.target.copy(), series.past.copy()
     for start, stop, origin in zip(series.starts[:-1], series.starts[1:], origins, strict=True):
@@ -72,10 +85,13 @@ def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base):
     np.testing.assert_array_equal(clean, forecaster.forecast(extreme, origins=origins, samples=4).samples)
 
 
-@pytest.mark.parametrize("base", ["none", "last", "seasonal", "both"])
-def test_stepping_equals_the_pass_over_known_targets(base):
+@pytest.mark.parametrize(
+    ("base", "adjusted"), [("none", False), ("last", False), ("seasonal", False), ("both", False), ("last", True)]
+)
+def test_stepping_equals_the_pass_over_known_targets(base, adjusted):
     """With a head without noise, a path is what the teacher-forced pass returns when it is fed the path."""
-    series, design = series_of(), design_of(likelihood="point", base=base)
+    series = series_of()
+    design = design_of(likelihood="point", base=base, seasonal_adjustment=adjusted)
     forecaster = untrained(design, series)
     origins = series.lengths
     path = forecaster.forecast(series, samples=1).samples[:, 0]
@@ -86,6 +102,7 @@ def test_stepping_equals_the_pass_over_known_targets(base):
     known = SeriesSet(**(vars(filled) | {"target": target}))
     window = cut(on_device(known, design), jnp.arange(S), jnp.asarray(origins, jnp.int32), design)
     out = outputs(forecaster.params, window, design, forecaster.normal)[:, -HORIZON:, 0]
+    out = out + window.pattern[:, -HORIZON:]
     np.testing.assert_allclose(out * window.scale[:, None] + window.location[:, None], path, rtol=2e-5, atol=2e-5)
 
 
@@ -156,6 +173,57 @@ def test_windows_are_drawn_alike_or_series_are():
     assert float((which == 0).mean()) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("season", [4, 5])
+def test_the_seasonal_pattern_is_that_of_a_classical_decomposition(season):
+    """By loops in NumPy, with a gap; a series of noise alone has a small one, and one season none."""
+    rng = np.random.default_rng(0)
+    steps = 6 * season + 2
+    y = 3.0 * rng.normal(size=season)[np.arange(steps) % season] + 0.1 * np.arange(steps) + rng.normal(size=steps)
+    observed = np.arange(steps) != 7
+    half, phases = season // 2, [[] for _ in range(season)]
+    for t in range(half, steps - half):
+        near = y[t - half : t + half + 1].copy()
+        if season % 2 == 0:
+            near[[0, -1]] /= 2
+        if observed[t - half : t + half + 1].all():
+            phases[(t - steps) % season].append(y[t] - near.sum() / season)
+    mean = np.asarray([np.mean(phase) for phase in phases])
+    count = sum(map(len, phases))
+    noise = sum(((np.asarray(p) - np.mean(p)) ** 2).sum() for p in phases) / (count - season)
+    shrink = max(1 - noise / (count / season) / (mean**2).mean(), 0)
+    values = np.stack([np.where(observed, y, 0.0), np.where(np.arange(steps) < steps - season, 0.0, y)])
+    known = np.stack([observed, np.arange(steps) >= steps - season])
+    pattern = np.asarray(seasonal_pattern(jnp.asarray(values, jnp.float32), jnp.asarray(known), season))
+    assert 0.5 < shrink < 1
+    np.testing.assert_allclose(pattern[0], shrink * (mean - mean.mean()), rtol=2e-4, atol=1e-5)
+    np.testing.assert_array_equal(pattern[1], 0.0)
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("loss_on", ["window", "horizon"])
+def test_the_loss_is_the_mean_over_its_steps(loss_on):
+    """With a head that says the same at each step, whatever it reads: by SciPy, of targets in units of the window."""
+    series, design = series_of(covariates=False), design_of(likelihood="gaussian", scaling="standard")
+    params = init_forecaster(jax.random.key(0), design, series)
+    params = params._replace(head=params.head._replace(w=0 * params.head.w, b=jnp.asarray([0.3, 0.7])))
+    table, normal = on_device(series, design), normal_of(series)
+    batch = (jnp.asarray([1, 3]), jnp.asarray([14, 20]))
+    loss = window_loss(params, batch, None, table=table, design=design, normal=normal, loss_on=loss_on)
+    densities = []
+    for s, origin in zip(*map(np.asarray, batch), strict=True):
+        known = series.history(s)[origin - CONTEXT : origin]
+        first = origin - (CONTEXT if loss_on == "window" else 0)
+        y = series.history(s)[first : origin + HORIZON]
+        deviation = np.log1p(np.exp(0.7)) + SMALLEST
+        densities.append(norm.logpdf(y, known.mean() + 0.3 * known.std(), deviation * known.std()))
+    assert float(loss) == pytest.approx(-np.mean(densities), rel=1e-4)
+
+
+def test_a_part_of_a_window_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"loss_on is 'context', expected 'window' or 'horizon'"):
+        Training(loss_on="context")
+
+
 @pytest.mark.usefixtures("promotion")
 def test_a_known_pattern_is_forecast_better_than_by_the_baselines():
     rng = np.random.default_rng(0)
@@ -220,6 +288,8 @@ def test_samples_are_paths():
         ({"likelihood": "negative_binomial", "scaling": "standard"}, r"for count targets\. Pass scaling='mean'"),
         ({"likelihood": "log_normal", "base": "last"}, "'log_normal' has no location"),
         ({"dropout": 1.0}, "dropout is 1.0, expected a rate"),
+        ({"seasonal_adjustment": True, "season": 7}, r"two seasons before the origin, but season is 7 and 12 steps"),
+        ({"seasonal_adjustment": True, "likelihood": "negative_binomial"}, "makes targets negative.*count targets"),
     ],
 )
 def test_designs_that_cannot_be_are_refused(fields, message):

@@ -1,6 +1,10 @@
 """`lstmjax forecast` and `lstmjax backtest`, on a small table."""
 
+import importlib.machinery
 import json
+import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -56,12 +60,81 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
     assert next(line for line in printed.splitlines() if "MASE" in line) in again
     assert main(["backtest", str(run), "--origins", "3"]) == 2
     assert "an origin 5 steps before it would not be fair" in capsys.readouterr().err
-    for command in (["evaluate"], ["inspect"], ["train", "--resume"], ["predict", "--out", "x.csv"], ["export"]):
+    for command in (["evaluate"], ["train", "--resume"], ["predict", "--out", "x.csv"], ["export"]):
         last = ["x.onnx"] if command[0] in ("predict", "export") else []
         assert main([command[0], *command[1:], str(run), *last]) == 2
         words = capsys.readouterr().err
         assert f"{run}: is the folder of a forecast, not of lstmjax train; its networks are measured by" in words
         assert f"lstmjax backtest {run}" in words
+
+
+def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):
+    """Of the small table: 12 steps of context, 3 of the horizon, which ends with December 2022."""
+    run = folder / "run"
+    page = tmp_path / "page.html"
+    assert main(["inspect", str(run), "--out", str(page), "--examples", "2"]) == 0
+    assert "2 of 3 series shown" in capsys.readouterr().out
+    text = page.read_text()
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL).group(1))
+    first, second = data["examples"]
+    assert (first["name"], second["name"]) == ("a", "b")
+    assert first["steps"] == len(first["times"]) == 12 + HORIZON
+    assert (first["times"][0], first["times"][-1]) == ("2021-10-01", "2022-12-01")
+    assert data["input"]["features"][:4] == ["lag 1", "lag 12", "lag 1 missing", "lag 12 missing"]
+    assert main(["inspect", str(run), "--compare", str(run)]) == 2
+    assert f"--compare is for runs of lstmjax train; {run} is the folder of a forecast" in capsys.readouterr().err
+    assert main(["inspect", str(run), "--out", "page.txt"]) == 2
+    assert "page.txt: expected a name that ends in .html" in capsys.readouterr().err
+
+
+def fake_statsforecast(monkeypatch):
+    """Stand in for the package, which the tests do not need: ETS says the mean of the history, ARIMA its largest."""
+    models = types.ModuleType("models")
+
+    def model(value):
+        class Model:
+            def __init__(self, season_length, alias):
+                assert season_length in (1, 12)
+
+            def forecast(self, y, h):
+                assert not np.isnan(y).any()
+                return {"mean": np.full(h, value(y))}
+
+        return Model
+
+    models.AutoETS, models.AutoARIMA = model(np.mean), model(np.max)
+    package = types.ModuleType("statsforecast")
+    package.models, package.__spec__ = models, importlib.machinery.ModuleSpec("statsforecast", None)
+    monkeypatch.setitem(sys.modules, "statsforecast", package)
+
+
+def test_ets_and_arima_stand_beside_a_network_where_they_are_installed(folder, capsys, monkeypatch):
+    run = folder / "run"
+    fake_statsforecast(monkeypatch)
+    assert main(["backtest", str(run), "--origins", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = {name: float(next(line for line in lines if line.startswith(name)).split()[1]) for name in ("ETS", "ARIMA")}
+    rows = [line.split(",") for line in (folder / "sales.csv").read_text().splitlines()[1:]]
+    for name, value in (("ETS", np.mean), ("ARIMA", np.max)):
+        errors = []
+        for shop in "abc":
+            y = np.asarray([float(sales) for s, _, sales in rows if s == shop])
+            for origin in (len(y) - HORIZON - 1, len(y) - HORIZON):
+                scale = np.abs(y[12:origin] - y[: origin - 12]).mean()
+                errors.append(np.abs(y[origin : origin + HORIZON] - value(y[:origin])).mean() / scale)
+        assert shown[name] == pytest.approx(np.mean(errors), rel=1e-3)
+    monkeypatch.setattr("lstmjax.forecast.run_forecast.FEW", 5)
+    assert main(["backtest", str(run), "--origins", "2"]) == 0
+    assert "ETS and ARIMA are left out: there are more than 5 forecasts" in capsys.readouterr().out
+
+
+def test_statistics_that_are_required_and_not_installed_are_refused(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lstmjax.forecast.run_forecast.has_statistical", lambda: False)
+    tree = yaml.safe_load((folder / "config.yaml").read_text()) | {"statistical": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"fit": {"steps": 1}, "seeds": 1}))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
+    assert "statistical is true, but ETS and ARIMA need statsforecast: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_configuration_of_the_other_command_is_named(folder, tmp_path, capsys):

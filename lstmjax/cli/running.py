@@ -209,7 +209,17 @@ def _export(command: Export) -> None:
 
 
 def _inspect(command: Inspect) -> None:
+    from lstmjax.forecast.config import is_forecast
     from lstmjax.runs import RunFolder
+
+    if is_forecast(command.run):
+        from lstmjax.report.inspect_forecast import inspect_forecast
+
+        options = {"--input": command.input, "--compare": command.compare}
+        for option in (name for name, value in options.items() if value is not None):
+            raise ConfigError(f"{option} is for runs of lstmjax train; {command.run} is the folder of a forecast")
+        print_lines(inspect_forecast(command.run, command.out, command.examples, open_page=command.open))
+        return
 
     RunFolder.open(command.run)
     from lstmjax.report.inspect_run import inspect_run

@@ -8,7 +8,7 @@ print(backtest(forecaster, series).measures())
 """
 
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest, compare
-from lstmjax.forecast.baselines import BASELINES, drift, naive, seasonal_naive, statistical
+from lstmjax.forecast.baselines import BASELINES, STATISTICAL, drift, naive, seasonal_naive, statistical
 from lstmjax.forecast.calendar import FEATURES, Frequency
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecast, Forecaster, Training, fit_forecaster, window_loss
@@ -22,6 +22,7 @@ __all__ = [
     "FEATURES",
     "LIKELIHOODS",
     "SCALINGS",
+    "STATISTICAL",
     "Backtest",
     "Design",
     "Forecast",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from lstmjax.forecast import metrics
-from lstmjax.forecast.baselines import BASELINES
+from lstmjax.forecast.baselines import BASELINES, Baseline
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
@@ -31,7 +31,7 @@ class Backtest(NamedTuple):
     squared_scales: np.ndarray
     """float64 `[R, S]`, the mean squared error of it."""
     baselines: dict[str, np.ndarray]
-    """float64 `[R, S, H]` for each of `BASELINES`."""
+    """float64 `[R, S, H]` by name."""
 
     def measures(self) -> dict[str, dict[str, float]]:
         """Return each measure of the network and of each baseline, averaged over series and origins.
@@ -99,6 +99,7 @@ def backtest(
     seed: int = 0,
     batch_size: int = 256,
     refit: Callable[[SeriesSet], Forecaster] | None = None,
+    baselines: Mapping[str, Baseline] = BASELINES,
 ) -> Backtest:
     """Forecast from several origins of each series, and compare with what came.
 
@@ -110,6 +111,7 @@ def backtest(
             samples from all origins.
         refit: fits a forecaster to what is known at an origin; it is called for each but the first, and what it
             returns has the design of `forecaster`. None: the one that is given forecasts from all origins.
+        baselines: what to compare with, such as `{**BASELINES, **STATISTICAL}`.
 
     Raises:
         SeriesError: a series is too short.
@@ -130,15 +132,21 @@ def backtest(
                 forecaster = refit(series.cut(int(series.lengths[0] - at[0])))
             rows.append(forecaster.forecast(series, origins=at, **options).samples)
         drawn = np.stack(rows)
-    return compare(drawn, series, origins, design.season)
+    return compare(drawn, series, origins, design.season, baselines)
 
 
-def compare(samples: np.ndarray, series: SeriesSet, origins: np.ndarray, season: int) -> Backtest:
+def compare(
+    samples: np.ndarray,
+    series: SeriesSet,
+    origins: np.ndarray,
+    season: int,
+    baselines: Mapping[str, Baseline] = BASELINES,
+) -> Backtest:
     """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins."""
     horizon = samples.shape[-1]
     target = np.full((*origins.shape, horizon), np.nan)
     scales, squared = np.full(origins.shape, np.nan), np.full(origins.shape, np.nan)
-    forecasts = {name: np.full(target.shape, np.nan) for name in BASELINES}
+    forecasts = {name: np.full(target.shape, np.nan) for name in baselines}
     for (row, s), origin in np.ndenumerate(origins):
         begin = series.starts[s] + origin
         coming = series.target[begin : min(begin + horizon, series.starts[s + 1])]
@@ -146,7 +154,7 @@ def compare(samples: np.ndarray, series: SeriesSet, origins: np.ndarray, season:
         history = series.history(s, origin)
         scales[row, s] = metrics.naive_error(history, season)
         squared[row, s] = metrics.naive_squared_error(history, season)
-        for name, baseline in BASELINES.items():
+        for name, baseline in baselines.items():
             forecasts[name][row, s] = baseline(history, horizon, season)
     return Backtest(samples, target, origins, scales, squared, forecasts)
 

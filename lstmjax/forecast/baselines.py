@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import numpy as np
@@ -50,7 +52,7 @@ def _known(history: np.ndarray) -> np.ndarray:
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(
     {"naive": naive, "seasonal naive": seasonal_naive, "drift": drift}
 )
-"""By name. ETS and ARIMA come from statsforecast, where it is installed; see `statistical`."""
+"""By name: what costs nothing. ETS and ARIMA come from statsforecast, where it is installed; see `STATISTICAL`."""
 
 
 def statistical(name: str, history: np.ndarray, horizon: int, season: int) -> np.ndarray:
@@ -58,9 +60,9 @@ def statistical(name: str, history: np.ndarray, horizon: int, season: int) -> np
 
     Args:
         name: "ETS" or "ARIMA".
-        history: targets `[T]` without gaps.
+        history: targets `[T]`; gaps are filled along lines, as neither method knows gaps.
         horizon: H.
-        season: m.
+        season: m; with fewer than two seasons of history none is fitted.
 
     Raises:
         ImportError: statsforecast is not installed.
@@ -68,6 +70,26 @@ def statistical(name: str, history: np.ndarray, horizon: int, season: int) -> np
     try:
         from statsforecast import models
     except ImportError:
-        raise ImportError(f"{name} needs statsforecast: pip install statsforecast") from None
-    model = {"ETS": models.AutoETS, "ARIMA": models.AutoARIMA}[name](season_length=season)
-    return model.forecast(y=np.asarray(history, np.float64), h=horizon)["mean"]
+        raise ImportError(f"{name} needs statsforecast: pip install 'lstmjax[forecast]'") from None
+    y = np.asarray(history, np.float64)
+    (known,) = np.nonzero(~np.isnan(y))
+    if len(known) < FEWEST:
+        return naive(y, horizon)
+    y = np.interp(np.arange(known[0], len(y)), known, y[known])
+    model = {"ETS": models.AutoETS, "ARIMA": models.AutoARIMA}[name](
+        season_length=season if len(y) > 2 * season else 1, alias=name
+    )
+    return np.asarray(model.forecast(y=y, h=horizon)["mean"], np.float64)
+
+
+FEWEST = 10
+"""Targets that ETS and ARIMA need; for fewer, their forecast is the last target."""
+STATISTICAL: MappingProxyType[str, Baseline] = MappingProxyType(
+    {"ETS": partial(statistical, "ETS"), "ARIMA": partial(statistical, "ARIMA")}
+)
+"""By name: methods that are fitted to each series alone. ARIMA takes seconds for some hundred steps."""
+
+
+def has_statistical() -> bool:
+    """Return whether statsforecast is installed."""
+    return find_spec("statsforecast") is not None

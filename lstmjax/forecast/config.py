@@ -64,6 +64,8 @@ class Network(Section):
     """Steps back of the targets that the network sees; None: 1, and one and two seasons with their neighbours."""
     base: Literal["none", "last", "seasonal", "both"] = "none"
     """What is added to the location: nothing, the last target, the one a season before, or both."""
+    seasonal_adjustment: bool = False
+    """Subtract the seasonal pattern of the steps before the origin, and add it to the forecasts."""
     embedding: Size = 8
     """Numbers in which each static category is embedded."""
 
@@ -85,6 +87,8 @@ class Fit(Section):
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: Literal["windows", "series"] = "windows"
     """What is drawn alike: windows, or series of whatever length."""
+    loss_on: Literal["window", "horizon"] = "window"
+    """Steps in the loss of the autoregressive form: context and horizon, or the horizon alone."""
 
 
 class ForecastConfig(Section):
@@ -99,6 +103,9 @@ class ForecastConfig(Section):
     """R, origins of the backtest; the last one is a horizon before the end of each series."""
     stride: Size = 1
     """Steps between two origins."""
+    statistical: bool | None = None
+    """ETS and ARIMA beside the networks, by statsforecast; None: where it is installed, for up to 20
+    forecasts of series of up to 300 steps."""
     samples: Annotated[int, Field(ge=10, le=100_000)] = 200
     """Samples of the future."""
     levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)
@@ -132,6 +139,15 @@ def load_forecast_config(path: str | Path, *, of_run: bool = False) -> ForecastC
             f"of lstmjax forecast; run lstmjax train {path}"
         )
     return parse_forecast_config(tree, str(path))
+
+
+def is_forecast(folder: Path) -> bool:
+    """Return whether a folder is that of a forecast, by its config.yaml."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return False
+    tree = read_yaml(path)
+    return "horizon" in tree and "model" not in tree
 
 
 def parse_forecast_config(tree: dict[str, Any], name: str = "config") -> ForecastConfig:

@@ -47,6 +47,9 @@ class Design:
     base: str = "none"
     """What is added to the location of the distribution: "none", "last" (y of the step before), "seasonal" (y a season
     before), or "both" (last + what followed a season ago: y(t−1) + y(t−m) − y(t−m−1))."""
+    seasonal_adjustment: bool = False
+    """Subtract the seasonal pattern of the steps before the origin (classical decomposition) and add it to the
+    forecasts; the network sees what is left, and the pattern beside it."""
     embedding: int = 8
     """Numbers in which each static category is embedded."""
 
@@ -69,6 +72,11 @@ class Design:
             raise ValueError(f"lags is {self.lags!r}, expected different whole numbers from 1 up, 1 among them.")
         find_cell(self.cell)
         self._check_support()
+        if self.seasonal_adjustment and (self.season == 1 or self.reach + self.context < 2 * self.season):
+            raise ValueError(
+                "seasonal_adjustment needs a season, and two seasons before the origin, but season is "
+                f"{self.season} and {self.reach + self.context} steps are read. Pass season, and a larger context."
+            )
         if self.base in ("seasonal", "both") and self.season == 1:
             raise ValueError(
                 f"base is {self.base!r}, but season is 1: there is no season. Pass season, or base='last'."
@@ -80,6 +88,11 @@ class Design:
             raise ValueError(
                 f"scaling is {scaling.name!r}, which makes targets negative, but likelihood {row.name!r} is for "
                 f"{row.support} targets. Pass scaling='mean'."
+            )
+        if self.seasonal_adjustment and row.support != "real":
+            raise ValueError(
+                f"seasonal_adjustment makes targets negative, but likelihood {row.name!r} is for {row.support} "
+                "targets. Leave it out, or pass likelihood='student_t'."
             )
         if not row.location and self.base != "none":
             raise ValueError(

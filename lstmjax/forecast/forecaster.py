@@ -40,6 +40,14 @@ class Training:
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: str = "windows"
     """What is drawn alike: "windows", or "series" of whatever length."""
+    loss_on: str = "window"
+    """Steps in the loss of the autoregressive form: "window", context and horizon; or "horizon" alone, as in a
+    forecast. The scale of a window knows its context, so that a network which learns from the context as well may
+    learn that series return to their mean."""
+
+    def __post_init__(self) -> None:
+        if self.loss_on not in ("window", "horizon"):
+            raise ValueError(f"loss_on is {self.loss_on!r}, expected 'window' or 'horizon'.")
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the Optax optimizer."""
@@ -202,10 +210,14 @@ def window_loss(
     table: Table,
     design: Design,
     normal: Normal,
+    loss_on: str = "window",
 ) -> Array:
     """Return the mean negative log density of the targets of B windows, (series, origin) each `[B]`."""
     window = cut(table, *batch, design)
-    density, observed = log_prob(outputs(params, window, design, normal, key), window, design)
+    out = outputs(params, window, design, normal, key)
+    if loss_on == "horizon":
+        out = out[:, -design.horizon :]
+    density, observed = log_prob(out, window, design)
     return -jnp.sum(density) / jnp.maximum(jnp.sum(observed), 1)
 
 
@@ -223,7 +235,7 @@ def _train(
     normal: Frozen,
 ) -> tuple[tuple, Array]:
     optimizer = training.optimizer()
-    loss_of = partial(window_loss, table=table, design=design, normal=normal.value)
+    loss_of = partial(window_loss, table=table, design=design, normal=normal.value, loss_on=training.loss_on)
 
     def step(carry: tuple, number: Array) -> tuple[tuple, Array]:
         params, moments, average = carry

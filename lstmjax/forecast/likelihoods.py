@@ -79,7 +79,12 @@ def _student_log_prob(outputs: Array, y: Array, scale: Array) -> Array:
 
 
 def _student_sample(key: Array, outputs: Array, scale: Array) -> Array:
-    noise = jax.random.t(key, _degrees(outputs[..., 2]), outputs.shape[:-1], outputs.dtype)
+    # √(ν (U^(−2/ν) − 1)) cos 2πV has Student's t distribution (Bailey 1994): no rejection, as jax.random.t has
+    nu = _degrees(outputs[..., 2])
+    radius_key, angle_key = jax.random.split(key)
+    u = jax.random.uniform(radius_key, nu.shape, nu.dtype, jnp.finfo(nu.dtype).tiny, 1.0)
+    angle = jax.random.uniform(angle_key, nu.shape, nu.dtype, 0.0, 2.0 * jnp.pi)
+    noise = jnp.sqrt(nu * jnp.expm1(-2.0 / nu * jnp.log(u))) * jnp.cos(angle)
     return scale * (outputs[..., 0] + _positive(outputs[..., 1]) * noise)
 
 

@@ -67,7 +67,7 @@ def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastPa
         for k, (_, values) in zip(embedding_keys, series.levels, strict=True)
     )
     static = series.numbers.shape[1] + 2 + sum(table.shape[1] for table in embeddings)
-    known, past = 2 * series.known.shape[1], 2 * series.past.shape[1]
+    known, past = 2 * series.known.shape[1] + design.seasonal_adjustment, 2 * series.past.shape[1]
     layers = init_stacked(
         layer_key, 2 * len(design.lags) + known + past + static, design.hidden_size, design.layers, cell=design.cell
     )
@@ -78,6 +78,38 @@ def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastPa
         )
     w = 0.01 * jax.random.normal(head_key, (design.hidden_size, design.head.width))
     return ForecastParams(layers, decoder, Dense(w, jnp.asarray(design.head.bias)), embeddings)
+
+
+def input_names(design: Design, series: SeriesSet) -> tuple[str, ...]:
+    """Return the names of the I inputs of the layers that read the context, in their order."""
+    with_flags = lambda names: [*names, *(f"{name} missing" for name in names)]
+    return (
+        *with_flags([f"lag {lag}" for lag in design.lags]),
+        *with_flags(series.past_names),
+        *with_flags(series.known_names),
+        *(["seasonal pattern"] if design.seasonal_adjustment else []),
+        *series.number_names,
+        "log scale",
+        "level",
+        *(f"{name} {k}" for name, _ in series.levels for k in range(design.embedding)),
+    )
+
+
+def context_inputs(params: ForecastParams, window: Window, design: Design, normal: Normal) -> tuple[Array, Array]:
+    """Return the inputs of the layers where the targets before each step are known, and which steps they run over.
+
+    Returns:
+        `[B, C + H, I]` in the autoregressive form, `[B, C, I]` with a handoff, and bool of the same without I.
+    """
+    context, horizon = design.context, design.horizon
+    if design.form == "autoregressive":
+        steps = jnp.arange(design.reach, design.reach + context + horizon)
+        past, observed = _before(window, design)
+        return _inputs(params, window, steps, past, observed, design, normal), window.inside[:, steps - 1]
+    steps = jnp.arange(design.reach, design.reach + context)
+    past, observed = window.past[:, design.reach :], window.past_observed[:, design.reach :]
+    # lag 1 is the target of the step itself
+    return _inputs(params, window, steps + 1, past, observed, design, normal), window.inside[:, steps]
 
 
 def outputs(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array | None = None) -> Array:
@@ -96,9 +128,8 @@ def outputs(params: ForecastParams, window: Window, design: Design, normal: Norm
     context = design.context
     if design.form == "autoregressive":
         steps = jnp.arange(design.reach, design.reach + context + design.horizon)
-        past, past_observed = _before(window, design)
-        xs = _inputs(params, window, steps, past, past_observed, design, normal)
-        _, hs = _run(params.layers, xs, None, design, key, mask=window.inside[:, steps - 1])
+        xs, mask = context_inputs(params, window, design, normal)
+        _, hs = _run(params.layers, xs, None, design, key, mask=mask)
         return _head(params.head, hs, _base_where_known(window, steps, design), design, key)
     state = _read(params, window, design, normal, key)
     return _decode(params, window, state, design, normal, key)
@@ -130,14 +161,15 @@ def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Arr
         y = jnp.round(y)
     y = jnp.where(observed, y, 1.0)
     density = design.head.log_prob(outputs, y, scale)
-    original = design.scale.inverse(z * window.scale[:, None] + window.location[:, None])
+    original = design.scale.inverse((z + window.pattern[:, -steps:]) * scale + window.location[:, None])
     density = density + design.scale.log_slope(jnp.where(observed, original, 1.0))
     return jnp.where(observed, density, 0.0), observed
 
 
 def _in_units(values: Array, window: Window, design: Design) -> Array:
     """Undo location and transform of `[..., B, H]`."""
-    return design.scale.inverse(values + jnp.expand_dims(window.location, (*range(values.ndim - 2), -1)))
+    centre = window.location[:, None] + window.scale[:, None] * window.pattern[:, -design.horizon :]
+    return design.scale.inverse(values + jnp.expand_dims(centre, tuple(range(values.ndim - 2))))
 
 
 def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
@@ -150,11 +182,14 @@ def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
     return jnp.concatenate([numbers, size / 10.0, *embedded], -1)
 
 
-def _known(window: Window, steps: Array, normal: Normal) -> Array:
+def _known(window: Window, steps: Array, design: Design, normal: Normal) -> Array:
     mean, deviation = normal.known
     observed = window.known_observed[:, steps]
     values = jnp.where(observed, (window.known[:, steps] - mean[None, None]) / deviation[None, None], 0.0)
-    return jnp.concatenate([values, (~observed).astype(values.dtype)], -1)
+    parts = [values, (~observed).astype(values.dtype)]
+    if design.seasonal_adjustment:
+        parts.append(window.pattern[:, steps, None])
+    return jnp.concatenate(parts, -1)
 
 
 def _past_inputs(past: Array, observed: Array, normal: Normal) -> Array:
@@ -183,7 +218,7 @@ def _inputs(
     """Return the inputs of steps of the window, `[B, steps, I]`: lagged targets, covariates, what is static."""
     lags = jnp.stack([window.target[:, steps - lag] for lag in design.lags], -1)
     observed = jnp.stack([window.observed[:, steps - lag] for lag in design.lags], -1)
-    return _joined(params, window, lags, observed, past, past_observed, _known(window, steps, normal), normal)
+    return _joined(params, window, lags, observed, past, past_observed, _known(window, steps, design, normal), normal)
 
 
 def _joined(
@@ -211,17 +246,7 @@ def _run(
 
 def _read(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array | None) -> PyTree:
     """Return the state at the origin."""
-    reach, context = design.reach, design.context
-    if design.form == "autoregressive":
-        steps = jnp.arange(reach, reach + context)  # the step at the origin is the first of the future
-        past, observed = (part[:, :context] for part in _before(window, design))
-        mask = window.inside[:, steps - 1]
-    else:
-        steps = jnp.arange(reach, reach + context)
-        past, observed = window.past[:, reach:], window.past_observed[:, reach:]
-        mask = window.inside[:, steps]
-        steps = steps + 1  # lag 1 is the target of the step itself
-    xs = _inputs(params, window, steps, past, observed, design, normal)
+    xs, mask = (part[:, : design.context] for part in context_inputs(params, window, design, normal))
     state, _ = _run(params.layers, xs, None, design, key, mask=mask)
     return state
 
@@ -241,7 +266,7 @@ def _decode(
     xs = jnp.concatenate(
         [
             jnp.stack([seasonal, seasonal - last[:, None], distance], -1),
-            _known(window, origin + ahead, normal),
+            _known(window, origin + ahead, design, normal),
             jnp.broadcast_to(static[:, None], (*seasonal.shape, static.shape[-1])),
         ],
         -1,
@@ -315,7 +340,7 @@ def _path(params: ForecastParams, window: Window, design: Design, normal: Normal
 
     scanned = (
         jax.random.split(key, design.horizon),
-        jnp.moveaxis(_known(window, origin + jnp.arange(design.horizon), normal), 1, 0),
+        jnp.moveaxis(_known(window, origin + jnp.arange(design.horizon), design, normal), 1, 0),
         jnp.moveaxis(past, 1, 0),
         jnp.moveaxis(past_observed, 1, 0),
     )

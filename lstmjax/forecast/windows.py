@@ -41,6 +41,7 @@ class Window(NamedTuple):
     categories: Array  # int32 [B, C]
     location: Array  # [B]
     scale: Array  # [B]
+    pattern: Array  # [B, reach + C + H], of a season, in units of the scale; 0 without seasonal adjustment
     raw: Array  # [B, H] targets of the horizon as they are, NaN where missing
 
 
@@ -116,7 +117,12 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
     values = design.scale.transform(jnp.where(observed, raw, 1.0))
     in_context = observed & (steps >= -design.context) & (steps < 0)
     location, scale = design.scale.statistics(values, in_context)
-    target = jnp.where(observed, (values - location[:, None]) / scale[:, None], 0.0)
+    scaled = jnp.where(observed, (values - location[:, None]) / scale[:, None], 0.0)
+    pattern = jnp.zeros_like(scaled)
+    if design.seasonal_adjustment:
+        one_season = seasonal_pattern(scaled[:, :before], observed[:, :before], design.season)
+        pattern = one_season[:, (jnp.arange(-before, design.horizon) % design.season)]
+    target = jnp.where(observed, scaled - pattern, 0.0)
     past, past_observed = _filled(table.past[rows[:, :before]], inside[:, :before])
     known, known_observed = _filled(table.known[rows], inside)
     return Window(
@@ -131,8 +137,45 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
         table.categories[which],
         location,
         scale,
+        pattern,
         raw[:, before:],
     )
+
+
+def seasonal_pattern(values: Array, observed: Array, season: int) -> Array:
+    """Return the seasonal pattern of what lies before an origin, by classical decomposition, with mean 0.
+
+    The deviations from the centred moving average of a season are averaged over the seasons, and shrunk towards 0 by
+    how much they differ between them: what repeats itself badly is no pattern (James & Stein 1961, positive part).
+
+    Args:
+        values: `[B, T]`, 0 where nothing is observed.
+        observed: bool `[B, T]`.
+        season: m.
+
+    Returns:
+        `[B, m]`, for the origin and the m − 1 steps behind it.
+    """
+    steps = values.shape[1]
+    half = season // 2
+    weights = jnp.ones(2 * half + 1, values.dtype)
+    if season % 2 == 0:
+        weights = weights.at[jnp.asarray([0, -1])].set(0.5)
+    near = np.arange(steps - 2 * half)[:, None] + np.arange(2 * half + 1)  # [T − 2 half, 2 half + 1]
+    level = values[:, near] @ weights / season
+    known = jnp.all(observed[:, near], -1)
+    deviation = jnp.where(known, values[:, half : steps - half] - level, 0.0)
+    # phase 0 is that of the origin, which is step T
+    phases = jnp.asarray(np.eye(season)[(np.arange(half, steps - half) - steps) % season], values.dtype)  # [., m]
+    count = known.astype(values.dtype) @ phases
+    mean = deviation @ phases / jnp.maximum(count, 1.0)
+    rest = jnp.where(known, deviation - mean @ phases.T, 0.0)
+    total = jnp.sum(count, -1)
+    noise = jnp.sum(rest**2, -1) / jnp.maximum(total - season, 1.0)
+    power = jnp.mean(mean**2, -1)
+    shrink = jnp.maximum(1.0 - noise / jnp.maximum(total / season, 1.0) / jnp.maximum(power, 1e-12), 0.0)
+    shrink = jnp.where(total > season, shrink, 0.0)  # one season cannot show that it repeats itself
+    return shrink[:, None] * (mean - jnp.mean(mean, -1, keepdims=True))
 
 
 def _filled(values: Array, inside: Array) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ class ReportInputs(NamedTuple):
     labels: np.ndarray | None  # [N, ...]
     features: tuple[str, ...] | None  # I names
     names: tuple[str, ...]  # N names
+    times: tuple[tuple[str, ...], ...] | None  # of the valid steps of each of N sequences
     reasons: Mapping[int, str]
 
     def valid(self) -> np.ndarray:
@@ -57,6 +58,8 @@ class InputOptions(TypedDict, total=False):
     """Names of the I features."""
     names: Sequence[str] | None
     """Names of the N sequences."""
+    times: Sequence[Sequence[str]] | None
+    """Names of the steps of each of the N sequences, such as dates, for its valid steps; None: they are counted."""
     reasons: Mapping[int, str] | None
     """A few words on why an example is shown, by its row."""
     shown: ArrayLike | None
@@ -71,6 +74,7 @@ def report_inputs(
     labels: ArrayLike | None = None,
     features: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    times: Sequence[Sequence[str]] | None = None,
     reasons: Mapping[int, str] | None = None,
     shown: ArrayLike | None = None,
 ) -> ReportInputs:
@@ -101,6 +105,10 @@ def report_inputs(
         raise ValueError(f"examples is {list(rows)}, expected different rows of xs, 0 to {count - 1}; at least one.")
     _check_names("features", features, size, "features at each step")
     _check_names("names", names, count, "sequences")
+    _check_names("times", times, count, "sequences")
+    for n, row in enumerate(times or ()):
+        if len(row) != steps_of[n]:
+            raise ValueError(f"times[{n}] has {len(row)} names, but that sequence has {steps_of[n]} valid steps.")
     if labels is not None:
         labels = np.asarray(labels)[None] if single else np.asarray(labels)
     if labels is not None and labels.shape[:1] != (count,):
@@ -114,6 +122,7 @@ def report_inputs(
         labels,
         None if features is None else tuple(map(str, features)),
         tuple(f"sequence {n}" for n in range(count)) if names is None else tuple(map(str, names)),
+        None if times is None else tuple(tuple(map(str, row)) for row in times),
         dict(reasons or {}),
     )
 

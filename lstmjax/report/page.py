@@ -107,6 +107,7 @@ def report(
         classes: names of the O outputs.
         features: names of the I features. For one-hot inputs the names are shown as text.
         names: names of the N sequences.
+        times: names of the valid steps of each of the N sequences, such as dates, for the time axis.
         reasons: a few words on why an example is shown, by its row.
         shown: the inputs in the units of the reader, before they were scaled, in the shape of xs; None: xs.
         records: lines of a run's metrics.jsonl, for the training curves.

