@@ -87,8 +87,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = which_units(options.length, options.seed, options.page)
-    for unit, alone in list(zip(result["units"], result["by each alone"], strict=True))[:5]:
-        print(f"layer {unit['layer']} unit {unit['unit']}: AUC {unit['auc']:.3f}; swapped alone: "
-              f"{alone:.0%} of turns change")  # fmt: skip
+    columns = (result[name][:6] for name in ("units", "by each alone", "turns changed by the n best"))
+    for unit, alone, together in zip(*columns, strict=True):
+        name = f"layer {unit['layer']} unit {unit['unit']}"
+        print(f"{name}: AUC {unit['auc']:.3f}; turns changed: alone {alone:.0%}, with those above it {together:.0%}")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

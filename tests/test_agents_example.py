@@ -94,3 +94,12 @@ def test_the_turn_depends_on_the_units_with_the_best_stored_auc_together_and_on_
     assert 1 < best < len(cue["units"])
     assert cue["turns changed by the n best"][best - 1] == 1.0
     assert cue["by each alone"] == [0.0] * len(cue["units"])
+
+
+def test_stored_trainings_with_flax_cell_and_with_ours_return_the_same_until_rounding_shows():
+    table = json.loads((EXAMPLES.parent / "benchmarks" / "results" / "amd-agents-returns-jax010.json").read_text())
+    assert len(table["rows"]) == 6
+    for dtype, _, _, flax, ours, equal, updates in table["rows"]:
+        assert equal >= {"float64": 80, "float32": 10}[dtype]
+        assert (flax == ours) == (equal == updates)
+    assert sum(row[5] == row[6] for row in table["rows"]) == 2
