@@ -132,6 +132,8 @@ def with_statics(params: EntityParams, statics: ArrayLike) -> tuple[LSTMParams, 
     ((4, 365, 8), True)
     """
     check_entity_params(params)
+    if several := checks.ensemble(params.dynamic):
+        raise ValueError(several)
     statics = as_array("statics", statics)
     if statics.ndim < 1 or statics.shape[-1] != params.static_size or statics.dtype != params.w_s.dtype:
         raise ValueError(

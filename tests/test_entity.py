@@ -234,6 +234,8 @@ def test_parameters_that_do_not_fit_are_refused_in_words():
         entity_aware(params._replace(b_s=params.b_s[1:]), xs, statics)
     with pytest.raises(TypeError, match=r"params\.dynamic is a tuple of 2, expected LSTMParams"):
         entity_aware(EntityParams((1, 2), params.w_s), xs, statics)
+    with pytest.raises(ValueError, match="the parameters are an ensemble of 2 networks"):
+        entity_aware(jax.tree.map(lambda a: jnp.stack([a, a]), params), xs, statics)
     vanilla = init_params(jax.random.key(0), I, H)
     with pytest.raises(ValueError, match="4 gate blocks, but the cell 'entity_aware' has 3"):
         entity_aware(params._replace(dynamic=vanilla), xs, statics)

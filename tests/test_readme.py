@@ -12,7 +12,7 @@ PAGES = {  # at least so many examples
     "README.md": 4,
     "docs/tutorial.md": 5,
     "docs/layers.md": 4,
-    "docs/cells.md": 1,
+    "docs/cells.md": 2,
     "docs/flax.md": 2,
     "docs/weights.md": 2,
     "docs/verify.md": 1,
