@@ -98,15 +98,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
     parser.add_argument("--points", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--passes", nargs="+", choices=("forward", "training"), default=["forward", "training"])
+    parser.add_argument("--rounds", type=int, help="an exact number instead of --seconds")
     parser.add_argument("--seconds", type=float, default=8, help="about how long each table takes")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     rows = []
     for point in options.points:
         batch, steps, inputs, statics, hidden = SHAPES[point]
-        for mode, competitors in calls(point).items():
+        competing = calls(point)
+        for mode in options.passes:
+            competitors = competing[mode]
             turns = {name: lambda call=call: jax.block_until_ready(call()) for name, call in competitors.items()}
-            times = take_turns(turns, seconds=options.seconds)
+            times = take_turns(turns, seconds=options.seconds, rounds=options.rounds)
             for name, of_one in times.items():
                 ratio = float(np.median(of_one / times["as_vanilla"]))
                 size = f"B{batch} T{steps} I{inputs} S{statics} H{hidden}"

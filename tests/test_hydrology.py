@@ -212,8 +212,8 @@ def test_a_window_predicts_what_a_simulation_of_its_days_does(cell, basins, mode
     rows = within(basins, TEST)
     assert np.isnan(predicted[:, ~rows]).all()
     assert np.isfinite(predicted[:, rows]).all()
-    ends = np.datetime64(TEST[0]) + 6  # of the first window, which predicts the first 7 days
-    window = model.simulate(during(basins, (str(ends - 29), str(ends))))
+    ends = np.datetime64(TEST[0]) + np.timedelta64(6, "D")  # of the first window, which predicts the first 7 days
+    window = model.simulate(during(basins, (str(ends - np.timedelta64(29, "D")), str(ends))))
     daily = model.predict(basins, TEST, last=1)
     np.testing.assert_allclose(
         daily[:, ends_of(basins, ends)], predicted[:, ends_of(basins, ends)], rtol=1e-5, atol=1e-5
