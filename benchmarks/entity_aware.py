@@ -29,9 +29,9 @@ SHAPES = {"small": (64, 365, 5, 27, 64), "paper": (256, 365, 5, 27, 256)}  # B T
 TOLERANCE = 1e-5
 
 
-def theirs(inputs, statics, hidden):
+def theirs(inputs, statics, hidden, seed=0):
     """Return neuralhydrology's network, with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = {
         "hidden_size": hidden, "dynamic_inputs": [f"x{n}" for n in range(inputs)],
         "static_attributes": [f"s{n}" for n in range(statics)], "target_variables": ["y"], "head": "regression",

@@ -186,6 +186,15 @@ def test_a_member_is_what_its_seed_alone_gives(cell, basins, models):
     np.testing.assert_allclose(alone.losses, member.losses, rtol=1e-4)
 
 
+def test_a_training_begins_with_the_parameters_of_a_model(basins, models):
+    model = models["vanilla"]
+    still = Training(steps=1, batch_size=5, learning_rate=0.0, average=None)
+    again = fit_basins(basins, PERIOD, model.design, still, seeds=model.seeds, start=model)
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+    with pytest.raises(ValueError, match=r"start has the seeds \(4, 2\) and Design\(.*expected \(1,\)"):
+        fit_basins(basins, PERIOD, model.design, still, seeds=(1,), start=model)
+
+
 @pytest.mark.parametrize("cell", NETWORKS)
 def test_a_simulation_in_pieces_is_the_same(cell, basins, models):
     model = models[cell]

@@ -17,7 +17,7 @@ from lstmjax.forecast.windows import table_of
 from lstmjax.hydrology.basins import Period, masked_outside
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, run, scales_of
-from lstmjax.hydrology.regional import RegionalModel
+from lstmjax.hydrology.regional import RegionalModel, check_columns
 from lstmjax.hydrology.windows import cut, windows_of
 from lstmjax.training.fit import Hooks, fit
 from lstmjax.training.fit import Training as Running
@@ -32,6 +32,7 @@ def fit_basins(
     training: Training | None = None,
     *,
     seeds: Sequence[int] = (0,),
+    start: RegionalModel | None = None,
     hooks: Sequence[Hooks] = (),
 ) -> RegionalModel:
     """Fit one network to all basins, for each of some seeds.
@@ -46,6 +47,8 @@ def fit_basins(
         training: how it is fitted.
         seeds: of initial values, order of the windows and dropout. The networks are trained side by side, and each is
             the one that its seed alone would give.
+        start: a model of this design, these seeds and columns, whose parameters the training begins with; its scales
+            are not used, but those of the period. None: initial values by seed.
         hooks: of `lstmjax.training.fit`, called after steps and evaluations.
 
     Raises:
@@ -54,6 +57,14 @@ def fit_basins(
     """
     training = training or Training()
     model = init_basins(basins, period, design, seeds=seeds)
+    if start is not None:
+        if (start.design, start.seeds) != (model.design, model.seeds):
+            raise ValueError(
+                f"start has the seeds {start.seeds} and {start.design}, expected {model.seeds} and {model.design}. "
+                "Pass design=start.design and seeds=start.seeds."
+            )
+        check_columns(basins, start.forcing_names, start.attribute_names)
+        model = replace(model, params=start.params)
     design, setting = model.design, model.setting
     learnt = masked_outside(basins, period)
     sources = [Shuffled(windows_of(learnt, design, period), training.batch_size, seed) for seed in seeds]
