@@ -149,11 +149,12 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
-        if jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
-            return native_sharding.split(run, axes, result_axes, arrays)
-        outputs = run(*arrays)
-        if which == "forward" and options.saves and not options.keeps:
+        is_split = jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes
+        outputs = native_sharding.split(run, axes, result_axes, arrays) if is_split else run(*arrays)
+        if which == "forward" and options.saves and not options.keeps:  # a ticket for nothing
             outputs = (*outputs[:-1], jnp.zeros((arrays[0].shape[0], TICKET), jnp.float32))
+        if is_split:
+            return outputs
         return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
 
     @call.def_vmap
