@@ -281,6 +281,8 @@ def test_what_does_not_fit_is_reduced_and_said(tree, megabytes, n, fields):
         ({"classes": ["a"]}, "classes has 1 names, but the network has 2 outputs; give one for each."),
         ({"features": ["a"]}, "features has 1 names, but xs has 3 features at each step; give one for each."),
         ({"names": ["a"]}, "names has 1 names, but xs has 5 sequences; give one for each."),
+        ({"times": [["a"]]}, "times has 1 names, but xs has 5 sequences; give one for each."),
+        ({"times": [["a"]] * 5}, "times[0] has 1 names, but that sequence has 6 valid steps."),
         ({"shown": np.zeros((5, 6, 2))}, "shown has shape (5, 6, 2), but xs (5, 6, 3); expected the same inputs"),
         ({"xs": np.zeros(3)}, "xs has shape (3,), expected [N, T, I], or one sequence [T, I], with numbers in it."),
         (
