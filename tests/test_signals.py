@@ -65,6 +65,7 @@ def test_an_interrupt_that_lands_in_a_callback_comes_again():
 
 
 def test_a_signal_before_there_is_anything_to_save_acts_at_once(tmp_path, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background does not leave
     load = plan.load
 
     def slow(*arguments):
