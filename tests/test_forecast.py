@@ -326,3 +326,25 @@ def test_a_series_too_short_for_a_backtest_is_named():
     series = from_arrays([np.arange(30.0), np.arange(4.0)], names=["long", "short"], season=SEASON)
     with pytest.raises(SeriesError, match="series 'short' has 4 targets, too few for an origin 5 steps before its end"):
         backtest(untrained(design_of(), series), series, Rolling(3))
+
+
+@pytest.mark.parametrize("scaling", ["mean", "log1p"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t"])
+def test_students_t_of_logarithms_has_no_mean(likelihood, scaling):
+    """What is infinite is not estimated from samples: such an average is another one with each seed."""
+    series = series_of(covariates=False)
+    forecaster = untrained(design_of(likelihood=likelihood, scaling=scaling), series)
+    forecast = forecaster.forecast(series, samples=20)
+    result = backtest(forecaster, series, Rolling(1), samples=20)
+    measures = result.measures()["network"]
+    if (likelihood, scaling) == ("student_t", "log1p"):
+        assert np.isnan(forecast.mean).all()
+        assert np.isfinite(forecast.median).all()
+        assert "crps" not in measures
+        expected = np.median(result.samples, 2)
+    else:
+        np.testing.assert_allclose(forecast.mean, forecast.samples.mean(1))
+        assert measures["crps"] > 0
+        expected = result.samples.mean(2)
+    errors = np.sqrt(np.nanmean((expected - result.target) ** 2, -1))
+    assert measures["rmse"] == pytest.approx(np.nanmean(errors), rel=1e-6)

@@ -32,14 +32,18 @@ class Backtest(NamedTuple):
     """float64 `[R, S]`, the mean squared error of it."""
     baselines: dict[str, np.ndarray]
     """float64 `[R, S, H]` by name."""
+    has_mean: bool = True
+    """Whether the distribution has a mean: Student's t of logarithms has none."""
 
     def measures(self) -> dict[str, dict[str, float]]:
         """Return each measure of the network and of each baseline, averaged over series and origins.
 
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
+        Where the distribution has no mean, these are those of the median, too, and crps, which is infinite, is left out.
         Series whose scale is 0 or unknown are left out of mase and rmsse.
         """
-        median, mean = np.median(self.samples, 2), self.samples.mean(2)
+        median = np.median(self.samples, 2)
+        mean = self.samples.mean(2) if self.has_mean else median
         table = {"network": self._of(median, mean) | self._of_distribution()}
         for name, forecast in self.baselines.items():
             table[name] = self._of(forecast, forecast)
@@ -59,10 +63,10 @@ class Backtest(NamedTuple):
     def _of_distribution(self) -> dict[str, float]:
         quantiles = np.moveaxis(np.quantile(self.samples, LEVELS, axis=2), 0, -1)
         pinball = metrics.pinball(self.target, quantiles, LEVELS)
-        return {
-            "crps": _average(metrics.crps(self.target, self.samples)),
-            "coverage_80": _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2])),
-        } | {f"pinball_{level:g}": _average(pinball[..., k]) for k, level in enumerate(LEVELS)}
+        crps = {"crps": _average(metrics.crps(self.target, self.samples))} if self.has_mean else {}
+        coverage = _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2]))
+        losses = {f"pinball_{level:g}": _average(pinball[..., k]) for k, level in enumerate(LEVELS)}
+        return crps | {"coverage_80": coverage} | losses
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def backtest(
                 forecaster = refit(series.cut(int(series.lengths[0] - at[0])))
             rows.append(forecaster.forecast(series, origins=at, **options).samples)
         drawn = np.stack(rows)
-    return compare(drawn, series, origins, design.season, baselines)
+    return compare(drawn, series, origins, design.season, baselines, has_mean=design.has_mean)
 
 
 def compare(
@@ -141,8 +145,13 @@ def compare(
     origins: np.ndarray,
     season: int,
     baselines: Mapping[str, Baseline] = BASELINES,
+    *,
+    has_mean: bool = True,
 ) -> Backtest:
-    """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins."""
+    """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins.
+
+    `has_mean=False` says that they are of a distribution without a mean, such as `Design.has_mean` tells.
+    """
     horizon = samples.shape[-1]
     target = np.full((*origins.shape, horizon), np.nan)
     scales, squared = np.full(origins.shape, np.nan), np.full(origins.shape, np.nan)
@@ -156,7 +165,7 @@ def compare(
         squared[row, s] = metrics.naive_squared_error(history, season)
         for name, baseline in baselines.items():
             forecasts[name][row, s] = baseline(history, horizon, season)
-    return Backtest(samples, target, origins, scales, squared, forecasts)
+    return Backtest(samples, target, origins, scales, squared, forecasts, has_mean)
 
 
 def _average(values: np.ndarray) -> float:

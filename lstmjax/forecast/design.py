@@ -111,6 +111,11 @@ class Design:
         return SCALINGS[self.scaling]
 
     @property
+    def has_mean(self) -> bool:
+        """Whether forecasts have a mean: Student's t of logarithms has none."""
+        return self.head.exponential_has_mean or not self.scale.logarithmic
+
+    @property
     def reach(self) -> int:
         """Steps before the context that a window holds, for its lags."""
         needed = {"none": 0, "last": 1, "seasonal": self.season, "both": self.season + 1}[self.base]

@@ -65,11 +65,13 @@ class Forecast(NamedTuple):
     origins: np.ndarray
     """int64 `[S]`, the first step of the forecast, counted from the beginning of the series."""
     names: tuple[str, ...]
+    has_mean: bool = True
+    """Whether the distribution has a mean: Student's t of logarithms has none."""
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the samples, `[S, H]`."""
-        return self.samples.mean(1)
+        """The mean of the samples, `[S, H]`; NaN where the distribution has none."""
+        return self.samples.mean(1) if self.has_mean else np.full_like(self.samples[:, 0], np.nan)
 
     @property
     def median(self) -> np.ndarray:
@@ -135,7 +137,7 @@ class Forecaster:
                 design=design, normal=Frozen(self.normal), samples=samples,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
-        return Forecast(np.concatenate(parts), origins.astype(np.int64), series.names)
+        return Forecast(np.concatenate(parts), origins.astype(np.int64), series.names, design.has_mean)
 
 
 class Frozen:

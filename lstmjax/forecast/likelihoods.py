@@ -48,6 +48,8 @@ class Likelihood(NamedTuple):
     """Outputs that move the distribution along y / scale, to which a seasonal value may be added."""
     support: str = "real"
     """"real"; "positive": y > 0; "count": y = 0, 1, 2, …"""
+    exponential_has_mean: bool = True
+    """Whether exp(y) has a mean: not where the tails are those of a power of y."""
 
 
 def _positive(raw: Array) -> Array:
@@ -230,7 +232,9 @@ LIKELIHOODS = MappingProxyType(
         row.name: row
         for row in (
             Likelihood("gaussian", 2, _gaussian_log_prob, _gaussian_sample, _first, (0.0, 0.0)),
-            Likelihood("student_t", 3, _student_log_prob, _student_sample, _first, (0.0, 0.0, 1.0)),
+            Likelihood(
+                "student_t", 3, _student_log_prob, _student_sample, _first, (0.0, 0.0, 1.0), exponential_has_mean=False
+            ),
             Likelihood(
                 "log_normal", 2, _log_normal_log_prob, _log_normal_sample, _log_normal_mean, (0.0, 0.0), (), "positive"
             ),

@@ -73,7 +73,7 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     ahead = np.concatenate(
         [f.forecast(series, samples=config.samples, seed=k).samples for k, f in enumerate(forecasters)], 1
     )
-    write_text(folder / "forecast.csv", as_csv(ahead, series, config.levels))
+    write_text(folder / "forecast.csv", as_csv(ahead, series, config.levels, has_mean=forecasters[0].design.has_mean))
     draw(ahead, series, folder / "forecast.png")
     yield f"forecasts {folder / 'forecast.csv'}"
     yield f"picture {folder / 'forecast.png'}"
@@ -217,8 +217,11 @@ def verdict_of(result: Backtest, rows: dict[str, dict[str, float]]) -> Iterator[
     yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {count} forecasts"
 
 
-def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...]) -> str:
-    """Return mean and quantiles of samples `[S, samples, H]` as the text of a CSV file, a row a series and step."""
+def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...], *, has_mean: bool) -> str:
+    """Return mean and quantiles of samples `[S, samples, H]` as the text of a CSV file, a row a series and step.
+
+    Without a mean (`Design.has_mean`) that column is empty.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["series", "time", "step", "mean", *(f"q{level:g}" for level in levels)])
@@ -227,8 +230,8 @@ def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...]) ->
         for k in range(samples.shape[-1]):
             row = series.ends[s] + k
             when = series.lengths[s] + k if series.times is None else shown_time(series.times[row])
-            numbers = [samples[s, :, k].mean(), *quantiles[:, s, k]]
-            writer.writerow([name, when, k + 1, *(f"{number:.6g}" for number in numbers)])
+            mean = f"{samples[s, :, k].mean():.6g}" if has_mean else ""
+            writer.writerow([name, when, k + 1, mean, *(f"{number:.6g}" for number in quantiles[:, s, k])])
     return out.getvalue()
 
 

@@ -30,6 +30,8 @@ class Scaling(NamedTuple):
     """(transformed context [..., C], known [..., C]) -> (location, scale), each `[...]`; 0 and 1 where nothing is."""
     smallest: float = -jnp.inf
     """Targets must be larger."""
+    logarithmic: bool = False
+    """Whether a target is the exponential of what the network sees."""
 
 
 def _identity(y: Array) -> Array:
@@ -90,8 +92,8 @@ SCALINGS = MappingProxyType(
         for row in (
             Scaling("mean", _identity, _identity, _zeros, mean_size),
             Scaling("standard", _identity, _identity, _zeros, standard),
-            Scaling("log", jnp.log, jnp.exp, _minus_log, centred, 0.0),
-            Scaling("log1p", jnp.log1p, jnp.expm1, _minus_log1p, centred, -1.0),
+            Scaling("log", jnp.log, jnp.exp, _minus_log, centred, 0.0, True),
+            Scaling("log1p", jnp.log1p, jnp.expm1, _minus_log1p, centred, -1.0, True),
             Scaling("none", _identity, _identity, _zeros, none),
         )
     }
