@@ -26,7 +26,7 @@ from lstmjax.bench import growth as curves
 from lstmjax.bench import read_json, steps
 from lstmjax.bench.competitors import AUTO, OURS, REFERENCE
 from lstmjax.bench.points import GRID, STREAMING
-from lstmjax.bench.results import Results
+from lstmjax.bench.results import Comparison, Results
 from lstmjax.bench.standing import geometric_mean, judge, noise, ratio
 
 ROOT = Path(__file__).parent.parent
@@ -77,13 +77,19 @@ def summary_of(results: Results) -> Record:
                 row.append([standing.best.median, "!"] if standing.loss else standing.best.median)
         both = AUTO in timed and "PyTorch" in timed
         row.append(ratio(timed["PyTorch"], timed[AUTO]).median if both else None)
-        row.append(noise(comparison))
+        row.append(known_noise(comparison))
         milliseconds = np.quantile(timed[AUTO].seconds, (0.5, 0.25, 0.75)) * 1e3 if AUTO in timed else None
         row.append(None if milliseconds is None else "{:.3g} ({:.3g} to {:.3g})".format(*milliseconds))
         rows.append(row)
     ours = [name.removeprefix("lstmjax ") for name in names]
     columns = ["point", "mode", "best peer", *ours, "PyTorch", "noise", "auto, ms (quartiles)"]
     return {"kind": "summary", "columns": columns, "digits": [2] * len(columns), "rows": rows}
+
+
+def known_noise(comparison: Comparison) -> float | None:
+    """Return the noise, or None where no program was timed twice."""
+    value = noise(comparison)
+    return None if math.isnan(value) else value
 
 
 def steps_of(results: Results) -> Record:
@@ -95,7 +101,7 @@ def steps_of(results: Results) -> Record:
         medians = [float(np.median(times[name])) if name in times else None for name in names]
         both = AUTO in times and steps.KERNEL in times
         above = float(np.median(times[AUTO] - times[steps.KERNEL])) if both else None
-        rows.append([str(comparison.point), *medians, above, noise(comparison)])
+        rows.append([str(comparison.point), *medians, above, known_noise(comparison)])
     columns = ["sizes", *names, "auto over the kernel", "noise"]
     return {"kind": "streaming", "columns": columns, "digits": [0] + [1] * (len(columns) - 1), "rows": rows}
 

@@ -45,7 +45,8 @@ def _bars(axes: Any, comparison: Comparison) -> None:
     colours = [colour_of.get(row.kind, "0.6") for row in rows]
     axes.barh(range(len(rows)), medians, xerr=spread, color=colours, error_kw={"linewidth": 0.8}, height=0.7)
     width = noise(comparison)
-    axes.axvspan(max(0, 1 - width), 1 + width, color=LINES[1], alpha=0.2, linewidth=0)
+    if np.isfinite(width):  # somebody was timed twice
+        axes.axvspan(max(0, 1 - width), 1 + width, color=LINES[1], alpha=0.2, linewidth=0)
     axes.axvline(1, color=LINES[1], linewidth=1)
     for n, value in enumerate(medians):
         axes.annotate(f" {value:.2f}", (min(value, SHOWN), n), va="center", fontsize=7)

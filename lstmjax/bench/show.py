@@ -11,7 +11,7 @@ import numpy as np
 from lstmjax.bench.competitors import AUTO, OURS, REFERENCE
 from lstmjax.bench.points import GRID
 from lstmjax.bench.results import Comparison, Results
-from lstmjax.bench.standing import LOUD, TOLERATED, Standing, geometric_mean, judge, noise, ratio
+from lstmjax.bench.standing import LOUD, TOLERATED, Standing, geometric_mean, judge, noise, noise_in_words, ratio
 
 WIDTH = 23
 """Columns of a competitor's name; all tables fit into 100 columns."""
@@ -48,7 +48,7 @@ def table(comparison: Comparison, peak: float) -> Iterator[str]:
     """Yield the table of one comparison, the fastest first; peak is in GFLOP/s."""
     timed, point, mode = comparison.timed(), comparison.point, comparison.mode
     rounds = max((len(row.seconds) for row in timed.values()), default=0)
-    yield f"{point.name} ({point}), {mode}, {comparison.dtype}, {rounds} rounds, noise {noise(comparison):.1%}"
+    yield f"{point.name} ({point}), {mode}, {comparison.dtype}, {rounds} rounds, noise {noise_in_words(comparison)}"
     base = timed.get(AUTO) or timed.get(REFERENCE)
     titles = dict(COLUMNS)
     if base is None or base.name != AUTO:
@@ -142,7 +142,7 @@ def _line(comparison: Comparison, names: Sequence[str], width: int) -> str:
     torch = _torch_over_auto(comparison)
     torch_cell = "-" if torch is None else f"{torch:.2f}"
     start = f"{comparison.point.name:{width}}{comparison.mode:9}{best:{WIDTH}}"
-    return f"{start}{cells}{torch_cell:>8}{noise(comparison):>7.1%}"
+    return f"{start}{cells}{torch_cell:>8}{noise_in_words(comparison):>7}"
 
 
 def _torch_over_auto(comparison: Comparison) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class Standing(NamedTuple):
     name: str
     best: Ratio | None  # None: there is nobody to compare with
     noise: float
+    """NaN if it is not known."""
 
     @property
     def noisy(self) -> bool:
@@ -55,7 +57,7 @@ def ratio(other: Row, ours: Row) -> Ratio:
 
 
 def noise(comparison: Comparison) -> float:
-    """Return by what share two copies of one program seem to differ: 0.04 is 4%; 0 if there are no two.
+    """Return by what share two copies of one program seem to differ: 0.04 is 4%; NaN if there are no two.
 
     The larger of the distance of their median ratio from 1, and of twice its standard error (1.25 standard deviations
     over √rounds, the deviation estimated from the quartiles), since two copies may agree by luck.
@@ -63,10 +65,16 @@ def noise(comparison: Comparison) -> float:
     timed = comparison.timed()
     first = next((name for name in timed if f"{name} again" in timed), None)
     if first is None:
-        return 0.0
+        return math.nan
     copies = ratio(timed[f"{first} again"], timed[first])
     deviation = (copies.high - copies.low) / 1.35
     return max(abs(copies.median - 1), 2 * 1.25 * deviation / len(timed[first].seconds) ** 0.5)
+
+
+def noise_in_words(comparison: Comparison) -> str:
+    """Return the noise as a text; a dash if nobody was timed twice."""
+    value = noise(comparison)
+    return "–" if math.isnan(value) else f"{value:.1%}"
 
 
 def judge(comparison: Comparison, name: str) -> Standing | None:

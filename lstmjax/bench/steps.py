@@ -21,7 +21,7 @@ from lstmjax.bench.competitors import AUTO, CONTROL, OURS, REFERENCE, Competitor
 from lstmjax.bench.program import Program, outputs
 from lstmjax.bench.results import Comparison, Results
 from lstmjax.bench.show import WIDTH, in_words
-from lstmjax.bench.standing import judge, noise, ratio
+from lstmjax.bench.standing import judge, noise_in_words, ratio
 from lstmjax.frameworks import FRAMEWORKS
 from lstmjax.frameworks.base.layouts import numbers
 from lstmjax.frameworks.base.timing import JAX_PEER, Job, Step, Stepped, steps_on_jax
@@ -137,7 +137,7 @@ def table(comparison: Comparison) -> Iterator[str]:
     """Yield the table of one comparison, the fastest first, in µs a step."""
     timed, times, point = comparison.timed(), microseconds(comparison), comparison.point
     rounds = max((len(row.seconds) for row in timed.values()), default=0)
-    yield f"{point.name} ({point}), one step at a time, {rounds} rounds, noise {noise(comparison):.1%}"
+    yield f"{point.name} ({point}), one step at a time, {rounds} rounds, noise {noise_in_words(comparison)}"
     yield f"{'':{WIDTH}}{'µs a step':>10}{'spread':>8}{'of auto':>9}{'over the kernel':>17}{'eps':>7}"
     for name in sorted(times, key=lambda name: np.median(times[name])):
         low, middle, high = np.quantile(times[name], (0.25, 0.5, 0.75))

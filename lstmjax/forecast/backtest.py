@@ -39,7 +39,7 @@ class Backtest(NamedTuple):
         """Return each measure of the network and of each baseline, averaged over series and origins.
 
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
-        Where the distribution has no mean, these are those of the median, too, and crps, which is infinite, is left out.
+        Where the distribution has no mean, they are of the median, too, and crps, which is infinite, is left out.
         Series whose scale is 0 or unknown are left out of mase and rmsse.
         """
         median = np.median(self.samples, 2)
