@@ -112,7 +112,8 @@ def chunk_states(
     begin = initial_state(params, observations.shape[1], cell=options["cell"], dtype=options["dtype"])
     if state is not None:  # it may come without batch axes
         state = as_trunks("state", as_arrays("state", state), params)
-        if jax.tree.structure(state) != jax.tree.structure(begin) or not all(
+        alike: bool = jax.tree.structure(state) == jax.tree.structure(begin)  # type: ignore[operator]
+        if not alike or not all(
             a.shape in (b.shape, b.shape[1:]) for a, b in zip(*map(jax.tree.leaves, (state, begin)), strict=True)
         ):
             raise ValueError(
