@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from recurrent_ppo import TASKS, Moments, Settings, Task, begin, make_train, play, scaled
+from tasks import output_file
 
 from lstmjax.agents import act, cue_question, inspect_agent, trace_agent, unroll
 from lstmjax.inside import rank_units
@@ -83,8 +84,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--length", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--page", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--page", type=output_file)
+    parser.add_argument("--out", type=output_file)
     options = parser.parse_args()
     result = which_units(options.length, options.seed, options.page)
     columns = (result[name][:6] for name in ("units", "by each alone", "turns changed by the n best"))

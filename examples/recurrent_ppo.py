@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from tasks import Task, gymnax_task, see, tmaze_task
+from tasks import Task, count, gymnax_task, output_file, see, tmaze_task
 
 from lstmjax import PRESETS
 from lstmjax.agents import act, chunk, chunk_starts, init_agent, initial_state, minibatches, unroll
@@ -284,10 +283,10 @@ def run(name: str, seeds: int, seed: int = 0, settings: Settings | None = None, 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=count, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-memory", action="store_true", help="every observation counts as a first one")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=output_file)
     options = parser.parse_args()
     without = {"memory": False, "biases": Settings.biases} if options.no_memory else {}
     chosen = replace(TASKS[options.task][1], **without)

@@ -1,7 +1,9 @@
 """The environments of `recurrent_ppo.py`: gymnax with velocities masked, and the T-maze of `lstmjax.agents`."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -46,3 +48,18 @@ def tmaze_task(length: int) -> Task:
     """Return a T-maze; see `TMaze`."""
     maze = TMaze(length)
     return Task(maze.reset, maze.step, tuple(range(maze.observation_size)), maze.actions)
+
+
+def count(text: str) -> int:
+    """Return a number of at least 1 from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def output_file(text: str) -> Path:
+    """Return the file that a training writes; refuse, before it begins, a path that could not be written after it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, or in a folder that is not there")
+    return path

@@ -109,15 +109,20 @@ def checked_steps(
     return lengths, mask, as_step_flags("resets", resets, xs.shape[:-1], time_major)
 
 
-def as_step_flags(name: str, value: Any, shape: tuple[int, ...], time_major: bool) -> Array | None:
-    """Return a mask or resets as booleans, one for each step of xs, or refuse them; None as it is."""
+def as_step_flags(
+    name: str, value: Any, shape: tuple[int, ...], time_major: bool | None, of: str = "xs"
+) -> Array | None:
+    """Return a mask or resets as booleans, one for each step of xs, or refuse them; None as it is.
+
+    `of` is the name of xs in the call; `time_major` is None where it has no time axis.
+    """
     if value is None:
         return None
     value = as_array(name, value)
     if value.shape != shape:
-        layout = "[T, ...]" if time_major else "[..., T]"
+        layout = {True: "[T, ...]", False: "[..., T]", None: "[...]"}[time_major]
         raise ValueError(
-            f"{name} has shape {value.shape}, expected {layout} = {shape}: one boolean a step, on the axes of xs "
+            f"{name} has shape {value.shape}, expected {layout} = {shape}: one boolean a step, on the axes of {of} "
             "without the features."
         )
     if value.dtype != jnp.bool_:

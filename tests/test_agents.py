@@ -198,6 +198,9 @@ REFUSED = {
         lambda p, s, o, f: act(p, s, jnp.ones((B, 3)), f[0])
     ),
     r"first is int32, expected bool. Did you mean first > 0\?": lambda p, s, o, f: act(p, s, o[0], f[0].astype(int)),
+    r"first has shape \(\), expected \[\.\.\.\] = \(3,\): one boolean a step, on the axes of observation": (
+        lambda p, s, o, f: act(p, s, o[0], True)
+    ),
     r"firsts has shape \(3, 6\), expected \[T, \.\.\.\] = \(6, 3\)": lambda p, s, o, f: unroll(p, s, o, f.T),
     r"observations has shape \(2,\), expected \[T, \.\.\., I\]": lambda p, s, o, f: unroll(p, s, o[0, 0], None),
     "burn_in is 7, expected 0 to T = 6": lambda p, s, o, f: unroll(p, s, o, f, burn_in=7),
@@ -212,6 +215,19 @@ REFUSED = {
     "scales names 'polcy', expected names of heads: policy, value": (
         lambda p, s, o, f: init_agent(jax.random.key(0), I, HEADS, scales={"polcy": 0.1})
     ),
+    "observation is complex64, expected real numbers": lambda p, s, o, f: act(p, s, o[0].astype("complex64"), f[0]),
+    "embedding is 64, expected a tuple of widths": (
+        lambda p, s, o, f: init_agent(jax.random.key(0), I, HEADS, embedding=64)
+    ),
+    "head is None, expected a tuple of widths": (lambda p, s, o, f: init_agent(jax.random.key(0), I, HEADS, head=None)),
+    "scales is a list": lambda p, s, o, f: init_agent(jax.random.key(0), I, HEADS, scales=[1]),
+    r"scales\['policy'\] is nan, expected a finite number": (
+        lambda p, s, o, f: init_agent(jax.random.key(0), I, HEADS, scales={"policy": float("nan")})
+    ),
+    r"heads has the names \['policy', 1\], expected strings": (
+        lambda p, s, o, f: init_agent(jax.random.key(0), I, {"policy": 3, 1: None})
+    ),
+    "batch is -1, expected the number of environments": lambda p, s, o, f: initial_state(p, -1),
     "heads is empty, expected names and sizes": lambda p, s, o, f: init_agent(jax.random.key(0), I, {}),
 }
 

@@ -15,6 +15,8 @@ from lstmjax.agents import (
     chunk_starts,
     chunk_states,
     episodes,
+    init_agent,
+    initial_state,
     minibatches,
     next_kind,
     of_step_types,
@@ -131,6 +133,14 @@ def test_flags_that_do_not_fit_are_refused():
         episodes(jnp.zeros((4, 2), bool), jnp.zeros(3, jnp.int8))
     with pytest.raises(ValueError, match=r"step_types is float32 \(4,\), expected whole numbers"):
         of_step_types(jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"start is bool .*expected whole numbers: a Kind"):  # True is 1, which is MID
+        episodes(jnp.zeros(4, bool), start=True)
+    with pytest.raises(ValueError, match=r"kind is bool .*expected whole numbers: a Kind"):
+        next_kind(jnp.ones(4, bool), jnp.zeros(4, bool))
+    with pytest.raises(ValueError, match=r"kind has shape \(4,\), but done has \(4, 1\)"):
+        next_kind(jnp.ones(4, int), jnp.zeros((4, 1), bool))
+    with pytest.raises(ValueError, match="step_types holds 0 to 256, expected a Kind: 0 first, 1 mid, 2 last"):
+        of_step_types(jnp.array([0, 256, 2]))
 
 
 # --- chunks -----------------------------------------------------------------------------------------
@@ -230,6 +240,19 @@ REFUSED = {
     ),
     r"rollout has arrays of shapes \(6, 2\), \(6, 3\), expected the same": (
         lambda: chunk((jnp.ones((6, 2)), jnp.ones((6, 3))), 2)
+    ),
+    "burn_in is -2, expected 0 or more steps": lambda: chunk(jnp.ones((6, 2)), 2, burn_in=-2),
+    r"observations has shape \(6, 3\), expected \[T, B, I\]": (
+        lambda: chunk_states(init_agent(jax.random.key(0), 3, {"value": None}), None, jnp.ones((6, 3)), None, 2)
+    ),
+    r"state has arrays of shapes \[\(1, 64\), \(1, 64\)\], expected those of initial_state\(params, 2\)": (
+        lambda: chunk_states(
+            (params := init_agent(jax.random.key(0), 3, {"value": None})),
+            initial_state(params, 1),
+            jnp.ones((6, 2, 3)),
+            None,
+            2,
+        )
     ),
     "count is 4, expected a number that divides 6": lambda: minibatches(jax.random.key(0), 4, jnp.ones((5, 6))),
     "states has 5 rows, but sequences holds 6": (

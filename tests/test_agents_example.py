@@ -1,5 +1,6 @@
 """The example of recurrent PPO: a shortened training in a short T-maze, seeds by vmap, and the stored returns."""
 
+import argparse
 import dataclasses
 import importlib
 import json
@@ -35,6 +36,15 @@ def test_training_learns_and_every_seed_by_itself(example):
     assert (returns[:, -3:].mean(1) > returns[:, 1:4].mean(1) + 0.1).all()
     np.testing.assert_allclose(again["return"][::-1], returns, rtol=1e-3, atol=1e-3)
     assert params["agent"].trunks[0].layers[0].w_x.shape[0] == 2
+
+
+def test_output_that_could_not_be_written_is_refused_before_training(example, tmp_path):
+    assert example.output_file(str(tmp_path / "returns.json")) == tmp_path / "returns.json"
+    for path in (tmp_path, tmp_path / "missing" / "returns.json"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is a folder, or in a folder that is not there"):
+            example.output_file(str(path))
+    with pytest.raises(argparse.ArgumentTypeError, match="'0' is no whole number of at least 1"):
+        example.count("0")
 
 
 def test_the_example_is_short():

@@ -125,3 +125,17 @@ def test_what_does_not_fit_is_refused(data):
         ScannedRNN().init(jax.random.key(0), carry, (inputs[0], resets[0][:, None]))
     with pytest.raises(ValueError, match=r"x is an array, expected the pair"):
         ScannedRNN().init(jax.random.key(0), carry, inputs)
+    with pytest.raises(ValueError, match=rf"carry c has shape .*but this module has {H + 1} units"):
+        ScannedRNN(H + 1).init(jax.random.key(0), carry, (inputs, resets))
+    with pytest.raises(ValueError, match=r"carry c has shape .*but x has inputs of shape"):
+        ScannedRNN().init(jax.random.key(0), ScannedRNN.initialize_carry(9, H), (inputs, resets))
+    with pytest.raises(ValueError, match="the variables have no LSTM cell under 'OptimizedLSTMCell_1'"):
+        ScannedRNN().apply({}, carry, (inputs, resets))
+    with pytest.raises(ValueError, match="batch_size is -1, expected the number of environments"):
+        ScannedRNN.initialize_carry(-1, H)
+
+
+def test_variables_are_those_of_a_rollout_without_steps(data):
+    carry, (inputs, resets) = data
+    variables = ScannedRNN().init(jax.random.key(0), carry, (inputs[:0], resets[:0]))
+    assert_close(variables, ScannedRNN().init(jax.random.key(0), carry, (inputs, resets)))

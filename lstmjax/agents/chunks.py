@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from lstmjax.agents.network import RunOptions, as_trunks, unroll
+from lstmjax.agents.network import RunOptions, as_trunks, check_observations, unroll
 from lstmjax.agents.parameters import AgentParams, check_agent, initial_state
-from lstmjax.arguments import as_array, as_arrays, as_whole, check_key, check_positive
+from lstmjax.arguments import as_array, as_arrays, as_step_flags, as_whole, check_key, check_positive
 from lstmjax.keywords import takes
 from lstmjax.types import Array, PyTree
 
@@ -100,12 +100,28 @@ def chunk_states(
     """
     check_agent(params)
     observations = as_array("observations", observations)
-    firsts = None if firsts is None else as_array("firsts", firsts)
+    if observations.ndim != 3:
+        raise ValueError(
+            f"observations has shape {observations.shape}, expected [T, B, I], time first, with one batch axis: add it "
+            "with observations[:, None], or flatten several."
+        )
+    firsts = as_step_flags("firsts", firsts, observations.shape[:-1], True, "observations")
+    check_observations(params, observations, "observations", True)
     count = _count((observations, firsts), length, burn_in, "observations")
     params, state, options["reset_state"] = jax.lax.stop_gradient((params, state, options["reset_state"]))
     begin = initial_state(params, observations.shape[1], cell=options["cell"], dtype=options["dtype"])
     if state is not None:  # it may come without batch axes
-        begin = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), as_trunks("state", state, params), begin)
+        state = as_trunks("state", as_arrays("state", state), params)
+        alike: bool = jax.tree.structure(state) == jax.tree.structure(begin)  # type: ignore[operator]
+        if not alike or not all(
+            a.shape in (b.shape, b.shape[1:]) for a, b in zip(*map(jax.tree.leaves, (state, begin)), strict=True)
+        ):
+            raise ValueError(
+                f"state has arrays of shapes {[a.shape for a in jax.tree.leaves(state)]}, expected those of "
+                f"initial_state(params, {observations.shape[1]}): {[a.shape for a in jax.tree.leaves(begin)]}, or "
+                "without their first axis for all environments alike."
+            )
+        begin = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), state, begin)
 
     def body(state: tuple, inputs: PyTree) -> tuple[tuple, tuple]:
         return unroll(params, state, *inputs, **options)[0], state
@@ -162,8 +178,10 @@ def _count(rollout: PyTree, length: Any, burn_in: Any, name: str = "rollout") ->
     check_positive("length", length)
     early = as_whole("burn_in", burn_in)
     steps, _ = _sizes(rollout, name, 2)
+    if early < 0:
+        raise ValueError(f"burn_in is {burn_in}, expected 0 or more steps.")
     learned = steps - early
-    if early < 0 or learned < length or learned % length:
+    if learned < length or learned % length:
         beside = f" behind a burn_in of {early}" if early else ""
         raise ValueError(
             f"length is {length}, but {name} has T = {steps} steps, expected a multiple of length{beside}. A step is "

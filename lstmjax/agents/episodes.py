@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lstmjax.arguments import as_array, as_flags, one_of
 from lstmjax.types import Array
@@ -81,7 +82,13 @@ def next_kind(kind: ArrayLike, done: ArrayLike, *, autoreset: str = "same_step")
     (0, 2)
     """
     one_of("autoreset", autoreset, tuple(AUTORESETS))
-    return AUTORESETS[autoreset](as_array("kind", kind), _flags("done", done))
+    kinds, done = _kinds("kind", kind), _flags("done", done)
+    if kinds.ndim and kinds.shape != done.shape:
+        raise ValueError(
+            f"kind has shape {kinds.shape}, but done has {done.shape}, expected one Kind for each environment, or one "
+            "for all."
+        )
+    return AUTORESETS[autoreset](kinds, done)
 
 
 def episodes(
@@ -116,7 +123,7 @@ def episodes(
         raise ValueError("done is a single flag, expected [T, ...], one for each step; for one step use next_kind.")
     axis = 0 if time_major else done.ndim - 1
     steps = jnp.moveaxis(done, axis, 0)
-    start = as_array("start", start).astype(jnp.int8)
+    start = _kinds("start", start)
     if start.ndim and start.shape != steps.shape[1:]:
         raise ValueError(
             f"start has shape {start.shape}, expected {steps.shape[1:]}, a Kind for each environment, or one for all."
@@ -142,18 +149,31 @@ def of_step_types(step_types: ArrayLike, *, time_major: bool = True) -> Episodes
     [ True False False  True]
     """
     (time_major,) = as_flags(time_major=time_major)
-    kinds = as_array("step_types", step_types)
-    if not jnp.issubdtype(kinds.dtype, jnp.integer) or not kinds.ndim or not kinds.shape[0 if time_major else -1]:
-        raise ValueError(
-            f"step_types is {kinds.dtype} {kinds.shape}, expected whole numbers [T + 1, ...], one for each TimeStep."
-        )
-    kinds = jnp.moveaxis(kinds, 0 if time_major else -1, 0).astype(jnp.int8)
+    kinds = _kinds("step_types", step_types)
+    if not kinds.ndim or not kinds.shape[0 if time_major else -1]:
+        raise ValueError(f"step_types has shape {kinds.shape}, expected [T + 1, ...], one for each TimeStep.")
+    kinds = jnp.moveaxis(kinds, 0 if time_major else -1, 0)
     steps = jnp.moveaxis(kinds[:-1], 0, 0 if time_major else -1)
     return _of_kinds(steps, kinds[-1])
 
 
 def _of_kinds(kinds: Array, last: Array) -> Episodes:
     return Episodes(kinds == Kind.FIRST, kinds != Kind.LAST, last)
+
+
+def _kinds(name: str, value: Any) -> Array:
+    """Return kinds as int8; refuse flags, which would count the other way round, and, where known, other numbers."""
+    value = as_array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(
+            f"{name} is {value.dtype} {value.shape}, expected whole numbers: a Kind (0 first, 1 mid, 2 last). Of flags "
+            "that are True at first observations make kinds by jnp.where(first, Kind.FIRST, Kind.MID)."
+        )
+    if not isinstance(value, jax.core.Tracer):
+        known = np.asarray(value)
+        if ((known < Kind.FIRST) | (known > Kind.LAST)).any():
+            raise ValueError(f"{name} holds {known.min()} to {known.max()}, expected a Kind: 0 first, 1 mid, 2 last.")
+    return value.astype(jnp.int8)
 
 
 def _flags(name: str, value: Any) -> Array:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import jax
+import jax.numpy as jnp
 
 from lstmjax.agents.parameters import AgentParams, Trunk, check_agent
 from lstmjax.arguments import as_array, as_arrays, as_flags, as_step_flags, as_whole, check_function, kind
@@ -107,7 +108,7 @@ def unroll(
             f"observations has shape {observations.shape}, expected [T, ..., I], time first; for one step call act."
         )
     (time_major,) = as_flags(time_major=time_major)
-    firsts = as_step_flags("firsts", firsts, observations.shape[:-1], time_major)
+    firsts = as_step_flags("firsts", firsts, observations.shape[:-1], time_major, "observations")
     steps = observations.shape[0 if time_major else -2]
     skipped = as_whole("burn_in", burn_in)
     if not 0 <= skipped <= steps:
@@ -156,7 +157,7 @@ def act(
     observation = as_array("observation", observation)
     if not observation.ndim:
         raise ValueError("observation is a single number, expected [..., I], the features of one step.")
-    first = as_step_flags("first", first, observation.shape[:-1], True)
+    first = as_step_flags("first", first, observation.shape[:-1], None, "observation")
     return _run(params, state, observation, first, True, 0, None, 1, options, single_step=True)
 
 
@@ -260,6 +261,10 @@ def _dense(layers: tuple[Dense, ...], ys: Array, activation: Activation, dtype: 
 
 def check_observations(params: AgentParams, observations: Array, name: str, time_major: bool) -> None:
     """Refuse observations that do not have the features that the parameters expect."""
+    if jnp.issubdtype(observations.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name} is {observations.dtype}, expected real numbers. Pass real and imaginary parts as features."
+        )
     for trunk in params.trunks:
         size = trunk.embedding[0].w.shape[0] if trunk.embedding else trunk.layers[0].input_size
         if observations.shape[-1] != size:

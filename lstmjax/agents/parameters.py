@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
-from lstmjax.arguments import as_flags, as_whole, check_key, check_positive, kind
+from lstmjax.arguments import as_flags, as_whole, check_key, check_number, check_positive, described, kind
 from lstmjax.arrays import floating
 from lstmjax.cells import Cell
 from lstmjax.checks import state_like
@@ -92,7 +92,14 @@ def init_agent(
         if size is not None:
             check_positive(f"heads[{name!r}]", size)
     (shared,) = as_flags(shared=shared)
+    if any(isinstance(name, str) is False for name in heads):
+        raise TypeError(f"heads has the names {list(heads)}, expected strings, such as 'policy'.")
+    embedding, head = _widths("embedding", embedding), _widths("head", head)
+    if not isinstance(scales, Mapping | None):
+        raise TypeError(f"scales is {kind(scales)}, expected gains by name, such as {{'policy': 0.01}}.")
     gains = dict(scales or {})
+    for name, gain in gains.items():
+        check_number(f"scales[{name!r}]", gain)
     if unknown := gains.keys() - heads.keys():
         raise ValueError(f"scales names {min(unknown)!r}, expected names of heads: {', '.join(heads)}.")
     groups = [dict(heads)] if shared else [{name: size} for name, size in heads.items()]
@@ -104,10 +111,10 @@ def init_agent(
         keys = jax.random.split(above, len(outputs))
         top = stack[-1].output_size  # type: ignore[union-attr]
         return Trunk(
-            _dense_layers(below, widths, HIDDEN_GAIN, options["dtype"], "embedding"),
+            _dense_layers(below, widths, HIDDEN_GAIN, options["dtype"]),
             stack,  # type: ignore[arg-type]
             {
-                name: _dense_layers(key, (top, *head, size), gains.get(name, 1.0), options["dtype"], "head")
+                name: _dense_layers(key, (top, *head, size), gains.get(name, 1.0), options["dtype"])
                 for key, (name, size) in zip(keys, outputs.items(), strict=True)
             },
         )
@@ -116,11 +123,17 @@ def init_agent(
     return AgentParams(tuple(trunk(key, outputs) for key, outputs in zip(keys, groups, strict=True)))
 
 
-def _dense_layers(key: Array, widths: tuple[int | None, ...], gain: float, dtype: Any, name: str) -> tuple[Dense, ...]:
+def _widths(name: str, value: Any) -> tuple[int, ...]:
+    """Return the widths of Dense layers; refuse what is no sequence of them."""
+    if isinstance(value, str | None) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} is {described(value)}, expected a tuple of widths, such as (64,); () for no layer.")
+    for width in value:
+        check_positive(f"a width in {name}", width)
+    return tuple(value)
+
+
+def _dense_layers(key: Array, widths: tuple[int | None, ...], gain: float, dtype: Any) -> tuple[Dense, ...]:
     """Return Dense layers between these widths, the last one with a gain of its own; a width of None is one number."""
-    for width in widths[1:]:
-        if width is not None:
-            check_positive(f"a width in {name}", width)
     keys = jax.random.split(key, len(widths))
     built = []
     for n, (below, above) in enumerate(itertools.pairwise(widths)):
@@ -147,7 +160,9 @@ def initial_state(
     [[((5, 8), (5, 8))], [((5, 8), (5, 8))]]
     """
     check_agent(params)
-    axes = tuple(batch) if isinstance(batch, tuple | list) else (as_whole("batch", batch),)
+    axes = tuple(as_whole("batch", size) for size in (batch if isinstance(batch, tuple | list) else (batch,)))
+    if min(axes, default=0) < 0:
+        raise ValueError(f"batch is {batch}, expected the number of environments, 0 or more.")
     feeds = find_cell("vanilla" if cell is None else cell).feeds
     dtype = floating(dtype)
 

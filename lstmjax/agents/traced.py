@@ -49,7 +49,7 @@ def trace_agent(
     check_agent(params)
     params, observations = as_arrays("params", params), as_array("observations", observations)
     check_observations(params, observations, "observations", time_major)
-    firsts = as_step_flags("firsts", firsts, observations.shape[:-1], time_major)
+    firsts = as_step_flags("firsts", firsts, observations.shape[:-1], time_major, "observations")
     traces = []
     states = (as_trunks("state", state, params), as_trunks("reset_state", options["reset_state"], params))
     for trunk, begin, reset in zip(params.trunks, *states, strict=True):

@@ -20,7 +20,7 @@ from flax import linen as nn
 from flax.core import meta
 from flax.linen.dtypes import promote_dtype
 
-from lstmjax.arguments import check_positive, kind, one_of
+from lstmjax.arguments import as_whole, check_positive, kind, one_of
 from lstmjax.carry import Carry, check_carry, check_parts
 from lstmjax.checks import cell_dtype
 from lstmjax.layer import lstm
@@ -33,7 +33,10 @@ CELL_TYPES = MappingProxyType({"lstm": nn.LSTMCell, "optimised_lstm": nn.Optimiz
 def zero_carry(batch: int | tuple[int, ...], hidden: int) -> Carry:
     """Return the carry (c, h) of an episode's beginning: zeros `[..., H]`."""
     check_positive("hidden_size", hidden)
-    shape = (*(batch if isinstance(batch, tuple | list) else (batch,)), hidden)
+    axes = tuple(as_whole("batch_size", size) for size in (batch if isinstance(batch, tuple | list) else (batch,)))
+    if min(axes, default=0) < 0:
+        raise ValueError(f"batch_size is {batch}, expected the number of environments, 0 or more.")
+    shape = (*axes, hidden)
     return jnp.zeros(shape), jnp.zeros(shape)
 
 
@@ -59,8 +62,24 @@ def scanned(cell: Any, carry: Carry, x: tuple[Array, Array], *, initializing: bo
             f"x has inputs of shape {inputs.shape} and resets of shape {resets.shape}, expected [T, ..., I] and "
             "[T, ...], time first: for one step add an axis, inputs[None] and resets[None]."
         )
+    for part, a in zip("ch", carry, strict=True):
+        if jnp.ndim(a) == 0 or jnp.shape(a)[-1] != cell.features:
+            raise ValueError(
+                f"carry {part} has shape {jnp.shape(a)}, but this module has {cell.features} units, expected "
+                f"{(*inputs.shape[1:-1], cell.features)}, as initialize_carry(batch_size, {cell.features}) gives it."
+            )
+        if jnp.shape(a)[:-1] not in ((), inputs.shape[1:-1]):
+            raise ValueError(
+                f"carry {part} has shape {jnp.shape(a)}, but x has inputs of shape {inputs.shape}, expected "
+                "[T, ..., I] with the batch axes of the carry, time first."
+            )
     if initializing:  # Flax's own cell draws its variables
-        cell(carry, inputs[0])
+        cell(carry, jnp.zeros(inputs.shape[1:], inputs.dtype))
+    if "params" not in cell.variables:
+        raise ValueError(
+            f"the variables have no LSTM cell under {cell.name!r}. Pass those that init returned, or that a script "
+            "with an LSTM cell trained; a GRU has others."
+        )
     tree = meta.unbox(cell.variables["params"])
     kernels = [[tree[f"{side}{gate}"]["kernel"] for gate in GATES] for side in "ih"]
     w_x, w_h = (jnp.stack(side, axis=1) for side in kernels)
