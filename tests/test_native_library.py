@@ -108,6 +108,23 @@ def test_a_file_that_is_no_library_is_refused(tmp_path):
     assert "cannot be loaded" in native_library.load_file(path).reason
 
 
+@pytest.mark.parametrize("share", [0.0, 0.0002, 0.1, 0.5, 0.999])
+def test_a_library_that_is_cut_off_is_refused_before_it_is_mapped(tmp_path, share):
+    """Left by a copy that was interrupted: mapping such a file ends the process, which no `except` catches."""
+    path = native_library.load().path
+    if path is None:
+        pytest.skip("the native kernel is not built")
+    content = path.read_bytes()
+    shortened = tmp_path / path.name
+    shortened.write_bytes(content[: int(share * len(content))])
+    if len(content) * share >= 64 and content[:4] == b"\x7fELF":
+        assert f"is cut off: it has {int(share * len(content)):,} bytes" in native_library.cut_off(shortened)
+        assert native_library.cut_off(path) is None
+    reason = native_library.load_file(shortened).reason
+    assert "the native kernel cannot be loaded: " in reason
+    assert "`pip install .` from a checkout builds it" in reason
+
+
 @pytest.mark.skipif(not PYPROJECT.exists(), reason="the sources are not here: an installed package")
 def test_the_library_is_built_for_the_oldest_jaxlib():
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import itertools
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,24 @@ def outdated(built: bytes | None) -> str | None:
     return f"it was built from other sources than those of this lstmjax: {described}. {REBUILD}"
 
 
+def cut_off(path: Path) -> str | None:
+    """Return why an ELF library is not whole, or None if it is, or is of another format.
+
+    The loader maps a file without looking at its end, and a page that is not there ends the process (SIGBUS). The
+    table of sections, which stands last, says how long the file must be.
+    """
+    with path.open("rb") as file:
+        header = file.read(64)
+        size = file.seek(0, 2)
+    if len(header) < 64 or header[:5] != b"\x7fELF\x02":  # 64 bits; the loader itself refuses what is shorter
+        return None
+    order = "<" if header[5] == 1 else ">"
+    (start,) = struct.unpack_from(f"{order}Q", header, 40)
+    entry, entries = struct.unpack_from(f"{order}HH", header, 58)
+    expected = start + entry * entries
+    return None if size >= expected else f"{path} is cut off: it has {size:,} bytes, expected {expected:,}"
+
+
 @functools.cache
 def load() -> Library:
     """Load the library and register its handlers, once; return it, or the reason why the kernel cannot run.
@@ -86,6 +105,9 @@ def load() -> Library:
 def load_file(path: Path) -> Library:
     """Load one library and register its handlers, as `load` does."""
     try:
+        shortened = cut_off(path)
+        if shortened is not None:
+            return Library(path, reason=f"the native kernel cannot be loaded: {shortened}. {REBUILD}")
         library = ctypes.CDLL(str(path))
         built = library.lstmjax_ffi_major(), library.lstmjax_ffi_minor()
         library.lstmjax_instruction_set.restype = ctypes.c_char_p
