@@ -36,6 +36,17 @@ def test_without_a_library_the_reason_says_how_to_build_it(monkeypatch, tmp_path
     assert library.path is None
     assert "was not built" in library.reason
     assert "pip install ." in library.reason
+    assert "checkout, not the one" not in library.reason
+
+
+def test_in_a_checkout_the_reason_says_that_the_installed_package_is_another_one(monkeypatch, tmp_path):
+    """Who runs Python in the checkout after `pip install .` imports the sources, beside which nothing was built."""
+    (tmp_path / "CMakeLists.txt").touch()
+    monkeypatch.setattr(native_library, "__file__", str(tmp_path / "lstmjax" / "backends" / "native_library.py"))
+    reason = native_library.load.__wrapped__().reason
+    assert "was not built" in reason
+    assert "lstmjax from a checkout, not the one that `pip install .` installed" in reason
+    assert "Start it in another folder, or build the kernel in the checkout with `pip install -e .`." in reason
 
 
 def test_a_library_for_newer_headers_is_not_registered_and_jax_goes_on(monkeypatch):

@@ -26,6 +26,11 @@ REBUILD = (
     "builds it; pip install -v . shows what the compiler says."
 )
 
+CHECKOUT = (
+    "This is lstmjax from a checkout, not the one that `pip install .` installed: Python prefers the folder that it was "
+    "started in. Start it in another folder, or build the kernel in the checkout with `pip install -e .`."
+)
+
 
 @dataclass(frozen=True)
 class Library:
@@ -97,9 +102,12 @@ def load() -> Library:
     """
     folder = Path(__file__).parent
     path = next((file for file in sorted(folder.glob("native_kernel.*")) if file.suffix in (".so", ".dll")), None)
-    if path is None:
-        return Library(reason=f"the native kernel was not built: there is no library in {folder}. {REBUILD}")
-    return load_file(path)
+    if path is not None:
+        return load_file(path)
+    reason = f"the native kernel was not built: there is no library in {folder}. {REBUILD}"
+    if (folder.parents[1] / "CMakeLists.txt").exists():
+        reason += f" {CHECKOUT}"
+    return Library(reason=reason)
 
 
 def load_file(path: Path) -> Library:
