@@ -27,8 +27,8 @@ REBUILD = (
 )
 
 CHECKOUT = (
-    "This is lstmjax from a checkout, not the one that `pip install .` installed: Python prefers the folder that it was "
-    "started in. Start it in another folder, or build the kernel in the checkout with `pip install -e .`."
+    "This is lstmjax from a checkout, not the one that `pip install .` installed: Python prefers the folder that it "
+    "was started in. Start it in another folder, or build the kernel in the checkout with `pip install -e .`."
 )
 
 

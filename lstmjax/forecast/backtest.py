@@ -39,8 +39,8 @@ class Backtest(NamedTuple):
         """Return each measure of the network and of each baseline, averaged over series and origins.
 
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
-        Where the distribution has no mean, these are those of the median, too, and crps, which is infinite, is left out.
-        Series whose scale is 0 or unknown are left out of mase and rmsse.
+        Where the distribution has no mean, these are those of the median, too, and crps, which is infinite, is left
+        out. Series whose scale is 0 or unknown are left out of mase and rmsse.
         """
         median = np.median(self.samples, 2)
         mean = self.samples.mean(2) if self.has_mean else median
