@@ -36,6 +36,17 @@ def test_without_a_library_the_reason_says_how_to_build_it(monkeypatch, tmp_path
     assert library.path is None
     assert "was not built" in library.reason
     assert "pip install ." in library.reason
+    assert "checkout, not the one" not in library.reason
+
+
+def test_in_a_checkout_the_reason_says_that_the_installed_package_is_another_one(monkeypatch, tmp_path):
+    """Who runs Python in the checkout after `pip install .` imports the sources, beside which nothing was built."""
+    (tmp_path / "CMakeLists.txt").touch()
+    monkeypatch.setattr(native_library, "__file__", str(tmp_path / "lstmjax" / "backends" / "native_library.py"))
+    reason = native_library.load.__wrapped__().reason
+    assert "was not built" in reason
+    assert "lstmjax from a checkout, not the one that `pip install .` installed" in reason
+    assert "Start it in another folder, or build the kernel in the checkout with `pip install -e .`." in reason
 
 
 def test_a_library_for_newer_headers_is_not_registered_and_jax_goes_on(monkeypatch):
@@ -106,6 +117,23 @@ def test_a_file_that_is_no_library_is_refused(tmp_path):
     path = tmp_path / "native_kernel.so"
     path.write_bytes(b"not a library")
     assert "cannot be loaded" in native_library.load_file(path).reason
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0002, 0.1, 0.5, 0.999])
+def test_a_library_that_is_cut_off_is_refused_before_it_is_mapped(tmp_path, share):
+    """Left by a copy that was interrupted: mapping such a file ends the process, which no `except` catches."""
+    path = native_library.load().path
+    if path is None:
+        pytest.skip("the native kernel is not built")
+    content = path.read_bytes()
+    shortened = tmp_path / path.name
+    shortened.write_bytes(content[: int(share * len(content))])
+    if len(content) * share >= 64 and content[:4] == b"\x7fELF":
+        assert f"is cut off: it has {int(share * len(content)):,} bytes" in native_library.cut_off(shortened)
+        assert native_library.cut_off(path) is None
+    reason = native_library.load_file(shortened).reason
+    assert "the native kernel cannot be loaded: " in reason
+    assert "`pip install .` from a checkout builds it" in reason
 
 
 @pytest.mark.skipif(not PYPROJECT.exists(), reason="the sources are not here: an installed package")

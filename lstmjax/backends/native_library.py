@@ -10,6 +10,7 @@ import ctypes
 import functools
 import itertools
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ TARGETS = ("lstmjax_forward", "lstmjax_backward")
 REBUILD = (
     "With a C++ compiler (apt-get install g++, or xcode-select --install on macOS) `pip install .` from a checkout "
     "builds it; pip install -v . shows what the compiler says."
+)
+
+CHECKOUT = (
+    "This is lstmjax from a checkout, not the one that `pip install .` installed: Python prefers the folder that it "
+    "was started in. Start it in another folder, or build the kernel in the checkout with `pip install -e .`."
 )
 
 
@@ -70,6 +76,24 @@ def outdated(built: bytes | None) -> str | None:
     return f"it was built from other sources than those of this lstmjax: {described}. {REBUILD}"
 
 
+def cut_off(path: Path) -> str | None:
+    """Return why an ELF library is not whole, or None if it is, or is of another format.
+
+    The loader maps a file without looking at its end, and a page that is not there ends the process (SIGBUS). The
+    table of sections, which stands last, says how long the file must be.
+    """
+    with path.open("rb") as file:
+        header = file.read(64)
+        size = file.seek(0, 2)
+    if len(header) < 64 or header[:5] != b"\x7fELF\x02":  # 64 bits; the loader itself refuses what is shorter
+        return None
+    order = "<" if header[5] == 1 else ">"
+    (start,) = struct.unpack_from(f"{order}Q", header, 40)
+    entry, entries = struct.unpack_from(f"{order}HH", header, 58)
+    expected = start + entry * entries
+    return None if size >= expected else f"{path} is cut off: it has {size:,} bytes, expected {expected:,}"
+
+
 @functools.cache
 def load() -> Library:
     """Load the library and register its handlers, once; return it, or the reason why the kernel cannot run.
@@ -78,14 +102,20 @@ def load() -> Library:
     """
     folder = Path(__file__).parent
     path = next((file for file in sorted(folder.glob("native_kernel.*")) if file.suffix in (".so", ".dll")), None)
-    if path is None:
-        return Library(reason=f"the native kernel was not built: there is no library in {folder}. {REBUILD}")
-    return load_file(path)
+    if path is not None:
+        return load_file(path)
+    reason = f"the native kernel was not built: there is no library in {folder}. {REBUILD}"
+    if (folder.parents[1] / "CMakeLists.txt").exists():
+        reason += f" {CHECKOUT}"
+    return Library(reason=reason)
 
 
 def load_file(path: Path) -> Library:
     """Load one library and register its handlers, as `load` does."""
     try:
+        shortened = cut_off(path)
+        if shortened is not None:
+            return Library(path, reason=f"the native kernel cannot be loaded: {shortened}. {REBUILD}")
         library = ctypes.CDLL(str(path))
         built = library.lstmjax_ffi_major(), library.lstmjax_ffi_minor()
         library.lstmjax_instruction_set.restype = ctypes.c_char_p
