@@ -119,7 +119,11 @@ def test_future_rows_have_times_and_calendar_features():
         ),
         ({"series": ["a"] * 4 + ["b", None, "b"]}, {}, "column 'series' has no series in row 6"),
         ({"time": [202010, 202011, 202012, 202101, 202010, 202011, 202012]}, {}, "has 202010, which spells a date"),
-        ({"time": [20200130, 20200131, 20200201, 20200202, 20200130, 20200131, 20200201]}, {}, "has 20200130, which spells a date"),
+        (
+            {"time": [20200130, 20200131, 20200201, 20200202, 20200130, 20200131, 20200201]},
+            {},
+            "has 20200130, which spells a date",
+        ),
         ({"time": [f"2020-01-01T00:00:00.{k}" for k in range(7)]}, {"series": None}, "shorter than a second"),
         ({}, {"known": ["target"]}, "column 'target' is asked for twice"),
         (
