@@ -375,7 +375,7 @@ def test_origins_that_are_not_whole_are_refused():
 
 def test_targets_that_float32_cannot_hold_are_refused():
     for value in (1e39, 1e-41):
-        with pytest.raises(SeriesError, match="the targets have .*, but float32 holds"):
+        with pytest.raises(SeriesError, match=r"the targets have .*, but float32 holds"):
             on_device(from_arrays([[value] * 9]), design_of())
 
 

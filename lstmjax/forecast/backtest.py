@@ -39,7 +39,7 @@ class Backtest(NamedTuple):
         """Return each measure of the network and of each baseline, averaged over series and origins.
 
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
-        Where the distribution has no mean, these are those of the median, too, and crps, which is infinite, is left out.
+        Where the distribution has no mean, these are those of the median, too; crps, which is infinite, is left out.
         Forecasts without targets are left out; series whose scale is 0 or unknown, of mase and rmsse; those whose
         targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN.
         """

@@ -181,8 +181,8 @@ def _check_counts(values: np.ndarray, column: str) -> None:
     spelt = (years >= 1800) & (years <= 2200) & (month >= 1) & (month <= 12) & (days >= 1) & (days <= 31)
     if spelt.all() and len(np.unique(months if values.max() >= 10**6 else years)) > 1:
         raise SeriesError(
-            f"column {column!r} has {values[0]}, which spells a date, but whole numbers count steps. Write it as in ISO "
-            "8601: 2024-03 or 2024-03-31."
+            f"column {column!r} has {values[0]}, which spells a date, but whole numbers count steps. Write it as in "
+            "ISO 8601: 2024-03 or 2024-03-31."
         )
 
 
