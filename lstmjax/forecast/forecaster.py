@@ -368,8 +368,8 @@ def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> Non
         if np.isnan(context).all():
             raise SeriesError(
                 f"series {series.names[s]!r} has no target in the {len(context)} steps before step {origin}, the "
-                "origin, so that nothing says how large its targets are. Leave it out with SeriesSet.subset, or forecast "
-                f"from another origin (origins=); the network reads a context of {design.context} steps."
+                "origin, so that nothing says how large its targets are. Leave it out with SeriesSet.subset, or "
+                f"forecast from another origin (origins=); the network reads a context of {design.context} steps."
             )
         horizon = series.known[begin : begin + design.horizon]
         if np.isnan(horizon).any():
