@@ -1,5 +1,7 @@
 """Forecasters: nothing of the future reaches them, stepping equals the pass over known targets, learning works."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from lstmjax.forecast import (
     from_arrays,
     window_loss,
 )
-from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.forecaster import Forecaster, columns_of
 from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet
@@ -54,7 +56,8 @@ def series_of(count=S, steps=T, covariates=True, counts=False):
 def untrained(design, series, scale=1.0):
     params = init_forecaster(jax.random.key(0), design, series)
     head = params.head._replace(w=scale * jax.random.normal(jax.random.key(1), params.head.w.shape))
-    return Forecaster(params._replace(head=head), design, normal_of(series), series.levels)
+    params = params._replace(head=head)
+    return Forecaster(params, design, normal_of(series), series.levels, columns=columns_of(series))
 
 
 @pytest.mark.parametrize(
@@ -320,6 +323,95 @@ def test_an_origin_without_a_past_is_refused():
     series = series_of(covariates=False)
     with pytest.raises(SeriesError, match="origins has 0 for series '1', expected 1 to 28"):
         untrained(design_of(), series).forecast(series, origins=np.asarray([1, 0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"past_names": ("b", "a")},
+            "have the covariates b, a, c, d, e, but the network was fitted with a, b, c, d, e",
+        ),
+        ({"levels": (("g", ("x", "y", "z")),)}, "have the categories g, but the network was fitted with f"),
+        ({"past": np.zeros((0, 0)), "past_names": ()}, "have 0 past covariates, but the network was fitted with 2"),
+    ],
+)
+def test_other_columns_than_in_the_training_are_refused(change, message):
+    series = series_of()
+    with pytest.raises(SeriesError, match=message):
+        untrained(design_of(), series).forecast(SeriesSet(**(vars(series) | change)))
+
+
+def test_categories_are_matched_by_their_values():
+    series = series_of()
+    forecaster = untrained(design_of(), series)
+    renumbered = {"categories": 2 - series.categories, "levels": (("f", ("z", "y", "x")),)}
+    expected = forecaster.forecast(series, samples=4).samples
+    other = forecaster.forecast(SeriesSet(**(vars(series) | renumbered)), samples=4).samples
+    np.testing.assert_array_equal(other, expected)
+    unseen = forecaster.matched(SeriesSet(**(vars(series) | {"levels": (("f", ("x", "w", "z")),)})))
+    np.testing.assert_array_equal(unseen.categories[:, 0], [0, 3, 2, 0, 3])
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_context_without_targets_is_refused_and_not_learnt_from():
+    gap = np.concatenate([1e6 + np.arange(20.0), np.full(CONTEXT + 1, np.nan), [1e6]])
+    series, design = from_arrays([gap], names=["north"], season=SEASON), design_of()
+    forecaster = untrained(design, series)
+    with pytest.raises(SeriesError, match="series 'north' has no target in the 8 steps before step 28"):
+        forecaster.forecast(series, origins=np.asarray([28]))
+    batch = (jnp.asarray([0, 0]), jnp.asarray([28, 12]))
+    table, fixed = on_device(series, design), {"design": design, "normal": forecaster.normal}
+    both = window_loss(forecaster.params, batch, None, table=table, **fixed)
+    alone = window_loss(forecaster.params, (batch[0][1:], batch[1][1:]), None, table=table, **fixed)
+    np.testing.assert_allclose(both, alone, rtol=1e-6)
+
+
+def test_origins_that_are_not_whole_are_refused():
+    series = series_of(covariates=False)
+    with pytest.raises(SeriesError, match="origins has the dtype float64, expected whole numbers"):
+        untrained(design_of(), series).forecast(series, origins=np.full(S, 9.5))
+
+
+def test_targets_that_float32_cannot_hold_are_refused():
+    for value in (1e39, 1e-41):
+        with pytest.raises(SeriesError, match=r"the targets have .*, but float32 holds"):
+            on_device(from_arrays([[value] * 9]), design_of())
+
+
+def test_a_forecast_that_is_not_a_number_is_refused():
+    series = series_of(covariates=False)
+    forecaster = untrained(design_of(), series)
+    broken = replace(forecaster, params=jax.tree.map(lambda leaf: leaf * jnp.nan, forecaster.params))
+    with pytest.raises(FloatingPointError, match="the forecast of series '0' is not a number"):
+        broken.forecast(series, samples=2)
+
+
+def test_series_of_gaps_cannot_be_learnt_from():
+    with pytest.raises(SeriesError, match="no series has two targets or more"):
+        training_origins(from_arrays([np.full(9, np.nan), [1.0]]), design_of())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "steps is 0, expected a whole number of at least 1"),
+        ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a finite number above 0"),
+        ({"average": 1.0}, "average is 1.0, expected a decay from 0 to below 1"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"weights": "all"}, "weights is 'all', expected 'windows' or 'series'"),
+    ],
+)
+def test_trainings_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Training(**fields)
+
+
+def test_lags_may_be_a_list():
+    assert hash(design_of(lags=[1, 4])) == hash(design_of(lags=(1, 4)))
+    with pytest.raises(ValueError, match="expected different whole numbers from 1 up"):
+        design_of(lags=[1, 2.5])
 
 
 def test_a_series_too_short_for_a_backtest_is_named():

@@ -181,6 +181,15 @@ def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, cha
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("promotion")
+def test_a_loss_that_is_not_finite_ends_with_a_sentence(folder, tmp_path, capsys):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["fit"] |= {"learning_rate": 1e38, "clip_norm": 1e30, "steps": 9}
+    (tmp_path / "wild.yaml").write_text(yaml.safe_dump(config))
+    assert main(["forecast", str(tmp_path / "wild.yaml"), "--run-dir", str(tmp_path / "run")]) != 0
+    assert "the loss is nan within steps 1 to 9. Lower learning_rate" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_not_empty_stays_as_it_is(folder, tmp_path, capsys):
     (tmp_path / "precious").write_text("x")
     assert main(["forecast", str(folder / "config.yaml"), "--run-dir", str(tmp_path)]) == 2
@@ -195,6 +204,7 @@ def test_what_is_stored_is_read_back(tmp_path):
     save_forecaster(tmp_path / "f.npz", forecaster)
     read = load_forecaster(tmp_path / "f.npz")
     assert (read.design, read.levels) == (forecaster.design, forecaster.levels)
+    assert read.columns == (("a", "b"), ("c",), ("d", "e"))
     clean, again = (f.forecast(series_of(), samples=2).samples for f in (forecaster, read))
     np.testing.assert_array_equal(clean, again)
     (tmp_path / "g.npz").write_bytes(b"nothing")

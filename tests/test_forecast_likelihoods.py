@@ -115,3 +115,11 @@ def test_densities_and_gradients_stay_finite(name):
             else:
                 assert jnp.isfinite(value), (scale, size, y)
             assert jnp.isfinite(gradient).all(), (scale, size, y)
+
+
+def test_counts_beyond_whole_numbers_of_32_bits_are_sampled():
+    row, scale = LIKELIHOODS["negative_binomial"], jnp.asarray(4e9)
+    outputs = jnp.asarray([0.5, -20.0])
+    draws = np.asarray([row.sample(key, outputs, scale) for key in jax.random.split(jax.random.key(0), 50)])
+    np.testing.assert_allclose(draws.mean(), row.mean(outputs, scale), rtol=1e-3)
+    assert (draws == np.round(draws)).all()

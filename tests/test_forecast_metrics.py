@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lstmjax.forecast import metrics
+from lstmjax.forecast import from_arrays, metrics
+from lstmjax.forecast.backtest import compare
 
 S, H, T, N, SEASON = 7, 5, 23, 31, 4
 
@@ -103,3 +104,23 @@ def test_shapes_that_differ_are_refused():
         metrics.kge(np.ones(3), np.ones(3), 2010)
     with pytest.raises(ValueError, match="season is 0, expected at least 1"):
         metrics.naive_error(np.ones(3), 0)
+
+
+@pytest.mark.parametrize("name", ["mae", "rmse", "smape", "wape", "nse", "kge", "coverage", "crps", "pinball"])
+def test_a_missing_forecast_is_not_a_good_one(name):
+    target, forecast = np.array([[1.0, 2.0, 3.0, 5.0, np.nan]]), np.array([[np.nan, 2.0, 3.0, 4.0, 1.0]])
+    result = {
+        "coverage": lambda: metrics.coverage(target, forecast - 1, forecast + 1),
+        "crps": lambda: metrics.crps(target, np.stack([forecast, forecast + 1], 1)),
+        "pinball": lambda: metrics.pinball(target, forecast[..., None], [0.5])[:, 0],
+    }.get(name, lambda: getattr(metrics, name)(target, forecast))()
+    np.testing.assert_array_equal(result, [np.nan])
+
+
+def test_a_backtest_does_not_leave_out_a_missing_forecast():
+    series = from_arrays([np.arange(9.0), np.arange(9.0) ** 2])
+    samples = np.ones((1, 2, 3, 2))
+    samples[0, 1, 0, 0] = np.nan
+    measures = compare(samples, series, np.array([[7, 7]]), 1).measures()
+    assert np.isnan([measures["network"][name] for name in ("mase", "wape", "rmse", "crps")]).all()
+    assert np.isfinite(list(measures["naive"].values())).all()

@@ -58,7 +58,10 @@ def test_a_table_may_be_one_series_with_numbered_steps():
 @pytest.mark.parametrize(
     ("first", "step", "expected"),
     [
-        ("2020-01-31", "end of month", Frequency(1, "M")),
+        ("2020-01-31", "end of month", Frequency(1, "M", at_end=True)),
+        ("2020-01-31", "end of quarter", Frequency(3, "M", at_end=True)),
+        ("2020-01-31", "end of year", Frequency(1, "Y", at_end=True)),
+        ("2020-01-30", "30th of month", Frequency(1, "M")),
         ("2020-01-01", np.timedelta64(7, "D"), Frequency(7, "D")),
         ("2020-01-01T00:00", np.timedelta64(1, "h"), Frequency(1, "h")),
         ("2020-01-01T00:00", np.timedelta64(15, "m"), Frequency(15, "m")),
@@ -68,16 +71,19 @@ def test_a_table_may_be_one_series_with_numbered_steps():
 )
 def test_frequencies_are_recognised(first, step, expected):
     months = np.datetime64("2020-01") + np.arange(30).astype("timedelta64[M]")
+    ends = (months + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
     times = {
-        "end of month": lambda: (months + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D"),
+        "end of month": lambda: ends,
+        "end of quarter": lambda: ends[2::3],
+        "end of year": lambda: ends[11::12],
+        "30th of month": lambda: np.minimum(months.astype("datetime64[D]") + np.timedelta64(29, "D"), ends),
         "quarter": lambda: months[::3].astype("datetime64[D]"),
         "year": lambda: (np.datetime64("2020") + np.arange(9).astype("timedelta64[Y]")).astype("datetime64[D]"),
     }.get(step, lambda: np.datetime64(first) + step * np.arange(30))()
     found = frequency_of(times.astype("datetime64[us]"))
     assert found == expected
-    next_times = found.after(times[3].astype("datetime64[us]"), 2)
-    if step != "end of month":
-        np.testing.assert_array_equal(next_times, times[4:6].astype("datetime64[us]"))
+    next_times = found.after(times[0].astype("datetime64[us]"), len(times) - 1)
+    np.testing.assert_array_equal(next_times, times[1:].astype("datetime64[us]"))
 
 
 def test_calendar_features_are_on_a_circle():
@@ -105,12 +111,20 @@ def test_future_rows_have_times_and_calendar_features():
         ({"target": list("1234567")}, {}, "column 'target' has '1', expected numbers"),
         ({"target": [1.0, float("inf"), 1, 1, 1, 1, 1]}, {}, "column 'target' is infinite in row 2"),
         ({"target": [None] * 4 + [1.0, 2.0, 3.0]}, {}, "series 'a' has no target at all"),
-        ({"time": ["yesterday"] * 7}, {}, "column 'time' begins with 'yesterday', expected dates as in ISO 8601"),
+        ({"time": ["yesterday"] * 7}, {}, "column 'time' has 'yesterday', expected dates as in ISO 8601"),
         (
             {"area": [1.0, 1.0, 2.0, 1.0, 5.0, 5.0, 5.0]},
             {"numbers": ["area"]},
             "'area' is static, but series 'a' has both",
         ),
+        ({"series": ["a"] * 4 + ["b", None, "b"]}, {}, "column 'series' has no series in row 6"),
+        ({"time": [202010, 202011, 202012, 202101, 202010, 202011, 202012]}, {}, "has 202010, which spells a date"),
+        (
+            {"time": [20200130, 20200131, 20200201, 20200202, 20200130, 20200131, 20200201]},
+            {},
+            "has 20200130, which spells a date",
+        ),
+        ({"time": [f"2020-01-01T00:00:00.{k}" for k in range(7)]}, {"series": None}, "shorter than a second"),
         ({}, {"known": ["target"]}, "column 'target' is asked for twice"),
         (
             {
@@ -132,6 +146,19 @@ def test_future_rows_have_times_and_calendar_features():
 def test_faults_of_tables_are_named(columns, options, message):
     with pytest.raises(SeriesError, match=message):
         from_frame(table(**two_series() | columns), **options)
+
+
+def test_a_gap_between_ends_of_months_is_dated_by_the_months_that_it_lacks():
+    days = ["2021-01-31", "2021-04-30", "2021-05-31"]
+    series = from_frame(table(time=days, target=[1.0, 4.0, 5.0]), series=None).extended(1).with_calendar(["month"])
+    shown = [str(time)[:10] for time in series.times]
+    assert shown == ["2021-01-31", "2021-02-28", "2021-03-31", "2021-04-30", "2021-05-31", "2021-06-30"]
+    np.testing.assert_allclose(series.known[:, 0], np.sin(2 * np.pi * np.arange(6) / 12))
+
+
+def test_a_missing_category_is_a_category():
+    columns = two_series() | {"kind": ["x"] * 4 + [None] * 3}
+    assert from_frame(table(**columns), categories=["kind"]).levels == (("kind", ("", "x")),)
 
 
 def test_other_data_frames_are_read():

@@ -327,6 +327,15 @@ def test_a_design_is_checked(fields, message):
         Design(**fields)
 
 
+def test_a_training_and_a_period_are_checked(basins):
+    with pytest.raises(ValueError, match="batch_size is 0, expected a whole number of at least 1"):
+        Training(batch_size=0)
+    with pytest.raises(ValueError, match=r"learning_rate is 0.0, expected a finite number above 0"):
+        Training(learning_rate=0.0)
+    with pytest.raises(SeriesError, match=r"the period is .*, expected two days"):
+        within(basins, ("1990-13-01", "1991-01-01"))
+
+
 def test_a_simulation_needs_its_forcing_its_columns_and_its_state(basins, models):
     model = models["vanilla"]
     known = basins.known.copy()
@@ -337,6 +346,14 @@ def test_a_simulation_needs_its_forcing_its_columns_and_its_state(basins, models
         model.simulate(replace(basins, known_names=("a", "b", "c")))
     with pytest.raises(SeriesError, match=r"state has an array \[2, 3, 4\], expected \[1, 3, H\]"):
         model.member(0).simulate(basins, state=model.simulate(basins).state)
+    state = jax.tree.map(lambda leaf: leaf * np.nan, model.simulate(basins).state)
+    with pytest.raises(SeriesError, match="state is not finite"):
+        model.simulate(basins, state=state)
+    dry = basins.known.copy()
+    dry[5, 0] = -1.0
+    for run in (models["mass_conserving"].simulate, lambda b: models["mass_conserving"].predict(b, TEST)):
+        with pytest.raises(SeriesError, match="basin 'basin-0' has -1 of 'precipitation' in row 5; mass is at least 0"):
+            run(replace(basins, known=dry))
     with pytest.raises(ValueError, match=r"seeds is \(1, 1\), expected one or more different"):
         fit_basins(basins, PERIOD, seeds=(1, 1))
 

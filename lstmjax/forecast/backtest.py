@@ -39,8 +39,9 @@ class Backtest(NamedTuple):
         """Return each measure of the network and of each baseline, averaged over series and origins.
 
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
-        Where the distribution has no mean, they are of the median, too, and crps, which is infinite, is left out.
-        Series whose scale is 0 or unknown are left out of mase and rmsse.
+        Where the distribution has no mean, these are those of the median, too; crps, which is infinite, is left out.
+        Forecasts without targets are left out; series whose scale is 0 or unknown, of mase and rmsse; those whose
+        targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN.
         """
         median = np.median(self.samples, 2)
         mean = self.samples.mean(2) if self.has_mean else median
@@ -51,21 +52,24 @@ class Backtest(NamedTuple):
 
     def _of(self, median: np.ndarray, mean: np.ndarray) -> dict[str, float]:
         y = self.target
+        known = ~np.isnan(y).all(-1)
+        sized = known & (np.nansum(np.abs(y), -1) > 0)
         return {
-            "mase": _average(metrics.mase(y, median, self.scales)),
-            "smape": _average(metrics.smape(y, median)),
-            "wape": _average(metrics.wape(y, median)),
-            "mae": _average(metrics.mae(y, median)),
-            "rmse": _average(metrics.rmse(y, mean)),
-            "rmsse": _average(metrics.rmsse(y, mean, self.squared_scales)),
+            "mase": _average(metrics.mase(y, median, self.scales), known & (self.scales > 0)),
+            "smape": _average(metrics.smape(y, median), known),
+            "wape": _average(metrics.wape(y, median), sized),
+            "mae": _average(metrics.mae(y, median), known),
+            "rmse": _average(metrics.rmse(y, mean), known),
+            "rmsse": _average(metrics.rmsse(y, mean, self.squared_scales), known & (self.squared_scales > 0)),
         }
 
     def _of_distribution(self) -> dict[str, float]:
+        known = ~np.isnan(self.target).all(-1)
         quantiles = np.moveaxis(np.quantile(self.samples, LEVELS, axis=2), 0, -1)
         pinball = metrics.pinball(self.target, quantiles, LEVELS)
-        crps = {"crps": _average(metrics.crps(self.target, self.samples))} if self.has_mean else {}
-        coverage = _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2]))
-        losses = {f"pinball_{level:g}": _average(pinball[..., k]) for k, level in enumerate(LEVELS)}
+        crps = {"crps": _average(metrics.crps(self.target, self.samples), known)} if self.has_mean else {}
+        coverage = _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2]), known)
+        losses = {f"pinball_{level:g}": _average(pinball[..., k], known) for k, level in enumerate(LEVELS)}
         return crps | {"coverage_80": coverage} | losses
 
 
@@ -168,6 +172,5 @@ def compare(
     return Backtest(samples, target, origins, scales, squared, forecasts, has_mean)
 
 
-def _average(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+def _average(values: np.ndarray, counted: np.ndarray) -> float:
+    return float(values[counted].mean()) if counted.any() else float("nan")

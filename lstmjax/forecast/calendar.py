@@ -15,6 +15,8 @@ class Frequency(NamedTuple):
     every: int
     unit: str
     """A unit of `numpy.datetime64`: "Y", "M", "D", "h", "m" or "s"."""
+    at_end: bool = False
+    """Whether each month, quarter or year is dated by the last day of a month, which has no fixed number."""
 
     def __str__(self) -> str:
         """Return it in words: "month", "3 months"."""
@@ -28,9 +30,15 @@ class Frequency(NamedTuple):
 
     def after(self, time: np.datetime64, steps: int) -> np.ndarray:
         """Return the times of the next steps, `[steps]`."""
-        in_units = time.astype(f"datetime64[{self.unit}]")
-        within = time - in_units  # months that are dated by another day than the first
-        return (plus(in_units, self.every * np.arange(1, steps + 1)) + within).astype(time.dtype)
+        counts = self.every * np.arange(1, steps + 1)
+        if self.unit not in "YM":
+            in_units = time.astype(f"datetime64[{self.unit}]")
+            return (plus(in_units, counts) + (time - in_units)).astype(time.dtype)
+        months = plus(time.astype("datetime64[M]"), counts * (12 if self.unit == "Y" else 1))
+        last = _days_in(months) - 1
+        # the 31st of a month with 30 days is its 30th, not the first day of the next month
+        day = last if self.at_end else np.minimum(_day_within(time), last)
+        return (plus(months.astype("datetime64[D]"), day) + (time - time.astype("datetime64[D]"))).astype(time.dtype)
 
 
 WORDS = MappingProxyType({"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"})
@@ -45,7 +53,8 @@ def plus(times: np.ndarray | np.datetime64, counts: np.ndarray | int) -> np.ndar
 
 
 def frequency_of(times: np.ndarray) -> Frequency | None:
-    """Return the frequency of increasing times `[T]`: the most usual distance; None if there is only one step.
+    """Return the frequency of increasing times `[T]`: the most usual distance; None if there is only one
+    step, or if steps are shorter than a second.
 
     Months, quarters and years are recognised whether they are dated by their first day, their last or any other.
     """
@@ -55,8 +64,12 @@ def frequency_of(times: np.ndarray) -> Frequency | None:
     days = np.diff(times.astype("datetime64[D]").astype(np.int64))
     if np.min(days) >= 28 and np.min(months) >= 1 and np.median(days) >= 28 and _dated_alike(times):
         count = _most_usual(months)
-        return Frequency(count // 12, "Y") if count % 12 == 0 else Frequency(count, "M")
+        at_end = bool(np.all(_day_within(times) == _days_in(times) - 1))
+        every, unit = (count // 12, "Y") if count % 12 == 0 else (count, "M")
+        return Frequency(every, unit, at_end)
     seconds = _most_usual(np.diff(times.astype("datetime64[s]").astype(np.int64)))
+    if seconds == 0:
+        return None
     for unit, size in (("D", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds % size == 0:
             return Frequency(seconds // size, unit)
@@ -85,11 +98,22 @@ def shown_time(time: np.datetime64 | np.integer) -> str:
 
 
 def _dated_alike(times: np.ndarray) -> bool:
+    """Return whether all times have one day of the month, or its last one where a month is shorter."""
+    within = _day_within(times)
+    last = _days_in(times) - 1
+    return bool(np.all(within == np.minimum(within.max(), last)) or np.all(within == last))
+
+
+def _day_within(times: np.ndarray | np.datetime64) -> np.ndarray:
+    """Return the day within its month of each time, from 0."""
     days = times.astype("datetime64[D]")
-    within = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)
-    next_day = plus(days, 1)
-    month_ends = next_day == next_day.astype("datetime64[M]").astype("datetime64[D]")
-    return bool(np.all(within == within[0]) or np.all(month_ends))
+    return (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)
+
+
+def _days_in(times: np.ndarray) -> np.ndarray:
+    """Return how many days the month of each time has."""
+    months = times.astype("datetime64[M]")
+    return (plus(months, 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
 
 
 def _most_usual(distances: np.ndarray) -> int:

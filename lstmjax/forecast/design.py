@@ -68,8 +68,12 @@ class Design:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}.{hint}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout!r}, expected a rate from 0 to below 1.")
-        if not self.lags or min(self.lags) < 1 or 1 not in self.lags or len(set(self.lags)) < len(self.lags):
+        lags = tuple(self.lags) if isinstance(self.lags, list | tuple) else ()
+        if any(not isinstance(lag, int) or isinstance(lag, bool) for lag in lags):
+            lags = ()
+        if not lags or min(lags) < 1 or 1 not in lags or len(set(lags)) < len(lags):
             raise ValueError(f"lags is {self.lags!r}, expected different whole numbers from 1 up, 1 among them.")
+        object.__setattr__(self, "lags", lags)  # a list would not be hashable
         find_cell(self.cell)
         self._check_support()
         if self.seasonal_adjustment and (self.season == 1 or self.reach + self.context < 2 * self.season):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -20,6 +22,10 @@ from lstmjax.types import Array, PyTree
 
 CHUNK = 50
 """Steps of training in one compiled call."""
+
+
+class NotFiniteError(UserError, FloatingPointError):
+    """A loss is not finite, or a forecast is not a number."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ class Training:
     learn that series return to their mean."""
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a finite number above 0.")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay!r}, expected a finite number of at least 0.")
+        if not 0.0 <= self.average < 1.0:
+            raise ValueError(f"average is {self.average!r}, expected a decay from 0 to below 1.")
+        if self.weights not in ("windows", "series"):
+            raise ValueError(f"weights is {self.weights!r}, expected 'windows' or 'series'.")
         if self.loss_on not in ("window", "horizon"):
             raise ValueError(f"loss_on is {self.loss_on!r}, expected 'window' or 'horizon'.")
 
@@ -94,6 +113,45 @@ class Forecaster:
     """Name and values of each static category."""
     losses: tuple[float, ...] = ()
     """Mean negative log density of each chunk of training steps."""
+    columns: tuple[tuple[str, ...], ...] | None = None
+    """Names of the past, the known and the static numbers in the training; None: not recorded (older files)."""
+
+    def matched(self, series: SeriesSet) -> SeriesSet:
+        """Return the series with their categories numbered as in the training.
+
+        A value of a category that no training series had gets the one embedding that nothing was learnt for.
+
+        Raises:
+            SeriesError: other covariates or categories than in the training, or in another order.
+        """
+        for part, (mean, _), has in (
+            ("past covariates", self.normal.past, series.past),
+            ("known covariates", self.normal.known, series.known),
+            ("static numbers", self.normal.numbers, series.numbers),
+        ):
+            if has.shape[1] != len(mean):
+                raise SeriesError(
+                    f"the series have {has.shape[1]} {part}, but the network was fitted with {len(mean)}. Pass series "
+                    "with the covariates of the training, calendar features among them."
+                )
+        names = columns_of(series)
+        if self.columns is not None and names != self.columns:
+            shown = (", ".join(name for part in of for name in part) for of in (names, self.columns))
+            raise SeriesError(
+                "the series have the covariates {}, but the network was fitted with {}, in this order.".format(*shown)
+            )
+        if [name for name, _ in series.levels] != [name for name, _ in self.levels]:
+            shown = (", ".join(name for name, _ in of) or "none" for of in (series.levels, self.levels))
+            raise SeriesError(
+                "the series have the categories {}, but the network was fitted with {}, in this order.".format(*shown)
+            )
+        if series.levels == self.levels:
+            return series
+        columns = []
+        for k, ((_, values), (_, learnt)) in enumerate(zip(series.levels, self.levels, strict=True)):
+            numbers = [learnt.index(value) if value in learnt else len(learnt) for value in values]
+            columns.append(np.asarray(numbers, np.int64)[series.categories[:, k]])
+        return replace(series, categories=np.stack(columns, 1), levels=self.levels)
 
     def forecast(
         self,
@@ -116,15 +174,19 @@ class Forecaster:
             batch_size: series that are sampled together.
 
         Raises:
-            SeriesError: known covariates are missing in the horizon, or an origin has no target before it.
+            SeriesError: other covariates than in the training, known ones that are missing in the horizon, or an
+                origin without a target in its context.
+            NotFiniteError: a forecast is not a number.
         """
         design = self.design
         if samples < 1:
             raise ValueError(f"samples is {samples}, expected at least 1.")
         origins = series.lengths if origins is None else np.asarray(origins)
+        if origins.dtype.kind not in "iu":
+            raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
         if origins.shape != (len(series),):
             raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(series)} series.")
-        series = series.extended(design.horizon)
+        series = self.matched(series).extended(design.horizon)
         _check_future(series, origins, design)
         table = on_device(series, design)
         keys = jax.random.split(jax.random.key(seed), -(-len(series) // batch_size))
@@ -137,7 +199,17 @@ class Forecaster:
                 design=design, normal=Frozen(self.normal), samples=samples,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
-        return Forecast(np.concatenate(parts), origins.astype(np.int64), series.names, design.has_mean)
+        drawn = np.concatenate(parts)
+        wrong = np.isnan(drawn).any((1, 2))
+        if wrong.any():
+            s = int(wrong.argmax())
+            before = series.history(s, origins[s])
+            raise NotFiniteError(
+                f"the forecast of series {series.names[s]!r} is not a number; its targets go from "
+                f"{np.nanmin(before):g} to {np.nanmax(before):g}. Bring them to units in which squares fit float32, or "
+                "take another scaling."
+            )
+        return Forecast(drawn, origins.astype(np.int64), series.names, design.has_mean)
 
 
 class Frozen:
@@ -152,6 +224,11 @@ class Frozen:
 
     def __hash__(self) -> int:
         return hash(self._bytes)
+
+
+def columns_of(series: SeriesSet) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the past covariates, the known ones and the static numbers."""
+    return series.past_names, series.known_names, series.number_names
 
 
 def fit_forecaster(
@@ -173,7 +250,7 @@ def fit_forecaster(
 
     Raises:
         SeriesError: targets outside of what the scaling or the likelihood is defined for.
-        FloatingPointError: the loss is not finite.
+        NotFiniteError: the loss is not finite.
     """
     training = training or Training()
     table = on_device(series, design)
@@ -194,14 +271,16 @@ def fit_forecaster(
         done += steps
         losses.append(float(loss))
         if not np.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"the loss is {losses[-1]} within steps {done - steps + 1} to {done}. Lower training.learning_rate, or "
+            raise NotFiniteError(
+                f"the loss is {losses[-1]} within steps {done - steps + 1} to {done}. Lower learning_rate, or "
                 "look for targets of unusual size with another scaling."
             )
         if on_chunk is not None:
             on_chunk(done, losses[-1])
     average = carry[2] if training.average else carry[0]
-    return Forecaster(jax.tree.map(np.asarray, average), design, normal, series.levels, tuple(losses))
+    return Forecaster(
+        jax.tree.map(np.asarray, average), design, normal, series.levels, tuple(losses), columns_of(series)
+    )
 
 
 def window_loss(
@@ -220,6 +299,9 @@ def window_loss(
     if loss_on == "horizon":
         out = out[:, -design.horizon :]
     density, observed = log_prob(out, window, design)
+    # without a target in the context there is no scale, and nothing to forecast from
+    scaled = jnp.any(window.observed[:, design.reach : design.reach + design.context], 1, keepdims=True)
+    density, observed = jnp.where(scaled, density, 0.0), observed & scaled
     return -jnp.sum(density) / jnp.maximum(jnp.sum(observed), 1)
 
 
@@ -282,6 +364,13 @@ def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> Non
                 f"{design.horizon} steps within the rows of the series."
             )
         begin = series.starts[s] + origin
+        context = series.target[max(begin - design.context, series.starts[s]) : begin]
+        if np.isnan(context).all():
+            raise SeriesError(
+                f"series {series.names[s]!r} has no target in the {len(context)} steps before step {origin}, the "
+                "origin, so that nothing says how large its targets are. Leave it out with SeriesSet.subset, or "
+                f"forecast from another origin (origins=); the network reads a context of {design.context} steps."
+            )
         horizon = series.known[begin : begin + design.horizon]
         if np.isnan(horizon).any():
             step, column = np.argwhere(np.isnan(horizon))[0]

@@ -48,7 +48,7 @@ def from_frame(
         past: covariates that are known up to the origin of a forecast.
         known: covariates that are known in the future, too: prices, holidays, plans.
         numbers: static numbers, the same in all rows of a series.
-        categories: static categories, the same in all rows of a series.
+        categories: static categories, the same in all rows of a series; a missing one is a category too, "".
         season: m, steps in a season; None: the usual one of the frequency (12 for months), 1 if there is none.
 
     Raises:
@@ -69,13 +69,17 @@ def from_frame(
     if len(table) == 0:
         raise SeriesError("the table has no rows.")
     times = _times(table[time].to_numpy(), time)
-    labels = np.asarray([str(label) for label in table[series].to_list()]) if series else np.full(len(table), target)
+    labels = np.full(len(table), target)
+    if series:
+        labels = np.asarray([_label(label, series, row) for row, label in enumerate(table[series].to_list())])
     unique, which = np.unique(labels, return_inverse=True)
     names = tuple(str(name) for name in unique)
     order = np.lexsort((times, which))
     times, which = times[order], which[order]
     columns = {name: _numbers(table[name], name)[order] for name in (target, *past, *known, *numbers)}
-    text = {name: np.asarray([str(v) for v in table[name].to_list()])[order] for name in categories}
+    text = {
+        name: np.asarray(["" if _missing(v) else str(v) for v in table[name].to_list()])[order] for name in categories
+    }
     bounds = np.concatenate([[0], np.cumsum(np.bincount(which))])
     _check_once(times, which, names)
     frequency = _shared_frequency(times, bounds)
@@ -151,18 +155,46 @@ def _times(values: np.ndarray, column: str) -> np.ndarray:
     if values.dtype.kind == "M":
         times = values.astype("datetime64[us]")
     elif values.dtype.kind in "iu":
+        _check_counts(values, column)
         return values.astype(np.int64)
     else:
-        try:
-            times = np.asarray([np.datetime64(str(value)) for value in values]).astype("datetime64[us]")
-        except ValueError:
-            raise SeriesError(
-                f"column {column!r} begins with {str(values[0])!r}, expected dates as in ISO 8601 (2024-03-31, "
-                "2024-03-31T12:00) or whole numbers that count steps."
-            ) from None
+        times = np.asarray([_time(value, column) for value in values]).astype("datetime64[us]")
     if np.isnat(times).any():
         raise SeriesError(f"column {column!r} has no time in row {int(np.argmax(np.isnat(times))) + 1}.")
     return times
+
+
+def _time(value: Any, column: str) -> np.datetime64:
+    try:
+        return np.datetime64(str(value))
+    except ValueError:
+        raise SeriesError(
+            f"column {column!r} has {str(value)!r}, expected dates as in ISO 8601 (2024-03-31, 2024-03-31T12:00) or "
+            "whole numbers that count steps."
+        ) from None
+
+
+def _check_counts(values: np.ndarray, column: str) -> None:
+    """Refuse whole numbers that spell months or days: as counts they would have a gap after each year or month."""
+    months, days = (values, 1) if values.max() < 10**6 else (values // 100, values % 100)
+    years, month = months // 100, months % 100
+    spelt = (years >= 1800) & (years <= 2200) & (month >= 1) & (month <= 12) & (days >= 1) & (days <= 31)
+    if spelt.all() and len(np.unique(months if values.max() >= 10**6 else years)) > 1:
+        raise SeriesError(
+            f"column {column!r} has {values[0]}, which spells a date, but whole numbers count steps. Write it as in "
+            "ISO 8601: 2024-03 or 2024-03-31."
+        )
+
+
+def _label(value: Any, column: str, row: int) -> str:
+    """Return what a series is called; refuse a row that names none."""
+    if _missing(value):
+        raise SeriesError(f"column {column!r} has no series in row {row + 1}. Name it, or leave the row out.")
+    return str(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # NaN and NaT differ from themselves
 
 
 def _check_once(times: np.ndarray, which: np.ndarray, names: tuple[str, ...]) -> None:
@@ -196,6 +228,10 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None
         return None
     longest = int(np.argmax(np.diff(bounds)))
     found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
+    if found is None and np.diff(bounds)[longest] > 1:
+        raise SeriesError(
+            "the steps of the series are shorter than a second, the shortest that is known; number the steps instead."
+        )
     if found is None:
         raise SeriesError("no series has two times, so that the frequency cannot be told; number the steps instead.")
     return found

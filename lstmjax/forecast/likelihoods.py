@@ -20,6 +20,8 @@ from lstmjax.types import Array
 
 SMALLEST = 1e-3
 """Smallest scale parameter, in units of the target's scale."""
+LARGEST_COUNT = 2.0**24
+"""Rate up to which counts are Poisson's, and normal above: there float32 holds no odd numbers any more."""
 COMPONENTS = 3
 """Asymmetric Laplacians in a mixture, as in Klotz et al. 2022."""
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -129,7 +131,10 @@ def _negative_binomial_sample(key: Array, outputs: Array, scale: Array) -> Array
     mu, r = _mean_and_shape(outputs, scale)
     shape_key, count_key = jax.random.split(key)
     rate = mu / r * jax.random.gamma(shape_key, r, outputs.shape[:-1], outputs.dtype)
-    return jax.random.poisson(count_key, rate, outputs.shape[:-1]).astype(outputs.dtype)
+    count = jax.random.poisson(count_key, jnp.minimum(rate, LARGEST_COUNT), outputs.shape[:-1]).astype(outputs.dtype)
+    # a sampler of int32 would end at 2³¹
+    noise = jax.random.normal(jax.random.fold_in(count_key, 1), rate.shape, rate.dtype)
+    return jnp.where(rate < LARGEST_COUNT, count, jnp.round(rate + jnp.sqrt(rate) * noise))
 
 
 def _negative_binomial_mean(outputs: Array, scale: Array) -> Array:

@@ -1,7 +1,8 @@
 """Measures of forecasts and simulations, on arrays.
 
 Targets are `[..., H]`, H steps of the horizon (or of a simulation); every measure averages over the last axis and
-leaves out steps whose target is NaN. A series without any target has NaN. All are computed in float64.
+leaves out steps whose target is NaN. A series without any target has NaN, and so has one whose forecast is NaN where
+there is a target: a forecast that is missing is not a good one. All are computed in float64.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def naive_squared_error(history: ArrayLike, season: int = 1) -> np.ndarray:
 
 def mae(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
     """Return the mean absolute error, `[...]`."""
-    return _mean(np.abs(_errors(target, forecast)))
+    return _over(target, np.abs(_errors(target, forecast)))
 
 
 def rmse(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
     """Return the root of the mean squared error, `[...]`."""
-    return np.sqrt(_mean(_errors(target, forecast) ** 2))
+    return np.sqrt(_over(target, _errors(target, forecast) ** 2))
 
 
 def mase(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarray:
@@ -64,7 +65,7 @@ def rmsse(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarra
         scale: `[...]`, the `naive_squared_error` of each history.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(_mean(_errors(target, forecast) ** 2) / np.asarray(scale, np.float64))
+        return np.sqrt(_over(target, _errors(target, forecast) ** 2) / np.asarray(scale, np.float64))
 
 
 def smape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
@@ -77,7 +78,7 @@ def smape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
     y, f = _pair(target, forecast)
     size = np.abs(y) + np.abs(f)
     error = 2 * np.abs(y - f)
-    return _mean(np.where(size == 0, np.where(np.isnan(error), np.nan, 0.0), error / np.where(size == 0, 1.0, size)))
+    return _over(y, np.where(size == 0, 0.0, error / np.where(size == 0, 1.0, size)))
 
 
 def wape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
@@ -100,14 +101,16 @@ def pinball(target: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> np.nd
     """
     errors = np.asarray(target, np.float64)[..., None] - np.asarray(quantiles, np.float64)
     q = np.asarray(levels, np.float64)
-    return _mean(np.maximum(q * errors, (q - 1) * errors), -2)
+    losses = np.moveaxis(np.maximum(q * errors, (q - 1) * errors), -1, -2)
+    return _over(np.asarray(target)[..., None, :], losses)
 
 
 def coverage(target: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Return the fraction of targets within an interval, ends included, `[...]`."""
     y, low = _pair(target, low)
     _, high = _pair(target, high)
-    return _mean(np.where(np.isnan(y), np.nan, ((low <= y) & (y <= high)).astype(np.float64)))
+    inside = ((low <= y) & (y <= high)).astype(np.float64)
+    return _over(y, np.where(np.isnan(low) | np.isnan(high), np.nan, inside))
 
 
 def crps(target: ArrayLike, samples: ArrayLike) -> np.ndarray:
@@ -125,7 +128,7 @@ def crps(target: ArrayLike, samples: ArrayLike) -> np.ndarray:
     # Σ_ij |x_i − x_j| = 2 Σ_i (2i − n − 1) x_(i) for sorted samples, i from 1
     weights = (2 * np.arange(1, n + 1) - n - 1)[:, None]
     spread = np.sum(weights * x, -2) / n**2
-    return _mean(np.mean(np.abs(x - y[..., None, :]), -2) - spread)
+    return _over(y, np.mean(np.abs(x - y[..., None, :]), -2) - spread)
 
 
 def nse(target: ArrayLike, simulation: ArrayLike) -> np.ndarray:
@@ -135,7 +138,7 @@ def nse(target: ArrayLike, simulation: ArrayLike) -> np.ndarray:
     """
     y, f = _pair(target, simulation)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 - _mean((y - f) ** 2) / _variance(y)
+        return 1 - _over(y, (y - f) ** 2) / _variance(y)
 
 
 def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.ndarray:
@@ -154,7 +157,8 @@ def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.nda
     if version not in (2009, 2012):
         raise ValueError(f"version is {version!r}, expected 2009 (Gupta et al.) or 2012 (Kling et al.).")
     y, s = _pair(target, simulation)
-    s = np.where(np.isnan(y), np.nan, s)
+    missing = (np.isnan(s) & ~np.isnan(y)).any(-1, keepdims=True)
+    s = np.where(np.isnan(y) | missing, np.nan, s)
     mean_y, mean_s = _mean(y), _mean(s)
     deviation_y, deviation_s = np.sqrt(_variance(y)), np.sqrt(_variance(s))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -190,12 +194,17 @@ def _errors(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
     return y - f
 
 
-def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return the mean of what is not NaN; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = np.sum(known, axis)
-    total = np.sum(np.where(known, values, 0.0), axis)
+def _over(target: ArrayLike, values: np.ndarray) -> np.ndarray:
+    """Return the mean of values where there is a target, over the last axis; NaN where there is none at all."""
+    known = ~np.isnan(np.asarray(target, np.float64))
+    count = np.sum(known, -1)
+    total = np.sum(np.where(known, values, 0.0), -1)
     return np.where(count == 0, np.nan, total / np.maximum(count, 1))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean of what is not NaN; NaN where nothing is."""
+    return _over(values, values)
 
 
 def _variance(values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def save_forecaster(path: str | Path, forecaster: Forecaster) -> None:
     arrays |= {f"normal/{name}": leaf for name, leaf in named(forecaster.normal).items()}
     about = {
         "version": VERSION, "design": asdict(forecaster.design), "levels": forecaster.levels,
-        "losses": forecaster.losses,
+        "losses": forecaster.losses, "columns": forecaster.columns,
     }  # fmt: skip
     write_arrays(path, arrays, about)
 
@@ -48,7 +48,10 @@ def load_forecaster(path: str | Path) -> Forecaster:
     normal = Normal(*((arrays[f"normal/{name}/0"], arrays[f"normal/{name}/1"]) for name in Normal._fields))
     like = jax.eval_shape(lambda: init_forecaster(jax.random.key(0), design, _empty(normal, levels)))
     params: ForecastParams = unnamed(path, "params", arrays, like)
-    return Forecaster(params, design, normal, levels, tuple(about["losses"]))
+    columns = about.get("columns")  # files of before they were recorded have none
+    return Forecaster(
+        params, design, normal, levels, tuple(about["losses"]), None if columns is None else tuple(map(tuple, columns))
+    )
 
 
 def _empty(normal: Normal, levels: tuple) -> SeriesSet:

@@ -57,15 +57,27 @@ def table_of(series: SeriesSet) -> Table:
         raise SeriesError(
             f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
         )
-    as_float = lambda values: jnp.asarray(np.asarray(values, np.float32))
     return Table(
-        as_float(series.target),
-        as_float(series.past),
-        as_float(series.known),
-        as_float(series.numbers),
+        _as_float(series.target, "targets"),
+        _as_float(series.past, "past covariates"),
+        _as_float(series.known, "known covariates"),
+        _as_float(series.numbers, "static numbers"),
         jnp.asarray(series.categories, jnp.int32),
         jnp.asarray(series.starts, jnp.int32),
     )
+
+
+def _as_float(values: np.ndarray, what: str) -> Array:
+    """Return values in float32; refuse those that it cannot hold, which would become infinite or zero."""
+    limits = np.finfo(np.float32)
+    size = np.abs(np.asarray(values, np.float64))
+    outside = (size > limits.max) | ((size > 0) & (size < limits.tiny))
+    if outside.any():
+        raise SeriesError(
+            f"the {what} have {np.asarray(values)[outside][0]:g}, but float32 holds sizes of {limits.tiny:.2g} to "
+            f"{limits.max:.2g}. Pass them in another unit."
+        )
+    return jnp.asarray(np.asarray(values, np.float32))
 
 
 def check_targets(series: SeriesSet, design: Design) -> None:
@@ -204,7 +216,8 @@ def training_origins(series: SeriesSet, design: Design, weights: str = "windows"
     lengths = series.lengths
     first = np.minimum(design.season + 1, lengths - 1)
     last = np.maximum(lengths - (design.horizon if design.form == "handoff" else 1), first)
-    usable = lengths >= 2
+    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
+    usable = known[series.ends] - known[series.starts[:-1]] >= 2
     if not usable.any():
         raise SeriesError("no series has two targets or more, so that there is nothing to learn from.")
     count = np.where(usable, last - first + 1 if weights == "windows" else 1, 0)

@@ -85,7 +85,12 @@ def within(basins: SeriesSet, period: Period) -> np.ndarray:
     """
     if basins.times is None:
         raise SeriesError("the basins have no dates, so that no period can be cut out; pass start=.")
-    first, last = (np.datetime64(day, "D") for day in period)
+    try:
+        first, last = (np.datetime64(day, "D") for day in period)
+    except ValueError as error:
+        raise SeriesError(
+            f"the period is {period!r}, expected two days, ('1990-01-01', '1999-12-31'): {error}."
+        ) from None
     if not first <= last:
         raise SeriesError(f"the period begins on {first} and ends on {last}, before that.")
     days = basins.times.astype("datetime64[D]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import optax
@@ -68,6 +69,15 @@ class Training:
     """Largest global norm of the gradient."""
     average: float | None = 0.99
     """Decay of the running average of the parameters that is the result; None: the last parameters."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a finite number above 0.")
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the Optax optimizer of one network."""

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.windows import table_of
 from lstmjax.hydrology.basins import Period, masked_outside
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, run, scales_of
-from lstmjax.hydrology.regional import RegionalModel, check_columns
+from lstmjax.hydrology.regional import RegionalModel, check_columns, check_mass
 from lstmjax.hydrology.windows import cut, windows_of
 from lstmjax.training.fit import Hooks, fit
 from lstmjax.training.fit import Training as Running
@@ -105,7 +105,7 @@ def init_basins(
     design, seeds = design or Design(), tuple(seeds)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds is {seeds}, expected one or more different whole numbers.")
-    _check_mass(basins, design)
+    check_mass(basins, design)
     scales = scales_of(basins, period)
     init = NETWORKS[design.cell].init
     sizes = len(basins.known_names), len(basins.number_names)
@@ -154,21 +154,3 @@ def nse_loss(simulated: Array, observed: Array, deviation: Array, epsilon: float
     known = ~jnp.isnan(observed)
     errors = jnp.where(known, simulated - jnp.where(known, observed, 0.0), 0.0)
     return jnp.sum((errors / (deviation + epsilon)) ** 2) / jnp.maximum(jnp.sum(known), 1).astype(errors.dtype)
-
-
-def _check_mass(basins: SeriesSet, design: Design) -> None:
-    if design.cell != "mass_conserving":
-        return
-    if design.mass not in basins.known_names:
-        raise SeriesError(
-            f"mass is {design.mass!r}, but the forcing is {', '.join(basins.known_names)}; pass the name of the "
-            "precipitation."
-        )
-    mass = basins.known[:, basins.known_names.index(design.mass)]
-    if (mass < 0).any():
-        row = int(np.argmax(mass < 0))
-        s = int(np.searchsorted(basins.starts, row, "right")) - 1
-        raise SeriesError(
-            f"basin {basins.names[s]!r} has {mass[row]:g} of {design.mass!r} in row {row - basins.starts[s]}; mass is "
-            "at least 0."
-        )

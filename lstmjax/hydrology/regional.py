@@ -174,6 +174,7 @@ class RegionalModel:
 
     def _check(self, basins: SeriesSet) -> None:
         check_columns(basins, self.forcing_names, self.attribute_names)
+        check_mass(basins, self.design)
         if np.isnan(basins.numbers).any():
             s, column = np.argwhere(np.isnan(basins.numbers))[0]
             raise SeriesError(f"basin {basins.names[s]!r} has no {self.attribute_names[column]!r}; fill it.")
@@ -190,6 +191,25 @@ def check_columns(basins: SeriesSet, forcing: tuple[str, ...], attributes: tuple
                 f"the basins have the {word} {', '.join(names)}, but the model was fitted with {', '.join(expected)}, "
                 "in this order."
             )
+
+
+def check_mass(basins: SeriesSet, design: Design) -> None:
+    """Refuse basins without the mass of a design, or with a negative one."""
+    if design.cell != "mass_conserving":
+        return
+    if design.mass not in basins.known_names:
+        raise SeriesError(
+            f"mass is {design.mass!r}, but the forcing is {', '.join(basins.known_names)}; pass the name of the "
+            "precipitation."
+        )
+    mass = basins.known[:, basins.known_names.index(design.mass)]
+    if (mass < 0).any():
+        row = int(np.argmax(mass < 0))
+        s = int(np.searchsorted(basins.starts, row, "right")) - 1
+        raise SeriesError(
+            f"basin {basins.names[s]!r} has {mass[row]:g} of {design.mass!r} in row {row - basins.starts[s]}; mass is "
+            "at least 0."
+        )
 
 
 def _check_forcing(basins: SeriesSet) -> None:
@@ -211,6 +231,8 @@ def _check_state(state: PyTree | None, seeds: int, count: int) -> None:
                 f"state has an array {list(np.shape(leaf))}, expected [{seeds}, {count}, H]: {seeds} networks and "
                 f"{count} basins, as the simulation of the days before returned it."
             )
+        if not np.isfinite(leaf).all():
+            raise SeriesError("state is not finite; pass what the simulation of the days before returned.")
 
 
 def _tiled(rows: np.ndarray, predict: int) -> np.ndarray:
