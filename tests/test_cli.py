@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from training import config, write_sequences
 
 from lstmjax import __version__
 from lstmjax.cli import main
-from lstmjax.config import dump_config, load_config
+from lstmjax.cli.commands import Train
+from lstmjax.cli.parsing import parse
+from lstmjax.config import dump_config, load_config, parse_config
 from lstmjax.convert import load_weights
 from lstmjax.training import progress
 from lstmjax.training.reading import load_run
@@ -143,6 +146,8 @@ def test_ctrl_c_saves_and_says_where(settings, tmp_path, monkeypatch, capsys):
             ["train", "words.yaml", "--model.cell", "nfg", "--model.forget-bias", "1"],
             "model: forget_bias is 1.0, but the",
         ),
+        (["train", "words.yaml", "--metrics", "accuracy", "auc"], "so write several with commas: --metrics acc"),
+        (["train", "words.yaml", "--metrics", "[acc]"], "metrics has 'acc', but"),
         (["train", "words.yaml", "--data.test", "c.npz"], "c.npz: no such file"),
         (
             ["train", "--resume", "nowhere"],
@@ -189,6 +194,26 @@ def test_words_of_the_command_line_are_those_of_the_file(tmp_path, capsys):
     assert (saved.steps, saved.epochs) == (2, None)
     assert (saved.model.bidirectional, saved.optimizer.clip_norm, saved.model.residual) == (False, None, True)
     assert saved.model.cell == "peephole"
+
+
+@pytest.mark.parametrize(
+    ("words", "section", "value"),
+    [
+        ("--loss.class-weights balanced", "class_weights", "balanced"),
+        ("--loss.class-weights up=3,down=0.5", "class_weights", {"up": 3.0, "down": 0.5}),
+        ("--loss.class-weights={up:3,x=y:2}", "class_weights", {"up": 3.0, "x=y": 2.0}),
+        ("--loss.class-weights null", "class_weights", None),
+        ("--loss.name quantile --loss.class-weights None --loss.quantiles 0.1,0.5", "quantiles", (0.1, 0.5)),
+        ("--loss.name quantile --loss.class-weights None --loss.quantiles [0.1,.5]", "quantiles", (0.1, 0.5)),
+        ("--metrics [accuracy,auc]", "metrics", ("accuracy", "auc")),
+    ],
+)
+def test_lists_and_weights_are_one_word(tmp_path, words, section, value):
+    file = tmp_path / "a.yaml"
+    file.write_text("epochs: 9\nloss: {class_weights: {up: 2.0}}\n", "utf-8")
+    values = parse(Train, "train", [str(file), *words.split()]).values
+    parsed = parse_config(dataclasses.asdict(values), "command line")
+    assert (getattr(parsed, section) if section == "metrics" else getattr(parsed.loss, section)) == value
 
 
 def test_help_and_version(capsys):

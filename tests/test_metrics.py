@@ -20,6 +20,7 @@ from lstmjax.training.inference import measured
 from lstmjax.training.loss_sums import Sums, sums_of
 from lstmjax.training.losses import LOSSES, loss_of, points
 from lstmjax.training.metrics import METRICS, collected_of, metrics_of
+from lstmjax.training.plan import new_plan
 
 pytestmark = pytest.mark.usefixtures("promotion")
 
@@ -252,8 +253,6 @@ def test_weighted_sequences_are_repeated_ones(tmp_path):
     weight = rng.integers(1, 4, 9)
     repeated = np.repeat(np.arange(9), weight)
     settings = config(metrics=["balanced_accuracy", "auc", "perplexity"])
-    from lstmjax.training.plan import new_plan
-
     write_sequences(tmp_path / "a.npz", ragged=False)
     about = new_plan(config(data={"source": str(tmp_path / "a.npz")})).about
     trained = Trained(init_network(jax.random.key(0), 3, 4, 2, init="equinox"), settings, about)
@@ -264,8 +263,6 @@ def test_weighted_sequences_are_repeated_ones(tmp_path):
 
 
 def test_class_weights_are_factors_of_the_loss_whose_mean_is_one(tmp_path):
-    from lstmjax.training.plan import new_plan
-
     write_sequences(tmp_path / "a.npz", target="word", ragged=False)
     data = {"source": str(tmp_path / "a.npz")}
 
@@ -308,11 +305,25 @@ def test_a_run_writes_and_prints_every_metric(tmp_path, capsys):
     assert f"validation auc {result.validation['auc']:.4f}" in evaluated
 
 
+@pytest.mark.parametrize("target", ["word", "class_each_step"])
+def test_a_class_that_does_not_train_is_warned_of(tmp_path, caplog, target):
+    x, y, lengths = write_sequences(tmp_path / "a.npz", target=target)
+    new_plan(config(data={"source": str(tmp_path / "a.npz"), "validation": str(tmp_path / "a.npz")}))
+    assert "cannot learn" not in caplog.text
+    one, labels = y[-1] if y.ndim == 1 else 0, y[:, 0] if y.ndim == 2 else y
+    kept = np.flatnonzero(labels == one) if y.ndim == 1 else np.arange(len(y))
+    np.savez(tmp_path / "b.npz", x=x[kept], y=y[kept] if y.ndim == 1 else np.zeros_like(y), lengths=lengths[kept])
+    new_plan(config(data={"source": str(tmp_path / "b.npz"), "validation": str(tmp_path / "a.npz")}))
+    valid = np.arange(x.shape[1]) < lengths[:, None]
+    other = y != one if y.ndim == 1 else (y == 1)[valid]
+    assert f"validation: {other.sum()} of {other.size} labels are of classes that the training part" in caplog.text
+
+
 def test_a_metric_that_labels_do_not_define_is_refused_before_training(tmp_path):
     x, y, lengths = write_sequences(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", x=x, y=np.zeros_like(y), lengths=lengths)
     data = {"source": str(tmp_path / "a.npz"), "test": str(tmp_path / "b.npz")}
-    with pytest.raises(DataError, match="test: has no label of class number 1, so that auc means nothing; give other"):
+    with pytest.raises(DataError, match="test: has no label of class '1', so that auc means nothing; give other"):
         train(config(data=data, metrics=["auc"]), tmp_path / "run", quiet=True)
     np.savez(tmp_path / "b.npz", x=x, y=np.full(len(y), 2.5), lengths=lengths)
     with pytest.raises(DataError, match="test: y_0 is always the same, so that r2 means nothing"):

@@ -342,6 +342,24 @@ def test_labels_of_each_step_and_several_targets(tmp_path):
     np.testing.assert_allclose(parts.train.y, [[0.5 * ord(name), ord(name)] for name in parts.train.names])
 
 
+def test_a_csv_of_unequal_lengths_has_a_number_at_each_step(tmp_path):
+    steps = [(name, t) for name, count in (("u", 2), ("v", 4), ("w", 3)) for t in range(count)]
+    rows = {step: f"{value:.3f}" for step, value in zip(steps, np.random.default_rng(0).normal(size=9), strict=True)}
+    path = tmp_path / "a.csv"
+    path.write_text("sequence,step,a,z\n" + "".join(f"{s},{t},{t},{value}\n" for (s, t), value in rows.items()))
+    columns = Columns(target=("z",), target_of="step")
+    parts, about = load(Data(source=str(path), columns=columns, normalize_targets="none"), "linear")
+    assert (about.per_step, about.output_size) == (True, 1)
+    for part in parts[:2]:
+        for n, name in enumerate(part.names):
+            expected = [float(rows[name, t]) for t in range(part.lengths[n])]
+            np.testing.assert_allclose(part.y[n, : part.lengths[n], 0], expected, rtol=1e-6)
+            assert not part.y[n, part.lengths[n] :].any()
+    path.write_text(path.read_text().replace(rows["v", 1], "much"))
+    with pytest.raises(DataError, match=r"y holds no numbers .*'much'"):
+        load(Data(source=str(path), columns=columns), "linear")
+
+
 # Folders and text
 
 

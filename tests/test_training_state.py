@@ -199,6 +199,7 @@ def test_what_does_not_fit_is_told(folder, tmp_path, monkeypatch, sections, mess
         sections = sections | {"init_from": str(folder / "start.safetensors")}
     with pytest.raises(ConfigError, match=message):
         train(on_file(folder, **sections), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()  # so that the same command works when this is mended
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,37 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lstmjax.config import CellName, Config, Section
+from lstmjax.config.base import names_in
 
 NAMES = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="A,B",
-    instance_from_str=lambda words: tuple(name.strip() for name in words[0].split(",") if name.strip()),
+    instance_from_str=lambda words: names_in(words[0]),
     is_instance=lambda names: isinstance(names, tuple) and all(isinstance(name, str) for name in names),
     str_from_instance=lambda names: [",".join(names)],
 )
 """Several names in one word, as every option of train takes exactly one."""
+
+
+def _word(metavar: str) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """Return an option of one word, which `parse_config` reads as numbers, or as a mapping."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: None if words[0] == "None" else words[0],
+        is_instance=lambda value: value is None or isinstance(value, str | tuple | dict),
+        str_from_instance=lambda value: [_as_word(value)],
+    )
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={weight}" for name, weight in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+WORDS = MappingProxyType({"quantiles": _word("A,B"), "class_weights": _word("{None,balanced,A=X,B=Y}")})
+"""Fields that hold several numbers, by name."""
 
 
 def _options(section: type[Section]) -> type:
@@ -33,6 +55,8 @@ def _options(section: type[Section]) -> type:
         nested = isinstance(kind, type) and issubclass(kind, Section)
         if nested:
             kind = _options(kind)
+        elif name in WORDS:
+            kind = Annotated[Any, WORDS[name], tyro.conf.arg(help=field.description)]
         elif kind == tuple[str, ...]:
             kind = Annotated[kind, NAMES, tyro.conf.arg(help=field.description)]
         else:

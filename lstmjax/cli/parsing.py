@@ -49,7 +49,13 @@ def _parse_train(words: list[str]) -> Train:
             files.append(word)
         previous = word
     resumed = _value_of("--resume", words)
-    if len(files) > 1 or (len(files) == 1) == (resumed is not None):
+    if len(files) > 1:
+        raise ConfigError(
+            "train takes a CONFIG file or --resume RUN, one of the two, but "
+            f"{', '.join(map(repr, files[:3]))} stand beside the options; an option has one value, so write "
+            "several with commas: --metrics accuracy,macro_f1"
+        )
+    if (len(files) == 1) == (resumed is not None):
         raise ConfigError("train takes a CONFIG file, such as configs/digits.yaml, or --resume RUN: one of the two")
     if resumed is not None:
         return _parse_resumed(Path(resumed), words)

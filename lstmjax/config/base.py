@@ -29,10 +29,17 @@ Above0 = Annotated[float, Field(gt=0.0), AfterValidator(_in_float32)]
 AtLeast0 = Annotated[float, Field(ge=0.0), AfterValidator(_in_float32)]
 
 
+def names_in(word: str) -> tuple[str, ...]:
+    """Return the names in a word with commas; brackets around all of them, as in YAML, are left out."""
+    if word.startswith("[") and word.find("]") == len(word) - 1:
+        word = word[1:-1]
+    return tuple(name.strip() for name in word.split(",") if name.strip())
+
+
 def _split(value: object) -> object:
     """Return a word with commas, as the command line has it, as a list."""
     if isinstance(value, str):
-        return tuple(word.strip() for word in value.split(",") if word.strip())
+        return names_in(value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lstmjax.config.base import Above0, Below1, Section
+from lstmjax.config.base import Above0, Below1, Section, names_in
 
 KINDS = MappingProxyType(
     {
@@ -35,21 +35,26 @@ METRICS = MappingProxyType(
 
 
 def _as_numbers(value: object) -> object:
-    """Return a word with commas, as the command line has it, as a tuple of numbers."""
+    """Return "0.1,0.5,0.9", as the command line has it, as a tuple of numbers."""
     if not isinstance(value, str):
         return tuple(value) if isinstance(value, list) else value
     try:
-        return tuple(float(word) for word in value.split(",") if word.strip())
+        return tuple(float(word) for word in names_in(value))
     except ValueError:
         return value
 
 
 def _as_weights(value: object) -> object:
-    """Return "a=2,b=1", as the command line has it, as a mapping."""
-    if not isinstance(value, str) or "=" not in value:
+    """Return "a=2,b=1", as the command line has it, or "{a: 2, b: 1}" as a mapping."""
+    if not isinstance(value, str):
+        return value
+    in_braces = value.startswith("{") and value.endswith("}")
+    words = value[1:-1] if in_braces else value
+    sign = ":" if in_braces else "="
+    if sign not in words:
         return value
     try:
-        return {name.strip(): float(weight) for name, weight in (pair.split("=") for pair in value.split(","))}
+        return {name.strip(): float(weight) for name, weight in (pair.rsplit(sign, 1) for pair in names_in(words))}
     except ValueError:
         return value
 

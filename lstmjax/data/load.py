@@ -227,7 +227,10 @@ def _numbered_targets(data: Sequences, form: Form, loss: str) -> Sequences:
     """Return the sequences with a single number of each step as `[N, T, 1]`: as `[N, T]` they would be T numbers."""
     if loss == "softmax" or form.columns.target_of == "sequence" or data.y is None or data.y.ndim != 2:
         return data
-    return data._replace(y=data.y[..., None])
+    y = data.y
+    if y.dtype.kind in "UO":  # a CSV file has words, and an empty one in the padding, which is no number
+        y = np.where(data.valid(), y, "0")
+    return data._replace(y=y[..., None])
 
 
 def _scaling(data: Data, train: Sequences, known: Moments) -> Scaling:

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from lstmjax.config import Config, ConfigError
-from lstmjax.data import About, Parts
+from lstmjax.data import About, Parts, Sequences
 from lstmjax.training.metrics import check_defined, metrics_of
+
+log = logging.getLogger("lstmjax")
+
+
+def warn_of_untrained(parts: Parts, about: About) -> None:
+    """Warn of classes that occur in the validation or the test part, but not in the training part."""
+    if about.classes is None or about.is_stream or about.text is not None:
+        return
+    trained = np.unique(_labels_of(parts.train, about))
+    for name, part in (("validation", parts.validation), ("test", parts.test)):
+        if part is None:
+            continue
+        labels = _labels_of(part, about)
+        absent = labels[~np.isin(labels, trained)]
+        if absent.size:
+            log.warning(
+                "%s: %d of %d labels are of classes that the training part does not have (%s), so that the network "
+                "cannot learn them; give training sequences of them, or another data.split",
+                name,
+                absent.size,
+                labels.size,
+                ", ".join(about.classes[number] for number in np.unique(absent)[:5]),
+            )
+
+
+def _labels_of(part: Sequences, about: About) -> np.ndarray:
+    assert part.y is not None
+    return part.y[part.valid()] if about.per_step else part.y
 
 
 def class_weights_of(config: Config, parts: Parts, about: About) -> tuple[float, ...] | None:
@@ -45,7 +75,6 @@ def check_metrics(config: Config, parts: Parts, about: About) -> None:
     for name, part in (("validation", parts.validation), ("test", parts.test)):
         if part is None:
             continue
-        assert part.y is not None
-        y = part.y[part.valid()] if about.per_step else part.y
+        y = _labels_of(part, about)
         for metric in metrics_of(config):
-            check_defined(metric, config.loss.kind, about.output_size, y, name, about.target_names)
+            check_defined(metric, config.loss.kind, about.output_size, y, name, about.classes or about.target_names)

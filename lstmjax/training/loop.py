@@ -31,7 +31,7 @@ from lstmjax.training.hooks import Hook, Hooks, Training
 from lstmjax.training.loss_sums import Sums
 from lstmjax.training.metrics import metrics_of
 from lstmjax.training.models import identity
-from lstmjax.training.plan import Job, check_same, first_of, make_job, make_plan, new_plan, saving
+from lstmjax.training.plan import Job, check_same, first_of, initial_of, make_job, make_plan, new_plan, saving
 from lstmjax.training.progress import Progress
 from lstmjax.training.recipe import delivered, restored_form, run_key, saved_form, train_only, train_step_of
 from lstmjax.training.resuming import mend_about, restored, warn_of_gaps
@@ -89,6 +89,7 @@ def train(
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
         check_same(plan, config)
+        initial = initial_of(config, plan)  # before there is a folder, as it may be refused
         create = partial(RunFolder.create, run_dir, config, name)
         # From here on there is something to save; until now a signal ends the process at once.
         with noted(leave=hosts.noted_by_jax()) as stop, hosts.opened_by_first(create, _path) as opened:
@@ -97,7 +98,8 @@ def train(
                 run.write_about(plan.about)
                 run.write_split(plan.parts.split)
             with saving(run) as saved:
-                return _fit(make_job(run, saved, plan, stop, quiet, hooks), partial(first_of, config, plan, saved))
+                begin = partial(first_of, config, plan, saved, initial)
+                return _fit(make_job(run, saved, plan, stop, quiet, hooks), begin)
 
 
 def _path(run: RunFolder) -> Path:

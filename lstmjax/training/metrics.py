@@ -235,7 +235,8 @@ def check_defined(name: str, kind: str, width: int, y: np.ndarray, part: str, ta
         present = set(np.unique(y).tolist())
         if len(present) < width:
             missing = min(set(range(width)) - present)
-            raise DataError(f"{part}: has no label of class number {missing}, so that auc means nothing; {remedy}")
+            which = repr(targets[missing]) if targets else f"number {missing}"
+            raise DataError(f"{part}: has no label of class {which}, so that auc means nothing; {remedy}")
     elif name in ("auc", "r2"):
         constant = np.flatnonzero(np.ptp(y, axis=0) == 0)
         if len(constant):

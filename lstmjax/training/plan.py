@@ -19,7 +19,7 @@ from lstmjax.training.batches import Batches, make_batches, new_buckets
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.hooks import Hook, Hooks, Rules
 from lstmjax.training.initial import with_initial
-from lstmjax.training.labels import check_metrics, class_weights_of
+from lstmjax.training.labels import check_metrics, class_weights_of, warn_of_untrained
 from lstmjax.training.metrics import metrics_of, sign_of
 from lstmjax.training.optimizers import make_plateau
 from lstmjax.training.recipe import Recipe, first_state, recipe_of, saved_form, state_of, structure
@@ -80,6 +80,7 @@ def check_same(plan: Plan, config: Config) -> None:
 def new_plan(config: Config) -> Plan:
     """Load the data of a configuration and check that the network can be trained on them, in a new run."""
     parts, about = load(config.data, config.loss.name)
+    warn_of_untrained(parts, about)
     return make_plan(config, parts, about.model_copy(update={"buckets": new_buckets(config, parts)}))
 
 
@@ -107,12 +108,26 @@ def _mesh_of(config: Config, about: About) -> Mesh | None:
     return mesh
 
 
-def first_of(config: Config, plan: Plan, saved: Checkpoints) -> TrainState:
-    """Return the state before the first step; save it if it comes from elsewhere, which may change."""
-    state = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+def initial_of(config: Config, plan: Plan) -> TrainState | None:
+    """Return the state that `init_from` begins with; None: that key is not set.
+
+    Raises:
+        ConfigError: it does not fit the network.
+    """
     if config.init_from is None:
-        return state
-    state = state_of(with_initial(config, state.params, plan.about), plan.recipe)
+        return None
+    random = first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
+    return state_of(with_initial(config, random.params, plan.about), plan.recipe)
+
+
+def first_of(config: Config, plan: Plan, saved: Checkpoints, initial: TrainState | None = None) -> TrainState:
+    """Return the state before the first step; save it if it comes from elsewhere, which may change.
+
+    `initial` is what `initial_of` returned, if it has been called.
+    """
+    state = initial_of(config, plan) if initial is None else initial
+    if state is None:
+        return first_state(jax.random.key(config.seed), recipe=plan.recipe, about=plan.about)
     if hosts.is_first():
         saved.save(0, saved_form(state))
     return state

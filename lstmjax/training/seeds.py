@@ -27,7 +27,7 @@ from lstmjax.training.drive import Request
 from lstmjax.training.finite import Diverged
 from lstmjax.training.loop import Result, fit_steps, resume, train
 from lstmjax.training.metrics import metrics_of
-from lstmjax.training.plan import Job, Plan, first_of, make_job, new_plan, saving
+from lstmjax.training.plan import Job, Plan, first_of, initial_of, make_job, new_plan, saving
 from lstmjax.training.recipe import Recipe, objective_of_recipe
 from lstmjax.training.resuming import reopened
 from lstmjax.training.run_hooks import Interrupted
@@ -116,6 +116,7 @@ def train_seeds(
     check_writers(config)
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
+        initial_of(config, plan)  # before there is a folder, as it may be refused
         reason = _why_not(config, plan, seeds)
         folder = new_folder(None if run_dir is None else Path(run_dir), name).absolute()
         tree = {"seeds": seeds, "together": not reason, "reason": reason, "config": config.model_dump(mode="json")}
