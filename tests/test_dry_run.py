@@ -8,7 +8,7 @@ from lstmjax.claims import words
 from lstmjax.cli import main
 from lstmjax.config import ConfigError, dump_config
 from lstmjax.limits import check_network, copies
-from lstmjax.training.dry_run import size_of
+from lstmjax.training.dry_run import dry_run, size_of
 from lstmjax.training.plan import new_plan
 
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -103,3 +103,8 @@ def test_a_network_is_refused_for_its_copies(tmp_path):
     check_network(plain, 8, 10, room)
     with pytest.raises(ConfigError, match="adamw, accumulated gradients, averaged parameters and sums of gradients"):
         check_network(averaged, 8, 10, room)
+
+
+def test_what_training_could_not_start_from_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"init_from: .*nowhere: no such run folder or weights file"):
+        list(dry_run(settings.model_copy(update={"init_from": "/nowhere"})))

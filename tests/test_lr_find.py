@@ -86,3 +86,22 @@ def test_wrong_limits_are_refused(settings):
         measure_rates(settings, 2.0, 1.0)
     with pytest.raises(ConfigError, match="--steps is 3, expected 10"):
         measure_rates(settings, steps=3)
+
+
+def test_rates_are_those_of_the_network_that_training_starts_from(settings, tmp_path):
+    from lstmjax.training.loop import train
+    from lstmjax.training.plan import initial_of, new_plan
+    from lstmjax.training.recipe import NetworkObjective, run_key
+
+    with jax.numpy_dtype_promotion("standard"):
+        train(settings.model_copy(update={"seed": 5}), tmp_path / "run", quiet=True)
+        fine = settings.model_copy(update={"init_from": str(tmp_path / "run")})
+        plan = new_plan(fine)
+        objective = NetworkObjective(plan.recipe)
+        params = initial_of(fine, plan).params
+        losses = [
+            objective(params, None, plan.batches.draw(seed=0, step=n), jax.random.fold_in(run_key(0), n))[0]
+            for n in (0, 1)
+        ]
+        assert measure_rates(fine, 1e-3, 1.0, 10).losses[0] == pytest.approx(float(sum(losses)) / 2, rel=1e-5)
+        assert measure_rates(settings, 1e-3, 1.0, 10).losses[0] != pytest.approx(float(sum(losses)) / 2, rel=1e-4)

@@ -15,7 +15,7 @@ from lstmjax.data import Ragged, Tokens
 from lstmjax.dimensions import shapes
 from lstmjax.networks import Dense, LanguageParams, NetworkParams, Tied
 from lstmjax.training import inference, streams
-from lstmjax.training.plan import Plan, new_plan, schedule_of
+from lstmjax.training.plan import Plan, initial_of, new_plan, schedule_of
 from lstmjax.training.recipe import restored_form, run_key, train_step_of
 from lstmjax.training.step import TrainState
 from lstmjax.training.writers import check_writers
@@ -45,6 +45,7 @@ def dry_run(config: Config, seeds: int | None = None) -> Iterator[str]:
     check_writers(config)
     with jax.enable_x64(config.model.needs_x64):
         plan = new_plan(config)
+        initial_of(config, plan)  # what training would refuse is refused here
         batch = plan.batches.draw(seed=config.seed, step=0)
         rows, steps = (int(n) for n in np.shape(jax.tree.leaves(batch)[0])[:2])
         if plan.batches.largest is not None:

@@ -14,7 +14,7 @@ import optax
 from lstmjax.config import Config, ConfigError
 from lstmjax.training.finite import Diverged
 from lstmjax.training.optimizers import make_optimizer
-from lstmjax.training.plan import Plan, new_plan
+from lstmjax.training.plan import Plan, initial_of, new_plan
 from lstmjax.training.recipe import first_state as first_state_of
 from lstmjax.training.recipe import objective_of_recipe, run_key, state_of
 from lstmjax.training.step import make_train_step
@@ -62,7 +62,9 @@ def _measured(config: Config, plan: Plan, low: float, high: float, steps: int) -
     schedule: optax.Schedule = optax.exponential_decay(low, steps - 1, high / low)
     rule = make_optimizer(config.optimizer, steps * every, config.model.param_dtype, schedule)
     recipe = plan.recipe
-    begin = first_state_of(jax.random.key(config.seed), recipe=recipe, about=plan.about)
+    begin = initial_of(config, plan)
+    if begin is None:
+        begin = first_state_of(jax.random.key(config.seed), recipe=recipe, about=plan.about)
     state = state_of(begin.params, recipe)._replace(moments=rule.init(begin.params))
     step = make_train_step(objective_of_recipe(recipe), rule, average=recipe.average or 0.0)
     key = run_key(config.seed)
