@@ -188,7 +188,7 @@ def test_a_member_is_what_its_seed_alone_gives(cell, basins, models):
 
 def test_a_training_begins_with_the_parameters_of_a_model(basins, models):
     model = models["vanilla"]
-    still = Training(steps=1, batch_size=5, learning_rate=0.0, average=None)
+    still = Training(steps=1, batch_size=5, learning_rate=1e-30, average=None)
     again = fit_basins(basins, PERIOD, model.design, still, seeds=model.seeds, start=model)
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
     with pytest.raises(ValueError, match=r"start has the seeds \(4, 2\) and Design\(.*expected \(1,\)"):
