@@ -200,9 +200,9 @@ class Forecaster:
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
         drawn = np.concatenate(parts)
-        wrong = np.isnan(drawn).any((1, 2))
+        wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
-            s = int(wrong.argmax())
+            s = int(np.argmax(wrong))
             before = series.history(s, origins[s])
             raise NotFiniteError(
                 f"the forecast of series {series.names[s]!r} is not a number; its targets go from "
