@@ -319,6 +319,22 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
 
 
+def check_counts(settings: object, *names: str) -> None:
+    """Refuse fields of settings that are no plain whole numbers of at least 1; programs are kept by their hashes."""
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+
+
+def check_above_0(settings: object, *names: str) -> None:
+    """Refuse fields of settings that are no finite numbers above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r}, expected a finite number above 0.")
+
+
 def check_floating(name: str, dtype: Any) -> None:
     """Refuse a dtype that is not floating-point."""
     try:

@@ -111,6 +111,12 @@ def promotion():
 
 
 @pytest.fixture
+def no_curves(monkeypatch):
+    """No run draws its curves: it would take longer than its steps."""
+    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
+
+
+@pytest.fixture
 def frameworks(monkeypatch):
     """Other frameworks promote dtypes and ranks as JAX does by default; Keras runs on JAX."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -12,12 +12,7 @@ from lstmjax.training.finite import Diverged
 from lstmjax.training.plan import new_plan
 from lstmjax.training.recipe import first_state, restored_form, run_key, saved_form
 
-pytestmark = pytest.mark.usefixtures("promotion")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("promotion", "no_curves")
 
 
 @pytest.fixture(scope="module")

@@ -22,17 +22,12 @@ from lstmjax.training.losses import LOSSES, loss_of, points
 from lstmjax.training.metrics import METRICS, collected_of, metrics_of
 from lstmjax.training.plan import new_plan
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = pytest.mark.usefixtures("promotion", "no_curves")
 
 N, O = 60, 4
 SECTIONS = {
     "classes": Loss(name="softmax"), "switches": Loss(name="sigmoid"), "numbers": Loss(name="linear"),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
 
 
 def draw(kind, seed=0):

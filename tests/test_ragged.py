@@ -43,7 +43,7 @@ from lstmjax.training.reading import load_run
 from lstmjax.training.recipe import LARGEST, first_state, train_step_of
 from lstmjax.training.run_hooks import Interrupted
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = pytest.mark.usefixtures("promotion", "no_curves")
 RANDOM = np.random.default_rng(0)
 LENGTHS = {
     "uniform": RANDOM.integers(10, 101, 700),
@@ -53,11 +53,6 @@ LENGTHS = {
     "one long": np.array([50_000] + 5_000 * [1]),
     "few": RANDOM.integers(2, 9, 40),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
 
 
 def make_ragged(n=7, longest=6, width=3):

@@ -20,13 +20,8 @@ from lstmjax.runs import RunError
 from lstmjax.training import Diverged, Interrupted, load_run, train
 from lstmjax.training.seeds import resume_seeds, train_seeds
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = pytest.mark.usefixtures("promotion", "no_curves")
 SEEDS = (4, 5, 6)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

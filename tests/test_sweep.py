@@ -18,7 +18,7 @@ from lstmjax.training import sweep as sweeps
 from lstmjax.training.sweep import resume_sweep, sweep
 from lstmjax.training.sweep_space import candidate, check_space, parse_space
 
-pytestmark = [pytest.mark.usefixtures("promotion")]
+pytestmark = [pytest.mark.usefixtures("promotion", "no_curves")]
 SPACE = {
     "trials": 5, "startup_trials": 2, "seed": 3,
     "search": {
@@ -26,11 +26,6 @@ SPACE = {
         "model.hidden_size": {"low": 3, "high": 4},
     },
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

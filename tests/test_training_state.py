@@ -15,12 +15,7 @@ from lstmjax.training import Interrupted, load_checkpoints, load_run, resume, tr
 from lstmjax.training.paths import leaf_names
 from lstmjax.training.recipe import recipe_of, structure
 
-pytestmark = pytest.mark.usefixtures("promotion")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lstmjax.training.curves.draw_curves", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("promotion", "no_curves")
 
 
 @pytest.fixture(scope="module")

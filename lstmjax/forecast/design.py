@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from lstmjax.arguments import check_counts
 from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.published import find_cell
@@ -54,10 +55,7 @@ class Design:
     """Numbers in which each static category is embedded."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "context", "season", "hidden_size", "layers", "embedding"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        check_counts(self, "horizon", "context", "season", "hidden_size", "layers", "embedding")
         for name, known in (
             ("form", FORMS), ("base", BASES), ("likelihood", tuple(LIKELIHOODS)), ("scaling", tuple(SCALINGS)),
         ):  # fmt: skip

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lstmjax.arguments import check_above_0, check_counts
 from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
@@ -52,13 +53,8 @@ class Training:
     learn that series return to their mean."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a finite number above 0.")
+        check_counts(self, "steps", "batch_size")
+        check_above_0(self, "learning_rate", "clip_norm")
         if not 0.0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay!r}, expected a finite number of at least 0.")
         if not 0.0 <= self.average < 1.0:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import optax
 
-from lstmjax.arguments import one_of
+from lstmjax.arguments import check_above_0, check_counts, one_of
 
 CELLS = ("vanilla", "entity_aware", "mass_conserving")
 
@@ -39,10 +38,7 @@ class Design:
 
     def __post_init__(self) -> None:
         one_of("cell", self.cell, CELLS)
-        for name in ("hidden_size", "window", "predict"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        check_counts(self, "hidden_size", "window", "predict")
         if self.predict > self.window:
             raise ValueError(
                 f"predict is {self.predict}, more than the {self.window} days of the window; choose at most as many."
@@ -71,13 +67,8 @@ class Training:
     """Decay of the running average of the parameters that is the result; None: the last parameters."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a finite number above 0.")
+        check_counts(self, "steps", "batch_size")
+        check_above_0(self, "learning_rate", "clip_norm")
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the Optax optimizer of one network."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,14 @@ from lstmjax.training.forward import Trained, logits_of
 from lstmjax.training.reading import load_run
 from lstmjax.training.streams import stream_options
 from lstmjax.types import Array, PyTree
+
+
+class Candidates(NamedTuple):
+    """Which tokens may be drawn; hashable, as a program is compiled for it."""
+
+    top_k: int | None
+    top_p: float | None
+    unknown: int | None  # the number that stands for unknown tokens, which is never drawn
 
 
 def sample_text(
@@ -63,7 +71,9 @@ def sample_text(
         raise ConfigError(
             Named("prompt"), f" has {len(numbers)} {about.text}, expected {least} or more; give a longer one"
         )
-    return _written(trained, vocabulary, prompt, numbers, length, (temperature, top_k, top_p), seed)
+    return _written(
+        trained, vocabulary, prompt, numbers, length, temperature, Candidates(top_k, top_p, vocabulary.unknown), seed
+    )
 
 
 def _written(
@@ -72,29 +82,29 @@ def _written(
     prompt: str,
     numbers: list[int],
     length: int,
-    how: tuple[float, int | None, float | None],
+    temperature: float,
+    candidates: Candidates,
     seed: int,
 ) -> Iterator[str]:
     with jax.enable_x64(trained.config.model.needs_x64):
         draws = _by_window if trained.about.window else _by_state
-        yield from vocabulary.decoder(prompt).pieces(draws(trained, vocabulary.unknown, numbers, length, how, seed))
+        yield from vocabulary.decoder(prompt).pieces(draws(trained, numbers, length, temperature, candidates, seed))
 
 
 def _by_state(
-    trained: Trained, unknown: int | None, numbers: list[int], length: int, how: Any, seed: int
+    trained: Trained, numbers: list[int], length: int, temperature: float, candidates: Candidates, seed: int
 ) -> Iterator[int]:
     """Yield numbers of tokens; each enters the network once, and the state remembers it."""
-    temperature, top_k, top_p = how
     key, state = jax.random.key(seed), None
     tokens = np.asarray(numbers, np.int32)
-    options: dict[str, Any] = {"model": trained.config.model, "top_k": top_k, "top_p": top_p, "unknown": unknown}
+    options: dict[str, Any] = {"model": trained.config.model, "candidates": candidates}
     for n in range(length):
         token, state = _next(trained.params, state, tokens, jax.random.fold_in(key, n), temperature, **options)
         yield int(token)
         tokens = token[None]
 
 
-@partial(jax.jit, static_argnames=("model", "top_k", "top_p", "unknown"))
+@partial(jax.jit, static_argnames=("model", "candidates"))
 def _next(
     params: LanguageParams,
     state: PyTree,
@@ -103,19 +113,16 @@ def _next(
     temperature: float,
     *,
     model: Model,
-    top_k: int | None,
-    top_p: float | None,
-    unknown: int | None,
+    candidates: Candidates,
 ) -> tuple[Array, PyTree]:
     state, logits = language(params, tokens, state, **stream_options(model))
-    return _drawn(key, logits[-1], temperature, top_k, top_p, unknown), state
+    return _drawn(key, logits[-1], temperature, candidates), state
 
 
 def _by_window(
-    trained: Trained, unknown: int | None, numbers: list[int], length: int, how: Any, seed: int
+    trained: Trained, numbers: list[int], length: int, temperature: float, candidates: Candidates, seed: int
 ) -> Iterator[int]:
     """Yield numbers of tokens; the network sees the last ones of a window each time."""
-    temperature, top_k, top_p = how
     about, key, numbers = trained.about, jax.random.key(seed), list(numbers)
     assert about.window is not None
     offset, scale = np.float32(about.offset[0]), np.float32(about.scale[0])
@@ -123,36 +130,27 @@ def _by_window(
         x = (np.asarray(numbers[-about.window :], np.float32)[None, :, None] - offset) / scale
         token = _next_of_window(
             trained.params, x, jax.random.fold_in(key, n), temperature,
-            model=trained.config.model, top_k=top_k, top_p=top_p, unknown=unknown,
+            model=trained.config.model, candidates=candidates,
         )  # fmt: skip
         numbers.append(int(token))
         yield int(token)
 
 
-@partial(jax.jit, static_argnames=("model", "top_k", "top_p", "unknown"))
+@partial(jax.jit, static_argnames=("model", "candidates"))
 def _next_of_window(
-    params: PyTree,
-    x: Array,
-    key: Array,
-    temperature: float,
-    *,
-    model: Model,
-    top_k: int | None,
-    top_p: float | None,
-    unknown: int | None,
+    params: PyTree, x: Array, key: Array, temperature: float, *, model: Model, candidates: Candidates
 ) -> Array:
-    return _drawn(key, logits_of(params, x, model=model)[0], temperature, top_k, top_p, unknown)
+    return _drawn(key, logits_of(params, x, model=model)[0], temperature, candidates)
 
 
-def _drawn(
-    key: Array, logits: Array, temperature: float, top_k: int | None, top_p: float | None, unknown: int | None
-) -> Array:
+def _drawn(key: Array, logits: Array, temperature: float, candidates: Candidates) -> Array:
     """Return the number of a token, int32 `[]`; it is never that of unknown ones."""
     logits = logits.astype(jnp.float32)
-    if unknown is not None:
-        logits = logits.at[unknown].set(-jnp.inf)
+    if candidates.unknown is not None:
+        logits = logits.at[candidates.unknown].set(-jnp.inf)
     cold = jnp.asarray(temperature, jnp.float32) == 0
-    warm = filtered(logits, temperature=jnp.where(cold, 1.0, temperature), top_k=top_k, top_p=top_p)
+    warmth = jnp.where(cold, 1.0, temperature)
+    warm = filtered(logits, temperature=warmth, top_k=candidates.top_k, top_p=candidates.top_p)
     token = jnp.where(cold, jnp.argmax(logits), jax.random.categorical(key, warm))
     return token.astype(jnp.int32)
 
