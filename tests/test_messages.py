@@ -21,6 +21,7 @@ from lstmjax import (
     cell_step,
     clip_cell,
     clip_projection,
+    forecast,
     from_concatenated,
     init_network,
     init_params,
@@ -907,6 +908,11 @@ MESSAGES = {
         lambda: lstmjax.inside.state_jacobian(PARAMS, XS[0], None, 2),
         TypeError,
         "start is None, expected a whole number.",
+    ),
+    "above-0": (
+        lambda: forecast.Training(steps=3, learning_rate=float("inf")),
+        ValueError,
+        "learning_rate is inf, expected a finite number above 0.",
     ),
     "stack-xs": (
         lambda: stacked(XS, (PARAMS,)),

@@ -74,7 +74,12 @@ def of_a_pair(dtype: str, error: float) -> float:
 
 
 def decides(dtype: str, error: float, difference: float) -> bool:
-    """Return whether rounding alone cannot explain a difference of two sides; the arguments are those of `of_a_pair`.
+    """Return whether rounding alone cannot explain a difference of two sides.
+
+    Args:
+        dtype: of the computation.
+        error: of our side, in absolute numbers, or as a share of what the difference is a share of, too.
+        difference: of the two sides, likewise.
 
     >>> decides("float32", error=1e-6, difference=0.1), decides("float32", error=0.1, difference=0.1)
     (True, False)

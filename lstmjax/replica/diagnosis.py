@@ -24,7 +24,7 @@ class Compared(NamedTuple):
     name: str
     difference: Difference
     bound: float
-    error: float  # relative, of our side against itself in float64
+    error: Difference  # of our side from itself in float64
     precision: str
 
     @property
@@ -35,7 +35,8 @@ class Compared(NamedTuple):
     @property
     def differs(self) -> bool:
         """Whether the difference is beyond the bound, and beyond what rounding alone could be."""
-        return not self.agrees and bounds.decides(self.precision, self.error, self.difference.relative)
+        # In absolute numbers: as a share of their arrays, whose numbers may be of any size, no difference is above 1 by much.
+        return not self.agrees and bounds.decides(self.precision, self.error.absolute, self.difference.absolute)
 
 
 class Place(NamedTuple):
@@ -105,8 +106,8 @@ def compare_arrays(
         if finite:
             numbers = np.isfinite(_wide(a)) & np.isfinite(_wide(e)) & np.isfinite(_wide(b))
             a, e, b = (np.where(numbers, x, x.dtype.type(0)) for x in (a, e, b))
-        error = compare(a, e).relative
-        compared.append(Compared(name, compare(a, b), bounds.of_a_pair(precision, error), error, precision))
+        error = compare(a, e)
+        compared.append(Compared(name, compare(a, b), bounds.of_a_pair(precision, error.relative), error, precision))
     return compared
 
 

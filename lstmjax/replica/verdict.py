@@ -78,7 +78,7 @@ class Verdict:
     def _reason(self) -> list[str]:
         """Return the lines that say where and why the sides differ, or why that cannot be told."""
         if self.undecided:
-            error = max(array.error for array in self.compared)
+            error = max(array.error.relative for array in self.compared)
             return [
                 f"reason: lstmjax in this dtype is {error:.1e} (relative) away from itself in float64, so that "
                 "rounding alone may be the difference; compare weights and inputs of float64, or shorter sequences"
