@@ -14,8 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy import stats
-from jax.scipy.special import logsumexp
+from jax.scipy.special import digamma, logsumexp
 
+from lstmjax.forecast.stirling import HALF_LOG_2_PI, log_minus, stirling_error, stirling_error_slope
 from lstmjax.types import Array
 
 SMALLEST = 1e-3
@@ -79,7 +80,23 @@ def _degrees(raw: Array) -> Array:
 
 def _student_log_prob(outputs: Array, y: Array, scale: Array) -> Array:
     nu, sigma = _degrees(outputs[..., 2]), _positive(outputs[..., 1])
-    return stats.t.logpdf(y / scale, nu, outputs[..., 0], sigma) - jnp.log(scale)
+    z = (y / scale - outputs[..., 0]) / sigma
+    half, ratio = 0.5 * nu, 0.5 / (0.5 * nu)
+    # log Γ((ν + 1) / 2) − log Γ(ν / 2) − 1/2 log(ν / 2), each of which is large where ν is
+    gammas = stirling_error(half + 0.5) - stirling_error(half) + half * log_minus(1.0 + ratio, ratio)
+    return gammas - HALF_LOG_2_PI - _tail(z, nu) - jnp.log(sigma) - jnp.log(scale)
+
+
+def _tail(z: Array, nu: Array) -> Array:
+    """Return (ν + 1) / 2 · log(1 + z² / ν); for small z² / ν as z² / 2 and what differs from it."""
+    size = jnp.abs(z) / jnp.sqrt(nu)
+    inner = size < 1.0
+    near = jnp.where(inner, z, 0.0)
+    w = near**2 / nu
+    central = 0.5 * near**2 * (1.0 + 1.0 / nu) + 0.5 * (nu + 1.0) * log_minus(1.0 + w, w)
+    far = jnp.where(inner, 1.0, size)  # its square may not fit float32
+    outer = 0.5 * (nu + 1.0) * (2.0 * jnp.log(far) + jnp.log1p(1.0 / far / far))
+    return jnp.where(inner, central, outer)
 
 
 def _student_sample(key: Array, outputs: Array, scale: Array) -> Array:
@@ -97,7 +114,10 @@ def _student_sample(key: Array, outputs: Array, scale: Array) -> Array:
 
 def _log_normal_log_prob(outputs: Array, y: Array, scale: Array) -> Array:
     positive = jnp.where(y > 0, y, 1.0)  # the density at 0 and below is 0; no infinity may reach the gradient
-    logs = jnp.log(positive / scale)
+    # a quotient beyond float32 would have an infinite logarithm; two logarithms have fewer digits
+    ratio = positive / scale
+    fits = (ratio > jnp.finfo(ratio.dtype).tiny) & (ratio < jnp.inf)
+    logs = jnp.where(fits, jnp.log(jnp.where(fits, ratio, 1.0)), jnp.log(positive) - jnp.log(scale))
     density = stats.norm.logpdf(logs, outputs[..., 0], _positive(outputs[..., 1])) - jnp.log(positive)
     return jnp.where(y > 0, density, -jnp.inf)
 
@@ -121,10 +141,39 @@ def _mean_and_shape(outputs: Array, scale: Array) -> tuple[Array, Array]:
 
 
 def _negative_binomial_log_prob(outputs: Array, y: Array, scale: Array) -> Array:
-    mu, r = _mean_and_shape(outputs, scale)
-    lgamma = jax.lax.lgamma
-    choose = lgamma(y + r) - lgamma(r) - lgamma(y + 1.0)
-    return choose - r * jnp.log1p(mu / r) - y * jnp.log1p(r / mu)
+    return negative_binomial(y, *_mean_and_shape(outputs, scale))
+
+
+@jax.custom_jvp
+def negative_binomial(y: Array, mu: Array, r: Array) -> Array:
+    """Return the log density of counts y, with mean μ and shape r (variance μ + μ² / r).
+
+        log Γ(y + r) − log Γ(r) − log Γ(y + 1) − r log(1 + μ / r) − y log(1 + r / μ)
+
+    The large parts of the log-gamma functions and of the two last terms are cancelled on paper (Loader 2000): what is
+    left are Stirling's errors and two deviances, each of which is small where y is near μ.
+    """
+    count = jnp.where(y > 0, y, 1.0)
+    total = count + r
+    # the means of r and of y, if r + y were shared out by the odds r : μ, as ratios to r and y
+    of_shape = total / (r + mu)
+    of_count = total / count / (1.0 + r / mu)
+    distance = (count - mu) / (r + mu)
+    deviance = -r * log_minus(of_shape, distance) - count * log_minus(of_count, (mu - count) / count / (1.0 + mu / r))
+    errors = stirling_error(total) - stirling_error(r) - stirling_error(count)
+    density = errors - deviance - HALF_LOG_2_PI - 0.5 * (jnp.log1p(count / r) + jnp.log(count))
+    return jnp.where(y > 0, density, -r * jnp.log1p(mu / r))
+
+
+@negative_binomial.defjvp
+def _negative_binomial_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    y, mu, r = primals
+    by_y = digamma(y + r) - digamma(y + 1.0) - jnp.log1p(r / mu)
+    by_mu = (y - mu) / mu / (1.0 + mu / r)
+    # ψ(y + r) − ψ(r) − log(1 + μ / r) + (μ − y) / (r + μ)
+    slopes = stirling_error_slope(y + r) - stirling_error_slope(r)
+    by_r = log_minus((y + r) / (mu + r), (y - mu) / (mu + r)) + 0.5 * (y / r) / (r + y) + slopes
+    return negative_binomial(y, mu, r), by_y * tangents[0] + by_mu * tangents[1] + by_r * tangents[2]
 
 
 def _negative_binomial_sample(key: Array, outputs: Array, scale: Array) -> Array:
@@ -150,20 +199,21 @@ class Mixture(NamedTuple):
 
     location: Array
     scale: Array
-    asymmetry: Array
+    asymmetry: Array  # τ, the slope above the location, in units of 1 / scale
+    other: Array  # 1 − τ, the slope below it, with all of its digits
     log_weight: Array
 
 
 def _mixture(outputs: Array) -> Mixture:
     location, scale, asymmetry, weight = jnp.split(outputs, 4, -1)
-    tau = jnp.clip(jax.nn.sigmoid(asymmetry), SMALLEST, 1 - SMALLEST)
-    return Mixture(location, _positive(scale), tau, jax.nn.log_softmax(weight))
+    tau, other = (jnp.clip(jax.nn.sigmoid(raw), SMALLEST, 1 - SMALLEST) for raw in (asymmetry, -asymmetry))
+    return Mixture(location, _positive(scale), tau, other, jax.nn.log_softmax(weight))
 
 
 def _mixture_log_prob(outputs: Array, y: Array, scale: Array) -> Array:
-    m, b, tau, log_weight = _mixture(outputs)
+    m, b, tau, other, log_weight = _mixture(outputs)
     distance = (y / scale)[..., None] - m
-    density = jnp.log(tau) + jnp.log1p(-tau) - jnp.log(b) - jnp.maximum(tau * distance, (tau - 1.0) * distance) / b
+    density = jnp.log(tau) + jnp.log(other) - jnp.log(b) - jnp.maximum(tau * distance, -other * distance) / b
     return logsumexp(density + log_weight, axis=-1) - jnp.log(scale)
 
 
@@ -171,16 +221,16 @@ def _mixture_sample(key: Array, outputs: Array, scale: Array) -> Array:
     mixture = _mixture(outputs)
     which, where = jax.random.split(key)
     k = jax.random.categorical(which, mixture.log_weight)[..., None]
-    m, b, tau = (jnp.take_along_axis(part, k, -1)[..., 0] for part in mixture[:3])
+    m, b, tau, other = (jnp.take_along_axis(part, k, -1)[..., 0] for part in mixture[:4])
     u = jax.random.uniform(where, m.shape, m.dtype, jnp.finfo(m.dtype).tiny, 1.0)
-    below = m + b / (1.0 - tau) * jnp.log(jnp.minimum(u / tau, 1.0))
-    above = m - b / tau * jnp.log(jnp.minimum((1.0 - u) / (1.0 - tau), 1.0))
+    below = m + b / other * jnp.log(jnp.minimum(u / tau, 1.0))
+    above = m - b / tau * jnp.log(jnp.minimum((1.0 - u) / other, 1.0))
     return scale * jnp.where(u < tau, below, above)
 
 
 def _mixture_mean(outputs: Array, scale: Array) -> Array:
-    m, b, tau, log_weight = _mixture(outputs)
-    return scale * jnp.sum(jnp.exp(log_weight) * (m + b * (1.0 - 2.0 * tau) / (tau * (1.0 - tau))), -1)
+    m, b, tau, other, log_weight = _mixture(outputs)
+    return scale * jnp.sum(jnp.exp(log_weight) * (m + b * (other - tau) / (tau * other)), -1)
 
 
 # Quantiles that cannot cross: the median, and positive steps away from it
