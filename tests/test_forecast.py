@@ -23,7 +23,7 @@ from lstmjax.forecast.forecaster import Forecaster, columns_of
 from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.forecast.windows import cut, draw, on_device, seasonal_pattern, training_origins
+from lstmjax.forecast.windows import coarse, cut, draw, on_device, seasonal_pattern, training_origins
 
 S, T, HORIZON, CONTEXT, SEASON = 5, 29, 3, 8, 4
 FORMS = ["autoregressive", "handoff"]
@@ -152,7 +152,7 @@ def test_windows_are_the_rows_around_the_origin():
     for row, (s, origin) in enumerate(zip(which, origins, strict=True)):
         y = series.target[series.starts[s] : series.starts[s + 1]]
         known = y[max(origin - CONTEXT, 0) : origin]
-        assert float(window.location[row]) == pytest.approx(known.mean(), rel=1e-5)
+        assert float(window.location[row] + window.reference[row]) == pytest.approx(known.mean(), rel=1e-5)
         assert float(window.scale[row]) == pytest.approx(known.std(), rel=1e-4)
         for k, step in enumerate(range(origin - before, origin + HORIZON)):
             there = 0 <= step < len(y) and not np.isnan(y[step])
@@ -377,6 +377,55 @@ def test_targets_that_float32_cannot_hold_are_refused():
     for value in (1e39, 1e-41):
         with pytest.raises(SeriesError, match=r"the targets have .*, but float32 holds"):
             on_device(from_arrays([[value] * 9]), design_of())
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("level", "deviation"), [(1e9, 1.0), (-3e10, 2.0), (1e30, 1e26), (5e-26, 1e-30)])
+def test_a_small_deviation_at_a_high_level_is_forecast_as_at_level_0(form, level, deviation):
+    rng = np.random.default_rng(1)
+    plain = [np.round(rng.normal(0, 1, 30), 3) for _ in range(3)]
+    high = from_arrays([level + deviation * y for y in plain], season=SEASON)
+    deviations = [y.astype(np.float64) - level for y in np.split(high.target, 3)]  # as float64 holds them
+    design = design_of(form=form, scaling="standard", base="both", likelihood="quantiles")
+    window, low = (
+        cut(on_device(series, design), jnp.arange(3), jnp.asarray([20, 26, 11]), design)
+        for series in (high, from_arrays(deviations, season=SEASON))
+    )
+    np.testing.assert_allclose(window.target, low.target, rtol=1e-3, atol=3e-4)
+    np.testing.assert_allclose(window.scale, low.scale, rtol=1e-4)
+    forecaster = untrained(design, high, 0.1)
+    drawn = forecaster.forecast(high, samples=30).samples
+    assert drawn.dtype == np.float64
+    last = np.asarray([y[-1] for y in deviations])
+    spread = np.abs(drawn - level - last[:, None, None])
+    assert 0.01 * deviation < np.median(spread) < 30 * deviation
+
+
+def test_a_constant_series_has_a_part_of_its_size_as_scale():
+    """Also where float64 has rounded its values differently."""
+    values = np.where(np.arange(20) % 2, 0.3, 0.1 + 0.2)
+    series = from_arrays([np.full(20, 4e9), np.zeros(20), values, np.full(20, -5.0)])
+    design = design_of(scaling="standard")
+    window = cut(on_device(series, design), jnp.arange(4), jnp.full(4, 15), design)
+    np.testing.assert_allclose(window.scale, [4e6, 1.0, 3e-4, 5e-3], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize(
+    ("scaling", "targets", "message"),
+    [
+        ("mean", 1e9 + np.arange(9.0) % 3, r"for 1 of 2 series, such as 'fine', whose deviation is 0.7.* is 1e\+06"),
+        ("log", 1e9 + np.arange(9.0) % 3, r"Pass scaling='standard', which is computed in float64"),
+        ("none", 1e-9 * (1.0 + np.arange(9.0) % 3), r"the smallest that can be forecast is 0.001"),
+    ],
+)
+def test_a_scaling_that_is_too_coarse_for_a_series_warns(scaling, targets, message):
+    series = from_arrays([targets, 5.0 + np.arange(9.0)], names=["fine", "usual"])
+    with pytest.warns(UserWarning, match=message):
+        fit_forecaster(series, design_of(scaling=scaling, season=1), Training(steps=1, batch_size=2))
+    assert coarse(series, design_of(scaling="standard")) is None
+    assert coarse(series, design_of(scaling=scaling, likelihood="point")) is None
 
 
 def test_a_forecast_that_is_not_a_number_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.windows import Origins, Table, cut, draw, on_device, training_origins
+from lstmjax.forecast.windows import Origins, Table, coarse, cut, draw, on_device, training_origins
 from lstmjax.types import Array, PyTree
 
 CHUNK = 50
@@ -76,7 +77,7 @@ class Forecast(NamedTuple):
     """Samples of the future of S series at their origins."""
 
     samples: np.ndarray
-    """float32 `[S, samples, H]`, in units of the targets."""
+    """float32 `[S, samples, H]`, in units of the targets; float64 under the scaling "standard"."""
     origins: np.ndarray
     """int64 `[S]`, the first step of the forecast, counted from the beginning of the series."""
     names: tuple[str, ...]
@@ -205,7 +206,15 @@ class Forecaster:
                 f"{np.nanmin(before):g} to {np.nanmax(before):g}. Bring them to units in which squares fit float32, or "
                 "take another scaling."
             )
+        if design.scale.differences:
+            drawn = drawn + references(series, origins)[:, None, None]
         return Forecast(drawn, origins.astype(np.int64), series.names, design.has_mean)
+
+
+def references(series: SeriesSet, origins: np.ndarray) -> np.ndarray:
+    """Return the last target before each origin, float64 `[S]`; an origin whose context has none is refused before."""
+    histories = [series.history(s, int(origin)) for s, origin in enumerate(origins)]
+    return np.asarray([history[~np.isnan(history)][-1] for history in histories])
 
 
 class Frozen:
@@ -247,9 +256,15 @@ def fit_forecaster(
     Raises:
         SeriesError: targets outside of what the scaling or the likelihood is defined for.
         NotFiniteError: the loss is not finite.
+
+    Warns:
+        UserWarning: the scaling is too coarse for some series, whose intervals would be too wide.
     """
     training = training or Training()
     table = on_device(series, design)
+    warning = coarse(series, design)
+    if warning is not None:
+        warnings.warn(warning, stacklevel=2)
     origins = training_origins(series, design, training.weights)
     normal = normal_of(series)
     params_key, steps_key = jax.random.split(jax.random.key(seed))

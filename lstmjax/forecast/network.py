@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.forecast.windows import Window
+from lstmjax.forecast.windows import Window, latest
 from lstmjax.init_stack import init_stacked
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, drop, stacked
@@ -138,6 +138,7 @@ def outputs(params: ForecastParams, window: Window, design: Design, normal: Norm
 def sample(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array, samples: int) -> Array:
     """Draw samples of the horizon, in units of the targets, `[samples, B, H]`: paths in the autoregressive form.
 
+    Where targets are differences (`Scaling.differences`), samples are differences from the reference of the window.
     Nothing of the window behind the origin is read but the known covariates.
     """
     if design.form == "handoff":
@@ -167,7 +168,7 @@ def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Arr
 
 
 def _in_units(values: Array, window: Window, design: Design) -> Array:
-    """Undo location and transform of `[..., B, H]`."""
+    """Undo location and transform of `[..., B, H]`; the reference is not added."""
     centre = window.location[:, None] + window.scale[:, None] * window.pattern[:, -design.horizon :]
     return design.scale.inverse(values + jnp.expand_dims(centre, tuple(range(values.ndim - 2))))
 
@@ -178,7 +179,7 @@ def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
     numbers = jnp.where(known, (window.numbers - mean[None]) / deviation[None], 0.0)
     embedded = [table[window.categories[:, k]] for k, table in enumerate(params.embeddings)]
     # what scaling takes away: how large the targets are, and how much they vary
-    size = jnp.stack([jnp.log(window.scale), jnp.arcsinh(window.location)], -1)
+    size = jnp.stack([jnp.log(window.scale), jnp.arcsinh(window.reference + window.location)], -1)
     return jnp.concatenate([numbers, size / 10.0, *embedded], -1)
 
 
@@ -257,7 +258,7 @@ def _decode(
     """Return the head's outputs for the horizon, `[B, H, W]`, from the state at the origin."""
     origin, horizon = design.reach + design.context, design.horizon
     ahead = jnp.arange(horizon)
-    last = _latest(window.target[:, :origin], window.observed[:, :origin])
+    last = latest(window.target[:, :origin], window.observed[:, :origin])
     seasonal = window.target[:, origin - design.season + ahead % design.season]
     missing = ~window.observed[:, origin - design.season + ahead % design.season]
     seasonal = jnp.where(missing, last[:, None], seasonal)
@@ -277,13 +278,6 @@ def _decode(
     if design.base == "both":
         bases["both"] = seasonal + (last - window.target[:, origin - design.season - 1])[:, None]
     return _head(params.head, hs, bases[design.base], design, key)
-
-
-def _latest(values: Array, observed: Array) -> Array:
-    """Return the last observed value of `[B, T]`; 0 where there is none."""
-    steps = jnp.arange(values.shape[1])
-    at = jnp.max(jnp.where(observed, steps[None], 0), 1)
-    return jnp.where(jnp.any(observed, 1), jnp.take_along_axis(values, at[:, None], 1)[:, 0], 0.0)
 
 
 def _base_where_known(window: Window, steps: Array, design: Design) -> Array | None:

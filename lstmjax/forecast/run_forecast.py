@@ -230,9 +230,18 @@ def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...], *,
         for k in range(samples.shape[-1]):
             row = series.ends[s] + k
             when = series.lengths[s] + k if series.times is None else shown_time(series.times[row])
-            mean = f"{samples[s, :, k].mean():.6g}" if has_mean else ""
-            writer.writerow([name, when, k + 1, mean, *(f"{number:.6g}" for number in quantiles[:, s, k])])
+            digits = digits_of(samples[s, :, k])
+            mean = f"{samples[s, :, k].mean():.{digits}g}" if has_mean else ""
+            writer.writerow([name, when, k + 1, mean, *(f"{number:.{digits}g}" for number in quantiles[:, s, k])])
     return out.getvalue()
+
+
+def digits_of(samples: np.ndarray) -> int:
+    """Return how many digits show what differs between samples: 6, and more where they differ little."""
+    size, width = np.abs(samples).max(), np.ptp(samples)
+    if not 0 < width < size < np.inf:
+        return 6
+    return min(5 + int(np.ceil(np.log10(size / width))), 15) if width < size / 10 else 6
 
 
 def draw(samples: np.ndarray, series: SeriesSet, path: Path) -> None:

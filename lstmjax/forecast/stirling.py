@@ -1,7 +1,7 @@
 """Logarithms of gamma functions and of ratios without the cancellation that costs float32 its digits.
 
-The densities of counts and of Student's t are differences of log-gamma functions: of numbers as large as 10¹⁰, where the
-result is of size 1. Here the large parts of Stirling's formula are cancelled on paper, and only what is small is
+The densities of counts and of Student's t are differences of log-gamma functions: of numbers as large as 10¹⁰, where
+the result is of size 1. Here the large parts of Stirling's formula are cancelled on paper, and only what is small is
 computed (Loader 2000, "Fast and accurate computation of binomial probabilities").
 """
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.types import Array
 
@@ -22,6 +23,7 @@ class Table(NamedTuple):
     numbers: Array  # [S, A]
     categories: Array  # int32 [S, C]
     starts: Array  # int32 [S + 1]
+    rest: Array | None = None  # [N], what float32 lacks of the targets; None: not needed
 
 
 class Window(NamedTuple):
@@ -39,7 +41,8 @@ class Window(NamedTuple):
     inside: Array  # bool [B, reach + C + H]: a row of the series
     numbers: Array  # [B, A]
     categories: Array  # int32 [B, C]
-    location: Array  # [B]
+    reference: Array  # [B], the last target of the context, if targets are differences from it; 0 if not
+    location: Array  # [B], less the reference
     scale: Array  # [B]
     pattern: Array  # [B, reach + C + H], of a season, in units of the scale; 0 without seasonal adjustment
     raw: Array  # [B, H] targets of the horizon as they are, NaN where missing
@@ -48,7 +51,11 @@ class Window(NamedTuple):
 def on_device(series: SeriesSet, design: Design) -> Table:
     """Return the arrays of a set of series; refuse targets that the design cannot scale or model."""
     check_targets(series, design)
-    return table_of(series)
+    table = table_of(series)
+    if design.scale.differences:
+        rest = series.target - np.asarray(table.target, np.float64)
+        table = table._replace(rest=jnp.asarray(rest, jnp.float32))
+    return table
 
 
 def table_of(series: SeriesSet) -> Table:
@@ -108,6 +115,36 @@ def check_targets(series: SeriesSet, design: Design) -> None:
             )
 
 
+def coarse(series: SeriesSet, design: Design) -> str | None:
+    """Return a warning if the scaling of a design is too coarse for some series; None if for none.
+
+    The scale of a distribution is bounded below by `SMALLEST` in units of the scaling. A series that varies less, such
+    as one of level 10⁹ and deviation 1 where targets are scaled by their mean, would get intervals as wide as that.
+    """
+    if design.scale.unit is None or not design.head.has_scale:
+        return None
+    found = []
+    for s in range(len(series)):
+        y = series.history(s)[-design.context :]
+        y = y[~np.isnan(y)]
+        if len(y) < 2:
+            continue
+        deviation, unit = float(np.std(y - y[0])), design.scale.unit(y)
+        if 0 < deviation < SMALLEST * unit:
+            found.append((series.names[s], deviation, unit))
+    if not found:
+        return None
+    name, deviation, unit = found[0]
+    remedy = "Bring the targets to another unit, or subtract their level."
+    if design.head.support == "real":
+        remedy = "Pass scaling='standard', which is computed in float64."
+    return (
+        f"scaling {design.scaling!r} is too coarse for {len(found)} of {len(series)} series, such as {name!r}, whose "
+        f"deviation is {deviation:.3g} where the smallest that can be forecast is {SMALLEST * unit:.3g}: their "
+        f"intervals will be too wide. {remedy}"
+    )
+
+
 def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
     """Cut a window out of each of B series.
 
@@ -125,10 +162,17 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
     rows = jnp.where(inside, rows, 0)
     raw = jnp.where(inside, table.target[rows], jnp.nan)
     observed = ~jnp.isnan(raw)
-    # the double where keeps the gradient and the transform away from NaN and from 0 outside of its domain
-    values = design.scale.transform(jnp.where(observed, raw, 1.0))
     in_context = observed & (steps >= -design.context) & (steps < 0)
-    location, scale = design.scale.statistics(values, in_context)
+    reference, targets = jnp.zeros_like(raw[:, 0]), raw
+    if design.scale.differences:
+        assert table.rest is not None
+        reference = latest(raw, in_context)
+        rest = table.rest[rows]
+        # the difference of two floats that are near each other is exact, so that the first part loses nothing
+        targets = (raw - reference[:, None]) + (rest - latest(rest, in_context)[:, None])
+    # the double where keeps the gradient and the transform away from NaN and from 0 outside of its domain
+    values = design.scale.transform(jnp.where(observed, targets, 1.0))
+    location, scale = design.scale.statistics(values, in_context, jnp.abs(reference))
     scaled = jnp.where(observed, (values - location[:, None]) / scale[:, None], 0.0)
     pattern = jnp.zeros_like(scaled)
     if design.seasonal_adjustment:
@@ -147,6 +191,7 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
         inside,
         table.numbers[which],
         table.categories[which],
+        reference,
         location,
         scale,
         pattern,
@@ -188,6 +233,13 @@ def seasonal_pattern(values: Array, observed: Array, season: int) -> Array:
     shrink = jnp.maximum(1.0 - noise / jnp.maximum(total / season, 1.0) / jnp.maximum(power, 1e-12), 0.0)
     shrink = jnp.where(total > season, shrink, 0.0)  # one season cannot show that it repeats itself
     return shrink[:, None] * (mean - jnp.mean(mean, -1, keepdims=True))
+
+
+def latest(values: Array, observed: Array) -> Array:
+    """Return the last observed value of `[B, T]`; 0 where there is none."""
+    steps = jnp.arange(values.shape[1])
+    at = jnp.max(jnp.where(observed, steps[None], 0), 1)
+    return jnp.where(jnp.any(observed, 1), jnp.take_along_axis(values, at[:, None], 1)[:, 0], 0.0)
 
 
 def _filled(values: Array, inside: Array) -> tuple[Array, Array]:
