@@ -349,8 +349,23 @@ def test_categories_are_matched_by_their_values():
     expected = forecaster.forecast(series, samples=4).samples
     other = forecaster.forecast(SeriesSet(**(vars(series) | renumbered)), samples=4).samples
     np.testing.assert_array_equal(other, expected)
-    unseen = forecaster.matched(SeriesSet(**(vars(series) | {"levels": (("f", ("x", "w", "z")),)})))
+    with pytest.warns(UserWarning, match="training had f 'w', as '1' has; 2 of 5 series are forecast with"):
+        unseen = forecaster.matched(SeriesSet(**(vars(series) | {"levels": (("f", ("x", "w", "z")),)})))
     np.testing.assert_array_equal(unseen.categories[:, 0], [0, 3, 2, 0, 3])
+
+
+@pytest.mark.usefixtures("promotion")
+def test_the_embedding_of_an_unknown_category_is_learnt():
+    series, design = series_of(), design_of()
+    start = init_forecaster(jax.random.split(jax.random.key(0))[0], design, series).embeddings[0][-1]
+    rows = [
+        fit_forecaster(
+            series, design, Training(steps=20, batch_size=8, weight_decay=0.0, average=0.0, unseen=unseen)
+        ).params.embeddings[0][-1]
+        for unseen in (0.0, 0.3)
+    ]
+    np.testing.assert_array_equal(rows[0], start)
+    assert np.abs(rows[1] - start).min() > 1e-3
 
 
 @pytest.mark.usefixtures("promotion")
@@ -448,6 +463,7 @@ def test_series_of_gaps_cannot_be_learnt_from():
         ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a finite number above 0"),
         ({"average": 1.0}, "average is 1.0, expected a decay from 0 to below 1"),
+        ({"unseen": 1.0}, "unseen is 1.0, expected a rate from 0 to below 1"),
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"weights": "all"}, "weights is 'all', expected 'windows' or 'series'"),
     ],

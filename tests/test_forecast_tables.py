@@ -5,6 +5,7 @@ import pytest
 
 from lstmjax.forecast import SeriesError, from_arrays, from_frame, gaps
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
+from lstmjax.forecast.run_forecast import described
 
 pyarrow = pytest.importorskip("pyarrow")
 pytest.importorskip("narwhals")
@@ -51,8 +52,33 @@ def test_static_columns_are_one_value_for_each_series():
 def test_a_table_may_be_one_series_with_numbered_steps():
     series = from_frame(table(t=[5, 3, 4], y=[3.0, 1.0, 2.0]), target="y", time="t", series=None)
     np.testing.assert_array_equal(series.target, [1.0, 2.0, 3.0])
-    assert series.times is None
+    np.testing.assert_array_equal(series.extended(2).times, [3, 4, 5, 6, 7])
     assert series.season == 1
+    with pytest.raises(SeriesError, match="calendar features need dates; the series count steps"):
+        series.with_calendar(["month"])
+
+
+def test_whole_numbers_with_a_step_of_ten_have_no_gaps():
+    """The step divides all distances, also where the longest series has gaps, or all have."""
+    columns = {"series": list("aaabbb"), "time": [100, 110, 140, 5, 25, 35], "target": np.arange(6.0)}
+    series = from_frame(table(**columns))
+    assert series.frequency == Frequency(10, "1")
+    np.testing.assert_array_equal(series.target, [0, 1, np.nan, np.nan, 2, 3, np.nan, 4, 5])
+    np.testing.assert_array_equal(series.extended(1).times[series.ends[0] :][:1], [150])
+    assert described(series) == "2 series of 4 to 5 steps, a step is 10, no season, 3 targets missing in 2 series"
+
+
+def test_business_days_have_no_gaps_at_weekends():
+    days = np.busday_offset(np.datetime64("2024-03-01"), np.arange(20))  # a Friday
+    kept = np.delete(days, 7)
+    series = from_frame(table(time=kept, target=np.arange(19.0)), series=None)
+    assert (series.frequency, series.season) == (Frequency(1, "B"), 5)
+    assert gaps(series) == {"target": 1}
+    np.testing.assert_array_equal(series.times.astype("datetime64[D]"), days)
+    np.testing.assert_array_equal(series.extended(1).times[-1].astype("datetime64[D]"), np.datetime64("2024-03-29"))
+    other = np.concatenate([kept, [np.datetime64("2024-03-02"), np.datetime64("2024-03-04")]])
+    both = table(time=other, target=np.arange(21.0), series=["a"] * 19 + ["b"] * 2)
+    assert from_frame(both).frequency == Frequency(1, "D")  # a Saturday
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,25 @@ from typing import NamedTuple
 import numpy as np
 
 
+COUNT = "1"
+"""The unit of times that are whole numbers."""
+BUSINESS_DAY = "B"
+"""The unit of days from Monday to Friday."""
+
+
 class Frequency(NamedTuple):
     """The distance between two steps: a number of calendar units."""
 
     every: int
     unit: str
-    """A unit of `numpy.datetime64`: "Y", "M", "D", "h", "m" or "s"."""
+    """A unit of `numpy.datetime64`, "Y", "M", "D", "h", "m" or "s"; COUNT or BUSINESS_DAY."""
     at_end: bool = False
     """Whether each month, quarter or year is dated by the last day of a month, which has no fixed number."""
 
     def __str__(self) -> str:
-        """Return it in words: "month", "3 months"."""
+        """Return it in words: "month", "3 months", "10" for whole numbers."""
+        if self.unit == COUNT:
+            return "step" if self.every == 1 else f"{self.every}"
         word = WORDS[self.unit]
         return word if self.every == 1 else f"{self.every} {word}s"
 
@@ -28,9 +36,14 @@ class Frequency(NamedTuple):
         """Steps in the season that this frequency usually has: a year of months or quarters, a week of days, a day."""
         return SEASONS.get((self.every, self.unit), 1)
 
-    def after(self, time: np.datetime64, steps: int) -> np.ndarray:
+    def after(self, time: np.datetime64 | np.integer, steps: int) -> np.ndarray:
         """Return the times of the next steps, `[steps]`."""
         counts = self.every * np.arange(1, steps + 1)
+        if self.unit == COUNT:
+            return time + counts
+        if self.unit == BUSINESS_DAY:
+            day = time.astype("datetime64[D]")
+            return (np.busday_offset(day, counts) + (time - day)).astype(time.dtype)
         if self.unit not in "YM":
             in_units = time.astype(f"datetime64[{self.unit}]")
             return (plus(in_units, counts) + (time - in_units)).astype(time.dtype)
@@ -41,9 +54,29 @@ class Frequency(NamedTuple):
         return (plus(months.astype("datetime64[D]"), day) + (time - time.astype("datetime64[D]"))).astype(time.dtype)
 
 
-WORDS = MappingProxyType({"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"})
+WORDS = MappingProxyType(
+    {
+        "Y": "year",
+        "M": "month",
+        "D": "day",
+        "h": "hour",
+        "m": "minute",
+        "s": "second",
+        COUNT: "step",
+        BUSINESS_DAY: "business day",
+    }
+)
 SEASONS = MappingProxyType(
-    {(1, "M"): 12, (3, "M"): 4, (1, "D"): 7, (7, "D"): 52, (1, "h"): 24, (30, "m"): 48, (15, "m"): 96}
+    {
+        (1, "M"): 12,
+        (3, "M"): 4,
+        (1, "D"): 7,
+        (1, BUSINESS_DAY): 5,
+        (7, "D"): 52,
+        (1, "h"): 24,
+        (30, "m"): 48,
+        (15, "m"): 96,
+    }
 )
 
 
@@ -76,8 +109,20 @@ def frequency_of(times: np.ndarray) -> Frequency | None:
     raise AssertionError("a second is a second")
 
 
+def of_business_days(times: np.ndarray) -> bool:
+    """Return whether times are of Mondays to Fridays, all at one time of the day, over more than two weeks."""
+    days = times.astype("datetime64[D]")
+    hours = times - days
+    return bool(np.is_busday(days).all() and (hours == hours[0]).all() and np.ptp(days) > np.timedelta64(14, "D"))
+
+
 def steps_between(times: np.ndarray, frequency: Frequency) -> np.ndarray:
     """Return how many steps lie between the first time and each, `[T]`; not whole where a time does not fit."""
+    if frequency.unit == COUNT:
+        return (times - times[0]) / frequency.every
+    if frequency.unit == BUSINESS_DAY:
+        days = times.astype("datetime64[D]")
+        return np.busday_count(days[0], days).astype(np.float64)
     if frequency.unit in "YM":
         months = times.astype("datetime64[M]").astype(np.int64)
         return (months - months[0]) / (frequency.every * (12 if frequency.unit == "Y" else 1))

@@ -87,6 +87,8 @@ class Fit(Section):
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: Literal["windows", "series"] = "windows"
     """What is drawn alike: windows, or series of whatever length."""
+    unseen: Below1 = 0.05
+    """Rate at which a category is taken for one that the training lacks, so that new values can be forecast."""
     loss_on: Literal["window", "horizon"] = "window"
     """Steps in the loss of the autoregressive form: context and horizon, or the horizon alone."""
 

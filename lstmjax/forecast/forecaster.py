@@ -48,6 +48,9 @@ class Training:
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: str = "windows"
     """What is drawn alike: "windows", or "series" of whatever length."""
+    unseen: float = 0.05
+    """Rate at which a category of a window is replaced by the one that stands for all values that the training lacks,
+    so that its embedding is learnt, too."""
     loss_on: str = "window"
     """Steps in the loss of the autoregressive form: "window", context and horizon; or "horizon" alone, as in a
     forecast. The scale of a window knows its context, so that a network which learns from the context as well may
@@ -60,6 +63,8 @@ class Training:
             raise ValueError(f"weight_decay is {self.weight_decay!r}, expected a finite number of at least 0.")
         if not 0.0 <= self.average < 1.0:
             raise ValueError(f"average is {self.average!r}, expected a decay from 0 to below 1.")
+        if not 0.0 <= self.unseen < 1.0:
+            raise ValueError(f"unseen is {self.unseen!r}, expected a rate from 0 to below 1.")
         if self.weights not in ("windows", "series"):
             raise ValueError(f"weights is {self.weights!r}, expected 'windows' or 'series'.")
         if self.loss_on not in ("window", "horizon"):
@@ -116,10 +121,14 @@ class Forecaster:
     def matched(self, series: SeriesSet) -> SeriesSet:
         """Return the series with their categories numbered as in the training.
 
-        A value of a category that no training series had gets the one embedding that nothing was learnt for.
+        A value of a category that no training series had gets the embedding that stands for all of these; see
+        `Training.unseen`.
 
         Raises:
             SeriesError: other covariates or categories than in the training, or in another order.
+
+        Warns:
+            UserWarning: a series has a value of a category that no training series had.
         """
         for part, (mean, _), has in (
             ("past covariates", self.normal.past, series.past),
@@ -145,9 +154,17 @@ class Forecaster:
         if series.levels == self.levels:
             return series
         columns = []
-        for k, ((_, values), (_, learnt)) in enumerate(zip(series.levels, self.levels, strict=True)):
+        for k, ((name, values), (_, learnt)) in enumerate(zip(series.levels, self.levels, strict=True)):
             numbers = [learnt.index(value) if value in learnt else len(learnt) for value in values]
             columns.append(np.asarray(numbers, np.int64)[series.categories[:, k]])
+            new = np.flatnonzero(columns[-1] == len(learnt))
+            if len(new):
+                value = values[series.categories[new[0], k]]
+                warnings.warn(
+                    f"no series of the training had {name} {value!r}, as {series.names[new[0]]!r} has; "
+                    f"{len(new)} of {len(series)} series are forecast with the embedding of an unknown {name}.",
+                    stacklevel=2,
+                )
         return replace(series, categories=np.stack(columns, 1), levels=self.levels)
 
     def forecast(
@@ -303,9 +320,15 @@ def window_loss(
     design: Design,
     normal: Normal,
     loss_on: str = "window",
+    unseen: float = 0.0,
 ) -> Array:
-    """Return the mean negative log density of the targets of B windows, (series, origin) each `[B]`."""
+    """Return the mean negative log density of the targets of B windows, (series, origin) each `[B]`.
+
+    The other arguments are those of `Training`; nothing random happens without a key.
+    """
     window = cut(table, *batch, design)
+    if key is not None and unseen and params.embeddings:
+        window = window._replace(categories=_forgotten(window.categories, params, jax.random.fold_in(key, 3), unseen))
     out = outputs(params, window, design, normal, key)
     if loss_on == "horizon":
         out = out[:, -design.horizon :]
@@ -314,6 +337,12 @@ def window_loss(
     scaled = jnp.any(window.observed[:, design.reach : design.reach + design.context], 1, keepdims=True)
     density, observed = jnp.where(scaled, density, 0.0), observed & scaled
     return -jnp.sum(density) / jnp.maximum(jnp.sum(observed), 1)
+
+
+def _forgotten(categories: Array, params: ForecastParams, key: Array, rate: float) -> Array:
+    """Return categories `[B, C]` of which some are the last row of their embeddings, which no value has."""
+    unknown = jnp.asarray([len(table) - 1 for table in params.embeddings], categories.dtype)
+    return jnp.where(jax.random.bernoulli(key, rate, categories.shape), unknown[None], categories)
 
 
 @partial(jax.jit, static_argnames=("steps", "design", "training", "normal"), donate_argnums=0)
@@ -330,7 +359,9 @@ def _train(
     normal: Frozen,
 ) -> tuple[tuple, Array]:
     optimizer = training.optimizer()
-    loss_of = partial(window_loss, table=table, design=design, normal=normal.value, loss_on=training.loss_on)
+    loss_of = partial(
+        window_loss, table=table, design=design, normal=normal.value, loss_on=training.loss_on, unseen=training.unseen
+    )
 
     def step(carry: tuple, number: Array) -> tuple[tuple, Array]:
         params, moments, average = carry

@@ -15,7 +15,15 @@ import numpy as np
 from lstmjax.data.form import Form, optional
 from lstmjax.data.sequences import DataError
 from lstmjax.data.tables import open_table
-from lstmjax.forecast.calendar import Frequency, frequency_of, shown_time, steps_between
+from lstmjax.forecast.calendar import (
+    BUSINESS_DAY,
+    COUNT,
+    Frequency,
+    frequency_of,
+    of_business_days,
+    shown_time,
+    steps_between,
+)
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
 KINDS = (".csv", ".parquet", ".arrow", ".feather")
@@ -108,7 +116,7 @@ def from_frame(
         target=targets,
         starts=starts,
         ends=_ends(targets, starts, names),
-        season=season or (frequency.season if frequency else 1),
+        season=season or frequency.season,
         times=_all_times(times, bounds, steps, frequency),
         frequency=frequency,
         past=np.stack([spread(columns[name]) for name in past], 1) if past else np.zeros((len(targets), 0)),
@@ -222,10 +230,11 @@ def _numbers(column: Any, name: str) -> np.ndarray:
     return values
 
 
-def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None:
-    """Return the frequency of dates: that of the longest series; None for numbered steps."""
+def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency:
+    """Return the frequency of all series: of dates that of the longest one, of whole numbers what divides all steps."""
     if times.dtype.kind == "i":
-        return None
+        inner = np.delete(np.diff(times), bounds[1:-1] - 1)
+        return Frequency(int(np.gcd.reduce(inner)) if len(inner) else 1, COUNT)
     longest = int(np.argmax(np.diff(bounds)))
     found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
     if found is None and np.diff(bounds)[longest] > 1:
@@ -234,12 +243,14 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency | None
         )
     if found is None:
         raise SeriesError("no series has two times, so that the frequency cannot be told; number the steps instead.")
+    if found == Frequency(1, "D") and of_business_days(times):
+        return Frequency(1, BUSINESS_DAY)
     return found
 
 
-def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndarray:
+def _steps(times: np.ndarray, frequency: Frequency, name: str) -> np.ndarray:
     """Return the step of each time, from 0."""
-    steps = (times - times[0]).astype(np.float64) if frequency is None else steps_between(times, frequency)
+    steps = steps_between(times, frequency)
     if (np.diff(steps) == 0).any():
         row = int((np.diff(steps) == 0).argmax())
         raise SeriesError(
@@ -261,11 +272,7 @@ def _steps(times: np.ndarray, frequency: Frequency | None, name: str) -> np.ndar
     return steps.astype(np.int64)
 
 
-def _all_times(
-    times: np.ndarray, bounds: np.ndarray, steps: list[np.ndarray], frequency: Frequency | None
-) -> np.ndarray | None:
-    if frequency is None:
-        return None
+def _all_times(times: np.ndarray, bounds: np.ndarray, steps: list[np.ndarray], frequency: Frequency) -> np.ndarray:
     parts = []
     for a, at in zip(bounds, steps, strict=False):
         parts += [times[a : a + 1], frequency.after(times[a], int(at[-1]))]

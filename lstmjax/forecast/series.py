@@ -37,7 +37,7 @@ class SeriesSet:
     season: int = 1
     """m, steps in a season; 1: none."""
     times: np.ndarray | None = None
-    """datetime64 `[N]`, or None: steps are counted."""
+    """datetime64 or int64 `[N]`; None: steps are counted from 0."""
     frequency: Frequency | None = None
     past: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     """float64 `[N, P]`, covariates that are known up to the origin; NaN where missing."""
@@ -96,7 +96,7 @@ class SeriesSet:
 
         times = None
         if self.times is not None and self.frequency is not None:
-            times = spread(self.times, np.datetime64("NaT", "s"))
+            times = spread(self.times, self.times[0] if len(self.times) else 0)  # those of new rows follow
             for s in range(len(self)):
                 stop = starts[s] + sizes[s]
                 times[stop : starts[s + 1]] = self.frequency.after(self.times[self.starts[s + 1] - 1], added[s])
@@ -112,8 +112,8 @@ class SeriesSet:
 
     def with_calendar(self, names: Sequence[str]) -> SeriesSet:
         """Return the series with calendar features among the known covariates; see `calendar.FEATURES`."""
-        if self.times is None:
-            raise SeriesError("calendar features need times; the series count steps. Leave calendar out.")
+        if self.times is None or self.times.dtype.kind != "M":
+            raise SeriesError("calendar features need dates; the series count steps. Leave calendar out.")
         columns, labels = features_of(self.times, names)
         return replace(self, known=np.concatenate([self.known, columns], 1), known_names=(*self.known_names, *labels))
 
