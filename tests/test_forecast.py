@@ -382,6 +382,31 @@ def test_a_context_without_targets_is_refused_and_not_learnt_from():
     np.testing.assert_allclose(both, alone, rtol=1e-6)
 
 
+def test_a_backtest_leaves_out_origins_behind_a_long_gap():
+    """The others are measured as if these were not there, by the network and by the baselines alike."""
+    series = series_of(covariates=False)
+    gap = series.target.copy()
+    origins = Rolling(2, 2).of(series, HORIZON)
+    gap[series.starts[1] + origins[1, 1] - CONTEXT : series.starts[1] + origins[1, 1]] = np.nan
+    gappy = SeriesSet(**(vars(series) | {"target": gap}))
+    forecaster = untrained(design_of(form="handoff", likelihood="point"), gappy)
+    with pytest.warns(
+        UserWarning, match=r"1 of 10 forecasts of the backtest, of 1 series.* 8 steps.* '1' from step 25"
+    ):
+        result = backtest(forecaster, gappy, Rolling(2, 2), samples=2)
+    np.testing.assert_array_equal(np.argwhere(result.left_out), [[1, 1]])
+    measures = result.measures()
+    others = backtest(forecaster, gappy.subset([0, 2, 3, 4]), Rolling(2, 2), samples=2).measures()
+    alone = backtest(forecaster, gappy.subset([1]).cut(2), Rolling(1), samples=2).measures()
+    for row in ("network", "naive", "seasonal naive"):
+        assert measures[row]["forecasts"] == 9
+        for name in ("mae", "smape", "rmse"):
+            expected = (8 * others[row][name] + alone[row][name]) / 9
+            assert measures[row][name] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(SeriesError, match="1 of 1 forecasts.*nothing is left to measure"):
+        backtest(forecaster, gappy.subset([1]), samples=2)
+
+
 def test_origins_that_are_not_whole_are_refused():
     series = series_of(covariates=False)
     with pytest.raises(SeriesError, match="origins has the dtype float64, expected whole numbers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from lstmjax.forecast import metrics
 from lstmjax.forecast.baselines import BASELINES, Baseline
+from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
@@ -34,6 +36,9 @@ class Backtest(NamedTuple):
     """float64 `[R, S, H]` by name."""
     has_mean: bool = True
     """Whether the distribution has a mean: Student's t of logarithms has none."""
+    left_out: np.ndarray | None = None
+    """bool `[R, S]`: there is no target in the context, nothing to forecast from, and so neither forecast nor target;
+    None: nowhere."""
 
     def measures(self) -> dict[str, dict[str, float]]:
         """Return each measure of the network and of each baseline, averaged over series and origins.
@@ -41,7 +46,8 @@ class Backtest(NamedTuple):
         Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
         Where the distribution has no mean, these are those of the median, too; crps, which is infinite, is left out.
         Forecasts without targets are left out; series whose scale is 0 or unknown, of mase and rmsse; those whose
-        targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN.
+        targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN. "forecasts" is how many
+        are measured.
         """
         median = np.median(self.samples, 2)
         mean = self.samples.mean(2) if self.has_mean else median
@@ -55,6 +61,7 @@ class Backtest(NamedTuple):
         known = ~np.isnan(y).all(-1)
         sized = known & (np.nansum(np.abs(y), -1) > 0)
         return {
+            "forecasts": float(known.sum()),
             "mase": _average(metrics.mase(y, median, self.scales), known & (self.scales > 0)),
             "smape": _average(metrics.smape(y, median), known),
             "wape": _average(metrics.wape(y, median), sized),
@@ -122,25 +129,60 @@ def backtest(
         baselines: what to compare with, such as `{**BASELINES, **STATISTICAL}`.
 
     Raises:
-        SeriesError: a series is too short.
+        SeriesError: a series is too short, or no origin has a target in its context.
+
+    Warns:
+        UserWarning: some origins have no target in their context, such as those behind a long gap; they are left out
+            (`Backtest.left_out`).
     """
     rolling = rolling or Rolling()
     design = forecaster.design
     origins = rolling.of(series, design.horizon)
-    options = {"samples": samples, "seed": seed, "batch_size": batch_size}
+    left_out = without_context(series, origins, design.context)
+    _warn_of(left_out, series, origins, design.context)
+    drawn = np.full((*origins.shape, samples, design.horizon), np.nan, np.float32)
+
+    def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster) -> None:
+        nonlocal drawn
+        chosen = forecaster.forecast(
+            series.subset(which), origins=origins[rows, which], samples=samples, seed=seed, batch_size=batch_size
+        ).samples
+        drawn = drawn.astype(chosen.dtype, copy=False)
+        drawn[rows, which] = chosen
+
     if refit is None:
-        count = len(series)
-        repeated = series.subset(np.tile(np.arange(count), rolling.origins))
-        flat = forecaster.forecast(repeated, origins=origins.reshape(-1), **options).samples
-        drawn = flat.reshape(rolling.origins, count, *flat.shape[1:])
+        forecast(*np.nonzero(~left_out), forecaster)
     else:
-        rows = []
         for row, at in enumerate(origins):
             if row:
                 forecaster = refit(series.cut(int(series.lengths[0] - at[0])))
-            rows.append(forecaster.forecast(series, origins=at, **options).samples)
-        drawn = np.stack(rows)
-    return compare(drawn, series, origins, design.season, baselines, has_mean=design.has_mean)
+            (which,) = np.nonzero(~left_out[row])
+            if len(which):
+                forecast(np.full(len(which), row), which, forecaster)
+    return compare(drawn, series, origins, design.season, baselines, has_mean=design.has_mean, left_out=left_out)
+
+
+def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
+    """Return which origins `[R, S]` have no target in the `context` steps before them, bool."""
+    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
+    at = series.starts[:-1] + origins
+    return known[at] == known[np.maximum(at - context, series.starts[:-1])]
+
+
+def _warn_of(left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int) -> None:
+    """Warn of origins that are left out; refuse if none is left."""
+    if not left_out.any():
+        return
+    row, s = np.argwhere(left_out)[0]
+    origin = int(origins[row, s])
+    when = f"step {origin}" if series.times is None else shown_time(series.times[series.starts[s] + origin])
+    words = (
+        f"{left_out.sum()} of {left_out.size} forecasts of the backtest, of {left_out.any(0).sum()} series, have no "
+        f"target in the {context} steps before their origin, such as that of {series.names[s]!r} from {when} on; "
+    )
+    if left_out.all():
+        raise SeriesError(words + "nothing is left to measure. Take another origin, or a longer context.")
+    warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=3)
 
 
 def compare(
@@ -151,16 +193,20 @@ def compare(
     baselines: Mapping[str, Baseline] = BASELINES,
     *,
     has_mean: bool = True,
+    left_out: np.ndarray | None = None,
 ) -> Backtest:
     """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins.
 
-    `has_mean=False` says that they are of a distribution without a mean, such as `Design.has_mean` tells.
+    `has_mean=False` says that they are of a distribution without a mean, such as `Design.has_mean` tells; `left_out`
+    `[R, S]`, which forecasts are not to be measured.
     """
     horizon = samples.shape[-1]
     target = np.full((*origins.shape, horizon), np.nan)
     scales, squared = np.full(origins.shape, np.nan), np.full(origins.shape, np.nan)
     forecasts = {name: np.full(target.shape, np.nan) for name in baselines}
     for (row, s), origin in np.ndenumerate(origins):
+        if left_out is not None and left_out[row, s]:
+            continue
         begin = series.starts[s] + origin
         coming = series.target[begin : min(begin + horizon, series.starts[s + 1])]
         target[row, s, : len(coming)] = coming
@@ -169,7 +215,7 @@ def compare(
         squared[row, s] = metrics.naive_squared_error(history, season)
         for name, baseline in baselines.items():
             forecasts[name][row, s] = baseline(history, horizon, season)
-    return Backtest(samples, target, origins, scales, squared, forecasts, has_mean)
+    return Backtest(samples, target, origins, scales, squared, forecasts, has_mean, left_out)
 
 
 def _average(values: np.ndarray, counted: np.ndarray) -> float:

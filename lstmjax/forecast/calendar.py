@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 COUNT = "1"
 """The unit of times that are whole numbers."""
 BUSINESS_DAY = "B"

@@ -26,7 +26,7 @@ from lstmjax.forecast.storing import load_forecaster, save_forecaster
 from lstmjax.runs import new_folder
 from lstmjax.writing import draft, write_text
 
-SHOWN = ("mase", "smape", "wape", "rmsse", "crps", "coverage_80")
+SHOWN = ("mase", "smape", "wape", "rmsse", "crps", "coverage_80", "forecasts")
 """Measures in the table on the terminal; all of them are in measures.json."""
 FEW, SHORT = 20, 300
 """Forecasts, and steps of a series, up to which ETS and ARIMA are fitted without being required: ARIMA takes 0.7 s for
@@ -213,7 +213,7 @@ def verdict_of(result: Backtest, rows: dict[str, dict[str, float]]) -> Iterator[
     ours = next(iter(rows.values()))["mase"]
     best = min(result.baselines, key=lambda name: rows[name]["mase"])
     word = "ahead of" if ours < rows[best]["mase"] else "BEHIND"
-    count = result.origins.size
+    count = result.origins.size if result.left_out is None else int((~result.left_out).sum())
     yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {count} forecasts"
 
 
