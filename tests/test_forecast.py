@@ -19,7 +19,7 @@ from lstmjax.forecast import (
     from_arrays,
     window_loss,
 )
-from lstmjax.forecast.forecaster import Forecaster, columns_of
+from lstmjax.forecast.forecaster import Forecaster, _forecast, _train, columns_of
 from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet
@@ -262,6 +262,24 @@ def test_refitting_sees_what_is_known_at_each_origin():
 
 
 @pytest.mark.usefixtures("promotion")
+def test_refitting_compiles_nothing_anew():
+    """Also with covariates, whose means are others at each origin."""
+    series, design, training = series_of(), design_of(hidden_size=5), Training(steps=3, batch_size=4)
+    sizes = []
+
+    def refit(known):
+        forecaster = fit_forecaster(known, design, training)
+        sizes.append((_train._cache_size(), _forecast._cache_size()))
+        return forecaster
+
+    first = refit(series.cut(7))
+    backtest(first, series, Rolling(4), samples=2, refit=refit)
+    assert len(sizes) == 4
+    assert len({trained for trained, _ in sizes}) == 1
+    assert len({sampled for _, sampled in sizes[1:]}) == 1
+
+
+@pytest.mark.usefixtures("promotion")
 def test_the_same_seed_has_the_same_forecaster():
     series, design, training = series_of(), design_of(dropout=0.2), Training(steps=20, batch_size=8)
     first, second = (fit_forecaster(series, design, training, seed=3) for _ in range(2))
@@ -403,7 +421,7 @@ def test_a_backtest_leaves_out_origins_behind_a_long_gap():
         for name in ("mae", "smape", "rmse"):
             expected = (8 * others[row][name] + alone[row][name]) / 9
             assert measures[row][name] == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(SeriesError, match="1 of 1 forecasts.*nothing is left to measure"):
+    with pytest.raises(SeriesError, match=r"1 of 1 forecasts.*nothing is left to measure"):
         backtest(forecaster, gappy.subset([1]), samples=2)
 
 

@@ -1,5 +1,6 @@
 """`lstmjax forecast` and `lstmjax backtest`, on a small table."""
 
+import csv
 import importlib.machinery
 import json
 import re
@@ -49,11 +50,20 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
     measures = json.loads((run / "measures.json").read_text())
     assert len(measures["seeds"]) == 2
     lines = (run / "forecast.csv").read_text().splitlines()
-    assert lines[0] == "series,time,step,mean,q0.1,q0.5,q0.9"
+    assert lines[0] == "series,time,step,mean,median,q0.1,q0.5,q0.9"
     assert len(lines) == 1 + 3 * HORIZON
     assert lines[1].startswith("a,2023-01-01,1,")
-    low, middle, high = (float(word) for word in lines[1].split(",")[4:])
-    assert low <= middle <= high
+    median, low, middle, high = (float(word) for word in lines[1].split(",")[4:])
+    assert low <= middle == median <= high
+    with (run / "measures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["series"], row["forecast"]) for row in rows[:5]] == [
+        ("a", "network"), ("a", "naive"), ("a", "seasonal naive"), ("a", "drift"), ("b", "network")
+    ]  # fmt: skip
+    for name in ("mase", "crps", "coverage_80"):
+        values = [float(row[name]) for row in rows if row["forecast"] == "network"]
+        assert np.mean(values) == pytest.approx(measures["measures"]["ensemble of 2"][name], rel=1e-4)
+    assert measures["pooled"]["naive"].keys() >= {"wape", "nrmse", "mae"}
     assert (run / "forecast.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["backtest", str(run), "--origins", "2"]) == 0
     again = capsys.readouterr().out
@@ -66,6 +76,35 @@ def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys
         words = capsys.readouterr().err
         assert f"{run}: is the folder of a forecast, not of lstmjax train; its networks are measured by" in words
         assert f"lstmjax backtest {run}" in words
+
+
+@pytest.mark.usefixtures("promotion")
+def test_samples_parquet_and_a_picture_for_each_series(folder, tmp_path, capsys):
+    """And settings chosen at earlier origins: what is held out is not read, so that forecasts begin there."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree |= {"files": "parquet", "write_samples": True, "picture_per_series": True, "held_out": 4, "seeds": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"fit": {"steps": 2, "batch_size": 4}}))
+    run = tmp_path / "run"
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(run)]) == 0
+    ahead, samples = (parquet.read_table(run / name).to_pydict() for name in ("forecast.parquet", "samples.parquet"))
+    assert str(ahead["time"][0])[:10] == "2022-09-01"
+    assert (ahead["series"][3], ahead["step"][3]) == ("b", 1)
+    drawn = np.asarray([samples[f"sample_{n}"] for n in range(1, 21)])
+    np.testing.assert_allclose(ahead["median"], np.median(drawn, 0), rtol=1e-5)
+    np.testing.assert_allclose(ahead["q0.9"], np.quantile(drawn, 0.9, 0), rtol=1e-5)
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == ["1-a.png", "2-b.png", "3-c.png"]
+    capsys.readouterr()
+    out = tmp_path / "measures.csv"
+    command = ["backtest", str(run), "--origins", "4", "--refit", "--out", str(out)]
+    assert main(command) == 0
+    assert "1 x 4 fits of 2 steps" in capsys.readouterr().out
+    assert len(out.read_text().splitlines()) == 1 + 3 * 4
+    assert main([*command[:-1], "x.txt"]) == 2
+    assert "--out is x.txt, expected a name that ends in .csv" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"held_out": 36}))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "no")]) == 2
+    assert "held_out is 36, but series 'a' has 36 targets" in capsys.readouterr().err
 
 
 def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):

@@ -117,6 +117,50 @@ def test_a_missing_forecast_is_not_a_good_one(name):
     np.testing.assert_array_equal(result, [np.nan])
 
 
+def test_measures_of_each_series_and_pooled_are_those_of_the_arrays(arrays):
+    """With a missing target, so that series count differently; pooled ones against plain sums over all targets."""
+    target, _, history, samples = arrays
+    series = from_arrays([np.concatenate(pair) for pair in zip(history, target, strict=True)])
+    series.target[series.ends[2] - 2] = np.nan
+    result = compare(samples[None], series, np.full((1, S), T), SEASON)
+    y = result.target[0]
+    each, pooled = result.per_series(), result.pooled()
+    median, mean = np.median(samples, 1), samples.mean(1)
+    np.testing.assert_allclose(each["network"]["mae"], metrics.mae(y, median))
+    np.testing.assert_allclose(each["naive"]["rmse"], metrics.rmse(y, result.baselines["naive"][0]))
+    np.testing.assert_allclose(each["network"]["crps"], metrics.crps(y, samples))
+    np.testing.assert_array_equal(each["drift"]["forecasts"], 1)
+    known = ~np.isnan(y)
+    errors = np.abs(y - median)[known]
+    low, high = np.quantile(samples, (0.1, 0.9), 1)
+    single = [np.abs(x - t).mean() - np.abs(x[:, None] - x).mean() / 2 for x, t in zip(
+        np.moveaxis(samples, 1, 2)[known], y[known], strict=True)]  # fmt: skip
+    for name, expected in {
+        "mae": errors.mean(),
+        "wape": errors.sum() / np.abs(y[known]).sum(),
+        "rmse": np.sqrt(((y - mean)[known] ** 2).mean()),
+        "nrmse": np.sqrt(((y - mean)[known] ** 2).mean()) / np.abs(y[known]).mean(),
+        "coverage_80": ((low <= y) & (y <= high))[known].mean(),
+        "crps": np.mean(single),
+    }.items():
+        assert pooled["network"][name] == pytest.approx(expected, rel=1e-9), name
+
+
+@pytest.mark.parametrize("name", ["coverage", "wape"])
+def test_coverage_and_wape_are_those_of_utilsforecast(arrays, name):
+    losses = pytest.importorskip("utilsforecast.losses")
+    target, forecast, history, _ = arrays
+    frame, _ = as_frames(target, forecast, history)
+    if name == "coverage":
+        frame["network-lo-80"], frame["network-hi-80"] = (forecast - 1).ravel(), (forecast + 2).ravel()
+        expected = losses.coverage(frame, models=["network"], level=80)["network"].to_numpy()
+        ours = metrics.coverage(target, forecast - 1, forecast + 2)
+    else:
+        expected = losses.nd(frame, models=["network"])["network"].to_numpy()
+        ours = metrics.wape(target, forecast)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
 def test_a_backtest_does_not_leave_out_a_missing_forecast():
     series = from_arrays([np.arange(9.0), np.arange(9.0) ** 2])
     samples = np.ones((1, 2, 3, 2))

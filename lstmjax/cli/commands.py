@@ -159,6 +159,10 @@ class Backtest:
     """Origins of each series; the last one is a horizon before its end."""
     stride: int = 1
     """Steps between two origins."""
+    refit: bool = False
+    """Fit the networks anew at each origin, to what is known there."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """CSV file for the measures of each series."""
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ def _backtest(command: Backtest) -> None:
             raise ConfigError(f"{option} is {value}, expected at least 1")
     from lstmjax.forecast.run_forecast import run_backtest
 
-    print_lines(run_backtest(command.run, command.origins, command.stride), flush=True)
+    lines = run_backtest(command.run, command.origins, command.stride, refit=command.refit, out=command.out)
+    print_lines(lines, flush=True)
 
 
 def _evaluate(command: Evaluate) -> None:

@@ -49,35 +49,85 @@ class Backtest(NamedTuple):
         targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN. "forecasts" is how many
         are measured.
         """
-        median = np.median(self.samples, 2)
-        mean = self.samples.mean(2) if self.has_mean else median
-        table = {"network": self._of(median, mean) | self._of_distribution()}
-        for name, forecast in self.baselines.items():
-            table[name] = self._of(forecast, forecast)
-        return table
-
-    def _of(self, median: np.ndarray, mean: np.ndarray) -> dict[str, float]:
-        y = self.target
-        known = ~np.isnan(y).all(-1)
-        sized = known & (np.nansum(np.abs(y), -1) > 0)
         return {
-            "forecasts": float(known.sum()),
-            "mase": _average(metrics.mase(y, median, self.scales), known & (self.scales > 0)),
-            "smape": _average(metrics.smape(y, median), known),
-            "wape": _average(metrics.wape(y, median), sized),
-            "mae": _average(metrics.mae(y, median), known),
-            "rmse": _average(metrics.rmse(y, mean), known),
-            "rmsse": _average(metrics.rmsse(y, mean, self.squared_scales), known & (self.squared_scales > 0)),
+            name: {"forecasts": float(self._known.sum())}
+            | {measure: _average(values, counted) for measure, (values, counted) in measures.items()}
+            for name, measures in self._each().items()
         }
 
-    def _of_distribution(self) -> dict[str, float]:
-        known = ~np.isnan(self.target).all(-1)
+    def per_series(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the same measures for each series, `[S]`, averaged over its origins; NaN where none counts."""
+        return {
+            name: {"forecasts": self._known.sum(0).astype(np.float64)}
+            | {
+                measure: np.asarray([_average(values[:, s], counted[:, s]) for s in range(values.shape[1])])
+                for measure, (values, counted) in measures.items()
+            }
+            for name, measures in self._each().items()
+        }
+
+    def pooled(self) -> dict[str, dict[str, float]]:
+        """Return measures over all targets of all series and origins together, as if they were one series.
+
+        mae, rmse, wape (Σ|y − ŷ| / Σ|y|; also called ND), nrmse (rmse / mean |y|) and smape; of the network also crps,
+        coverage_80 and the pinball losses, each the mean over targets. Large series count more than small ones.
+        """
+        known = self._known
+        counts = (~np.isnan(self.target)).sum(-1)[known]
+        size = np.nansum(np.abs(self.target[known]))
+        total = lambda values: float(np.sum(values[known] * counts)) if known.any() else float("nan")
+        table = {}
+        for name, measures in self._each().items():
+            each = {measure: values for measure, (values, _) in measures.items()}
+            rmse = float(np.sqrt(total(each["rmse"] ** 2) / max(counts.sum(), 1)))
+            table[name] = {
+                measure: total(values) / max(counts.sum(), 1)
+                for measure, values in each.items()
+                if measure not in ("mase", "rmsse", "wape", "rmse")
+            } | {
+                "rmse": rmse,
+                "wape": total(each["mae"]) / size if size > 0 else float("nan"),
+                "nrmse": rmse / (size / counts.sum()) if size > 0 else float("nan"),
+            }
+        return table
+
+    @property
+    def _known(self) -> np.ndarray:
+        """Which forecasts `[R, S]` have targets."""
+        return ~np.isnan(self.target).all(-1)
+
+    def _points(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return median and mean, each `[R, S, H]`, of the network and of each baseline."""
+        median = np.median(self.samples, 2)
+        mean = self.samples.mean(2, dtype=np.float64) if self.has_mean else median
+        return {"network": (median, mean)} | {name: (of, of) for name, of in self.baselines.items()}
+
+    def _each(self) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Return each measure `[R, S]` of the network and of each baseline, and which of them count."""
+        table = {name: self._of(*points) for name, points in self._points().items()}
+        table["network"] |= self._of_distribution()
+        return table
+
+    def _of(self, median: np.ndarray, mean: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        y, known = self.target, self._known
+        sized = known & (np.nansum(np.abs(y), -1) > 0)
+        return {
+            "mase": (metrics.mase(y, median, self.scales), known & (self.scales > 0)),
+            "smape": (metrics.smape(y, median), known),
+            "wape": (metrics.wape(y, median), sized),
+            "mae": (metrics.mae(y, median), known),
+            "rmse": (metrics.rmse(y, mean), known),
+            "rmsse": (metrics.rmsse(y, mean, self.squared_scales), known & (self.squared_scales > 0)),
+        }
+
+    def _of_distribution(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        known = self._known
         quantiles = np.moveaxis(np.quantile(self.samples, LEVELS, axis=2), 0, -1)
         pinball = metrics.pinball(self.target, quantiles, LEVELS)
-        crps = {"crps": _average(metrics.crps(self.target, self.samples), known)} if self.has_mean else {}
-        coverage = _average(metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2]), known)
-        losses = {f"pinball_{level:g}": _average(pinball[..., k], known) for k, level in enumerate(LEVELS)}
-        return crps | {"coverage_80": coverage} | losses
+        crps = {"crps": (metrics.crps(self.target, self.samples), known)} if self.has_mean else {}
+        coverage = metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2])
+        losses = {f"pinball_{level:g}": (pinball[..., k], known) for k, level in enumerate(LEVELS)}
+        return crps | {"coverage_80": (coverage, known)} | losses
 
 
 @dataclass(frozen=True)

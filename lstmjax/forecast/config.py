@@ -112,6 +112,15 @@ class ForecastConfig(Section):
     """Samples of the future."""
     levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)
     """Quantiles to write, in increasing order."""
+    files: Literal["csv", "parquet"] = "csv"
+    """Kind of the files of forecasts and samples."""
+    write_samples: bool = False
+    """Write the samples, too: a row for each series and step, a column for each sample."""
+    picture_per_series: bool = False
+    """Draw each series into a picture, in the folder pictures, beside the first ones in forecast.png."""
+    held_out: Annotated[int, Field(ge=0)] = 0
+    """Steps at the end of each series that are not read, as if they had not come: for the choice of settings by origins
+    before those of the test."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the first network."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1

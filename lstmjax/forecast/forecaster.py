@@ -210,7 +210,7 @@ class Forecaster:
             which = np.minimum(np.arange(start, start + min(batch_size, len(series))), len(series) - 1)
             drawn = _forecast(
                 self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
-                design=design, normal=Frozen(self.normal), samples=samples,
+                self.normal, design=design, samples=samples,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
         drawn = np.concatenate(parts)
@@ -294,7 +294,7 @@ def fit_forecaster(
         steps = min(CHUNK, training.steps - done)
         carry, loss = _train(
             carry, table, origins, steps_key, jnp.asarray(done, jnp.int32),
-            steps=steps, design=design, training=training, normal=Frozen(normal),
+            normal, steps=steps, design=design, training=training,
         )  # fmt: skip
         done += steps
         losses.append(float(loss))
@@ -345,22 +345,22 @@ def _forgotten(categories: Array, params: ForecastParams, key: Array, rate: floa
     return jnp.where(jax.random.bernoulli(key, rate, categories.shape), unknown[None], categories)
 
 
-@partial(jax.jit, static_argnames=("steps", "design", "training", "normal"), donate_argnums=0)
+@partial(jax.jit, static_argnames=("steps", "design", "training"), donate_argnums=0)
 def _train(
     carry: tuple,
     table: Table,
     origins: Origins,
     key: Array,
     done: Array,
+    normal: Normal,
     *,
     steps: int,
     design: Design,
     training: Training,
-    normal: Frozen,
 ) -> tuple[tuple, Array]:
     optimizer = training.optimizer()
     loss_of = partial(
-        window_loss, table=table, design=design, normal=normal.value, loss_on=training.loss_on, unseen=training.unseen
+        window_loss, table=table, design=design, normal=normal, loss_on=training.loss_on, unseen=training.unseen
     )
 
     def step(carry: tuple, number: Array) -> tuple[tuple, Array]:
@@ -380,20 +380,20 @@ def _train(
     return carry, jnp.mean(losses)
 
 
-@partial(jax.jit, static_argnames=("design", "normal", "samples"))
+@partial(jax.jit, static_argnames=("design", "samples"))
 def _forecast(
     params: ForecastParams,
     table: Table,
     which: Array,
     origins: Array,
     key: Array,
+    normal: Normal,
     *,
     design: Design,
-    normal: Frozen,
     samples: int,
 ) -> Array:
     window = cut(table, which, origins, design)
-    return jnp.moveaxis(sample(params, window, design, normal.value, key, samples), 0, 1)
+    return jnp.moveaxis(sample(params, window, design, normal, key, samples), 0, 1)
 
 
 def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +14,23 @@ from tqdm import tqdm
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
-from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
 from lstmjax.forecast.frame import from_frame, gaps, read_table
+from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
 from lstmjax.runs import new_folder
-from lstmjax.writing import draft, write_text
+from lstmjax.writing import write_text
 
 SHOWN = ("mase", "smape", "wape", "rmsse", "crps", "coverage_80", "forecasts")
 """Measures in the table on the terminal; all of them are in measures.json."""
+GAPS = 5
+"""Series with gaps that are named."""
 FEW, SHORT = 20, 300
 """Forecasts, and steps of a series, up to which ETS and ARIMA are fitted without being required: ARIMA takes 0.7 s for
 120 months, 3 s for 240."""
-PICTURES = 6
-"""Series in the picture."""
 
 
 def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: str = "forecast") -> Iterator[str]:
@@ -45,7 +43,8 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
 
     Writes:
         config.yaml, forecaster-SEED.npz for each seed, measures.json (each measure of the ensemble, of each network and
-        of each baseline), forecast.csv (mean and quantiles of what is to come) and forecast.png.
+        of each baseline), measures.csv (the same for each series), forecast.csv (mean, median and quantiles of what is
+        to come; or .parquet), forecast.png and, where they are required, samples.csv and a folder of pictures.
     """
     series = read_series(config)
     design, training = design_of(config, series), Training(**config.fit.model_dump())
@@ -69,37 +68,67 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
 
             forecasters.append(fit_forecaster(known, design, training, seed=seed, on_chunk=advance))
             save_forecaster(folder / f"forecaster-{seed}.npz", forecasters[-1])
-    yield from measured(forecasters, series, rolling, config, folder)
+    yield from measured(forecasters, series, rolling, config, folder=folder, out=folder / "measures.csv")
     ahead = np.concatenate(
         [f.forecast(series, samples=config.samples, seed=k).samples for k, f in enumerate(forecasters)], 1
     )
-    write_text(folder / "forecast.csv", as_csv(ahead, series, config.levels, has_mean=forecasters[0].design.has_mean))
+    has_mean = forecasters[0].design.has_mean
+    table = ahead_of(ahead, series, config.levels, has_mean)
+    yield f"forecasts {write_table(folder / 'forecast', table, config.files)}"
+    if config.write_samples:
+        yield f"samples {write_table(folder / 'samples', samples_of(ahead, series), config.files)}"
     draw(ahead, series, folder / "forecast.png")
-    yield f"forecasts {folder / 'forecast.csv'}"
     yield f"picture {folder / 'forecast.png'}"
+    if config.picture_per_series:
+        yield f"pictures {draw_each(ahead, series, folder / 'pictures')}"
     yield f"run folder {folder}"
 
 
-def run_backtest(folder: Path, origins: int, stride: int) -> Iterator[str]:
+def run_backtest(
+    folder: Path, origins: int, stride: int, *, refit: bool = False, out: Path | None = None
+) -> Iterator[str]:
     """Measure the forecasters of a folder at other origins; yield the lines of the table.
 
-    The networks may have learnt from targets behind the origins of the run; then the measures are too good, and this is
-    refused.
+    Without refitting, the networks may have learnt from targets behind the origins; then the measures would be too
+    good, and this is refused.
+
+    Args:
+        folder: that `lstmjax forecast` has written.
+        origins, stride: of the backtest.
+        refit: fit the networks anew at each origin, to what is known there.
+        out: CSV file for the measures of each series; None: none.
     """
+    if out is not None and (out.suffix.lower() != ".csv" or not out.absolute().parent.is_dir()):
+        raise ConfigError(f"--out is {out}, expected a name that ends in .csv, in a folder that is there")
     config = load_forecast_config(folder / "config.yaml", of_run=True)
     series = read_series(config)
+    rolling = Rolling(origins, stride)
+    if refit:
+        first = rolling.of(series, config.horizon)[0]
+        known = series.cut(int(series.lengths[0] - first[0]))
+        fits = [refitted(config, series, seed) for seed in range(config.seed, config.seed + config.seeds)]
+        yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
+        yield from measured([fit(known) for fit in fits], series, rolling, config, out=out, refits=fits)
+        return
     held_back = (config.origins - 1) * config.stride
     if (origins - 1) * stride > held_back:
         raise ConfigError(
             f"{folder}: its networks have learnt from targets up to {config.horizon + held_back} steps before the end "
             f"of each series, so that an origin {config.horizon + (origins - 1) * stride} steps before it would not be "
-            "fair. Take fewer origins or a smaller stride, or forecast anew with more origins in the configuration."
+            "fair. Take fewer origins or a smaller stride, forecast anew with more origins in the configuration, or "
+            "pass --refit, which fits the networks anew at each origin."
         )
     files = sorted(folder.glob("forecaster-*.npz"))
     if not files:
         raise ConfigError(f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
     forecasters = [load_forecaster(path) for path in files]
-    yield from measured(forecasters, series, Rolling(origins, stride), config, None)
+    yield from measured(forecasters, series, rolling, config, out=out)
+
+
+def refitted(config: ForecastConfig, series: SeriesSet, seed: int) -> Callable[[SeriesSet], Forecaster]:
+    """Return what fits a network of a configuration to what is known."""
+    design, training = design_of(config, series), Training(**config.fit.model_dump())
+    return lambda known: fit_forecaster(known, design, training, seed=seed)
 
 
 def read_series(config: ForecastConfig) -> SeriesSet:
@@ -114,6 +143,14 @@ def read_series(config: ForecastConfig) -> SeriesSet:
             read_table(Path(table.file).expanduser()), target=table.target, series=table.series, time=table.time,
             past=table.past, known=table.known, numbers=table.numbers, categories=table.categories, season=table.season,
         )  # fmt: skip
+        if config.held_out:
+            if (series.lengths <= config.held_out).any():
+                s = int(np.argmin(series.lengths))
+                raise SeriesError(
+                    f"held_out is {config.held_out}, but series {series.names[s]!r} has {series.lengths[s]} targets. "
+                    "Hold out fewer."
+                )
+            series = series.cut(config.held_out)
         series = series.extended(config.horizon)
         return series.with_calendar(table.calendar) if table.calendar else series
     except SeriesError as error:
@@ -146,14 +183,29 @@ def described(series: SeriesSet) -> str:
         words.append(f"a step is {series.frequency}")
     words.append(f"season of {series.season} steps" if series.season > 1 else "no season")
     if missing:
-        words.append(f"{sum(missing.values())} targets missing in {len(missing)} series")
+        most = sorted(missing, key=lambda name: -missing[name])[:GAPS]
+        names = ", ".join(f"{name} {missing[name]}" for name in most) + (", …" if len(missing) > GAPS else "")
+        words.append(
+            f"{sum(missing.values())} targets missing in {len(missing)} series" + (f" ({names})" if many else "")
+        )
     return ", ".join(words)
 
 
 def measured(
-    forecasters: list[Forecaster], series: SeriesSet, rolling: Rolling, config: ForecastConfig, folder: Path | None
+    forecasters: list[Forecaster],
+    series: SeriesSet,
+    rolling: Rolling,
+    config: ForecastConfig,
+    *,
+    folder: Path | None = None,
+    out: Path | None = None,
+    refits: Sequence[Callable[[SeriesSet], Forecaster]] = (),
 ) -> Iterator[str]:
-    """Backtest each forecaster and all of them together; yield the table, and write it to measures.json."""
+    """Backtest each forecaster and all of them together; yield the table.
+
+    Writes:
+        measures.json in `folder`, and the measures of each series to `out`.
+    """
     baselines = baselines_of(config, series, rolling)
     if config.statistical is None and has_statistical() and "ETS" not in baselines:
         yield (
@@ -161,7 +213,15 @@ def measured(
             "statistical: true fits them all the same"
         )
     results = [
-        backtest(f, series, rolling, samples=config.samples, seed=k, baselines=BASELINES if k else baselines)
+        backtest(
+            f,
+            series,
+            rolling,
+            samples=config.samples,
+            seed=k,
+            baselines=BASELINES if k else baselines,
+            refit=refits[k] if refits else None,
+        )
         for k, f in enumerate(forecasters)
     ]
     together = results[0]
@@ -181,8 +241,11 @@ def measured(
             "seeds": single,
             "origins": rolling.origins,
             "stride": rolling.stride,
+            "pooled": together.pooled(),
         }
         write_text(folder / "measures.json", json.dumps(report, indent=1) + "\n")
+    if out is not None:
+        write_table(out.with_suffix(""), per_series(together, series), "csv")
     yield from table_of(rows)
     yield from verdict_of(together, rows)
 
@@ -215,46 +278,3 @@ def verdict_of(result: Backtest, rows: dict[str, dict[str, float]]) -> Iterator[
     word = "ahead of" if ours < rows[best]["mase"] else "BEHIND"
     count = result.origins.size if result.left_out is None else int((~result.left_out).sum())
     yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {count} forecasts"
-
-
-def as_csv(samples: np.ndarray, series: SeriesSet, levels: tuple[float, ...], *, has_mean: bool) -> str:
-    """Return mean and quantiles of samples `[S, samples, H]` as the text of a CSV file, a row a series and step.
-
-    Without a mean (`Design.has_mean`) that column is empty.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["series", "time", "step", "mean", *(f"q{level:g}" for level in levels)])
-    quantiles = np.quantile(samples, levels, axis=1)
-    for s, name in enumerate(series.names):
-        for k in range(samples.shape[-1]):
-            row = series.ends[s] + k
-            when = series.lengths[s] + k if series.times is None else shown_time(series.times[row])
-            digits = digits_of(samples[s, :, k])
-            mean = f"{samples[s, :, k].mean():.{digits}g}" if has_mean else ""
-            writer.writerow([name, when, k + 1, mean, *(f"{number:.{digits}g}" for number in quantiles[:, s, k])])
-    return out.getvalue()
-
-
-def digits_of(samples: np.ndarray) -> int:
-    """Return how many digits show what differs between samples: 6, and more where they differ little."""
-    size, width = np.abs(samples).max(), np.ptp(samples)
-    if not 0 < width < size < np.inf:
-        return 6
-    return min(5 + int(np.ceil(np.log10(size / width))), 15) if width < size / 10 else 6
-
-
-def draw(samples: np.ndarray, series: SeriesSet, path: Path) -> None:
-    """Draw fan charts of the first series."""
-    from lstmjax.plot.forecasts import fan_charts
-
-    which = range(min(len(series), PICTURES))
-    horizon = samples.shape[-1]
-    times = None
-    if series.times is not None:
-        times = [series.times[series.starts[s] : series.ends[s] + horizon] for s in which]
-    figure = fan_charts(
-        [series.history(s) for s in which], samples[: len(which)], names=[series.names[s] for s in which], times=times
-    )
-    with draft(path) as place:
-        figure.savefig(place, format="png", dpi=130)
