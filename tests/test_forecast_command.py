@@ -172,9 +172,10 @@ def test_a_key_that_is_missing_is_named_without_its_neighbours(tmp_path, capsys)
         ({"horizon": 40}, "has 36 targets, too few for an origin"),
         ({"network": {"likelihood": "negative_binomial"}}, "is for counts"),
         ({"network": {"base": "seasonal", "likelihood": "log_normal"}}, "network: base is 'seasonal'"),
-        ({"calibration": {"level": 80}}, "calibration.level"),
+        ({"calibration": {"level": 80}}, "calibration.level is 80; it should be less than 1"),
+        ({"calibration": {"orgins": 2}}, "unknown key calibration.orgins; did you mean calibration.origins?"),
         ({"calibration": {}, "network": {"likelihood": "point"}}, "likelihood 'point' has no spread"),
-        ({"calibration": {"origins": 4}}, "no series has more than 24 steps before an origin 12 steps before"),
+        ({"calibration": {"origins": 4}}, "no series has more than 24 steps before an origin 9 steps before"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, change, message):
