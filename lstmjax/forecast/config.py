@@ -66,6 +66,8 @@ class Network(Section):
     """What is added to the location: nothing, the last target, the one a season before, or both."""
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin, and add it to the forecasts."""
+    volatility: bool = False
+    """Show the network how much the targets before the origin change from step to step."""
     embedding: Size = 8
     """Numbers in which each static category is embedded."""
 

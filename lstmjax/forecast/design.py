@@ -51,6 +51,9 @@ class Design:
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin (classical decomposition) and add it to the
     forecasts; the network sees what is left, and the pattern beside it."""
+    volatility: bool = False
+    """Whether the network sees how much the targets before the origin change from step to step, recently and in the
+    context, so that it can tell calm series from wild ones."""
     embedding: int = 8
     """Numbers in which each static category is embedded."""
 
