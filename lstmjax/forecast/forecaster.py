@@ -358,7 +358,7 @@ def _forecast(
 def _spread(samples: np.ndarray, factor: float, design: Design) -> np.ndarray:
     """Scale the spread of samples `[S, samples, H]` where all numbers are targets: of logarithms, for example."""
     row = design.spread_scale
-    return np.asarray(row.inverse(scaled_spread(row.transform(jnp.asarray(samples)), factor)))
+    return np.asarray(row.inverse(scaled_spread(np.asarray(row.transform(samples)), factor)))
 
 
 def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
-
-from lstmjax.types import Array
 
 
 def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -> float:
@@ -52,15 +49,15 @@ def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -
     return factor
 
 
-def scaled_spread(samples: Array, factor: float) -> Array:
+def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
     """Return samples `[S, samples, H]` with their distances from the median of each step multiplied by a factor.
 
     The order of the samples at each step stays, so that paths keep the dependence between their steps.
 
-    >>> scaled_spread(jnp.asarray([[[1.0], [3.0], [9.0]]]), 0.5).ravel()
-    Array([2., 3., 6.], dtype=float32)
+    >>> scaled_spread(np.asarray([[[1.0], [3.0], [9.0]]]), 0.5).ravel()
+    array([2., 3., 6.])
     """
     if not 0.0 < factor < math.inf:
         raise ValueError(f"factor is {factor!r}, expected a finite number above 0.")
-    middle = jnp.median(samples, axis=1, keepdims=True)
-    return middle + (samples - middle) * factor
+    middle = np.median(samples, axis=1, keepdims=True)
+    return middle + (samples - middle) * samples.dtype.type(factor)
