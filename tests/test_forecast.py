@@ -73,7 +73,7 @@ def untrained(design, series, scale=1.0):
 )
 def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base, adjusted):
     series = series_of()
-    design = design_of(form=form, scaling=scaling, base=base, seasonal_adjustment=adjusted)
+    design = design_of(form=form, scaling=scaling, base=base, seasonal_adjustment=adjusted, volatility=adjusted)
     origins = series.lengths - HORIZON
     poisoned_target, poisoned_past = series.target.copy(), series.past.copy()
     for start, stop, origin in zip(series.starts[:-1], series.starts[1:], origins, strict=True):
@@ -94,7 +94,7 @@ def test_nothing_behind_the_origin_reaches_a_forecast(form, scaling, base, adjus
 def test_stepping_equals_the_pass_over_known_targets(base, adjusted):
     """With a head without noise, a path is what the teacher-forced pass returns when it is fed the path."""
     series = series_of()
-    design = design_of(likelihood="point", base=base, seasonal_adjustment=adjusted)
+    design = design_of(likelihood="point", base=base, seasonal_adjustment=adjusted, volatility=adjusted)
     forecaster = untrained(design, series)
     origins = series.lengths
     path = forecaster.forecast(series, samples=1).samples[:, 0]
@@ -200,6 +200,44 @@ def test_the_seasonal_pattern_is_that_of_a_classical_decomposition(season):
     assert 0.5 < shrink < 1
     np.testing.assert_allclose(pattern[0], shrink * (mean - mean.mean()), rtol=2e-4, atol=1e-5)
     np.testing.assert_array_equal(pattern[1], 0.0)
+
+
+@pytest.mark.parametrize(("season", "recent"), [(4, 4), (1, 2)])
+def test_the_volatility_is_that_of_loops_over_known_changes(season, recent):
+    rng = np.random.default_rng(8)
+    series = from_arrays(
+        [
+            rng.normal(9.0, 2.0, 15),
+            [5.0] * 15,
+            [1.0, *[np.nan, 3.0] * 7],
+            [*rng.normal(9.0, 2.0, 9), *[np.nan] * 5, 8.0],
+        ]
+    )
+    design = design_of(season=season, volatility=True, scaling="log", context=8)
+    window = cut(on_device(series, design), jnp.arange(4), jnp.full(4, 15), design)
+    for s in range(4):
+        logs = np.log(series.history(s))
+        for k, steps in enumerate((recent, 8)):
+            squares = [(logs[t] - logs[t - 1]) ** 2 for t in range(15 - steps, 15)]
+            squares = [square for square in squares if not np.isnan(square)]
+            expected = 0.5 * np.log(np.mean(squares) + 1e-6) + 2.0 if squares else 0.0
+            assert window.volatility[s, k] == pytest.approx(expected, abs=2e-4)
+    assert window.volatility[2].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_network_that_sees_volatility_tells_calm_series_from_wild_ones():
+    rng = np.random.default_rng(9)
+    sigma = np.repeat([0.02, 0.3], 8)
+    series = from_arrays([10.0 * np.exp(np.cumsum(rng.normal(0.0, s, 60))) for s in sigma], season=SEASON)
+    training = Training(steps=200, batch_size=32, learning_rate=0.02)
+    ratio = []
+    for volatility in (False, True):
+        forecaster = fit_forecaster(series, design_of(scaling="log", volatility=volatility), training)
+        width = np.diff(np.log(forecaster.forecast(series, samples=200).quantiles([0.1, 0.9])[:, 0]))[:, 0]
+        ratio.append(width[8:].mean() / width[:8].mean())
+    assert ratio[1] > 5.0
+    assert ratio[1] > ratio[0]
 
 
 @pytest.mark.usefixtures("promotion")

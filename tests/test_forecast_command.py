@@ -211,6 +211,10 @@ def test_a_key_that_is_missing_is_named_without_its_neighbours(tmp_path, capsys)
         ({"horizon": 40}, "has 36 targets, too few for an origin"),
         ({"network": {"likelihood": "negative_binomial"}}, "is for counts"),
         ({"network": {"base": "seasonal", "likelihood": "log_normal"}}, "network: base is 'seasonal'"),
+        ({"calibration": {"level": 80}}, "calibration.level is 80; it should be less than 1"),
+        ({"calibration": {"orgins": 2}}, "unknown key calibration.orgins; did you mean calibration.origins?"),
+        ({"calibration": {}, "network": {"likelihood": "point"}}, "likelihood 'point' has no spread"),
+        ({"calibration": {"origins": 4}}, "no series has more than 24 steps before an origin 9 steps before"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, change, message):
@@ -218,6 +222,17 @@ def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, cha
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("promotion")
+def test_each_network_of_a_forecast_is_calibrated(folder, tmp_path):
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"calibration": {"origins": 2}, "origins": 1, "data": config["data"] | {"calendar": []}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 0
+    spreads = [load_forecaster(tmp_path / "run" / f"forecaster-{seed}.npz").spread for seed in (0, 1)]
+    assert 1.0 not in spreads
+    assert spreads[0] != spreads[1]
 
 
 @pytest.mark.usefixtures("promotion")

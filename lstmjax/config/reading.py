@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -142,8 +142,9 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     result = []
     for field, info in section.model_fields.items():
         result.append(prefix + field)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            result += keys(info.annotation, f"{prefix}{field}.")
+        for annotation in get_args(info.annotation) or (info.annotation,):  # a section, or a section or None
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                result += keys(annotation, f"{prefix}{field}.")
     return result
 
 

@@ -10,12 +10,14 @@ print(backtest(forecaster, series).measures())
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest, compare
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, drift, naive, seasonal_naive, statistical
 from lstmjax.forecast.calendar import FEATURES, Frequency
+from lstmjax.forecast.calibration import Calibration, fit_calibrated
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecast, Forecaster, Training, fit_forecaster, window_loss
 from lstmjax.forecast.frame import from_frame, gaps, read_table
 from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.forecast.series import SeriesError, SeriesSet, from_arrays
+from lstmjax.forecast.spread import scaled_spread, spread_factor
 
 __all__ = [
     "BASELINES",
@@ -24,6 +26,7 @@ __all__ = [
     "SCALINGS",
     "STATISTICAL",
     "Backtest",
+    "Calibration",
     "Design",
     "Forecast",
     "Forecaster",
@@ -37,13 +40,16 @@ __all__ = [
     "backtest",
     "compare",
     "drift",
+    "fit_calibrated",
     "fit_forecaster",
     "from_arrays",
     "from_frame",
     "gaps",
     "naive",
     "read_table",
+    "scaled_spread",
     "seasonal_naive",
+    "spread_factor",
     "statistical",
     "window_loss",
 ]

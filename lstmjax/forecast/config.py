@@ -66,6 +66,8 @@ class Network(Section):
     """What is added to the location: nothing, the last target, the one a season before, or both."""
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin, and add it to the forecasts."""
+    volatility: bool = False
+    """Show the network how much the targets before the origin change from step to step."""
     embedding: Size = 8
     """Numbers in which each static category is embedded."""
 
@@ -93,6 +95,15 @@ class Fit(Section):
     """Steps in the loss of the autoregressive form: context and horizon, or the horizon alone."""
 
 
+class Calibrate(Section):
+    """How the spread of forecasts is calibrated; see `lstmjax.forecast.Calibration`."""
+
+    origins: Size = 1
+    """Origins of the past, a horizon apart; a network is fitted for each, beside the one that forecasts."""
+    level: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
+    """Share of the targets that the central interval of this level is to cover there."""
+
+
 class ForecastConfig(Section):
     """The configuration of `lstmjax forecast`."""
 
@@ -101,6 +112,8 @@ class ForecastConfig(Section):
     """H, steps to forecast."""
     network: Network = Network()
     fit: Fit = Fit()
+    calibration: Calibrate | None = None
+    """How the spread is calibrated at origins of the past; None: it is what the network has learnt."""
     origins: Size = 1
     """R, origins of the backtest; the last one is a horizon before the end of each series."""
     stride: Size = 1

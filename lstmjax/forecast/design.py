@@ -51,6 +51,9 @@ class Design:
     seasonal_adjustment: bool = False
     """Subtract the seasonal pattern of the steps before the origin (classical decomposition) and add it to the
     forecasts; the network sees what is left, and the pattern beside it."""
+    volatility: bool = False
+    """Whether the network sees how much the targets before the origin change from step to step, recently and in the
+    context, so that it can tell calm series from wild ones."""
     embedding: int = 8
     """Numbers in which each static category is embedded."""
 
@@ -111,6 +114,11 @@ class Design:
     def scale(self) -> Scaling:
         """The row of `SCALINGS`."""
         return SCALINGS[self.scaling]
+
+    @property
+    def spread_scale(self) -> Scaling:
+        """The row of `SCALINGS` whose transform opens the support to all numbers, so that a spread can be scaled."""
+        return SCALINGS["log"] if self.head.support == "positive" else self.scale
 
     @property
     def has_mean(self) -> bool:

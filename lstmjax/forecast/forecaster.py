@@ -19,6 +19,7 @@ from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.spread import scaled_spread
 from lstmjax.forecast.windows import Origins, Table, coarse, cut, draw, on_device, training_origins
 from lstmjax.types import Array, PyTree
 
@@ -117,6 +118,8 @@ class Forecaster:
     """Mean negative log density of each chunk of training steps."""
     columns: tuple[tuple[str, ...], ...] | None = None
     """Names of the past, the known and the static numbers in the training; None: not recorded (older files)."""
+    spread: float = 1.0
+    """Factor of the distance of samples from their median; see `fit_calibrated`."""
 
     def matched(self, series: SeriesSet) -> SeriesSet:
         """Return the series with their categories numbered as in the training.
@@ -214,6 +217,8 @@ class Forecaster:
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(series) - start])
         drawn = np.concatenate(parts)
+        if self.spread != 1.0:
+            drawn = _spread(drawn, self.spread, design)
         wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
             s = int(np.argmax(wrong))
@@ -394,6 +399,12 @@ def _forecast(
 ) -> Array:
     window = cut(table, which, origins, design)
     return jnp.moveaxis(sample(params, window, design, normal, key, samples), 0, 1)
+
+
+def _spread(samples: np.ndarray, factor: float, design: Design) -> np.ndarray:
+    """Scale the spread of samples `[S, samples, H]` where all numbers are targets: of logarithms, for example."""
+    row = design.spread_scale
+    return np.asarray(row.inverse(scaled_spread(np.asarray(row.transform(samples)), factor)))
 
 
 def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:

@@ -66,7 +66,7 @@ def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastPa
         * 0.1  # one row more, for a value of no training series
         for k, (_, values) in zip(embedding_keys, series.levels, strict=True)
     )
-    static = series.numbers.shape[1] + 2 + sum(table.shape[1] for table in embeddings)
+    static = series.numbers.shape[1] + 2 + 2 * design.volatility + sum(table.shape[1] for table in embeddings)
     known, past = 2 * series.known.shape[1] + design.seasonal_adjustment, 2 * series.past.shape[1]
     layers = init_stacked(
         layer_key, 2 * len(design.lags) + known + past + static, design.hidden_size, design.layers, cell=design.cell
@@ -91,6 +91,7 @@ def input_names(design: Design, series: SeriesSet) -> tuple[str, ...]:
         *series.number_names,
         "log scale",
         "level",
+        *(["log recent change", "log change"] if design.volatility else []),
         *(f"{name} {k}" for name, _ in series.levels for k in range(design.embedding)),
     )
 
@@ -180,7 +181,7 @@ def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
     embedded = [table[window.categories[:, k]] for k, table in enumerate(params.embeddings)]
     # what scaling takes away: how large the targets are, and how much they vary
     size = jnp.stack([jnp.log(window.scale), jnp.arcsinh(window.reference + window.location)], -1)
-    return jnp.concatenate([numbers, size / 10.0, *embedded], -1)
+    return jnp.concatenate([numbers, size / 10.0, window.volatility, *embedded], -1)
 
 
 def _known(window: Window, steps: Array, design: Design, normal: Normal) -> Array:

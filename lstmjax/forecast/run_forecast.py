@@ -14,9 +14,11 @@ from tqdm import tqdm
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
+from lstmjax.forecast.calendar import shown_time
+from lstmjax.forecast.calibration import Calibration, fit_calibrated, held_back
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
+from lstmjax.forecast.forecaster import Forecaster, Training
 from lstmjax.forecast.frame import from_frame, gaps, read_table
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -48,15 +50,18 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     """
     series = read_series(config)
     design, training = design_of(config, series), Training(**config.fit.model_dump())
+    calibration = calibration_of(config)
     rolling = Rolling(config.origins, config.stride)
     origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
     baselines_of(config, series, rolling)  # refuses what is not installed
+    known = series.cut(int(series.lengths[0] - origins[0, 0]))
+    held_back(known, design, calibration)  # refuses a design or series that cannot be calibrated
     yield described(series)
     folder = new_folder(run_dir, name)
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    known = series.cut(int(series.lengths[0] - origins[0, 0]))
     forecasters = []
-    with tqdm(total=config.seeds * training.steps, unit="step", desc="fit", leave=False) as bar:
+    fits = 1 if calibration is None else 1 + calibration.origins
+    with tqdm(total=config.seeds * fits * training.steps, unit="step", desc="fit", leave=False) as bar:
         for seed in range(config.seed, config.seed + config.seeds):
             done = 0
 
@@ -66,7 +71,7 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
                 bar.set_postfix(loss=f"{loss:.3f}")
                 done = steps
 
-            forecasters.append(fit_forecaster(known, design, training, seed=seed, on_chunk=advance))
+            forecasters.append(fit_calibrated(known, design, training, calibration, seed=seed, on_chunk=advance))
             save_forecaster(folder / f"forecaster-{seed}.npz", forecasters[-1])
     yield from measured(forecasters, series, rolling, config, folder=folder, out=folder / "measures.csv")
     ahead = np.concatenate(
@@ -170,6 +175,11 @@ def design_of(config: ForecastConfig, series: SeriesSet) -> Design:
         return Design(horizon=config.horizon, season=m, **values)
     except ValueError as error:
         raise ConfigError(f"network: {error}") from None
+
+
+def calibration_of(config: ForecastConfig) -> Calibration | None:
+    """Return how the spread is calibrated."""
+    return None if config.calibration is None else Calibration(**config.calibration.model_dump())
 
 
 def described(series: SeriesSet) -> str:

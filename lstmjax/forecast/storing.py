@@ -32,6 +32,7 @@ def save_forecaster(path: str | Path, forecaster: Forecaster) -> None:
     about = {
         "version": VERSION, "design": asdict(forecaster.design), "levels": forecaster.levels,
         "losses": forecaster.losses, "columns": forecaster.columns,
+        "spread": forecaster.spread,
     }  # fmt: skip
     write_arrays(path, arrays, about)
 
@@ -50,8 +51,9 @@ def load_forecaster(path: str | Path) -> Forecaster:
     params: ForecastParams = unnamed(path, "params", arrays, like)
     columns = about.get("columns")  # files of before they were recorded have none
     return Forecaster(
-        params, design, normal, levels, tuple(about["losses"]), None if columns is None else tuple(map(tuple, columns))
-    )
+        params, design, normal, levels, tuple(about["losses"]), None if columns is None else tuple(map(tuple, columns)),
+        about.get("spread", 1.0),
+    )  # fmt: skip
 
 
 def _empty(normal: Normal, levels: tuple) -> SeriesSet:

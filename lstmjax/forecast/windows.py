@@ -13,6 +13,11 @@ from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.types import Array
 
+SMALLEST_CHANGE = 1e-3
+"""Of a constant series, in units of the scale, so that its logarithm is finite."""
+LOG_USUAL = -2.0
+"""log of a usual change from step to step, in units of the scale: in the middle of monthly and quarterly series."""
+
 
 class Table(NamedTuple):
     """A `SeriesSet` on the device, in float32; missing values are NaN."""
@@ -46,6 +51,7 @@ class Window(NamedTuple):
     scale: Array  # [B]
     pattern: Array  # [B, reach + C + H], of a season, in units of the scale; 0 without seasonal adjustment
     raw: Array  # [B, H] targets of the horizon as they are, NaN where missing
+    volatility: Array  # [B, 2] of the last season and of the context, or [B, 0]
 
 
 def on_device(series: SeriesSet, design: Design) -> Table:
@@ -196,7 +202,32 @@ def cut(table: Table, which: Array, origins: Array, design: Design) -> Window:
         scale,
         pattern,
         raw[:, before:],
+        volatility_of(target[:, :before], observed[:, :before], design),
     )
+
+
+def volatility_of(target: Array, observed: Array, design: Design) -> Array:
+    """Return how much the targets before an origin change from step to step, `[B, 2]`; `[B, 0]` by other designs.
+
+    This is the log of the root mean square of the changes, in units of the scale, over the last season (a quarter of
+    the context where there is none) and over the context, less `LOG_USUAL`; 0 where no change is known.
+
+    Args:
+        target: scaled, without the seasonal pattern, `[B, T]`.
+        observed: bool `[B, T]`.
+        design: of the forecaster.
+    """
+    if not design.volatility:
+        return target[:, :0]
+    change = target[:, 1:] - target[:, :-1]
+    known = observed[:, 1:] & observed[:, :-1]
+    recent = design.season if design.season > 1 else -(-design.context // 4)
+    logs = []
+    for steps in (recent, design.context):
+        count = jnp.sum(known[:, -steps:], -1)
+        power = jnp.sum(jnp.where(known, change**2, 0.0)[:, -steps:], -1) / jnp.maximum(count, 1).astype(target.dtype)
+        logs.append(jnp.where(count > 0, 0.5 * jnp.log(power + SMALLEST_CHANGE**2) - LOG_USUAL, 0.0))
+    return jnp.stack(logs, -1)
 
 
 def seasonal_pattern(values: Array, observed: Array, season: int) -> Array:

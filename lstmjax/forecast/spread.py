@@ -1,0 +1,63 @@
+"""The spread of samples around their median, and the factor by which it should be larger or smaller."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -> float:
+    """Return the factor of the spread at which central intervals cover a share `level` of the targets.
+
+    The score of a target y is its distance from the median, in half-widths of the interval on its side:
+
+        (y − q½) / (q₊ − q½)  above the median,  (q½ − y) / (q½ − q₋)  below it
+
+    The factor is the ⌈(n + 1) level⌉-th smallest of n scores: conformal quantile regression in its multiplicative form
+    (Romano et al. 2019; Kivaranovic et al. 2020). All series and steps are pooled.
+
+    Args:
+        samples: `[..., samples, H]`, forecasts that have not seen the targets.
+        target: `[..., H]`; NaN where there is none.
+        level: share of the targets that the interval is to cover.
+
+    Raises:
+        ValueError: no targets, a level that is no share, or intervals without width.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level!r}, expected a share above 0 and below 1, such as 0.8.")
+    y = np.asarray(target, np.float64)
+    if samples.shape[:-2] + samples.shape[-1:] != y.shape:
+        raise ValueError(
+            f"samples is {list(samples.shape)} and target {list(y.shape)}, expected [..., samples, H] and [..., H]."
+        )
+    low, middle, high = np.quantile(np.asarray(samples, np.float64), [(1 - level) / 2, 0.5, (1 + level) / 2], axis=-2)
+    distance = np.abs(y - middle)
+    width = np.where(y > middle, high - middle, middle - low)
+    beyond = np.where(distance > 0, np.inf, 0.0)  # of an interval without width
+    scores = np.where(width > 0, distance / np.where(width > 0, width, 1.0), beyond)[~np.isnan(y)]
+    if not len(scores):
+        raise ValueError("target is NaN everywhere; a spread needs targets to be compared with.")
+    factor = float(np.sort(scores)[min(math.ceil((len(scores) + 1) * level), len(scores)) - 1])
+    if not 0.0 < factor < math.inf:
+        raise ValueError(
+            f"the factor of the spread is {factor:g}: "
+            + ("the intervals have no width. " if factor else "the medians are the targets. ")
+            + "Calibrate samples of a distribution, at origins with targets."
+        )
+    return factor
+
+
+def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Return samples `[S, samples, H]` with their distances from the median of each step multiplied by a factor.
+
+    The order of the samples at each step stays, so that paths keep the dependence between their steps.
+
+    >>> scaled_spread(np.asarray([[[1.0], [3.0], [9.0]]]), 0.5).ravel()
+    array([2., 3., 6.])
+    """
+    if not 0.0 < factor < math.inf:
+        raise ValueError(f"factor is {factor!r}, expected a finite number above 0.")
+    middle = np.median(samples, axis=1, keepdims=True)
+    return middle + (samples - middle) * samples.dtype.type(factor)
