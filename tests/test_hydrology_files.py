@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lstmjax.hydrology import basins_from_arrays, by_basin
-from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_camels, read_caravan, read_netcdf
+from lstmjax.hydrology.archives import read_camels, read_caravan
+from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_netcdf
 
 xarray = pytest.importorskip("xarray", reason="pip install '.[hydrology]'")
 pandas = pytest.importorskip("pandas", reason="pip install '.[hydrology]'")
@@ -83,9 +84,9 @@ def test_caravan_is_read(basins, tmp_path, kind):
     np.testing.assert_allclose(read.numbers, named.numbers, rtol=1e-12)
     with pytest.raises(BasinFileError, match="the attribute 'country' is text, such as 'CH'"):
         read_caravan(tmp_path, named.names, forcing=["rain"], attributes=["country"])
-    with pytest.raises(BasinFileError, match="has no 'hail', but streamflow, rain, temperature, unused"):
+    with pytest.raises(BasinFileError, match=r"has no 'hail', but (date, )?streamflow, rain, temperature, unused"):
         read_caravan(tmp_path, named.names, forcing=["hail"], attributes=["area"])
-    with pytest.raises(BasinFileError, match=r"camels_9\.nc: there is no such file"):
+    with pytest.raises(BasinFileError, match=r"camels_9\.nc: there is no such file, nor is there .*camels_9\.csv"):
         read_caravan(tmp_path, ["camels_9"], **columns)
     with pytest.raises(BasinFileError, match="attributes/hysets: holds no CSV file of attributes"):
         read_caravan(tmp_path, ["hysets_1"], **columns)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from against import B, H, I, T
 
-from lstmjax import EntityParams, MassParams, as_entity_aware, entity_aware, mass_conserving, network, outflow
+from lstmjax import (
+    EntityParams,
+    MassParams,
+    as_entity_aware,
+    entity_aware,
+    mass_conserving,
+    network,
+    outflow,
+    verify,
+)
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_neuralhydrology, load_weights
 
@@ -52,6 +61,29 @@ class CudaLSTM(torch.nn.Module):
     def forward(self, x_d, x_s):
         xs = torch.cat([x_d, x_s[:, None].expand(-1, x_d.shape[1], -1)], -1)
         return self.head.net(self.lstm(xs.transpose(0, 1))[0].transpose(0, 1))
+
+
+class CustomCell(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name, size in (("w_hh", H), ("w_ih", I + S), ("b_hh", None), ("b_ih", None)):
+            setattr(self, name, torch.nn.Parameter(torch.randn(4 * H, *([] if size is None else [size]))))
+
+
+class CustomLSTM(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = CustomCell(), Head()
+
+    def forward(self, x_d, x_s):
+        h, c, out, p = torch.zeros(len(x_d), H), torch.zeros(len(x_d), H), [], self.cell
+        for t in range(x_d.shape[1]):
+            x = torch.cat([x_d[:, t], x_s], -1)
+            i, f, g, o = (h @ p.w_hh.T + p.b_hh + x @ p.w_ih.T + p.b_ih).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            out.append(h)
+        return self.head.net(torch.stack(out, 1))
 
 
 class Gate(torch.nn.Module):
@@ -106,7 +138,7 @@ def beside(xs, statics):
 
 
 @pytest.mark.usefixtures("frameworks")
-@pytest.mark.parametrize("model", [EALSTM, CudaLSTM])
+@pytest.mark.parametrize("model", [EALSTM, CudaLSTM, CustomLSTM])
 def test_load_weights_reads_a_network_that_computes_the_same(model, basins, tmp_path):
     torch.manual_seed(0)
     module = model()
@@ -132,6 +164,33 @@ def test_the_entity_aware_layer_is_read_as_one(basins, tmp_path):
         jax.tree.leaves(again._replace(dynamic=again.dynamic._replace(b_h=None))), jax.tree.leaves(params), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("model", [EALSTM, CudaLSTM, CustomLSTM])
+def test_verify_runs_the_module_beside_what_was_read_of_its_checkpoint(model, basins, tmp_path):
+    torch.manual_seed(3)
+    module = model()
+    params, xs = load_weights(saved(module, tmp_path)), np.asarray(beside(*basins))
+
+    def theirs(xs):
+        return module(torch.tensor(xs[..., :I]), torch.tensor(xs[:, 0, I:])).detach().numpy()
+
+    verdict = verify(theirs, xs, params=params)
+    assert verdict, str(verdict)
+    with torch.no_grad():
+        module.head.net[0].bias += 0.01
+    assert not verify(theirs, xs, params=params)
+
+
+@pytest.mark.usefixtures("frameworks")
+def test_the_layers_of_a_custom_lstm_are_those_of_a_cuda_lstm():
+    custom, cuda = CustomLSTM(), CudaLSTM()
+    for ours, theirs in (("ih", "weight_ih_l0"), ("hh", "weight_hh_l0")):
+        getattr(cuda.lstm, theirs).data = getattr(custom.cell, f"w_{ours}").data
+        getattr(cuda.lstm, theirs.replace("weight", "bias")).data = getattr(custom.cell, f"b_{ours}").data
+    cuda.head = custom.head
+    jax.tree.map(np.testing.assert_array_equal, from_neuralhydrology(custom), from_neuralhydrology(cuda))
 
 
 @pytest.mark.usefixtures("frameworks")
@@ -182,7 +241,7 @@ def test_what_would_be_lost_is_refused_by_name(tmp_path):
     mass = {**MCLSTM().state_dict(), "mclstm.output_gate.fc.weight": torch.ones(H, H)}
     with pytest.raises(ConvertError, match=r"do not fit each other as those of an MCLSTM"):
         from_neuralhydrology(mass)
-    with pytest.raises(ConvertError, match="no EALSTM, MCLSTM or CudaLSTM of neuralhydrology in it; it holds gru"):
+    with pytest.raises(ConvertError, match="no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds gru"):
         from_neuralhydrology({"gru": torch.ones(3)})
     with pytest.raises(ConvertError, match="source is a list, expected a model"):
         from_neuralhydrology([1])

@@ -1,6 +1,7 @@
-"""neuralhydrology: the state dicts of its `EALSTM`, `MCLSTM` and `CudaLSTM` (neuralhydrology/modelzoo, 1.13).
+"""neuralhydrology: the state dicts of `EALSTM`, `MCLSTM`, `CudaLSTM` and `CustomLSTM` (neuralhydrology/modelzoo, 1.13).
 
-Its `CudaLSTM` holds a `torch.nn.LSTM` under PyTorch's names, and is read as such. `EALSTM` is a vanilla LSTM with
+Its `CudaLSTM` holds a `torch.nn.LSTM` under PyTorch's names, and is read as such; `CustomLSTM` is the same network with
+other names for the arrays. `EALSTM` is a vanilla LSTM with
 zeros between its blocks (see `entity.py`): `fold` replaces its arrays by those of that LSTM, so that everything which
 reads files of PyTorch reads it. `MCLSTM` is no LSTM with other gates; `from_neuralhydrology` reads it.
 """
@@ -40,15 +41,24 @@ MASS = tuple(
 """The arrays of `MCLSTM`: each gate is a Linear of [mass, auxiliary inputs, share of the stored mass]."""
 
 
+CUSTOM = {
+    "weight_ih_l0": "cell.w_ih",
+    "weight_hh_l0": "cell.w_hh",
+    "bias_ih_l0": "cell.b_ih",
+    "bias_hh_l0": "cell.b_hh",
+}
+"""The arrays of `CustomLSTM`, by the names that `CudaLSTM` has for them."""
+
+
 class FromNeuralhydrology(NamedTuple):
     """What `from_neuralhydrology` reads."""
 
-    params: EntityParams | MassParams | Layers  # of EALSTM, MCLSTM or CudaLSTM
+    params: EntityParams | MassParams | Layers  # of EALSTM, MCLSTM, or CudaLSTM and CustomLSTM
     head: Dense | None  # w [H, O], b [O]: of the head "regression", without its output_activation
 
 
 def from_neuralhydrology(source: Any, *, extra: str = "refuse") -> FromNeuralhydrology:
-    """Return the parameters of a model of neuralhydrology, bit by bit: of `EALSTM`, `MCLSTM` or `CudaLSTM`.
+    """Return the parameters of a model of neuralhydrology, bit by bit: `EALSTM`, `MCLSTM`, `CudaLSTM`, `CustomLSTM`.
 
     Args:
         source: the path of a checkpoint (`model_epoch030.pt`), the model, its `state_dict()`, or any mapping of its
@@ -86,9 +96,11 @@ def from_neuralhydrology(source: Any, *, extra: str = "refuse") -> FromNeuralhyd
         params = mass_params([np.asarray(leaves[name]) for name in MASS])
     elif "lstm.weight_ih_l0" in leaves:
         params = from_torch({name: leaf for name, leaf in leaves.items() if name.startswith("lstm.")}, prefix="lstm.")
+    elif leaves.keys() >= {*CUSTOM.values()}:
+        params = from_torch({name: leaves[theirs] for name, theirs in CUSTOM.items()})
     else:
         raise ConvertError(
-            "there is no EALSTM, MCLSTM or CudaLSTM of neuralhydrology in it; it holds "
+            "there is no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds "
             f"{', '.join(leaves) or 'nothing'}"
         )
     head = None
@@ -195,8 +207,21 @@ def _bias_hh(params: EntityParams) -> np.ndarray:
 VANILLA = {"weight_ih_l0": _weight_ih, "weight_hh_l0": _weight_hh, "bias_ih_l0": _bias_ih, "bias_hh_l0": _bias_hh}
 
 
+class Renamed(Leaf):
+    """An array under the name that PyTorch has for it."""
+
+    def __init__(self, name: str, source: Leaf):
+        super().__init__(name, source.value)
+        self.source = source
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of its source."""
+        return (self.source.name,)
+
+
 def fold(leaves: Leaves) -> dict[str, Leaf]:
-    """Return the arrays of a file with the vanilla LSTM `lstm` in place of an `EALSTM`.
+    """Return the arrays of a file with the vanilla LSTM `lstm` in place of an `EALSTM` or a `CustomLSTM`.
 
     Raises:
         ConvertError: the file holds an `MCLSTM`.
@@ -212,6 +237,10 @@ def fold(leaves: Leaves) -> dict[str, Leaf]:
             for weight, compute in VANILLA.items():
                 target = f"{prefix}lstm.{weight}"
                 folded[target] = OfVanilla(target, present, compute)
+        before = name.removesuffix(CUSTOM["weight_ih_l0"])
+        if before != name and all(before + theirs in leaves for theirs in CUSTOM.values()):
+            for weight, theirs in CUSTOM.items():
+                folded[f"{before}lstm.{weight}"] = Renamed(f"{before}lstm.{weight}", folded.pop(before + theirs))
         if name.endswith(MASS[0]) and all(name.removesuffix(MASS[0]) + other in leaves for other in MASS):
             raise ConvertError(
                 "it holds an MCLSTM of neuralhydrology, which is no LSTM with other gates. from_neuralhydrology(path) "

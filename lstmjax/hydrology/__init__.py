@@ -8,11 +8,12 @@ simulation = model.simulate(basins)
 print(score(basins, ("2004-01-01", "2009-12-26"), {"network": simulation.mean}))
 """
 
-from lstmjax.hydrology.basins import Period, basins_from_arrays, by_basin, during, masked_outside, within
+from lstmjax.hydrology.archives import read_camels, read_caravan
+from lstmjax.hydrology.basins import Period, basins_from_arrays, by_basin, during, encoded, masked_outside, within
 from lstmjax.hydrology.bucket import BucketParams, Water, bucket, synthetic_basins
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.evaluation import Scores, baselines, score
-from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_camels, read_caravan, read_netcdf
+from lstmjax.hydrology.files import BasinFileError, as_dataset, from_dataset, read_netcdf
 from lstmjax.hydrology.fitting import fit_basins, init_basins, nse_loss
 from lstmjax.hydrology.probe import Probe, correlation, fit_probe
 from lstmjax.hydrology.regional import RegionalModel, Simulation
@@ -36,6 +37,7 @@ __all__ = [
     "by_basin",
     "correlation",
     "during",
+    "encoded",
     "fit_basins",
     "fit_probe",
     "from_dataset",

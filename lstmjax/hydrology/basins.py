@@ -1,8 +1,11 @@
-"""Basins as a `SeriesSet`: discharge is the target, forcing the known covariates, attributes the static numbers."""
+"""Basins as a `SeriesSet`: discharge is the target, forcing the known covariates, attributes the static numbers.
+
+Attributes that are words (a land cover) are its static categories. Networks see each as columns of 0 and 1 (`encoded`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
 Period = tuple[str, str]
 """First and last day, both included: ("1990-01-01", "1999-12-31")."""
 
+CODES = (-999.0, -9999.0, -99999.0)
+"""What many files have in the place of a value that is missing."""
+
+Levels = tuple[tuple[str, tuple[str, ...]], ...]
+"""Name and values of each category."""
+
 
 def basins_from_arrays(
     discharge: Sequence[ArrayLike] | np.ndarray,
@@ -27,6 +36,7 @@ def basins_from_arrays(
     names: Sequence[str] | None = None,
     forcing_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> SeriesSet:
     """Return S basins with daily data.
 
@@ -36,6 +46,8 @@ def basins_from_arrays(
         attributes: static, `[S, A]`.
         start: the first day, "1990-01-01", of all basins or of each.
         names, forcing_names, attribute_names: S, F and A of them; None: numbers.
+        categories: static attributes that are words, by name, each `[S]`: {"land_cover": ["forest", "crops"]}; "" is
+            for a basin without one. Networks see a column of 0 and 1 for each word.
 
     Raises:
         SeriesError: sizes that do not fit, or infinite values.
@@ -63,11 +75,27 @@ def basins_from_arrays(
     for name, values in (("forcing", columns), ("attributes", numbers)):
         if np.isinf(values).any():
             raise SeriesError(f"{name} holds infinity; missing values are NaN.")
+    basin = np.repeat(np.arange(count), np.diff(series.starts))
+    _refuse_codes("the discharge", series.target[:, None], series.names, basin)
+    _refuse_codes("the forcing", columns, series.names, basin)
+    _refuse_codes("the attributes", numbers, series.names, np.arange(count))
+    codes, levels = _numbered(categories or {}, count)
     return replace(
-        series, known=columns, numbers=numbers, frequency=Frequency(1, "D"),
+        series, known=columns, numbers=numbers, categories=codes, levels=levels, frequency=Frequency(1, "D"),
         known_names=_named("forcing_names", forcing_names, columns.shape[1]),
         number_names=_named("attribute_names", attribute_names, numbers.shape[1]),
     )  # fmt: skip
+
+
+def _refuse_codes(what: str, columns: np.ndarray, names: Sequence[str], basin: np.ndarray) -> None:
+    """Refuse numbers that stand for missing values: they would be learnt, and rule every mean."""
+    coded = np.isin(columns, CODES) | (np.abs(columns) > 1e15)  # NetCDF fills by 9.97e36, CF by 1e20
+    if coded.any():
+        row, column = np.argwhere(coded)[0]
+        raise SeriesError(
+            f"{what} of basin {names[basin[row]]!r} holds {columns[row, column]:g} (column {column}, {coded.sum()} "
+            "such values in all), which stands for a value that is missing; pass NaN."
+        )
 
 
 def _named(argument: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
@@ -75,6 +103,63 @@ def _named(argument: str, names: Sequence[str] | None, count: int) -> tuple[str,
     if len(labels) != count or len(set(labels)) != count:
         raise SeriesError(f"{argument} is {labels}, expected {count} different names, one for each column.")
     return labels
+
+
+def _numbered(categories: Mapping[str, Sequence[str]], count: int) -> tuple[np.ndarray, Levels]:
+    """Return the numbers of words, int32 `[S, C]`, and the words of each category in alphabetical order."""
+    codes, levels = np.zeros((count, len(categories)), np.int32), []
+    for k, (name, words) in enumerate(categories.items()):
+        labels = [str(word).strip() for word in words]
+        if len(labels) != count:
+            raise SeriesError(
+                f"the category {name!r} has {len(labels)} values, expected one for each of {count} basins."
+            )
+        values = tuple(sorted(set(labels)))
+        codes[:, k] = [values.index(label) for label in labels]
+        levels.append((name, values))
+    return codes, tuple(levels)
+
+
+def levels_of(basins: SeriesSet) -> Levels:
+    """Return the words of each category that some of these basins have."""
+    return tuple(
+        (name, tuple(values[n] for n in np.unique(basins.categories[:, k])))
+        for k, (name, values) in enumerate(basins.levels)
+    )
+
+
+def encoded(basins: SeriesSet, levels: Levels) -> SeriesSet:
+    """Return the basins with their categories as attributes of 0 and 1, one for each word: "land_cover=forest".
+
+    Args:
+        basins: with the categories of levels.
+        levels: the words that a network has learnt, in the order of the columns.
+
+    Raises:
+        SeriesError: the basins have other categories, or one of them has a word that is not among the levels.
+    """
+    names = tuple(name for name, _ in basins.levels)
+    expected = tuple(name for name, _ in levels)
+    if names != expected:
+        raise SeriesError(
+            f"the basins have the categories {', '.join(names) or 'none'}, but the model was fitted with "
+            f"{', '.join(expected) or 'none'}, in this order."
+        )
+    columns, labels = [basins.numbers], list(basins.number_names)
+    for k, (name, values) in enumerate(levels):
+        words = [basins.levels[k][1][code] for code in basins.categories[:, k]]
+        for basin, word in zip(basins.names, words, strict=True):
+            if word not in values:
+                raise SeriesError(
+                    f"basin {basin!r} has the {name} {word!r}, which no basin of the training has; those have "
+                    f"{', '.join(map(repr, values))}. Leave the basin or the category out."
+                )
+        columns.append(np.array([[float(word == value) for value in values] for word in words]))
+        labels += [f"{name}={value}" for value in values]
+    return replace(
+        basins, numbers=np.concatenate(columns, 1), number_names=tuple(labels), levels=(),
+        categories=np.zeros((len(basins), 0), basins.categories.dtype),
+    )  # fmt: skip
 
 
 def within(basins: SeriesSet, period: Period) -> np.ndarray:

@@ -14,7 +14,12 @@ from lstmjax.hydrology.basins import Period, by_basin, days_of, within
 
 @dataclass(frozen=True)
 class Scores:
-    """NSE and KGE of M simulations in S basins; NaN where a basin has no discharge in the period."""
+    """NSE and KGE of M simulations in S basins.
+
+    Both are not defined where the discharge does not vary in the period (a dry river, a single day, no day at all):
+    NaN for every simulation, and the basin is left out of the medians. Where it varies, a simulation that is NaN on a
+    day with a discharge has NaN, and so has its median: it is not measured on the basins that suit it.
+    """
 
     simulations: tuple[str, ...]
     basins: tuple[str, ...]
@@ -27,21 +32,37 @@ class Scores:
     pooled_kge: np.ndarray
     """`[M]`."""
 
+    varying: np.ndarray
+    """Basins whose discharge varies in the period, bool `[S]`."""
+
     def median(self, measure: str = "nse") -> dict[str, float]:
-        """Return the median over the basins of each simulation, by its name."""
-        values = getattr(self, measure)
-        return {name: float(np.nanmedian(row)) for name, row in zip(self.simulations, values, strict=True)}
+        """Return the median over the basins whose discharge varies, of each simulation by its name.
+
+        NaN if there is no such basin, or if the simulation is NaN in one of them.
+        """
+        return dict(zip(self.simulations, self._over_basins(np.median, measure), strict=True))
+
+    def _over_basins(self, statistic: Callable[..., np.ndarray], measure: str) -> list[float]:
+        values = getattr(self, measure)[:, self.varying]
+        if values.size == 0:
+            return [np.nan] * len(self.simulations)
+        return [np.nan if np.isnan(row).any() else float(statistic(row)) for row in values]
 
     def __str__(self) -> str:
-        """Return a table: median, worst and pooled values of each simulation."""
-        wide = max(map(len, self.simulations))
+        """Return a table: median, worst and pooled values of each simulation, and which basins are left out."""
+        wide = max(map(len, self.simulations), default=0)
         lines = [f"{'':{wide}}  median NSE   worst  pooled  median KGE   worst  pooled"]
-        for m, name in enumerate(self.simulations):
-            values = (np.nanmedian(self.nse[m]), np.nanmin(self.nse[m]), self.pooled_nse[m],
-                      np.nanmedian(self.kge[m]), np.nanmin(self.kge[m]), self.pooled_kge[m])  # fmt: skip
+        columns = (
+            self._over_basins(np.median, "nse"), self._over_basins(np.min, "nse"), self.pooled_nse,
+            self._over_basins(np.median, "kge"), self._over_basins(np.min, "kge"), self.pooled_kge,
+        )  # fmt: skip
+        for name, *values in zip(self.simulations, *columns, strict=True):
             widths = (10, 6, 6, 10, 6, 6)
             shown = (f"{value:{width}.3f}" for value, width in zip(values, widths, strict=True))
             lines.append(f"{name:{wide}}  {'  '.join(shown)}")
+        if not self.varying.all():
+            out = [name for name, varies in zip(self.basins, self.varying, strict=True) if not varies]
+            lines.append(f"left out, as their discharge does not vary in the period: {', '.join(out)}")
         return "\n".join(lines)
 
 
@@ -52,7 +73,7 @@ def score(basins: SeriesSet, period: Period, simulations: Mapping[str, np.ndarra
         basins: with the discharges.
         period: first and last day, behind the training.
         simulations: by name, each `[N]`, mm/day: a number for each row of the basins. Days without a discharge are
-            left out; a simulation that is NaN on a day with one makes the score of its basin NaN.
+            left out; a simulation that is NaN on a day with one makes the score of its basin NaN, and its median.
 
     Raises:
         SeriesError: a simulation has another length.
@@ -65,8 +86,9 @@ def score(basins: SeriesSet, period: Period, simulations: Mapping[str, np.ndarra
                 "each row of the basins. Of an ensemble pass its mean, or each of its members by a name of its own."
             )
     observed = np.where(rows, basins.target, np.nan)
-    tables = {
-        measure: np.array(
+    tables: dict[str, np.ndarray] = {}
+    for measure, function in (("nse", nse), ("kge", _kge)):
+        tables[measure] = np.array(
             [
                 [
                     _measured(function, y, f)
@@ -74,22 +96,37 @@ def score(basins: SeriesSet, period: Period, simulations: Mapping[str, np.ndarra
                 ]
                 for values in simulations.values()
             ]
+        ).reshape(len(simulations), len(basins))
+        tables[f"pooled_{measure}"] = np.array(
+            [_measured(function, observed, np.asarray(values)) for values in simulations.values()]
         )
-        for measure, function in (("nse", nse), ("kge", kge))
-    }
-    pooled = {
-        measure: np.array([_measured(function, observed, np.asarray(values)) for values in simulations.values()])
-        for measure, function in (("nse", nse), ("kge", kge))
-    }
-    return Scores(tuple(simulations), basins.names, tables["nse"], tables["kge"], pooled["nse"], pooled["kge"])
+    varying = np.array([_varies(y[~np.isnan(y)]) for y in by_basin(basins, observed)])
+    return Scores(tuple(simulations), basins.names, varying=varying, **tables)
+
+
+def _varies(values: np.ndarray) -> bool:
+    return bool(values.size) and values.min() < values.max()
 
 
 def _measured(function: Callable[..., np.ndarray], observed: np.ndarray, simulated: np.ndarray) -> float:
     known = ~np.isnan(observed)
-    simulated = simulated[known]
-    if np.isnan(simulated).any():
+    observed, simulated = observed[known], simulated[known]
+    if not _varies(observed) or np.isnan(simulated).any():
         return np.nan
-    return float(function(observed[known], simulated))
+    return float(function(observed, simulated))
+
+
+def _kge(observed: np.ndarray, simulated: np.ndarray) -> np.ndarray:
+    """Return KGE, with a correlation of 0 for a constant simulation, whose own is not defined.
+
+    So the mean of the observations has 1 − √2, the benchmark of Knoben et al. (2019, Hydrol. Earth Syst. Sci. 23,
+    4323).
+    """
+    if _varies(simulated):
+        return kge(observed, simulated)
+    with np.errstate(divide="ignore"):
+        bias = simulated.mean() / observed.mean()
+    return 1 - np.sqrt(2 + (bias - 1) ** 2)
 
 
 def baselines(basins: SeriesSet, training: Period) -> dict[str, np.ndarray]:

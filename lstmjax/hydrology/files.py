@@ -1,6 +1,6 @@
-"""Basins in files: NetCDF, and the layouts of CAMELS and Caravan. Needs `pip install 'lstmjax[hydrology]'`.
+"""Basins in NetCDF files and datasets, and what readers of all layouts share. Needs `pip install 'lstmjax[hydrology]'`.
 
-xarray and pandas are imported here only, and when a file is read.
+xarray and pandas are imported here and in `archives.py` only, and when a file is read.
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-CUBIC_FEET = 28316846.592
-"""mm³ in a cubic foot."""
+MM_A_DAY = (
+    "mm", "mm/d", "mm/day", "mmd-1", "mmday-1", "mm/24h", "mmperday", "kg/m2/d", "kg/m2/day", "kgm-2d-1", "kgm-2day-1",
+)  # fmt: skip
+"""Units of a discharge that are mm/day, in small letters and without spaces, brackets and signs of a power."""
+
+CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 
 
 class BasinFileError(UserError, ValueError):
     """Files hold no basins in the layout that was expected."""
 
 
-def _needed(package: str) -> Any:
+def needed(package: str) -> Any:
+    """Return a package of the extra.
+
+    Raises:
+        BasinFileError: it is not installed.
+    """
     from importlib import import_module
 
     try:
@@ -44,6 +53,7 @@ def read_netcdf(
     target: str,
     forcing: Sequence[str],
     attributes: Sequence[str],
+    categories: Sequence[str] = (),
     basin: str = "basin",
     date: str = "date",
 ) -> SeriesSet:
@@ -51,13 +61,19 @@ def read_netcdf(
 
     Args:
         path: the file, as `xarray.open_dataset` reads it.
-        target, forcing, attributes, basin, date: as for `from_dataset`.
+        target, forcing, attributes, categories, basin, date: as for `from_dataset`.
 
     Raises:
         BasinFileError: xarray is not installed, there is no such file, or it has another form.
     """
-    with _opened(Path(path)) as dataset:
-        return from_dataset(dataset, target=target, forcing=forcing, attributes=attributes, basin=basin, date=date)
+    with opened(Path(path)) as dataset:
+        try:
+            return from_dataset(
+                dataset, target=target, forcing=forcing, attributes=attributes, categories=categories, basin=basin,
+                date=date,
+            )  # fmt: skip
+        except ValueError as error:
+            raise BasinFileError(f"{path}: {error}") from None
 
 
 def from_dataset(
@@ -66,6 +82,7 @@ def from_dataset(
     target: str,
     forcing: Sequence[str],
     attributes: Sequence[str],
+    categories: Sequence[str] = (),
     basin: str = "basin",
     date: str = "date",
 ) -> SeriesSet:
@@ -73,10 +90,12 @@ def from_dataset(
 
     Args:
         dataset: variables over the dimensions basin and date, in any order.
-        target: the variable with the discharge, mm/day.
+        target: the variable with the discharge, in mm/day; another unit in its attribute `units` is refused.
         forcing: variables over basin and date.
         attributes: variables over basin.
-        basin, date: names of the dimensions; each has a coordinate of its name.
+        categories: variables over basin with words, or numbers that stand for classes.
+        basin, date: names of the dimensions; each has a coordinate of its name. Dates may be at noon, as means of a
+            day often are.
 
     Returns:
         The basins. Days before the first and behind the last with any value of a basin are left out.
@@ -84,29 +103,35 @@ def from_dataset(
     Raises:
         BasinFileError: a variable or a dimension is missing, or dates are not daily.
     """
+    check_names(forcing=forcing, attributes=attributes, categories=categories)
     for name in (basin, date):
         if name not in dataset.coords:
             raise BasinFileError(
                 f"the dataset has no coordinate {name!r}, but {', '.join(map(str, dataset.coords)) or 'none'}; pass "
-                "basin= and date=, the names of its dimensions."
+                "basin= and date=, the names of its dimensions. A dataset of one basin needs a dimension for it: "
+                f"dataset.expand_dims({basin}=['name'])."
             )
-    _check_columns("the dataset", [target, *forcing, *attributes], list(map(str, dataset.data_vars)))
-    for names, dims in (([target, *forcing], {basin, date}), (attributes, {basin})):
+    statics = [*attributes, *categories]
+    check_columns("the dataset", [target, *forcing, *statics], list(map(str, dataset.variables)))
+    for names, dims in (([target, *forcing], {basin, date}), (statics, {basin})):
         for name in names:
             if set(dataset[name].dims) != dims:
                 raise BasinFileError(
-                    f"{name!r} has the dimensions {', '.join(map(str, dataset[name].dims))}, expected "
+                    f"{name!r} has the dimensions {', '.join(map(str, dataset[name].dims)) or 'none'}, expected "
                     f"{', '.join(sorted(dims))}."
                 )
+    check_unit(target, dataset[target].attrs)
+    labels = [word_of(value) for value in dataset[basin].values]
+    _check_different("basin", labels)
     tables = {}
-    for s, name in enumerate(map(str, dataset[basin].values)):
+    for s, name in enumerate(labels):
         part = dataset[[target, *forcing]].isel({basin: s}).drop_vars(basin)
         table = part.to_dataframe()[[target, *forcing]].dropna(how="all")
         if len(table) == 0:
             raise BasinFileError(f"basin {name!r} has no value of {target!r} or of the forcing.")
         tables[name] = table
-    static = {name: dataset[name].transpose(basin).values for name in attributes}
-    return _joined(tables, target, forcing, static)
+    values = {name: list(dataset[name].transpose(basin).values) for name in statics}
+    return joined(tables, target, forcing, values, categories)
 
 
 def as_dataset(basins: SeriesSet, simulations: Mapping[str, np.ndarray] | None = None) -> xarray.Dataset:
@@ -117,183 +142,171 @@ def as_dataset(basins: SeriesSet, simulations: Mapping[str, np.ndarray] | None =
         simulations: by name, each `[N]`, mm/day.
 
     Raises:
-        BasinFileError: xarray is not installed, or the basins have no dates.
+        BasinFileError: xarray is not installed, the basins have no dates, or a simulation has the name of a column.
     """
-    xarray = _needed("xarray")
+    xarray = needed("xarray")
     if basins.times is None:
         raise BasinFileError("the basins have no dates; pass start= where they are made.")
     columns = {"discharge": basins.target} | dict(zip(basins.known_names, basins.known.T, strict=True))
-    columns |= {name: np.asarray(values) for name, values in (simulations or {}).items()}
+    for name, values in (simulations or {}).items():
+        if name in columns or name in basins.number_names:
+            raise BasinFileError(f"simulations has {name!r}, which is a column of the basins; choose another name.")
+        columns[name] = np.asarray(values)
     parts = []
     for s, name in enumerate(basins.names):
         values = {column: ("date", by_basin(basins, array)[s]) for column, array in columns.items()}
         part = xarray.Dataset(values, {"date": days_of(basins, s).astype("datetime64[ns]"), "basin": name})
         parts.append(part)
     dataset = xarray.concat(parts, "basin", data_vars="all", join="outer")
-    statics = {name: ("basin", basins.numbers[:, k]) for k, name in enumerate(basins.number_names)}
+    statics: dict[str, Any] = {name: ("basin", basins.numbers[:, k]) for k, name in enumerate(basins.number_names)}
+    for k, (name, words) in enumerate(basins.levels):
+        statics[name] = ("basin", [words[code] for code in basins.categories[:, k]])
     return dataset.assign(statics)
 
 
-def read_caravan(
-    folder: str | Path,
-    basins: Sequence[str],
-    *,
-    forcing: Sequence[str] = (
-        "total_precipitation_sum", "temperature_2m_mean", "temperature_2m_min", "temperature_2m_max",
-        "potential_evaporation_sum",
-    ),
-    attributes: Sequence[str],
-    target: str = "streamflow",
-) -> SeriesSet:  # fmt: skip
-    """Read basins of Caravan (Kratzert et al. 2023), or of an extension in its layout.
-
-    Args:
-        folder: with timeseries/netcdf/SOURCE/GAUGE.nc (or timeseries/csv/SOURCE/GAUGE.csv) and
-            attributes/SOURCE/*.csv.
-        basins: gauges, "camels_01022500"; what stands before the first underscore is the SOURCE.
-        forcing: columns of the time series.
-        attributes: columns of the attributes.
-        target: the column with the discharge, mm/day.
-
-    Raises:
-        BasinFileError: xarray is not installed, a file or a column is missing, an attribute is text.
-    """
-    pandas, folder = _needed("pandas"), Path(folder)
-    tables, static = {}, {}
-    for source in dict.fromkeys(gauge.split("_")[0] for gauge in basins):
-        files = sorted((folder / "attributes" / source).glob("*.csv"))
-        if not files:
-            raise BasinFileError(f"{folder / 'attributes' / source}: holds no CSV file of attributes.")
-        columns = pandas.concat([pandas.read_csv(file, index_col="gauge_id") for file in files], axis=1)
-        static[source] = columns.loc[:, ~columns.columns.duplicated()]
-    for gauge in basins:
-        source = gauge.split("_")[0]
-        netcdf = folder / "timeseries" / "netcdf" / source / f"{gauge}.nc"
-        csv = folder / "timeseries" / "csv" / source / f"{gauge}.csv"
-        if not netcdf.is_file() and csv.is_file():
-            table = pandas.read_csv(csv, parse_dates=["date"], index_col="date")
-            _check_columns(str(csv), [target, *forcing], list(table.columns))
-            tables[gauge] = table[[target, *forcing]]
-        else:
-            with _opened(netcdf) as dataset:
-                _check_columns(str(netcdf), [target, *forcing], list(map(str, dataset.data_vars)))
-                tables[gauge] = dataset[[target, *forcing]].to_dataframe()
-    rows = {gauge: static[gauge.split("_")[0]] for gauge in basins}
-    return _joined(tables, target, forcing, _attributes(rows, attributes, folder / "attributes"))
-
-
-def read_camels(
-    folder: str | Path,
-    basins: Sequence[str],
-    *,
-    product: str = "daymet",
-    forcing: Sequence[str] = ("prcp(mm/day)", "srad(W/m2)", "tmax(C)", "tmin(C)", "vp(Pa)"),
-    attributes: Sequence[str],
-) -> SeriesSet:
-    """Read basins of CAMELS in the United States (Newman et al. 2015, Addor et al. 2017).
-
-    Discharges are in cubic feet a second, and become mm/day by the catchment's area, the third line of its file of
-    forcing; -999 is missing.
-
-    Args:
-        folder: with basin_mean_forcing/PRODUCT/[HUC/]GAUGE_lump_*_forcing_leap.txt,
-            usgs_streamflow/[HUC/]GAUGE_streamflow_qc.txt and camels_attributes_v2.0/camels_*.txt.
-        basins: gauges of eight digits, "01022500".
-        product: "daymet", "maurer", "maurer_extended" or "nldas".
-        forcing: columns of the files of forcing, in upper or lower case: products differ.
-        attributes: columns of the attributes.
-
-    Raises:
-        BasinFileError: pandas is not installed, a file or a column is missing, an attribute is text.
-    """
-    pandas, folder = _needed("pandas"), Path(folder)
-    files = sorted((folder / "camels_attributes_v2.0").glob("camels_*.txt"))
-    if not files:
-        raise BasinFileError(f"{folder / 'camels_attributes_v2.0'}: holds no files camels_*.txt.")
-    read = [pandas.read_csv(file, sep=";", dtype={"gauge_id": str}).set_index("gauge_id") for file in files]
-    static = pandas.concat(read, axis=1)
-    tables = {}
-    for gauge in basins:
-        path = _single(folder / "basin_mean_forcing" / product, f"{gauge}_*_forcing_leap.txt")
-        with path.open() as file:
-            area = float([file.readline() for _ in range(3)][2])
-            table = pandas.read_csv(file, sep=r"\s+").rename(columns=str.lower)
-        _check_columns(str(path), [name.lower() for name in forcing], list(table.columns))
-        table.index = _dates(table["year"], table["mnth"], table["day"])
-        table = table[[name.lower() for name in forcing]].set_axis(list(forcing), axis=1)
-        path = _single(folder / "usgs_streamflow", f"{gauge}_streamflow_qc.txt")
-        names = ["gauge", "year", "month", "day", "discharge", "flag"]
-        flow = pandas.read_csv(path, sep=r"\s+", header=None, names=names)
-        flow.index = _dates(flow["year"], flow["month"], flow["day"])
-        discharge = flow["discharge"].where(flow["discharge"] >= 0) * CUBIC_FEET * 86400 / (area * 1e6)
-        tables[gauge] = table.join(discharge, how="left")
-    return _joined(tables, "discharge", forcing, _attributes(dict.fromkeys(basins, static), attributes, folder))
-
-
-def _opened(path: Path) -> xarray.Dataset:
-    xarray = _needed("xarray")
+def opened(path: Path) -> xarray.Dataset:
+    """Return a NetCDF file, without its values."""
+    xarray = needed("xarray")
     if not path.is_file():
         raise BasinFileError(f"{path}: there is no such file.")
     try:
-        return xarray.open_dataset(path)
+        # xarray would read a variable whose unit is "days" as a length of time
+        return xarray.open_dataset(path, decode_timedelta=False)
+    except ImportError as error:
+        raise BasinFileError(f"{path}: is not read by xarray, which needs a package for it: {error}") from None
     except (OSError, ValueError) as error:
         raise BasinFileError(f"{path}: is not read by xarray ({str(error).splitlines()[0]}).") from None
 
 
-def _dates(year: Any, month: Any, day: Any) -> Any:
-    pandas = _needed("pandas")
-    return pandas.to_datetime(pandas.DataFrame({"year": year, "month": month, "day": day}))
+def check_names(**arguments: Sequence[str]) -> None:
+    """Refuse a text in the place of a list of names, and names that are there twice."""
+    for argument, names in arguments.items():
+        if isinstance(names, str):
+            raise BasinFileError(f"{argument} is {names!r}, expected a list of names: [{names!r}].")
+        _check_different(argument, list(names))
 
 
-def _single(folder: Path, pattern: str) -> Path:
-    """Return the file of a name somewhere below a folder."""
-    files = sorted(folder.rglob(pattern))
-    if len(files) != 1:
-        which = "none" if not files else ", ".join(str(file.relative_to(folder)) for file in files)
-        raise BasinFileError(f"{folder}: {pattern} should be there once, in it or in a folder of it; there is {which}.")
-    return files[0]
+def _check_different(argument: str, names: Sequence[str]) -> None:
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            raise BasinFileError(f"{argument} has {name!r} twice; expected different names.")
 
 
-def _check_columns(where: str, needed: Sequence[str], columns: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in columns]
+def check_columns(where: str, names: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse columns that lack a name."""
+    missing = [name for name in names if name not in columns]
     if missing:
         raise BasinFileError(f"{where}: has no {missing[0]!r}, but {', '.join(columns)}.")
 
 
-def _attributes(tables: Mapping[str, pandas.DataFrame], names: Sequence[str], where: Path) -> dict[str, np.ndarray]:
-    """Return each attribute of all basins, from the table of each."""
-    for gauge, table in tables.items():
-        _check_columns(str(where), names, list(table.columns))
-        if gauge not in table.index:
-            raise BasinFileError(f"{where}: has no attributes of {gauge!r}.")
-    return {name: np.array([table.loc[gauge, name] for gauge, table in tables.items()]) for name in names}
+def check_unit(target: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse a discharge that says that it is not in mm/day."""
+    unit = attributes.get("units", attributes.get("unit"))
+    if unit is None:
+        return
+    plain = "".join(letter for letter in str(unit).lower() if letter not in " ^*()[]·.").replace("−", "-")
+    if plain not in MM_A_DAY:
+        raise BasinFileError(
+            f"{target!r} is in {str(unit)!r}, as its attribute says, expected mm/day. m³/s become mm/day by 86.4 / "
+            "area in km²; write the attribute anew, too."
+        )
 
 
-def _joined(
-    tables: Mapping[str, pandas.DataFrame], target: str, forcing: Sequence[str], static: Mapping[str, np.ndarray]
+def word_of(value: Any) -> str:
+    """Return a name or a class as text: of bytes, text or numbers; what is missing is ""."""
+    if isinstance(value, bytes):
+        return value.decode().strip()
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def joined(
+    tables: Mapping[str, pandas.DataFrame],
+    target: str,
+    forcing: Sequence[str],
+    static: Mapping[str, list[Any]],
+    categories: Sequence[str],
 ) -> SeriesSet:
-    """Return basins of a table for each, with dates as its index; days that are missing between others become NaN."""
-    pandas = _needed("pandas")
-    for name, values in static.items():
-        if not np.issubdtype(values.dtype, np.number):
-            raise BasinFileError(
-                f"the attribute {name!r} is text, such as {str(values[0])!r}; networks take numbers. Leave it out, or "
-                "encode it as numbers."
-            )
+    """Return basins of a table for each, with dates as its index; days that are missing between others become NaN.
+
+    Args:
+        tables: by the name of the basin.
+        target, forcing: columns.
+        static: values of attributes and categories, one for each basin.
+        categories: which of them are categories.
+    """
+    pandas = needed("pandas")
+    if target in forcing:
+        raise BasinFileError(f"forcing has {target!r}, which is the discharge that is to be predicted; leave it out.")
+    if not tables:
+        raise BasinFileError("basins is empty, expected the name of a basin at least.")
+    numbers = {name: _numbers(name, values) for name, values in static.items() if name not in categories}
     full = {}
     for gauge, table in tables.items():
-        index = pandas.DatetimeIndex(table.index)
-        if (index != index.normalize()).any():
-            raise BasinFileError(f"basin {gauge!r} has times within a day, {index[0]}; expected one value a day.")
-        if index.has_duplicates:
-            raise BasinFileError(f"basin {gauge!r} has the day {index[index.duplicated()][0].date()} twice.")
-        full[gauge] = table.set_axis(index).reindex(pandas.date_range(index.min(), index.max(), freq="D"))
+        for name in (target, *forcing):
+            if not pandas.api.types.is_numeric_dtype(table[name]):
+                raise BasinFileError(
+                    f"basin {gauge!r}: {name!r} holds {table[name].dtype}, such as {table[name].iloc[0]!r}, expected "
+                    "numbers."
+                )
+        days = _days(gauge, table.index)
+        full[gauge] = table.set_axis(days).reindex(pandas.date_range(days.min(), days.max(), freq="D"))
     return basins_from_arrays(
-        [table[target].to_numpy() for table in full.values()],
-        [table[list(forcing)].to_numpy() for table in full.values()],
-        np.stack([values.astype(np.float64) for values in static.values()], -1) if static else np.zeros((len(full), 0)),
+        [table[target].to_numpy(np.float64) for table in full.values()],
+        [table[list(forcing)].to_numpy(np.float64) for table in full.values()],
+        np.stack(list(numbers.values()), -1) if numbers else np.zeros((len(full), 0)),
         start=[str(table.index[0].date()) for table in full.values()],
         names=list(full),
         forcing_names=forcing,
-        attribute_names=list(static),
+        attribute_names=list(numbers),
+        categories={name: [word_of(value) for value in static[name]] for name in categories},
     )
+
+
+def _numbers(name: str, values: list[Any]) -> np.ndarray:
+    """Return the values of an attribute, which may be whole numbers or flags, as float64."""
+    for value in values:
+        if np.asarray(value).dtype.kind not in "biuf":
+            raise BasinFileError(
+                f"the attribute {name!r} is text, such as {word_of(value)!r}; pass it by categories=, and the network "
+                "sees a column of 0 and 1 for each word."
+            )
+    return np.array(values, np.float64)
+
+
+def _days(gauge: str, index: pandas.Index) -> pandas.DatetimeIndex:
+    """Return the days of an index, without a time zone.
+
+    Raises:
+        BasinFileError: no dates, of another calendar, not one for each day, or one twice.
+    """
+    pandas = needed("pandas")
+    calendar = getattr(index, "calendar", None)
+    if calendar is not None and calendar not in CALENDARS:
+        raise BasinFileError(
+            f"basin {gauge!r} has dates of the calendar {calendar!r}, whose days are not those of a gauge. Convert "
+            f"them: dataset.convert_calendar('standard', dim={index.name!r}), and fill the days that it leaves out."
+        )
+    if calendar is not None:
+        index = index.to_datetimeindex(time_unit="s")
+    if not isinstance(index, pandas.DatetimeIndex):
+        first = index[0] if len(index) else "nothing"
+        raise BasinFileError(
+            f"basin {gauge!r} has {first!r} as a date, expected days such as 2000-01-31 (of numbers, a unit such as "
+            "'days since 2000-01-01'), in one time zone."
+        )
+    if index.hasnans:
+        raise BasinFileError(f"basin {gauge!r} has a row without a date.")
+    index = index.tz_localize(None)
+    days = index.normalize()
+    if (index != days).any() and not (index - days == pandas.Timedelta("12h")).all():
+        raise BasinFileError(
+            f"basin {gauge!r} has times within a day, {index[index != days][0]}; expected one value a day, at 0 or 12 "
+            "o'clock. Take means of days: dataset.resample(date='1D').mean()."
+        )
+    if days.has_duplicates:
+        raise BasinFileError(f"basin {gauge!r} has the day {days[days.duplicated()][0].date()} twice.")
+    return days

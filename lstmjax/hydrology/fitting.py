@@ -14,7 +14,7 @@ import optax
 
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.windows import table_of
-from lstmjax.hydrology.basins import Period, masked_outside
+from lstmjax.hydrology.basins import Period, encoded, levels_of, masked_outside
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, run, scales_of
 from lstmjax.hydrology.regional import RegionalModel, check_columns, check_mass
@@ -64,9 +64,14 @@ def fit_basins(
                 "Pass design=start.design and seeds=start.seeds."
             )
         check_columns(basins, start.forcing_names, start.attribute_names)
+        if start.levels != model.levels:
+            raise ValueError(
+                f"start has learnt the categories {start.levels}, but the basins have {model.levels}; pass basins with "
+                "the same words."
+            )
         model = replace(model, params=start.params)
     design, setting = model.design, model.setting
-    learnt = masked_outside(basins, period)
+    learnt = masked_outside(encoded(basins, model.levels), period)
     sources = [Shuffled(windows_of(learnt, design, period), training.batch_size, seed) for seed in seeds]
     table = table_of(learnt)
 
@@ -106,12 +111,14 @@ def init_basins(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds is {seeds}, expected one or more different whole numbers.")
     check_mass(basins, design)
-    scales = scales_of(basins, period)
+    levels = levels_of(basins)
+    numbered = encoded(basins, levels)
+    scales = scales_of(numbered, period)
     init = NETWORKS[design.cell].init
-    sizes = len(basins.known_names), len(basins.number_names)
+    sizes = len(basins.known_names), len(numbered.number_names)
     members = [init(jax.random.key(seed), design, *sizes) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *members)
-    return RegionalModel(params, design, scales, seeds, basins.known_names, basins.number_names)
+    return RegionalModel(params, design, scales, seeds, basins.known_names, basins.number_names, levels=levels)
 
 
 def by_member(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -141,7 +148,7 @@ def ensemble_loss(
 
 
 def nse_loss(simulated: Array, observed: Array, deviation: Array, epsilon: float = EPSILON) -> Array:
-    """Return the NSE loss of a batch, weighted by basin (Kratzert et al. 2019, eq. 14):
+    """Return the NSE loss of a batch, weighted by basin (Kratzert et al. 2019):
 
         mean over known discharges of (ŷ − y)² / (s + ε)²
 

@@ -15,7 +15,7 @@ from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.forecaster import Frozen
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, table_of
-from lstmjax.hydrology.basins import Period, by_basin, within
+from lstmjax.hydrology.basins import Levels, Period, by_basin, encoded, within
 from lstmjax.hydrology.design import Design
 from lstmjax.hydrology.network import NETWORKS, Scales, Setting, run
 from lstmjax.hydrology.windows import cut
@@ -49,6 +49,8 @@ class RegionalModel:
     attribute_names: tuple[str, ...]
     losses: tuple[tuple[float, ...], ...] = ()
     """Mean loss of each member, at ten points of the training."""
+    levels: Levels = ()
+    """Categories among the attributes, and the words of each that were learnt."""
 
     @property
     def setting(self) -> Setting:
@@ -77,7 +79,7 @@ class RegionalModel:
             float32 `[seeds, N]`, mm/day, a column for each row of the basins; NaN outside of the period, and where
             there is no window: too early in a record, or with a missing forcing in it.
         """
-        self._check(basins)
+        basins = self._encoded(basins)
         design = self.design if last is None else replace(self.design, predict=last)
         days = np.flatnonzero(within(basins, period))
         basin = np.searchsorted(basins.starts, days, "right") - 1
@@ -148,7 +150,7 @@ class RegionalModel:
         self, program: Callable[..., tuple[PyTree, Array]], basins: SeriesSet, state: PyTree | None, batch_size: int
     ) -> tuple[PyTree, np.ndarray]:
         """Run a program over all days, some basins at a time; return the states, and values `[seeds, N, …]`."""
-        self._check(basins)
+        basins = self._encoded(basins)
         _check_forcing(basins)
         _check_state(state, len(self.seeds), len(basins))
         lengths = np.diff(basins.starts)
@@ -172,12 +174,14 @@ class RegionalModel:
             states.append(jax.tree.map(np.asarray, after))
         return jax.tree.map(lambda *of: np.concatenate(of, 1), *states), np.concatenate(parts, 1)
 
-    def _check(self, basins: SeriesSet) -> None:
+    def _encoded(self, basins: SeriesSet) -> SeriesSet:
+        """Return checked basins whose attributes are numbers."""
         check_columns(basins, self.forcing_names, self.attribute_names)
         check_mass(basins, self.design)
         if np.isnan(basins.numbers).any():
             s, column = np.argwhere(np.isnan(basins.numbers))[0]
             raise SeriesError(f"basin {basins.names[s]!r} has no {self.attribute_names[column]!r}; fill it.")
+        return encoded(basins, self.levels)
 
 
 def check_columns(basins: SeriesSet, forcing: tuple[str, ...], attributes: tuple[str, ...]) -> None:

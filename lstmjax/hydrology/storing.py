@@ -25,6 +25,7 @@ def save_model(path: str | Path, model: RegionalModel) -> None:
     about = {
         "what": KIND, "version": VERSION, "design": asdict(model.design), "seeds": model.seeds,
         "forcing": model.forcing_names, "attributes": model.attribute_names, "losses": model.losses,
+        "levels": model.levels,
     }  # fmt: skip
     write_arrays(path, arrays, about)
 
@@ -37,9 +38,9 @@ def load_model(path: str | Path) -> RegionalModel:
     """
     arrays, about = read_arrays(path, KIND, VERSION)
     design, seeds = Design(**about["design"]), tuple(about["seeds"])
-    init = partial(
-        NETWORKS[design.cell].init, design=design, forcing=len(about["forcing"]), attributes=len(about["attributes"])
-    )
+    levels = tuple((name, tuple(values)) for name, values in about.get("levels", ()))  # files of before have none
+    attributes = len(about["attributes"]) + sum(len(values) for _, values in levels)
+    init = partial(NETWORKS[design.cell].init, design=design, forcing=len(about["forcing"]), attributes=attributes)
     like = jax.eval_shape(lambda keys: jax.vmap(init)(keys), jax.random.split(jax.random.key(0), len(seeds)))
     pair = lambda name: (arrays[f"scales/{name}/0"], arrays[f"scales/{name}/1"])
     scales = Scales(
@@ -47,5 +48,5 @@ def load_model(path: str | Path) -> RegionalModel:
     )
     return RegionalModel(
         unnamed(path, "params", arrays, like), design, scales, seeds, tuple(about["forcing"]),
-        tuple(about["attributes"]), tuple(map(tuple, about["losses"])),
+        tuple(about["attributes"]), tuple(map(tuple, about["losses"])), levels,
     )  # fmt: skip
