@@ -87,7 +87,7 @@ class Worker:
             reference = dict(arrays)
         with jax.default_device(jax.devices("cpu")[0]):
             case = draw(order["case"], order["rehearse"])
-        rows = dict.fromkeys(("auto", *BACKENDS), {"why": "it killed the process"})
+        rows = {name: {"why": "it killed the process"} for name in ("auto", *BACKENDS)}
         backends = [backend for backend in rows if backend not in order["without"]]
         with ThreadPoolExecutor(order["workers"]) as pool:  # to compile takes longest
             programs = {backend: pool.submit(program_of, backend, case) for backend in backends}
