@@ -3,10 +3,11 @@
     python benchmarks/columns.py
 
 The recurrent products of one step, [B, H]·[H, 4H] forwards and [B, 4H]·[4H, H] backwards, in a scan with a few
-elementwise operations, float32: the time with the weights on the right over that with them on the left, as
-`lstmjax.backends.cpu` writes it. Then layers on `backend="fused"` in training, all gradients: the time with the
-weights of the backward product on the right over that with them on the left. Above 1 the left is faster; a star marks
-where `fused` has them there. Medians of ratios within a round.
+elementwise operations, float32: the time with the weights on the right over that with them on the left; backwards as
+`lstmjax.backends.cpu` writes it, forwards as it did, until whole layers gained nothing by it on one of two machines.
+Then layers on `backend="fused"` in training, all gradients: the time with the weights of the backward product on the
+right over that with them on the left. Above 1 the left is faster; a star marks where `fused` has them there. Medians of
+ratios within a round.
 """
 
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from folded import compiled
 
 from lstmjax import init_params
-from lstmjax.backends.cpu import columns, columns_back, flat, turns, turns_back
+from lstmjax.backends.cpu import columns_back, flat, turns_back
 from lstmjax.bench import take_turns
 from lstmjax.cell import product
 
@@ -26,6 +27,12 @@ LAYERS = (
     (16, 50, 64, 384), (64, 20, 64, 512), (128, 20, 64, 512), (128, 20, 64, 1024),
 )  # fmt: skip
 UNITS, BATCHES = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def columns(h, w, turned):
+    """Return h·w as (wᵀ·hᵀ)ᵀ, by the transposed `[4H, H]`; a barrier keeps the compiler from turning it back."""
+    z = jax.lax.optimization_barrier(jax.lax.dot_general(turned, h, (((1,), (1,)), ((), ()))))
+    return z.T.reshape(h.shape[0], *w.shape[1:])
 
 
 def forwards(multiply, h, w):
@@ -59,7 +66,7 @@ def main() -> None:
             turned = jax.block_until_ready(flat(w).T)
 
             def left(h, w, turned=turned):
-                return columns([h], [w], [turned])
+                return columns(h, w, turned)
 
             def right(h, w):
                 return product("", (h, w))
@@ -74,9 +81,10 @@ def main() -> None:
             calls = {name: lambda run=run, h=h, w=w: jax.block_until_ready(run(h, w)) for name, run in programs.items()}
             times = take_turns(calls, seconds=1.5)
             cell = []
-            for pass_, is_left in (("forwards", turns), ("backwards", turns_back)):
-                ratio = np.median(times[pass_, "right"] / times[pass_, "left"])
-                cell.append(f"{ratio:.2f}" + ("*" if is_left(batch, [w]) else " "))
+            for direction in ("forwards", "backwards"):
+                ratio = np.median(times[direction, "right"] / times[direction, "left"])
+                is_left = direction == "backwards" and turns_back(batch, [w])
+                cell.append(f"{ratio:.2f}" + ("*" if is_left else " "))
             cells.append("/".join(cell))
         print(f"H {units:<10}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 

@@ -45,7 +45,7 @@ def main() -> None:
         cells = []
         for training in (False, True):
             programs = {
-                folds: compiled(training, "folds", lambda *sizes, folds=folds: folds and len(sizes[-1]) > 1, params, xs)
+                folds: compiled(training, "folds", lambda weights, folds=folds: folds and len(weights) > 1, params, xs)
                 for folds in (False, True)
             }
             calls = {
@@ -54,7 +54,7 @@ def main() -> None:
             }
             times = take_turns(calls, seconds=3)
             cells.append(f"{np.median(times[False] / times[True]):10.2f}")
-        mark = " *" if cpu.folds(steps, batch, [params.w_x, params.w_h]) else ""
+        mark = " *" if cpu.folds([params.w_x, params.w_h]) else ""
         print(f"{batch:5}{steps:5}{inputs:5}{hidden:5}" + "".join(cells) + mark, flush=True)
 
 

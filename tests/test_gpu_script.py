@@ -53,6 +53,42 @@ def test_it_runs_without_what_such_a_machine_lacks_and_survives_a_competitor_tha
     assert "largest difference from the float64 oracle" in run.stdout
 
 
+def test_all_that_only_a_gpu_runs_is_rehearsed_with_calls_of_cudnn_in_plain_jax(tmp_path, machine):
+    tests = Path(__file__).parent
+    lines = f"""
+import sys
+sys.path.append({str(tests)!r})
+if any(word.endswith("work.py") for word in sys.orig_argv):
+    import fake_cudnn
+    fake_cudnn.install(setattr)
+"""
+    (tmp_path / "sitecustomize.py").write_text(lines)
+    (tmp_path / "equinox" / "__init__.py").write_text("raise ImportError")
+    out = tmp_path / "results"
+    run = rehearse(out, machine, "--only", "values-lengths,float32-A")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+    results = json.loads((out / "results.json").read_text())
+    rows = results["values-lengths"]["rows"]
+    assert max(rows["cudnn"]["differences"].values()) < 16
+    assert "it runs on CPUs, but the platform is gpu" in rows["native"]["why"]
+    assert results["machine"]["platform"] == "gpu"
+    for comparison in read_json(out / "float32.json").comparisons:
+        rows = {row.name: row for row in comparison.rows}
+        for name in ("lstmjax cudnn", "cuDNN by JAX", "cuDNN by JAX, TF32", "lstmjax fused, TF32"):
+            assert len(rows[name].seconds) == 2, rows[name].why
+        assert rows["PyTorch"].why
+
+
+def test_a_run_that_measures_nothing_fails(tmp_path, machine):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("raise SystemExit(9)")
+    run = rehearse(tmp_path / "results", machine, "--only", "steps")
+    assert run.returncode == 1
+    assert run.stdout.count("the worker ended with 9 at its timing in its start") == 2
+    assert "NOTHING was measured" in run.stdout
+
+
 def test_an_unknown_task_is_refused(tmp_path, machine):
     run = rehearse(tmp_path / "results", machine, "--only", "values-Z")
     assert run.returncode == 2

@@ -24,6 +24,8 @@ REFERENCE = "lstmjax scan"
 """The others are compared with it: without it there is no benchmark."""
 STALLED = 60.0
 """Seconds after which a competitor that has not returned is given up."""
+STARTS = 2
+"""How often a worker may die before its first task, as where a GPU was not free yet."""
 FOLLOWED = 0.5  # seconds between two looks at the worker
 
 
@@ -73,6 +75,7 @@ class Run:
         self.start, self.total = time.monotonic(), 60 * minutes
         self.out, self.environment = out, environment
         self.notes: list[str] = []
+        self.starts = STARTS
         (out / "parts").mkdir(parents=True, exist_ok=True)
         for stale in (out / "parts").iterdir():
             stale.unlink()
@@ -149,9 +152,10 @@ class Run:
         why = f"the worker ended with {worker.returncode} at {competitor or 'its timing'} in {name or 'its start'}"
         failed = next((task for task in remaining if task.name == name), None)
         if failed is None:
-            self.note(why)
-            return []
-        if failed.order["do"] == "bench" and failed.workers > 1:
+            self.starts -= 1
+            self.note(f"{why}{'; again' if self.starts else ''}")
+            return remaining if self.starts else []
+        if failed.order["do"] != "steps" and failed.workers > 1:  # those that compile several programs at once
             self.note(f"{why}, or while others were compiled; again, one at a time")
             failed.workers = 1
             return remaining
@@ -165,6 +169,10 @@ class Run:
 
     def _done(self) -> set[str]:
         return {path.stem for path in (self.out / "parts").glob("*.json")}
+
+    def tasks_done(self) -> set[str]:
+        """Return the names of the tasks that have a result, which may be that they failed."""
+        return self._done() - {"machine"}
 
     @staticmethod
     def _status(path: Path) -> tuple[str, str]:
@@ -203,6 +211,9 @@ def main() -> int:
     options = parser.parse_args()
     out = options.out or Path(os.environ.get("OUT") or "gpu-results")
     environment = dict(os.environ)
+    platforms = environment.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):  # the worker draws the inputs on the CPU
+        environment["JAX_PLATFORMS"] = f"{platforms},cpu"
     if options.rehearse:
         environment["JAX_PLATFORMS"] = "cpu"
         environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiled fast, not well
@@ -226,6 +237,9 @@ def main() -> int:
         run.write()
     code = subprocess.run([sys.executable, str(HERE / "table.py"), str(out)], env=environment, check=False).returncode
     run.note(f"written to {out}: results.json, and float32.json and bfloat16.json for lstmjax bench --read")
+    if not run.tasks_done():
+        run.note("NOTHING was measured")
+        return 1
     return code
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ IN_TF32 = (
     dataclasses.replace(ALL["lstmjax fused"], build=partial(builders.ours, "fused", precision="tensorfloat32")),
     dataclasses.replace(
         ALL["cuDNN by JAX"],
-        build=partial(program, partial(cudnn.build_job, precision=jax.lax.Precision.DEFAULT)),
+        build=partial(program, partial(cudnn.build_job, precision=jax.lax.Precision.HIGH)),
         platforms=("gpu",),
     ),
     dataclasses.replace(
@@ -86,15 +87,15 @@ class Worker:
             reference = dict(arrays)
         with jax.default_device(jax.devices("cpu")[0]):
             case = draw(order["case"], order["rehearse"])
-        rows = {}
-        for backend in ("auto", *BACKENDS):
-            if backend in order["without"]:
-                rows[backend] = {"why": "it killed the process"}
-                continue
-            self.status(backend)
-            rows[backend] = row = compared(backend, case, reference)
-            text = row["why"] or in_words(row["differences"])
-            say(f"values {order['case']:8} {backend:8} {'DIFFERS: ' if row.get('wrong') else ''}{text}")
+        rows = {name: {"why": "it killed the process"} for name in ("auto", *BACKENDS)}
+        backends = [backend for backend in rows if backend not in order["without"]]
+        with ThreadPoolExecutor(order["workers"]) as pool:  # to compile takes longest
+            programs = {backend: pool.submit(program_of, backend, case) for backend in backends}
+            for backend in backends:
+                self.status(backend)
+                rows[backend] = row = compared(programs[backend].result, case, reference)
+                text = row["why"] or in_words(row["differences"])
+                say(f"values {order['case']:8} {backend:8} {'DIFFERS: ' if row.get('wrong') else ''}{text}")
         self.write({"case": order["case"], "sizes": str(find_point(order["case"], order["rehearse"])), "rows": rows})
 
     def bench(self, order: dict) -> None:
@@ -132,7 +133,8 @@ class Worker:
                     continue
                 self.status(name)
                 try:
-                    waited, queued = build(inputs, hidden)
+                    with as_users_have_it():  # full precision, as PyTorch is told to
+                        waited, queued = build(inputs, hidden)
                     waited()
                     queued()
                 except Exception as error:  # whatever a framework raises: the others go on
@@ -177,13 +179,12 @@ def in_ms(row: Any) -> str:
     return f"{middle:10.3f} ms ({low:.3f} to {high:.3f}){compiling}"
 
 
-def compared(backend: str, case: Case, reference: dict[str, np.ndarray]) -> dict:
-    """Return the differences of one backend from the oracle, in eps of float32, or why there are none."""
+def program_of(backend: str, case: Case) -> Callable[..., Any]:
+    """Compile outputs and gradients of a case on one backend, as a function of layers, inputs and weights."""
     options = {} if case.lengths is None else {"lengths": jnp.asarray(case.lengths)}
     if case.resets is not None:
         options["resets"] = jnp.asarray(case.resets)
 
-    @jax.jit
     def run(layers: Any, xs: Any, weights: Any) -> Any:
         if len(layers) == 1 and isinstance(layers[0], LSTMParams):
             forward = lambda layers, xs: lstm(layers[0], xs, backend=backend, **options)[1]
@@ -192,11 +193,17 @@ def compared(backend: str, case: Case, reference: dict[str, np.ndarray]) -> dict
         ys, pull = jax.vjp(forward, layers, xs)
         return ys, *pull(weights)
 
+    with as_users_have_it():  # JAX's options are those of a thread
+        return jax.jit(run).lower(case.layers, case.xs, case.weights).compile()
+
+
+def compared(program: Callable[[], Callable[..., Any]], case: Case, reference: dict[str, np.ndarray]) -> dict:
+    """Return the differences of a backend's program from the oracle, in eps of float32, or why there are none."""
     try:
-        with as_users_have_it():
-            start = time.perf_counter()
-            ys, d_layers, d_xs = jax.block_until_ready(run(case.layers, case.xs, case.weights))
-            seconds = time.perf_counter() - start
+        run = program()
+        start = time.perf_counter()
+        ys, d_layers, d_xs = jax.block_until_ready(run(case.layers, case.xs, case.weights))
+        seconds = time.perf_counter() - start
         arrays = {"ys": np.asarray(ys)[: case.compared], **gradients(d_layers, d_xs)}
         differences = differ(arrays, reference, "float32")
         bounds = {name: BOUNDS["float32"]["forward" if name == "ys" else "training"] for name in differences}
@@ -253,6 +260,7 @@ def torch(layer: bool, inputs: int, hidden: int) -> Any:
 
     on_gpu = jax.default_backend() == "gpu"
     device = "cuda" if on_gpu else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def wait(state: Any) -> Any:
         if on_gpu:
@@ -302,15 +310,19 @@ def main(out: Path, orders: list[dict]) -> int:
         say(f"JAX runs on {jax.default_backend()} here, not on a GPU; --rehearse tries this script on a CPU.")
         return NO_GPU
     if rehearse:
-        machine.PROBED = {"cpu": 64}
+        machine.PROBED = dict.fromkeys(machine.PROBED, 64)
     if not (out / "parts" / "machine.json").exists():
         worker.task = "machine"
-        facts = machine.look("float32")
-        say(str(facts))
         for package in ("flax", "equinox", "torch"):
             if importlib.util.find_spec(package) is None:
                 say(f"{package} is not installed: left out")
-        worker.write(dataclasses.asdict(facts))
+        try:
+            facts = machine.look("float32")
+            say(str(facts))
+            worker.write(dataclasses.asdict(facts))
+        except Exception as error:  # the values need none of these facts
+            traceback.print_exc()
+            worker.write({"failed": first_line(error)})
     for order in orders:
         worker.task = order["name"]
         if time.monotonic() - begin > order["until"]:

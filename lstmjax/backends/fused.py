@@ -237,7 +237,7 @@ def derivative(step: Callable, request: Request, primals: tuple, tangents: tuple
     first_scanned, of_state, of_x = places(inputs)
     products = plan(step, inputs)
     state, ys, saved = save(step, request, products.sites, inputs)
-    es = ahead(products, inputs, saved, tangent_of, of_x, request)
+    es = ahead(products, inputs, saved, tangent_of, of_x)
 
     carried = [k for k in of_state if differentiable(values[k])]
     start = [tangent_of.get(k, jnp.zeros_like(values[k])) for k in carried]
@@ -274,11 +274,10 @@ def places(primals: Primals) -> tuple[int, range, int]:
 
 
 def ahead(
-    products: Plan, primals: Primals, saved: Saved, tangent_of: dict[int, Array], of_x: int, request: Request
+    products: Plan, primals: Primals, saved: Saved, tangent_of: dict[int, Array], of_x: int
 ) -> tuple[Array | None, ...]:
     """Return e of each site, the part of its tangent that waits for no step, `[T, ..., G, H]`, or None for zero."""
     params, states = jax.tree.leaves(primals.params), jax.tree.leaves(saved.states)
-    by_weight = cpu.by_tangent_weight if cpu.on_cpu(request) else by_tangent_weight
 
     def site_tangent(site: Site, z: Array, computed: Iterator[Array]) -> Array | None:
         parts = []
@@ -290,7 +289,7 @@ def ahead(
             else:
                 operand = states[int(source)]
             if k in tangent_of:
-                parts.append(by_weight(operand, tangent_of[k]))
+                parts.append(by_tangent_weight(operand, tangent_of[k]))
             if source == "x" and of_x in tangent_of:
                 parts.append(of_tangent_input(tangent_of[of_x], params[k]))
         parts = [spread(part.astype(z.dtype), z) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import time
@@ -79,8 +80,9 @@ def look(dtype: str) -> Machine:
     )
 
 
+@functools.cache
 def peak(dtype: str, size: int) -> float:
-    """Return the GFLOP/s of the quickest of a few products of square matrices of this size."""
+    """Return the GFLOP/s of the quickest of a few products of square matrices of this size, measured once a process."""
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(lambda a: jax.numpy.matmul(a, a, precision="highest"))
     jax.block_until_ready(multiply(a))
