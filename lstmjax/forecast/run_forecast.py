@@ -14,7 +14,6 @@ from tqdm import tqdm
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
-from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.calibration import Calibration, fit_calibrated, held_back
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
@@ -115,10 +114,10 @@ def run_backtest(
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
         yield from measured([fit(known) for fit in fits], series, rolling, config, out=out, refits=fits)
         return
-    held_back = (config.origins - 1) * config.stride
-    if (origins - 1) * stride > held_back:
+    earlier = (config.origins - 1) * config.stride
+    if (origins - 1) * stride > earlier:
         raise ConfigError(
-            f"{folder}: its networks have learnt from targets up to {config.horizon + held_back} steps before the end "
+            f"{folder}: its networks have learnt from targets up to {config.horizon + earlier} steps before the end "
             f"of each series, so that an origin {config.horizon + (origins - 1) * stride} steps before it would not be "
             "fair. Take fewer origins or a smaller stride, forecast anew with more origins in the configuration, or "
             "pass --refit, which fits the networks anew at each origin."
@@ -133,7 +132,7 @@ def run_backtest(
 def refitted(config: ForecastConfig, series: SeriesSet, seed: int) -> Callable[[SeriesSet], Forecaster]:
     """Return what fits a network of a configuration to what is known."""
     design, training = design_of(config, series), Training(**config.fit.model_dump())
-    return lambda known: fit_forecaster(known, design, training, seed=seed)
+    return lambda known: fit_calibrated(known, design, training, calibration_of(config), seed=seed)
 
 
 def read_series(config: ForecastConfig) -> SeriesSet:
