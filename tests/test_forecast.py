@@ -174,6 +174,10 @@ def test_windows_are_drawn_alike_or_series_are():
     assert int(at[which == 1].max()) <= int(origins.last[1])
     which, _ = draw(jax.random.key(0), training_origins(both, design, "series"), 4000)
     assert float((which == 0).mean()) == pytest.approx(0.5, abs=0.03)
+    larger = from_arrays([series.history(0), 30 * short.history(0)], season=SEASON)
+    which, _ = draw(jax.random.key(0), training_origins(larger, design, "size"), 4000)
+    sizes = counts * [np.abs(larger.history(s)).mean() for s in (0, 1)]
+    assert float((which == 0).mean()) == pytest.approx(sizes[0] / sizes.sum(), abs=0.01)
 
 
 @pytest.mark.parametrize("season", [4, 5])
@@ -508,7 +512,7 @@ def test_series_of_gaps_cannot_be_learnt_from():
         ({"average": 1.0}, "average is 1.0, expected a decay from 0 to below 1"),
         ({"unseen": 1.0}, "unseen is 1.0, expected a rate from 0 to below 1"),
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
-        ({"weights": "all"}, "weights is 'all', expected 'windows' or 'series'"),
+        ({"weights": "all"}, "weights is 'all', expected one of 'windows', 'series', 'size'"),
     ],
 )
 def test_trainings_that_cannot_be_are_refused(fields, message):

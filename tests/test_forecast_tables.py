@@ -272,6 +272,46 @@ def test_a_lazy_frame_is_to_be_collected():
         from_frame(polars.LazyFrame({"time": [1, 2], "target": [1.0, 2.0]}))
 
 
+def test_arrays_have_the_covariates_that_a_table_has():
+    columns = two_series(
+        price=[0.1, 0.2, 0.4, 0.5, 1.0, 1.1, 1.2],
+        rain=[7.0, 8.0, 9.0, None, 3.0, 4.0, 5.0],
+        area=[5.0] * 4 + [7.0] * 3,
+        kind=["y"] * 4 + ["x"] * 3,
+    )
+    expected = from_frame(table(**columns), known=["price"], past=["rain"], numbers=["area"], categories=["kind"])
+    nan = np.nan
+    series = from_arrays(
+        [[1.0, 2.0, nan, 4.0], [10.0, nan, 30.0]],
+        names=["a", "b"],
+        season=12,
+        start=["2020-01", "2019-12"],
+        known={"price": [[0.1, 0.2, nan, 0.4, 0.5], [1.0, 1.1, 1.2]]},
+        past={"rain": [[7.0, 8.0, nan, 9.0], [3.0, 4.0, 5.0]]},
+        numbers={"area": [5.0, 7.0]},
+        categories={"kind": ["y", "x"]},
+    )
+    for name in ("names", "season", "levels", "past_names", "known_names", "number_names", "frequency"):
+        assert getattr(series, name) == getattr(expected, name), name
+    for name in ("target", "starts", "ends", "past", "known", "numbers", "categories"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("covariates", "message"),
+    [
+        ({"known": {"x": [[1.0, 2.0]]}}, r"known\['x'\] has 1 entries, but there are 2 series"),
+        ({"known": {"x": [[1.0], [1.0, 2.0]]}}, r"known\['x'\]\[0\] has the shape \[1\], expected 3 steps"),
+        ({"past": {"x": [[1.0, 2.0, np.inf], [1.0, 2.0]]}}, r"past\['x'\]\[0\] has infinite values"),
+        ({"numbers": {"x": [1.0]}}, r"numbers\['x'\] is \[1\], expected \[2\], one a series"),
+        ({"categories": {"x": ["a"]}}, r"categories\['x'\] has 1 entries"),
+    ],
+)
+def test_covariates_of_other_sizes_are_refused(covariates, message):
+    with pytest.raises(SeriesError, match=message):
+        from_arrays([[1.0, 2.0, 3.0], [4.0, 5.0]], **covariates)
+
+
 def test_months_of_arrays_go_on_in_months():
     series = from_arrays([np.arange(5.0), np.arange(3.0)], start=["2020-11", "2021-01"]).extended(2)
     assert [str(time) for time in series.times[series.ends[0] : series.starts[1]]] == ["2021-04", "2021-05"]
