@@ -207,6 +207,26 @@ def test_the_seasonal_pattern_is_that_of_a_classical_decomposition(season):
 
 
 @pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "mixture"])
+def test_gradients_are_finite_at_all_sizes_with_gaps(likelihood, size):
+    """What stands in for a missing target is of the size of the series, and so are the gradients those of size 1."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(30) < 0.3, np.nan, rng.gamma(3.0, 2.0, 30))
+    design = design_of(likelihood=likelihood)
+    gradients = []
+    for factor in (1.0, size):
+        series = from_arrays([factor * y], season=SEASON)
+        params = init_forecaster(jax.random.key(0), design, series)
+        table, normal = on_device(series, design), normal_of(series)
+        batch = (jnp.zeros(4, jnp.int32), jnp.asarray([12, 20, 27, 29]))
+        slopes = jax.grad(window_loss)(params, batch, None, table=table, design=design, normal=normal)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+        gradients.append(slopes.head.b)
+    assert np.abs(gradients[1]).max() < 10 * np.abs(gradients[0]).max()
+
+
+@pytest.mark.usefixtures("promotion")
 @pytest.mark.parametrize("loss_on", ["window", "horizon"])
 def test_the_loss_is_the_mean_over_its_steps(loss_on):
     """With a head that says the same at each step, whatever it reads: by SciPy, of targets in units of the window."""
