@@ -174,6 +174,10 @@ def test_windows_are_drawn_alike_or_series_are():
     assert int(at[which == 1].max()) <= int(origins.last[1])
     which, _ = draw(jax.random.key(0), training_origins(both, design, "series"), 4000)
     assert float((which == 0).mean()) == pytest.approx(0.5, abs=0.03)
+    larger = from_arrays([series.history(0), 30 * short.history(0)], season=SEASON)
+    which, _ = draw(jax.random.key(0), training_origins(larger, design, "size"), 4000)
+    sizes = counts * [np.abs(larger.history(s)).mean() for s in (0, 1)]
+    assert float((which == 0).mean()) == pytest.approx(sizes[0] / sizes.sum(), abs=0.01)
 
 
 @pytest.mark.parametrize("season", [4, 5])
@@ -238,6 +242,26 @@ def test_a_network_that_sees_volatility_tells_calm_series_from_wild_ones():
         ratio.append(width[8:].mean() / width[:8].mean())
     assert ratio[1] > 5.0
     assert ratio[1] > ratio[0]
+
+
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "mixture"])
+def test_gradients_are_finite_at_all_sizes_with_gaps(likelihood, size):
+    """What stands in for a missing target is of the size of the series, and so are the gradients those of size 1."""
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(30) < 0.3, np.nan, rng.gamma(3.0, 2.0, 30))
+    design = design_of(likelihood=likelihood)
+    gradients = []
+    for factor in (1.0, size):
+        series = from_arrays([factor * y], season=SEASON)
+        params = init_forecaster(jax.random.key(0), design, series)
+        table, normal = on_device(series, design), normal_of(series)
+        batch = (jnp.zeros(4, jnp.int32), jnp.asarray([12, 20, 27, 29]))
+        slopes = jax.grad(window_loss)(params, batch, None, table=table, design=design, normal=normal)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+        gradients.append(slopes.head.b)
+    assert np.abs(gradients[1]).max() < 10 * np.abs(gradients[0]).max()
 
 
 @pytest.mark.usefixtures("promotion")
@@ -546,7 +570,7 @@ def test_series_of_gaps_cannot_be_learnt_from():
         ({"average": 1.0}, "average is 1.0, expected a decay from 0 to below 1"),
         ({"unseen": 1.0}, "unseen is 1.0, expected a rate from 0 to below 1"),
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
-        ({"weights": "all"}, "weights is 'all', expected 'windows' or 'series'"),
+        ({"weights": "all"}, "weights is 'all', expected one of 'windows', 'series', 'size'"),
     ],
 )
 def test_trainings_that_cannot_be_are_refused(fields, message):

@@ -1,5 +1,8 @@
 """Series from long tables: order, gaps, frequencies, static columns; and the faults of tables."""
 
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 
@@ -65,7 +68,10 @@ def test_whole_numbers_with_a_step_of_ten_have_no_gaps():
     assert series.frequency == Frequency(10, "1")
     np.testing.assert_array_equal(series.target, [0, 1, np.nan, np.nan, 2, 3, np.nan, 4, 5])
     np.testing.assert_array_equal(series.extended(1).times[series.ends[0] :][:1], [150])
-    assert described(series) == "2 series of 4 to 5 steps, a step is 10, no season, 3 targets missing in 2 series"
+    assert (
+        described(series)
+        == "2 series of 4 to 5 steps, a step is 10, no season, 3 targets missing in 2 series (a 2, b 1)"
+    )
 
 
 def test_business_days_have_no_gaps_at_weekends():
@@ -193,6 +199,117 @@ def test_other_data_frames_are_read():
     frame = pandas.DataFrame(columns)
     frame["time"] = pandas.to_datetime(frame["time"])
     np.testing.assert_array_equal(from_frame(frame).target, from_frame(table(**columns)).target)
+
+
+FRAMES = {
+    "pandas": lambda pandas, columns: pandas.DataFrame(columns),
+    "polars": lambda polars, columns: polars.DataFrame(columns),
+    "pyarrow": lambda pyarrow, columns: pyarrow.table(columns),
+}
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_days_of_a_time_zone_are_days_where_clocks_change(library):
+    """And hours are those of UTC: an hour that is there twice is two steps, one that is not is none."""
+    package, zone = pytest.importorskip(library), ZoneInfo("Europe/Berlin")
+    days = [datetime(2024, 3, 25, tzinfo=zone) + timedelta(days=k) for k in range(14)]
+    series = from_frame(FRAMES[library](package, {"time": days, "target": np.arange(14.0)}), series=None)
+    assert (series.frequency, gaps(series)) == (Frequency(1, "D"), {})
+    assert str(series.times[-1])[:16] == "2024-04-07T00:00"
+    first = datetime(2024, 10, 26, 20, tzinfo=UTC)
+    hours = [(first + timedelta(hours=k)).astimezone(zone) for k in range(9)]
+    assert hours[4].replace(tzinfo=None) == hours[5].replace(tzinfo=None)
+    series = from_frame(FRAMES[library](package, {"time": hours, "target": np.arange(9.0)}), series=None)
+    assert (series.frequency, gaps(series)) == (Frequency(1, "h"), {})
+    assert str(series.times[0])[:16] == "2024-10-26T20:00"
+
+
+def test_offsets_in_text_are_read_as_zones_are():
+    for suffix in ("T00:00:00+02:00", "T00:00:00Z", " 00:00:00-0500"):
+        days = [f"2024-01-{k:02d}{suffix}" for k in range(1, 9)]
+        series = from_frame(table(time=days, target=np.arange(8.0)), series=None)
+        assert str(series.times[0])[:16] == "2024-01-01T00:00"
+    with pytest.raises(SeriesError, match=r"has '2024-01-03', without the offset from UTC that other rows have"):
+        from_frame(table(time=["2024-01-02T00:00Z", "2024-01-03"], target=[1.0, 2.0]), series=None)
+
+
+@pytest.mark.parametrize("kind", ["Float64", "Int64", "boolean", "int64[pyarrow]"])
+def test_missing_values_of_nullable_columns_are_missing(kind):
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2024-01-01", periods=4)
+    frame = pandas.DataFrame({"time": days, "target": pandas.array([1, None, 0, 1], kind)})
+    np.testing.assert_array_equal(from_frame(frame, series=None).target, [1, np.nan, 0, 1])
+    counted = pandas.DataFrame({"time": pandas.array([1, 2, 4, None], "Int64"), "target": np.arange(4.0)})
+    with pytest.raises(SeriesError, match="column 'time' has no time in row 4"):
+        from_frame(counted, series=None)
+    np.testing.assert_array_equal(from_frame(counted[:3], series=None).target, [0, 1, np.nan, 2])
+
+
+@pytest.mark.parametrize("word", ["202401", "20240131"])
+def test_dates_in_digits_alone_are_no_years(word):
+    with pytest.raises(SeriesError, match=f"column 'time' has '{word}', expected dates as in ISO 8601"):
+        from_frame(table(time=[word, "202402"], target=[1.0, 2.0]), series=None)
+
+
+def test_what_is_no_data_frame_is_named():
+    pandas = pytest.importorskip("pandas")
+    columns = {"time": [1, 2], "target": [1.0, 2.0]}
+    with pytest.raises(SeriesError, match="frame is a dict, expected a data frame of pandas, Polars or PyArrow"):
+        from_frame(columns)
+    with pytest.raises(SeriesError, match="frame is a list, expected a data frame that narwhals knows"):
+        from_frame([columns])
+    with pytest.raises(SeriesError, match=r"no column 'time'; it has 'target'\. Is it the index\? .*reset_index"):
+        from_frame(pandas.DataFrame(columns).set_index("time"), series=None)
+    with pytest.raises(SeriesError, match="the table has two columns of one name"):
+        from_frame(pandas.DataFrame(np.ones((2, 2)), columns=["time", "time"]), series=None)
+    with pytest.raises(SeriesError, match=r"column 'time' has 1\.5, expected dates, or whole numbers"):
+        from_frame(table(time=[1.0, 1.5], target=[1.0, 2.0]), series=None)
+
+
+def test_a_lazy_frame_is_to_be_collected():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(SeriesError, match=r"frame is lazy.*Pass frame\.collect\(\)"):
+        from_frame(polars.LazyFrame({"time": [1, 2], "target": [1.0, 2.0]}))
+
+
+def test_arrays_have_the_covariates_that_a_table_has():
+    columns = two_series(
+        price=[0.1, 0.2, 0.4, 0.5, 1.0, 1.1, 1.2],
+        rain=[7.0, 8.0, 9.0, None, 3.0, 4.0, 5.0],
+        area=[5.0] * 4 + [7.0] * 3,
+        kind=["y"] * 4 + ["x"] * 3,
+    )
+    expected = from_frame(table(**columns), known=["price"], past=["rain"], numbers=["area"], categories=["kind"])
+    nan = np.nan
+    series = from_arrays(
+        [[1.0, 2.0, nan, 4.0], [10.0, nan, 30.0]],
+        names=["a", "b"],
+        season=12,
+        start=["2020-01", "2019-12"],
+        known={"price": [[0.1, 0.2, nan, 0.4, 0.5], [1.0, 1.1, 1.2]]},
+        past={"rain": [[7.0, 8.0, nan, 9.0], [3.0, 4.0, 5.0]]},
+        numbers={"area": [5.0, 7.0]},
+        categories={"kind": ["y", "x"]},
+    )
+    for name in ("names", "season", "levels", "past_names", "known_names", "number_names", "frequency"):
+        assert getattr(series, name) == getattr(expected, name), name
+    for name in ("target", "starts", "ends", "past", "known", "numbers", "categories"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("covariates", "message"),
+    [
+        ({"known": {"x": [[1.0, 2.0]]}}, r"known\['x'\] has 1 entries, but there are 2 series"),
+        ({"known": {"x": [[1.0], [1.0, 2.0]]}}, r"known\['x'\]\[0\] has the shape \[1\], expected 3 steps"),
+        ({"past": {"x": [[1.0, 2.0, np.inf], [1.0, 2.0]]}}, r"past\['x'\]\[0\] has infinite values"),
+        ({"numbers": {"x": [1.0]}}, r"numbers\['x'\] is \[1\], expected \[2\], one a series"),
+        ({"categories": {"x": ["a"]}}, r"categories\['x'\] has 1 entries"),
+    ],
+)
+def test_covariates_of_other_sizes_are_refused(covariates, message):
+    with pytest.raises(SeriesError, match=message):
+        from_arrays([[1.0, 2.0, 3.0], [4.0, 5.0]], **covariates)
 
 
 def test_months_of_arrays_go_on_in_months():

@@ -201,7 +201,8 @@ def backtest(
         drawn[rows, which] = chosen
 
     if refit is None:
-        forecast(*np.nonzero(~left_out), forecaster)
+        rows, which = np.nonzero(~left_out)
+        forecast(rows, which, forecaster)
     else:
         for row, at in enumerate(origins):
             if row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +35,8 @@ class Frequency(NamedTuple):
         """Steps in the season that this frequency usually has: a year of months or quarters, a week of days, a day."""
         return SEASONS.get((self.every, self.unit), 1)
 
-    def after(self, time: np.datetime64 | np.integer, steps: int) -> np.ndarray:
-        """Return the times of the next steps, `[steps]`."""
+    def after(self, time: Any, steps: int) -> np.ndarray:
+        """Return the times of the next steps, `[steps]`; of a date, or of a whole number."""
         counts = self.every * np.arange(1, steps + 1)
         if self.unit == COUNT:
             return time + counts

@@ -87,8 +87,8 @@ class Fit(Section):
     """Largest global norm of the gradient."""
     average: Below1 = 0.99
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
-    weights: Literal["windows", "series"] = "windows"
-    """What is drawn alike: windows, or series of whatever length."""
+    weights: Literal["windows", "series", "size"] = "windows"
+    """What is drawn alike: windows, or series of whatever length; or windows by the mean size of their series."""
     unseen: Below1 = 0.05
     """Rate at which a category is taken for one that the training lacks, so that new values can be forecast."""
     loss_on: Literal["window", "horizon"] = "window"

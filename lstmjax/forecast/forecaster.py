@@ -20,7 +20,7 @@ from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import scaled_spread
-from lstmjax.forecast.windows import Origins, Table, coarse, cut, draw, on_device, training_origins
+from lstmjax.forecast.windows import Origins, Table, check_weights, coarse, cut, draw, on_device, training_origins
 from lstmjax.types import Array, PyTree
 
 CHUNK = 50
@@ -48,7 +48,7 @@ class Training:
     average: float = 0.99
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
     weights: str = "windows"
-    """What is drawn alike: "windows", or "series" of whatever length."""
+    """What is drawn alike: "windows", or "series" of whatever length; or windows by the "size" of their series."""
     unseen: float = 0.05
     """Rate at which a category of a window is replaced by the one that stands for all values that the training lacks,
     so that its embedding is learnt, too."""
@@ -66,8 +66,7 @@ class Training:
             raise ValueError(f"average is {self.average!r}, expected a decay from 0 to below 1.")
         if not 0.0 <= self.unseen < 1.0:
             raise ValueError(f"unseen is {self.unseen!r}, expected a rate from 0 to below 1.")
-        if self.weights not in ("windows", "series"):
-            raise ValueError(f"weights is {self.weights!r}, expected 'windows' or 'series'.")
+        check_weights(self.weights)
         if self.loss_on not in ("window", "horizon"):
             raise ValueError(f"loss_on is {self.loss_on!r}, expected 'window' or 'horizon'.")
 

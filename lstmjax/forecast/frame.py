@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from decimal import Decimal
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from lstmjax.forecast.calendar import (
     shown_time,
     steps_between,
 )
+from lstmjax.forecast.columns import is_missing, numbered, numbers_of, times_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
 KINDS = (".csv", ".parquet", ".arrow", ".feather")
@@ -63,30 +62,29 @@ def from_frame(
         SeriesError: a column is not there or not of its kind, a time is given twice or does not fit the frequency, a
             static column changes within a series.
     """
-    narwhals = optional("narwhals", "a data frame")
-    table = narwhals.from_native(frame, eager_only=True)
+    table = _as_table(frame)
     wanted = [time, target, *([series] if series else []), *past, *known, *numbers, *categories]
     for name in wanted:
         if name not in table.columns:
             near = get_close_matches(name, table.columns, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
+            if name == time and _has_index(frame):
+                hint = " Is it the index? Then pass frame.reset_index()."
             raise SeriesError(f"the table has no column {name!r}; it has {', '.join(map(repr, table.columns))}.{hint}")
     if len(set(wanted)) < len(wanted):
         twice = next(name for name in wanted if wanted.count(name) > 1)
         raise SeriesError(f"column {twice!r} is asked for twice: as which of series, time, target or a covariate?")
     if len(table) == 0:
         raise SeriesError("the table has no rows.")
-    times = _times(table[time].to_numpy(), time)
-    labels = np.full(len(table), target)
+    times = times_of(table[time], time)
+    names, which = (target,), np.zeros(len(table), np.int64)
     if series:
-        labels = np.asarray([_label(label, series, row) for row, label in enumerate(table[series].to_list())])
-    unique, which = np.unique(labels, return_inverse=True)
-    names = tuple(str(name) for name in unique)
+        names, which = numbered(table[series].to_list(), series)
     order = np.lexsort((times, which))
     times, which = times[order], which[order]
-    columns = {name: _numbers(table[name], name)[order] for name in (target, *past, *known, *numbers)}
+    columns = {name: numbers_of(table[name], name)[order] for name in (target, *past, *known, *numbers)}
     text = {
-        name: np.asarray(["" if _missing(v) else str(v) for v in table[name].to_list()])[order] for name in categories
+        name: np.asarray(["" if is_missing(v) else str(v) for v in table[name].to_list()])[order] for name in categories
     }
     bounds = np.concatenate([[0], np.cumsum(np.bincount(which))])
     _check_once(times, which, names)
@@ -106,11 +104,11 @@ def from_frame(
         for name, values in (columns | text).items()
         if name in (*numbers, *categories)
     }
-    levels, numbered = [], []
+    levels, codes = [], []
     for name in categories:
         values, index = np.unique(static[name], return_inverse=True)
         levels.append((name, tuple(str(v) for v in values)))
-        numbered.append(index)
+        codes.append(index)
     return SeriesSet(
         names=names,
         target=targets,
@@ -122,7 +120,7 @@ def from_frame(
         past=np.stack([spread(columns[name]) for name in past], 1) if past else np.zeros((len(targets), 0)),
         known=np.stack([spread(columns[name]) for name in known], 1) if known else np.zeros((len(targets), 0)),
         numbers=np.stack([static[name] for name in numbers], 1) if numbers else np.zeros((len(names), 0)),
-        categories=np.stack(numbered, 1) if categories else np.zeros((len(names), 0), np.int64),
+        categories=np.stack(codes, 1) if categories else np.zeros((len(names), 0), np.int64),
         past_names=tuple(past),
         known_names=tuple(known),
         number_names=tuple(numbers),
@@ -157,52 +155,28 @@ def gaps(series: SeriesSet) -> dict[str, int]:
     return counts
 
 
-def _times(values: np.ndarray, column: str) -> np.ndarray:
-    """Return times as datetime64, or whole numbers."""
-    values = np.asarray(values)
-    if values.dtype.kind == "M":
-        times = values.astype("datetime64[us]")
-    elif values.dtype.kind in "iu":
-        _check_counts(values, column)
-        return values.astype(np.int64)
-    else:
-        times = np.asarray([_time(value, column) for value in values]).astype("datetime64[us]")
-    if np.isnat(times).any():
-        raise SeriesError(f"column {column!r} has no time in row {int(np.argmax(np.isnat(times))) + 1}.")
-    return times
-
-
-def _time(value: Any, column: str) -> np.datetime64:
-    try:
-        return np.datetime64(str(value))
-    except ValueError:
+def _as_table(frame: Any) -> Any:
+    """Return a data frame behind the interface of narwhals."""
+    narwhals = optional("narwhals", "a data frame")
+    if isinstance(frame, dict | np.ndarray):
         raise SeriesError(
-            f"column {column!r} has {str(value)!r}, expected dates as in ISO 8601 (2024-03-31, 2024-03-31T12:00) or "
-            "whole numbers that count steps."
-        ) from None
-
-
-def _check_counts(values: np.ndarray, column: str) -> None:
-    """Refuse whole numbers that spell months or days: as counts they would have a gap after each year or month."""
-    months, days = (values, 1) if values.max() < 10**6 else (values // 100, values % 100)
-    years, month = months // 100, months % 100
-    spelt = (years >= 1800) & (years <= 2200) & (month >= 1) & (month <= 12) & (days >= 1) & (days <= 31)
-    if spelt.all() and len(np.unique(months if values.max() >= 10**6 else years)) > 1:
-        raise SeriesError(
-            f"column {column!r} has {values[0]}, which spells a date, but whole numbers count steps. Write it as in "
-            "ISO 8601: 2024-03 or 2024-03-31."
+            f"frame is a {type(frame).__name__}, expected a data frame of pandas, Polars or PyArrow, such as "
+            "pandas.DataFrame(frame), with names of columns. Plain arrays are read by from_arrays."
         )
+    try:
+        table = narwhals.from_native(frame)
+    except TypeError:
+        raise SeriesError(f"frame is a {type(frame).__name__}, expected a data frame that narwhals knows.") from None
+    except narwhals.exceptions.DuplicateError as error:
+        raise SeriesError(f"the table has two columns of one name: {error}") from None
+    if isinstance(table, narwhals.LazyFrame):
+        raise SeriesError("frame is lazy: its rows are not there yet. Pass frame.collect().")
+    return table
 
 
-def _label(value: Any, column: str, row: int) -> str:
-    """Return what a series is called; refuse a row that names none."""
-    if _missing(value):
-        raise SeriesError(f"column {column!r} has no series in row {row + 1}. Name it, or leave the row out.")
-    return str(value)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # NaN and NaT differ from themselves
+def _has_index(frame: Any) -> bool:
+    """Return whether a data frame has an index beside its columns, which may hold the times."""
+    return hasattr(frame, "reset_index")
 
 
 def _check_once(times: np.ndarray, which: np.ndarray, names: tuple[str, ...]) -> None:
@@ -214,20 +188,6 @@ def _check_once(times: np.ndarray, which: np.ndarray, names: tuple[str, ...]) ->
             f"series {names[which[row]]!r} has two rows for {shown_time(times[row])}. Each series and time needs one "
             "row; is the column that tells series apart the right one?"
         )
-
-
-def _numbers(column: Any, name: str) -> np.ndarray:
-    items = [np.nan if value is None else value for value in column.to_list()]
-    for item in items:
-        if not isinstance(item, Real | Decimal):
-            raise SeriesError(
-                f"column {name!r} has {item!r}, expected numbers. Text that is the same in all rows of a series goes "
-                "into categories."
-            )
-    values = np.asarray(items, np.float64)
-    if np.isinf(values).any():
-        raise SeriesError(f"column {name!r} is infinite in row {int(np.argmax(np.isinf(values))) + 1}.")
-    return values
 
 
 def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency:

@@ -161,7 +161,8 @@ def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Arr
     y = z * scale
     if design.head.support == "count":
         y = jnp.round(y)
-    y = jnp.where(observed, y, 1.0)
+    # what stands in for a missing target is of its size: a density of 0 would have no gradient to mask
+    y = jnp.where(observed, y, scale)
     density = design.head.log_prob(outputs, y, scale)
     original = design.scale.inverse((z + window.pattern[:, -steps:]) * scale + window.location[:, None])
     density = density + design.scale.log_slope(jnp.where(observed, original, 1.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,15 @@ class SeriesSet:
 
 
 def from_arrays(
-    targets: Sequence[ArrayLike], *, season: int = 1, names: Sequence[str] | None = None, start: Sequence[Any] = ()
+    targets: Sequence[ArrayLike],
+    *,
+    season: int = 1,
+    names: Sequence[str] | None = None,
+    start: Sequence[Any] = (),
+    past: Mapping[str, Sequence[ArrayLike]] | None = None,
+    known: Mapping[str, Sequence[ArrayLike]] | None = None,
+    numbers: Mapping[str, ArrayLike] | None = None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
 ) -> SeriesSet:
     """Return series of plain arrays, each `[T]` with a T of its own.
 
@@ -148,10 +156,15 @@ def from_arrays(
         names: one for each; None: their numbers.
         start: date of the first step of each, as `numpy.datetime64` in the unit of a step ("1996-01" for months);
             empty: steps are counted.
+        past: covariates that are known up to the origin, by name: an array `[T]` for each series.
+        known: covariates that are known in the future, too, by name: an array `[T + F]` for each series, with F steps
+            behind its last target; F is the same for all covariates.
+        numbers: static numbers, by name: `[S]`.
+        categories: static categories, by name: a value for each series.
 
-    >>> series = from_arrays([[1.0, 2.0, 3.0], [5.0, 4.0]], season=2)
-    >>> len(series), series.lengths
-    (2, array([3, 2]))
+    >>> series = from_arrays([[1.0, 2.0, 3.0], [5.0, 4.0]], season=2, known={"price": [[3, 3, 4, 4], [2, 1]]})
+    >>> len(series), series.lengths, series.known[:, 0]
+    (2, array([3, 2]), array([3., 3., 4., 4., 2., 1.]))
     """
     arrays = [np.asarray(target, np.float64) for target in targets]
     for s, array in enumerate(arrays):
@@ -166,13 +179,64 @@ def from_arrays(
     labels = tuple(map(str, range(len(arrays)))) if names is None else tuple(names)
     if len(labels) != len(arrays):
         raise SeriesError(f"names has {len(labels)} entries, but there are {len(arrays)} series.")
-    starts = np.concatenate([[0], np.cumsum([len(array) for array in arrays])])
+    lengths = np.asarray([len(array) for array in arrays])
+    sizes = lengths
+    for name, columns in (known or {}).items():
+        _check_one_each(columns, f"known[{name!r}]", len(arrays))
+        sizes = np.maximum(lengths, [len(np.asarray(column)) for column in columns])
+        break
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    def joined(columns: Sequence[ArrayLike], what: str, expected: np.ndarray) -> np.ndarray:
+        _check_one_each(columns, what, len(arrays))
+        out = np.full(starts[-1], np.nan)
+        for s, column in enumerate(columns):
+            values = np.asarray(column, np.float64)
+            if values.shape != (expected[s],) or np.isinf(values).any():
+                has = "infinite values" if values.shape == (expected[s],) else f"the shape {list(values.shape)}"
+                raise SeriesError(f"{what}[{s}] has {has}, expected {expected[s]} steps, NaN where missing.")
+            out[starts[s] : starts[s] + expected[s]] = values
+        return out
+
     times, frequency = None, None
     if len(start):
         if len(start) != len(arrays):
             raise SeriesError(f"start has {len(start)} entries, but there are {len(arrays)} series.")
         times = np.concatenate(
-            [plus(np.datetime64(first), np.arange(len(array))) for first, array in zip(start, arrays, strict=True)]
+            [plus(np.datetime64(first), np.arange(size)) for first, size in zip(start, sizes, strict=True)]
         )
-        frequency = frequency_of(times[: len(arrays[0])])
-    return SeriesSet(labels, np.concatenate(arrays), starts, starts[1:].copy(), season, times, frequency)
+        frequency = frequency_of(times[: sizes[0]])
+    levels, codes = [], []
+    for name, values in (categories or {}).items():
+        _check_one_each(values, f"categories[{name!r}]", len(arrays))
+        unique, index = np.unique([str(value) for value in values], return_inverse=True)
+        levels.append((name, tuple(str(value) for value in unique)))
+        codes.append(index)
+    static = [np.asarray(values, np.float64) for values in (numbers or {}).values()]
+    for name, array in zip(numbers or {}, static, strict=True):
+        if array.shape != (len(arrays),):
+            raise SeriesError(f"numbers[{name!r}] is {list(array.shape)}, expected [{len(arrays)}], one a series.")
+    before = [joined(columns, f"past[{name!r}]", lengths) for name, columns in (past or {}).items()]
+    ahead = [joined(columns, f"known[{name!r}]", sizes) for name, columns in (known or {}).items()]
+    return SeriesSet(
+        names=labels,
+        target=joined(arrays, "targets", lengths),
+        starts=starts,
+        ends=starts[:-1] + lengths,
+        season=season,
+        times=times,
+        frequency=frequency,
+        past=np.stack(before, 1) if before else np.zeros((0, 0)),
+        known=np.stack(ahead, 1) if ahead else np.zeros((0, 0)),
+        numbers=np.stack(static, 1) if static else np.zeros((0, 0)),
+        categories=np.stack(codes, 1) if codes else np.zeros((0, 0), np.int64),
+        past_names=tuple(past or ()),
+        known_names=tuple(known or ()),
+        number_names=tuple(numbers or ()),
+        levels=tuple(levels),
+    )
+
+
+def _check_one_each(columns: Sequence[Any], what: str, count: int) -> None:
+    if len(columns) != count:
+        raise SeriesError(f"{what} has {len(columns)} entries, but there are {count} series.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -286,16 +288,40 @@ class Origins(NamedTuple):
     log_weight: Array  # [S]
 
 
+def _by_size(series: SeriesSet, windows: np.ndarray) -> np.ndarray:
+    sizes = np.asarray([np.nanmean(np.abs(series.history(s))) if n else 0 for s, n in enumerate(series.lengths)])
+    if not np.nansum(sizes):
+        return windows
+    # a series of zeros is drawn, too, if rarely
+    return windows * np.maximum(np.nan_to_num(sizes), 1e-3 * np.nanmax(sizes))
+
+
+WEIGHTS: MappingProxyType[str, Callable[[SeriesSet, np.ndarray], np.ndarray]] = MappingProxyType(
+    {
+        "windows": lambda series, windows: windows.astype(np.float64),
+        "series": lambda series, windows: np.ones(len(series)),
+        "size": _by_size,
+    }
+)
+"""(series, windows of each) -> how often each series is drawn: every window alike; every series alike; windows by the
+mean size of their series, as large ones are few (Salinas et al. 2020, section 3.3)."""
+
+
+def check_weights(weights: str) -> None:
+    """Refuse a name that is not in `WEIGHTS`."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(map(repr, WEIGHTS))}.")
+
+
 def training_origins(series: SeriesSet, design: Design, weights: str = "windows") -> Origins:
     """Return the origins to train on: all whose horizon has at least one target, after at least one season.
 
     Args:
         series: the training part.
         design: of the forecaster.
-        weights: "windows", every window alike; "series", every series alike.
+        weights: a name in `WEIGHTS`.
     """
-    if weights not in ("windows", "series"):
-        raise ValueError(f"weights is {weights!r}, expected 'windows' or 'series'.")
+    check_weights(weights)
     lengths = series.lengths
     first = np.minimum(design.season + 1, lengths - 1)
     last = np.maximum(lengths - (design.horizon if design.form == "handoff" else 1), first)
@@ -303,10 +329,10 @@ def training_origins(series: SeriesSet, design: Design, weights: str = "windows"
     usable = known[series.ends] - known[series.starts[:-1]] >= 2
     if not usable.any():
         raise SeriesError("no series has two targets or more, so that there is nothing to learn from.")
-    count = np.where(usable, last - first + 1 if weights == "windows" else 1, 0)
+    weight = np.where(usable, WEIGHTS[weights](series, last - first + 1), 0.0)
     with np.errstate(divide="ignore"):
-        log_weight = np.log(count.astype(np.float32))
-    return Origins(jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32), jnp.asarray(log_weight))
+        log_weight = np.log(weight) - np.log(weight.max())
+    return Origins(jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32), jnp.asarray(log_weight, jnp.float32))
 
 
 def draw(key: Array, origins: Origins, batch_size: int) -> tuple[Array, Array]:
