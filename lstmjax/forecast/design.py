@@ -116,11 +116,6 @@ class Design:
         return SCALINGS[self.scaling]
 
     @property
-    def spread_scale(self) -> Scaling:
-        """The row of `SCALINGS` whose transform opens the support to all numbers, so that a spread can be scaled."""
-        return SCALINGS["log"] if self.head.support == "positive" else self.scale
-
-    @property
     def has_mean(self) -> bool:
         """Whether forecasts have a mean: Student's t of logarithms has none."""
         return self.head.exponential_has_mean or not self.scale.logarithmic

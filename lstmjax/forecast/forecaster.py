@@ -19,7 +19,7 @@ from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.spread import scaled_spread
+from lstmjax.forecast.spread import closed, opened, scaled_spread
 from lstmjax.forecast.windows import Origins, Table, check_weights, coarse, cut, draw, on_device, training_origins
 from lstmjax.types import Array, PyTree
 
@@ -217,7 +217,7 @@ class Forecaster:
             parts.append(np.asarray(drawn)[: len(series) - start])
         drawn = np.concatenate(parts)
         if self.spread != 1.0:
-            drawn = _spread(drawn, self.spread, design)
+            drawn = closed(scaled_spread(opened(drawn, design), self.spread), design)
         wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
             s = int(np.argmax(wrong))
@@ -398,12 +398,6 @@ def _forecast(
 ) -> Array:
     window = cut(table, which, origins, design)
     return jnp.moveaxis(sample(params, window, design, normal, key, samples), 0, 1)
-
-
-def _spread(samples: np.ndarray, factor: float, design: Design) -> np.ndarray:
-    """Scale the spread of samples `[S, samples, H]` where all numbers are targets: of logarithms, for example."""
-    row = design.spread_scale
-    return np.asarray(row.inverse(scaled_spread(np.asarray(row.transform(samples)), factor)))
 
 
 def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.scaling import SCALINGS, Scaling
 
 
 def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -> float:
@@ -61,3 +65,17 @@ def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
         raise ValueError(f"factor is {factor!r}, expected a finite number above 0.")
     middle = np.median(samples, axis=1, keepdims=True)
     return middle + (samples - middle) * samples.dtype.type(factor)
+
+
+def opened(targets: Any, design: Design) -> np.ndarray:
+    """Return targets or samples where any real number would be one, as logarithms if they are positive."""
+    return np.asarray(_opening(design).transform(targets))
+
+
+def closed(values: Any, design: Design) -> np.ndarray:
+    """Undo `opened`."""
+    return np.asarray(_opening(design).inverse(values))
+
+
+def _opening(design: Design) -> Scaling:
+    return SCALINGS["log"] if design.head.support == "positive" else design.scale
