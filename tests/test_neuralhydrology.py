@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from against import B, H, I, T
 
-from lstmjax import (
-    EntityParams,
-    MassParams,
-    as_entity_aware,
-    entity_aware,
-    mass_conserving,
-    network,
-    outflow,
-    verify,
-)
+from lstmjax import EntityParams, MassParams, as_entity_aware, entity_aware, mass_conserving, network, outflow, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_neuralhydrology, load_weights
 
@@ -241,7 +232,9 @@ def test_what_would_be_lost_is_refused_by_name(tmp_path):
     mass = {**MCLSTM().state_dict(), "mclstm.output_gate.fc.weight": torch.ones(H, H)}
     with pytest.raises(ConvertError, match=r"do not fit each other as those of an MCLSTM"):
         from_neuralhydrology(mass)
-    with pytest.raises(ConvertError, match="no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds gru"):
+    with pytest.raises(
+        ConvertError, match="no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds gru"
+    ):
         from_neuralhydrology({"gru": torch.ones(3)})
     with pytest.raises(ConvertError, match="source is a list, expected a model"):
         from_neuralhydrology([1])
