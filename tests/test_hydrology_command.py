@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,10 +168,20 @@ def test_a_configuration_is_refused_and_nothing_is_written(file, tmp_path, capsy
     assert not (tmp_path / "run").exists()
 
 
-def test_configurations_of_other_commands_are_named(tmp_path):
-    (tmp_path / "config.yaml").write_text("data: {file: x.csv}\nhorizon: 3\n")
-    with pytest.raises(ConfigError, match=r"is a configuration of lstmjax forecast .*; run lstmjax forecast"):
-        load_hydrology_config(tmp_path / "config.yaml")
+def test_configurations_of_other_commands_are_named(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    for text, command in (("data: {file: x.csv}\nhorizon: 3\n", "forecast"), ("epochs: 3\n", "train")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=rf"is a configuration of lstmjax {command} .*; run lstmjax {command}"):
+            load_hydrology_config(path)
+    path.write_text(yaml.safe_dump(config_of("basins.nc")))
+    assert main(["train", str(path)]) == 2
+    assert f"not of lstmjax train; run lstmjax hydrology {path}" in capsys.readouterr().err
+
+
+def test_the_configuration_that_is_shipped_is_valid():
+    config = load_hydrology_config(Path(__file__).parent.parent / "configs" / "rainfall-runoff.yaml")
+    assert len(read_basins(config)) == 10
 
 
 def test_the_page_of_a_cell_that_it_cannot_show_is_refused(file, tmp_path, capsys):

@@ -150,15 +150,11 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Hydrology:
+class Hydrology(Forecast):
     """Fit a network to many river basins, simulate their discharge, measure it beside baselines, and draw it."""
 
     config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
     """What to fit; see docs/hydrology.md."""
-    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder to write to, new or empty; None: a new one under runs/."""
-    seeds: int | None = None
-    """Networks of the ensemble, each with a seed of its own; None: as in CONFIG."""
 
 
 @dataclass(frozen=True)

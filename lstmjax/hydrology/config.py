@@ -109,7 +109,7 @@ def load_hydrology_config(path: str | Path) -> HydrologyConfig:
         ConfigError: no such file, not YAML, a configuration of another command, an unknown key, a wrong type or value.
     """
     tree = read_yaml(path)
-    for key, command in (("horizon", "forecast"), ("model", "train")):
+    for key, command in (("horizon", "forecast"), ("model", "train"), ("epochs", "train"), ("steps", "train")):
         if key in tree and "test" not in tree:
             raise ConfigError(f"{path}: is a configuration of lstmjax {command} (it has the key {key}); run lstmjax "
                               f"{command} {path}")  # fmt: skip
