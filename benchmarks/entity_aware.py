@@ -1,15 +1,19 @@
 """How fast is the entity-aware LSTM beside neuralhydrology's, which steps through time in Python?
 
     python benchmarks/entity_aware.py [--json FILE]
+    python benchmarks/entity_aware.py --points paper --passes training --rounds 1 --raw TIMES   # again and again, then
+    python benchmarks/entity_aware.py --joined TIMES [--json FILE]
 
 Needs neuralhydrology and PyTorch. One network, neuralhydrology's `EALSTM` with its head, and the same weights here,
 float32, both on the CPU with all of its cores; outputs are compared first. "as_vanilla" is how `lstmjax.hydrology` runs
 it. A training pass is the loss and its gradient with respect to all parameters, and the inputs are the same arrays.
 They take turns in one run, as_vanilla runs twice, as a control of the noise. Prints medians in ms, and the median of
-the ratios to as_vanilla of the same round.
+the ratios to as_vanilla of the same round. A run that would take too long at once is cut into calls of a round or two,
+whose times `--raw` adds to a file, and `--joined` reads.
 """
 
 import argparse
+import json
 from functools import partial
 from pathlib import Path
 
@@ -94,28 +98,54 @@ def calls(point):
     }
 
 
+def timed(options):
+    """Yield size, pass and the times of each competitor, seconds by round."""
+    for point in options.points:
+        batch, steps, inputs, statics, hidden = SHAPES[point]
+        competing = calls(point)
+        for mode in options.passes:
+            turns = {
+                name: lambda call=call: jax.block_until_ready(call())
+                for name, call in competing[mode].items()
+                if options.only is None or name in options.only
+            }
+            times = take_turns(turns, seconds=options.seconds, rounds=options.rounds)
+            yield f"B{batch} T{steps} I{inputs} S{statics} H{hidden}", mode, times
+
+
+def joined(path):
+    """Yield size, pass and the times of each competitor, of all rounds in a file of raw times."""
+    together = {}
+    for line in path.read_text().splitlines():
+        piece = json.loads(line)
+        for name, times in piece["times"].items():
+            together.setdefault((piece["size"], piece["pass"]), {}).setdefault(name, []).extend(times)
+    for (size, mode), times in together.items():
+        yield size, mode, {name: np.array(of_one) for name, of_one in times.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
     parser.add_argument("--points", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--passes", nargs="+", choices=("forward", "training"), default=["forward", "training"])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="competitors, as_vanilla among them; default: all")
     parser.add_argument("--rounds", type=int, help="an exact number instead of --seconds")
     parser.add_argument("--seconds", type=float, default=8, help="about how long each table takes")
+    parser.add_argument("--raw", type=Path, metavar="FILE", help="file to add the times of all rounds to")
+    parser.add_argument("--joined", type=Path, metavar="FILE", help="time nothing; take the times of a file of --raw")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     rows = []
-    for point in options.points:
-        batch, steps, inputs, statics, hidden = SHAPES[point]
-        competing = calls(point)
-        for mode in options.passes:
-            competitors = competing[mode]
-            turns = {name: lambda call=call: jax.block_until_ready(call()) for name, call in competitors.items()}
-            times = take_turns(turns, seconds=options.seconds, rounds=options.rounds)
-            for name, of_one in times.items():
-                ratio = float(np.median(of_one / times["as_vanilla"]))
-                size = f"B{batch} T{steps} I{inputs} S{statics} H{hidden}"
-                rows.append([size, mode, name, 1e3 * float(np.median(of_one)), ratio])
-                print("{:<26}{:<10}{:<18}{:9.1f}{:7.2f}".format(*rows[-1]), flush=True)
+    for size, mode, times in timed(options) if options.joined is None else joined(options.joined):
+        if options.raw is not None:
+            piece = {"size": size, "pass": mode, "times": {name: list(map(float, t)) for name, t in times.items()}}
+            with options.raw.open("a") as file:
+                file.write(json.dumps(piece) + "\n")
+        for name, of_one in times.items():
+            ratio = float(np.median(of_one / times["as_vanilla"]))
+            rows.append([size, mode, name, 1e3 * float(np.median(of_one)), ratio])
+            print("{:<26}{:<10}{:<18}{:9.1f}{:7.2f}".format(*rows[-1]), flush=True)
     if options.json is not None:
         columns = ("size", "pass", "network", "ms", "over as_vanilla")
         record.write(options.json, "python benchmarks/entity_aware.py", columns, (0, 0, 0, 1, 2), rows)

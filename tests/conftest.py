@@ -43,9 +43,9 @@ BOTH = {
 
 THOROUGH = {
     "agents_inside", "bench", "cpu_products", "debugging", "doctests", "export", "files_hostile", "flax_cell",
-    "flax_object", "forecast", "forecast_command", "gpu_script", "hydrology", "keras_files", "keras_models",
-    "notebooks", "onnx_graphs", "order_truth", "plot_notebook", "properties", "readme", "replica", "report_page",
-    "report_run", "sharding", "site", "training_replica",
+    "flax_object", "forecast", "forecast_command", "gpu_script", "hydrology", "hydrology_command", "keras_files",
+    "keras_models", "notebooks", "onnx_graphs", "order_truth", "plot_notebook", "properties", "readme", "replica",
+    "report_page", "report_run", "sharding", "site", "training_replica",
 }  # fmt: skip
 """The files of CI's second stage, marked thorough: most of the time, for what changes to a few files can break.
 

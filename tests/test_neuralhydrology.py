@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from against import B, H, I, T
 
-from lstmjax import (
-    EntityParams,
-    MassParams,
-    as_entity_aware,
-    entity_aware,
-    mass_conserving,
-    network,
-    outflow,
-    verify,
-)
+from lstmjax import EntityParams, MassParams, as_entity_aware, entity_aware, mass_conserving, network, outflow, verify
 from lstmjax.cli import main
 from lstmjax.convert import ConvertError, from_neuralhydrology, load_weights
 
@@ -241,7 +232,25 @@ def test_what_would_be_lost_is_refused_by_name(tmp_path):
     mass = {**MCLSTM().state_dict(), "mclstm.output_gate.fc.weight": torch.ones(H, H)}
     with pytest.raises(ConvertError, match=r"do not fit each other as those of an MCLSTM"):
         from_neuralhydrology(mass)
-    with pytest.raises(ConvertError, match="no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds gru"):
+    with pytest.raises(
+        ConvertError, match="no EALSTM, MCLSTM, CudaLSTM or CustomLSTM of neuralhydrology in it; it holds gru"
+    ):
         from_neuralhydrology({"gru": torch.ones(3)})
     with pytest.raises(ConvertError, match="source is a list, expected a model"):
         from_neuralhydrology([1])
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("model", [EALSTM, CustomLSTM])
+def test_the_command_compares_a_checkpoint_with_what_its_module_predicted(model, basins, tmp_path, capsys):
+    torch.manual_seed(4)
+    module = model()
+    path = saved(module, tmp_path)
+    np.save(tmp_path / "xs.npy", beside(*basins))
+    words = ["verify", str(path), "--input", str(tmp_path / "xs.npy"), "--outputs", str(tmp_path / "ys.npy")]
+    for bias, code, word in ((0.0, 0, "agree: lstmjax and the recorded outputs"), (0.1, 1, "differ: ")):
+        with torch.no_grad():
+            module.head.net[0].bias += bias
+        np.save(tmp_path / "ys.npy", module(*map(torch.tensor, basins)).detach().numpy())
+        assert main(words) == code
+        assert capsys.readouterr().out.startswith(word)

@@ -41,6 +41,7 @@ commands:
   inspect RUN                     write a page that shows what happens inside a run's network
   forecast CONFIG                 fit many time series, measure, forecast and draw
   backtest RUN                    measure the networks of a forecast at other origins
+  hydrology CONFIG                fit many river basins, simulate their discharge, measure and draw
   convert IN OUT                  convert weights to another framework's file
   shapes --input I --hidden H     explain every array of a network
   verify WEIGHTS --input X.npy    tell whether a framework and lstmjax compute the same with these weights

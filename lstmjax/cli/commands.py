@@ -150,6 +150,14 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Hydrology(Forecast):
+    """Fit a network to many river basins, simulate their discharge, measure it beside baselines, and draw it."""
+
+    config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    """What to fit; see docs/hydrology.md."""
+
+
+@dataclass(frozen=True)
 class Backtest:
     """Measure the networks of a forecast at other origins, beside the baselines."""
 

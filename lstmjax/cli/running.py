@@ -18,6 +18,7 @@ from lstmjax.cli.commands import (
     Evaluate,
     Export,
     Forecast,
+    Hydrology,
     Inspect,
     LrFind,
     Predict,
@@ -154,6 +155,19 @@ def _forecast(command: Forecast) -> None:
     print_lines(run_forecast(config, command.run_dir, name=command.config_file.stem), flush=True)
 
 
+def _hydrology(command: Hydrology) -> None:
+    from lstmjax.hydrology.config import load_hydrology_config
+
+    config = load_hydrology_config(command.config_file)
+    if command.seeds is not None:
+        if not 1 <= command.seeds <= 100:
+            raise ConfigError(f"--seeds is {command.seeds}, expected 1 to 100")
+        config = config.model_copy(update={"seeds": command.seeds})
+    from lstmjax.hydrology.run_hydrology import run_hydrology
+
+    print_lines(run_hydrology(config, command.run_dir, name=command.config_file.stem), flush=True)
+
+
 def _backtest(command: Backtest) -> None:
     if not (command.run / "config.yaml").is_file():
         raise ConfigError(f"{command.run}: has no config.yaml; lstmjax forecast CONFIG writes such a folder")
@@ -211,6 +225,7 @@ def _export(command: Export) -> None:
 
 def _inspect(command: Inspect) -> None:
     from lstmjax.forecast.config import is_forecast
+    from lstmjax.hydrology.config import is_hydrology
     from lstmjax.runs import RunFolder
 
     if is_forecast(command.run):
@@ -222,6 +237,16 @@ def _inspect(command: Inspect) -> None:
         print_lines(inspect_forecast(command.run, command.out, command.examples, open_page=command.open))
         return
 
+    if is_hydrology(command.run):
+        from lstmjax.report.inspect_basins import inspect_basins
+
+        options = {"--input": command.input, "--compare": command.compare}
+        for option in (name for name, value in options.items() if value is not None):
+            raise ConfigError(
+                f"{option} is for runs of lstmjax train; {command.run} is the folder of lstmjax hydrology"
+            )
+        print_lines(inspect_basins(command.run, command.out, command.examples, open_page=command.open))
+        return
     RunFolder.open(command.run)
     from lstmjax.report.inspect_run import inspect_run
 
@@ -305,6 +330,7 @@ COMMANDS: MappingProxyType[type, Callable[[Any], int | None]] = MappingProxyType
         Data: _data,
         Forecast: _forecast,
         Backtest: _backtest,
+        Hydrology: _hydrology,
         Evaluate: _evaluate,
         Predict: _predict,
         Sample: _sample,

@@ -31,6 +31,11 @@ def load_config(path: str | Path, *, of_run: bool = False) -> Config:
             message names the file, the key and the nearest valid one.
     """
     tree = read_yaml(path)
+    if {"training", "test"} <= tree.keys() and "model" not in tree:
+        raise ConfigError(
+            f"{path}: is a configuration of lstmjax hydrology (it has the keys training and test), not of lstmjax "
+            f"train; run lstmjax hydrology {path}"
+        )
     if "horizon" in tree and "model" not in tree:
         raise ConfigError(
             f"{Path(path).parent}: is the folder of a forecast, not of lstmjax train; its networks are measured by "

@@ -157,7 +157,64 @@ PAPERS = (
     ),
 )
 
-CARDS = MappingProxyType({card.name: card for card in OF_FRAMEWORKS + PAPERS})
+HYDROLOGY = (
+    Card(
+        "neuralhydrology",
+        "neuralhydrology.modelzoo.CudaLSTM",
+        "neuralhydrology/modelzoo/cudalstm.py and customlstm.py, neuralhydrology 1.13",
+        (
+            'layers = init_stacked(key, I, H, 1, init="torch")',
+            "layers, head = from_neuralhydrology(module)",
+            "ys = network(NetworkParams(layers, head), xs, return_sequences=True)[1]",
+        ),
+        drops=(Drop("output_dropout", "h, before the head", "step"),),
+        notes=(
+            Note("inputs", "xs are the dynamic inputs, followed by the static attributes at each step."),
+            Note("forget bias", "initial_forget_bias replaces bias_hh of f; bias_ih stays as it was drawn."),
+            Note("custom", "CustomLSTM is the same function; its arrays are cell.w_ih, w_hh, b_ih and b_hh."),
+        ),
+    ),
+    Card(
+        "kratzert_2019",
+        "Kratzert et al. (2019), Towards learning universal, regional, and local hydrological behaviors",
+        "Hydrol. Earth Syst. Sci. 23, 5089; neuralhydrology/modelzoo/ealstm.py, neuralhydrology 1.13",
+        (
+            "params = init_entity_aware(key, I, S, H, forget_bias=3.0)",
+            "statics = jax.random.normal(noise, (B, S))",
+            "ys = entity_aware(params, xs, statics)[1]",
+        ),
+        cell=None,
+        notes=(
+            Note("static gate", "i = σ(s·W_s + b_s), once for all steps; f, g and o see x and h, and no attributes."),
+            Note("as vanilla", "as_vanilla(params) is the same network: an LSTM on x and s, with blocks of zeros."),
+            Note("gate order", "EALSTM stores f, o, g side by side, [N, 3H], and a single bias."),
+            Note("start", "EALSTM's weight_hh starts as three identities; ours as the preset has it."),
+        ),
+        read=("The equations were read in neuralhydrology, not in the paper.",),
+    ),
+    Card(
+        "hoedt_2021",
+        "Hoedt et al. (2021), MC-LSTM: Mass-Conserving LSTM",
+        "ICML 2021, arXiv:2101.05186; neuralhydrology/modelzoo/mclstm.py, neuralhydrology 1.13",
+        (
+            "params = init_mass_conserving(key, I, H)",
+            "rain = jax.random.exponential(noise, (B, T, 1))",
+            "hs = mass_conserving(params, rain, xs)[1]",
+            "ys = outflow(hs)",
+        ),
+        cell=None,
+        notes=(
+            Note("balance", "what enters is stored or leaves: Σ mass = Σ hs + c, to rounding."),
+            Note("trash", "the first unit is a sink, and no part of the discharge."),
+            Note("batch", "MCLSTM divides c by a norm over the batch: its outputs depend on the batch, ours do not."),
+            Note("lost mass", "MCLSTM loses the mass of a unit whose row of relu(R) is 0; here it stays there."),
+        ),
+        read=("The equations were read in neuralhydrology and ml-jku/mc-lstm, not in the paper.",),
+    ),
+)
+"""Cells that are no rows of `CELLS`, and the package that hydrologists train them with."""
+
+CARDS = MappingProxyType({card.name: card for card in OF_FRAMEWORKS + PAPERS + HYDROLOGY})
 """All cards by name."""
 
 
@@ -168,10 +225,10 @@ def cards_as_markdown() -> str:
         "",
         "What the LSTM of a framework or of a paper is, and how to build it here. This file is generated from",
         "`lstmjax.replica.CARDS`. Its statements on frameworks and on our side are tested (`tests/test_cards*.py`),",
-        "except those marked as only read; papers are cited. In the recipes B, I, H and P are sizes, xs inputs, key",
-        "and noise random keys, and module a layer of the framework, its variables or parameters. In the recipe for",
-        "a framework the first line draws new weights as the framework does, the second converts existing ones. Our",
-        f"gates stand in the order {', '.join(GATES)}. N is I, or the width of h.",
+        "except those marked as only read; papers are cited. In the recipes B, T, I, H, P and S are sizes, xs",
+        "inputs, key and noise random keys, and module a layer of the framework, its variables or parameters. In the",
+        "recipe for a framework the first line draws new weights as the framework does, the second converts existing",
+        f"ones. Our gates stand in the order {', '.join(GATES)}. N is I, or the width of h.",
     ]
     for card in CARDS.values():
         lines += ["", f"## {card.name}", "", card.title, "", "| | |", "|---|---|"]
