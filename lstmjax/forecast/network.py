@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -146,8 +145,8 @@ def sample(params: ForecastParams, window: Window, design: Design, normal: Norma
         out = _decode(params, window, _read(params, window, design, normal, None), design, normal, None)
         draws = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]))
         return _in_units(draws(jax.random.split(key, samples)), window, design)
-    paths = jax.vmap(partial(_path, params, window, design, normal, _read(params, window, design, normal, None)))
-    return _in_units(paths(jax.random.split(key, samples)), window, design)
+    state = _read(params, window, design, normal, None)
+    return _in_units(_paths(params, window, state, design, normal, jax.random.split(key, samples)), window, design)
 
 
 def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Array]:
@@ -312,34 +311,46 @@ def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array
     return out.at[..., at].add(base[..., None])
 
 
-def _path(params: ForecastParams, window: Window, design: Design, normal: Normal, state: PyTree, key: Array) -> Array:
-    """Draw one path for each of B series, `[B, H]`, each step from the samples before it; scaled, without location."""
-    origin, reach = design.reach + design.context, design.reach
+def _paths(params: ForecastParams, window: Window, state: PyTree, design: Design, normal: Normal, keys: Array) -> Array:
+    """Draw a path of B series for each of S keys, `[S, B, H]`, each step from the samples before it.
+
+    The paths are one batch of S · B sequences, scaled and without location. Only what differs between the paths of a
+    series is repeated: the state and the last targets.
+    """
+    origin, reach, horizon = design.reach + design.context, design.reach, design.horizon
+    count, batch = len(keys), len(window.scale)
     past, past_observed = (part[:, design.context :] for part in _before(window, design))
-    scale = window.scale
+    known = _known(window, origin + jnp.arange(horizon), design, normal)
+    observed = window.observed[:, origin - reach : origin]
+
+    def for_paths(values: Array) -> Array:
+        return jnp.broadcast_to(values[None], (count, *values.shape)).reshape(-1, *values.shape[1:])
 
     def step(carry: tuple[PyTree, Array, Array], scanned: tuple) -> tuple[tuple, Array]:
         state, recent, observed = carry  # the last `reach` targets or samples
-        step_key, known, past_step, past_step_observed = scanned
-        moved = window._replace(target=recent, observed=observed)
-        at = jnp.asarray([reach])
-        lags = jnp.stack([recent[:, reach - lag] for lag in design.lags], -1)[:, None]
+        step_keys, known, past_step, past_step_observed = scanned
+        lags = jnp.stack([recent[:, reach - lag] for lag in design.lags], -1)
         lags_observed = jnp.stack([observed[:, reach - lag] for lag in design.lags], -1)[:, None]
-        x = _joined(
-            params, window, lags, lags_observed, past_step[:, None], past_step_observed[:, None], known[:, None], normal
-        )
-        state, hs = _run(params.layers, x, state, design, None)
-        out = _head(params.head, hs, _base_where_known(moved, at, design), design, None)[:, 0]
-        y = design.head.sample(step_key, out, scale)
-        recent = jnp.concatenate([recent[:, 1:], (y / scale)[:, None]], 1)
+        others = _joined(
+            params, window, jnp.zeros((batch, 1, 0), lags.dtype), lags_observed, past_step[:, None],
+            past_step_observed[:, None], known[:, None], normal,
+        )[:, 0]  # fmt: skip
+        x = jnp.concatenate([lags, for_paths(others)], -1)[:, None]
+        # one step of many sequences: benchmarks/forecast_speed.py took half as long with it as with the native kernel
+        state, hs = stacked(params.layers, x, state, cell=design.cell, backend="scan")
+        moved = window._replace(target=recent, observed=for_paths(observed))
+        out = _head(params.head, hs, _base_where_known(moved, jnp.asarray([reach]), design), design, None)[:, 0]
+        y = jax.vmap(design.head.sample, (0, 0, None))(step_keys, out.reshape(count, batch, -1), window.scale)
+        z = (y / window.scale[None]).reshape(-1, 1)
+        recent = jnp.concatenate([recent[:, 1:], z], 1)
         return (state, recent, jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)), y
 
     scanned = (
-        jax.random.split(key, design.horizon),
-        jnp.moveaxis(_known(window, origin + jnp.arange(design.horizon), design, normal), 1, 0),
+        jax.vmap(lambda key: jax.random.split(key, horizon), out_axes=1)(keys),
+        jnp.moveaxis(known, 1, 0),
         jnp.moveaxis(past, 1, 0),
         jnp.moveaxis(past_observed, 1, 0),
     )
-    carry = (state, window.target[:, origin - reach : origin], window.observed[:, origin - reach : origin])
+    carry = (jax.tree.map(for_paths, state), for_paths(window.target[:, origin - reach : origin]), observed)
     _, ys = jax.lax.scan(step, carry, scanned)
-    return jnp.moveaxis(ys, 0, 1)
+    return jnp.moveaxis(ys, 0, 2)
