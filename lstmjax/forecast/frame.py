@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -215,7 +216,7 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency:
     """Return the frequency of all series: of dates that of the longest one, of whole numbers what divides all steps."""
     if times.dtype.kind == "i":
         inner = np.delete(np.diff(times), bounds[1:-1] - 1)
-        return Frequency(int(np.gcd.reduce(inner)) if len(inner) else 1, COUNT)
+        return Frequency(math.gcd(*np.unique(inner).tolist()) or 1, COUNT)
     longest = int(np.argmax(np.diff(bounds)))
     found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
     if found is None and np.diff(bounds)[longest] > 1:
