@@ -35,7 +35,8 @@ class Compared(NamedTuple):
     @property
     def differs(self) -> bool:
         """Whether the difference is beyond the bound, and beyond what rounding alone could be."""
-        # In absolute numbers: as a share of their arrays, whose numbers may be of any size, no difference is above 1 by much.
+        # In absolute numbers: as a share of their arrays, whose numbers may be of any size, no difference is above 1 by
+        # much.
         return not self.agrees and bounds.decides(self.precision, self.error.absolute, self.difference.absolute)
 
 
