@@ -2,9 +2,9 @@
 
     python benchmarks/busy.py                     # --json FILE for a record; --load 4 for more busy processes
 
-First everybody takes turns on the machine as it is, then beside processes that compute without a pause, as many as there
-are CPUs. The slowdown is the median under load over the median before; ours over PyTorch's is the last column, below 2
-where we are held to it. Start it on an idle machine.
+First everybody takes turns on the machine as it is, then beside processes that compute without a pause, as many as
+there are CPUs. The slowdown is the median under load over the median before; ours over that of PyTorch is the last
+column. Start it on an idle machine.
 """
 
 import argparse
