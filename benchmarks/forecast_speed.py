@@ -53,7 +53,7 @@ COLUMNS = ["data", "what", "beside", "lstmjax", "the other", "times as fast", "g
 DIGITS = [0, 0, 0, 4, 4, 2, 0]
 NOTES = (
     "seconds, but for steps; the same network of one LSTM layer of 40 units, Gaussian, on two cores",
-    "darts draws all paths at once (its fastest batch_size), but in the row that names the one of the training",
+    "darts draws all paths at once (its fastest batch_size), but in the row that names the batch_size of the training",
     "neuralforecast feeds the mean back, one value a series, and draws from the distribution of each step: no paths",
 )
 Calls = dict[str, Callable[[], object]]
@@ -257,6 +257,7 @@ def main() -> None:
         "--table", type=Path, metavar="FILE", help="make the table of a file of raw times; time nothing"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
+    parser.add_argument("--note", action="append", default=[], help="what a reader of the table must know")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -281,7 +282,8 @@ def main() -> None:
         shown = ", ".join(f"{count} turns of {name}" for name, count in turns.items())
         record.write(
             options.json, "python benchmarks/forecast_speed.py", COLUMNS, DIGITS, rows,
-            recorded=f"Medians of {shown}: the raw times are not on record.", notes=[*NOTES, *compiling(times)],
+            recorded=f"Medians of {shown}: the raw times are not on record.",
+            notes=[*NOTES, *compiling(times), *options.note],
         )  # fmt: skip
 
 
