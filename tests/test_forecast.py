@@ -348,6 +348,15 @@ def test_the_same_seed_has_the_same_forecaster():
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
 
 
+def test_series_are_forecast_in_batches_of_one_size():
+    """Batches only change the draws: without noise, any size of them has the same forecasts."""
+    series = series_of()
+    forecaster = untrained(design_of(likelihood="point"), series)
+    together = forecaster.forecast(series, samples=2).samples
+    for size in (2, 3):
+        np.testing.assert_allclose(forecaster.forecast(series, samples=2, batch_size=size).samples, together, rtol=1e-5)
+
+
 def test_samples_are_paths():
     """Each step follows the sample before it: with base "last" and a wide head, paths drift apart."""
     series, design = series_of(covariates=False), design_of(likelihood="gaussian", base="last", lags=(1,))

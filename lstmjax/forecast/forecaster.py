@@ -188,7 +188,7 @@ class Forecaster:
                 Targets from there on are not read.
             samples: how many to draw.
             seed: of the draws.
-            batch_size: series that are sampled together.
+            batch_size: series that are sampled together, at most.
 
         Raises:
             SeriesError: other covariates than in the training, known ones that are missing in the horizon, or an
@@ -206,11 +206,13 @@ class Forecaster:
         series = self.matched(series).extended(design.horizon)
         check_future(series, origins, design)
         table = on_device(series, design)
-        keys = jax.random.split(jax.random.key(seed), -(-len(series) // batch_size))
+        batches = max(-(-len(series) // batch_size), 1)
+        size = -(-len(series) // batches)  # batches of one size, so that one program serves all
+        keys = jax.random.split(jax.random.key(seed), batches)
         parts = []
-        for start, key in zip(range(0, len(series), batch_size), keys, strict=True):
-            # The last batch repeats its last series, so that one program serves all.
-            which = np.minimum(np.arange(start, start + min(batch_size, len(series))), len(series) - 1)
+        for start, key in zip(range(0, len(series), size), keys, strict=True):
+            # the last batch repeats its last series
+            which = np.minimum(np.arange(start, start + size), len(series) - 1)
             drawn = _forecast(
                 self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
                 self.normal, design=design, samples=samples,
