@@ -62,7 +62,10 @@ def run_stack(
         ]
         for calls_of_layer, pairs_of_layer in zip(calls, extras, strict=True)
     ]
-    states, ys = through(runs, layers, sequence, state, reset_state, key, stacking, axis=0)
+    # The native kernel writes its outputs in the caller's layout: joined there, they are not transposed.
+    native = all(backend == "native" for calls_of_layer in calls for _, backend in calls_of_layer)
+    join_axis = axis if native else 0
+    states, ys = through(runs, layers, sequence, state, reset_state, key, stacking, axis=0, join_axis=join_axis)
     if stacking.return_sequences:
         ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, axis), ys)
     return states, ys
@@ -82,6 +85,7 @@ def through(
     stacking: Stacking,
     *,
     axis: int,
+    join_axis: int | None = None,
 ) -> tuple[tuple, PyTree]:
     """Return the states and the last layer's outputs.
 
@@ -91,8 +95,10 @@ def through(
         sequence: the inputs, with time on `axis`.
         stacking: how layers are stacked.
         axis: of time in the sequence and in the outputs.
+        join_axis: of time while the outputs of two directions are joined, which changes no number; None: `axis`.
     """
     xs, valid, starts = sequence
+    join_axes = (axis, axis if join_axis is None else join_axis)
     last, ends, axes = len(layers) - 1, None, (axis, stacking.axis)
     if starts is not None and any(isinstance(layer, Bidirectional) for layer in layers):
         ends = segment_ends(starts, valid, axis)
@@ -114,7 +120,8 @@ def through(
                 results.append(runs[n][k](part, inputs, *states_of_part, direction_keys[k]))
             if len(parts) == 2:
                 check_joinable(results[0][1], xs.ndim - (not all_steps), axes if all_steps else (0, 0))
-            new, xs = results[0] if len(parts) == 1 else _joined(results, stacking.merge)
+            join = partial(_joined, merge=stacking.merge, axes=join_axes if all_steps else (0, 0))
+            new, xs = results[0] if len(parts) == 1 else join(results)
         states.append(new)
         if stacking.residual and n > 0:
             xs = _add(xs, below, valid, axis, n, all_steps=all_steps)
@@ -129,10 +136,18 @@ def state_of(states: tuple | None, layer: LSTMParams | Bidirectional, n: int, k:
     return state[k] if state is not None and isinstance(layer, Bidirectional) else state
 
 
-def _joined(results: list[tuple[PyTree, PyTree]], merge: str) -> tuple[Bidirectional, PyTree]:
-    """Return the states and the merged outputs of the two directions of a layer."""
+def _joined(results: list[tuple[PyTree, PyTree]], merge: str, axes: tuple[int, int]) -> tuple[Bidirectional, PyTree]:
+    """Return the states and the merged outputs of the two directions of a layer.
+
+    `axes` are that of time in the outputs, and that of time while they are joined.
+    """
     (forward_state, forward_ys), (reverse_state, reverse_ys) = results
-    join = (lambda a, b: jnp.concatenate([a, b], axis=-1)) if merge == "concat" else jnp.add
+
+    def join(a: Array, b: Array) -> Array:
+        a, b = (jnp.moveaxis(y, *axes) for y in (a, b))
+        both = jnp.concatenate([a, b], axis=-1) if merge == "concat" else jnp.add(a, b)
+        return jnp.moveaxis(both, axes[1], axes[0])
+
     return Bidirectional(forward_state, reverse_state), jax.tree.map(join, forward_ys, reverse_ys)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -149,6 +150,15 @@ def test_a_stack_of_both_directions():
         return stacked(layers, xs, lengths=jnp.array([7, 0, 3, 5]), backend=backend)
 
     check(f, (layers, xs), random_like(rng, jax.eval_shape(partial(f, "scan"), layers, xs)))
+
+
+def test_two_directions_are_joined_without_transposing_a_series():
+    xs = jnp.zeros((5, 11, 3))
+    pairs = [Bidirectional(*(init_params(jax.random.key(0), inputs, 7) for _ in range(2))) for inputs in (3, 14)]
+    run = jax.jit(lambda pairs, xs: stacked(pairs, xs, backend="native")[1])
+    program = run.lower(pairs, xs).compile().as_text()
+    assert "lstmjax_forward" in program
+    assert not re.findall(r"\} (?:transpose|copy)\(", program)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
