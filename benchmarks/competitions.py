@@ -75,7 +75,9 @@ STATISTICAL_COLUMNS = [
     "data", "series", "method", "MASE, measured", "one network (median)", "ensemble", "verdict", "s a series",
 ]  # fmt: skip
 STATISTICAL_DIGITS = [0, 0, 0, 3, 3, 3, 0, 2]
-STATISTICAL_RECORDED = "One fit of each series; the machine was busy with other work, so that the times are rough."
+STATISTICAL_RECORDED = (
+    "No raw times: one fit of each series, on a machine that was busy with other work, so that the times are rough."
+)
 
 
 def series_of(competition: Competition) -> SeriesSet:
