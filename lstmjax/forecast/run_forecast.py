@@ -20,6 +20,7 @@ from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training
 from lstmjax.forecast.frame import from_frame, gaps, read_table
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
+from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
 from lstmjax.runs import new_folder
@@ -54,6 +55,8 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
     baselines_of(config, series, rolling)  # refuses what is not installed
     known = series.cut(int(series.lengths[0] - origins[0, 0]))
+    check_origins(series, design, origins)  # refuses what would end the backtest or the forecast after the fits
+    check_origins(series, design, series.lengths[None])
     held_back(known, design, calibration)  # refuses a design or series that cannot be calibrated
     yield described(series)
     folder = new_folder(run_dir, name)
@@ -108,11 +111,14 @@ def run_backtest(
     series = read_series(config)
     rolling = Rolling(origins, stride)
     if refit:
-        first = rolling.of(series, config.horizon)[0]
-        known = series.cut(int(series.lengths[0] - first[0]))
+        at = rolling.of(series, config.horizon)
+        check_origins(series, design_of(config, series), at)
+        cuts = [series.cut(int(series.lengths[0] - row[0])) for row in at]
+        for known in cuts:
+            held_back(known, design_of(config, series), calibration_of(config))
         fits = [refitted(config, series, seed) for seed in range(config.seed, config.seed + config.seeds)]
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
-        yield from measured([fit(known) for fit in fits], series, rolling, config, out=out, refits=fits)
+        yield from measured([fit(cuts[0]) for fit in fits], series, rolling, config, out=out, refits=fits)
         return
     earlier = (config.origins - 1) * config.stride
     if (origins - 1) * stride > earlier:
