@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lstmjax.cli import main
-from lstmjax.forecast.outputs import digits_of
+from lstmjax.forecast.outputs import digits_of, text_of
 from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
 
 pytest.importorskip("pyarrow")
@@ -306,3 +306,22 @@ def test_what_is_stored_is_read_back(tmp_path):
         load_forecaster(tmp_path / "g.npz")
     with pytest.raises(ForecasterFileError, match="there is no such file"):
         load_forecaster(tmp_path / "h.npz")
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_table_that_was_cut_off_after_the_forecast_is_refused(folder, tmp_path, capsys):
+    rows = (folder / "sales.csv").read_text().splitlines()
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"seeds": 1}
+    config["data"] |= {"file": str(tmp_path / "sales.csv")}
+    (tmp_path / "sales.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 0
+    (tmp_path / "sales.csv").write_text("\n".join(rows[:-4]) + "\n")
+    assert main(["backtest", str(tmp_path / "run")]) == 2
+    assert "were fitted when series 'c' had 36 targets, and the table has 32 now" in capsys.readouterr().err
+
+
+def test_numbers_in_csv_files_are_read_back_as_they_are():
+    values = [float(value) for value in np.random.default_rng(7).normal(size=50).astype(np.float32)] + [0.1, 1e-7, 3.0]
+    assert [float(text_of(value)) for value in values] == values
+    assert [text_of(value) for value in (0.25, 3.0, None, 7)] == ["0.25", "3", "", "7"]

@@ -104,8 +104,8 @@ def held_back(series: SeriesSet, design: Design, calibration: Calibration | None
     scored = [_at(series, design, back * design.horizon) for back in range(1, calibration.origins + 1)]
     if all(np.isnan(target).all() for _, target in scored):
         raise SeriesError(
-            f"there is no target in the last {calibration.origins * design.horizon} steps of the training part, so that "
-            "forecasts of them cannot be calibrated. Take more origins for calibration, or leave it out."
+            f"there is no target in the last {calibration.origins * design.horizon} steps of the training part, so "
+            "that forecasts of them cannot be calibrated. Take more origins for calibration, or leave it out."
         )
     return scored
 

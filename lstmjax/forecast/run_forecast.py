@@ -19,8 +19,8 @@ from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training
 from lstmjax.forecast.frame import from_frame, gaps, read_table
-from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.origins import check_origins
+from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
 from lstmjax.runs import new_folder
@@ -128,11 +128,25 @@ def run_backtest(
             "fair. Take fewer origins or a smaller stride, forecast anew with more origins in the configuration, or "
             "pass --refit, which fits the networks anew at each origin."
         )
+    _check_not_shorter(folder, series)
     files = sorted(folder.glob("forecaster-*.npz"))
     if not files:
         raise ConfigError(f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
     forecasters = [load_forecaster(path) for path in files]
     yield from measured(forecasters, series, rolling, config, out=out)
+
+
+def _check_not_shorter(folder: Path, series: SeriesSet) -> None:
+    """Refuse a table that was cut off after the forecast: the networks have learnt from the end of what is left."""
+    path = folder / "measures.json"
+    steps = json.loads(path.read_text()).get("steps", {}) if path.is_file() else {}
+    for name, length in zip(series.names, series.lengths, strict=True):
+        if length < steps.get(name, 0):
+            raise ConfigError(
+                f"{folder}: its networks were fitted when series {name!r} had {steps[name]} targets, and the table has "
+                f"{length} now, so that they may have learnt from what they would be measured on. Bring the table "
+                "back, or pass --refit, which fits the networks anew at each origin."
+            )
 
 
 def refitted(config: ForecastConfig, series: SeriesSet, seed: int) -> Callable[[SeriesSet], Forecaster]:
@@ -257,6 +271,7 @@ def measured(
             "origins": rolling.origins,
             "stride": rolling.stride,
             "pooled": together.pooled(),
+            "steps": dict(zip(series.names, series.lengths.tolist(), strict=True)),
         }
         write_text(folder / "measures.json", json.dumps(report, indent=1) + "\n")
     if out is not None:
