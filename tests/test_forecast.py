@@ -619,3 +619,15 @@ def test_students_t_of_logarithms_has_no_mean(likelihood, scaling):
         expected = result.samples.mean(2)
     errors = np.sqrt(np.nanmean((expected - result.target) ** 2, -1))
     assert measures["rmse"] == pytest.approx(np.nanmean(errors), rel=1e-6)
+
+
+def test_a_covariate_that_is_constant_in_the_training_has_the_deviation_1():
+    # the mean of 80 times 0.1 is not 0.1: the deviation of the column is 1e-17, by which 0.2 would be 7e15
+    targets, prices = [np.arange(80.0)] * 2, [np.full(80, 0.1)] * 2
+    series = from_arrays(
+        targets, past={"a": prices}, known={"b": [prices[0], prices[1] * 3]}, numbers={"c": [0.1, 0.1]}
+    )
+    normal = normal_of(series)
+    np.testing.assert_allclose(normal.past[1], [1.0])
+    np.testing.assert_allclose(normal.numbers[1], [1.0])
+    np.testing.assert_allclose(normal.known, [[0.2], [0.1]], rtol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lstmjax.cli import main
-from lstmjax.forecast.outputs import digits_of
+from lstmjax.forecast.outputs import digits_of, text_of
 from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
 
 pytest.importorskip("pyarrow")
@@ -220,6 +220,8 @@ def test_a_key_that_is_missing_is_named_without_its_neighbours(tmp_path, capsys)
         ({"horizon": 40}, "has 36 targets, too few for an origin"),
         ({"network": {"likelihood": "negative_binomial"}}, "is for counts"),
         ({"network": {"base": "seasonal", "likelihood": "log_normal"}}, "network: base is 'seasonal'"),
+        ({"levels": [0.9, 0.1]}, "levels: [0.9, 0.1], expected at least one level, each above the one before it"),
+        ({"levels": []}, "levels: [], expected at least one level"),
         ({"calibration": {"level": 80}}, "calibration.level is 80; it should be less than 1"),
         ({"calibration": {"orgins": 2}}, "unknown key calibration.orgins; did you mean calibration.origins?"),
         ({"calibration": {}, "network": {"likelihood": "point"}}, "likelihood 'point' has no spread"),
@@ -231,6 +233,35 @@ def test_configurations_that_cannot_be_are_refused(folder, tmp_path, capsys, cha
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "message"),
+    [
+        ({}, range(33, 36), "no 'price' 1 steps ahead of the origin"),  # of the backtest
+        ({}, range(36, 39), "no 'price' 1 steps ahead of the origin"),  # of the forecast
+        ({"calibration": {}}, range(31, 32), "no 'price' 2 steps ahead of the origin"),  # of the calibration
+        ({"network": {"scaling": "log"}}, [], "is for targets above 0"),  # the first is 0
+        ({"calibration": {}}, None, "there is no target in the last 3 steps of the training part"),
+    ],
+)
+def test_what_would_end_a_forecast_later_is_refused_before_anything_is_fitted(
+    tmp_path, capsys, change, missing, message
+):
+    rows = ["time,target,price"]
+    for t in range(39):
+        unknown = missing is None and 30 <= t < 33
+        target = "" if unknown or t >= 36 else 0 if t == 0 else 9 + t % 5
+        rows.append(f"{t},{target},{'' if missing and t in missing else t % 3}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    data = {"file": str(tmp_path / "table.csv"), "series": None, "known": ["price"]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": data, "horizon": 3} | change))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "fit:" not in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("promotion")
@@ -275,3 +306,22 @@ def test_what_is_stored_is_read_back(tmp_path):
         load_forecaster(tmp_path / "g.npz")
     with pytest.raises(ForecasterFileError, match="there is no such file"):
         load_forecaster(tmp_path / "h.npz")
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_table_that_was_cut_off_after_the_forecast_is_refused(folder, tmp_path, capsys):
+    rows = (folder / "sales.csv").read_text().splitlines()
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"seeds": 1}
+    config["data"] |= {"file": str(tmp_path / "sales.csv")}
+    (tmp_path / "sales.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 0
+    (tmp_path / "sales.csv").write_text("\n".join(rows[:-4]) + "\n")
+    assert main(["backtest", str(tmp_path / "run")]) == 2
+    assert "were fitted when series 'c' had 36 targets, and the table has 32 now" in capsys.readouterr().err
+
+
+def test_numbers_in_csv_files_are_read_back_as_they_are():
+    values = [float(value) for value in np.random.default_rng(7).normal(size=50).astype(np.float32)] + [0.1, 1e-7, 3.0]
+    assert [float(text_of(value)) for value in values] == values
+    assert [text_of(value) for value in (0.25, 3.0, None, 7)] == ["0.25", "3", "", "7"]

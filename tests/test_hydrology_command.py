@@ -156,6 +156,7 @@ def test_dates_of_yaml_need_no_quotes(tmp_path):
         ({"data": {"source": "caravan", "basins": "none.txt"}}, "none.txt: there is no such file of gauges"),
         ({"data": {"attributes": ["slope"]}}, "has no 'slope', but"),
         ({"data": {"attributes": ["cover"], "categories": []}}, "the attribute 'cover' is text"),
+        ({"test": ["2001-03-31"]}, r"test is \['2001-03-31'\]; it should have more entries"),
         ({"nets": 3}, "unknown key nets"),
     ],
 )

@@ -135,6 +135,8 @@ def explain(error: ValidationError, name: str, root: type[BaseModel] = Config) -
             lines.append(f"{name}: unknown key {key}{_nearest(key, keys(root))}")
         elif fault["type"] in ("value_error", "json_invalid"):
             lines.append(f"{name}: {key + ': ' if key else ''}{message}")
+        elif fault["type"] == "missing" and isinstance(fault["loc"][-1], int):  # of a list
+            lines.append(f"{name}: {key} is {fault['input']!r}; it should have more entries")
         elif fault["type"] == "missing":
             lines.append(f"{name}: {key} is missing, and has no default")
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from lstmjax.arguments import check_counts
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
+from lstmjax.forecast.origins import check_future
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import opened, spread_factor
 
@@ -57,7 +58,8 @@ def fit_calibrated(
         on_chunk: called with the number of steps done, over all networks, and the mean loss of the last ones.
 
     Raises:
-        SeriesError: the design has no spread of real numbers, or the series are too short.
+        SeriesError: the design has no spread of real numbers, the series are too short, or there is no target or no
+            known covariate behind the origins.
     """
     training = training or Training()
     scored = held_back(series, design, calibration)
@@ -74,10 +76,11 @@ def fit_calibrated(
         network = fit_forecaster(known, design, training, seed=seed, on_chunk=shifted(fits))
         drawn.append(opened(network.forecast(known, samples=SAMPLES, seed=seed).samples, design))
         targets.append(opened(target, design))
+    spread = 1.0
+    if calibration is not None:  # before the last fit, which would be lost if there is no factor
+        spread = spread_factor(np.concatenate(drawn), np.concatenate(targets), calibration.level)
     forecaster = fit_forecaster(series, design, training, seed=seed, on_chunk=shifted(len(scored)))
-    if calibration is None:
-        return forecaster
-    return replace(forecaster, spread=spread_factor(np.concatenate(drawn), np.concatenate(targets), calibration.level))
+    return replace(forecaster, spread=spread)
 
 
 def held_back(series: SeriesSet, design: Design, calibration: Calibration | None) -> list[tuple[SeriesSet, np.ndarray]]:
@@ -89,7 +92,7 @@ def held_back(series: SeriesSet, design: Design, calibration: Calibration | None
         for each origin the series, and float64 `[S, H]`, NaN where there is no target.
 
     Raises:
-        SeriesError: the design has no spread of real numbers, or the series are too short.
+        SeriesError: as `fit_calibrated`.
     """
     if calibration is None:
         return []
@@ -98,7 +101,13 @@ def held_back(series: SeriesSet, design: Design, calibration: Calibration | None
             f"likelihood {design.likelihood!r} has no spread that can be scaled: calibration is for distributions of "
             "real or positive numbers. Leave calibration out, or pass likelihood='student_t'."
         )
-    return [_at(series, design, back * design.horizon) for back in range(1, calibration.origins + 1)]
+    scored = [_at(series, design, back * design.horizon) for back in range(1, calibration.origins + 1)]
+    if all(np.isnan(target).all() for _, target in scored):
+        raise SeriesError(
+            f"there is no target in the last {calibration.origins * design.horizon} steps of the training part, so "
+            "that forecasts of them cannot be calibrated. Take more origins for calibration, or leave it out."
+        )
+    return scored
 
 
 def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.ndarray]:
@@ -117,4 +126,6 @@ def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.nda
         )
     chosen = series.subset(which)
     target = [chosen.history(s, int(origin) + design.horizon) for s, origin in enumerate(origins[which])]
-    return chosen.cut(back), np.stack([history[-design.horizon :] for history in target])
+    known = chosen.cut(back)
+    check_future(known, known.lengths, design)
+    return known, np.stack([history[-design.horizon :] for history in target])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from lstmjax.config.base import Above0, AtLeast0, Batch, Below1, Count, Depth, Section, Size, Width
 from lstmjax.config.reading import explain
@@ -104,6 +105,12 @@ class Calibrate(Section):
     """Share of the targets that the central interval of this level is to cover there."""
 
 
+def _increasing(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if not levels or any(b <= a for a, b in itertools.pairwise(levels)):
+        raise ValueError(f"{list(levels)}, expected at least one level, each above the one before it")
+    return levels
+
+
 class ForecastConfig(Section):
     """The configuration of `lstmjax forecast`."""
 
@@ -123,7 +130,11 @@ class ForecastConfig(Section):
     forecasts of series of up to 300 steps."""
     samples: Annotated[int, Field(ge=10, le=100_000)] = 200
     """Samples of the future."""
-    levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5, 0.9)
+    levels: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], AfterValidator(_increasing)] = (
+        0.1,
+        0.5,
+        0.9,
+    )
     """Quantiles to write, in increasing order."""
     files: Literal["csv", "parquet"] = "csv"
     """Kind of the files of forecasts and samples."""

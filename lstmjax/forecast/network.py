@@ -16,6 +16,8 @@ from lstmjax.networks import Dense
 from lstmjax.stack import Layers, drop, stacked
 from lstmjax.types import Array, PyTree
 
+SMALLEST_VARIATION = 1e-6
+"""Deviation of a covariate, as a fraction of its mean, up to which it is constant: float32 holds no less."""
 FUTURE = 3  # of the decoder's inputs: the value a season ago, its distance from the last one, how far the step is
 
 
@@ -40,7 +42,10 @@ class Normal(NamedTuple):
 
 
 def normal_of(series: SeriesSet) -> Normal:
-    """Return mean and standard deviation of each covariate of a training part, over what is not missing."""
+    """Return mean and standard deviation of each covariate of a training part, over what is not missing.
+
+    The deviation of a covariate that is constant, or varies by less than float32 can hold, is 1.
+    """
     training = np.concatenate([np.arange(a, b) for a, b in zip(series.starts[:-1], series.ends, strict=True)])
     return Normal(
         _mean_and_deviation(series.past[training]),
@@ -54,7 +59,9 @@ def _mean_and_deviation(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, columns, 0.0).sum(0) / count
     deviation = np.sqrt((np.where(known, columns - mean, 0.0) ** 2).sum(0) / count)
-    return mean.astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    # that of a constant column is the rounding error of its mean; divided by it, any other value would be enormous
+    varies = deviation > SMALLEST_VARIATION * np.abs(mean)
+    return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
 
 def init_forecaster(key: Array, design: Design, series: SeriesSet) -> ForecastParams:

@@ -9,6 +9,7 @@ import numpy as np
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.windows import on_device
 
 
 def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
@@ -65,3 +66,21 @@ def check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None
                 f"origin, but the network needs it for {design.horizon} steps. Add rows with known covariates behind "
                 "the last target, or make it a past covariate."
             )
+
+
+def check_origins(series: SeriesSet, design: Design, origins: np.ndarray) -> None:
+    """Refuse, before anything is fitted, what would end a backtest from origins `[R, S]`.
+
+    Origins without a target in their context are passed over if there are others: a backtest leaves them out.
+
+    Raises:
+        SeriesError: targets that the design cannot scale or model, known covariates that are missing in a horizon, or
+            no target in any context.
+    """
+    on_device(series, design)
+    left_out = without_context(series, origins, design.context)
+    if left_out.all():
+        warn_of_left_out(left_out, series, origins, design.context)
+    for row, out in zip(origins, left_out, strict=True):
+        (which,) = np.nonzero(~out)
+        check_future(series.subset(which), row[which], design)

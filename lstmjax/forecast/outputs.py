@@ -91,7 +91,10 @@ def text_of(value: Any) -> str:
     """Return a value as it stands in a CSV file."""
     if isinstance(value, np.datetime64):
         return shown_time(value)
-    return "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    short = f"{value:.15g}"
+    return short if float(short) == value else repr(value)  # samples are read back as they are
 
 
 def rounded(value: float, digits: int) -> float | None:

@@ -19,6 +19,7 @@ from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training
 from lstmjax.forecast.frame import from_frame, gaps, read_table
+from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
@@ -54,6 +55,8 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
     baselines_of(config, series, rolling)  # refuses what is not installed
     known = series.cut(int(series.lengths[0] - origins[0, 0]))
+    check_origins(series, design, origins)  # refuses what would end the backtest or the forecast after the fits
+    check_origins(series, design, series.lengths[None])
     held_back(known, design, calibration)  # refuses a design or series that cannot be calibrated
     yield described(series)
     folder = new_folder(run_dir, name)
@@ -108,11 +111,14 @@ def run_backtest(
     series = read_series(config)
     rolling = Rolling(origins, stride)
     if refit:
-        first = rolling.of(series, config.horizon)[0]
-        known = series.cut(int(series.lengths[0] - first[0]))
+        at = rolling.of(series, config.horizon)
+        check_origins(series, design_of(config, series), at)
+        cuts = [series.cut(int(series.lengths[0] - row[0])) for row in at]
+        for known in cuts:
+            held_back(known, design_of(config, series), calibration_of(config))
         fits = [refitted(config, series, seed) for seed in range(config.seed, config.seed + config.seeds)]
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
-        yield from measured([fit(known) for fit in fits], series, rolling, config, out=out, refits=fits)
+        yield from measured([fit(cuts[0]) for fit in fits], series, rolling, config, out=out, refits=fits)
         return
     earlier = (config.origins - 1) * config.stride
     if (origins - 1) * stride > earlier:
@@ -122,11 +128,25 @@ def run_backtest(
             "fair. Take fewer origins or a smaller stride, forecast anew with more origins in the configuration, or "
             "pass --refit, which fits the networks anew at each origin."
         )
+    _check_not_shorter(folder, series)
     files = sorted(folder.glob("forecaster-*.npz"))
     if not files:
         raise ConfigError(f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
     forecasters = [load_forecaster(path) for path in files]
     yield from measured(forecasters, series, rolling, config, out=out)
+
+
+def _check_not_shorter(folder: Path, series: SeriesSet) -> None:
+    """Refuse a table that was cut off after the forecast: the networks have learnt from the end of what is left."""
+    path = folder / "measures.json"
+    steps = json.loads(path.read_text()).get("steps", {}) if path.is_file() else {}
+    for name, length in zip(series.names, series.lengths, strict=True):
+        if length < steps.get(name, 0):
+            raise ConfigError(
+                f"{folder}: its networks were fitted when series {name!r} had {steps[name]} targets, and the table has "
+                f"{length} now, so that they may have learnt from what they would be measured on. Bring the table "
+                "back, or pass --refit, which fits the networks anew at each origin."
+            )
 
 
 def refitted(config: ForecastConfig, series: SeriesSet, seed: int) -> Callable[[SeriesSet], Forecaster]:
@@ -251,6 +271,7 @@ def measured(
             "origins": rolling.origins,
             "stride": rolling.stride,
             "pooled": together.pooled(),
+            "steps": dict(zip(series.names, series.lengths.tolist(), strict=True)),
         }
         write_text(folder / "measures.json", json.dumps(report, indent=1) + "\n")
     if out is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.scaling import SCALINGS, Scaling
+from lstmjax.forecast.series import SeriesError
 
 
 def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -> float:
@@ -27,7 +28,8 @@ def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -
         level: share of the targets that the interval is to cover.
 
     Raises:
-        ValueError: no targets, a level that is no share, or intervals without width.
+        ValueError: no targets, or a level that is no share.
+        SeriesError: intervals without width, or medians that are the targets.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level!r}, expected a share above 0 and below 1, such as 0.8.")
@@ -45,7 +47,7 @@ def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -
         raise ValueError("target is NaN everywhere; a spread needs targets to be compared with.")
     factor = float(np.sort(scores)[min(math.ceil((len(scores) + 1) * level), len(scores)) - 1])
     if not 0.0 < factor < math.inf:
-        raise ValueError(
+        raise SeriesError(
             f"the factor of the spread is {factor:g}: "
             + ("the intervals have no width. " if factor else "the medians are the targets. ")
             + "Calibrate samples of a distribution, at origins with targets."

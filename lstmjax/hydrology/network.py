@@ -64,18 +64,7 @@ def scales_of(basins: SeriesSet, period: Period) -> Scales:
         )
     deviation = np.array([np.nanstd(discharge) for discharge in by_basin(training, training.target)], np.float32)
     mean, spread = (np.asarray(of(training.target), np.float32) for of in (np.nanmean, np.nanstd))
-    normal = normal_of(training)
-    normal = normal._replace(known=_varying(normal.known), numbers=_varying(normal.numbers))
-    return Scales(normal, (mean, np.where(spread > 0, spread, np.float32(1.0))), deviation)
-
-
-def _varying(scale: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return means and deviations, with a deviation of 1 where a column varies by less than float32 can hold.
-
-    The deviation of a constant column is the rounding error of its mean. Divided by it, any other value is enormous.
-    """
-    mean, deviation = scale
-    return mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, np.float32(1.0))
+    return Scales(normal_of(training), (mean, np.where(spread > 0, spread, np.float32(1.0))), deviation)
 
 
 class Setting(NamedTuple):
