@@ -200,7 +200,8 @@ def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str) -> Ar
     a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
     place = letters.index(into)
     a = jnp.moveaxis(a, 0, place)
-    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+    together = a.shape[place] * a.shape[place + 1]  # -1 is not known where x·W_x is computed before, and I is 0
+    return a.reshape(*a.shape[:place], together, *a.shape[place + 2 :])
 
 
 def _parted(size: int, a: Array, place: int) -> Array:
