@@ -199,8 +199,7 @@ def outputs_depend_on_the_batch_there():
 
 @note("hoedt_2021", "lost mass")
 def a_dead_row_loses_mass_there():
-    import torch
-
+    torch = pytest.importorskip("torch")
     xs, statics, rain = arrays(1)
     made = module("MCLSTM")
     with torch.no_grad():
@@ -251,8 +250,7 @@ def test_the_recipe_of_the_package_and_its_dropout():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["CudaLSTM", "CustomLSTM", "EALSTM"])
 def test_verify_compares_a_checkpoint_with_the_module_that_wrote_it(name, tmp_path):
-    import torch
-
+    torch = pytest.importorskip("torch")
     made, (xs, statics, _) = module(name), arrays()
     torch.save(made.state_dict(), tmp_path / "model_epoch001.pt")
     params = load_weights(tmp_path / "model_epoch001.pt")

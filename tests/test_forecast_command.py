@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lstmjax.cli import main
+from lstmjax.forecast.outputs import digits_of
 from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
 
 pytest.importorskip("pyarrow")
@@ -105,6 +106,14 @@ def test_samples_parquet_and_a_picture_for_each_series(folder, tmp_path, capsys)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"held_out": 36}))
     assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "no")]) == 2
     assert "held_out is 36, but series 'a' has 36 targets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("level", "deviation", "digits"), [(0.0, 1.0, 6), (370.0, 1.0, 6), (1e6, 1.0, 9), (1e9, 1.0, 12), (5.0, 0.0, 6)]
+)
+def test_forecasts_are_written_in_the_digits_in_which_samples_differ(level, deviation, digits):
+    samples = level + deviation * np.linspace(-0.7, 0.7, 40)
+    assert digits_of(samples) == digits
 
 
 def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):

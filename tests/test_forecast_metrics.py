@@ -5,6 +5,7 @@ import pytest
 
 from lstmjax.forecast import from_arrays, metrics
 from lstmjax.forecast.backtest import compare
+from lstmjax.forecast.baselines import seasonal_naive
 
 S, H, T, N, SEASON = 7, 5, 23, 31, 4
 
@@ -168,3 +169,17 @@ def test_a_backtest_does_not_leave_out_a_missing_forecast():
     measures = compare(samples, series, np.array([[7, 7]]), 1).measures()
     assert np.isnan([measures["network"][name] for name in ("mase", "wape", "rmse", "crps")]).all()
     assert np.isfinite(list(measures["naive"].values())).all()
+
+
+@pytest.mark.parametrize(("steps", "season", "horizon"), [(23, 4, 9), (3, 7, 5), (24, 6, 2), (13, 1, 3)])
+def test_the_seasonal_naive_forecast_takes_the_latest_target_of_each_phase(steps, season, horizon):
+    rng = np.random.default_rng(steps)
+    y = rng.gamma(2.0, 3.0, steps)
+    y[rng.random(steps) < 0.5] = np.nan
+    y[0] = 1.5  # at least one is known
+    known = [t for t in range(steps) if not np.isnan(y[t])]
+    expected = []
+    for ahead in range(horizon):
+        of_phase = [t for t in known if steps >= season and (t - steps - ahead) % season == 0]
+        expected.append(y[max(of_phase or known)])
+    np.testing.assert_array_equal(seasonal_naive(y, horizon, season), expected)

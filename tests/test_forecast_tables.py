@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from lstmjax.forecast import SeriesError, from_arrays, from_frame, gaps
+from lstmjax.forecast import SeriesError, from_arrays, from_frame, gaps, read_table
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of
 from lstmjax.forecast.run_forecast import described
 
@@ -249,6 +249,31 @@ def test_missing_values_of_nullable_columns_are_missing(kind):
 def test_dates_in_digits_alone_are_no_years(word):
     with pytest.raises(SeriesError, match=f"column 'time' has '{word}', expected dates as in ISO 8601"):
         from_frame(table(time=[word, "202402"], target=[1.0, 2.0]), series=None)
+
+
+def test_the_files_of_a_folder_are_one_table(tmp_path):
+    """Of several kinds, with the rows of a series in several files, and whole numbers in one of them."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = two_series()
+    expected = from_frame(table(**columns))
+    (tmp_path / "2020").mkdir()
+    first = {name: values[:3] for name, values in columns.items()}
+    first["time"] = np.asarray(first["time"], "datetime64[D]")  # as CSV is read
+    parquet.write_table(table(**first), tmp_path / "2020/a.parquet")
+    rows = ["time,target,series", "2020-05-01,,a", "2019-12-01,10,b", "2020-01-01,,b", "2020-02-01,30,b"]
+    (tmp_path / "b.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "notes.txt").write_text("no table")
+    series = from_frame(read_table(tmp_path))
+    for name in ("names", "target", "times", "ends"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(expected, name))
+    (tmp_path / "c.csv").write_text("time,series\n2020-01-01,c\n")
+    with pytest.raises(
+        SeriesError, match=r"c\.csv: has the columns time, series, but a\.parquet has series, time, target"
+    ):
+        read_table(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SeriesError, match="empty: has no file that ends in"):
+        read_table(tmp_path / "empty")
 
 
 def test_what_is_no_data_frame_is_named():

@@ -10,7 +10,18 @@ import jax.numpy as jnp
 import pytest
 from tiers import tiered
 
-from lstmjax import Zoneout, init_network, init_params, lstm, network, trace
+from lstmjax import (
+    Zoneout,
+    entity_aware,
+    init_entity_aware,
+    init_mass_conserving,
+    init_network,
+    init_params,
+    lstm,
+    mass_conserving,
+    network,
+    trace,
+)
 from lstmjax.backends import BACKENDS
 
 PLATFORMS = ("cuda", "rocm", "tpu")
@@ -74,6 +85,16 @@ def test_a_network_is_lowered_for_gpus_and_tpus():
 @pytest.mark.usefixtures("host")
 def test_a_trace_is_lowered_for_gpus_and_tpus():
     assert calls(lowered(trace, PARAMS, XS)) == set()
+
+
+@pytest.mark.usefixtures("host")
+def test_the_cells_of_hydrology_are_lowered_for_gpus_and_tpus():
+    statics = jax.random.normal(jax.random.key(3), (B, 6))
+    of_entities = init_entity_aware(jax.random.key(4), I, 6, H)
+    assert calls(lowered(lambda params, xs: entity_aware(params, xs, statics)[1], of_entities, XS)) == set()
+    of_mass = init_mass_conserving(jax.random.key(5), I, H)
+    mass = jnp.abs(XS[..., :1])
+    assert calls(lowered(lambda params, aux: mass_conserving(params, mass, aux)[1], of_mass, XS)) == set()
 
 
 def test_a_call_of_a_library_is_found():

@@ -525,6 +525,9 @@ text = slopes("native").lower(params, *split).compile().as_text()
 found = slopes("native")(params, *split)
 assert found[1][1].sharding.spec == PartitionSpec(("batch", "more"))
 check(found, slopes("scan")(params, xs, mask), text, True)
+outside = jax.value_and_grad(partial(loss, "native"), (0, 1))  # of jax.jit: the backward call is a program alone
+for arrays in ((xs, mask), split, jax.device_put((xs, mask), jax.devices()[3])):
+    assert_close(outside(params, *arrays), found, gradient=True)
 
 networks = jax.vmap(lambda key: init_params(key, 3, 8))(jax.random.split(jax.random.key(0), 4))
 each = lambda backend: jax.jit(jax.vmap(lambda p: jax.grad(partial(loss, backend))(p, xs, mask)))

@@ -23,7 +23,7 @@ Gradients = Callable[[Sequence[int], Any, Any, PyTree], list[Array]]
 
 def tangent(
     step: Callable, request: Request, primals: tuple, tangents: tuple, out: PyTree, saved: Any, gradients: Gradients,
-    batch: Sequence[int], of_saved: Sequence[int], *, networks: bool = False,
+    batch: Sequence[int], of_saved: Sequence[int], *, networks: bool = False, inside: tuple = (),
 ) -> PyTree:  # fmt: skip
     """Return the tangent of a layer's results, in their structure.
 
@@ -36,6 +36,7 @@ def tangent(
         batch: where the batch axis of each leaf of the primals stands, or `linear.SHARED`.
         of_saved: the same for `saved`.
         networks: as for `linear.Axes`.
+        inside: as for `linear.linear`.
     """
     values: list[Any] = jax.tree.leaves(primals)
     count, kind = len(values), type(saved)  # no array in what the maps close over
@@ -62,7 +63,7 @@ def tangent(
     outputs = (0, 0, 1) if request.return_sequences else (0, 0)
     axes = Axes((*batch, *of_saved), tuple(batch[n] for n in varying), outputs, networks=networks)
     forward, transpose = Way(pushforward, pushforward), Way(pullback_by_kernel, pullback)
-    result = linear.linear(forward, transpose, [*values, *saved], [directions[n] for n in varying], axes)
+    result = linear.linear(forward, transpose, [*values, *saved], [directions[n] for n in varying], axes, inside)
     return out_tree.unflatten(result)
 
 

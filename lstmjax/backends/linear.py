@@ -48,7 +48,12 @@ class Axes(NamedTuple):
 
 
 def linear(
-    forward: Way, adjoint: Way, residuals: Sequence[Array], vector: Sequence[Array], axes: Axes | None = None
+    forward: Way,
+    adjoint: Way,
+    residuals: Sequence[Array],
+    vector: Sequence[Array],
+    axes: Axes | None = None,
+    inside: tuple = (),
 ) -> list[Array]:
     """Apply a linear map whose transpose is `adjoint` to a vector.
 
@@ -63,6 +68,7 @@ def linear(
             of a shared array is summed within `adjoint`, never formed for each example. Where that is impossible,
             because a shared array is mapped or its gradient is wanted for each example, and without `axes`, vmap uses
             the plain version; of several networks the fast one, if `axes` allows that.
+        inside: jaxprs of primitives that the fast maps bind and that JAX must know of before it lowers the map.
 
     Raises:
         RuntimeError: this JAX does not accept the primitive; see `available`.
@@ -77,7 +83,7 @@ def linear(
     if reason is not None:
         raise RuntimeError(f"a linear map with a transpose of its own cannot be made: {reason}")
     arrays = alike(*residuals, *vector)  # so that in shard_map a gradient is summed over the devices
-    return primitive().bind(*arrays, forward=forward, adjoint=adjoint, count=len(residuals), axes=axes)
+    return primitive().bind(*arrays, forward=forward, adjoint=adjoint, count=len(residuals), axes=axes, inside=inside)
 
 
 def alike(*arrays: Array) -> list[Array]:
@@ -93,7 +99,8 @@ def available() -> str | None:
     """Return the reason why this JAX cannot serve `linear`, or None. The rules are tried, without compiling."""
 
     def probe(x: Array) -> Array:
-        return primitive().bind(*alike(x, x), forward=way, adjoint=way, count=1, axes=Axes((0,), (0,), (0,)))[0].sum()
+        axes = Axes((0,), (0,), (0,))
+        return primitive().bind(*alike(x, x), forward=way, adjoint=way, count=1, axes=axes, inside=())[0].sum()
 
     way, xs = Way(_multiplied, _multiplied), jax.ShapeDtypeStruct((2, 3), jnp.float32)
     try:
@@ -117,8 +124,8 @@ def primitive() -> Any:
     linear_p = Primitive("lstmjax_linear")
     linear_p.multiple_results = True
 
-    def run(*arrays: Array, forward: Way, adjoint: Way, count: int, axes: Axes | None) -> list[Array]:
-        del adjoint, axes
+    def run(*arrays: Array, forward: Way, adjoint: Way, count: int, axes: Axes | None, inside: tuple) -> list[Array]:
+        del adjoint, axes, inside
         return forward.fast(arrays[:count], arrays[count:])
 
     def shapes(*avals: Any, **options: Any) -> list[Any]:
@@ -139,7 +146,7 @@ def primitive() -> Any:
         return jax.jvp(of_varying, [primals[n] for n in varying], [tangents[n] for n in varying])
 
     def transpose(
-        cotangents: Sequence, *arrays: Any, forward: Way, adjoint: Way, count: int, axes: Axes | None
+        cotangents: Sequence, *arrays: Any, forward: Way, adjoint: Way, count: int, axes: Axes | None, inside: tuple
     ) -> list:
         residuals, vector = arrays[:count], arrays[count:]
         linear_in = tuple(n for n, a in enumerate(vector) if ad.is_undefined_primal(a))
@@ -150,7 +157,7 @@ def primitive() -> Any:
             axes = axes and axes._replace(vector=tuple(axes.vector[n] for n in linear_in))
         slopes = map(ad.instantiate_zeros, cotangents)
         results = linear_p.bind(
-            *residuals, *slopes, forward=adjoint, adjoint=forward, count=count, axes=axes and axes.turned
+            *residuals, *slopes, forward=adjoint, adjoint=forward, count=count, axes=axes and axes.turned, inside=inside
         )
         by_place = dict(zip(linear_in, results, strict=True))
         return [None] * count + [by_place.get(n) for n in range(len(vector))]

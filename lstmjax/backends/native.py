@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends import by_scan, fused, inplace, linear, native_call, native_library, native_plain, scan
+from lstmjax.backends import (
+    by_scan,
+    fused,
+    inplace,
+    linear,
+    native_call,
+    native_library,
+    native_plain,
+    native_sharding,
+    scan,
+)
 from lstmjax.backends.by_scan import same_axis
 from lstmjax.backends.linear import SHARED
 from lstmjax.backends.native_arrays import Back, Call, Options, absent
@@ -300,7 +310,10 @@ def _derivative(
 
     batch = jax.tree.leaves((same_axis(SHARED, params), (0, 0), 1, same_axis(0, fixed), same_axis(1, scanned)))
     of_saved = (*[0 if _batch_major(request) else 1] * 3, SHARED)
-    tangent = by_scan.tangent(step, request, primals, tangents, out, saved, gradients, batch, of_saved, networks=True)
+    inside = (native_sharding.jaxpr(),) if native_sharding.is_split() else ()
+    tangent = by_scan.tangent(
+        step, request, primals, tangents, out, saved, gradients, batch, of_saved, networks=True, inside=inside
+    )
     zeros = jax.tree.map(jnp.zeros_like, saved) if returns_saved else None
     return (out, saved if returns_saved else None), (tangent, zeros)
 

@@ -149,7 +149,7 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
-        is_split = jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes
+        is_split = native_sharding.is_split()
         outputs = native_sharding.split(run, axes, result_axes, arrays) if is_split else run(*arrays)
         if which == "forward" and options.saves and not options.keeps:  # a ticket for nothing
             outputs = (*outputs[:-1], jnp.zeros((arrays[0].shape[0], TICKET), jnp.float32))

@@ -5,6 +5,7 @@ Without this, the compiler would gather the arrays on every device. Inside `jax.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,6 +65,25 @@ def split(
         need_replication_factors=tuple(factor for factor in in_order if factor not in SPLIT),
     )
     return splittable(*arrays)
+
+
+def is_split() -> bool:
+    """Return whether a call is one that the compiler may split: there are several devices, outside of `shard_map`."""
+    return jax.local_device_count("cpu") > 1 and not jax.sharding.get_abstract_mesh().manual_axes
+
+
+@functools.cache
+def jaxpr() -> Any:
+    """Return the jaxpr of an array that may be split.
+
+    JAX gives a program its devices while it lowers it only where it sees such a primitive in an equation, or in the
+    jaxprs among an equation's parameters. The backward call is bound where neither shows it, in `linear`.
+    """
+
+    def shared(a: Array) -> tuple[Array, ...]:
+        return split(lambda a: (a,), ["ij"], ["ij"], [a])
+
+    return jax.make_jaxpr(shared)(jax.ShapeDtypeStruct((1, 1), "float32"))
 
 
 def _existing(axes: Sequence[str], arrays: Sequence[Any]) -> list[str]:

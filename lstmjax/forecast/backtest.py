@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,8 +10,8 @@ import numpy as np
 
 from lstmjax.forecast import metrics
 from lstmjax.forecast.baselines import BASELINES, Baseline
-from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.forecaster import Forecaster
+from lstmjax.forecast.origins import warn_of_left_out, without_context
 from lstmjax.forecast.series import SeriesError, SeriesSet
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -189,7 +188,7 @@ def backtest(
     design = forecaster.design
     origins = rolling.of(series, design.horizon)
     left_out = without_context(series, origins, design.context)
-    _warn_of(left_out, series, origins, design.context)
+    warn_of_left_out(left_out, series, origins, design.context)
     drawn = np.full((*origins.shape, samples, design.horizon), np.nan, np.float32)
 
     def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster) -> None:
@@ -211,29 +210,6 @@ def backtest(
             if len(which):
                 forecast(np.full(len(which), row), which, forecaster)
     return compare(drawn, series, origins, design.season, baselines, has_mean=design.has_mean, left_out=left_out)
-
-
-def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
-    """Return which origins `[R, S]` have no target in the `context` steps before them, bool."""
-    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
-    at = series.starts[:-1] + origins
-    return known[at] == known[np.maximum(at - context, series.starts[:-1])]
-
-
-def _warn_of(left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int) -> None:
-    """Warn of origins that are left out; refuse if none is left."""
-    if not left_out.any():
-        return
-    row, s = np.argwhere(left_out)[0]
-    origin = int(origins[row, s])
-    when = f"step {origin}" if series.times is None else shown_time(series.times[series.starts[s] + origin])
-    words = (
-        f"{left_out.sum()} of {left_out.size} forecasts of the backtest, of {left_out.any(0).sum()} series, have no "
-        f"target in the {context} steps before their origin, such as that of {series.names[s]!r} from {when} on; "
-    )
-    if left_out.all():
-        raise SeriesError(words + "nothing is left to measure. Take another origin, or a longer context.")
-    warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=3)
 
 
 def compare(

@@ -21,13 +21,14 @@ def naive(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
 
 def seasonal_naive(history: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """Repeat the last season; a missing target is taken from the season before, or is the last one known."""
-    filled = np.asarray(history, np.float64).copy()
-    for t in range(season, len(filled)):
-        if np.isnan(filled[t]):
-            filled[t] = filled[t - season]
-    if len(filled) < season:
-        return naive(history, horizon)
-    last = np.where(np.isnan(filled[-season:]), _known(history)[-1], filled[-season:])
+    y = np.asarray(history, np.float64)
+    if len(y) < season:
+        return naive(y, horizon)
+    # a row for each season, the last one ending with the history; its columns are the steps of a season
+    padded = np.concatenate([np.full(-len(y) % season, np.nan), y]).reshape(-1, season)
+    known = ~np.isnan(padded)
+    latest = np.where(known, np.arange(len(padded))[:, None], 0).max(0)
+    last = np.where(known.any(0), padded[latest, np.arange(season)], _known(y)[-1])
     return last[np.arange(horizon) % season]
 
 

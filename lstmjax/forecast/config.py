@@ -18,7 +18,7 @@ class Table(Section):
     """The long table: a row for each series and time."""
 
     file: str
-    """CSV, Parquet or Arrow file; relative to the current folder."""
+    """CSV, Parquet or Arrow file, or a folder of them; relative to the current folder."""
     target: str = "target"
     """Column to forecast."""
     series: str | None = "series"

@@ -18,6 +18,7 @@ from lstmjax.arguments import check_above_0, check_counts
 from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs, sample
+from lstmjax.forecast.origins import check_future, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import closed, opened, scaled_spread
 from lstmjax.forecast.windows import Origins, Table, check_weights, coarse, cut, draw, on_device, training_origins
@@ -187,7 +188,7 @@ class Forecaster:
                 Targets from there on are not read.
             samples: how many to draw.
             seed: of the draws.
-            batch_size: series that are sampled together.
+            batch_size: series that are sampled together, at most.
 
         Raises:
             SeriesError: other covariates than in the training, known ones that are missing in the horizon, or an
@@ -203,13 +204,15 @@ class Forecaster:
         if origins.shape != (len(series),):
             raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(series)} series.")
         series = self.matched(series).extended(design.horizon)
-        _check_future(series, origins, design)
+        check_future(series, origins, design)
         table = on_device(series, design)
-        keys = jax.random.split(jax.random.key(seed), -(-len(series) // batch_size))
+        batches = max(-(-len(series) // batch_size), 1)
+        size = -(-len(series) // batches)  # batches of one size, so that one program serves all
+        keys = jax.random.split(jax.random.key(seed), batches)
         parts = []
-        for start, key in zip(range(0, len(series), batch_size), keys, strict=True):
-            # The last batch repeats its last series, so that one program serves all.
-            which = np.minimum(np.arange(start, start + min(batch_size, len(series))), len(series) - 1)
+        for start, key in zip(range(0, len(series), size), keys, strict=True):
+            # the last batch repeats its last series
+            which = np.minimum(np.arange(start, start + size), len(series) - 1)
             drawn = _forecast(
                 self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
                 self.normal, design=design, samples=samples,
@@ -230,12 +233,6 @@ class Forecaster:
         if design.scale.differences:
             drawn = drawn + references(series, origins)[:, None, None]
         return Forecast(drawn, origins.astype(np.int64), series.names, design.has_mean)
-
-
-def references(series: SeriesSet, origins: np.ndarray) -> np.ndarray:
-    """Return the last target before each origin, float64 `[S]`; an origin whose context has none is refused before."""
-    histories = [series.history(s, int(origin)) for s, origin in enumerate(origins)]
-    return np.asarray([history[~np.isnan(history)][-1] for history in histories])
 
 
 class Frozen:
@@ -398,30 +395,3 @@ def _forecast(
 ) -> Array:
     window = cut(table, which, origins, design)
     return jnp.moveaxis(sample(params, window, design, normal, key, samples), 0, 1)
-
-
-def _check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:
-    """Refuse origins without targets before them, and missing known covariates in the horizon."""
-    for s, origin in enumerate(origins):
-        if not 1 <= origin <= series.starts[s + 1] - series.starts[s] - design.horizon:
-            raise SeriesError(
-                f"origins has {origin} for series {series.names[s]!r}, expected 1 to "
-                f"{series.starts[s + 1] - series.starts[s] - design.horizon}: a target before it, and its horizon of "
-                f"{design.horizon} steps within the rows of the series."
-            )
-        begin = series.starts[s] + origin
-        context = series.target[max(begin - design.context, series.starts[s]) : begin]
-        if np.isnan(context).all():
-            raise SeriesError(
-                f"series {series.names[s]!r} has no target in the {len(context)} steps before step {origin}, the "
-                "origin, so that nothing says how large its targets are. Leave it out with SeriesSet.subset, or "
-                f"forecast from another origin (origins=); the network reads a context of {design.context} steps."
-            )
-        horizon = series.known[begin : begin + design.horizon]
-        if np.isnan(horizon).any():
-            step, column = np.argwhere(np.isnan(horizon))[0]
-            raise SeriesError(
-                f"series {series.names[s]!r} has no {series.known_names[column]!r} {step + 1} steps ahead of the "
-                f"origin, but the network needs it for {design.horizon} steps. Add rows with known covariates behind "
-                "the last target, or make it a past covariate."
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -129,20 +130,41 @@ def from_frame(
 
 
 def read_table(path: str | Path) -> Any:
-    """Read a CSV, Parquet or Arrow (Feather) file into a table of PyArrow.
+    """Read a CSV, Parquet or Arrow (Feather) file into a table of PyArrow; or a folder of them, one below the other.
 
     Raises:
-        SeriesError: no such file, of no kind that is known, or not readable.
+        SeriesError: no such file, of no kind that is known, or not readable; files of a folder with other columns.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
     if path.suffix.lower() not in KINDS:
-        raise SeriesError(f"{path}: is no table; expected a file that ends in {', '.join(KINDS)}.")
+        raise SeriesError(f"{path}: is no table; expected a file that ends in {', '.join(KINDS)}, or a folder of them.")
     if not path.is_file():
         raise SeriesError(f"{path}: there is no such file.")
     try:
         return open_table(path, Form()).table
     except DataError as error:
         raise SeriesError(f"{error}") from None
+
+
+def _read_folder(folder: Path) -> Any:
+    arrow = optional("pyarrow", str(folder))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS and path.is_file())
+    if not paths:
+        raise SeriesError(f"{folder}: has no file that ends in {', '.join(KINDS)}.")
+    tables = [read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            raise SeriesError(
+                f"{path}: has the columns {', '.join(table.column_names)}, but {paths[0].name} has "
+                f"{', '.join(tables[0].column_names)}. The tables of a folder have the same columns."
+            )
+    try:
+        # a column of whole numbers in one file and of others in the next is one of numbers
+        return arrow.concat_tables(tables, promote_options="permissive")
+    except arrow.ArrowTypeError as error:
+        raise SeriesError(f"{folder}: a column has other types in other files: {error}") from None
 
 
 def gaps(series: SeriesSet) -> dict[str, int]:
@@ -194,7 +216,7 @@ def _shared_frequency(times: np.ndarray, bounds: np.ndarray) -> Frequency:
     """Return the frequency of all series: of dates that of the longest one, of whole numbers what divides all steps."""
     if times.dtype.kind == "i":
         inner = np.delete(np.diff(times), bounds[1:-1] - 1)
-        return Frequency(int(np.gcd.reduce(inner)) if len(inner) else 1, COUNT)
+        return Frequency(math.gcd(*np.unique(inner).tolist()) or 1, COUNT)
     longest = int(np.argmax(np.diff(bounds)))
     found = frequency_of(times[bounds[longest] : bounds[longest + 1]])
     if found is None and np.diff(bounds)[longest] > 1:

@@ -53,8 +53,6 @@ class Likelihood(NamedTuple):
     """"real"; "positive": y > 0; "count": y = 0, 1, 2, …"""
     exponential_has_mean: bool = True
     """Whether exp(y) has a mean: not where the tails are those of a power of y."""
-    has_scale: bool = True
-    """Whether the width of the distribution has the lower bound `SMALLEST`: not that of a point, or of counts."""
 
 
 def _positive(raw: Array) -> Array:
@@ -304,7 +302,6 @@ LIKELIHOODS = MappingProxyType(
                 (0.5, 0.5),
                 (),
                 "count",
-                has_scale=False,
             ),
             Likelihood(
                 "mixture",
@@ -324,7 +321,7 @@ LIKELIHOODS = MappingProxyType(
                 (0.0,) * len(LEVELS),
                 (LEVELS.index(0.5),),
             ),
-            Likelihood("point", 1, _point_log_prob, _point_sample, _first, (0.0,), has_scale=False),
+            Likelihood("point", 1, _point_log_prob, _point_sample, _first, (0.0,)),
         )
     }
 )

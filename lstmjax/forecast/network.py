@@ -336,7 +336,7 @@ def _paths(params: ForecastParams, window: Window, state: PyTree, design: Design
             past_step_observed[:, None], known[:, None], normal,
         )[:, 0]  # fmt: skip
         x = jnp.concatenate([lags, for_paths(others)], -1)[:, None]
-        # one step of many sequences: benchmarks/forecast_speed.py took half as long with it as with the native kernel
+        # a step of 10,000 sequences of 40 units: 24 take 33 ms by the scan, 74 ms by the native kernel (two cores)
         state, hs = stacked(params.layers, x, state, cell=design.cell, backend="scan")
         moved = window._replace(target=recent, observed=for_paths(observed))
         out = _head(params.head, hs, _base_where_known(moved, jnp.asarray([reach]), design), design, None)[:, 0]

@@ -104,7 +104,7 @@ def digits_of(samples: np.ndarray) -> int:
     size, width = np.abs(samples).max(), np.ptp(samples)
     if not 0 < width < size / 10 or not np.isfinite(size):
         return 6
-    return min(5 + int(np.ceil(np.log10(size / width))), 15)
+    return int(np.clip(3 + np.ceil(np.log10(size / width)), 6, 15))
 
 
 def _steps_of(samples: np.ndarray, series: SeriesSet) -> Columns:

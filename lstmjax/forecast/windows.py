@@ -129,7 +129,7 @@ def coarse(series: SeriesSet, design: Design) -> str | None:
     The scale of a distribution is bounded below by `SMALLEST` in units of the scaling. A series that varies less, such
     as one of level 10⁹ and deviation 1 where targets are scaled by their mean, would get intervals as wide as that.
     """
-    if design.scale.unit is None or not design.head.has_scale:
+    if design.scale.unit is None or design.head.support == "count":
         return None
     found = []
     for s in range(len(series)):
@@ -149,7 +149,7 @@ def coarse(series: SeriesSet, design: Design) -> str | None:
     return (
         f"scaling {design.scaling!r} is too coarse for {len(found)} of {len(series)} series, such as {name!r}, whose "
         f"deviation is {deviation:.3g} where the smallest that can be forecast is {SMALLEST * unit:.3g}: their "
-        f"intervals will be too wide. {remedy}"
+        f"forecasts will be too coarse, and intervals too wide. {remedy}"
     )
 
 

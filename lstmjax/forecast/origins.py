@@ -1,0 +1,67 @@
+"""What an origin of a forecast needs: a target in its context, and what is known of its horizon."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from lstmjax.forecast.calendar import shown_time
+from lstmjax.forecast.design import Design
+from lstmjax.forecast.series import SeriesError, SeriesSet
+
+
+def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
+    """Return which origins `[R, S]` have no target in the `context` steps before them, bool."""
+    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
+    at = series.starts[:-1] + origins
+    return known[at] == known[np.maximum(at - context, series.starts[:-1])]
+
+
+def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int) -> None:
+    """Warn of origins that are left out; refuse if none is left."""
+    if not left_out.any():
+        return
+    row, s = np.argwhere(left_out)[0]
+    origin = int(origins[row, s])
+    when = f"step {origin}" if series.times is None else shown_time(series.times[series.starts[s] + origin])
+    words = (
+        f"{left_out.sum()} of {left_out.size} forecasts of the backtest, of {left_out.any(0).sum()} series, have no "
+        f"target in the {context} steps before their origin, such as that of {series.names[s]!r} from {when} on; "
+    )
+    if left_out.all():
+        raise SeriesError(words + "nothing is left to measure. Take another origin, or a longer context.")
+    warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=3)
+
+
+def references(series: SeriesSet, origins: np.ndarray) -> np.ndarray:
+    """Return the last target before each origin, float64 `[S]`; an origin whose context has none is refused before."""
+    histories = [series.history(s, int(origin)) for s, origin in enumerate(origins)]
+    return np.asarray([history[~np.isnan(history)][-1] for history in histories])
+
+
+def check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:
+    """Refuse origins without targets before them, and missing known covariates in the horizon."""
+    for s, origin in enumerate(origins):
+        if not 1 <= origin <= series.starts[s + 1] - series.starts[s] - design.horizon:
+            raise SeriesError(
+                f"origins has {origin} for series {series.names[s]!r}, expected 1 to "
+                f"{series.starts[s + 1] - series.starts[s] - design.horizon}: a target before it, and its horizon of "
+                f"{design.horizon} steps within the rows of the series."
+            )
+        begin = series.starts[s] + origin
+        context = series.target[max(begin - design.context, series.starts[s]) : begin]
+        if np.isnan(context).all():
+            raise SeriesError(
+                f"series {series.names[s]!r} has no target in the {len(context)} steps before step {origin}, the "
+                "origin, so that nothing says how large its targets are. Leave it out with SeriesSet.subset, or "
+                f"forecast from another origin (origins=); the network reads a context of {design.context} steps."
+            )
+        horizon = series.known[begin : begin + design.horizon]
+        if np.isnan(horizon).any():
+            step, column = np.argwhere(np.isnan(horizon))[0]
+            raise SeriesError(
+                f"series {series.names[s]!r} has no {series.known_names[column]!r} {step + 1} steps ahead of the "
+                f"origin, but the network needs it for {design.horizon} steps. Add rows with known covariates behind "
+                "the last target, or make it a past covariate."
+            )
