@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from lstmjax import claims
+from lstmjax.claims import counted
 from lstmjax.data.columns import Source, features_of, listed, numbers_of, words_of
 from lstmjax.data.form import Form, Table, optional
 from lstmjax.data.long import _ordered, check_weights, target_of
@@ -127,7 +128,7 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
     notes: tuple[str, ...] = ()
     if form.layout == "auto":  # what was guessed is said
         steps = f"{lengths.min()} to {lengths.max()}" if data.lengths is not None else f"{lengths[0]}"
-        notes = (f"wide table: a row is a sequence of {steps} steps of {listed(feature_names)}",)
+        notes = (f"wide table: a row is a sequence of {counted(steps, 'step')} of {listed(feature_names)}",)
     return Table(data, group, time, time, notes)
 
 
@@ -184,7 +185,8 @@ def _lists(source: Source, features: tuple[str, ...]) -> tuple[np.ndarray, np.nd
         if lengths is not None and (sizes != lengths).any():
             row = int((sizes != lengths).argmax())
             raise DataError(
-                f"{source.place(row)}: column {name!r} has {sizes[row]} steps, but {features[0]!r} has {lengths[row]}"
+                f"{source.place(row)}: column {name!r} has {counted(sizes[row], 'step')}, but {features[0]!r} has "
+                f"{lengths[row]}"
             )
         lengths = sizes
         flat = Source(arrow.table({name: arrow.compute.list_flatten(column)}), f"{source.name}: lists")
