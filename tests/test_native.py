@@ -217,6 +217,16 @@ def test_the_product_with_xs_is_computed_before_the_call_and_mapped():
     assert (errors(kernel, exact) <= 2 * errors(plain, exact) + 8e-7).all()
 
 
+def test_a_named_kernel_runs_without_jit():
+    rng = np.random.default_rng(0)
+    params, xs = layer(rng, 3, 4), rng.normal(size=(2, 5, 3)).astype(np.float32)
+    gradient = jax.value_and_grad(lambda backend, params: (lstm(params, xs, backend=backend)[1] ** 2).sum(), 1)
+    expected = gradient("scan", params)
+    with jax.disable_jit():
+        found = gradient("native", params)
+    assert_close(found, expected, gradient=True, dtype="float32")
+
+
 def calls(f, *arguments):
     text = jax.jit(f).lower(*arguments).compile().as_text()
     return text.count('custom_call_target="lstmjax_'), text.count(" while(")

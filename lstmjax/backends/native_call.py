@@ -96,6 +96,10 @@ def primitive() -> Any:
     def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
         return LOWERED[which].plain(options, SIDES[which].arguments(*arrays))
 
+    def compiled(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+        with jax.disable_jit(False):  # a call cannot be run step by step; run_compiled would come back here without end
+            return run_compiled(options, which, *arrays)
+
     lower_plain = mlir.lower_fun(plain, multiple_results=True)
 
     def lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
@@ -106,7 +110,7 @@ def primitive() -> Any:
         return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in SIDES[which].options})
 
     call_p.def_abstract_eval(shapes)
-    call_p.def_impl(lambda *arrays, options, which: run_compiled(options, which, *arrays))
+    call_p.def_impl(compiled)
     mlir.register_lowering(call_p, lower_plain)
     mlir.register_lowering(call_p, lower, platform="cpu")
     return call_p
