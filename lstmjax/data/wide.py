@@ -128,7 +128,7 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
     notes: tuple[str, ...] = ()
     if form.layout == "auto":  # what was guessed is said
         steps = f"{lengths.min()} to {lengths.max()}" if data.lengths is not None else f"{lengths[0]}"
-        notes = (f"wide table: a row is a sequence of {counted(steps, 'step')} of {listed(feature_names)}",)
+        notes = (f"wide table: a row is a sequence of {steps} step{'' if steps == '1' else 's'} of {listed(feature_names)}",)
     return Table(data, group, time, time, notes)
 
 
