@@ -127,8 +127,9 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
         data = Sequences(Ragged(x[valid], lengths, int(lengths.max())), y, lengths, names, feature_names, weight)
     notes: tuple[str, ...] = ()
     if form.layout == "auto":  # what was guessed is said
-        steps = f"{lengths.min()} to {lengths.max()}" if data.lengths is not None else f"{lengths[0]}"
-        notes = (f"wide table: a row is a sequence of {steps} step{'' if steps == '1' else 's'} of {listed(feature_names)}",)
+        longest = counted(int(lengths.max()), "step")
+        steps = longest if data.lengths is None else f"{lengths.min()} to {longest}"
+        notes = (f"wide table: a row is a sequence of {steps} of {listed(feature_names)}",)
     return Table(data, group, time, time, notes)
 
 
