@@ -167,9 +167,10 @@ def check_features(name: str, xs: Any, params: PyTree, layout: str = "[..., I]")
     if not isinstance(params, LSTMParams):
         return
     if xs.shape[-1] != params.input_size:
+        features = "1 feature" if xs.shape[-1] == 1 else f"{xs.shape[-1]} features"
         raise ValueError(
-            f"{name} has {xs.shape[-1]} features on its last axis, but the parameters expect I = "
-            f"{params.input_size} (w_x {params.w_x.shape}); {name} has shape {xs.shape}, expected {layout}. "
+            f"{name} has {features} on its last axis, but the parameters expect I = {params.input_size} (w_x "
+            f"{params.w_x.shape}); {name} has shape {xs.shape}, expected {layout}. "
             f"{_features_hint(xs, params.input_size)}"
         )
     if xs.dtype != params.w_x.dtype:

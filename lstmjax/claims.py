@@ -57,13 +57,13 @@ def available() -> int:
     return max(free, 0)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number of things, in words.
+def counted(number: int, noun: str, separator: str = "") -> str:
+    """Return a number of things, in words; the separator stands between thousands.
 
-    >>> counted(1, "sequence"), counted(1200, "sequence")
-    ('1 sequence', '1200 sequences')
+    >>> counted(1, "sequence"), counted(1200, "sequence"), counted(1200, "step", ",")
+    ('1 sequence', '1200 sequences', '1,200 steps')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:{separator}} {noun}{'' if number == 1 else 's'}"
 
 
 def words(count: int) -> str:

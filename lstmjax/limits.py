@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from lstmjax.claims import available, words
+from lstmjax.claims import available, counted, words
 from lstmjax.config import Config, Data, Model
 from lstmjax.errors import ConfigError
 
@@ -87,8 +87,9 @@ def check_batch(config: Config, rows: int, steps: int, inputs: int, room: int | 
     if needed > free:
         fewer = "set batch_size lower, or " if rows > 1 else ""
         raise ConfigError(
-            f"a batch of {rows:,} sequences of {steps:,} steps takes {words(needed)} of memory at least, and "
-            f"{words(free)} are available; {fewer}cut long sequences into pieces, or use a smaller network"
+            f"a batch of {counted(rows, 'sequence', ',')} of {counted(steps, 'step', ',')} takes {words(needed)} of "
+            f"memory at least, and {words(free)} are available; {fewer}cut long sequences into pieces, or use a "
+            "smaller network"
         )
 
 

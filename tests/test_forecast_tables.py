@@ -74,6 +74,12 @@ def test_whole_numbers_with_a_step_of_ten_have_no_gaps():
     )
 
 
+def test_one_of_a_kind_is_described_in_the_singular():
+    assert described(from_frame(table(series=["a"], time=[3], target=[1.0]))) == "1 series of 1 step, no season"
+    gap = from_frame(table(series=["a"] * 3, time=[0, 1, 2], target=[1.0, np.nan, 2.0]))
+    assert described(gap) == "1 series of 3 steps, no season, 1 target missing in 1 series"
+
+
 def test_business_days_have_no_gaps_at_weekends():
     days = np.busday_offset(np.datetime64("2024-03-01"), np.arange(20))  # a Friday
     kept = np.delete(days, 7)

@@ -290,7 +290,7 @@ def test_interventions_that_make_no_sense_are_refused(make, error, message):
         (Fix("h", 1.0, units=(1, P)), f"units holds {P}, but h has {P} units, 0 to {P - 1}: Fix\\(gate='h'"),
         (Ablate("c", (H,)), f"units holds {H}, but c has {H} units, 0 to {H - 1}: Ablate\\(gate='c'"),
         (Scale("f", (1.0, 2.0)), f"factor has 2 numbers, but there are {H} units of f: Scale"),
-        (Ablate("f", (1,), (1.0, 2.0)), "value has 2 numbers, but there are 1 units of f: Ablate"),
+        (Ablate("f", (1,), (1.0, 2.0)), "value has 2 numbers, but there is 1 unit of f: Ablate"),
         (Fix("f", 1.0, steps=(T, None)), rf"steps is \({T}, None\), but xs has T = {T} steps, 0 to {T - 1}: Fix"),
         (Fix("f", 1.0, layer=0), "layer and direction are for stacked and network, .* so leave them out: Fix"),
     ],

@@ -222,7 +222,7 @@ XS = jnp.zeros((B, T, I))
     ("call", "error", "words"),
     [
         (lambda: step_jacobians((PARAMS,), XS), TypeError, r"params is a tuple of 1, expected LSTMParams.*layers\[n\]"),
-        (lambda: step_jacobians(PARAMS, XS[..., :1]), ValueError, "xs has 1 features .* expect I = 2"),
+        (lambda: step_jacobians(PARAMS, XS[..., :1]), ValueError, "xs has 1 feature .* expect I = 2"),
         (lambda: step_jacobians(PARAMS, XS, (XS, XS)), ValueError, r"state h has shape \(3, 5, 2\), expected \(3, 4\)"),
         (lambda: state_jacobian(PARAMS, XS, 3, 2), ValueError, r"start is 3 and stop is 2, expected 0 <= start"),
         (lambda: state_jacobian(PARAMS, XS, 0, T + 1), ValueError, "stop is 6, expected .* <= T = 5"),

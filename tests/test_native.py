@@ -19,7 +19,7 @@ from tolerances import assert_close
 from transforms import ALONE, BY_NAME, FLAGS, problem
 
 from lstmjax import Bidirectional, Zoneout, explain_backend, init_params, lstm, stacked, trace
-from lstmjax.backends import native_call, native_library
+from lstmjax.backends import native, native_call, native_library
 from lstmjax.backends.native_arrays import TICKET, Back, Call, Options, absent
 
 LIBRARY = native_library.load()
@@ -191,6 +191,49 @@ def test_transforms(name, options):
         )
         for how, dtype in ((options | {"backend": "native"}, "float32"), (options | {"backend": "scan"}, "float64"))
     )
+    assert_close(found, expected, gradient=True, dtype="float32")
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_product_with_xs_is_computed_before_the_call_and_mapped():
+    """Of a few sequences with many features it is, which leaves arrays without inputs to the call."""
+    rng = np.random.default_rng(0)
+    rows, steps, inputs, hidden = 2, 5, native.WIDE + 2, 6
+    params, xs, weights = (
+        layer(rng, inputs, hidden),
+        rng.normal(size=(3, rows, steps, inputs)),
+        rng.normal(size=(rows, steps, hidden)),
+    )
+    networks = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, -a, 2 * a]), params)
+
+    def loss(backend, params, xs):
+        return (lstm(params, xs, backend=backend)[1] * weights.astype(xs.dtype)).sum()
+
+    def examples_and_networks(backend, params, networks, xs):
+        gradient = jax.value_and_grad(partial(loss, backend), (0, 1))
+        each = jax.vmap(jax.vmap(gradient, (None, 0)), (0, None))
+        return (
+            jax.vmap(gradient, (None, 0))(params, xs),
+            jax.vmap(gradient, (0, None))(networks, xs[0]),
+            each(networks, xs),
+        )
+
+    exact, plain, kernel = (
+        jax.jit(partial(examples_and_networks, backend))(
+            *jax.tree.map(lambda a, dtype=dtype: jnp.asarray(a, dtype), (params, networks, xs))
+        )
+        for backend, dtype in (("scan", "float64"), ("scan", "float32"), ("native", "float32"))
+    )
+    assert (errors(kernel, exact) <= 2 * errors(plain, exact) + 8e-7).all()
+
+
+def test_a_named_kernel_runs_without_jit():
+    rng = np.random.default_rng(0)
+    params, xs = layer(rng, 3, 4), rng.normal(size=(2, 5, 3)).astype(np.float32)
+    gradient = jax.value_and_grad(lambda backend, params: (lstm(params, xs, backend=backend)[1] ** 2).sum(), 1)
+    expected = gradient("scan", params)
+    with jax.disable_jit():
+        found = gradient("native", params)
     assert_close(found, expected, gradient=True, dtype="float32")
 
 

@@ -297,7 +297,7 @@ def test_one_very_long_sequence_takes_its_own_memory(tmp_path, monkeypatch, caps
     pages = [*inspect_run(result.run_dir, source, tmp_path / "a.html")]
     assert pages[0] == f"4 of {count + 1} sequences of a.csv shown"
     text = (tmp_path / "a.html").read_text("utf-8")
-    assert "Looked at: 511 of 3001 sequences of a.csv, those of the first 512 that have at most 1 steps." in text
+    assert "Looked at: 511 of 3001 sequences of a.csv, those of the first 512 that have at most 1 step." in text
     assert learning(result.run_dir).statistics[0].count[0] == 511
     assert max(sizes) == count
 
@@ -483,7 +483,7 @@ def test_a_batch_that_is_larger_than_the_memory_is_refused(tmp_path, monkeypatch
     issue_csv(tmp_path / "a.csv", 3000)
     settings = config(data={"source": str(tmp_path / "a.csv"), "validation": str(tmp_path / "a.csv")})
     monkeypatch.setattr("lstmjax.limits.available", lambda: 160_000)
-    message = r"^a batch of 1 sequences of 3,000 steps takes 168 kB of memory at least, and 160 kB are available; cut "
+    message = r"^a batch of 1 sequence of 3,000 steps takes 168 kB of memory at least, and 160 kB are available; cut "
     with pytest.raises(ConfigError, match=message):
         train(settings, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

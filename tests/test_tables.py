@@ -189,7 +189,7 @@ WIDE = {"a_0": [1.0, 2.0], "a_1": [3.0, None], "a_2": [5.0, 6.0], "label": ["x",
         (
             {"a": [[1.0], [2.0, 3.0]], "b": [[1.0], [2.0]], "label": [0, 1]},
             {},
-            "row 1: column 'b' has 1 steps, but 'a' has 2",
+            "row 1: column 'b' has 1 step, but 'a' has 2",
         ),
         ({"a": [[1.0], [None]], "label": [0, 1]}, {}, "row 1: step 0 of 'a' is missing"),
         ({"a": [[1.0], []], "label": [0, 1]}, {}, "row 1: column 'a' is empty; remove the row"),

@@ -96,6 +96,10 @@ def primitive() -> Any:
     def plain(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
         return LOWERED[which].plain(options, SIDES[which].arguments(*arrays))
 
+    def compiled(*arrays: Array, options: Options, which: str) -> tuple[Array, ...]:
+        with jax.disable_jit(False):  # a call cannot be run step by step; run_compiled would come back here without end
+            return run_compiled(options, which, *arrays)
+
     lower_plain = mlir.lower_fun(plain, multiple_results=True)
 
     def lower(ctx: Any, *arrays: Any, options: Options, which: str) -> Any:
@@ -106,7 +110,7 @@ def primitive() -> Any:
         return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in SIDES[which].options})
 
     call_p.def_abstract_eval(shapes)
-    call_p.def_impl(lambda *arrays, options, which: run_compiled(options, which, *arrays))
+    call_p.def_impl(compiled)
     mlir.register_lowering(call_p, lower_plain)
     mlir.register_lowering(call_p, lower, platform="cpu")
     return call_p
@@ -200,7 +204,8 @@ def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str) -> Ar
     a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))
     place = letters.index(into)
     a = jnp.moveaxis(a, 0, place)
-    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+    together = a.shape[place] * a.shape[place + 1]  # -1 is not known where x·W_x is computed before, and I is 0
+    return a.reshape(*a.shape[:place], together, *a.shape[place + 2 :])
 
 
 def _parted(size: int, a: Array, place: int) -> Array:

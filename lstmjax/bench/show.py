@@ -13,7 +13,7 @@ from lstmjax.bench.points import GRID
 from lstmjax.bench.results import Comparison, Results
 from lstmjax.bench.standing import LOUD, TOLERATED, Standing, geometric_mean, judge, noise, noise_in_words, ratio
 
-WIDTH = 23
+WIDTH = 27
 """Columns of a competitor's name; all tables fit into 100 columns."""
 
 COLUMNS = MappingProxyType(

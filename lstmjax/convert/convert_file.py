@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import jax
 
 from lstmjax.cells import VANILLA, identity
+from lstmjax.claims import counted
 from lstmjax.convert.find import Reading, find, listed
 from lstmjax.convert.options import ReadOptions, Selection, selected
 from lstmjax.convert.weights import place_for, write_as
@@ -105,7 +106,7 @@ def describe(layer: LSTMParams | Bidirectional) -> str:
     if len(parts) == 2:
         words.append("both directions")
     if part.w_p is not None:
-        words.append(f"{part.hidden_size} units")
+        words.append(counted(part.hidden_size, "unit"))
     words.append(BIASES[(part.b is not None) + (part.b_h is not None)])
     words += [word for name, word in FIELDS.items() if getattr(part, name) is not None]
     return ", ".join([*words, str(part.w_x.dtype)])

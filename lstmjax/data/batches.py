@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.data.buckets import Buckets
 from lstmjax.data.sequences import DataError, Sequences
 
@@ -17,7 +18,8 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
         DataError: N is less than the size of a batch.
     """
     if batch_size > count:
-        raise DataError(f"batch_size is {batch_size}, but only {count} sequences train; set it to {count} at most")
+        train = f"{counted(count, 'sequence')} {'trains' if count == 1 else 'train'}"
+        raise DataError(f"batch_size is {batch_size}, but only {train}; set it to {count} at most")
     return count // batch_size
 
 

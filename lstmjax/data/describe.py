@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.config import BUILT_IN, Config, Data
 from lstmjax.data.about import About
 from lstmjax.data.columns import Source
@@ -104,7 +105,7 @@ def _columns(path: Path, form: Form, questions: list[str]) -> Iterator[str]:
     roles.update(dict.fromkeys(columns.target, "target"))
     roles.update(dict.fromkeys(columns.ignore, "left out"))
     roles.update({columns.time: "time"} if columns.time is not None else {columns.step: "step"})
-    yield f"{table.num_rows:,} rows, {table.num_columns} columns:"
+    yield f"{counted(table.num_rows, 'row', ',')}, {counted(table.num_columns, 'column')}:"
     wide = None
     try:
         wide = is_wide(source, form)
@@ -195,14 +196,15 @@ def _questions_about(source: Source, name: str, column: Any) -> Iterator[str]:
 
 def _sequences(parts: Parts) -> Iterator[str]:
     lengths = np.concatenate([_lengths(part) for part in parts[:3] if part is not None])
-    steps = f"{lengths.min():,} steps each"
+    steps = f"{counted(lengths.min(), 'step', ',')} each"
     if lengths.min() != lengths.max():
         steps = (
             f"{lengths.min():,} to {lengths.max():,} steps (median {int(np.median(lengths)):,}); what follows is masked"
         )
-    yield f"{len(lengths):,} sequence{'s' if len(lengths) > 1 else ''} of {steps}"
+    yield f"{counted(len(lengths), 'sequence', ',')} of {steps}"
     features = parts.train.x.shape[-1]
-    yield f"{features} input features" + (f": {', '.join(parts.train.features[:12])}" if parts.train.features else "")
+    names = f": {', '.join(parts.train.features[:12])}" if parts.train.features else ""
+    yield counted(features, "input feature") + names
 
 
 def _vocabulary(about: About) -> Iterator[str]:

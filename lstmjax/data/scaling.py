@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.data.ragged import Ragged
 from lstmjax.data.sequences import Sequences
 
@@ -114,7 +115,7 @@ def described(what: str, known: Moments, scaling: Scaling, names: Sequence[str])
 def described_alike(what: str, known: Moments, names: Sequence[str], scale: float) -> str:
     """Return a line for the log on features that a source in the package brings with one scale for all."""
     divided = f", divided by {scale:g}" if scale != 1.0 else ", as they are"
-    return f"{what}: {len(names)} features from {known.low.min():g} to {known.high.max():g}{divided}"
+    return f"{what}: {counted(len(names), 'feature')} from {known.low.min():g} to {known.high.max():g}{divided}"
 
 
 def _listed(known: Moments, rows: list[int], names: Sequence[str], *, moments_too: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.config import Data
 from lstmjax.data.form import Table
 from lstmjax.data.sequences import DataError
@@ -42,8 +43,8 @@ def split(table: Table, data: Data) -> Split:
         keys = ("validation", "test")
         key = keys[next((n for n in nonzero if sizes[n] == 0), nonzero[0])]
         raise DataError(
-            f"{data.source}: {count} sequences cannot be split with data.{key}_fraction {fractions[keys.index(key)]}; "
-            f"give more, or a file as data.{key}"
+            f"{data.source}: {counted(count, 'sequence')} cannot be split with data.{key}_fraction "
+            f"{fractions[keys.index(key)]}; give more, or a file as data.{key}"
         )
     parts, about = WAYS[data.split](table, data, sizes)
     about = {"by": data.split} | about

@@ -65,7 +65,8 @@ def text_parts(data: Data) -> TextParts:
     for name, count in zip(others, unknown, strict=True):
         if count:
             notes.append(
-                f"{name}: {count:,} of {len(parts[name]):,} {data.text} are not in the vocabulary of training (<unk>)"
+                f"{name}: {count:,} of {len(parts[name]):,} {data.text} {'is' if count == 1 else 'are'} not in the "
+                "vocabulary of training (<unk>)"
             )
         if paths[name] == data.source:
             notes.append(f"{name}: is the text of training itself, so that it measures what was memorised")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from lstmjax import claims
+from lstmjax.claims import counted
 from lstmjax.data.columns import Source, features_of, listed, numbers_of, words_of
 from lstmjax.data.form import Form, Table, optional
 from lstmjax.data.long import _ordered, check_weights, target_of
@@ -126,8 +127,9 @@ def from_wide(source: Source, form: Form, *, labels: bool) -> Table:
         data = Sequences(Ragged(x[valid], lengths, int(lengths.max())), y, lengths, names, feature_names, weight)
     notes: tuple[str, ...] = ()
     if form.layout == "auto":  # what was guessed is said
-        steps = f"{lengths.min()} to {lengths.max()}" if data.lengths is not None else f"{lengths[0]}"
-        notes = (f"wide table: a row is a sequence of {steps} steps of {listed(feature_names)}",)
+        longest = counted(int(lengths.max()), "step")
+        steps = longest if data.lengths is None else f"{lengths.min()} to {longest}"
+        notes = (f"wide table: a row is a sequence of {steps} of {listed(feature_names)}",)
     return Table(data, group, time, time, notes)
 
 
@@ -184,7 +186,8 @@ def _lists(source: Source, features: tuple[str, ...]) -> tuple[np.ndarray, np.nd
         if lengths is not None and (sizes != lengths).any():
             row = int((sizes != lengths).argmax())
             raise DataError(
-                f"{source.place(row)}: column {name!r} has {sizes[row]} steps, but {features[0]!r} has {lengths[row]}"
+                f"{source.place(row)}: column {name!r} has {counted(sizes[row], 'step')}, but {features[0]!r} has "
+                f"{lengths[row]}"
             )
         lengths = sizes
         flat = Source(arrow.table({name: arrow.compute.list_flatten(column)}), f"{source.name}: lists")

@@ -162,10 +162,10 @@ class Forecaster:
             columns.append(np.asarray(numbers, np.int64)[series.categories[:, k]])
             new = np.flatnonzero(columns[-1] == len(learnt))
             if len(new):
-                value = values[series.categories[new[0], k]]
+                value, are = values[series.categories[new[0], k]], "is" if len(new) == 1 else "are"
                 warnings.warn(
                     f"no series of the training had {name} {value!r}, as {series.names[new[0]]!r} has; "
-                    f"{len(new)} of {len(series)} series are forecast with the embedding of an unknown {name}.",
+                    f"{len(new)} of {len(series)} series {are} forecast with the embedding of an unknown {name}.",
                     stacklevel=2,
                 )
         return replace(series, categories=np.stack(columns, 1), levels=self.levels)

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from lstmjax.claims import counted
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
@@ -205,9 +206,9 @@ def described(series: SeriesSet) -> str:
     """Return what was understood of a table, as a line."""
     lengths, missing = series.lengths, gaps(series)
     many = len(series) > 1
-    unit = f"{series.frequency}s" if series.frequency and series.frequency.every == 1 else "steps"
-    span = f"{lengths.min()} to {lengths.max()} {unit}" if many else f"{lengths[0]} {unit}"
-    words = [f"{len(series)} series of {span}" if many else f"1 series of {span}"]
+    unit = str(series.frequency) if series.frequency and series.frequency.every == 1 else "step"
+    span = f"{lengths.min()} to {counted(lengths.max(), unit)}" if many else counted(lengths[0], unit)
+    words = [f"{len(series)} series of {span}"]
     if series.frequency and series.frequency.every > 1:
         words.append(f"a step is {series.frequency}")
     words.append(f"season of {series.season} steps" if series.season > 1 else "no season")
@@ -215,7 +216,8 @@ def described(series: SeriesSet) -> str:
         most = sorted(missing, key=lambda name: -missing[name])[:GAPS]
         names = ", ".join(f"{name} {missing[name]}" for name in most) + (", …" if len(missing) > GAPS else "")
         words.append(
-            f"{sum(missing.values())} targets missing in {len(missing)} series" + (f" ({names})" if many else "")
+            f"{counted(sum(missing.values()), 'target')} missing in {len(missing)} series"
+            + (f" ({names})" if many else "")
         )
     return ", ".join(words)
 
@@ -307,4 +309,5 @@ def verdict_of(result: Backtest, rows: dict[str, dict[str, float]]) -> Iterator[
     best = min(result.baselines, key=lambda name: rows[name]["mase"])
     word = "ahead of" if ours < rows[best]["mase"] else "BEHIND"
     count = result.origins.size if result.left_out is None else int((~result.left_out).sum())
-    yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {count} forecasts"
+    over = counted(count, "forecast")
+    yield f"MASE {ours:.3f}, {word} the best baseline ({best}, {rows[best]['mase']:.3f}), over {over}"

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from lstmjax.claims import counted
 from lstmjax.errors import ConfigError, message_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.hydrology.archives import read_camels, read_caravan
@@ -162,12 +163,15 @@ def described(basins: SeriesSet) -> str:
     """Return what was understood of the basins, as a line."""
     assert basins.times is not None
     days = basins.times.astype("datetime64[D]")
-    words = [f"{len(basins)} basins, {days.min()} to {days.max()}", f"forcing {', '.join(basins.known_names)}"]
+    words = [
+        f"{counted(len(basins), 'basin')}, {days.min()} to {days.max()}",
+        f"forcing {', '.join(basins.known_names)}",
+    ]
     names = [*basins.number_names, *(name for name, _ in basins.levels)]
-    words.append(f"{len(names)} attributes")
+    words.append(counted(len(names), "attribute"))
     words.append(f"{np.isnan(basins.target).sum()} of {len(days)} discharges missing")
     gaps = int(np.isnan(basins.known).any(1).sum())
-    return "; ".join([*words, f"{gaps} days without a forcing"] if gaps else words)
+    return "; ".join([*words, f"{counted(gaps, 'day')} without a forcing"] if gaps else words)
 
 
 def metrics_as_csv(scores: Scores) -> str:

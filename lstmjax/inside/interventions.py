@@ -237,8 +237,9 @@ def numbers_of(intervention: Intervention, name: str, values: Values, like: Arra
     size = like.shape[-1]
     units = tuple(range(size)) if intervention.units is None else intervention.units
     if isinstance(values, tuple) and len(values) != len(units):
+        are = "is 1 unit" if len(units) == 1 else f"are {len(units)} units"
         raise ValueError(
-            f"{name} has {len(values)} numbers, but there are {len(units)} units of {intervention.gate}: "
+            f"{name} has {len(values)} number{'s' * (len(values) != 1)}, but there {are} of {intervention.gate}: "
             f"{intervention}."
         )
     row = np.zeros(size)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from lstmjax.arguments import as_flags, check_positive, one_of
+from lstmjax.claims import counted
 from lstmjax.frameworks import PEERS, oracle
 from lstmjax.frameworks.base.framework import Peer
 from lstmjax.frameworks.base.running import Outcome
@@ -88,8 +89,8 @@ def grid(
         networks = draw_cases(cases, seed)
     else:
         networks = list(cases)
-    title = f"lstmjax on JAX {jax.__version__}, {jax.default_backend()}: {len(networks)} networks, seed {seed}, "
-    title += ", ".join(dtypes)
+    title = f"lstmjax on JAX {jax.__version__}, {jax.default_backend()}: {counted(len(networks), 'network')}, "
+    title += f"seed {seed}, {', '.join(dtypes)}"
     rows: list[Row] = []
     skips: list[Skip] = []
     peers = []

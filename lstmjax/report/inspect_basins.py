@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.config import ConfigError
 from lstmjax.entity import as_vanilla
 from lstmjax.errors import UserError, message_of
@@ -55,21 +56,21 @@ def inspect_basins(
                           "model.cell_states(basins) returns what it stores")  # fmt: skip
     basins = read_basins(config)
     xs, lengths, times, names = last_windows(model, basins, config.test)
-    count = len(names)
+    count, units = len(names), counted(model.design.hidden_size, "unit")
     params = jax.tree.map(lambda leaf: leaf[0], model.params)
     layers = (as_vanilla(params.layer),) if isinstance(params, EntityNetwork) else params.layers
     try:
         page = report(
             layers, xs, lengths=lengths, examples=tuple(range(min(examples, count))),
             features=[*model.forcing_names, *encoded(basins, model.levels).number_names], names=names, times=times,
-            title=run.name, facts=[f"{model.design.cell}, {model.design.hidden_size} units, seed {model.seeds[0]}",
+            title=run.name, facts=[f"{model.design.cell}, {units}, seed {model.seeds[0]}",
                                    f"looked at: {xs.shape[1]} days up to {config.test[1]}"], path=out,
         )  # fmt: skip
     except UserError:  # its message names the file
         raise
     except ValueError as error:
         raise ConfigError(message_of(error, f"{run}: ")) from None
-    yield f"{min(examples, count)} of {len(basins)} basins shown"
+    yield f"{min(examples, count)} of {counted(len(basins), 'basin')} shown"
     yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
     if open_page and not webbrowser.open(out.absolute().as_uri()):
         yield "no browser could be opened; open the file by hand"

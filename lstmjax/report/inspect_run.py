@@ -166,7 +166,9 @@ def _looked_at(part: Part) -> str:
     of_what = part.description if pieces else f"{counted(part.total, 'sequence')} of {part.description}"
     note = f"Looked at: {count} of {of_what}"
     if count < min(part.total, MAX_SEQUENCES):
-        note += f", those of the first {MAX_SEQUENCES:,} that have at most {part.scaled.x.shape[1]:,} steps"
+        note += (
+            f", those of the first {MAX_SEQUENCES:,} that have at most {counted(part.scaled.x.shape[1], 'step', ',')}"
+        )
     return f"{note}."
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.report.collect import Computed, Settings
 from lstmjax.report.inputs import ReportInputs
 from lstmjax.report.pack import PageArray
@@ -46,9 +47,10 @@ def _class(prediction: Prediction) -> tuple[str, bool | None]:
     best = prediction.outputs.argmax(axis=-1)
     if prediction.outputs.ndim == 2:
         if prediction.label is None:
-            return f"{len(set(best.tolist()))} classes over {len(best)} steps", None
+            classes = len(set(best.tolist()))
+            return f"{classes} {'class' if classes == 1 else 'classes'} over {counted(len(best), 'step')}", None
         right = int((best == prediction.label).sum())
-        return f"{right} of {len(best)} steps right", True if right == len(best) else None
+        return f"{right} of {counted(len(best), 'step')} right", True if right == len(best) else None
     chance = f"{prediction.names[int(best)]} ({100 * prediction.outputs[best]:.1f}%)"
     if prediction.label is None or best == prediction.label:
         return chance, None if prediction.label is None else True
@@ -74,7 +76,7 @@ def _numbers(prediction: Prediction) -> tuple[str, bool | None]:
         return "" if prediction.loss is None else f"squared error {prediction.loss:.3g}", None
     if len(prediction.outputs) > MAX_NUMBERS:
         if prediction.loss is None:
-            return f"{len(prediction.outputs)} numbers", None
+            return counted(len(prediction.outputs), "number"), None
         return f"root mean squared error {np.sqrt(prediction.loss):.3g}", None
     words = ", ".join(f"{value:.3g}" for value in prediction.outputs)
     if prediction.label is not None:

@@ -104,7 +104,7 @@ def _batches(config: Config, parts: Parts, about: About) -> Batches:
     size, train = config.batch_size, parts.train
     if about.is_stream:
         streams = make_streams(cast(Any, train), size, config.data.segment)
-        text = f"{size} streams of {streams.length:,} tokens; the gradient is cut after {streams.steps}"
+        text = f"{counted(size, 'stream')} of {streams.length:,} tokens; the gradient is cut after {streams.steps}"
         return Batches(streams.draw, streams.epoch, (size, streams.steps), None, text)
     if parts.draw is not None:
         return Batches(partial(parts.draw, size), max((config.steps or 0) // 10, 1), None, None, "")

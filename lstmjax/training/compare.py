@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lstmjax.claims import counted
 from lstmjax.config import Config, ConfigError, flat
 from lstmjax.errors import UserError
 from lstmjax.runs import RunError, RunFolder
@@ -63,7 +64,7 @@ def compare_runs(folder: Path, metric: str | None = None, plot: Path | None = No
             raise RunError(f"{folder}: no run was validated yet, so that there is nothing to draw")
         with draft(plot) as place:
             compared(drawn, name).savefig(place, dpi=120, format=plot.suffix[1:].lower())
-        yield f"{plot}: {name} of validation over the steps of {len(drawn)} runs"
+        yield f"{plot}: {name} of validation over the steps of {counted(len(drawn), 'run')}"
 
 
 def read_runs(folder: Path) -> list[Row]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.config import Config, parse_config
 from lstmjax.data import About, load
 from lstmjax.errors import UserError
@@ -171,7 +172,7 @@ def fit_steps(job: Job, begin: Callable[[], TrainState]) -> Generator[Request, t
         progress.say(
             f"{run.path}: {parameters:,} parameters, "
             + size_of(parts, about)
-            + f", {recipe.steps} steps"
+            + f", {counted(recipe.steps, 'step')}"
             + (f", from step {start}" if start else "")
         )
         if mesh is not None:

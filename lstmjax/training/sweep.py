@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from lstmjax.claims import counted
 from lstmjax.config import Config, ConfigError, dump_config, load_config
 from lstmjax.runs import RunError, RunFolder, folder_lock, new_folder
 from lstmjax.training.finite import Diverged
@@ -232,7 +233,7 @@ def _best(optuna: Any, study: Any, folder: Path, config: Config) -> Iterator[str
         RunError: no trial came to its end.
     """
     trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    counts = f"{len(study.get_trials(deepcopy=False))} trials, {len(trials)} to the end"
+    counts = f"{counted(len(study.get_trials(deepcopy=False)), 'trial')}, {len(trials)} to the end"
     if not trials:
         raise RunError(f"{folder}: {counts}; widen the space, or lower the learning rates in it")
     best = study.best_trial
