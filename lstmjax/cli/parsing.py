@@ -8,7 +8,8 @@ from typing import Any
 
 import tyro
 
-from lstmjax.cli.commands import Options, Train
+from lstmjax.cli.commands import Train
+from lstmjax.cli.sections import Options
 from lstmjax.config import ConfigError, load_config, parse_config
 
 OF_HOSTS = ("mesh", "coordinator", "processes", "process")
