@@ -115,6 +115,6 @@ def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.nda
             "training part, so that forecasts from there cannot be calibrated. Take fewer origins for calibration, or "
             "leave it out."
         )
-    chosen = series.subset(which)
+    chosen = series if len(which) == len(series) else series.subset(which)  # mapped series stay mapped
     target = [chosen.history(s, int(origin) + design.horizon) for s, origin in enumerate(origins[which])]
     return chosen.cut(back), np.stack([history[-design.horizon :] for history in target])
