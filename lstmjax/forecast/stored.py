@@ -186,13 +186,13 @@ def _recoded(part: SeriesSet, words: dict[str, dict[str, int]]) -> np.ndarray:
 
 def _check_alike(part: SeriesSet, first: SeriesSet) -> None:
     kind = lambda series: None if series.times is None else series.times.dtype
-    pairs = [(name, getattr(part, name), getattr(first, name)) for name in SHARED]
+    pairs = [(name.replace("_", " "), getattr(part, name), getattr(first, name)) for name in SHARED]
     pairs += [("kind of times", kind(part), kind(first))]
     pairs += [("categories", [name for name, _ in part.levels], [name for name, _ in first.levels])]
     for what, has, expected in pairs:
         if has != expected:
             shown = [str(value) if isinstance(value, Frequency) else repr(value) for value in (has, expected)]
             raise SeriesError(
-                f"the part with series {part.names[0]!r} has the {what.replace('_', ' of ')} {shown[0]}, but that with "
+                f"the part with series {part.names[0]!r} has the {what} {shown[0]}, but that with "
                 f"{first.names[0]!r} has {shown[1]}. All series of a set have the same."
             )
