@@ -44,7 +44,7 @@ def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
     arrow = optional("pyarrow", str(path))
     seen: set[str] = set()
     open_rows, skipped, wide, begin = None, 0, None, None
-    for rows in _raw(path, form):
+    for rows in rows_of_file(path, form):
         if wide is None:
             wide = is_wide(Source(rows, str(path), first_line), form)
         if wide:
@@ -52,7 +52,8 @@ def blocks_of(path: Path, form: Form) -> Iterator[tuple[Table, Form]]:
             skipped += rows.num_rows
             continue
         rows = rows if open_rows is None else arrow.concat_tables([open_rows, rows])
-        complete = _complete(Source(rows, str(path), first_line, skipped), form)
+        column = Source(rows, str(path), first_line, skipped).column(form.columns.sequence, "data.columns.sequence")
+        complete = complete_rows(column, str(path))
         open_rows = rows.slice(complete)
         if complete:
             table, begin = _block(Source(rows.slice(0, complete), str(path), first_line, skipped), form, seen, begin)
@@ -144,17 +145,21 @@ def _block(source: Source, form: Form, seen: set[str], begin: int | None) -> tup
     return table, _same_begin(source, form, begin)
 
 
-def _complete(source: Source, form: Form) -> int:
-    """Return how many rows there are before the last sequence, which may go on in the next block."""
-    column = source.column(form.columns.sequence, "data.columns.sequence")
+def complete_rows(column: Any, name: str) -> int:
+    """Return how many rows there are before the last sequence, which may go on in the next block.
+
+    Args:
+        column: of Arrow, the sequence of each row.
+        name: of the file, for messages.
+    """
     last = column[len(column) - 1]
-    compute = optional("pyarrow.compute", source.name)
+    compute = optional("pyarrow.compute", name)
     other = np.asarray(compute.fill_null(compute.not_equal(column, last), True))
     different = np.flatnonzero(other)
     return int(different[-1]) + 1 if len(different) else 0
 
 
-def _raw(path: Path, form: Form) -> Iterator[Any]:
+def rows_of_file(path: Path, form: Form) -> Iterator[Any]:
     """Yield the rows of a file as Arrow tables of at most `ROWS` rows."""
     arrow, kind = optional("pyarrow", str(path)), path.suffix.lower()
     try:
@@ -180,7 +185,7 @@ def _raw(path: Path, form: Form) -> Iterator[Any]:
 def _categories(path: Path, form: Form) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the categories of the whole file, which is read once more for them."""
     words: dict[str, set[str]] = {name: set() for name in form.columns.categorical}
-    for rows in _raw(path, form):
+    for rows in rows_of_file(path, form):
         _add_categories(words, Source(rows, str(path)), form)
     return _listed(words)
 

@@ -18,6 +18,7 @@ from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.forecast.series import SeriesError, SeriesSet, from_arrays
 from lstmjax.forecast.spread import scaled_spread, spread_factor
+from lstmjax.forecast.stored import open_series, read_parts, store_series
 
 __all__ = [
     "BASELINES",
@@ -46,10 +47,13 @@ __all__ = [
     "from_frame",
     "gaps",
     "naive",
+    "open_series",
+    "read_parts",
     "read_table",
     "scaled_spread",
     "seasonal_naive",
     "spread_factor",
     "statistical",
+    "store_series",
     "window_loss",
 ]

@@ -194,7 +194,7 @@ def backtest(
     def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster) -> None:
         nonlocal drawn
         chosen = forecaster.forecast(
-            series.subset(which), origins=origins[rows, which], samples=samples, seed=seed, batch_size=batch_size
+            series, which=which, origins=origins[rows, which], samples=samples, seed=seed, batch_size=batch_size
         ).samples
         drawn = drawn.astype(chosen.dtype, copy=False)
         drawn[rows, which] = chosen

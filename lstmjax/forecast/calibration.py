@@ -124,7 +124,7 @@ def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.nda
             "training part, so that forecasts from there cannot be calibrated. Take fewer origins for calibration, or "
             "leave it out."
         )
-    chosen = series.subset(which)
+    chosen = series if len(which) == len(series) else series.subset(which)  # mapped series stay mapped
     target = [chosen.history(s, int(origin) + design.horizon) for s, origin in enumerate(origins[which])]
     known = chosen.cut(back)
     check_future(known, known.lengths, design)

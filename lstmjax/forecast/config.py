@@ -20,6 +20,9 @@ class Table(Section):
 
     file: str
     """CSV, Parquet or Arrow file, or a folder of them; relative to the current folder."""
+    memory: Literal["table", "mapped"] = "table"
+    """What is held in the memory: the whole table; or, for tables that are larger, what a step needs, of a copy that is
+    written into the folder .lstmjax beside the table. The rows of a series then stand together."""
     target: str = "target"
     """Column to forecast."""
     series: str | None = "series"

@@ -21,7 +21,18 @@ from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, lo
 from lstmjax.forecast.origins import check_future, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import closed, opened, scaled_spread
-from lstmjax.forecast.windows import Origins, Table, check_weights, coarse, cut, draw, on_device, training_origins
+from lstmjax.forecast.windows import (
+    Origins,
+    Table,
+    check_series,
+    check_weights,
+    coarse,
+    cut,
+    draw,
+    on_device,
+    pieces_of,
+    training_origins,
+)
 from lstmjax.types import Array, PyTree
 
 CHUNK = 50
@@ -175,6 +186,7 @@ class Forecaster:
         series: SeriesSet,
         *,
         origins: np.ndarray | None = None,
+        which: np.ndarray | None = None,
         samples: int = 200,
         seed: int = 0,
         batch_size: int = 256,
@@ -186,6 +198,7 @@ class Forecaster:
                 as rows behind the last target.
             origins: whole numbers `[S]`, the first step to forecast of each; None: the one behind the last target.
                 Targets from there on are not read.
+            which: whole numbers `[S]`, the series to forecast, any of them more than once; None: each once.
             samples: how many to draw.
             seed: of the draws.
             batch_size: series that are sampled together, at most.
@@ -198,41 +211,52 @@ class Forecaster:
         design = self.design
         if samples < 1:
             raise ValueError(f"samples is {samples}, expected at least 1.")
-        origins = series.lengths if origins is None else np.asarray(origins)
+        which = np.arange(len(series)) if which is None else np.asarray(which)
+        origins = series.lengths[which] if origins is None else np.asarray(origins)
         if origins.dtype.kind not in "iu":
             raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
-        if origins.shape != (len(series),):
-            raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(series)} series.")
-        series = self.matched(series).extended(design.horizon)
-        check_future(series, origins, design)
-        table = on_device(series, design)
-        batches = max(-(-len(series) // batch_size), 1)
-        size = -(-len(series) // batches)  # batches of one size, so that one program serves all
+        if origins.shape != (len(which),):
+            raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(which)} series.")
+        series = self.matched(series)
+        table = None
+        if series.folder is None:
+            series = series.extended(design.horizon)
+            check_future(series, which, origins, design)
+            table = on_device(series, design)
+        batches = max(-(-len(which) // batch_size), 1)
+        size = -(-len(which) // batches)  # batches of one size, so that one program serves all
         keys = jax.random.split(jax.random.key(seed), batches)
         parts = []
-        for start, key in zip(range(0, len(series), size), keys, strict=True):
+        for start, key in zip(range(0, len(which), size), keys, strict=True):
             # the last batch repeats its last series
-            which = np.minimum(np.arange(start, start + size), len(series) - 1)
+            chosen = np.minimum(np.arange(start, start + size), len(which) - 1)
+            numbers, at = which[chosen], origins[chosen]
+            batch_table = table
+            if batch_table is None:
+                part, numbers = series.subset(numbers).extended(design.horizon), np.arange(size)
+                check_future(part, numbers, at, design)
+                check_series(part, design)
+                batch_table, at = pieces_of(part, numbers, at, design)
             drawn = _forecast(
-                self.params, table, jnp.asarray(which, jnp.int32), jnp.asarray(origins[which], jnp.int32), key,
+                self.params, batch_table, jnp.asarray(numbers, jnp.int32), jnp.asarray(at, jnp.int32), key,
                 self.normal, design=design, samples=samples,
             )  # fmt: skip
-            parts.append(np.asarray(drawn)[: len(series) - start])
+            parts.append(np.asarray(drawn)[: len(which) - start])
         drawn = np.concatenate(parts)
         if self.spread != 1.0:
             drawn = closed(scaled_spread(opened(drawn, design), self.spread), design)
         wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
             s = int(np.argmax(wrong))
-            before = series.history(s, origins[s])
+            before = series.history(which[s], origins[s])
             raise NotFiniteError(
-                f"the forecast of series {series.names[s]!r} is not a number; its targets go from "
+                f"the forecast of series {series.names[which[s]]!r} is not a number; its targets go from "
                 f"{np.nanmin(before):g} to {np.nanmax(before):g}. Bring them to units in which squares fit float32, or "
                 "take another scaling."
             )
         if design.scale.differences:
-            drawn = drawn + references(series, origins)[:, None, None]
-        return Forecast(drawn, origins.astype(np.int64), series.names, design.has_mean)
+            drawn = drawn + references(series, which, origins)[:, None, None]
+        return Forecast(drawn, origins.astype(np.int64), tuple(series.names[s] for s in which), design.has_mean)
 
 
 class Frozen:
@@ -265,7 +289,8 @@ def fit_forecaster(
     """Fit one network to all series: a global model.
 
     Args:
-        series: the training part; all of its targets may be learnt from. Use `SeriesSet.cut` to hold some back.
+        series: the training part; all of its targets may be learnt from. Use `SeriesSet.cut` to hold some back. Of
+            series that are mapped from a folder (`open_series`), only the windows of `CHUNK` steps are in the memory.
         design: of the network.
         training: how it is fitted.
         seed: of the initial values, the windows that are drawn, and dropout.
@@ -279,7 +304,9 @@ def fit_forecaster(
         UserWarning: the scaling is too coarse for some series, whose intervals would be too wide.
     """
     training = training or Training()
-    table = on_device(series, design)
+    table = on_device(series, design) if series.folder is None else None
+    if table is None:
+        check_series(series, design)
     warning = coarse(series, design)
     if warning is not None:
         warnings.warn(warning, stacklevel=2)
@@ -293,9 +320,14 @@ def fit_forecaster(
     done = 0
     while done < training.steps:
         steps = min(CHUNK, training.steps - done)
+        first = jnp.asarray(done, jnp.int32)
+        chunk_table, batches = table, None
+        if chunk_table is None:
+            drawn = _draw_steps(steps_key, origins, first, steps=steps, batch_size=training.batch_size)
+            chunk_table, batches = _gathered(series, drawn, design)
         carry, loss = _train(
-            carry, table, origins, steps_key, jnp.asarray(done, jnp.int32),
-            normal, steps=steps, design=design, training=training,
+            carry, chunk_table, origins, steps_key, first,
+            normal, batches, steps=steps, design=design, training=training,
         )  # fmt: skip
         done += steps
         losses.append(float(loss))
@@ -346,6 +378,29 @@ def _forgotten(categories: Array, params: ForecastParams, key: Array, rate: floa
     return jnp.where(jax.random.bernoulli(key, rate, categories.shape), unknown[None], categories)
 
 
+def _step_keys(key: Array, number: Array) -> tuple[Array, Array]:
+    """Return the keys of a step of training: of the windows that are drawn, and of dropout."""
+    draw_key, drop_key = jax.random.split(jax.random.fold_in(key, number))
+    return draw_key, drop_key
+
+
+@partial(jax.jit, static_argnames=("steps", "batch_size"))
+def _draw_steps(key: Array, origins: Origins, done: Array, *, steps: int, batch_size: int) -> tuple[Array, Array]:
+    """Draw the windows of the next steps of training, each `[steps, B]`, as `_train` draws them."""
+    return jax.lax.map(
+        lambda number: draw(_step_keys(key, number)[0], origins, batch_size), done + jnp.arange(steps, dtype=jnp.int32)
+    )
+
+
+def _gathered(series: SeriesSet, drawn: tuple[Array, Array], design: Design) -> tuple[Table, tuple[Array, Array]]:
+    """Return the rows of windows `[steps, B]` as a table in which each is a series, and the windows in it."""
+    shape = drawn[0].shape
+    which, at = (np.asarray(numbers).reshape(-1) for numbers in drawn)
+    table, at = pieces_of(series, which, at, design)
+    numbers = jnp.arange(len(which), dtype=jnp.int32)
+    return table, (numbers.reshape(shape), jnp.asarray(at).reshape(shape))
+
+
 @partial(jax.jit, static_argnames=("steps", "design", "training"), donate_argnums=0)
 def _train(
     carry: tuple,
@@ -354,6 +409,7 @@ def _train(
     key: Array,
     done: Array,
     normal: Normal,
+    batches: tuple[Array, Array] | None = None,
     *,
     steps: int,
     design: Design,
@@ -364,10 +420,12 @@ def _train(
         window_loss, table=table, design=design, normal=normal, loss_on=training.loss_on, unseen=training.unseen
     )
 
-    def step(carry: tuple, number: Array) -> tuple[tuple, Array]:
+    def step(carry: tuple, scanned: tuple[Array, tuple[Array, Array] | None]) -> tuple[tuple, Array]:
         params, moments, average = carry
-        draw_key, drop_key = jax.random.split(jax.random.fold_in(key, number))
-        batch = draw(draw_key, origins, training.batch_size)
+        number, batch = scanned
+        draw_key, drop_key = _step_keys(key, number)
+        if batch is None:
+            batch = draw(draw_key, origins, training.batch_size)
         loss, gradient = jax.value_and_grad(loss_of)(params, batch, drop_key)
         updates, moments = optimizer.update(gradient, moments, params)
         params = optax.apply_updates(params, updates)
@@ -377,7 +435,7 @@ def _train(
         average = jax.tree.map(lambda mean, new: decay * mean + (1.0 - decay) * new, average, params)
         return (params, moments, average), loss
 
-    carry, losses = jax.lax.scan(step, carry, done + jnp.arange(steps, dtype=jnp.int32))
+    carry, losses = jax.lax.scan(step, carry, (done + jnp.arange(steps, dtype=jnp.int32), batches))
     return carry, jnp.mean(losses)
 
 

@@ -138,21 +138,34 @@ def read_table(path: str | Path) -> Any:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if path.suffix.lower() not in KINDS:
-        raise SeriesError(f"{path}: is no table; expected a file that ends in {', '.join(KINDS)}, or a folder of them.")
-    if not path.is_file():
-        raise SeriesError(f"{path}: there is no such file.")
+    table_files(path)
     try:
         return open_table(path, Form()).table
     except DataError as error:
         raise SeriesError(f"{error}") from None
 
 
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table, which is one file or a folder of them.
+
+    Raises:
+        SeriesError: no such file, none of a kind that is known.
+    """
+    if path.is_dir():
+        paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in KINDS and file.is_file())
+        if not paths:
+            raise SeriesError(f"{path}: has no file that ends in {', '.join(KINDS)}.")
+        return paths
+    if path.suffix.lower() not in KINDS:
+        raise SeriesError(f"{path}: is no table; expected a file that ends in {', '.join(KINDS)}, or a folder of them.")
+    if not path.is_file():
+        raise SeriesError(f"{path}: there is no such file.")
+    return [path]
+
+
 def _read_folder(folder: Path) -> Any:
     arrow = optional("pyarrow", str(folder))
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS and path.is_file())
-    if not paths:
-        raise SeriesError(f"{folder}: has no file that ends in {', '.join(KINDS)}.")
+    paths = table_files(folder)
     tables = [read_table(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if set(table.column_names) != set(tables[0].column_names):

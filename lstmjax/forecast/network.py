@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -46,19 +47,23 @@ def normal_of(series: SeriesSet) -> Normal:
 
     The deviation of a covariate that is constant, or varies by less than float32 can hold, is 1.
     """
-    training = np.concatenate([np.arange(a, b) for a, b in zip(series.starts[:-1], series.ends, strict=True)])
     return Normal(
-        _mean_and_deviation(series.past[training]),
-        _mean_and_deviation(series.known[training]),
-        _mean_and_deviation(series.numbers),
+        _mean_and_deviation(lambda: (block.past[_learnt(block)] for block in series.blocks())),
+        _mean_and_deviation(lambda: (block.known[_learnt(block)] for block in series.blocks())),
+        _mean_and_deviation(lambda: iter([series.numbers])),
     )
 
 
-def _mean_and_deviation(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = ~np.isnan(columns)
-    count = np.maximum(known.sum(0), 1)
-    mean = np.where(known, columns, 0.0).sum(0) / count
-    deviation = np.sqrt((np.where(known, columns - mean, 0.0) ** 2).sum(0) / count)
+def _learnt(series: SeriesSet) -> np.ndarray:
+    """Return the rows up to the last target of each series."""
+    return np.concatenate([np.arange(a, b) for a, b in zip(series.starts[:-1], series.ends, strict=True)])
+
+
+def _mean_and_deviation(blocks: Callable[[], Iterator[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    # the mean first, then what differs from it: squares of large numbers would lose the digits
+    count = np.maximum(sum((~np.isnan(columns)).sum(0) for columns in blocks()), 1)
+    mean = sum(np.nansum(columns, 0) for columns in blocks()) / count
+    deviation = np.sqrt(sum(np.nansum((columns - mean) ** 2, 0) for columns in blocks()) / count)
     # that of a constant column is the rounding error of its mean; divided by it, any other value would be enormous
     varies = deviation > SMALLEST_VARIATION * np.abs(mean)
     return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)

@@ -14,9 +14,13 @@ from lstmjax.forecast.windows import on_device
 
 def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
     """Return which origins `[R, S]` have no target in the `context` steps before them, bool."""
-    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
-    at = series.starts[:-1] + origins
-    return known[at] == known[np.maximum(at - context, series.starts[:-1])]
+    missing, done = [], 0
+    for block in series.blocks():
+        known = np.concatenate([[0], np.cumsum(~np.isnan(block.target))])
+        at = block.starts[:-1] + origins[:, done : done + len(block)]
+        missing.append(known[at] == known[np.maximum(at - context, block.starts[:-1])])
+        done += len(block)
+    return np.concatenate(missing, 1)
 
 
 def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int) -> None:
@@ -35,15 +39,15 @@ def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarra
     warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=3)
 
 
-def references(series: SeriesSet, origins: np.ndarray) -> np.ndarray:
+def references(series: SeriesSet, which: np.ndarray, origins: np.ndarray) -> np.ndarray:
     """Return the last target before each origin, float64 `[S]`; an origin whose context has none is refused before."""
-    histories = [series.history(s, int(origin)) for s, origin in enumerate(origins)]
+    histories = [series.history(s, int(origin)) for s, origin in zip(which, origins, strict=True)]
     return np.asarray([history[~np.isnan(history)][-1] for history in histories])
 
 
-def check_future(series: SeriesSet, origins: np.ndarray, design: Design) -> None:
+def check_future(series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design) -> None:
     """Refuse origins without targets before them, and missing known covariates in the horizon."""
-    for s, origin in enumerate(origins):
+    for s, origin in zip(which, origins, strict=True):
         if not 1 <= origin <= series.starts[s + 1] - series.starts[s] - design.horizon:
             raise SeriesError(
                 f"origins has {origin} for series {series.names[s]!r}, expected 1 to "

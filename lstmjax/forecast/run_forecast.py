@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from lstmjax.forecast.calibration import Calibration, fit_calibrated, held_back
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, Training
-from lstmjax.forecast.frame import from_frame, gaps, read_table
+from lstmjax.forecast.frame import from_frame, gaps, read_table, table_files
 from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.stored import VERSION, open_series, read_parts, store_series
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
 from lstmjax.runs import new_folder
 from lstmjax.writing import write_text
@@ -162,25 +164,47 @@ def read_series(config: ForecastConfig) -> SeriesSet:
     Raises:
         ConfigError: the table is not a set of time series; the message names the file.
     """
-    table = config.data
+    path = Path(config.data.file).expanduser()
     try:
-        series = from_frame(
-            read_table(Path(table.file).expanduser()), target=table.target, series=table.series, time=table.time,
-            past=table.past, known=table.known, numbers=table.numbers, categories=table.categories, season=table.season,
-        )  # fmt: skip
-        if config.held_out:
-            if (series.lengths <= config.held_out).any():
-                s = int(np.argmin(series.lengths))
-                raise SeriesError(
-                    f"held_out is {config.held_out}, but series {series.names[s]!r} has {series.lengths[s]} targets. "
-                    "Hold out fewer."
-                )
-            series = series.cut(config.held_out)
-        series = series.extended(config.horizon)
-        return series.with_calendar(table.calendar) if table.calendar else series
+        return _mapped(path, config) if config.data.memory == "mapped" else _series_of(read_table(path), config)
     except SeriesError as error:
-        place = "" if str(error).startswith(str(table.file)) else f"{table.file}: "
+        place = "" if str(error).startswith(str(config.data.file)) else f"{config.data.file}: "
         raise ConfigError(f"{place}{error}") from None
+
+
+def _mapped(path: Path, config: ForecastConfig) -> SeriesSet:
+    """Return the series of a table mapped from a copy beside it, which is written if there is none."""
+    if config.data.series is None:
+        raise ConfigError(
+            "data.memory is 'mapped', but data.series is null: one series is read at once. Remove data.memory."
+        )
+    about = [str(VERSION), config.data.model_dump_json(), f"{config.horizon} {config.held_out}"]
+    for file in table_files(path):
+        about.append(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}")
+    key = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+    folder = path.absolute().parent / ".lstmjax" / f"{path.stem[:40]}-{key}"
+    if folder.is_dir():
+        return open_series(folder)
+    return store_series(read_parts(path, lambda rows: _series_of(rows, config), config.data.series), folder)
+
+
+def _series_of(rows: Any, config: ForecastConfig) -> SeriesSet:
+    """Return the series of a table, with the rows of the horizon and what the configuration adds to the columns."""
+    table = config.data
+    series = from_frame(
+        rows, target=table.target, series=table.series, time=table.time, past=table.past, known=table.known,
+        numbers=table.numbers, categories=table.categories, season=table.season,
+    )  # fmt: skip
+    if config.held_out:
+        if (series.lengths <= config.held_out).any():
+            s = int(np.argmin(series.lengths))
+            raise SeriesError(
+                f"held_out is {config.held_out}, but series {series.names[s]!r} has {series.lengths[s]} targets. "
+                "Hold out fewer."
+            )
+        series = series.cut(config.held_out)
+    series = series.extended(config.horizon)
+    return series.with_calendar(table.calendar) if table.calendar else series
 
 
 def design_of(config: ForecastConfig, series: SeriesSet) -> Design:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,10 @@ from lstmjax.forecast.calendar import Frequency, features_of, frequency_of, plus
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+BLOCK = 2**20
+"""Rows of a set that are looked at together."""
 
 
 class SeriesError(UserError, ValueError):
@@ -52,6 +58,8 @@ class SeriesSet:
     number_names: tuple[str, ...] = ()
     levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name and values of each category, in the order of their numbers."""
+    folder: Path | None = None
+    """Where the arrays with rows are mapped from; None: they are in the memory. See `stored.open_series`."""
 
     def __post_init__(self) -> None:
         rows, series = len(self.target), len(self.names)
@@ -77,7 +85,7 @@ class SeriesSet:
     def cut(self, steps: int) -> SeriesSet:
         """Return the series without their last `steps` targets, which become future rows."""
         ends = np.maximum(self.ends - steps, self.starts[:-1])
-        target = self.target.copy()
+        target = self.target.copy() if self.folder is None else _copy_on_disk(self.target, self.folder)
         for end, stop in zip(ends, self.starts[1:], strict=True):
             target[end:stop] = np.nan
         return replace(self, target=target, ends=ends)
@@ -108,6 +116,7 @@ class SeriesSet:
             times=times,
             starts=starts,
             ends=self.ends - self.starts[:-1] + starts[:-1],
+            folder=None,
         )
 
     def with_calendar(self, names: Sequence[str]) -> SeriesSet:
@@ -134,7 +143,44 @@ class SeriesSet:
             categories=self.categories[which],
             starts=starts,
             ends=self.ends[which] - self.starts[:-1][which] + starts[:-1],
+            folder=None,
         )
+
+    def blocks(self) -> Iterator[SeriesSet]:
+        """Yield the series in their order, without copies: of `BLOCK` rows at most, or one longer series, at once."""
+        a = 0
+        while a < len(self):
+            b = max(int(np.searchsorted(self.starts, self.starts[a] + BLOCK, "right")) - 1, a + 1)
+            rows = slice(self.starts[a], self.starts[b])
+            yield replace(
+                self,
+                names=self.names[a:b],
+                target=self.target[rows],
+                times=None if self.times is None else self.times[rows],
+                past=self.past[rows],
+                known=self.known[rows],
+                numbers=self.numbers[a:b],
+                categories=self.categories[a:b],
+                starts=self.starts[a : b + 1] - self.starts[a],
+                ends=self.ends[a:b] - self.starts[a],
+                folder=None,
+            )
+            a = b
+
+
+def _copy_on_disk(values: np.ndarray, folder: Path) -> np.ndarray:
+    """Return a copy that may be changed, mapped from a file in `folder` that vanishes with it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps it open
+            copy = np.memmap(file, values.dtype, "w+", shape=values.shape)
+    except OSError as error:
+        raise SeriesError(
+            f"{folder}: a copy of the targets cannot be written there ({error.strerror or error}); copy the folder to "
+            "where there is room."
+        ) from None
+    for start in range(0, len(values), BLOCK):
+        copy[start : start + BLOCK] = values[start : start + BLOCK]
+    return copy
 
 
 def from_arrays(

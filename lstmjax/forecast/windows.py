@@ -60,10 +60,76 @@ def on_device(series: SeriesSet, design: Design) -> Table:
     """Return the arrays of a set of series; refuse targets that the design cannot scale or model."""
     check_targets(series, design)
     table = table_of(series)
-    if design.scale.differences:
-        rest = series.target - np.asarray(table.target, np.float64)
-        table = table._replace(rest=jnp.asarray(rest, jnp.float32))
-    return table
+    return table._replace(rest=jnp.asarray(_rest(series.target))) if design.scale.differences else table
+
+
+def pieces_of(series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design) -> tuple[Table, np.ndarray]:
+    """Gather the rows of B windows from series that stay on the host, so that `cut` makes the same windows of them.
+
+    Targets are not checked; see `check_series`.
+
+    Args:
+        series: in the memory or mapped.
+        which, origins: whole numbers `[B]`, as for `cut`.
+        design: of the forecaster.
+
+    Returns:
+        A table in which each window is a series, with as many rows for each set of B windows, and the origins
+        `[B]` within these.
+    """
+    before = design.reach + design.context
+    first, stop = series.starts[which], series.starts[which + 1]
+    begin = np.maximum(first + origins - before, first)
+    sizes = np.minimum(first + origins + design.horizon, stop) - begin
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    rows = np.repeat(begin - starts[:-1], sizes) + np.arange(starts[-1])
+    padding = len(which) * (before + design.horizon) - len(rows)  # one size, so that one program serves all
+
+    def gathered(values: np.ndarray) -> np.ndarray:
+        return np.pad(values[rows], [(0, padding), *[(0, 0)] * (values.ndim - 1)])
+
+    target = gathered(series.target)
+    table = Table(
+        jnp.asarray(target.astype(np.float32)),
+        jnp.asarray(gathered(series.past).astype(np.float32)),
+        jnp.asarray(gathered(series.known).astype(np.float32)),
+        jnp.asarray(series.numbers[which].astype(np.float32)),
+        jnp.asarray(series.categories[which], jnp.int32),
+        jnp.asarray(starts, jnp.int32),
+        jnp.asarray(_rest(target)) if design.scale.differences else None,
+    )
+    return table, (first + origins - begin).astype(np.int32)
+
+
+def _rest(target: np.ndarray) -> np.ndarray:
+    """Return what float32 lacks of targets."""
+    return (target - target.astype(np.float32).astype(np.float64)).astype(np.float32)
+
+
+def check_series(series: SeriesSet, design: Design) -> None:
+    """Refuse targets that the design cannot scale or model, and numbers that float32 cannot hold."""
+    for block in series.blocks():
+        check_targets(block, design)
+        check_sizes(block)
+
+
+def check_sizes(series: SeriesSet) -> None:
+    """Refuse numbers that float32 cannot hold, which would become infinite or zero."""
+    limits = np.finfo(np.float32)
+    parts = {
+        "targets": series.target,
+        "past covariates": series.past,
+        "known covariates": series.known,
+        "static numbers": series.numbers,
+    }
+    for what, values in parts.items():
+        size = np.abs(values)
+        outside = (size > limits.max) | ((size > 0) & (size < limits.tiny))
+        if outside.any():
+            raise SeriesError(
+                f"the {what} have {values[outside][0]:g}, but float32 holds sizes of {limits.tiny:.2g} to "
+                f"{limits.max:.2g}. Pass them in another unit."
+            )
 
 
 def table_of(series: SeriesSet) -> Table:
@@ -72,27 +138,15 @@ def table_of(series: SeriesSet) -> Table:
         raise SeriesError(
             f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
         )
+    check_sizes(series)
     return Table(
-        _as_float(series.target, "targets"),
-        _as_float(series.past, "past covariates"),
-        _as_float(series.known, "known covariates"),
-        _as_float(series.numbers, "static numbers"),
+        jnp.asarray(series.target, jnp.float32),
+        jnp.asarray(series.past, jnp.float32),
+        jnp.asarray(series.known, jnp.float32),
+        jnp.asarray(series.numbers, jnp.float32),
         jnp.asarray(series.categories, jnp.int32),
         jnp.asarray(series.starts, jnp.int32),
     )
-
-
-def _as_float(values: np.ndarray, what: str) -> Array:
-    """Return values in float32; refuse those that it cannot hold, which would become infinite or zero."""
-    limits = np.finfo(np.float32)
-    size = np.abs(np.asarray(values, np.float64))
-    outside = (size > limits.max) | ((size > 0) & (size < limits.tiny))
-    if outside.any():
-        raise SeriesError(
-            f"the {what} have {np.asarray(values)[outside][0]:g}, but float32 holds sizes of {limits.tiny:.2g} to "
-            f"{limits.max:.2g}. Pass them in another unit."
-        )
-    return jnp.asarray(np.asarray(values, np.float32))
 
 
 def check_targets(series: SeriesSet, design: Design) -> None:
@@ -325,8 +379,7 @@ def training_origins(series: SeriesSet, design: Design, weights: str = "windows"
     lengths = series.lengths
     first = np.minimum(design.season + 1, lengths - 1)
     last = np.maximum(lengths - (design.horizon if design.form == "handoff" else 1), first)
-    known = np.concatenate([[0], np.cumsum(~np.isnan(series.target))])
-    usable = known[series.ends] - known[series.starts[:-1]] >= 2
+    usable = np.asarray([np.count_nonzero(~np.isnan(series.history(s))) for s in range(len(series))]) >= 2
     if not usable.any():
         raise SeriesError("no series has two targets or more, so that there is nothing to learn from.")
     weight = np.where(usable, WEIGHTS[weights](series, last - first + 1), 0.0)

@@ -90,8 +90,8 @@ def steps_around_origin(
         each step, or its number where there are no dates.
     """
     design = forecaster.design
-    series = forecaster.matched(series)
-    origins = Rolling().of(series, design.horizon)[0][:count]
+    series = forecaster.matched(series).subset(range(count))
+    origins = Rolling().of(series, design.horizon)[0]
     window = cut(on_device(series, design), jnp.arange(count, dtype=jnp.int32), jnp.asarray(origins, jnp.int32), design)
     xs, inside = map(np.asarray, context_inputs(forecaster.params, window, design, forecaster.normal))
     lengths = inside.sum(1)
