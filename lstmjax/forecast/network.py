@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.cell import cell_step, product
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.windows import Window, latest
@@ -258,6 +259,27 @@ def _run(
     return stacked(layers, xs, state, mask=mask, cell=design.cell, dropout=design.dropout, key=keys)
 
 
+def _one_step(layers: Layers, state: PyTree, x: Array, design: Design) -> tuple[PyTree, Array]:
+    """Run one step of all layers, `[N, I]` -> the states and `[N, H]`.
+
+    24 steps of 100 paths of 100 series with 40 units take 36.4 ms this way, 38.4 ms by `stacked` (two cores).
+    """
+    states = []
+    for layer, before in zip(layers, state, strict=True):
+        after, x = cell_step(layer, before, x, cell=design.cell, product=joined)
+        states.append(after)
+    return tuple(states), x
+
+
+def joined(site: str, *terms: tuple[Array, Array], bias: tuple[Array | None, ...] = ()) -> Array:
+    """Return what `lstmjax.cell.product` returns, by one matrix product: of [x, h] instead of x and of h.
+
+    For many sequences and few units the sums `[N, G, H]` are what takes the time: they are written once, not twice.
+    """
+    operands, weights = zip(*terms, strict=True)
+    return product(site, (jnp.concatenate(operands, -1), jnp.concatenate(weights, 0)), bias=bias)
+
+
 def _read(params: ForecastParams, window: Window, design: Design, normal: Normal, key: Array | None) -> PyTree:
     """Return the state at the origin."""
     xs, mask = (part[:, : design.context] for part in context_inputs(params, window, design, normal))
@@ -347,11 +369,10 @@ def _paths(params: ForecastParams, window: Window, state: PyTree, design: Design
             params, window, jnp.zeros((batch, 1, 0), lags.dtype), lags_observed, past_step[:, None],
             past_step_observed[:, None], known[:, None], normal,
         )[:, 0]  # fmt: skip
-        x = jnp.concatenate([lags, for_paths(others)], -1)[:, None]
-        # a step of 10,000 sequences of 40 units: 24 take 33 ms by the scan, 74 ms by the native kernel (two cores)
-        state, hs = stacked(params.layers, x, state, cell=design.cell, backend="scan")
+        state, h = _one_step(params.layers, state, jnp.concatenate([lags, for_paths(others)], -1), design)
         moved = window._replace(target=recent, observed=for_paths(observed))
-        out = _head(params.head, hs, _base_where_known(moved, jnp.asarray([reach]), design), design, None)[:, 0]
+        base = _base_where_known(moved, jnp.asarray([reach]), design)
+        out = _head(params.head, h[:, None], base, design, None)[:, 0]
         y = jax.vmap(design.head.sample, (0, 0, None))(step_keys, out.reshape(count, batch, -1), window.scale)
         z = (y / window.scale[None]).reshape(-1, 1)
         recent = jnp.concatenate([recent[:, 1:], z], 1)
