@@ -15,7 +15,7 @@ from lstmjax.forecast.windows import Window, latest
 from lstmjax.init_stack import init_stacked
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, drop, stacked
-from lstmjax.types import Array, PyTree
+from lstmjax.types import Array, LSTMParams, PyTree
 
 FUTURE = 3  # of the decoder's inputs: the value a season ago, its distance from the last one, how far the step is
 
@@ -254,6 +254,7 @@ def _one_step(layers: Layers, state: PyTree, x: Array, design: Design) -> tuple[
     """
     states = []
     for layer, before in zip(layers, state, strict=True):
+        assert isinstance(layer, LSTMParams)  # a forecaster's layers have one direction
         after, x = cell_step(layer, before, x, cell=design.cell, product=joined)
         states.append(after)
     return tuple(states), x
