@@ -16,7 +16,7 @@ from lstmjax.forecast.windows import Window, latest
 from lstmjax.init_stack import init_stacked
 from lstmjax.networks import Dense
 from lstmjax.stack import Layers, drop, stacked
-from lstmjax.types import Array, PyTree
+from lstmjax.types import Array, LSTMParams, PyTree
 
 SMALLEST_VARIATION = 1e-6
 """Deviation of a covariate, as a fraction of its mean, up to which it is constant: float32 holds no less."""
@@ -266,6 +266,7 @@ def _one_step(layers: Layers, state: PyTree, x: Array, design: Design) -> tuple[
     """
     states = []
     for layer, before in zip(layers, state, strict=True):
+        assert isinstance(layer, LSTMParams)  # a forecaster's layers have one direction
         after, x = cell_step(layer, before, x, cell=design.cell, product=joined)
         states.append(after)
     return tuple(states), x
