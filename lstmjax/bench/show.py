@@ -13,8 +13,8 @@ from lstmjax.bench.points import GRID
 from lstmjax.bench.results import Comparison, Results
 from lstmjax.bench.standing import LOUD, TOLERATED, Standing, geometric_mean, judge, noise, noise_in_words, ratio
 
-WIDTH = 27
-"""Columns of a competitor's name; all tables fit into 100 columns."""
+WIDTH = 23
+"""Columns of a competitor's name, unless one is longer; tables of one network at a time fit into 100 columns."""
 
 COLUMNS = MappingProxyType(
     {
@@ -53,7 +53,8 @@ def table(comparison: Comparison, peak: float) -> Iterator[str]:
     titles = dict(COLUMNS)
     if base is None or base.name != AUTO:
         titles = {title.replace("of auto", "of scan"): width for title, width in titles.items()}
-    yield f"{'':{WIDTH}}" + "".join(f"{title:>{width}}" for title, width in titles.items())
+    name_width = max(WIDTH, *(len(row.name) + 1 for row in comparison.rows))
+    yield f"{'':{name_width}}" + "".join(f"{title:>{width}}" for title, width in titles.items())
     for row in sorted(timed.values(), key=lambda row: np.median(row.seconds)):
         low, middle, high = np.quantile(row.seconds, (0.25, 0.5, 0.75))
         speed = point.operations(mode) / middle / 1e9
@@ -64,10 +65,10 @@ def table(comparison: Comparison, peak: float) -> Iterator[str]:
         cells += [_number(seconds, 1, 2) for seconds in (tracing, stages.get("compile"), stages.get("first"))]
         cells += [_number(row.temporaries, 1e6, 1), _number(row.resident, 1e6, 1)]
         cells += [f"{max(row.differences.values(), default=0):.2g}"]
-        yield f"{row.name:{WIDTH}}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, COLUMNS.values(), strict=True))
+        yield f"{row.name:{name_width}}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, COLUMNS.values(), strict=True))
     for row in comparison.rows:
         if not row.seconds:
-            yield f"{row.name:{WIDTH}}  {'DIFFERS' if row.wrong else 'not run'}: {row.why}"
+            yield f"{row.name:{name_width}}  {'DIFFERS' if row.wrong else 'not run'}: {row.why}"
     for row in comparison.rows:
         standing = judge(comparison, row.name) if row.kind == OURS else None
         if standing is not None:

@@ -127,5 +127,5 @@ def _at(series: SeriesSet, design: Design, back: int) -> tuple[SeriesSet, np.nda
     chosen = series if len(which) == len(series) else series.subset(which)  # mapped series stay mapped
     target = [chosen.history(s, int(origin) + design.horizon) for s, origin in enumerate(origins[which])]
     known = chosen.cut(back)
-    check_future(known, known.lengths, design)
+    check_future(known, np.arange(len(known)), known.lengths, design)
     return known, np.stack([history[-design.horizon :] for history in target])

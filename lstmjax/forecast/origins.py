@@ -9,7 +9,7 @@ import numpy as np
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.windows import on_device
+from lstmjax.forecast.windows import check_series
 
 
 def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
@@ -81,10 +81,10 @@ def check_origins(series: SeriesSet, design: Design, origins: np.ndarray) -> Non
         SeriesError: targets that the design cannot scale or model, known covariates that are missing in a horizon, or
             no target in any context.
     """
-    on_device(series, design)
+    check_series(series, design)
     left_out = without_context(series, origins, design.context)
     if left_out.all():
         warn_of_left_out(left_out, series, origins, design.context)
     for row, out in zip(origins, left_out, strict=True):
         (which,) = np.nonzero(~out)
-        check_future(series.subset(which), row[which], design)
+        check_future(series, which, row[which], design)
