@@ -65,7 +65,8 @@ def table(comparison: Comparison, peak: float) -> Iterator[str]:
         cells += [_number(seconds, 1, 2) for seconds in (tracing, stages.get("compile"), stages.get("first"))]
         cells += [_number(row.temporaries, 1e6, 1), _number(row.resident, 1e6, 1)]
         cells += [f"{max(row.differences.values(), default=0):.2g}"]
-        yield f"{row.name:{name_width}}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, COLUMNS.values(), strict=True))
+        numbers = "".join(f"{cell:>{n}}" for cell, n in zip(cells, COLUMNS.values(), strict=True))
+        yield f"{row.name:{name_width}}{numbers}"
     for row in comparison.rows:
         if not row.seconds:
             yield f"{row.name:{name_width}}  {'DIFFERS' if row.wrong else 'not run'}: {row.why}"
