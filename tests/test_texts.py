@@ -90,7 +90,7 @@ def test_the_vocabulary_is_that_of_training_and_parts_are_successive(tmp_path):
     words = [[about.classes[n] for n in part.read(0, part.count)] for part in parts[:3]]
     assert words[0] == ["b", "a", "b", "c", "b", "a", "."] * 10
     assert words[1:] == [["<unk>", "a"], ["<unk>", "b"]]
-    assert "validation: 1 of 2 words are not in the vocabulary of training (<unk>)" in parts.notes
+    assert "validation: 1 of 2 words is not in the vocabulary of training (<unk>)" in parts.notes
 
 
 def test_rare_words_are_one(file):
