@@ -4,6 +4,7 @@ import csv
 import importlib.machinery
 import json
 import re
+import shutil
 import sys
 import types
 
@@ -42,6 +43,8 @@ def folder(tmp_path_factory):
 @pytest.mark.usefixtures("promotion")
 def test_a_forecast_is_fitted_measured_written_and_measured_again(folder, capsys):
     run = folder / "run"
+    if run.exists():  # of another test
+        shutil.rmtree(run)
     assert main(["forecast", str(folder / "config.yaml"), "--run-dir", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "3 series of 36 to 36 months, season of 12 steps" in printed
@@ -118,7 +121,8 @@ def test_forecasts_are_written_in_the_digits_in_which_samples_differ(level, devi
 
 def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):
     """Of the small table: 12 steps of context, 3 of the horizon, which ends with December 2022."""
-    run = folder / "run"
+    run = forecast_run(folder)
+    capsys.readouterr()
     page = tmp_path / "page.html"
     assert main(["inspect", str(run), "--out", str(page), "--examples", "2"]) == 0
     assert "2 of 3 series shown" in capsys.readouterr().out
@@ -133,6 +137,13 @@ def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):
     assert f"--compare is for runs of lstmjax train; {run} is the folder of a forecast" in capsys.readouterr().err
     assert main(["inspect", str(run), "--out", "page.txt"]) == 2
     assert "page.txt: expected a name that ends in .html" in capsys.readouterr().err
+
+
+def forecast_run(folder):
+    """Return the run of the small table; make it if no test in this process has made it."""
+    run = folder / "run"
+    assert run.exists() or main(["forecast", str(folder / "config.yaml"), "--run-dir", str(run)]) == 0
+    return run
 
 
 def fake_statsforecast(monkeypatch):
@@ -157,7 +168,8 @@ def fake_statsforecast(monkeypatch):
 
 
 def test_ets_and_arima_stand_beside_a_network_where_they_are_installed(folder, capsys, monkeypatch):
-    run = folder / "run"
+    run = forecast_run(folder)
+    capsys.readouterr()
     fake_statsforecast(monkeypatch)
     assert main(["backtest", str(run), "--origins", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
