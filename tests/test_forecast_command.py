@@ -119,6 +119,7 @@ def test_forecasts_are_written_in_the_digits_in_which_samples_differ(level, devi
     assert digits_of(samples) == digits
 
 
+@pytest.mark.usefixtures("promotion")
 def test_a_forecast_opens_in_the_page_with_dates(folder, tmp_path, capsys):
     """Of the small table: 12 steps of context, 3 of the horizon, which ends with December 2022."""
     run = forecast_run(folder)
@@ -167,6 +168,7 @@ def fake_statsforecast(monkeypatch):
     monkeypatch.setitem(sys.modules, "statsforecast", package)
 
 
+@pytest.mark.usefixtures("promotion")
 def test_ets_and_arima_stand_beside_a_network_where_they_are_installed(folder, capsys, monkeypatch):
     run = forecast_run(folder)
     capsys.readouterr()
