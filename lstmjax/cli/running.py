@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from lstmjax.cli.commands import (
     ARGUMENTS,
@@ -32,11 +32,13 @@ from lstmjax.cli.commands import (
     options_of,
 )
 from lstmjax.cli.terminal import print_lines, say, suppress_output
-from lstmjax.config import ConfigError, load_config, parse_config
+from lstmjax.config import ConfigError, Section, load_config, parse_config
 from lstmjax.errors import UserError, message_of
 from lstmjax.launch import LOST, hosts_of, is_watched
 from lstmjax.signals import interruptible
 from lstmjax.writing import named
+
+_Config = TypeVar("_Config", bound=Section)
 
 
 def _train(command: Train) -> int | None:
@@ -142,14 +144,19 @@ def _lr_find(command: LrFind) -> None:
     print_lines(lr_find(config, command.low, command.high, command.steps, command.out))
 
 
+def _with_seeds(config: _Config, seeds: int | None) -> _Config:
+    """Return a configuration of several networks with the number that --seeds asks for; None: its own."""
+    if seeds is None:
+        return config
+    if not 1 <= seeds <= 100:
+        raise ConfigError(f"--seeds is {seeds}, expected 1 to 100")
+    return config.model_copy(update={"seeds": seeds})
+
+
 def _forecast(command: Forecast) -> None:
     from lstmjax.forecast.config import load_forecast_config
 
-    config = load_forecast_config(command.config_file)
-    if command.seeds is not None:
-        if not 1 <= command.seeds <= 100:
-            raise ConfigError(f"--seeds is {command.seeds}, expected 1 to 100")
-        config = config.model_copy(update={"seeds": command.seeds})
+    config = _with_seeds(load_forecast_config(command.config_file), command.seeds)
     from lstmjax.forecast.run_forecast import run_forecast
 
     print_lines(run_forecast(config, command.run_dir, name=command.config_file.stem), flush=True)
@@ -158,11 +165,7 @@ def _forecast(command: Forecast) -> None:
 def _hydrology(command: Hydrology) -> None:
     from lstmjax.hydrology.config import load_hydrology_config
 
-    config = load_hydrology_config(command.config_file)
-    if command.seeds is not None:
-        if not 1 <= command.seeds <= 100:
-            raise ConfigError(f"--seeds is {command.seeds}, expected 1 to 100")
-        config = config.model_copy(update={"seeds": command.seeds})
+    config = _with_seeds(load_hydrology_config(command.config_file), command.seeds)
     from lstmjax.hydrology.run_hydrology import run_hydrology
 
     print_lines(run_hydrology(config, command.run_dir, name=command.config_file.stem), flush=True)

@@ -162,6 +162,12 @@ def encoded(basins: SeriesSet, levels: Levels) -> SeriesSet:
     )  # fmt: skip
 
 
+def until(basins: SeriesSet, last: str) -> Period:
+    """Return the period from the first day of any basin to `last`."""
+    assert basins.times is not None
+    return str(basins.times.min().astype("datetime64[D]")), last
+
+
 def within(basins: SeriesSet, period: Period) -> np.ndarray:
     """Return which rows of basins lie within a period, bool `[N]`.
 

@@ -16,7 +16,7 @@ from lstmjax.claims import counted
 from lstmjax.errors import ConfigError, message_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.hydrology.archives import read_camels, read_caravan
-from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, within
+from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, until, within
 from lstmjax.hydrology.bucket import FORCING, synthetic_basins
 from lstmjax.hydrology.config import HydrologyConfig
 from lstmjax.hydrology.design import Design, Training
@@ -150,12 +150,11 @@ def simulate(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -
     """Return the discharge of each network, `[seeds, N]`; NaN behind the test."""
     if config.simulation == "windows":
         return model.predict(basins, config.test, last=1)
-    assert basins.times is not None
-    until = (str(basins.times.min().astype("datetime64[D]")), config.test[1])
-    rows = within(basins, until)
+    period = until(basins, config.test[1])
+    rows = within(basins, period)
     inside = np.flatnonzero([part.any() for part in by_basin(basins, rows)])
     discharge = np.full((len(model.seeds), len(rows)), np.nan, np.float32)
-    discharge[:, rows] = model.simulate(during(basins.subset(inside), until)).discharge
+    discharge[:, rows] = model.simulate(during(basins.subset(inside), period)).discharge
     return discharge
 
 

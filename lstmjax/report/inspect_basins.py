@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,14 @@ import numpy as np
 from lstmjax.claims import counted
 from lstmjax.config import ConfigError
 from lstmjax.entity import as_vanilla
-from lstmjax.errors import UserError, message_of
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.hydrology.basins import days_of, encoded, within
+from lstmjax.hydrology.basins import days_of, encoded, until, within
 from lstmjax.hydrology.config import load_hydrology_config
 from lstmjax.hydrology.network import EntityNetwork, beside, scaled
 from lstmjax.hydrology.regional import RegionalModel
 from lstmjax.hydrology.run_hydrology import read_basins
 from lstmjax.hydrology.storing import load_model
+from lstmjax.report.inspect_folder import errors_name, page_file, written
 from lstmjax.report.page import report
 
 MAX_BASINS = 64
@@ -44,11 +43,7 @@ def inspect_basins(
         UserError: the folder lacks a file, the cell is mass-conserving, or the page cannot be written.
     """
     run = Path(run)
-    out = run / "report.html" if out is None else Path(out)
-    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
-        raise ConfigError(f"{out}: expected a name that ends in .html, in a folder that is there")
-    if examples < 1:
-        raise ConfigError(f"--examples is {examples}; expected 1 or more")
+    out = page_file(run, out, examples)
     config = load_hydrology_config(run / "config.yaml")
     model = load_model(run / "model.npz").member(0)
     if model.design.cell == "mass_conserving":
@@ -59,21 +54,16 @@ def inspect_basins(
     count, units = len(names), counted(model.design.hidden_size, "unit")
     params = jax.tree.map(lambda leaf: leaf[0], model.params)
     layers = (as_vanilla(params.layer),) if isinstance(params, EntityNetwork) else params.layers
-    try:
+    with errors_name(run):
         page = report(
             layers, xs, lengths=lengths, examples=tuple(range(min(examples, count))),
             features=[*model.forcing_names, *encoded(basins, model.levels).number_names], names=names, times=times,
             title=run.name, facts=[f"{model.design.cell}, {units}, seed {model.seeds[0]}",
                                    f"looked at: {xs.shape[1]} days up to {config.test[1]}"], path=out,
         )  # fmt: skip
-    except UserError:  # its message names the file
-        raise
-    except ValueError as error:
-        raise ConfigError(message_of(error, f"{run}: ")) from None
-    yield f"{min(examples, count)} of {counted(len(basins), 'basin')} shown"
-    yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
-    if open_page and not webbrowser.open(out.absolute().as_uri()):
-        yield "no browser could be opened; open the file by hand"
+    yield from written(
+        page, out, f"{min(examples, count)} of {counted(len(basins), 'basin')} shown", open_page=open_page
+    )
 
 
 def last_windows(
@@ -92,7 +82,7 @@ def last_windows(
     rows: list[np.ndarray] = []
     times: list[list[str]] = []
     which: list[int] = []
-    inside = within(basins, (str(basins.times.min().astype("datetime64[D]")), test[1]))  # type: ignore[union-attr]
+    inside = within(basins, until(basins, test[1]))
     for s in range(len(basins)):
         at = np.arange(basins.starts[s], basins.starts[s + 1])[inside[basins.starts[s] : basins.starts[s + 1]]][-days:]
         if len(at) == days and not np.isnan(basins.known[at]).any() and len(which) < MAX_BASINS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.config import ConfigError
-from lstmjax.errors import UserError, message_of
 from lstmjax.forecast.backtest import Rolling
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
@@ -20,6 +18,7 @@ from lstmjax.forecast.run_forecast import read_series
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.storing import load_forecaster
 from lstmjax.forecast.windows import cut, on_device
+from lstmjax.report.inspect_folder import errors_name, page_file, written
 from lstmjax.report.page import report
 
 MAX_SERIES = 512  # more of them would not change what is seen of the gates
@@ -43,11 +42,7 @@ def inspect_forecast(
         UserError: the folder lacks a file, the page cannot be written, or it would be too large.
     """
     run = Path(run)
-    out = run / "report.html" if out is None else Path(out)
-    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
-        raise ConfigError(f"{out}: expected a name that ends in .html, in a folder that is there")
-    if examples < 1:
-        raise ConfigError(f"--examples is {examples}; expected 1 or more")
+    out = page_file(run, out, examples)
     config = load_forecast_config(run / "config.yaml", of_run=True)
     series = read_series(config)
     files = sorted(run.glob("forecaster-*.npz"))
@@ -56,7 +51,7 @@ def inspect_forecast(
     forecaster = load_forecaster(files[0])
     count = min(len(series), MAX_SERIES)
     xs, lengths, times = steps_around_origin(forecaster, series, count)
-    try:
+    with errors_name(run):
         page = report(
             forecaster.params.layers,
             xs,
@@ -70,14 +65,7 @@ def inspect_forecast(
             cell=forecaster.design.cell,
             path=out,
         )
-    except UserError:  # its message names the file
-        raise
-    except ValueError as error:
-        raise ConfigError(message_of(error, f"{run}: ")) from None
-    yield f"{min(examples, count)} of {len(series)} series shown"
-    yield f"{len(page.html.encode()) / 1e6:.2f} MB written to {out}"
-    if open_page and not webbrowser.open(out.absolute().as_uri()):
-        yield "no browser could be opened; open the file by hand"
+    yield from written(page, out, f"{min(examples, count)} of {len(series)} series shown", open_page=open_page)
 
 
 def steps_around_origin(
