@@ -19,7 +19,8 @@ from lstmjax.forecast import (
     from_arrays,
     window_loss,
 )
-from lstmjax.forecast.forecaster import Forecaster, _forecast, _train, columns_of
+from lstmjax.forecast.fitting import _train
+from lstmjax.forecast.forecaster import Forecaster, _forecast, columns_of
 from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
 from lstmjax.forecast.series import SeriesSet

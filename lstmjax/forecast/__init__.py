@@ -12,7 +12,8 @@ from lstmjax.forecast.baselines import BASELINES, STATISTICAL, drift, naive, sea
 from lstmjax.forecast.calendar import FEATURES, Frequency
 from lstmjax.forecast.calibration import Calibration, fit_calibrated
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.forecaster import Forecast, Forecaster, Training, fit_forecaster, window_loss
+from lstmjax.forecast.fitting import Training, fit_forecaster, window_loss
+from lstmjax.forecast.forecaster import Forecast, Forecaster
 from lstmjax.forecast.frame import from_frame, gaps, read_table
 from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling

@@ -9,7 +9,8 @@ import numpy as np
 
 from lstmjax.arguments import check_counts
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.forecaster import Forecaster, Training, fit_forecaster
+from lstmjax.forecast.fitting import Training, fit_forecaster
+from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import check_future
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import opened, spread_factor

@@ -19,7 +19,8 @@ from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_sta
 from lstmjax.forecast.calibration import Calibration, fit_calibrated, held_back
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.forecaster import Forecaster, Training
+from lstmjax.forecast.fitting import Training
+from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.frame import from_frame, gaps, read_table, table_files
 from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table

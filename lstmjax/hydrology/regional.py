@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.forecast.calendar import shown_time
-from lstmjax.forecast.forecaster import Frozen
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, table_of
 from lstmjax.hydrology.basins import Levels, Period, by_basin, encoded, within
@@ -20,6 +19,20 @@ from lstmjax.hydrology.design import Design
 from lstmjax.hydrology.network import NETWORKS, Scales, Setting, run
 from lstmjax.hydrology.windows import cut
 from lstmjax.types import Array, PyTree
+
+
+class Frozen:
+    """Constants of a program, compared by their values."""
+
+    def __init__(self, value: PyTree) -> None:
+        self.value = value
+        self._bytes = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
 
 
 class Simulation(NamedTuple):
