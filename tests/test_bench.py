@@ -31,8 +31,10 @@ MACHINE = Machine("2000-01-01", "cpu", "cpu", "a CPU", 2, "3.11", {"jax": "0.10"
 
 
 @pytest.fixture(autouse=True)
-def small_probe(monkeypatch):
+def quick(monkeypatch):
+    """Probes the machine with small products, and keeps what JAX has compiled: each competitor clears it otherwise."""
     monkeypatch.setattr(machine, "PROBED", {"cpu": 32})
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
 
 
 def rows_of(*competitors, modes=("forward", "training")):
