@@ -96,6 +96,58 @@ def test_a_run_writes_what_its_model_simulates(basins, file, tmp_path, capsys):
     assert "north" in page
 
 
+def test_a_run_that_was_stopped_goes_on_where_it_stopped(file, tmp_path, capsys, monkeypatch):
+    config = config_of(file)
+    assert run(tmp_path, config) == 0
+    expected = (tmp_path / "run").rename(tmp_path / "expected")
+    capsys.readouterr()
+    command = ["hydrology", "--resume", str(tmp_path / "run")]
+    for step in ("fit_basins", "simulate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lstmjax.hydrology.run_hydrology.{step}", stop)
+            assert (run(tmp_path, config) if step == "fit_basins" else main(command)) == 130
+        assert f"stopped; continue by: lstmjax {' '.join(command)}" in capsys.readouterr().err
+        if step == "fit_basins":
+            assert main(["inspect", str(tmp_path / "run")]) == 2
+            assert "has no model.npz yet, as it was stopped, or is still running" in capsys.readouterr().err
+    monkeypatch.setattr("lstmjax.hydrology.run_hydrology.fit_basins", stop)  # it is not called again
+    assert main(command) == 0
+    assert "2 networks fitted before" in capsys.readouterr().out
+    for name in ("metrics.csv", "simulation.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (expected / name).read_bytes()
+    assert not (tmp_path / "run" / "unfinished.json").exists()
+
+
+def stop(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_discharges_below_0_are_said_and_can_be_clipped(file, tmp_path, capsys):
+    dataset = as_dataset(read_netcdf(file, target="discharge", **COLUMNS))
+    rare = np.arange(dataset.sizes["date"]) % 40 == 0  # deviations far above the mean
+    dataset.assign(discharge=dataset.discharge * (0.01 + 20 * rare)).to_netcdf(tmp_path / "floods.nc")
+    shown = {}
+    for clip in (False, True):
+        config = config_of(tmp_path / "floods.nc", clip=clip)
+        (tmp_path / str(clip)).mkdir()
+        assert run(tmp_path / str(clip), config) == 0
+        assert ("are below 0, the lowest -" in capsys.readouterr().out) == (not clip)
+        rows = table(tmp_path / str(clip) / "run" / "simulation.csv")
+        shown[clip] = np.array([[float(row["seed_0"]), float(row["seed_1"]), float(row["simulated"])] for row in rows])
+    assert shown[False].min() < 0
+    np.testing.assert_allclose(shown[True][:, :2], np.maximum(shown[False][:, :2], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shown[True][:, 2], shown[True][:, :2].mean(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("default:the training is")
+def test_periods_that_the_records_do_not_fill_are_said(file, tmp_path, capsys):
+    assert run(tmp_path, config_of(file, training=["1900-01-01", "2001-03-31"])) == 0
+    out, err = capsys.readouterr()
+    assert "the training is 1900-01-01 to 2001-03-31, but the data go from 2001-01-01 to 2001-04-30" in err
+    assert "training 1900-01-01 to 2001-03-31: 2 of 2 basins begin later, 'north' on 2001-01-01\n" in out
+    assert "test 2001-04-01 to 2001-04-20: 1 of 2 basins end earlier, 'south' on 2001-04-10\n" in out
+
+
 def test_windows_serve_forcing_with_gaps_and_netcdf_is_written(basins, tmp_path, capsys):
     dataset = as_dataset(basins)
     dataset["rain"][0, 92] = np.nan
@@ -152,6 +204,7 @@ def test_dates_of_yaml_need_no_quotes(tmp_path):
         ({"data": {"source": "bucket"}}, "data.path is .*, expected none for synthetic basins"),
         ({"data": {"source": "bucket", "path": None}}, "whose forcing and attributes are fixed; leave forcing"),
         ({"data": {"source": "camels"}}, "data.basins is empty, expected a list of gauges"),
+        ({"data": {"basins": [1013500]}}, "data.basins has 1013500, a number; .* in quotes, .* zeros: '01013500'"),
         ({"data": {"basins": ["a"]}}, "data.basins is for camels and caravan"),
         ({"data": {"source": "caravan", "basins": "none.txt"}}, "none.txt: there is no such file of gauges"),
         ({"data": {"attributes": ["slope"]}}, "has no 'slope', but"),

@@ -58,6 +58,8 @@ class SeriesSet:
     number_names: tuple[str, ...] = ()
     levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name and values of each category, in the order of their numbers."""
+    units: tuple[tuple[str, str], ...] = ()
+    """Name and unit of the columns whose file says it."""
     folder: Path | None = None
     """Where the arrays with rows are mapped from; None: they are in the memory. See `stored.open_series`."""
 

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from lstmjax.claims import counted
 from lstmjax.errors import ConfigError, message_of
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.unfinished import unfinished
 from lstmjax.hydrology.archives import read_camels, read_caravan
-from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, until, within
+from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, shorter_records, until, within
 from lstmjax.hydrology.bucket import FORCING, synthetic_basins
 from lstmjax.hydrology.config import HydrologyConfig
 from lstmjax.hydrology.design import Design, Training
@@ -24,7 +25,7 @@ from lstmjax.hydrology.evaluation import Scores, baselines, score
 from lstmjax.hydrology.files import as_dataset, needed, read_netcdf
 from lstmjax.hydrology.fitting import fit_basins, init_basins
 from lstmjax.hydrology.regional import RegionalModel
-from lstmjax.hydrology.storing import save_model
+from lstmjax.hydrology.storing import load_model, save_model
 from lstmjax.hydrology.windows import windows_of
 from lstmjax.runs import new_folder
 from lstmjax.training.fit import Hooks
@@ -37,13 +38,16 @@ DAYS_SHOWN = 730
 """Last days of the test in the picture."""
 
 
-def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name: str = "hydrology") -> Iterator[str]:
+def run_hydrology(
+    config: HydrologyConfig, run_dir: Path | None = None, *, name: str = "hydrology", resume: Path | None = None
+) -> Iterator[str]:
     """Fit, simulate, measure and draw; yield the lines that say what came out.
 
     Args:
         config: what to do.
         run_dir: a folder that is new or empty; None: a new one under runs/.
         name: beginning of the folder's name under runs/.
+        resume: the folder of this configuration that was stopped; networks which are in it are not fitted again.
 
     Writes:
         config.yaml, model.npz, metrics.csv (NSE and KGE of each basin, by the ensemble, each network and each
@@ -53,7 +57,6 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
         ConfigError: the data or the periods do not fit the configuration.
     """
     basins = read_basins(config)
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
     try:
         design, training = Design(**config.network.model_dump()), Training(**config.fit.model_dump())
         learnt, measured = within(basins, config.training), within(basins, config.test)
@@ -73,20 +76,55 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
     if config.output == "netcdf":
         needed("xarray")
     yield described(basins)
-    folder = new_folder(run_dir, name)
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    try:
-        with tqdm(total=training.steps, unit="step", desc="fit", leave=False) as bar:
+    for what, period in (("training", config.training), ("test", config.test)):
+        words = shorter_records(basins, period)
+        if words is not None:
+            yield f"{what} {period[0]} to {period[1]}: {words}"
+    folder = resume
+    if folder is None:
+        folder = new_folder(run_dir, name)
+        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with unfinished(folder, basins, "hydrology", resume=resume is not None):
+        path = folder / "model.npz"
+        if path.is_file():
+            yield f"{counted(config.seeds, 'network')} fitted before"
+        try:
+            model = load_model(path) if path.is_file() else fit_all(basins, config, design, training)
+            save_model(path, model)
+            simulated = simulate(model, basins, config)
+        except ValueError as error:
+            raise ConfigError(message_of(error)) from None
+        yield from written(simulated, basins, config, free, folder)
+    yield f"run folder {folder}"
 
-            def advance(running: Running) -> None:
-                bar.update(running.step - bar.n)
 
-            hooks = [Hooks(on_step=advance)]
-            model = fit_basins(basins, config.training, design, training, seeds=seeds, hooks=hooks)
-        save_model(folder / "model.npz", model)
-        simulated = simulate(model, basins, config)
-    except ValueError as error:
-        raise ConfigError(message_of(error)) from None
+def fit_all(basins: SeriesSet, config: HydrologyConfig, design: Design, training: Training) -> RegionalModel:
+    """Return the networks of all seeds, fitted by one program."""
+    with tqdm(total=training.steps, unit="step", desc="fit", leave=False) as bar:
+
+        def advance(running: Running) -> None:
+            bar.update(running.step - bar.n)
+
+        hooks = [Hooks(on_step=advance)]
+        return fit_basins(basins, config.training, design, training, seeds=seeds_of(config), hooks=hooks)
+
+
+def seeds_of(config: HydrologyConfig) -> tuple[int, ...]:
+    """Return the seed of each network."""
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def written(
+    simulated: np.ndarray, basins: SeriesSet, config: HydrologyConfig, free: dict[str, np.ndarray], folder: Path
+) -> Iterator[str]:
+    """Measure simulations `[seeds, N]` beside the baselines `free`, write and draw them, and yield lines about it."""
+    seeds, measured = seeds_of(config), within(basins, config.test)
+    below = simulated[:, measured] < 0
+    if below.any():
+        yield (
+            f"{below.mean():.2%} of the simulated discharges of the test are below 0, the lowest "
+            f"{np.nanmin(simulated[:, measured]):.3g} mm/day; clip: true sets them to 0"
+        )
     together = {"network": simulated.mean(0)}
     members = {f"seed {seed}": of_seed for seed, of_seed in zip(seeds, simulated, strict=True)}
     scores = score(basins, config.test, together | (members if len(seeds) > 1 else {}) | free)
@@ -106,7 +144,6 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
     draw(tested, simulated, folder / "hydrographs.png")
     yield f"simulation {path}"
     yield f"picture {folder / 'hydrographs.png'}"
-    yield f"run folder {folder}"
 
 
 def read_basins(config: HydrologyConfig) -> SeriesSet:
@@ -148,6 +185,11 @@ def _gauges(path: Path) -> list[str]:
 
 def simulate(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -> np.ndarray:
     """Return the discharge of each network, `[seeds, N]`; NaN behind the test."""
+    discharge = _simulated(model, basins, config)
+    return np.maximum(discharge, 0.0) if config.clip else discharge
+
+
+def _simulated(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -> np.ndarray:
     if config.simulation == "windows":
         return model.predict(basins, config.test, last=1)
     period = until(basins, config.test[1])
