@@ -371,9 +371,7 @@ def test_a_state_goes_on_with_the_next_day_of_the_same_basins(basins, models):
     with pytest.raises(SeriesError, match="simulation of other basins, or in another order: another number of them"):
         model.simulate(later.subset([0]), state=first)
     gap = during(basins, ("1990-07-10", "1991-12-31"))
-    with pytest.raises(
-        SeriesError, match=r"ends on 1990-07-07 for basin 'basin-0', .* 1990-07-10, expected 1990-"
-    ):
+    with pytest.raises(SeriesError, match=r"ends on 1990-07-07 for basin 'basin-0', .* 1990-07-10, expected 1990-"):
         model.cell_states(gap, state=first)
 
 

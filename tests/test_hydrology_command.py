@@ -11,10 +11,12 @@ from test_hydrology_files import FORCING, GAUGES, write_camels
 
 from lstmjax.cli import main
 from lstmjax.errors import ConfigError
+from lstmjax.forecast.outputs import write_table
 from lstmjax.hydrology import basins_from_arrays, by_basin, during, load_model, score, synthetic_basins
 from lstmjax.hydrology.config import load_hydrology_config
+from lstmjax.hydrology.evaluation import Scores
 from lstmjax.hydrology.files import as_dataset, read_netcdf
-from lstmjax.hydrology.run_hydrology import read_basins
+from lstmjax.hydrology.run_hydrology import days_as_table, metrics_of, read_basins
 
 pytest.importorskip("xarray", reason="pip install '.[hydrology]'")
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -177,6 +179,25 @@ def test_basins_come_from_where_the_configuration_says(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     basins = read_basins(load_hydrology_config(tmp_path / "config.yaml"))
     np.testing.assert_array_equal(basins.target, synthetic_basins(2, years=1, seed=4)[0].target)
+
+
+def test_numbers_are_written_as_those_of_forecasts(basins, tmp_path):
+    part = during(basins, ("2001-01-01", "2001-01-03")).subset([1])
+    simulated = np.array([[1234567.8, np.nan, 0.1], [1.0, 2.0, 3.0]], np.float32)
+    path = write_table(tmp_path / "days", days_as_table(part, simulated, (4, 5)), "csv")
+    assert path.read_text().splitlines()[0] == "basin,date,observed,simulated,seed_4,seed_5"
+    rows = table(path)
+    assert [(row["basin"], row["date"]) for row in rows][-1] == ("south", "2001-01-03")
+    assert [row["seed_4"] for row in rows] == ["1234570", "", "0.1"]
+    assert rows[0]["observed"] == f"{part.target[0]:.6g}"
+    names = ("network", "mean")
+    scores = Scores(
+        names, part.names, *np.array([[[-2e7], [0.25]], [[np.nan], [1 / 3]]]), *np.zeros((2, 2)), np.ones(1)
+    )
+    rows = table(write_table(tmp_path / "metrics", metrics_of(scores), "csv"))
+    assert [(row["simulation"], row["nse"], row["kge"]) for row in rows] == [
+        ("network", "-20000000", ""), ("mean", "0.25", "0.333333")
+    ]  # fmt: skip
 
 
 def test_dates_of_yaml_need_no_quotes(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ from tqdm import tqdm
 
 from lstmjax.claims import counted
 from lstmjax.errors import ConfigError, message_of
+from lstmjax.forecast.outputs import Columns, rounded, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.unfinished import unfinished
 from lstmjax.hydrology.archives import read_camels, read_caravan
-from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, shorter_records, until, within
+from lstmjax.hydrology.basins import by_basin, during, masked_outside, shorter_records, until, within
 from lstmjax.hydrology.bucket import FORCING, synthetic_basins
 from lstmjax.hydrology.config import HydrologyConfig
 from lstmjax.hydrology.design import Design, Training
@@ -129,12 +128,11 @@ def written(
     members = {f"seed {seed}": of_seed for seed, of_seed in zip(seeds, simulated, strict=True)}
     scores = score(basins, config.test, together | (members if len(seeds) > 1 else {}) | free)
     yield from str(scores).splitlines()
-    write_text(folder / "metrics.csv", metrics_as_csv(scores))
+    write_table(folder / "metrics", metrics_of(scores), "csv")
     tested = during(basins.subset(np.flatnonzero([part.any() for part in by_basin(basins, measured)])), config.test)
     simulated = simulated[:, measured]
     if config.output == "csv":
-        path = folder / "simulation.csv"
-        write_text(path, as_csv(tested, simulated, seeds))
+        path = write_table(folder / "simulation", days_as_table(tested, simulated, seeds), "csv")
     else:
         path = folder / "simulation.nc"
         with draft(path) as place:
@@ -215,29 +213,26 @@ def described(basins: SeriesSet) -> str:
     return "; ".join([*words, f"{counted(gaps, 'day')} without a forcing"] if gaps else words)
 
 
-def metrics_as_csv(scores: Scores) -> str:
-    """Return NSE and KGE as the text of a CSV file, a row a basin and simulation; empty where not defined."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["basin", "simulation", "nse", "kge"])
+def metrics_of(scores: Scores) -> Columns:
+    """Return NSE and KGE, a row for each basin and simulation; None where not defined."""
+    table: Columns = {"basin": [], "simulation": [], "nse": [], "kge": []}
     for s, basin in enumerate(scores.basins):
         for m, name in enumerate(scores.simulations):
-            values = scores.nse[m, s], scores.kge[m, s]
-            writer.writerow([basin, name, *("" if np.isnan(value) else f"{value:.6g}" for value in values)])
-    return out.getvalue()
+            values = (rounded(float(measure[m, s]), 6) for measure in (scores.nse, scores.kge))
+            for column, value in zip(table.values(), (basin, name, *values), strict=True):
+                column.append(value)
+    return table
 
 
-def as_csv(basins: SeriesSet, simulated: np.ndarray, seeds: tuple[int, ...]) -> str:
-    """Return a simulation as the text of a CSV file, a row a basin and day, mm/day; empty where a value is missing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["basin", "date", "observed", "simulated", *(f"seed_{seed}" for seed in seeds)])
-    columns = np.concatenate([basins.target[None], simulated.mean(0)[None], simulated])
-    for s, basin in enumerate(basins.names):
-        part = columns[:, basins.starts[s] : basins.starts[s + 1]]
-        for day, values in zip(days_of(basins, s), part.T, strict=True):
-            writer.writerow([basin, day, *("" if np.isnan(value) else f"{value:.6g}" for value in values)])
-    return out.getvalue()
+def days_as_table(basins: SeriesSet, simulated: np.ndarray, seeds: tuple[int, ...]) -> Columns:
+    """Return a simulation, a row for each basin and day, mm/day; None where a value is missing."""
+    assert basins.times is not None
+    columns = {"observed": basins.target, "simulated": simulated.mean(0)}
+    columns |= {f"seed_{seed}": of_seed for seed, of_seed in zip(seeds, simulated, strict=True)}
+    return {
+        "basin": np.repeat(np.asarray(basins.names, object), np.diff(basins.starts)).tolist(),
+        "date": list(basins.times.astype("datetime64[D]")),
+    } | {name: [rounded(value, 6) for value in values.tolist()] for name, values in columns.items()}
 
 
 def draw(basins: SeriesSet, simulated: np.ndarray, path: Path) -> None:
