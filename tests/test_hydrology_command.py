@@ -169,7 +169,7 @@ def test_windows_serve_forcing_with_gaps_and_netcdf_is_written(basins, tmp_path,
 
 def test_basins_come_from_where_the_configuration_says(tmp_path):
     write_camels(tmp_path, upper=False)
-    (tmp_path / "gauges.txt").write_text(f"{GAUGES[1]}\n\n{GAUGES[0]}\n")
+    (tmp_path / "gauges.txt").write_text(f"\ufeff{GAUGES[1]}\r\n\r\n{GAUGES[0]}\r\n")
     camels = {"source": "camels", "forcing": list(FORCING), "attributes": ["elev_mean"]}
     camels |= {"path": str(tmp_path), "basins": str(tmp_path / "gauges.txt")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_of("", data={"categories": ["huc_02"]} | camels)))

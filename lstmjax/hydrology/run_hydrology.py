@@ -178,7 +178,11 @@ def _gauges(path: Path) -> list[str]:
     """Return the gauges of a text file, one a line."""
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file of gauges (data.basins)")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors write a mark before the first gauge
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not read as a text file of gauges ({error})") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def simulate(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -> np.ndarray:
