@@ -354,6 +354,9 @@ def test_a_forecast_goes_on_with_the_same_data_alone(stopped, capsys):
     table.write_text(table.read_text().replace("c,2022-12,", "c,2022-12,1"))
     assert main(["forecast", "--resume", str(stopped)]) == 2
     assert "the data have changed since it was stopped" in capsys.readouterr().err
+    (stopped / "unfinished.json").write_text("{")
+    assert main(["forecast", "--resume", str(stopped)]) == 2
+    assert "unfinished.json: is damaged" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_empty_stays_as_it_is(folder, tmp_path, capsys):

@@ -47,7 +47,7 @@ def unfinished(folder: Path, series: SeriesSet, command: str, *, resume: bool) -
                 f"{folder}: has no {UNFINISHED}, so that there is nothing to continue: it is complete, or was stopped "
                 "by an earlier version of lstmjax. Begin anew in another folder."
             )
-        elif json.loads(mark.read_text(encoding="utf-8"))["data"] != checksum:
+        elif _noted(mark) != checksum:
             raise ConfigError(
                 f"{folder}: the data have changed since it was stopped, so that its networks would not have learnt "
                 "from the same. Bring the data back, or begin anew in another folder."
@@ -57,6 +57,14 @@ def unfinished(folder: Path, series: SeriesSet, command: str, *, resume: bool) -
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; continue by: {remedy(folder, command)}") from None
         mark.unlink()
+
+
+def _noted(mark: Path) -> str:
+    """Return the checksum of the data of a run that was stopped."""
+    try:
+        return str(json.loads(mark.read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{mark}: is damaged ({error}); begin anew in another folder.") from None
 
 
 def remedy(folder: Path, command: str) -> str:

@@ -305,11 +305,11 @@ def _state_of(state: PyTree | Simulation | None, basins: SeriesSet) -> PyTree | 
         )
     if state.last_days is not None and basins.times is not None:
         for s, last in enumerate(state.last_days):
-            first = days_of(basins, s)[0]
-            if first != last + 1:
+            first, expected = days_of(basins, s)[0], last + np.timedelta64(1, "D")
+            if first != expected:
                 raise SeriesError(
                     f"state is a simulation that ends on {last} for basin {basins.names[s]!r}, whose days go on with "
-                    f"{first}, expected {last + 1}. Simulate the days between them first."
+                    f"{first}, expected {expected}. Simulate the days between them first."
                 )
     return state.state
 
