@@ -31,6 +31,8 @@ log = logging.getLogger("lstmjax")
 SPEED = "steps_per_second"
 SEEDS = "seeds.json"
 """File of a folder with a run for each of several seeds."""
+UNFINISHED = "unfinished.json"
+"""File of a folder of forecasts or of a regional model that is not complete."""
 REMNANTS = {".lock", "config.yaml.new"}
 """Files that a killed process may leave in a folder that holds no run yet."""
 
@@ -306,7 +308,8 @@ def new_folder(path: Path | None, name: str) -> Path:
     except OSError as error:
         raise RunError(f"{path}: cannot be made ({error.strerror or error}); give another --run-dir") from None
     if any(path.iterdir()):
-        raise RunError(f"{path}: exists and is not empty; give another --run-dir")
+        hint = f"continue it by --resume {path}, or " if (path / UNFINISHED).is_file() else ""
+        raise RunError(f"{path}: exists and is not empty; {hint}give another --run-dir")
     return path
 
 

@@ -104,8 +104,10 @@ class Loader(yaml.SafeLoader):
             shown = text.replace("_", "")
             decimal = int(shown)
             raise yaml.constructor.ConstructorError(
-                None, None, f"{text} is octal in YAML, {number}; write {decimal} or {number}", node.start_mark
-            )
+                None, None,
+                f"{text} is octal in YAML, {number}; write {decimal} or {number}, or '{text}' in quotes for a word",
+                node.start_mark,
+            )  # fmt: skip
         if SEXAGESIMAL.fullmatch(text):
             raise yaml.constructor.ConstructorError(
                 None, None,

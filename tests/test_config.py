@@ -118,8 +118,8 @@ BOMB, MERGED = bomb("[{}]", begin="[x, x, x]"), bomb("{{<<: [{}]}}", begin="{x: 
         ("seed: \x00", "a.yaml: unacceptable character"),
         ("epochs: 2\nseed: 1:30\n", "a.yaml:2: 1:30 is a number of base 60 in YAML, 90; write 90, or '1:30' in quotes"),
         ("epochs: 2\nseed: 1:30.5\n", "a.yaml:2: 1:30.5 is a number of base 60 in YAML, 90.5; write 90.5, or"),
-        ("seed: 017\nepochs: 2\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15"),
-        ("epochs: !!int 017\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15"),
+        ("seed: 017\nepochs: 2\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15, or '017' in quotes for"),
+        ("epochs: !!int 017\n", "a.yaml:1: 017 is octal in YAML, 15; write 17 or 15, or '017' in quotes for"),
         (
             "data: " + "x" * 2**20,
             "a.yaml: is larger than 1,048,576 bytes, which no configuration is; is it another file?",

@@ -15,6 +15,7 @@ import yaml
 from lstmjax.cli import main
 from lstmjax.forecast.outputs import digits_of, text_of
 from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
+from lstmjax.report.inspect_forecast import inspect_forecast
 
 pytest.importorskip("pyarrow")
 HORIZON = 3
@@ -296,6 +297,66 @@ def test_a_loss_that_is_not_finite_ends_with_a_sentence(folder, tmp_path, capsys
     (tmp_path / "wild.yaml").write_text(yaml.safe_dump(config))
     assert main(["forecast", str(tmp_path / "wild.yaml"), "--run-dir", str(tmp_path / "run")]) != 0
     assert "the loss is nan within steps 1 to 9. Lower learning_rate" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stopped(folder, tmp_path, monkeypatch, capsys):
+    """The folder of a run of the small table, of which a copy was read, stopped behind its first network."""
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    shutil.copy(folder / "sales.csv", tmp_path)
+    tree["data"]["file"] = str(tmp_path / "sales.csv")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+
+    def stop(path, forecaster):
+        save_forecaster(path, forecaster)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lstmjax.forecast.run_forecast.save_forecaster", stop)
+        assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "run")]) == 130
+    assert f"lstmjax: stopped; continue by: lstmjax forecast --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    return tmp_path / "run"
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_forecast_that_was_stopped_goes_on_where_it_stopped(folder, stopped, capsys):
+    command = ["forecast", "--resume", str(stopped)]
+    assert main(["backtest", str(stopped)]) == 0
+    words = "only 1 of 2 networks: its forecast was stopped, or is still running; continue it by: lstmjax "
+    words += " ".join(command)
+    assert capsys.readouterr().out.splitlines()[0] == words
+    assert next(inspect_forecast(stopped)) == words
+    config = ["forecast", str(folder / "config.yaml")]
+    for wrong, message in (
+        ([*config, "--run-dir", str(stopped)], f"exists and is not empty; continue it by --resume {stopped}, or give"),
+        ([*command, "--seeds", "3"], "forecast --resume DIR goes on as it began; leave out CONFIG, --run-dir and"),
+        (["forecast"], "forecast takes CONFIG, a YAML file, or --resume DIR"),
+        (["forecast", "--resume", str(stopped / "no")], "has no config.yaml; lstmjax forecast CONFIG writes such"),
+        (["hydrology", "--resume", str(stopped)], "is a configuration of lstmjax forecast"),
+    ):
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err
+    assert main(command) == 0
+    assert "1 network of 2 fitted before" in capsys.readouterr().out
+    for name in ("forecast.csv", "measures.csv"):
+        assert (stopped / name).read_bytes() == (forecast_run(folder) / name).read_bytes()
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "has no unfinished.json, so that there is nothing to continue" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("promotion")
+def test_a_forecast_goes_on_with_the_same_data_alone(stopped, capsys):
+    (stopped / "forecaster-0.npz").unlink()  # as if it had been stopped in the first fit
+    assert main(["backtest", str(stopped)]) == 2
+    assert "has no forecaster-SEED.npz; its forecast was stopped, or is still running" in capsys.readouterr().err
+    table = stopped.parent / "sales.csv"
+    table.write_text(table.read_text().replace("c,2022-12,", "c,2022-12,1"))
+    assert main(["forecast", "--resume", str(stopped)]) == 2
+    assert "the data have changed since it was stopped" in capsys.readouterr().err
+    (stopped / "unfinished.json").write_text("{")
+    assert main(["forecast", "--resume", str(stopped)]) == 2
+    assert "unfinished.json: is damaged" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_empty_stays_as_it_is(folder, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -89,6 +90,24 @@ def test_the_network_is_that_of_the_memory(pair, fields):
     np.testing.assert_array_equal(results[1].target, results[0].target)
 
 
+@pytest.mark.usefixtures("promotion")
+def test_what_cannot_be_forecast_is_said_as_of_the_table(pair):
+    """Only the rows around the origins are read of mapped series, but steps are counted from their beginnings."""
+    forecaster = fit_forecaster(pair[0].cut(2), design_of(), Training(steps=1, batch_size=2))
+    count, horizon = len(pair[0]), forecaster.design.horizon
+    last = pair[0].lengths - horizon
+    for origins in (0 * last, last + 10, np.where(np.arange(count) == 3, last + horizon + 1, last), last):
+        said = []
+        for series in pair:
+            target = np.array(series.target)
+            target[series.starts[4] : series.starts[5] - horizon] = np.nan
+            series = replace(series, target=target) if origins is last else series
+            with pytest.raises(SeriesError) as raised:
+                forecaster.forecast(series, origins=origins, samples=2)
+            said.append(str(raised.value))
+        assert said[0] == said[1]
+
+
 def test_targets_that_are_cut_are_gone_and_the_files_are_not_changed(pair):
     whole, mapped = pair
     shorter = mapped.cut(3).cut(1)
@@ -108,10 +127,10 @@ def test_no_copy_of_the_rows_is_made(tmp_path, monkeypatch):
     series = store_series(parts, tmp_path / "large")
     design = design_of(season=4, lags=(1, 4))
     network = lambda: fit_forecaster(series.cut(2), design, Training(steps=3))
-    network().forecast(series, samples=2, batch_size=1)  # compiles
+    network().forecast(series, samples=2, batch_size=30)  # compiles
     tracemalloc.start()
     try:
-        network().forecast(series, samples=2, batch_size=1)
+        network().forecast(series, samples=2, batch_size=30)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -26,6 +26,7 @@ from lstmjax.hydrology import (
     during,
     fit_basins,
     fit_probe,
+    init_basins,
     load_model,
     nse_loss,
     save_model,
@@ -356,6 +357,41 @@ def test_a_simulation_needs_its_forcing_its_columns_and_its_state(basins, models
             run(replace(basins, known=dry))
     with pytest.raises(ValueError, match=r"seeds is \(1, 1\), expected one or more different"):
         fit_basins(basins, PERIOD, seeds=(1, 1))
+
+
+def test_a_state_goes_on_with_the_next_day_of_the_same_basins(basins, models):
+    model = models["entity_aware"]
+    first = model.simulate(during(basins, ("1990-01-01", "1990-07-07")))
+    later = during(basins, ("1990-07-08", "1991-12-31"))
+    ours = model.simulate(later, state=first)
+    np.testing.assert_array_equal(ours.discharge, model.simulate(later, state=first.state).discharge)
+    assert ours.last_days.astype(str).tolist() == ["1991-12-31", "1991-12-31", "1991-12-01"]
+    with pytest.raises(SeriesError, match=r"simulation of other basins.*'basin-0' in the place of 'basin-2'"):
+        model.simulate(later.subset([2, 1, 0]), state=first)
+    with pytest.raises(SeriesError, match="simulation of other basins, or in another order: another number of them"):
+        model.simulate(later.subset([0]), state=first)
+    gap = during(basins, ("1990-07-10", "1991-12-31"))
+    with pytest.raises(SeriesError, match=r"ends on 1990-07-07 for basin 'basin-0', .* 1990-07-10, expected 1990-"):
+        model.cell_states(gap, state=first)
+
+
+def test_mass_is_in_the_unit_of_the_discharge(basins):
+    design = design_of("mass_conserving")
+    for unit in ("m", "m d-1", "kg m-2 s-1", "1"):
+        with pytest.raises(SeriesError, match=f"mass is 'precipitation', which is in '{unit}', expected mm/day"):
+            init_basins(replace(basins, units=(("precipitation", unit),)), PERIOD, design)
+    for names, mass in (("rain [mm d-1]", "rain [mm d-1]"), ("prcp(m)", None)):
+        named = replace(basins, known_names=(names, *basins.known_names[1:]))
+        if mass is not None:
+            init_basins(named, PERIOD, replace(design, mass=names))
+        else:
+            with pytest.raises(SeriesError, match=r"mass is 'prcp\(m\)', which is in 'm', expected mm/day"):
+                init_basins(named, PERIOD, replace(design, mass=names))
+    for factor in (1e-3, 25.4**-1, 1e2):  # metres, inches, tenths of a millimetre for a wet place
+        known = basins.known * np.array([factor, 1.0, 1.0])
+        with pytest.raises(SeriesError, match="Both should be in mm/day: no more than falls can run off"):
+            init_basins(replace(basins, known=known), PERIOD, design)
+    init_basins(replace(basins, units=(("precipitation", "mm d-1"), ("temperature", "K"))), PERIOD, design)
 
 
 def test_mass_is_conserved(basins, models):

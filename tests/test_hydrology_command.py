@@ -11,10 +11,12 @@ from test_hydrology_files import FORCING, GAUGES, write_camels
 
 from lstmjax.cli import main
 from lstmjax.errors import ConfigError
+from lstmjax.forecast.outputs import write_table
 from lstmjax.hydrology import basins_from_arrays, by_basin, during, load_model, score, synthetic_basins
 from lstmjax.hydrology.config import load_hydrology_config
+from lstmjax.hydrology.evaluation import Scores
 from lstmjax.hydrology.files import as_dataset, read_netcdf
-from lstmjax.hydrology.run_hydrology import read_basins
+from lstmjax.hydrology.run_hydrology import days_as_table, metrics_of, read_basins
 
 pytest.importorskip("xarray", reason="pip install '.[hydrology]'")
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -96,6 +98,58 @@ def test_a_run_writes_what_its_model_simulates(basins, file, tmp_path, capsys):
     assert "north" in page
 
 
+def test_a_run_that_was_stopped_goes_on_where_it_stopped(file, tmp_path, capsys, monkeypatch):
+    config = config_of(file)
+    assert run(tmp_path, config) == 0
+    expected = (tmp_path / "run").rename(tmp_path / "expected")
+    capsys.readouterr()
+    command = ["hydrology", "--resume", str(tmp_path / "run")]
+    for step in ("fit_basins", "simulate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lstmjax.hydrology.run_hydrology.{step}", stop)
+            assert (run(tmp_path, config) if step == "fit_basins" else main(command)) == 130
+        assert f"stopped; continue by: lstmjax {' '.join(command)}" in capsys.readouterr().err
+        if step == "fit_basins":
+            assert main(["inspect", str(tmp_path / "run")]) == 2
+            assert "has no model.npz yet, as it was stopped, or is still running" in capsys.readouterr().err
+    monkeypatch.setattr("lstmjax.hydrology.run_hydrology.fit_basins", stop)  # it is not called again
+    assert main(command) == 0
+    assert "2 networks fitted before" in capsys.readouterr().out
+    for name in ("metrics.csv", "simulation.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (expected / name).read_bytes()
+    assert not (tmp_path / "run" / "unfinished.json").exists()
+
+
+def stop(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_discharges_below_0_are_said_and_can_be_clipped(file, tmp_path, capsys):
+    dataset = as_dataset(read_netcdf(file, target="discharge", **COLUMNS))
+    rare = np.arange(dataset.sizes["date"]) % 40 == 0  # deviations far above the mean
+    dataset.assign(discharge=dataset.discharge * (0.01 + 20 * rare)).to_netcdf(tmp_path / "floods.nc")
+    shown = {}
+    for clip in (False, True):
+        config = config_of(tmp_path / "floods.nc", clip=clip)
+        (tmp_path / str(clip)).mkdir()
+        assert run(tmp_path / str(clip), config) == 0
+        assert ("are below 0, the lowest -" in capsys.readouterr().out) == (not clip)
+        rows = table(tmp_path / str(clip) / "run" / "simulation.csv")
+        shown[clip] = np.array([[float(row["seed_0"]), float(row["seed_1"]), float(row["simulated"])] for row in rows])
+    assert shown[False].min() < 0
+    np.testing.assert_allclose(shown[True][:, :2], np.maximum(shown[False][:, :2], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(shown[True][:, 2], shown[True][:, :2].mean(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("default:the training is")
+def test_periods_that_the_records_do_not_fill_are_said(file, tmp_path, capsys):
+    assert run(tmp_path, config_of(file, training=["1900-01-01", "2001-03-31"])) == 0
+    out, err = capsys.readouterr()
+    assert "the training is 1900-01-01 to 2001-03-31, but the data go from 2001-01-01 to 2001-04-30" in err
+    assert "training 1900-01-01 to 2001-03-31: 2 of 2 basins begin later, 'north' on 2001-01-01\n" in out
+    assert "test 2001-04-01 to 2001-04-20: 1 of 2 basins end earlier, 'south' on 2001-04-10\n" in out
+
+
 def test_windows_serve_forcing_with_gaps_and_netcdf_is_written(basins, tmp_path, capsys):
     dataset = as_dataset(basins)
     dataset["rain"][0, 92] = np.nan
@@ -115,7 +169,7 @@ def test_windows_serve_forcing_with_gaps_and_netcdf_is_written(basins, tmp_path,
 
 def test_basins_come_from_where_the_configuration_says(tmp_path):
     write_camels(tmp_path, upper=False)
-    (tmp_path / "gauges.txt").write_text(f"{GAUGES[1]}\n\n{GAUGES[0]}\n")
+    (tmp_path / "gauges.txt").write_text(f"\ufeff{GAUGES[1]}\r\n\r\n{GAUGES[0]}\r\n")
     camels = {"source": "camels", "forcing": list(FORCING), "attributes": ["elev_mean"]}
     camels |= {"path": str(tmp_path), "basins": str(tmp_path / "gauges.txt")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_of("", data={"categories": ["huc_02"]} | camels)))
@@ -125,6 +179,25 @@ def test_basins_come_from_where_the_configuration_says(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     basins = read_basins(load_hydrology_config(tmp_path / "config.yaml"))
     np.testing.assert_array_equal(basins.target, synthetic_basins(2, years=1, seed=4)[0].target)
+
+
+def test_numbers_are_written_as_those_of_forecasts(basins, tmp_path):
+    part = during(basins, ("2001-01-01", "2001-01-03")).subset([1])
+    simulated = np.array([[1234567.8, np.nan, 0.1], [1.0, 2.0, 3.0]], np.float32)
+    path = write_table(tmp_path / "days", days_as_table(part, simulated, (4, 5)), "csv")
+    assert path.read_text().splitlines()[0] == "basin,date,observed,simulated,seed_4,seed_5"
+    rows = table(path)
+    assert [(row["basin"], row["date"]) for row in rows][-1] == ("south", "2001-01-03")
+    assert [row["seed_4"] for row in rows] == ["1234570", "", "0.1"]
+    assert rows[0]["observed"] == f"{part.target[0]:.6g}"
+    names = ("network", "mean")
+    scores = Scores(
+        names, part.names, *np.array([[[-2e7], [0.25]], [[np.nan], [1 / 3]]]), *np.zeros((2, 2)), np.ones(1)
+    )
+    rows = table(write_table(tmp_path / "metrics", metrics_of(scores), "csv"))
+    assert [(row["simulation"], row["nse"], row["kge"]) for row in rows] == [
+        ("network", "-20000000", ""), ("mean", "0.25", "0.333333")
+    ]  # fmt: skip
 
 
 def test_dates_of_yaml_need_no_quotes(tmp_path):
@@ -152,6 +225,7 @@ def test_dates_of_yaml_need_no_quotes(tmp_path):
         ({"data": {"source": "bucket"}}, "data.path is .*, expected none for synthetic basins"),
         ({"data": {"source": "bucket", "path": None}}, "whose forcing and attributes are fixed; leave forcing"),
         ({"data": {"source": "camels"}}, "data.basins is empty, expected a list of gauges"),
+        ({"data": {"basins": [1013500]}}, "data.basins has 1013500, a number; .* in quotes, .* zeros: '01013500'"),
         ({"data": {"basins": ["a"]}}, "data.basins is for camels and caravan"),
         ({"data": {"source": "caravan", "basins": "none.txt"}}, "none.txt: there is no such file of gauges"),
         ({"data": {"attributes": ["slope"]}}, "has no 'slope', but"),

@@ -141,6 +141,9 @@ def place_of(folder, gauge, kind="csv"):
         (lambda t: t.replace("2000-02-29", ""), "has a row without a date"),
         (lambda t: re.sub(r"(2000-02-29,[^,]*),[^,]*", r"\1,wet", t), "'rain' holds"),
         (lambda t: "", "camels_1.csv: is not read as a table"),
+        (lambda t: t.splitlines()[0] + "\n", "basin 'camels_1' has no row of 'streamflow' and the forcing"),
+        (lambda t: re.sub(r"\n(2000.*)", r"\n\1,7", t), "its rows have more values than there are titles above"),
+        (lambda t: re.sub(r"(2000)-(..)-(..)", r"\1\2\3", t), "'date' holds numbers, such as 20000228; expected days"),
     ],
 )
 def test_csv_files_of_caravan_are_refused(basins, tmp_path, change, message):
@@ -235,6 +238,19 @@ def rewrite(folder, pattern, change):
         ("01022500_lump*", lambda t: t.replace("2000 02 29", "2001 02 29"), "a row is no date"),
         ("01022500_lump*", lambda t: t.replace("2000 02 29", "2000 02 28"), "has the day 2000-02-28 twice"),
         ("01022500_lump*", lambda t: t.replace("1.50", "wet"), r"'prcp\(mm/day\)' holds .*such as '0.50'"),
+        ("01022500_lump*", lambda t: t.replace(" 100000000", " 2252.7"), "an area of 2252.7 m².*Is it in km²"),
+        ("01022500_lump*", lambda t: "\n".join(t.splitlines()[:4]) + "\n", "'01022500' has no row of 'discharge'"),
+        (
+            "camels_topo.txt",
+            lambda t: t.replace(";92.5", ";1;92.5").replace(";250", ";1;250"),
+            "more values than there",
+        ),
+        ("camels_topo.txt", lambda t: t.replace("\n0", "\n"), "has 'elev_mean', but no row of the gauge '01022500'"),
+        (
+            "camels_name.txt",
+            lambda t: t.replace("huc_02", "elev_mean"),
+            "'01022500' has different values of 'elev_mean'",
+        ),
         ("01022500_stream*", lambda t: t.replace("01022500", "03015500"), "holds the gauge '03015500', expected '0102"),
         ("01022500_stream*", lambda t: t.replace("30.00", "Ice"), "its fifth column is no discharge"),
         ("camels_topo.txt", lambda t: t.replace("gauge_id", "id"), "camels_topo.txt: has no 'gauge_id', but id"),
@@ -250,6 +266,55 @@ def test_files_of_camels_are_refused(tmp_path, pattern, change, message):
     rewrite(tmp_path, pattern, change)
     with pytest.raises(BasinFileError, match=message):
         read_camels(tmp_path, GAUGES, forcing=FORCING, attributes=["elev_mean"])
+
+
+def test_gauges_are_names_with_their_leading_zeros(basins, tmp_path):
+    write_camels(tmp_path, upper=False)
+    with pytest.raises(BasinFileError, match=r"Gauges of CAMELS have eight digits: '01022500'\?"):
+        read_camels(tmp_path, ["1022500"], forcing=FORCING, attributes=[])
+    for read_of in (read_camels, read_caravan):
+        with pytest.raises(
+            BasinFileError, match="basins has 1022500, a int; expected names in quotes, with their lead"
+        ):
+            read_of(tmp_path, [1022500], forcing=FORCING, attributes=[])
+
+
+def test_words_of_a_gauge_that_a_file_lacks_are_not_missing_words(tmp_path):
+    write_camels(tmp_path, upper=False)
+    (tmp_path / "camels_attributes_v2.0" / "camels_vege.txt").write_text("gauge_id;cover\n01022500;Forest\n")
+    of = lambda gauges: read_camels(tmp_path, gauges, forcing=FORCING, attributes=[], categories=["cover"]).levels
+    assert of(GAUGES[:1]) == (("cover", ("Forest",)),)
+    with pytest.raises(BasinFileError, match=r"camels_vege.txt: has 'cover', but no row of the gauge '03015500'"):
+        of(GAUGES)
+    (tmp_path / "camels_attributes_v2.0" / "camels_vege.txt").write_text(
+        "gauge_id; cover\n01022500; Forest\n03015500;\n"
+    )
+    assert of(GAUGES) == (("cover", ("", "Forest")),)
+
+
+def test_discharges_below_0_are_warned_of(basins):
+    dataset = as_dataset(basins)
+    dataset["discharge"][1, 2:] = [-99.0, -0.5]
+    with pytest.warns(UserWarning, match="2 values of 'discharge' below 0, such as -99 of basin 'lamah_2', are learnt"):
+        assert read(dataset).target.min() == -99.0
+
+
+def test_units_of_forcing_are_read_and_written(basins, tmp_path):
+    dataset = as_dataset(basins)
+    dataset["rain"].attrs["units"] = "m"
+    dataset.to_netcdf(tmp_path / "basins.nc")
+    again = read_netcdf(tmp_path / "basins.nc", **NAMES)
+    assert again.units == (("rain", "m"),)
+    assert as_dataset(again)["rain"].attrs == {"units": "m"}
+    write_caravan(tmp_path, basins, "netcdf")
+    for gauge, unit in (("camels_1", "mm"), ("lamah_2", "m")):
+        path = place_of(tmp_path, gauge, "netcdf")
+        part = xarray.load_dataset(path)
+        part["rain"].attrs["units"] = unit
+        part.to_netcdf(path)
+        assert read_caravan(tmp_path, [gauge], **COLUMNS).units == (("rain", unit),)
+    with pytest.raises(BasinFileError, match=r"lamah_2.nc: has 'rain' in 'm', others in 'mm'"):
+        read_caravan(tmp_path, ["camels_1", "lamah_2"], **COLUMNS)
 
 
 def test_what_camels_writes_for_missing_values_is_missing(tmp_path):

@@ -45,6 +45,14 @@ def transposed(w):
     return np.stack([w[:, k].T for k in range(4)], axis=1)
 
 
+HEAD = Dense(*(np.random.default_rng(6).normal(size=size) for size in ((H, 3), 3)))
+
+
+def activated(activation):
+    """A network, and its head's outputs behind an activation."""
+    return NetworkParams((P,), HEAD), lambda: activation(numpy_lstm(P, XS) @ HEAD.w + HEAD.b), (0, "y"), {}
+
+
 FAULTS = {  # words of the cause: (our parameters, what theirs computes, the first step and gate, options)
     "adds 1 to the bias of the forget gate": (P, lambda: numpy_lstm(moved(P, 1), XS), (1, "f"), {}),
     "has 1 less in the bias of the forget gate": (P, lambda: numpy_lstm(moved(P, -1), XS), (1, "f"), {}),
@@ -88,6 +96,11 @@ FAULTS = {  # words of the cause: (our parameters, what theirs computes, the fir
     "relu for the candidate": (P, lambda: numpy_lstm(P, XS, g=lambda z: np.maximum(z, 0)), (0, "g"), {}),
     "no tanh around c": (P, lambda: numpy_lstm(P, XS, squash=lambda c: c), (0, "m"), {}),
     "no tanh for the candidate": (P, lambda: numpy_lstm(P, XS, g=lambda z: z), (0, "g"), {}),
+    "relu behind the head": activated(lambda y: np.maximum(y, 0)),
+    "softplus behind the head": activated(lambda y: np.log1p(np.exp(y))),
+    "σ behind the head": activated(lambda y: 1 / (1 + np.exp(-y))),
+    "tanh behind the head": activated(np.tanh),
+    "softmax behind the head": activated(lambda y: np.exp(y) / np.exp(y).sum(-1, keepdims=True)),
     "ε = 0.001 ": (NORMED, lambda: normed(NORMED, XS, 1e-3), (0, "i"), {"cell": "layer_norm"}),
     "ε = 1e-05 ": (NORMED, lambda: normed(NORMED, XS, 1e-5, True), (0, "i"), {"cell": "layer_norm_carried"}),
     "ε = 1e-06 ": (NORMED, lambda: normed(NORMED, XS, 1e-6), (0, "i"), {"cell": "layer_norm"}),
@@ -115,7 +128,8 @@ def test_a_planted_fault_is_named_with_layer_step_and_gate(words):
     assert verdict.cause is not None, str(verdict)
     assert (verdict.cause.name, verdict.cause.sentence) == (row_of(words).name, row_of(words).sentence)
     assert verdict.cause.difference.relative < bounds.FLOAT64["outputs"]
-    assert (verdict.place.layer, verdict.place.step, verdict.place.what) == (0, step, gate)
+    layer = 1 if gate == "y" else 0
+    assert (verdict.place.layer, verdict.place.step, verdict.place.what) == (layer, step, gate)
 
 
 def test_every_cause_has_a_planted_fault():

@@ -40,6 +40,7 @@ commands:
   export RUN OUT                  write a run's network to .onnx or .stablehlo
   inspect RUN                     write a page that shows what happens inside a run's network
   forecast CONFIG                 fit many time series, measure, forecast and draw
+  forecast --resume RUN           continue one that was stopped; hydrology has it, too
   backtest RUN                    measure the networks of a forecast at other origins
   hydrology CONFIG                fit many river basins, simulate their discharge, measure and draw
   convert IN OUT                  convert weights to another framework's file

@@ -87,10 +87,12 @@ class LrFind:
 class Forecast:
     """Fit a network to many time series, measure it at origins of the past, forecast what is to come, and draw it."""
 
-    config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
     """What to forecast; see docs/forecasting.md."""
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder to write to, new or empty; None: a new one under runs/."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of a run that was stopped, to continue it as it began; without CONFIG and other options."""
     seeds: int | None = None
     """Networks to fit, each with a seed of its own; None: as in CONFIG."""
 
@@ -99,7 +101,7 @@ class Forecast:
 class Hydrology(Forecast):
     """Fit a network to many river basins, simulate their discharge, measure it beside baselines, and draw it."""
 
-    config_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    config_file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CONFIG]")] = None
     """What to fit; see docs/hydrology.md."""
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -153,22 +154,37 @@ def _with_seeds(config: _Config, seeds: int | None) -> _Config:
     return config.model_copy(update={"seeds": seeds})
 
 
+def _config_of(command: Forecast, load: Callable[[Path], _Config], name: str) -> _Config:
+    """Return the configuration of CONFIG, or that of the folder which --resume continues."""
+    if command.resume is None:
+        if command.config_file is None:
+            raise ConfigError(f"{name} takes CONFIG, a YAML file, or --resume DIR")
+        return _with_seeds(load(command.config_file), command.seeds)
+    if any(value is not None for value in (command.config_file, command.run_dir, command.seeds)):
+        raise ConfigError(f"{name} --resume DIR goes on as it began; leave out CONFIG, --run-dir and --seeds")
+    if not (command.resume / "config.yaml").is_file():
+        raise ConfigError(f"{command.resume}: has no config.yaml; lstmjax {name} CONFIG writes such a folder")
+    return load(command.resume / "config.yaml")
+
+
 def _forecast(command: Forecast) -> None:
     from lstmjax.forecast.config import load_forecast_config
 
-    config = _with_seeds(load_forecast_config(command.config_file), command.seeds)
+    config = _config_of(command, load_forecast_config, "forecast")
     from lstmjax.forecast.run_forecast import run_forecast
 
-    print_lines(run_forecast(config, command.run_dir, name=command.config_file.stem), flush=True)
+    name = "" if command.config_file is None else command.config_file.stem
+    print_lines(run_forecast(config, command.run_dir, name=name, resume=command.resume), flush=True)
 
 
 def _hydrology(command: Hydrology) -> None:
     from lstmjax.hydrology.config import load_hydrology_config
 
-    config = _with_seeds(load_hydrology_config(command.config_file), command.seeds)
+    config = _config_of(command, load_hydrology_config, "hydrology")
     from lstmjax.hydrology.run_hydrology import run_hydrology
 
-    print_lines(run_hydrology(config, command.run_dir, name=command.config_file.stem), flush=True)
+    name = "" if command.config_file is None else command.config_file.stem
+    print_lines(run_hydrology(config, command.run_dir, name=name, resume=command.resume), flush=True)
 
 
 def _backtest(command: Backtest) -> None:

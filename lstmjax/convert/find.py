@@ -168,7 +168,7 @@ def _of_arrays(contents: Contents, selection: Selection, cell: Cell | None, merg
     used = {name: leaf for name, leaf in leaves.items() if leaf.used}
     several = len(names or ()) > 1 and row.form.modules
     either = [f"{chosen.w.name} as the head's, though it fits before the layers, too"] if chosen and either_side else []
-    guessed = [leaf.assumed for leaf in used.values() if leaf.assumed]
+    guessed = list(dict.fromkeys(leaf.assumed for leaf in used.values() if leaf.assumed))
     return Reading(
         to_jax(params),
         row.name,

@@ -15,10 +15,10 @@ import numpy as np
 from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, sample
-from lstmjax.forecast.origins import check_future, references
+from lstmjax.forecast.origins import check_future, checked_pieces, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import closed, opened, scaled_spread
-from lstmjax.forecast.windows import Table, check_series, cut, on_device, pieces_of
+from lstmjax.forecast.windows import Table, cut, on_device
 from lstmjax.types import Array
 
 
@@ -136,7 +136,8 @@ class Forecaster:
                 Targets from there on are not read.
             which: whole numbers `[S]`, the series to forecast, any of them more than once; None: each once.
             samples: how many to draw.
-            seed: of the draws.
+            seed: of the draws. These depend on the place of a series among the others and on batch_size, too: a part
+                of the series has other draws of the same distribution.
             batch_size: series that are sampled together, at most.
 
         Raises:
@@ -169,10 +170,8 @@ class Forecaster:
             numbers, at = which[chosen], origins[chosen]
             batch_table = table
             if batch_table is None:
-                part, numbers = series.subset(numbers).extended(design.horizon), np.arange(size)
-                check_future(part, numbers, at, design)
-                check_series(part, design)
-                batch_table, at = pieces_of(part, numbers, at, design)
+                batch_table, at = checked_pieces(series, numbers, at, design)
+                numbers = np.arange(size)
             drawn = _forecast(
                 self.params, batch_table, jnp.asarray(numbers, jnp.int32), jnp.asarray(at, jnp.int32), key,
                 self.normal, design=design, samples=samples,

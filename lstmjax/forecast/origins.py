@@ -9,7 +9,7 @@ import numpy as np
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.windows import check_series
+from lstmjax.forecast.windows import Table, check_series, pieces_of
 
 
 def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
@@ -70,6 +70,35 @@ def check_future(series: SeriesSet, which: np.ndarray, origins: np.ndarray, desi
                 f"origin, but the network needs it for {design.horizon} steps. Add rows with known covariates behind "
                 "the last target, or make it a past covariate."
             )
+
+
+def checked_pieces(
+    series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design
+) -> tuple[Table, np.ndarray]:
+    """Gather the rows of B windows, as `pieces_of` does, and check them; other rows of the series are not read.
+
+    Args:
+        series: mapped from a folder.
+        which, origins: whole numbers `[B]`.
+        design: of the forecaster.
+
+    Raises:
+        SeriesError: what `check_future` and `check_series` refuse.
+    """
+    first, stop = series.starts[which], series.starts[which + 1]
+    begin = np.clip(first + origins - design.reach - design.context, first, stop)
+    near = series.subset(which, begin, np.clip(first + origins + design.horizon, begin, stop))
+    near = near.extended(design.horizon)
+    numbers, at = np.arange(len(which)), first + origins - begin
+    try:
+        check_future(near, numbers, at, design)
+        check_series(near, design)
+    except SeriesError:  # to be said of the complete series, whose steps have other numbers
+        complete = series.subset(which).extended(design.horizon)
+        check_future(complete, numbers, origins, design)
+        check_series(complete, design)
+        raise
+    return pieces_of(near, numbers, at, design)
 
 
 def check_origins(series: SeriesSet, design: Design, origins: np.ndarray) -> None:

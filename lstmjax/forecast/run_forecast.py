@@ -27,6 +27,7 @@ from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samp
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.stored import VERSION, open_series, read_parts, store_series
 from lstmjax.forecast.storing import load_forecaster, save_forecaster
+from lstmjax.forecast.unfinished import is_unfinished, remedy, unfinished
 from lstmjax.runs import new_folder
 from lstmjax.writing import write_text
 
@@ -39,13 +40,16 @@ FEW, SHORT = 20, 300
 120 months, 3 s for 240."""
 
 
-def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: str = "forecast") -> Iterator[str]:
+def run_forecast(
+    config: ForecastConfig, run_dir: Path | None = None, *, name: str = "forecast", resume: Path | None = None
+) -> Iterator[str]:
     """Fit, backtest, forecast and draw; yield the lines that say what came out.
 
     Args:
         config: what to do.
         run_dir: a folder that is new or empty; None: a new one under runs/.
         name: beginning of the folder's name under runs/.
+        resume: the folder of this configuration that was stopped; networks which are in it are not fitted again.
 
     Writes:
         config.yaml, forecaster-SEED.npz for each seed, measures.json (each measure of the ensemble, of each network and
@@ -53,8 +57,7 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
         to come; or .parquet), forecast.png and, where they are required, samples.csv and a folder of pictures.
     """
     series = read_series(config)
-    design, training = design_of(config, series), Training(**config.fit.model_dump())
-    calibration = calibration_of(config)
+    design, calibration = design_of(config, series), calibration_of(config)
     rolling = Rolling(config.origins, config.stride)
     origins = rolling.of(series, config.horizon)  # refuses short series before any work is done
     baselines_of(config, series, rolling)  # refuses what is not installed
@@ -63,12 +66,38 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     check_origins(series, design, series.lengths[None])
     held_back(known, design, calibration)  # refuses a design or series that cannot be calibrated
     yield described(series)
-    folder = new_folder(run_dir, name)
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    folder = resume
+    if folder is None:
+        folder = new_folder(run_dir, name)
+        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with unfinished(folder, series, "forecast", resume=resume is not None):
+        fitted = files_of(folder)
+        if fitted:
+            yield f"{counted(len(fitted), 'network')} of {config.seeds} fitted before"
+        forecasters = fit_each(config, known, design, folder)
+        yield from measured(forecasters, series, rolling, config, folder=folder, out=folder / "measures.csv")
+        yield from written(forecasters, series, config, folder)
+    yield f"run folder {folder}"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of the networks in the folder of a forecast, by their seeds."""
+    files = folder.glob("forecaster-*.npz")
+    return sorted(files, key=lambda path: int(path.stem.removeprefix("forecaster-")))
+
+
+def fit_each(config: ForecastConfig, known: SeriesSet, design: Design, folder: Path) -> list[Forecaster]:
+    """Return a network for each seed; those that are in the folder are read, the others fitted and written there."""
+    training, calibration = Training(**config.fit.model_dump()), calibration_of(config)
+    paths = {seed: folder / f"forecaster-{seed}.npz" for seed in range(config.seed, config.seed + config.seeds)}
     forecasters = []
     fits = 1 if calibration is None else 1 + calibration.origins
-    with tqdm(total=config.seeds * fits * training.steps, unit="step", desc="fit", leave=False) as bar:
-        for seed in range(config.seed, config.seed + config.seeds):
+    missing = sum(not path.is_file() for path in paths.values())
+    with tqdm(total=missing * fits * training.steps, unit="step", desc="fit", leave=False) as bar:
+        for seed, path in paths.items():
+            if path.is_file():
+                forecasters.append(load_forecaster(path))
+                continue
             done = 0
 
             def advance(steps: int, loss: float) -> None:
@@ -78,8 +107,12 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
                 done = steps
 
             forecasters.append(fit_calibrated(known, design, training, calibration, seed=seed, on_chunk=advance))
-            save_forecaster(folder / f"forecaster-{seed}.npz", forecasters[-1])
-    yield from measured(forecasters, series, rolling, config, folder=folder, out=folder / "measures.csv")
+            save_forecaster(path, forecasters[-1])
+    return forecasters
+
+
+def written(forecasters: list[Forecaster], series: SeriesSet, config: ForecastConfig, folder: Path) -> Iterator[str]:
+    """Forecast what is to come by all networks; write and draw it, and yield a line for each file."""
     ahead = np.concatenate(
         [f.forecast(series, samples=config.samples, seed=k).samples for k, f in enumerate(forecasters)], 1
     )
@@ -92,7 +125,23 @@ def run_forecast(config: ForecastConfig, run_dir: Path | None = None, *, name: s
     yield f"picture {folder / 'forecast.png'}"
     if config.picture_per_series:
         yield f"pictures {draw_each(ahead, series, folder / 'pictures')}"
-    yield f"run folder {folder}"
+
+
+def missing_networks(folder: Path, config: ForecastConfig) -> str | None:
+    """Return a line that says that networks are missing in the folder of a forecast; None if they are complete.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    count = len(files_of(folder))
+    why = f"its forecast was stopped, or is still running; continue it by: {remedy(folder, 'forecast')}"
+    if not count:
+        reason = why if is_unfinished(folder) else "lstmjax forecast CONFIG writes one for each seed."
+        raise ConfigError(f"{folder}: has no forecaster-SEED.npz; {reason}")
+    if count == config.seeds:
+        return None
+    reason = why if is_unfinished(folder) else "the other files are missing"
+    return f"only {count} of {config.seeds} networks: {reason}"
 
 
 def run_backtest(
@@ -133,10 +182,10 @@ def run_backtest(
             "pass --refit, which fits the networks anew at each origin."
         )
     _check_not_shorter(folder, series)
-    files = sorted(folder.glob("forecaster-*.npz"))
-    if not files:
-        raise ConfigError(f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
-    forecasters = [load_forecaster(path) for path in files]
+    missing = missing_networks(folder, config)
+    if missing is not None:
+        yield missing
+    forecasters = [load_forecaster(path) for path in files_of(folder)]
     yield from measured(forecasters, series, rolling, config, out=out)
 
 

@@ -58,6 +58,8 @@ class SeriesSet:
     number_names: tuple[str, ...] = ()
     levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name and values of each category, in the order of their numbers."""
+    units: tuple[tuple[str, str], ...] = ()
+    """Name and unit of the columns whose file says it."""
     folder: Path | None = None
     """Where the arrays with rows are mapped from; None: they are in the memory. See `stored.open_series`."""
 
@@ -126,10 +128,12 @@ class SeriesSet:
         columns, labels = features_of(self.times, names)
         return replace(self, known=np.concatenate([self.known, columns], 1), known_names=(*self.known_names, *labels))
 
-    def subset(self, which: ArrayLike) -> SeriesSet:
-        """Return some of the series, by their numbers."""
+    def subset(self, which: ArrayLike, begin: np.ndarray | None = None, stop: np.ndarray | None = None) -> SeriesSet:
+        """Return some of the series, by their numbers; of each the rows from `begin` on before `stop`, None: all."""
         which = np.asarray(which)
-        rows = [np.arange(self.starts[s], self.starts[s + 1]) for s in which]
+        begin = self.starts[:-1][which] if begin is None else begin
+        stop = self.starts[1:][which] if stop is None else stop
+        rows = [np.arange(a, b) for a, b in zip(begin, stop, strict=True)]
         starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
         at = np.concatenate(rows) if rows else np.zeros(0, np.int64)
         return replace(
@@ -142,7 +146,7 @@ class SeriesSet:
             numbers=self.numbers[which],
             categories=self.categories[which],
             starts=starts,
-            ends=self.ends[which] - self.starts[:-1][which] + starts[:-1],
+            ends=np.clip(self.ends[which], begin, stop) - begin + starts[:-1],
             folder=None,
         )
 

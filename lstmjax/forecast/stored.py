@@ -101,9 +101,11 @@ def open_series(folder: str | Path) -> SeriesSet:
         if about["version"] != VERSION:
             raise ValueError(f"version {about['version']}, expected {VERSION}")
         with np.load(folder / "series.npz") as file:
-            small = {name: file[name] for name in SERIES}
+            small: dict[str, Any] = {name: file[name] for name in SERIES}
         count = int(small["starts"][-1])
-        rows = {name: _mapped(folder / name, np.dtype(kind), (count, *more)) for name, kind, more in about["rows"]}
+        rows: dict[str, Any] = {
+            name: _mapped(folder / name, np.dtype(kind), (count, *more)) for name, kind, more in about["rows"]
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SeriesError(f"{folder}: holds no series ({error}); store_series writes such a folder.") from None
     frequency = about["frequency"]

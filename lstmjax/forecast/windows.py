@@ -89,15 +89,11 @@ def pieces_of(series: SeriesSet, which: np.ndarray, origins: np.ndarray, design:
         return np.pad(values[rows], [(0, padding), *[(0, 0)] * (values.ndim - 1)])
 
     target = gathered(series.target)
-    table = Table(
-        jnp.asarray(target.astype(np.float32)),
-        jnp.asarray(gathered(series.past).astype(np.float32)),
-        jnp.asarray(gathered(series.known).astype(np.float32)),
-        jnp.asarray(series.numbers[which].astype(np.float32)),
-        jnp.asarray(series.categories[which], jnp.int32),
-        jnp.asarray(starts, jnp.int32),
-        jnp.asarray(_rest(target)) if design.scale.differences else None,
+    table = _table(
+        target, gathered(series.past), gathered(series.known), series.numbers[which], series.categories[which], starts
     )
+    if design.scale.differences:
+        table = table._replace(rest=jnp.asarray(_rest(target)))
     return table, (first + origins - begin).astype(np.int32)
 
 
@@ -139,13 +135,20 @@ def table_of(series: SeriesSet) -> Table:
             f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
         )
     check_sizes(series)
+    return _table(series.target, series.past, series.known, series.numbers, series.categories, series.starts)
+
+
+def _table(
+    target: np.ndarray, past: np.ndarray, known: np.ndarray, numbers: np.ndarray, categories: np.ndarray,
+    starts: np.ndarray,
+) -> Table:  # fmt: skip
     return Table(
-        jnp.asarray(series.target, jnp.float32),
-        jnp.asarray(series.past, jnp.float32),
-        jnp.asarray(series.known, jnp.float32),
-        jnp.asarray(series.numbers, jnp.float32),
-        jnp.asarray(series.categories, jnp.int32),
-        jnp.asarray(series.starts, jnp.int32),
+        jnp.asarray(target, jnp.float32),
+        jnp.asarray(past, jnp.float32),
+        jnp.asarray(known, jnp.float32),
+        jnp.asarray(numbers, jnp.float32),
+        jnp.asarray(categories, jnp.int32),
+        jnp.asarray(starts, jnp.int32),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.hydrology.files import BasinFileError, check_columns, check_names, check_unit, joined, needed, opened
+from lstmjax.hydrology.files import (
+    BasinFileError,
+    check_columns,
+    check_gauges,
+    check_names,
+    check_unit,
+    joined,
+    needed,
+    opened,
+    units_in,
+    word_of,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -18,6 +30,11 @@ CUBIC_FEET = 28316846.592
 """mm³ in a cubic foot."""
 MISSING = -999.0
 """What CAMELS writes for a value that was not measured."""
+SMALLEST_AREA = 1e5
+"""m²: a catchment of CAMELS below this (0.1 km²; its smallest has 4 km²) is one whose area is in another unit."""
+
+Tables = Mapping[str, "pandas.DataFrame"]
+"""Columns of attributes, by the name of their file; the index is the gauge."""
 
 
 def read_caravan(
@@ -47,8 +64,10 @@ def read_caravan(
         BasinFileError: xarray is not installed, a file, a gauge or a column is missing, an attribute is text.
     """
     pandas, folder = needed("pandas"), Path(folder)
+    check_gauges(basins)
     check_names(basins=basins, forcing=forcing, attributes=attributes, categories=categories)
     tables, static = {}, {}
+    units: dict[str, str] = {}
     for source in dict.fromkeys(gauge.split("_")[0] for gauge in basins):
         place = folder / "attributes" / source
         static[source] = _attribute_tables(place, sorted(place.glob("*.csv")), "no CSV file of attributes", sep=",")
@@ -61,10 +80,18 @@ def read_caravan(
                 check_columns(str(netcdf), ["date"], list(map(str, dataset.coords)))
                 check_columns(str(netcdf), [target, *forcing], list(map(str, dataset.data_vars)))
                 check_unit(target, dataset[target].attrs)
+                for name, unit in units_in(dataset, forcing).items():
+                    if units.setdefault(name, unit) != unit:
+                        raise BasinFileError(f"{netcdf}: has {name!r} in {unit!r}, others in {units[name]!r}.")
                 tables[gauge] = dataset[[target, *forcing]].to_dataframe()
         elif csv.is_file():
             table = _read(csv)
             check_columns(str(csv), ["date", target, *forcing], list(table.columns))
+            if pandas.api.types.is_numeric_dtype(table["date"]) and len(table):
+                raise BasinFileError(
+                    f"{csv}: its column 'date' holds numbers, such as {table['date'].iloc[0]}; expected days such as "
+                    "2000-01-31."
+                )
             try:
                 table.index = pandas.DatetimeIndex(pandas.to_datetime(table["date"]))
             except ValueError as error:
@@ -74,7 +101,7 @@ def read_caravan(
             raise BasinFileError(f"{netcdf}: there is no such file, nor is there {csv}.")
     rows = {gauge: static[gauge.split("_")[0]] for gauge in basins}
     values = _attributes(rows, [*attributes, *categories], folder / "attributes")
-    return joined(tables, target, forcing, values, categories)
+    return joined(tables, target, forcing, values, categories, units)
 
 
 def read_camels(
@@ -105,6 +132,7 @@ def read_camels(
         BasinFileError: pandas is not installed, a file, a gauge or a column is missing, an attribute is text.
     """
     needed("pandas")
+    check_gauges(basins)
     check_names(basins=basins, forcing=forcing, attributes=attributes, categories=categories)
     folder = Path(folder)
     place = folder / "camels_attributes_v2.0"
@@ -133,6 +161,11 @@ def _camels_forcing(path: Path, forcing: Sequence[str]) -> tuple[pandas.DataFram
         area = np.nan
     if not area > 0:
         raise BasinFileError(f"{path}: its third line is {line!r}, expected the area of the catchment in m².")
+    if area < SMALLEST_AREA:
+        raise BasinFileError(
+            f"{path}: its third line is {line!r}, an area of {area:g} m² if it is in m², as expected. Is it in km²? "
+            "Write it in m²: discharges are divided by it."
+        )
     table = _read(path, sep=r"\s+", skiprows=3).rename(columns=lambda title: title.lower())
     names = [name.lower() for name in forcing]
     check_columns(str(path), ["year", "mnth", "day", *names], list(table.columns))
@@ -156,9 +189,14 @@ def _camels_flow(path: Path, gauge: str) -> pandas.Series:
 
 
 def _read(path: Path, **options: Any) -> pandas.DataFrame:
+    pandas = needed("pandas")
     try:
-        # without index_col, rows that are longer than the titles would move all columns by one
-        return needed("pandas").read_csv(path, index_col=False, **options)
+        with warnings.catch_warnings():
+            # rows that are longer than the titles: pandas moves all columns by one or, with index_col, drops the last
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            return pandas.read_csv(path, index_col=False, skipinitialspace=True, **options)
+    except pandas.errors.ParserWarning:
+        raise BasinFileError(f"{path}: its rows have more values than there are titles above them.") from None
     except ValueError as error:  # those of its parser and of encodings are ValueErrors
         raise BasinFileError(f"{path}: is not read as a table ({_line(error)}).") from None
 
@@ -180,30 +218,53 @@ def _single(folder: Path, pattern: str) -> Path:
     files = sorted(folder.rglob(pattern))
     if len(files) != 1:
         which = "none" if not files else ", ".join(str(file.relative_to(folder)) for file in files)
-        raise BasinFileError(f"{folder}: {pattern} should be there once, in it or in a folder of it; there is {which}.")
+        gauge = pattern.split("_")[0]
+        lost = f" Gauges of CAMELS have eight digits: {gauge.zfill(8)!r}?" if gauge.isdigit() and len(gauge) < 8 else ""
+        raise BasinFileError(
+            f"{folder}: {pattern} should be there once, in it or in a folder of it; there is {which}.{lost}"
+        )
     return files[0]
 
 
-def _attribute_tables(folder: Path, files: Sequence[Path], nothing: str, *, sep: str) -> pandas.DataFrame:
-    """Return the columns of several files of attributes, by gauge."""
+def _attribute_tables(folder: Path, files: Sequence[Path], nothing: str, *, sep: str) -> Tables:
+    """Return the columns of several files of attributes, by gauge, for each file."""
     if not files:
         raise BasinFileError(f"{folder}: holds {nothing}.")
-    tables = []
+    tables = {}
     for file in files:
         table = _read(file, sep=sep, dtype={"gauge_id": str})
         check_columns(str(file), ["gauge_id"], list(table.columns))
         table = table.set_index("gauge_id")
         if table.index.has_duplicates:
             raise BasinFileError(f"{file}: has the gauge {table.index[table.index.duplicated()][0]!r} twice.")
-        tables.append(table)
-    columns = needed("pandas").concat(tables, axis=1)
-    return columns.loc[:, ~columns.columns.duplicated()]
+        tables[str(file)] = table
+    return tables
 
 
-def _attributes(tables: Mapping[str, pandas.DataFrame], names: Sequence[str], where: Path) -> dict[str, list[Any]]:
-    """Return each attribute of all basins, from the table of each."""
-    for gauge, table in tables.items():
-        check_columns(str(where), names, list(table.columns))
-        if gauge not in table.index:
+def _attributes(static: Mapping[str, Tables], names: Sequence[str], where: Path) -> dict[str, list[Any]]:
+    """Return each attribute of all basins, from the tables of each."""
+    for gauge, tables in static.items():
+        check_columns(str(where), names, list(dict.fromkeys(name for table in tables.values() for name in table)))
+        if not any(gauge in table.index for table in tables.values()):
             raise BasinFileError(f"{where}: has no attributes of {gauge!r}.")
-    return {name: [table.loc[gauge, name] for gauge, table in tables.items()] for name in names}
+    return {name: [_attribute(tables, name, gauge) for gauge, tables in static.items()] for name in names}
+
+
+def _attribute(tables: Tables, name: str, gauge: str) -> Any:
+    """Return an attribute of a gauge, from the files that have the column.
+
+    Raises:
+        BasinFileError: none of these files has the gauge, which would pass for a value that is missing; or two of them
+            have different values.
+    """
+    files = [file for file, table in tables.items() if name in table]
+    values = {file: tables[file].loc[gauge, name] for file in files if gauge in tables[file].index}
+    if not values:
+        raise BasinFileError(
+            f"{', '.join(files)}: has {name!r}, but no row of the gauge {gauge!r}. Add one, an empty value for what is "
+            f"missing, or leave {name!r} or the basin out."
+        )
+    if len({word_of(value) for value in values.values()}) > 1:
+        shown = "; ".join(f"{word_of(value)!r} in {file}" for file, value in values.items())
+        raise BasinFileError(f"the gauge {gauge!r} has different values of {name!r}: {shown}. Remove one of them.")
+    return next(iter(values.values()))

@@ -5,6 +5,7 @@ Attributes that are words (a land cover) are its static categories. Networks see
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,11 @@ Period = tuple[str, str]
 CODES = (-999.0, -9999.0, -99999.0)
 """What many files have in the place of a value that is missing."""
 
+MM_A_DAY = (
+    "mm", "mm/d", "mm/day", "mmd-1", "mmday-1", "mm/24h", "mmperday", "kg/m2/d", "kg/m2/day", "kgm-2d-1", "kgm-2day-1",
+)  # fmt: skip
+"""Units that are mm/day, in small letters and without spaces, brackets and signs of a power."""
+
 Levels = tuple[tuple[str, tuple[str, ...]], ...]
 """Name and values of each category."""
 
@@ -37,6 +43,7 @@ def basins_from_arrays(
     forcing_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> SeriesSet:
     """Return S basins with daily data.
 
@@ -48,6 +55,7 @@ def basins_from_arrays(
         names, forcing_names, attribute_names: S, F and A of them; None: numbers.
         categories: static attributes that are words, by name, each `[S]`: {"land_cover": ["forest", "crops"]}; "" is
             for a basin without one. Networks see a column of 0 and 1 for each word.
+        units: of forcing, by name, as far as they are known: a mass that is not in mm/day is refused.
 
     Raises:
         SeriesError: sizes that do not fit, or infinite values.
@@ -83,8 +91,19 @@ def basins_from_arrays(
     return replace(
         series, known=columns, numbers=numbers, categories=codes, levels=levels, frequency=Frequency(1, "D"),
         known_names=_named("forcing_names", forcing_names, columns.shape[1]),
-        number_names=_named("attribute_names", attribute_names, numbers.shape[1]),
+        number_names=_named("attribute_names", attribute_names, numbers.shape[1]), units=tuple((units or {}).items()),
     )  # fmt: skip
+
+
+def is_mm_a_day(unit: str) -> bool:
+    """Return whether a unit is mm/day, however it is spelt: "mm d-1", "[mm/day]", "kg m^-2 day^-1"."""
+    return "".join(letter for letter in unit.lower() if letter not in " ^*()[]·.").replace("−", "-") in MM_A_DAY
+
+
+def unit_of(basins: SeriesSet, column: str) -> str | None:
+    """Return the unit of a column, by its file or else in its name, such as "prcp(mm/day)"; None: unknown."""
+    in_name = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", column)
+    return dict(basins.units).get(column) or (in_name.group(1) if in_name else None)
 
 
 def _refuse_codes(what: str, columns: np.ndarray, names: Sequence[str], basin: np.ndarray) -> None:
@@ -192,6 +211,34 @@ def within(basins: SeriesSet, period: Period) -> np.ndarray:
             f"{shown_time(days.max())}."
         )
     return rows
+
+
+def without_days(basins: SeriesSet, period: Period) -> str | None:
+    """Return words that say which part of a period lies outside of the data of all basins; None if none does."""
+    assert basins.times is not None
+    days = basins.times.astype("datetime64[D]")
+    first, last = (np.datetime64(day, "D") for day in period)
+    if first >= days.min() and last <= days.max():
+        return None
+    return f"{first} to {last}, but the data go from {days.min()} to {days.max()}"
+
+
+def shorter_records(basins: SeriesSet, period: Period) -> str | None:
+    """Return words that say how many basins have no days at the beginning or the end of a period; None if all have."""
+    assert basins.times is not None
+    days = basins.times.astype("datetime64[D]")
+    first, last = (np.datetime64(day, "D") for day in period)
+    begins, ends = days[basins.starts[:-1]], days[basins.starts[1:] - 1]
+    late, early = int(np.argmax(begins)), int(np.argmin(ends))
+    words = []
+    if begins[late] > first:
+        words.append(f"{(begins > first).sum()} of {len(basins)} basins begin later, {basins.names[late]!r} on "
+                     f"{begins[late]}")  # fmt: skip
+    if ends[early] < last:
+        words.append(
+            f"{(ends < last).sum()} of {len(basins)} basins end earlier, {basins.names[early]!r} on {ends[early]}"
+        )
+    return "; ".join(words) or None
 
 
 def masked_outside(basins: SeriesSet, period: Period) -> SeriesSet:

@@ -94,6 +94,8 @@ class HydrologyConfig(Section):
     simulation: Literal["scan", "windows"] = "scan"
     """How the test is simulated: over all days from the first one on, or each day from a window of its own, which may
     have days without a forcing between them."""
+    clip: bool = False
+    """Set simulated discharges below 0 to 0, as clip_targets_to_zero of neuralhydrology does."""
     output: Literal["csv", "netcdf"] = "csv"
     """Kind of file of the simulation."""
     seed: Seed = 0
@@ -128,6 +130,14 @@ def parse_hydrology_config(tree: dict[str, Any], name: str = "config") -> Hydrol
     Raises:
         ConfigError: an unknown key, a wrong type or value, keys that do not fit each other.
     """
+    section = tree.get("data")
+    gauges = section.get("basins") if isinstance(section, dict) else None
+    for gauge in gauges if isinstance(gauges, list) else [gauges]:
+        if isinstance(gauge, int | float):
+            raise ConfigError(
+                f"{name}: data.basins has {gauge}, a number; expected gauges in quotes, with their leading zeros: "
+                "'01013500'"
+            )
     try:
         config = HydrologyConfig.model_validate_json(json.dumps(tree, default=str))  # YAML reads 1990-01-01 as a date
     except ValidationError as error:

@@ -5,24 +5,21 @@ xarray and pandas are imported here and in `archives.py` only, and when a file i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmjax.claims import counted
 from lstmjax.errors import UserError
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.hydrology.basins import basins_from_arrays, by_basin, days_of
+from lstmjax.hydrology.basins import CODES, basins_from_arrays, by_basin, days_of, is_mm_a_day
 
 if TYPE_CHECKING:
     import pandas
     import xarray
-
-MM_A_DAY = (
-    "mm", "mm/d", "mm/day", "mmd-1", "mmday-1", "mm/24h", "mmperday", "kg/m2/d", "kg/m2/day", "kgm-2d-1", "kgm-2day-1",
-)  # fmt: skip
-"""Units of a discharge that are mm/day, in small letters and without spaces, brackets and signs of a power."""
 
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 
@@ -131,7 +128,7 @@ def from_dataset(
             raise BasinFileError(f"basin {name!r} has no value of {target!r} or of the forcing.")
         tables[name] = table
     values = {name: list(dataset[name].transpose(basin).values) for name in statics}
-    return joined(tables, target, forcing, values, categories)
+    return joined(tables, target, forcing, values, categories, units_in(dataset, forcing))
 
 
 def as_dataset(basins: SeriesSet, simulations: Mapping[str, np.ndarray] | None = None) -> xarray.Dataset:
@@ -158,6 +155,8 @@ def as_dataset(basins: SeriesSet, simulations: Mapping[str, np.ndarray] | None =
         part = xarray.Dataset(values, {"date": days_of(basins, s).astype("datetime64[ns]"), "basin": name})
         parts.append(part)
     dataset = xarray.concat(parts, "basin", data_vars="all", join="outer")
+    for name, unit in basins.units:
+        dataset[name].attrs["units"] = unit
     statics: dict[str, Any] = {name: ("basin", basins.numbers[:, k]) for k, name in enumerate(basins.number_names)}
     for k, (name, words) in enumerate(basins.levels):
         statics[name] = ("basin", [words[code] for code in basins.categories[:, k]])
@@ -186,6 +185,16 @@ def check_names(**arguments: Sequence[str]) -> None:
         _check_different(argument, list(names))
 
 
+def check_gauges(basins: Sequence[str]) -> None:
+    """Refuse gauges that are numbers: 01013500 would be another one without its leading zero."""
+    for gauge in basins:
+        if not isinstance(gauge, str):
+            raise BasinFileError(
+                f"basins has {gauge!r}, a {type(gauge).__name__}; expected names in quotes, with their leading zeros: "
+                "'01013500'."
+            )
+
+
 def _check_different(argument: str, names: Sequence[str]) -> None:
     for n, name in enumerate(names):
         if name in names[:n]:
@@ -201,15 +210,24 @@ def check_columns(where: str, names: Sequence[str], columns: Sequence[str]) -> N
 
 def check_unit(target: str, attributes: Mapping[str, Any]) -> None:
     """Refuse a discharge that says that it is not in mm/day."""
-    unit = attributes.get("units", attributes.get("unit"))
-    if unit is None:
-        return
-    plain = "".join(letter for letter in str(unit).lower() if letter not in " ^*()[]·.").replace("−", "-")
-    if plain not in MM_A_DAY:
+    unit = stated_unit(attributes)
+    if unit is not None and not is_mm_a_day(unit):
         raise BasinFileError(
-            f"{target!r} is in {str(unit)!r}, as its attribute says, expected mm/day. m³/s become mm/day by 86.4 / "
+            f"{target!r} is in {unit!r}, as its attribute says, expected mm/day. m³/s become mm/day by 86.4 / "
             "area in km²; write the attribute anew, too."
         )
+
+
+def stated_unit(attributes: Mapping[str, Any]) -> str | None:
+    """Return the unit in the attributes of a variable; None: it has none."""
+    unit = attributes.get("units", attributes.get("unit"))
+    return None if unit is None else str(unit)
+
+
+def units_in(dataset: xarray.Dataset, names: Sequence[str]) -> dict[str, str]:
+    """Return the units of the variables that say theirs."""
+    units = {name: stated_unit(dataset[name].attrs) for name in names}
+    return {name: unit for name, unit in units.items() if unit is not None}
 
 
 def word_of(value: Any) -> str:
@@ -229,6 +247,7 @@ def joined(
     forcing: Sequence[str],
     static: Mapping[str, list[Any]],
     categories: Sequence[str],
+    units: Mapping[str, str] | None = None,
 ) -> SeriesSet:
     """Return basins of a table for each, with dates as its index; days that are missing between others become NaN.
 
@@ -237,6 +256,7 @@ def joined(
         target, forcing: columns.
         static: values of attributes and categories, one for each basin.
         categories: which of them are categories.
+        units: of forcing, by name, as far as they are known.
     """
     pandas = needed("pandas")
     if target in forcing:
@@ -246,6 +266,8 @@ def joined(
     numbers = {name: _numbers(name, values) for name, values in static.items() if name not in categories}
     full = {}
     for gauge, table in tables.items():
+        if not len(table):
+            raise BasinFileError(f"basin {gauge!r} has no row of {target!r} and the forcing.")
         for name in (target, *forcing):
             if not pandas.api.types.is_numeric_dtype(table[name]):
                 raise BasinFileError(
@@ -254,6 +276,7 @@ def joined(
                 )
         days = _days(gauge, table.index)
         full[gauge] = table.set_axis(days).reindex(pandas.date_range(days.min(), days.max(), freq="D"))
+    _warn_of_negative(target, {gauge: table[target].to_numpy(np.float64) for gauge, table in full.items()})
     return basins_from_arrays(
         [table[target].to_numpy(np.float64) for table in full.values()],
         [table[list(forcing)].to_numpy(np.float64) for table in full.values()],
@@ -263,7 +286,21 @@ def joined(
         forcing_names=forcing,
         attribute_names=list(numbers),
         categories={name: [word_of(value) for value in static[name]] for name in categories},
+        units=units,
     )
+
+
+def _warn_of_negative(target: str, discharges: Mapping[str, np.ndarray]) -> None:
+    """Warn of discharges below 0, unless they are codes, which are refused."""
+    lowest = {gauge: np.nanmin(values, initial=0.0) for gauge, values in discharges.items()}
+    count = sum(int((values < 0).sum()) for values in discharges.values())
+    gauge = min(lowest, key=lambda name: lowest[name])
+    if count and lowest[gauge] not in CODES:
+        warnings.warn(
+            f"{counted(count, 'value')} of {target!r} below 0, such as {lowest[gauge]:g} of basin {gauge!r}, are "
+            "learnt from as they are. If they stand for what is missing, write nothing or NaN in their place.",
+            stacklevel=4,
+        )
 
 
 def _numbers(name: str, values: list[Any]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,10 +15,10 @@ import optax
 
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.windows import table_of
-from lstmjax.hydrology.basins import Period, encoded, levels_of, masked_outside
+from lstmjax.hydrology.basins import Period, during, encoded, levels_of, masked_outside, without_days
 from lstmjax.hydrology.design import Design, Training
 from lstmjax.hydrology.network import EPSILON, NETWORKS, Setting, run, scales_of
-from lstmjax.hydrology.regional import RegionalModel, check_columns, check_mass
+from lstmjax.hydrology.regional import RegionalModel, check_columns, check_mass, check_water
 from lstmjax.hydrology.windows import cut, windows_of
 from lstmjax.training.fit import Hooks, fit
 from lstmjax.training.fit import Training as Running
@@ -52,10 +53,17 @@ def fit_basins(
         hooks: of `lstmjax.training.fit`, called after steps and evaluations.
 
     Raises:
-        SeriesError: nothing to learn from, a missing attribute, an unknown forcing as mass, or negative mass.
+        SeriesError: nothing to learn from, a missing attribute, an unknown forcing as mass, negative mass, or mass in
+            another unit than mm/day, as its unit says or its size.
         Diverged: the loss is not finite.
+
+    Warns:
+        UserWarning: the period begins before the data of all basins, or ends after them.
     """
     training = training or Training()
+    outside = without_days(basins, period)
+    if outside is not None:
+        warnings.warn(f"the training is {outside}: there is nothing to learn from outside of them.", stacklevel=2)
     model = init_basins(basins, period, design, seeds=seeds)
     if start is not None:
         if (start.design, start.seeds) != (model.design, model.seeds):
@@ -111,6 +119,7 @@ def init_basins(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds is {seeds}, expected one or more different whole numbers.")
     check_mass(basins, design)
+    check_water(during(basins, period), design)
     levels = levels_of(basins)
     numbered = encoded(basins, levels)
     scales = scales_of(numbered, period)

@@ -14,11 +14,16 @@ import numpy as np
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, table_of
-from lstmjax.hydrology.basins import Levels, Period, by_basin, encoded, within
+from lstmjax.hydrology.basins import Levels, Period, by_basin, days_of, encoded, is_mm_a_day, unit_of, within
 from lstmjax.hydrology.design import Design
 from lstmjax.hydrology.network import NETWORKS, Scales, Setting, run
 from lstmjax.hydrology.windows import cut
 from lstmjax.types import Array, PyTree
+
+LARGEST_SHARE = 3.0
+"""Of the precipitation that runs off, in the median basin; above 1 where snow and glaciers melt or rain is missed."""
+LARGEST_RAIN = 50.0
+"""mm/day in the median basin; the wettest places on Earth have 33."""
 
 
 class Frozen:
@@ -41,7 +46,11 @@ class Simulation(NamedTuple):
     discharge: np.ndarray
     """float32 `[seeds, N]`, mm/day, a column for each row of the basins: `by_basin` splits them."""
     state: PyTree
-    """Of each network and basin, `[seeds, S, H]`; pass it to the simulation of the days that follow."""
+    """Of each network and basin, `[seeds, S, H]`."""
+    names: tuple[str, ...] = ()
+    """The basins."""
+    last_days: np.ndarray | None = None
+    """The last day of each basin, datetime64[D] `[S]`; None: the basins have no dates."""
 
     @property
     def mean(self) -> np.ndarray:
@@ -113,20 +122,26 @@ class RegionalModel:
         out[:, ~within(basins, period)] = np.nan
         return out
 
-    def simulate(self, basins: SeriesSet, *, state: PyTree | None = None, batch_size: int = 64) -> Simulation:
+    def simulate(
+        self, basins: SeriesSet, *, state: PyTree | Simulation | None = None, batch_size: int = 64
+    ) -> Simulation:
         """Run the networks over all days of the basins, however many, in one scan.
 
         Args:
             basins: with the forcing and the attributes of the training. Discharges are not read.
-            state: of an earlier simulation of the same basins, to go on from; None: empty stores, so that the first
-                year is warm-up.
+            state: the simulation of the days before, to go on from: its basins and days are compared with these. Or
+                the `state` of it alone, of as many basins, which are taken to be the same. None: empty stores, so that
+                the first year is warm-up.
             batch_size: basins at a time, which bounds the memory.
 
         Raises:
-            SeriesError: a forcing is missing, or the state belongs to other basins or another ensemble.
+            SeriesError: a forcing is missing, or the state belongs to other basins or days or another ensemble.
         """
-        state, discharge = self._over_time(_simulate, basins, state, batch_size)
-        return Simulation(discharge, state)
+        after, discharge = self._over_time(_simulate, basins, state, batch_size)
+        last_days = None
+        if basins.times is not None:
+            last_days = np.array([days_of(basins, s)[-1] for s in range(len(basins))])
+        return Simulation(discharge, after, basins.names, last_days)
 
     def cell_states(self, basins: SeriesSet, *, state: PyTree | None = None, batch_size: int = 64) -> np.ndarray:
         """Return the cell states c after each day, float32 `[seeds, N, H]`: what the networks store.
@@ -156,7 +171,8 @@ class RegionalModel:
         after, left = self._over_time(partial(_units, emit="h"), basins, state, batch_size)
         entered = np.array([rain.sum() for rain in by_basin(basins, basins.known[:, mass])])
         out = np.array([[part.sum() for part in by_basin(basins, of)] for of in left.astype(np.float64).sum(-1)])
-        before = 0.0 if state is None else np.asarray(state, np.float64).sum(-1)
+        stored = _state_of(state, basins)
+        before = 0.0 if stored is None else np.asarray(stored, np.float64).sum(-1)
         return (entered + before - out - np.asarray(after, np.float64).sum(-1)) / entered
 
     def _over_time(
@@ -165,6 +181,7 @@ class RegionalModel:
         """Run a program over all days, some basins at a time; return the states, and values `[seeds, N, …]`."""
         basins = self._encoded(basins)
         _check_forcing(basins)
+        state = _state_of(state, basins)
         _check_state(state, len(self.seeds), len(basins))
         lengths = np.diff(basins.starts)
         states, parts = [], []
@@ -211,7 +228,7 @@ def check_columns(basins: SeriesSet, forcing: tuple[str, ...], attributes: tuple
 
 
 def check_mass(basins: SeriesSet, design: Design) -> None:
-    """Refuse basins without the mass of a design, or with a negative one."""
+    """Refuse basins without the mass of a design, in another unit than mm/day, or with a negative one."""
     if design.cell != "mass_conserving":
         return
     if design.mass not in basins.known_names:
@@ -219,13 +236,44 @@ def check_mass(basins: SeriesSet, design: Design) -> None:
             f"mass is {design.mass!r}, but the forcing is {', '.join(basins.known_names)}; pass the name of the "
             "precipitation."
         )
+    unit = unit_of(basins, design.mass)
+    if unit is not None and not is_mm_a_day(unit):
+        raise SeriesError(
+            f"mass is {design.mass!r}, which is in {unit!r}, expected mm/day, the unit of the discharge: the cell adds "
+            "and subtracts both. Bring it to mm/day, neither standardised nor in metres, and its unit, too."
+        )
     mass = basins.known[:, basins.known_names.index(design.mass)]
     if (mass < 0).any():
         row = int(np.argmax(mass < 0))
         s = int(np.searchsorted(basins.starts, row, "right")) - 1
         raise SeriesError(
             f"basin {basins.names[s]!r} has {mass[row]:g} of {design.mass!r} in row {row - basins.starts[s]}; mass is "
-            "at least 0."
+            "at least 0, in mm/day, not standardised."
+        )
+
+
+def check_water(basins: SeriesSet, design: Design) -> None:
+    """Refuse a mass whose size does not fit the discharge: one of them is in another unit.
+
+    Args:
+        basins: with the discharges and the mass of a training period.
+        design: of the network.
+    """
+    if design.cell != "mass_conserving":
+        return
+    mass = basins.known[:, basins.known_names.index(design.mass)]
+    known = ~np.isnan(mass) & ~np.isnan(basins.target)
+    count, rain, flow = (
+        np.array([part.sum() for part in by_basin(basins, np.where(known, values, 0.0))])
+        for values in (np.ones(len(mass)), mass, basins.target)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share, daily = float(np.nanmedian(flow / rain)), float(np.nanmedian(rain / count))
+    if share > LARGEST_SHARE or daily > LARGEST_RAIN:
+        raise SeriesError(
+            f"mass is {design.mass!r}, with {daily:.3g} a day, and the discharge is {share:.3g} times as much (medians "
+            "of the basins). Both should be in mm/day: no more than falls can run off. Is the precipitation in metres, "
+            "or scaled, or the discharge in m³/s?"
         )
 
 
@@ -239,6 +287,31 @@ def _check_forcing(basins: SeriesSet) -> None:
             f"basin {basins.names[s]!r} has no {basins.known_names[column]!r} on {when}; a simulation needs the "
             "forcing of every day. Fill it, or use predict, which leaves out windows with such a day."
         )
+
+
+def _state_of(state: PyTree | Simulation | None, basins: SeriesSet) -> PyTree | None:
+    """Return the state after a simulation, whose basins must go on with these days.
+
+    Raises:
+        SeriesError: other basins, or other days than the next ones.
+    """
+    if not isinstance(state, Simulation):
+        return state
+    if state.names != basins.names:
+        pairs = zip(state.names, basins.names, strict=False)
+        differing = next((f"{a!r} in the place of {b!r}" for a, b in pairs if a != b), "another number of them")
+        raise SeriesError(
+            f"state is a simulation of other basins, or in another order: {differing}. Pass that of the same basins."
+        )
+    if state.last_days is not None and basins.times is not None:
+        for s, last in enumerate(state.last_days):
+            first, expected = days_of(basins, s)[0], last + np.timedelta64(1, "D")
+            if first != expected:
+                raise SeriesError(
+                    f"state is a simulation that ends on {last} for basin {basins.names[s]!r}, whose days go on with "
+                    f"{first}, expected {expected}. Simulate the days between them first."
+                )
+    return state.state
 
 
 def _check_state(state: PyTree | None, seeds: int, count: int) -> None:

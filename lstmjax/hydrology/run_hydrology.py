@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,11 @@ from tqdm import tqdm
 
 from lstmjax.claims import counted
 from lstmjax.errors import ConfigError, message_of
+from lstmjax.forecast.outputs import Columns, rounded, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.unfinished import unfinished
 from lstmjax.hydrology.archives import read_camels, read_caravan
-from lstmjax.hydrology.basins import by_basin, days_of, during, masked_outside, until, within
+from lstmjax.hydrology.basins import by_basin, during, masked_outside, shorter_records, until, within
 from lstmjax.hydrology.bucket import FORCING, synthetic_basins
 from lstmjax.hydrology.config import HydrologyConfig
 from lstmjax.hydrology.design import Design, Training
@@ -24,7 +24,7 @@ from lstmjax.hydrology.evaluation import Scores, baselines, score
 from lstmjax.hydrology.files import as_dataset, needed, read_netcdf
 from lstmjax.hydrology.fitting import fit_basins, init_basins
 from lstmjax.hydrology.regional import RegionalModel
-from lstmjax.hydrology.storing import save_model
+from lstmjax.hydrology.storing import load_model, save_model
 from lstmjax.hydrology.windows import windows_of
 from lstmjax.runs import new_folder
 from lstmjax.training.fit import Hooks
@@ -37,13 +37,16 @@ DAYS_SHOWN = 730
 """Last days of the test in the picture."""
 
 
-def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name: str = "hydrology") -> Iterator[str]:
+def run_hydrology(
+    config: HydrologyConfig, run_dir: Path | None = None, *, name: str = "hydrology", resume: Path | None = None
+) -> Iterator[str]:
     """Fit, simulate, measure and draw; yield the lines that say what came out.
 
     Args:
         config: what to do.
         run_dir: a folder that is new or empty; None: a new one under runs/.
         name: beginning of the folder's name under runs/.
+        resume: the folder of this configuration that was stopped; networks which are in it are not fitted again.
 
     Writes:
         config.yaml, model.npz, metrics.csv (NSE and KGE of each basin, by the ensemble, each network and each
@@ -53,7 +56,6 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
         ConfigError: the data or the periods do not fit the configuration.
     """
     basins = read_basins(config)
-    seeds = tuple(range(config.seed, config.seed + config.seeds))
     try:
         design, training = Design(**config.network.model_dump()), Training(**config.fit.model_dump())
         learnt, measured = within(basins, config.training), within(basins, config.test)
@@ -73,30 +75,64 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
     if config.output == "netcdf":
         needed("xarray")
     yield described(basins)
-    folder = new_folder(run_dir, name)
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    try:
-        with tqdm(total=training.steps, unit="step", desc="fit", leave=False) as bar:
+    for what, period in (("training", config.training), ("test", config.test)):
+        words = shorter_records(basins, period)
+        if words is not None:
+            yield f"{what} {period[0]} to {period[1]}: {words}"
+    folder = resume
+    if folder is None:
+        folder = new_folder(run_dir, name)
+        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with unfinished(folder, basins, "hydrology", resume=resume is not None):
+        path = folder / "model.npz"
+        if path.is_file():
+            yield f"{counted(config.seeds, 'network')} fitted before"
+        try:
+            model = load_model(path) if path.is_file() else fit_all(basins, config, design, training)
+            save_model(path, model)
+            simulated = simulate(model, basins, config)
+        except ValueError as error:
+            raise ConfigError(message_of(error)) from None
+        yield from written(simulated, basins, config, free, folder)
+    yield f"run folder {folder}"
 
-            def advance(running: Running) -> None:
-                bar.update(running.step - bar.n)
 
-            hooks = [Hooks(on_step=advance)]
-            model = fit_basins(basins, config.training, design, training, seeds=seeds, hooks=hooks)
-        save_model(folder / "model.npz", model)
-        simulated = simulate(model, basins, config)
-    except ValueError as error:
-        raise ConfigError(message_of(error)) from None
+def fit_all(basins: SeriesSet, config: HydrologyConfig, design: Design, training: Training) -> RegionalModel:
+    """Return the networks of all seeds, fitted by one program."""
+    with tqdm(total=training.steps, unit="step", desc="fit", leave=False) as bar:
+
+        def advance(running: Running) -> None:
+            bar.update(running.step - bar.n)
+
+        hooks = [Hooks(on_step=advance)]
+        return fit_basins(basins, config.training, design, training, seeds=seeds_of(config), hooks=hooks)
+
+
+def seeds_of(config: HydrologyConfig) -> tuple[int, ...]:
+    """Return the seed of each network."""
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def written(
+    simulated: np.ndarray, basins: SeriesSet, config: HydrologyConfig, free: dict[str, np.ndarray], folder: Path
+) -> Iterator[str]:
+    """Measure simulations `[seeds, N]` beside the baselines `free`, write and draw them, and yield lines about it."""
+    seeds, measured = seeds_of(config), within(basins, config.test)
+    below = simulated[:, measured] < 0
+    if below.any():
+        yield (
+            f"{below.mean():.2%} of the simulated discharges of the test are below 0, the lowest "
+            f"{np.nanmin(simulated[:, measured]):.3g} mm/day; clip: true sets them to 0"
+        )
     together = {"network": simulated.mean(0)}
     members = {f"seed {seed}": of_seed for seed, of_seed in zip(seeds, simulated, strict=True)}
     scores = score(basins, config.test, together | (members if len(seeds) > 1 else {}) | free)
     yield from str(scores).splitlines()
-    write_text(folder / "metrics.csv", metrics_as_csv(scores))
+    write_table(folder / "metrics", metrics_of(scores), "csv")
     tested = during(basins.subset(np.flatnonzero([part.any() for part in by_basin(basins, measured)])), config.test)
     simulated = simulated[:, measured]
     if config.output == "csv":
-        path = folder / "simulation.csv"
-        write_text(path, as_csv(tested, simulated, seeds))
+        path = write_table(folder / "simulation", days_as_table(tested, simulated, seeds), "csv")
     else:
         path = folder / "simulation.nc"
         with draft(path) as place:
@@ -106,7 +142,6 @@ def run_hydrology(config: HydrologyConfig, run_dir: Path | None = None, *, name:
     draw(tested, simulated, folder / "hydrographs.png")
     yield f"simulation {path}"
     yield f"picture {folder / 'hydrographs.png'}"
-    yield f"run folder {folder}"
 
 
 def read_basins(config: HydrologyConfig) -> SeriesSet:
@@ -143,11 +178,20 @@ def _gauges(path: Path) -> list[str]:
     """Return the gauges of a text file, one a line."""
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file of gauges (data.basins)")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors write a mark before the first gauge
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not read as a text file of gauges ({error})") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def simulate(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -> np.ndarray:
     """Return the discharge of each network, `[seeds, N]`; NaN behind the test."""
+    discharge = _simulated(model, basins, config)
+    return np.maximum(discharge, 0.0) if config.clip else discharge
+
+
+def _simulated(model: RegionalModel, basins: SeriesSet, config: HydrologyConfig) -> np.ndarray:
     if config.simulation == "windows":
         return model.predict(basins, config.test, last=1)
     period = until(basins, config.test[1])
@@ -173,29 +217,26 @@ def described(basins: SeriesSet) -> str:
     return "; ".join([*words, f"{counted(gaps, 'day')} without a forcing"] if gaps else words)
 
 
-def metrics_as_csv(scores: Scores) -> str:
-    """Return NSE and KGE as the text of a CSV file, a row a basin and simulation; empty where not defined."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["basin", "simulation", "nse", "kge"])
+def metrics_of(scores: Scores) -> Columns:
+    """Return NSE and KGE, a row for each basin and simulation; None where not defined."""
+    table: Columns = {"basin": [], "simulation": [], "nse": [], "kge": []}
     for s, basin in enumerate(scores.basins):
         for m, name in enumerate(scores.simulations):
-            values = scores.nse[m, s], scores.kge[m, s]
-            writer.writerow([basin, name, *("" if np.isnan(value) else f"{value:.6g}" for value in values)])
-    return out.getvalue()
+            values = (rounded(float(measure[m, s]), 6) for measure in (scores.nse, scores.kge))
+            for column, value in zip(table.values(), (basin, name, *values), strict=True):
+                column.append(value)
+    return table
 
 
-def as_csv(basins: SeriesSet, simulated: np.ndarray, seeds: tuple[int, ...]) -> str:
-    """Return a simulation as the text of a CSV file, a row a basin and day, mm/day; empty where a value is missing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["basin", "date", "observed", "simulated", *(f"seed_{seed}" for seed in seeds)])
-    columns = np.concatenate([basins.target[None], simulated.mean(0)[None], simulated])
-    for s, basin in enumerate(basins.names):
-        part = columns[:, basins.starts[s] : basins.starts[s + 1]]
-        for day, values in zip(days_of(basins, s), part.T, strict=True):
-            writer.writerow([basin, day, *("" if np.isnan(value) else f"{value:.6g}" for value in values)])
-    return out.getvalue()
+def days_as_table(basins: SeriesSet, simulated: np.ndarray, seeds: tuple[int, ...]) -> Columns:
+    """Return a simulation, a row for each basin and day, mm/day; None where a value is missing."""
+    assert basins.times is not None
+    columns = {"observed": basins.target, "simulated": simulated.mean(0)}
+    columns |= {f"seed_{seed}": of_seed for seed, of_seed in zip(seeds, simulated, strict=True)}
+    return {
+        "basin": np.repeat(np.asarray(basins.names, object), np.diff(basins.starts)).tolist(),
+        "date": list(basins.times.astype("datetime64[D]")),
+    } | {name: [rounded(value, 6) for value in values.tolist()] for name, values in columns.items()}
 
 
 def draw(basins: SeriesSet, simulated: np.ndarray, path: Path) -> None:

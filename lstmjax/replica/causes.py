@@ -163,6 +163,20 @@ CAUSES = (
     _side("activation", "theirs has no tanh around c", partial(changes.activated, squash=identity)),
     _side("activation", "theirs has no tanh for the candidate", partial(changes.activated, g=identity)),
     *(
+        _side(
+            "activation",
+            f"theirs has {name} behind the head, which stands in the settings of a model, not in its weights",
+            partial(changes.head_activated, activation=activation),
+        )
+        for name, activation in (
+            ("relu", jax.nn.relu),
+            ("softplus", jax.nn.softplus),
+            ("σ", jax.nn.sigmoid),
+            ("tanh", jax.numpy.tanh),
+            ("softmax", jax.nn.softmax),
+        )
+    ),
+    *(
         _side("epsilon", f"theirs has ε = {e:g} in its layer normalisation", partial(changes.other_epsilon, epsilon=e))
         for e in (1e-3, 1e-5, 1e-6)
     ),

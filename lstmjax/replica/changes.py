@@ -80,6 +80,11 @@ def activated(
     return replace(side, cell=replace(cell, g=g or cell.g, squash=squash or cell.squash))
 
 
+def head_activated(side: Side, activation: Activation) -> Side | None:
+    """Return the side with an activation of the head's outputs, if there is a head."""
+    return None if side.head is None else replace(side, activation=activation)
+
+
 def other_epsilon(side: Side, epsilon: float) -> Side | None:
     """Return the side with another ε in every layer normalisation, if there are any."""
     cell = side.cell

@@ -34,7 +34,7 @@ class Side:
 
     `before` changes what enters each layer, and `after` all that it computes: functions of an array `[B, T, ...]`
     and the lengths `[B]`. `step` replaces the cell's step. `last`: only the last step that was run is compared, and
-    the head gets no other. `merge`: how the directions of a pair are joined.
+    the head gets no other. `merge`: how the directions of a pair are joined. `activation`: of the head's outputs.
     """
 
     layers: Layers
@@ -48,6 +48,7 @@ class Side:
     before: Callable[[Array, Array], Array] = unchanged
     after: Callable[[Array, Array], Array] = unchanged
     merge: str = "concat"
+    activation: Callable[[Any], Any] | None = None
 
     @property
     def dtype(self) -> str:
@@ -104,7 +105,7 @@ class Side:
                 w, b = cast(self.head)
                 xs = self.joined(-1, self.ending(below)) if self.last else xs
                 y = product("head", (jnp.asarray(xs), jnp.asarray(w)), bias=(jnp.asarray(b),))
-                computed.append({"y": np.asarray(y)})
+                computed.append({"y": np.asarray(y if self.activation is None else self.activation(y))})
         return computed
 
 

@@ -13,6 +13,7 @@ from lstmjax.claims import counted
 from lstmjax.config import ConfigError
 from lstmjax.entity import as_vanilla
 from lstmjax.forecast.series import SeriesSet
+from lstmjax.forecast.unfinished import is_unfinished, remedy
 from lstmjax.hydrology.basins import days_of, encoded, until, within
 from lstmjax.hydrology.config import load_hydrology_config
 from lstmjax.hydrology.network import EntityNetwork, beside, scaled
@@ -45,6 +46,9 @@ def inspect_basins(
     run = Path(run)
     out = page_file(run, out, examples)
     config = load_hydrology_config(run / "config.yaml")
+    if not (run / "model.npz").is_file() and is_unfinished(run):
+        raise ConfigError(f"{run}: has no model.npz yet, as it was stopped, or is still running; continue it by: "
+                          f"{remedy(run, 'hydrology')}")  # fmt: skip
     model = load_model(run / "model.npz").member(0)
     if model.design.cell == "mass_conserving":
         raise ConfigError(f"{run}: its cell is mass_conserving, which has other gates than the page shows; "

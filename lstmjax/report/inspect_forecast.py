@@ -8,13 +8,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.config import ConfigError
 from lstmjax.forecast.backtest import Rolling
 from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.network import context_inputs, input_names
-from lstmjax.forecast.run_forecast import read_series
+from lstmjax.forecast.run_forecast import files_of, missing_networks, read_series
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.storing import load_forecaster
 from lstmjax.forecast.windows import cut, on_device
@@ -45,10 +44,11 @@ def inspect_forecast(
     out = page_file(run, out, examples)
     config = load_forecast_config(run / "config.yaml", of_run=True)
     series = read_series(config)
-    files = sorted(run.glob("forecaster-*.npz"))
-    if not files:
-        raise ConfigError(f"{run}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed.")
-    forecaster = load_forecaster(files[0])
+    missing = missing_networks(run, config)
+    if missing is not None:
+        yield missing
+    path = files_of(run)[0]
+    forecaster = load_forecaster(path)
     count = min(len(series), MAX_SERIES)
     xs, lengths, times = steps_around_origin(forecaster, series, count)
     with errors_name(run):
@@ -61,7 +61,7 @@ def inspect_forecast(
             names=series.names[:count],
             times=times,
             title=run.name,
-            facts=_facts(config, forecaster, files[0]),
+            facts=_facts(config, forecaster, path),
             cell=forecaster.design.cell,
             path=out,
         )
