@@ -300,7 +300,7 @@ def test_each_network_of_a_forecast_is_calibrated_and_so_is_their_ensemble(folde
         alone = backtest(ensemble.forecasters[k], series, samples=20, seed=k).measures()["network"]
         assert measures == pytest.approx(alone, rel=1e-5)
     ahead = ensemble.forecast(series, samples=20).quantiles([0.1])
-    rows = list(csv.DictReader((tmp_path / "run" / "forecast.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "run" / "forecast.csv").read_text().splitlines()))
     np.testing.assert_allclose([float(row["q0.1"]) for row in rows], ahead.ravel(), rtol=1e-5)
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("ensemble of 2"))
