@@ -3,6 +3,7 @@
     pip install '.[competitions]'
     python benchmarks/competitions.py [--only NAME] [--seeds 5] [--json FILE]
     python benchmarks/competitions.py --statistical [--json FILE]    # AutoETS, beside the stored table
+    python benchmarks/competitions.py --statistical --again FILE   # the stored errors, beside the stored table
     python benchmarks/competitions.py --validation 3       # at origins within the training part, a horizon apart
     python benchmarks/competitions.py --validation 4 --only NAME --config A.yaml B.yaml    # candidates against A
     python benchmarks/competitions.py --tables FOLDER      # long tables for lstmjax forecast configs/NAME.yaml
@@ -271,15 +272,37 @@ def measure_statistical(name: str, method: str, stored: dict) -> list:
         forecast = STATISTICAL[method](history, horizon, season)
         errors.append(float(metrics.mase(target, forecast, metrics.naive_error(history, season))))
     seconds = (time.perf_counter() - start) / len(series)
-    error = float(np.mean(errors))
+    row = compared(name, method, float(np.mean(errors)), stored)
+    print(*row[:4], row[-1], f"{seconds:.2f} s a series", flush=True)
+    return [*row, seconds]
+
+
+def compared(name: str, method: str, error: float, stored: dict) -> list:
+    """Return the row of a statistical method beside the networks of the stored table, without its seconds."""
     row = next(row for row in stored["rows"] if row[0] == name)
     single, ensemble = (row[stored["columns"].index(column)] for column in ("one network (median)", "ensemble"))
     if error < ensemble:
         words = f"{method} IS AHEAD"
     else:
         words = "the ensemble is ahead" if error < single else "one network is ahead"
-    print(name, method, error, words, f"{seconds:.2f} s a series", flush=True)
-    return [name, len(series), method, error, single, ensemble, words, seconds]
+    return [name, row[stored["columns"].index("series")], method, error, single, ensemble, words]
+
+
+def compare_again(path: Path, stored: dict) -> None:
+    """Put the networks of the stored table beside the stored errors of statistical methods, which are not fitted again.
+
+    Their errors depend on the data, statsforecast and the measure, not on the networks. Machine and date stay those of
+    the fits.
+    """
+    fitted = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for name, _, method, error, *_, seconds in fitted["rows"]:
+        rows.append([*compared(name, method, error, stored), seconds])
+        print(*rows[-1], flush=True)
+    notes = [f"the networks are those of the table of {stored['date']}; the methods were not fitted again for it"]
+    text = json.dumps({key: value for key, value in fitted.items() if key != "rows"} | {"notes": notes}, indent=1)
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    path.write_text(f'{text[:-2]},\n "rows": [\n  {lines}]}}\n', encoding="utf-8")
 
 
 def main() -> None:
@@ -288,6 +311,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to, as page.py reads it")
     parser.add_argument("--statistical", action="store_true", help="fit statistical methods, and no network")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="with --statistical: new verdicts for stored errors")
     parser.add_argument("--validation", type=int, metavar="ORIGINS", help="measure within the training part instead")
     parser.add_argument("--config", nargs="+", type=Path, metavar="FILE", help="of the candidates for --validation")
     parser.add_argument("--tables", type=Path, metavar="FOLDER", help="write the data as long tables, and nothing else")
@@ -301,6 +325,9 @@ def main() -> None:
         return
     if options.statistical:
         stored = json.loads(STORED.read_text(encoding="utf-8"))
+        if options.again is not None:
+            compare_again(options.again, stored)
+            return
         fitted = [(name, method) for method in QUICK for name in options.only if name in QUICK[method]]
         rows = [measure_statistical(name, method, stored) for name, method in fitted]
         if options.json is not None:
