@@ -9,15 +9,29 @@ from test_forecast import HORIZON, design_of, series_of, untrained
 
 from lstmjax.forecast import (
     Calibration,
+    Ensemble,
+    Rolling,
     Training,
+    backtest,
     fit_calibrated,
+    fit_ensemble,
     fit_forecaster,
     from_arrays,
+    metrics,
     scaled_spread,
     spread_factor,
 )
 from lstmjax.forecast.calibration import SAMPLES, held_back
-from lstmjax.forecast.storing import load_forecaster, read_arrays, save_forecaster, write_arrays
+from lstmjax.forecast.spread import pooled
+from lstmjax.forecast.storing import (
+    ForecasterFileError,
+    load_ensemble,
+    load_forecaster,
+    read_arrays,
+    save_forecaster,
+    save_spread,
+    write_arrays,
+)
 
 LEVEL = 0.7
 SHORT = Training(steps=5, batch_size=8)
@@ -172,3 +186,113 @@ def test_what_cannot_be_calibrated_is_refused(call, message):
 def calibrated_with(**fields):
     series = series_of(counts=True)
     return fit_calibrated(series, design_of(**fields), SHORT, Calibration())
+
+
+def pool_of(spread=None, count=3, **fields):
+    """Untrained networks that differ, each with a factor of its own."""
+    series = series_of()
+    networks = [untrained(design_of(**fields), series, 0.1 + 0.2 * k) for k in range(count)]
+    return series, Ensemble(tuple(replaced(f, 0.5 + k) for k, f in enumerate(networks)), spread)
+
+
+@pytest.mark.parametrize(("scaling", "opened"), [("mean", lambda y: y), ("log1p", np.log1p)])
+def test_an_ensemble_scales_its_samples_together(scaling, opened):
+    series, ensemble = pool_of(1.6, scaling=scaling)
+    together = opened(ensemble.forecast(series, samples=9, seed=5).samples)
+    parts = [replaced(f, 1.0).forecast(series, samples=9, seed=5 + k) for k, f in enumerate(ensemble.forecasters)]
+    for s in range(len(series)):
+        for step in range(HORIZON):
+            plain = np.concatenate([opened(part.samples[s, :, step]) for part in parts])
+            expected = np.median(plain) + 1.6 * (plain - np.median(plain))
+            np.testing.assert_allclose(together[s, :, step], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_ensemble_without_a_factor_keeps_those_of_its_networks():
+    series, ensemble = pool_of()
+    parts = [f.forecast(series, samples=9, seed=k).samples for k, f in enumerate(ensemble.forecasters)]
+    np.testing.assert_array_equal(ensemble.forecast(series, samples=9).samples, np.concatenate(parts, 1))
+
+
+def test_a_backtest_of_an_ensemble_measures_its_samples():
+    series, ensemble = pool_of(0.7)
+    result = backtest(ensemble, series, Rolling(2, 3), samples=8, seed=4)
+    assert result.samples.shape[2] == 3 * 8
+    which = np.tile(np.arange(len(series)), 2)  # as a backtest draws: from all origins together
+    drawn = ensemble.forecast(series, which=which, origins=result.origins.ravel(), samples=8, seed=4)
+    np.testing.assert_array_equal(result.samples, drawn.samples.reshape(result.samples.shape))
+
+
+@pytest.mark.usefixtures("promotion")
+def test_the_spread_of_an_ensemble_is_that_of_its_pooled_samples():
+    """Against a loop over seeds and origins, of networks fitted to cut series by hand."""
+    series, design = series_of(covariates=False), design_of(form="handoff", scaling="log1p")
+    steps, fitted = [], []
+    ensemble = fit_ensemble(
+        series, design, SHORT, Calibration(2, LEVEL), seeds=(1, 4),
+        on_chunk=lambda done, loss: steps.append(done), on_forecaster=lambda seed, f: fitted.append((seed, f)),
+    )  # fmt: skip
+    assert steps == [5, 10, 15, 20, 25, 30]
+    assert fitted == [(1, ensemble.forecasters[0]), (4, ensemble.forecasters[1])]
+    scores = []
+    for back in (HORIZON, 2 * HORIZON):
+        known = series.cut(back)
+        networks = {seed: fit_forecaster(known, design, SHORT, seed=seed) for seed in (1, 4)}
+        blind = [network.forecast(known, samples=SAMPLES, seed=seed) for seed, network in networks.items()]
+        for s, n in enumerate(series.lengths):
+            for step in range(HORIZON):
+                at = np.log1p(np.concatenate([forecast.samples[s, :, step] for forecast in blind]))
+                y = np.log1p(series.history(s)[n - back + step])
+                low, middle, high = np.quantile(at, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+                scores.append((y - middle) / (high - middle) if y > middle else (middle - y) / (middle - low))
+    rank = math.ceil((len(scores) + 1) * LEVEL)
+    assert ensemble.spread == pytest.approx(sorted(scores)[rank - 1], rel=1e-5)
+    for seed, forecaster in fitted:
+        assert forecaster.spread == fit_calibrated(series, design, SHORT, Calibration(2, LEVEL), seed=seed).spread
+
+
+def test_the_pool_of_networks_that_differ_is_not_too_wide():
+    """Each network is off by an amount of its own, and each is calibrated: pooled as they are, they cover too much."""
+    rng = np.random.default_rng(6)
+    target = rng.normal(0.0, 1.0, (400, 4))
+    parts = [rng.normal(0.0, 2.0, (400, 1, 4)) + rng.normal(0.0, 1.0, (400, 60, 4)) for _ in range(5)]
+    spreads = [spread_factor(part, target) for part in parts]
+    design = design_of()
+
+    def coverage(spread):
+        samples = pooled(parts, spreads, spread, design)
+        return metrics.coverage(target, *np.quantile(samples, [0.1, 0.9], axis=1)).mean()
+
+    assert coverage(None) > 0.95
+    assert coverage(spread_factor(np.concatenate(parts, 1), target)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_spread_of_an_ensemble_is_stored_with_its_networks(tmp_path):
+    series, ensemble = pool_of(1.25, count=2)
+    for seed, forecaster in ((9, ensemble.forecasters[0]), (10, ensemble.forecasters[1])):  # 10 is after 9
+        save_forecaster(tmp_path / f"forecaster-{seed}.npz", forecaster)
+    assert load_ensemble(tmp_path).spread is None  # a run of before
+    save_spread(tmp_path, ensemble)
+    read = load_ensemble(tmp_path)
+    assert (read.spread, [f.spread for f in read.forecasters]) == (1.25, [0.5, 1.5])
+    clean, again = (e.forecast(series, samples=2).samples for e in (ensemble, read))
+    np.testing.assert_array_equal(clean, again)
+    (tmp_path / "forecaster-9.npz").unlink()
+    with pytest.raises(ForecasterFileError, match=r"has the networks forecaster-10.npz, but ensemble.json is of"):
+        load_ensemble(tmp_path)
+    for words, message in (('{"spread": 0, "networks": []}', "has the spread 0.0"), ("{}", "is no record of a calib")):
+        (tmp_path / "ensemble.json").write_text(words)
+        with pytest.raises(ForecasterFileError, match=message):
+            load_ensemble(tmp_path)
+    (tmp_path / "forecaster-10.npz").unlink()
+    with pytest.raises(ForecasterFileError, match=r"has no forecaster-SEED\.npz"):
+        load_ensemble(tmp_path)
+
+
+def test_ensembles_without_networks_or_of_several_designs_are_refused():
+    with pytest.raises(ValueError, match="forecasters is empty"):
+        Ensemble(())
+    forecasters = [untrained(design_of(hidden_size=n), series_of()) for n in (3, 4)]
+    with pytest.raises(ValueError, match=r"networks of different designs: number 1 has Design\(.*number 0"):
+        Ensemble(tuple(forecasters))
+    with pytest.raises(ValueError, match="seeds is empty"):
+        fit_ensemble(series_of(), design_of(), SHORT, seeds=())

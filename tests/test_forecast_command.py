@@ -13,8 +13,11 @@ import pytest
 import yaml
 
 from lstmjax.cli import main
+from lstmjax.forecast import backtest
+from lstmjax.forecast.config import load_forecast_config
 from lstmjax.forecast.outputs import digits_of, text_of
-from lstmjax.forecast.storing import ForecasterFileError, load_forecaster, save_forecaster
+from lstmjax.forecast.run_forecast import read_series
+from lstmjax.forecast.storing import ForecasterFileError, load_ensemble, load_forecaster, save_forecaster
 from lstmjax.report.inspect_forecast import inspect_forecast
 
 pytest.importorskip("pyarrow")
@@ -280,7 +283,7 @@ def test_what_would_end_a_forecast_later_is_refused_before_anything_is_fitted(
 
 
 @pytest.mark.usefixtures("promotion")
-def test_each_network_of_a_forecast_is_calibrated(folder, tmp_path):
+def test_each_network_of_a_forecast_is_calibrated_and_so_is_their_ensemble(folder, tmp_path, capsys):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config |= {"calibration": {"origins": 2}, "origins": 1, "data": config["data"] | {"calendar": []}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -288,6 +291,24 @@ def test_each_network_of_a_forecast_is_calibrated(folder, tmp_path):
     spreads = [load_forecaster(tmp_path / "run" / f"forecaster-{seed}.npz").spread for seed in (0, 1)]
     assert 1.0 not in spreads
     assert spreads[0] != spreads[1]
+    ensemble = load_ensemble(tmp_path / "run")
+    assert ensemble.spread not in (None, 1.0, *spreads)
+    series = read_series(load_forecast_config(tmp_path / "config.yaml"))
+    expected = backtest(ensemble, series, samples=20).measures()["network"]
+    report = json.loads((tmp_path / "run" / "measures.json").read_text())
+    assert report["measures"]["ensemble of 2"] == pytest.approx(expected, rel=1e-5)
+    for k, measures in enumerate(report["seeds"]):
+        alone = backtest(ensemble.forecasters[k], series, samples=20, seed=k).measures()["network"]
+        assert measures == pytest.approx(alone, rel=1e-5)
+    ahead = ensemble.forecast(series, samples=20).quantiles([0.1])
+    rows = list(csv.DictReader((tmp_path / "run" / "forecast.csv").read_text().splitlines()))
+    np.testing.assert_allclose([float(row["q0.1"]) for row in rows], ahead.ravel(), rtol=1e-5)
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("ensemble of 2"))
+    assert main(["backtest", str(tmp_path / "run")]) == 0
+    assert line in capsys.readouterr().out
+    assert main(["backtest", str(tmp_path / "run"), "--refit"]) == 0  # from the same origin
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("promotion")

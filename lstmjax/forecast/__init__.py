@@ -10,8 +10,9 @@ print(backtest(forecaster, series).measures())
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest, compare
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, drift, naive, seasonal_naive, statistical
 from lstmjax.forecast.calendar import FEATURES, Frequency
-from lstmjax.forecast.calibration import Calibration, fit_calibrated
+from lstmjax.forecast.calibration import Calibration, fit_calibrated, fit_ensemble
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.fitting import Training, fit_forecaster, window_loss
 from lstmjax.forecast.forecaster import Forecast, Forecaster
 from lstmjax.forecast.frame import from_frame, gaps, read_table
@@ -30,6 +31,7 @@ __all__ = [
     "Backtest",
     "Calibration",
     "Design",
+    "Ensemble",
     "Forecast",
     "Forecaster",
     "Frequency",
@@ -43,6 +45,7 @@ __all__ = [
     "compare",
     "drift",
     "fit_calibrated",
+    "fit_ensemble",
     "fit_forecaster",
     "from_arrays",
     "from_frame",

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmjax.forecast import metrics
 from lstmjax.forecast.baselines import BASELINES, Baseline
+from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import warn_of_left_out, without_context
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -155,26 +156,27 @@ class Rolling:
 
 
 def backtest(
-    forecaster: Forecaster,
+    forecaster: Forecaster | Ensemble,
     series: SeriesSet,
     rolling: Rolling | None = None,
     *,
     samples: int = 200,
     seed: int = 0,
     batch_size: int = 256,
-    refit: Callable[[SeriesSet], Forecaster] | None = None,
+    refit: Callable[[SeriesSet], Forecaster | Ensemble] | None = None,
     baselines: Mapping[str, Baseline] = BASELINES,
 ) -> Backtest:
     """Forecast from several origins of each series, and compare with what came.
 
     Args:
-        forecaster: fitted, on targets before the first origin only.
+        forecaster: a network or an ensemble, fitted on targets before the first origin only.
         series: with all of their targets.
         rolling: the origins; None: one, a horizon before the end.
-        samples, seed, batch_size: as for `Forecaster.forecast`. Without refitting, one compiled program
-            samples from all origins.
+        samples, seed, batch_size: as for `Forecaster.forecast`; an ensemble draws `samples` of each network. Without
+            refitting, one compiled program samples from all origins.
         refit: fits a forecaster to what is known at an origin; it is called for each but the first, and what it
-            returns has the design of `forecaster`. None: the one that is given forecasts from all origins.
+            returns has the design of `forecaster`, and as many networks. None: the one that is given forecasts from
+            all origins.
         baselines: what to compare with, such as `{**BASELINES, **STATISTICAL}`.
 
     Raises:
@@ -189,9 +191,10 @@ def backtest(
     origins = rolling.of(series, design.horizon)
     left_out = without_context(series, origins, design.context)
     warn_of_left_out(left_out, series, origins, design.context)
-    drawn = np.full((*origins.shape, samples, design.horizon), np.nan, np.float32)
+    networks = len(forecaster.forecasters) if isinstance(forecaster, Ensemble) else 1
+    drawn = np.full((*origins.shape, networks * samples, design.horizon), np.nan, np.float32)
 
-    def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster) -> None:
+    def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster | Ensemble) -> None:
         nonlocal drawn
         chosen = forecaster.forecast(
             series, which=which, origins=origins[rows, which], samples=samples, seed=seed, batch_size=batch_size

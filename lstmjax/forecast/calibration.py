@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lstmjax.arguments import check_counts
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.fitting import Training, fit_forecaster
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import check_future
@@ -62,26 +63,73 @@ def fit_calibrated(
         SeriesError: the design has no spread of real numbers, the series are too short, or there is no target or no
             known covariate behind the origins.
     """
+    return fit_ensemble(series, design, training, calibration, seeds=(seed,), on_chunk=on_chunk).forecasters[0]
+
+
+def fit_ensemble(
+    series: SeriesSet,
+    design: Design,
+    training: Training | None = None,
+    calibration: Calibration | None = None,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    fitted: Mapping[int, Forecaster] | None = None,
+    on_chunk: Callable[[int, float], None] | None = None,
+    on_forecaster: Callable[[int, Forecaster], None] | None = None,
+) -> Ensemble:
+    """Fit a network for each seed, and calibrate the spread of each and of all of them together.
+
+    Networks that differ have a pool of samples that is wider than they are, and calibrating each of them leaves it too
+    wide. The factor of the ensemble is therefore that of the pooled samples at the origins of the past
+    (conformal prediction of the mixture), and that of each network is its factor alone, as by `fit_calibrated`.
+
+    Args:
+        series, design, training, calibration: as for `fit_calibrated`. Without a calibration all factors are 1.
+        seeds: whole numbers, one for each network.
+        fitted: networks that an earlier call, with the same arguments, has fitted to the whole of the series, by their
+            seeds; only their factor together is computed again.
+        on_chunk: called with the number of steps done, over all networks, and the mean loss of the last ones.
+        on_forecaster: called with the seed and the network when one is fitted.
+
+    Raises:
+        SeriesError: as `fit_calibrated`.
+    """
+    seeds = tuple(seeds)
+    if not seeds:
+        raise ValueError("seeds is empty, expected a whole number for each network.")
     training = training or Training()
     scored = held_back(series, design, calibration)
+    targets = [opened(target, design) for _, target in scored]
+    done = 0
 
-    def shifted(fits: int) -> Callable[[int, float], None]:
-        def call(steps: int, loss: float) -> None:
-            if on_chunk is not None:
-                on_chunk(fits * training.steps + steps, loss)
+    def fit(known: SeriesSet, seed: int) -> Forecaster:
+        nonlocal done
+        before, done = done, done + training.steps
+        call = None if on_chunk is None else lambda steps, loss: on_chunk(before + steps, loss)
+        return fit_forecaster(known, design, training, seed=seed, on_chunk=call)
 
-        return call
+    def factor(drawn: list[np.ndarray]) -> float:
+        if calibration is None:
+            return 1.0
+        return spread_factor(np.concatenate(drawn), np.concatenate(targets), calibration.level)
 
-    drawn, targets = [], []
-    for fits, (known, target) in enumerate(scored):
-        network = fit_forecaster(known, design, training, seed=seed, on_chunk=shifted(fits))
-        drawn.append(opened(network.forecast(known, samples=SAMPLES, seed=seed).samples, design))
-        targets.append(opened(target, design))
-    spread = 1.0
-    if calibration is not None:  # before the last fit, which would be lost if there is no factor
-        spread = spread_factor(np.concatenate(drawn), np.concatenate(targets), calibration.level)
-    forecaster = fit_forecaster(series, design, training, seed=seed, on_chunk=shifted(len(scored)))
-    return replace(forecaster, spread=spread)
+    fitted = fitted or {}
+    forecasters = []
+    drawn: list[list[np.ndarray]] = []  # of each network, at each origin
+    for seed in seeds:
+        if seed in fitted and len(seeds) == 1:
+            return Ensemble((fitted[seed],), fitted[seed].spread)
+        drawn.append([
+            opened(fit(known, seed).forecast(known, samples=SAMPLES, seed=seed).samples, design) for known, _ in scored
+        ])  # fmt: skip
+        if seed in fitted:
+            forecasters.append(fitted[seed])
+            continue
+        spread = factor(drawn[-1])  # before the last fit, which would be lost if there is no factor
+        forecasters.append(replace(fit(series, seed), spread=spread))
+        if on_forecaster is not None:
+            on_forecaster(seed, forecasters[-1])
+    return Ensemble(tuple(forecasters), factor([np.concatenate(parts, 1) for parts in zip(*drawn, strict=True)]))
 
 
 def held_back(series: SeriesSet, design: Design, calibration: Calibration | None) -> list[tuple[SeriesSet, np.ndarray]]:

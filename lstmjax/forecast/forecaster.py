@@ -17,7 +17,7 @@ from lstmjax.forecast.design import Design
 from lstmjax.forecast.network import ForecastParams, Normal, sample
 from lstmjax.forecast.origins import check_future, checked_pieces, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.spread import closed, opened, scaled_spread
+from lstmjax.forecast.spread import respread
 from lstmjax.forecast.windows import Table, cut, on_device
 from lstmjax.types import Array
 
@@ -178,8 +178,7 @@ class Forecaster:
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(which) - start])
         drawn = np.concatenate(parts)
-        if self.spread != 1.0:
-            drawn = closed(scaled_spread(opened(drawn, design), self.spread), design)
+        drawn = respread(drawn, self.spread, design)
         wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
             s = int(np.argmax(wrong))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ from lstmjax.claims import counted
 from lstmjax.errors import ConfigError
 from lstmjax.forecast.backtest import Backtest, Rolling, backtest
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
-from lstmjax.forecast.calibration import Calibration, fit_calibrated, held_back
+from lstmjax.forecast.calibration import Calibration, fit_ensemble, held_back
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.fitting import Training
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.frame import from_frame, gaps, read_table, table_files
 from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
+from lstmjax.forecast.spread import pooled
 from lstmjax.forecast.stored import VERSION, open_series, read_parts, store_series
-from lstmjax.forecast.storing import load_forecaster, save_forecaster
+from lstmjax.forecast.storing import load_ensemble, load_forecaster, network_files, save_forecaster, save_spread
 from lstmjax.forecast.unfinished import is_unfinished, remedy, unfinished
 from lstmjax.runs import new_folder
 from lstmjax.writing import write_text
@@ -52,9 +55,10 @@ def run_forecast(
         resume: the folder of this configuration that was stopped; networks which are in it are not fitted again.
 
     Writes:
-        config.yaml, forecaster-SEED.npz for each seed, measures.json (each measure of the ensemble, of each network and
-        of each baseline), measures.csv (the same for each series), forecast.csv (mean, median and quantiles of what is
-        to come; or .parquet), forecast.png and, where they are required, samples.csv and a folder of pictures.
+        config.yaml, forecaster-SEED.npz for each seed, ensemble.json (of several calibrated networks: the spread
+        of their samples together), measures.json (each measure of the ensemble, of each network and of each baseline),
+        measures.csv (the same for each series), forecast.csv (mean, median and quantiles of what is to come; or
+        .parquet), forecast.png and, where they are required, samples.csv and a folder of pictures.
     """
     series = read_series(config)
     design, calibration = design_of(config, series), calibration_of(config)
@@ -71,53 +75,43 @@ def run_forecast(
         folder = new_folder(run_dir, name)
         write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     with unfinished(folder, series, "forecast", resume=resume is not None):
-        fitted = files_of(folder)
+        fitted = network_files(folder)
         if fitted:
             yield f"{counted(len(fitted), 'network')} of {config.seeds} fitted before"
-        forecasters = fit_each(config, known, design, folder)
-        yield from measured(forecasters, series, rolling, config, folder=folder, out=folder / "measures.csv")
-        yield from written(forecasters, series, config, folder)
+        ensemble = fit_each(config, known, design, folder)
+        yield from measured([ensemble], series, rolling, config, folder=folder, out=folder / "measures.csv")
+        yield from written(ensemble, series, config, folder)
     yield f"run folder {folder}"
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Return the files of the networks in the folder of a forecast, by their seeds."""
-    files = folder.glob("forecaster-*.npz")
-    return sorted(files, key=lambda path: int(path.stem.removeprefix("forecaster-")))
-
-
-def fit_each(config: ForecastConfig, known: SeriesSet, design: Design, folder: Path) -> list[Forecaster]:
-    """Return a network for each seed; those that are in the folder are read, the others fitted and written there."""
+def fit_each(config: ForecastConfig, known: SeriesSet, design: Design, folder: Path) -> Ensemble:
+    """Fit a network for each seed and write it to the folder; those that are there are read instead."""
     training, calibration = Training(**config.fit.model_dump()), calibration_of(config)
-    paths = {seed: folder / f"forecaster-{seed}.npz" for seed in range(config.seed, config.seed + config.seeds)}
-    forecasters = []
-    fits = 1 if calibration is None else 1 + calibration.origins
-    missing = sum(not path.is_file() for path in paths.values())
-    with tqdm(total=missing * fits * training.steps, unit="step", desc="fit", leave=False) as bar:
-        for seed, path in paths.items():
-            if path.is_file():
-                forecasters.append(load_forecaster(path))
-                continue
-            done = 0
+    seeds = range(config.seed, config.seed + config.seeds)
+    paths = {seed: folder / f"forecaster-{seed}.npz" for seed in seeds}
+    fitted = {seed: load_forecaster(path) for seed, path in paths.items() if path.is_file()}
+    fits = len(seeds) - len(fitted)
+    if calibration is not None and not (len(seeds) == 1 and fitted):
+        fits += len(seeds) * calibration.origins
+    with tqdm(total=fits * training.steps, unit="step", desc="fit", leave=False) as bar:
 
-            def advance(steps: int, loss: float) -> None:
-                nonlocal done
-                bar.update(steps - done)
-                bar.set_postfix(loss=f"{loss:.3f}")
-                done = steps
+        def advance(steps: int, loss: float) -> None:
+            bar.update(steps - bar.n)
+            bar.set_postfix(loss=f"{loss:.3f}")
 
-            forecasters.append(fit_calibrated(known, design, training, calibration, seed=seed, on_chunk=advance))
-            save_forecaster(path, forecasters[-1])
-    return forecasters
+        ensemble = fit_ensemble(
+            known, design, training, calibration, seeds=seeds, fitted=fitted, on_chunk=advance,
+            on_forecaster=lambda seed, forecaster: save_forecaster(paths[seed], forecaster),
+        )  # fmt: skip
+    if calibration is not None and len(seeds) > 1:
+        save_spread(folder, ensemble)
+    return ensemble
 
 
-def written(forecasters: list[Forecaster], series: SeriesSet, config: ForecastConfig, folder: Path) -> Iterator[str]:
+def written(ensemble: Ensemble, series: SeriesSet, config: ForecastConfig, folder: Path) -> Iterator[str]:
     """Forecast what is to come by all networks; write and draw it, and yield a line for each file."""
-    ahead = np.concatenate(
-        [f.forecast(series, samples=config.samples, seed=k).samples for k, f in enumerate(forecasters)], 1
-    )
-    has_mean = forecasters[0].design.has_mean
-    table = ahead_of(ahead, series, config.levels, has_mean)
+    ahead = ensemble.forecast(series, samples=config.samples).samples
+    table = ahead_of(ahead, series, config.levels, ensemble.design.has_mean)
     yield f"forecasts {write_table(folder / 'forecast', table, config.files)}"
     if config.write_samples:
         yield f"samples {write_table(folder / 'samples', samples_of(ahead, series), config.files)}"
@@ -133,7 +127,7 @@ def missing_networks(folder: Path, config: ForecastConfig) -> str | None:
     Raises:
         ConfigError: there is none.
     """
-    count = len(files_of(folder))
+    count = len(network_files(folder))
     why = f"its forecast was stopped, or is still running; continue it by: {remedy(folder, 'forecast')}"
     if not count:
         reason = why if is_unfinished(folder) else "lstmjax forecast CONFIG writes one for each seed."
@@ -169,9 +163,9 @@ def run_backtest(
         cuts = [series.cut(int(series.lengths[0] - row[0])) for row in at]
         for known in cuts:
             held_back(known, design_of(config, series), calibration_of(config))
-        fits = [refitted(config, series, seed) for seed in range(config.seed, config.seed + config.seeds)]
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
-        yield from measured([fit(cuts[0]) for fit in fits], series, rolling, config, out=out, refits=fits)
+        ensembles = [refitted(config, series, known) for known in cuts]
+        yield from measured(ensembles, series, rolling, config, out=out)
         return
     earlier = (config.origins - 1) * config.stride
     if (origins - 1) * stride > earlier:
@@ -185,8 +179,7 @@ def run_backtest(
     missing = missing_networks(folder, config)
     if missing is not None:
         yield missing
-    forecasters = [load_forecaster(path) for path in files_of(folder)]
-    yield from measured(forecasters, series, rolling, config, out=out)
+    yield from measured([load_ensemble(folder)], series, rolling, config, out=out)
 
 
 def _check_not_shorter(folder: Path, series: SeriesSet) -> None:
@@ -202,10 +195,11 @@ def _check_not_shorter(folder: Path, series: SeriesSet) -> None:
             )
 
 
-def refitted(config: ForecastConfig, series: SeriesSet, seed: int) -> Callable[[SeriesSet], Forecaster]:
-    """Return what fits a network of a configuration to what is known."""
+def refitted(config: ForecastConfig, series: SeriesSet, known: SeriesSet) -> Ensemble:
+    """Fit the networks of a configuration to what is known."""
     design, training = design_of(config, series), Training(**config.fit.model_dump())
-    return lambda known: fit_calibrated(known, design, training, calibration_of(config), seed=seed)
+    seeds = range(config.seed, config.seed + config.seeds)
+    return fit_ensemble(known, design, training, calibration_of(config), seeds=seeds)
 
 
 def read_series(config: ForecastConfig) -> SeriesSet:
@@ -297,19 +291,22 @@ def described(series: SeriesSet) -> str:
 
 
 def measured(
-    forecasters: list[Forecaster],
+    ensembles: Sequence[Ensemble],
     series: SeriesSet,
     rolling: Rolling,
     config: ForecastConfig,
     *,
     folder: Path | None = None,
     out: Path | None = None,
-    refits: Sequence[Callable[[SeriesSet], Forecaster]] = (),
 ) -> Iterator[str]:
-    """Backtest each forecaster and all of them together; yield the table.
+    """Backtest each network and all of them together; yield the table.
 
-    Writes:
-        measures.json in `folder`, and the measures of each series to `out`.
+    Args:
+        ensembles: the one that forecasts from all origins, or one for each origin.
+        series, rolling: where they are measured.
+        config: of the run.
+        folder: for measures.json; None: none.
+        out: CSV file for the measures of each series; None: none.
     """
     baselines = baselines_of(config, series, rolling)
     if config.statistical is None and has_statistical() and "ETS" not in baselines:
@@ -317,23 +314,23 @@ def measured(
             f"ETS and ARIMA are left out: there are more than {FEW} forecasts, or series of more than {SHORT} steps; "
             "statistical: true fits them all the same"
         )
-    results = [
-        backtest(
-            f,
+    single, results = [], []
+    for k in range(len(ensembles[0].forecasters)):
+        networks = [replace(ensemble.forecasters[k], spread=1.0) for ensemble in ensembles]
+        result = backtest(
+            networks[0],
             series,
             rolling,
             samples=config.samples,
             seed=k,
             baselines=BASELINES if k else baselines,
-            refit=refits[k] if refits else None,
+            refit=_fitted_before(networks) if len(networks) > 1 else None,
         )
-        for k, f in enumerate(forecasters)
-    ]
-    together = results[0]
+        results.append(result)
+        single.append(_of_networks([result], ensembles, (k,)).measures()["network"])
+    together = _of_networks(results, ensembles, tuple(range(len(results))))
     rows: dict[str, dict[str, float]] = {}
-    single = [result.measures()["network"] for result in results]
     if len(results) > 1:
-        together = together._replace(samples=np.concatenate([result.samples for result in results], 2))
         rows[f"ensemble of {len(results)}"] = together.measures()["network"]
         rows["one network (median)"] = {name: float(np.median([m[name] for m in single])) for name in single[0]}
     else:
@@ -354,6 +351,34 @@ def measured(
         write_table(out.with_suffix(""), per_series(together, series), "csv")
     yield from table_of(rows)
     yield from verdict_of(together, rows)
+
+
+def _fitted_before(networks: Sequence[Forecaster]) -> Callable[[SeriesSet], Forecaster]:
+    """Return what `backtest` fits networks by, if there is one for each origin already."""
+    later = iter(networks[1:])
+
+    def refit(known: SeriesSet) -> Forecaster:
+        del known
+        return next(later)
+
+    return refit
+
+
+def _of_networks(results: Sequence[Backtest], ensembles: Sequence[Ensemble], numbers: tuple[int, ...]) -> Backtest:
+    """Return the backtest of some networks together, from those of each, whose samples are not scaled.
+
+    Args:
+        results: of each of the networks.
+        ensembles: that the networks belong to: one for all origins, or one for each.
+        numbers: of the networks in their ensemble; all of them, or one.
+    """
+    samples = []
+    for row in range(len(results[0].samples)):
+        ensemble = ensembles[row if len(ensembles) > 1 else 0]
+        spreads = [ensemble.forecasters[k].spread for k in numbers]
+        spread = ensemble.spread if len(numbers) > 1 else None
+        samples.append(pooled([result.samples[row] for result in results], spreads, spread, ensemble.design))
+    return results[0]._replace(samples=np.stack(samples))
 
 
 def baselines_of(config: ForecastConfig, series: SeriesSet, rolling: Rolling) -> dict[str, Baseline]:

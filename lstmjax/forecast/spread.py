@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -
 
 
 def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
-    """Return samples `[S, samples, H]` with their distances from the median of each step multiplied by a factor.
+    """Return samples `[..., samples, H]` with their distances from the median of each step multiplied by a factor.
 
     The order of the samples at each step stays, so that paths keep the dependence between their steps.
 
@@ -65,8 +66,28 @@ def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
     """
     if not 0.0 < factor < math.inf:
         raise ValueError(f"factor is {factor!r}, expected a finite number above 0.")
-    middle = np.median(samples, axis=1, keepdims=True)
+    middle = np.median(samples, axis=-2, keepdims=True)
     return middle + (samples - middle) * samples.dtype.type(factor)
+
+
+def respread(samples: np.ndarray, factor: float, design: Design) -> np.ndarray:
+    """Return forecasts `[..., samples, H]` of a design with their spread scaled where any real number would be one."""
+    return samples if factor == 1.0 else closed(scaled_spread(opened(samples, design), factor), design)
+
+
+def pooled(parts: Sequence[np.ndarray], spreads: Sequence[float], spread: float | None, design: Design) -> np.ndarray:
+    """Return the samples of several networks together, `[..., all samples, H]`, and scale their spread.
+
+    Args:
+        parts: samples of each network, `[..., samples, H]`, none of them scaled.
+        spreads: the factor of each network alone.
+        spread: the factor of all samples together; None: the samples of each network are scaled by its factor.
+        design: of the networks.
+    """
+    if spread is not None:
+        return respread(np.concatenate(parts, -2), spread, design)
+    scaled = [respread(part, factor, design) for part, factor in zip(parts, spreads, strict=True)]
+    return np.concatenate(scaled, -2)
 
 
 def opened(targets: Any, design: Design) -> np.ndarray:

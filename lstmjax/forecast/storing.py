@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 
 from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.writing import draft
+from lstmjax.writing import draft, write_text
 
 VERSION = 1
+SPREAD_FILE = "ensemble.json"
 
 
 class ForecasterFileError(UserError):
@@ -54,6 +57,51 @@ def load_forecaster(path: str | Path) -> Forecaster:
         params, design, normal, levels, tuple(about["losses"]), None if columns is None else tuple(map(tuple, columns)),
         about.get("spread", 1.0),
     )  # fmt: skip
+
+
+def save_spread(folder: Path, ensemble: Ensemble) -> None:
+    """Write the factor of the pooled samples of the networks in a folder, `forecaster-SEED.npz`, to ensemble.json."""
+    about = {"version": VERSION, "spread": ensemble.spread, "networks": [path.name for path in network_files(folder)]}
+    write_text(folder / SPREAD_FILE, json.dumps(about) + "\n")
+
+
+def load_ensemble(folder: str | Path) -> Ensemble:
+    """Read the networks of the folder of a run, and the factor of their pooled samples if they are calibrated.
+
+    Runs of before this factor was recorded have none: their networks are calibrated each alone.
+
+    Raises:
+        ForecasterFileError: there is no network, a file holds something else, or the networks are not those that
+            were calibrated together.
+    """
+    folder = Path(folder)
+    files = network_files(folder)
+    if not files:
+        raise ForecasterFileError(
+            f"{folder}: has no forecaster-SEED.npz; lstmjax forecast CONFIG writes one for each seed."
+        )
+    spread = None
+    path = folder / SPREAD_FILE
+    if path.is_file():
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            spread, expected = float(about["spread"]), list(about["networks"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ForecasterFileError(f"{path}: is no record of a calibrated ensemble ({error}).") from None
+        if not 0.0 < spread < math.inf:
+            raise ForecasterFileError(f"{path}: has the spread {spread}, expected a finite number above 0.")
+        names = [file.name for file in files]
+        if names != expected:
+            raise ForecasterFileError(
+                f"{folder}: has the networks {', '.join(names)}, but {SPREAD_FILE} is of {', '.join(expected)}: the "
+                "spread of their samples together is not that of others. Bring the files of the run together again."
+            )
+    return Ensemble(tuple(load_forecaster(file) for file in files), spread)
+
+
+def network_files(folder: Path) -> list[Path]:
+    """Return the files of the networks of a run, in the order of their seeds."""
+    return sorted(folder.glob("forecaster-*.npz"), key=lambda path: (len(path.name), path.name))
 
 
 def _empty(normal: Normal, levels: tuple) -> SeriesSet:
