@@ -131,10 +131,10 @@ SIDES = {
         "nsgh? nsi? nigh nkgh ngh nbh nbh nbh? nbh?",
     ),
 }
-"""Axes: n networks, m networks or 1 for all, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates.
+"""Axes: n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates.
 
-s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b, q for the numbers of a
-ticket. "?": an array that may be absent."""
+m stands for n, or 1 where all networks read the same, s for t and b in the order of `batch_major`, r for these or the
+slots of a ring and b, q for the numbers of a ticket. "?": an array that may be absent."""
 
 
 def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

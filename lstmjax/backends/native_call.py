@@ -153,7 +153,8 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
         is_split = native_sharding.is_split()
-        inside = [letters if a.shape[0] == 1 else letters.replace("m", "n") for a, letters in zip(arrays, axes)]
+        pairs = zip(arrays, axes, strict=True)
+        inside = [letters if a.shape[0] == 1 else letters.replace("m", "n") for a, letters in pairs]
         outputs = native_sharding.split(run, inside, result_axes, arrays) if is_split else run(*arrays)
         if which == "forward" and options.saves and not options.keeps:  # a ticket for nothing
             outputs = (*outputs[:-1], jnp.zeros((outputs[-2].shape[0], TICKET), jnp.float32))
