@@ -20,17 +20,18 @@
 // What the handlers take and return: their parameters, their bindings, the checks of shapes and the text that Python
 // compares with its own (lstmjax/backends/native_arrays.py) are all made of these two lists. The axes: n networks, s time
 // and batch, or batch and time if `batch_major`; r the same, or the 2 slots of a ring and batch; t time, b batch,
-// i inputs, h hidden units, k those of the step before, g gates, q numbers of a ticket. "?": the array may be absent.
+// i inputs, h hidden units, k those of the step before, g gates, q numbers of a ticket, m networks, or 1 if all read the same.
+// "?": the array may be absent.
 #define LSTMJAX_FORWARD(OPTION, FLOATS, FLAGS, RESULT)                                           \
   OPTION(batch_major) OPTION(reverse) OPTION(ring)                                               \
-  FLOATS(x, "nsi") FLOATS(z, "nsgh?") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")   \
+  FLOATS(x, "msi") FLOATS(z, "nsgh?") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")   \
   FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
   FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
   RESULT(h, "nrh") RESULT(c, "nsh?") RESULT(gates, "nsgh?") RESULT(sums, "nsgh?")                \
   RESULT(h_end, "nbh") RESULT(c_end, "nbh") RESULT(ticket, "nq?")
 #define LSTMJAX_BACKWARD(OPTION, FLOATS, FLAGS, RESULT)                                          \
   OPTION(batch_major) OPTION(reverse)                                                            \
-  FLOATS(x, "nsi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")                      \
+  FLOATS(x, "msi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")                      \
   FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
   FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
   FLOATS(h, "nsh") FLOATS(c, "nsh?") FLOATS(gates, "nsgh?") FLOATS(ticket, "nq")                 \
@@ -81,6 +82,7 @@ constexpr float kNotSaved = -1;  // as the first gate of a network: c and the ga
 struct Sizes {
   int64_t networks, steps, rows, inputs, hidden;
   bool batch_major, ring;
+  bool shares_x;  // all networks read the same x
 
   // The series of a network, of vectors of n floats.
   Series series(float* data, int64_t network, int64_t n) const {
@@ -102,6 +104,7 @@ struct Sizes {
     for (; *axes && *axes != '?'; axes++) {
       switch (*axes) {
         case 'n': out.push_back(networks); break;
+        case 'm': out.push_back(shares_x ? 1 : networks); break;
         case 't': out.push_back(steps); break;
         case 'b': out.push_back(rows); break;
         case 'i': out.push_back(inputs); break;
@@ -171,8 +174,8 @@ Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_ma
   shapes.rank("x", x, 4);
   shapes.rank("w_h", w_h, 4);
   if (shapes.wrong()) return {};
-  const auto dims = x.dimensions();
-  Sizes sizes{dims[0], dims[1], dims[2], dims[3], w_h.dimensions()[1], batch_major, ring};
+  const auto dims = x.dimensions(), dims_h = w_h.dimensions();
+  Sizes sizes{dims_h[0], dims[1], dims[2], dims[3], dims_h[1], batch_major, ring, dims[0] == 1};
   if (batch_major) std::swap(sizes.steps, sizes.rows);
   shapes.require(sizes.networks > 0 && sizes.steps > 0 && sizes.rows > 0 && sizes.hidden > 0, "an array is empty");
   return sizes;
@@ -189,7 +192,7 @@ struct Inputs {
     Layer layer{};
     layer.steps = s.steps, layer.rows = s.rows, layer.inputs = s.inputs, layer.hidden = s.hidden;
     layer.reverse = reverse, layer.ring = s.ring;
-    layer.x = s.series(const_cast<float*>(x.typed_data()), n, s.inputs);
+    layer.x = s.series(const_cast<float*>(x.typed_data()), s.shares_x ? 0 : n, s.inputs);
     layer.w_x = w_x.typed_data() + n * s.inputs * 4 * s.hidden;
     layer.w_h = w_h.typed_data() + n * s.hidden * 4 * s.hidden;
     layer.b = b.typed_data() + n * 4 * s.hidden;

@@ -38,7 +38,8 @@ Split divide(const Layer& layer, int64_t networks, int threads, double passes) {
   if (networks * layer.rows >= kRowsEach * split.threads) {
     // In a brief call a thread that comes late would hold up the others by its strand: then strands are short.
     const bool brief = all < kBrief && layer.rows >= 2 * kTile * split.threads;
-    split.strands = brief ? over(layer.rows, kTile) : std::min<int64_t>(split.threads, layer.rows);
+    const int64_t each = networks == 1 ? split.threads : over(2 * split.threads, networks);
+    split.strands = brief ? over(layer.rows, kTile) : std::min(each, layer.rows);
     return split;
   }
   const auto bytes = static_cast<double>(networks * (layer.inputs + layer.hidden) * 16 * layer.hidden);
@@ -47,10 +48,28 @@ Split divide(const Layer& layer, int64_t networks, int threads, double passes) {
   return split;
 }
 
-// Whether each network is run by a thread from beginning to end, all phases of it: what the gradients of the weights
-// read is then still in the cache, and nobody waits.
-bool whole_networks(const Split& split, int64_t networks) {
-  return split.by_rows && split.strands == 1 && networks >= 2 * split.threads;
+// How many networks are each run by a thread from beginning to end, all phases of it: what it packs and saves is then
+// still in the cache, its scratch serves again, and nobody waits. The others come after them, divided among all threads, where
+// most threads would have no network of them.
+int64_t whole_networks(const Split& split, int64_t networks) {
+  if (!split.by_rows || split.strands != 1 || networks < 2 * split.threads) return 0;
+  const int64_t others = networks % split.threads;
+  return 2 * others <= split.threads ? networks - others : networks;
+}
+
+// Run the first `count` of the networks of some work, each by one worker, in whose place `pack_at(network, place)` packs.
+template <typename F>
+void run_whole(xla::ffi::ThreadPool& pool, int threads, const Work& work, int64_t count, int64_t networks, F pack_at) {
+  Work whole;
+  whole.phases = 1;
+  whole.items = [&](int64_t) { return count; };
+  whole.run = [&](int64_t, int64_t n, int worker) {
+    pack_at(n, worker);
+    for (int64_t phase = 0; phase < work.phases; phase++) {
+      for (int64_t item = n; item < work.items(phase); item += networks) work.run(phase, item, worker);
+    }
+  };
+  run(pool, threads, whole);
 }
 
 // Zero the series of a row at its invalid steps: outputs are zero there, and nothing else is left to chance.
@@ -108,17 +127,19 @@ void run_forward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& la
   const auto networks = static_cast<int64_t>(layers.size());
   const Layer& any = layers[0];
   const Split split = divide(any, networks, threads, 1);
+  const int64_t whole = whole_networks(split, networks);
   const int64_t floats = split.blocks * (any.inputs + any.hidden + 1) * 4 * kernels().lanes;
-  const Buffer packed(networks * floats);
-  for (int64_t n = 0; n < networks; n++) layers[static_cast<size_t>(n)].packed = packed.get() + n * floats;
+  const Buffer packed((whole ? split.threads : networks) * floats);
   const int64_t cleared = any.from && !any.ring ? any.rows : 0;
+  auto pack_at = [&](int64_t n, int64_t place) { layers[static_cast<size_t>(n)].packed = packed.get() + place * floats; };
+  for (int64_t n = 0; !whole && n < networks; n++) pack_at(n, n);
 
   Work work;
   work.phases = split.by_rows ? 2 : 1 + any.steps;
   work.items = [&](int64_t phase) {
     return networks * (phase == 0 ? split.shares + cleared : split.by_rows ? split.strands : split.shares);
   };
-  work.run = [&](int64_t phase, int64_t item) {
+  work.run = [&](int64_t phase, int64_t item, int) {
     const Layer& layer = layers[static_cast<size_t>(item % networks)];
     const int64_t part = item / networks;
     if (phase == 0 && part >= split.shares) return clear(layer, part - split.shares);
@@ -132,50 +153,61 @@ void run_forward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& la
       kernels().forward(layer, order, row, end, 0, split.blocks);
     }
   };
-  run(pool, split.threads, work);
+  if (whole) {
+    run_whole(pool, split.threads, work, whole, networks, pack_at);
+  } else {
+    run(pool, split.threads, work);
+  }
 
-  const int64_t width = any.hidden;
+  const int64_t width = any.hidden, state = any.rows * width;
   const auto bytes = static_cast<size_t>(width) * sizeof(float);
-  for (int64_t n = 0; n < networks; n++) {
+  for (int64_t n = 0; n < (whole ? whole : networks); n++) {
     const Layer& layer = layers[static_cast<size_t>(n)];
     for (int64_t row = 0; row < layer.rows; row++) {
       const auto last = static_cast<int32_t>(layer.ring ? (layer.steps - 1) & 1 : time_of(layer, layer.steps - 1));
       const int32_t from = layer.from ? layer.from[layer.steps * layer.rows + row] : last;
       const bool never = from == kStart;
-      const int64_t place = (n * layer.rows + row) * width;
+      const int64_t place = n * state + row * width;
       std::memcpy(h_end + place, never ? layer.h0 + row * width : layer.h.data + from * layer.h.step + row * layer.h.row,
                   bytes);
       const float* c = never ? layer.c0 + row * width : layer.c.data + from * layer.c.step + row * layer.c.row;
       if (c != c_end + place) std::memcpy(c_end + place, c, bytes);
     }
   }
+  if (whole == 0 || whole == networks) return;
+  std::vector<Layer> others(layers.begin() + whole, layers.end());
+  run_forward(pool, threads, others, h_end + whole * state, c_end + whole * state);
 }
 
 void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& layers, std::vector<Slopes>& slopes) {
   const auto networks = static_cast<int64_t>(layers.size());
   const Layer& any = layers[0];
   const Split split = divide(any, networks, threads, 2);
+  const int helpers = std::max(split.threads, any.steps * any.rows * networks * any.hidden > 16384 ? threads : 1);
+  const int64_t whole = whole_networks(split, networks);
   const int64_t panel = 4 * kernels().lanes, total = 4 * any.hidden;
   const int64_t panels = over(any.hidden, panel), panels_x = slopes[0].dx.data ? over(any.inputs, panel) : 0;
   const int64_t floats = (panels + panels_x) * panel * total;
-  const Buffer packed(networks * floats);
+  const Buffer packed((whole ? split.threads : networks) * floats);
   const std::vector<float> zeros(static_cast<size_t>(total));
-  for (size_t n = 0; n < layers.size(); n++) {
-    slopes[n].packed = packed.get() + static_cast<int64_t>(n) * floats;
-    slopes[n].packed_x = slopes[n].packed + panels * panel * total;
-    slopes[n].zeros = zeros.data();
-  }
+  for (Slopes& slope : slopes) slope.zeros = zeros.data();
+  auto pack_at = [&](int64_t n, int64_t place) {
+    Slopes& slope = slopes[static_cast<size_t>(n)];
+    slope.packed = packed.get() + place * floats;
+    slope.packed_x = slope.packed + panels * panel * total;
+  };
+  for (int64_t n = 0; !whole && n < networks; n++) pack_at(n, n);
 
   // What the last phase does, after all steps: parts of the gradients of the weights, of those of x, and of resets.
   const int64_t columns = over(total, panel), vectors = any.steps * any.rows;
-  const int64_t parts = std::clamp<int64_t>(over(2 * threads, networks), 1, columns);
+  const int64_t parts = whole || helpers == 1 ? 1 : std::clamp<int64_t>(over(2 * threads, networks), 1, columns);
   const int64_t parts_x = panels_x ? over(vectors, kVectorsEach) : 0, resets = slopes[0].dh_reset ? split.blocks : 0;
   const int64_t floats_a_part = over(kernels().weights_floats(any), 16) * 16;
-  const Buffer scratch(networks * parts * floats_a_part);
-  auto sum_up = [&](size_t n, int64_t part) {
+  const Buffer scratch(helpers * floats_a_part);
+  auto sum_up = [&](size_t n, int64_t part, int worker) {
     const Layer& layer = layers[n];
     if (part < parts) {
-      float* space = scratch.get() + (static_cast<int64_t>(n) * parts + part) * floats_a_part;
+      float* space = scratch.get() + worker * floats_a_part;
       return kernels().weights(layer, slopes[n], columns * part / parts, columns * (part + 1) / parts, space);
     }
     part -= parts;
@@ -190,13 +222,13 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
     if (phase == work.phases - 1) return networks * (parts + parts_x + resets);
     return networks * (split.by_rows ? split.strands : split.shares);
   };
-  work.run = [&](int64_t phase, int64_t item) {
+  work.run = [&](int64_t phase, int64_t item, int worker) {
     const auto n = static_cast<size_t>(item % networks);
     const int64_t part = item / networks;
     const Layer& layer = layers[n];
     if (phase == 0 && part < panels) return kernels().pack_back(layer.w_h, layer.hidden, total, part, slopes[n].packed);
     if (phase == 0) return kernels().pack_back(layer.w_x, layer.inputs, total, part - panels, slopes[n].packed_x);
-    if (phase == work.phases - 1) return sum_up(n, part);
+    if (phase == work.phases - 1) return sum_up(n, part, worker);
     if (!split.by_rows) {
       const int64_t block = split.blocks * part / split.shares, end = split.blocks * (part + 1) / split.shares;
       return kernels().backward(layer, slopes[n], layer.steps - phase, 0, layer.rows, block, end);
@@ -206,17 +238,12 @@ void run_backward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& l
       kernels().backward(layer, slopes[n], order, row, end, 0, split.blocks);
     }
   };
-  const int helpers = std::max(split.threads, any.steps * any.rows * networks * any.hidden > 16384 ? threads : 1);
-  if (!whole_networks(split, networks)) return run(pool, helpers, work);
-  Work whole;
-  whole.phases = 1;
-  whole.items = [&](int64_t) { return networks; };
-  whole.run = [&](int64_t, int64_t n) {
-    for (int64_t phase = 0; phase < work.phases; phase++) {
-      for (int64_t item = n; item < work.items(phase); item += networks) work.run(phase, item);
-    }
-  };
-  run(pool, helpers, whole);
+  if (!whole) return run(pool, helpers, work);
+  run_whole(pool, split.threads, work, whole, networks, pack_at);
+  if (whole == networks) return;
+  std::vector<Layer> other_layers(layers.begin() + whole, layers.end());
+  std::vector<Slopes> other_slopes(slopes.begin() + whole, slopes.end());
+  run_backward(pool, threads, other_layers, other_slopes);
 }
 
 }  // namespace lstmjax

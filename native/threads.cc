@@ -105,9 +105,12 @@ class Crew {
     }
   }
 
-  void drain(int64_t phase, int worker) {
+  // Do what is left of a worker's range, as that worker or for it.
+  void drain(int64_t phase, int range, int worker) {
     int64_t count = 0;
-    for (int64_t item = claim(phase, worker); item >= 0; item = claim(phase, worker), count++) work_.run(phase, item);
+    for (int64_t item = claim(phase, range); item >= 0; item = claim(phase, range), count++) {
+      work_.run(phase, item, worker);
+    }
     if (count) finished_.fetch_add(count, std::memory_order_acq_rel);
   }
 
@@ -115,13 +118,13 @@ class Crew {
     const Flushed flushed;
     for (int64_t phase = 0; phase < work_.phases; phase++) {
       if (is_done(phase)) continue;
-      drain(phase, worker);
+      drain(phase, worker, worker);
       for (int other = 1; other < threads_; other++) {
         const int victim = (worker + other) % threads_;
         const bool came = victim < joined_.load(std::memory_order_acquire);
         for (int n = 0; came && n < kPatience && !is_done(phase); n++) pause();
         if (is_done(phase)) break;
-        drain(phase, victim);
+        drain(phase, victim, worker);
       }
       wait([this, phase] { return is_done(phase); });
     }
@@ -199,7 +202,7 @@ void run(xla::ffi::ThreadPool& pool, int threads, const Work& work) {
   if (threads <= 1) {
     const Flushed flushed;
     for (int64_t phase = 0; phase < work.phases; phase++) {
-      for (int64_t item = 0, n = work.items(phase); item < n; item++) work.run(phase, item);
+      for (int64_t item = 0, n = work.items(phase); item < n; item++) work.run(phase, item, 0);
     }
     return;
   }

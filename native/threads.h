@@ -17,7 +17,7 @@ int threads_of(const xla::ffi::ThreadPool& pool);
 struct Work {
   int64_t phases;
   std::function<int64_t(int64_t phase)> items;
-  std::function<void(int64_t phase, int64_t item)> run;
+  std::function<void(int64_t phase, int64_t item, int worker)> run;  // workers are numbered from 0, below `threads`
 };
 
 // Run it all on the calling thread and at most `threads - 1` others, and return when it is done. Subnormal numbers are

@@ -256,6 +256,29 @@ def test_examples_and_networks_are_one_call():
     assert calls(loss, params, xs) == (1, 0)
 
 
+@pytest.mark.parametrize("in_axes", [(0, None), ((0, None), (None, 0)), ((None, 0), (0, None))], ids=str)
+def test_what_networks_share_is_not_repeated(in_axes):
+    """Parameters alone are mapped; or they are in one vmap, and the inputs in the other, inside or outside of it."""
+    twice = in_axes if isinstance(in_axes[0], tuple) else (in_axes,)
+    params = jax.vmap(lambda key: init_params(key, 3, 20))(jax.random.split(jax.random.key(0), 7))
+    xs = jax.random.normal(jax.random.key(1), (2, 11, 4, 3)[2 - len(twice) :])
+
+    def loss(backend, params, xs):
+        return (lstm(params, xs, backend=backend)[1] ** 2).sum()
+
+    def gradients(backend):
+        f = jax.value_and_grad(partial(loss, backend), argnums=(0, 1))
+        for axes in twice:
+            f = jax.vmap(f, axes)
+        return jax.jit(f).lower(params, xs).compile()
+
+    program = gradients("native")
+    assert_close(program(params, xs), gradients("scan")(params, xs), gradient=True)
+    if len(twice) == 1:
+        forward = jax.jit(jax.vmap(partial(loss, "native"), (0, None))).lower(params, xs).compile().as_text()
+        assert "f32[7,11,4,3]" not in forward
+
+
 MANY = native_call.MANY
 """Networks of which the library keeps what they save, where `LARGE` is small enough."""
 

@@ -43,7 +43,7 @@ class Options(NamedTuple):
 class Call(NamedTuple):
     """The arguments of a forward call, in float32; valid and resets are bool `[N, T, B]`."""
 
-    x: Array  # [N, T, B, I]
+    x: Array  # [N, T, B, I], or [1, T, B, I]: all networks read the same
     z: Array  # [N, T, B, 4, H]  x·W_x + b, computed before; then I is 0
     w_x: Array  # [N, I, 4, H]
     w_h: Array  # [N, H, 4, H]
@@ -119,22 +119,22 @@ SIDES = {
     "forward": Side(
         ("batch_major", "reverse", "ring"),
         Call,
-        "nsi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?",
+        "msi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?",
         Results,
         "nrh nsh? nsgh? nsgh? nbh nbh nq?",
     ),
     "backward": Side(
         ("batch_major", "reverse"),
         Back,
-        "nsi nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh? nsh nsh? nsgh? nq nsh? nsh? nbh nbh",
+        "msi nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh? nsh nsh? nsgh? nq nsh? nsh? nbh nbh",
         Slopes,
         "nsgh? nsi? nigh nkgh ngh nbh nbh nbh? nbh?",
     ),
 }
 """Axes: n networks, t steps, b rows (sequences), i inputs, h units, k units of the previous step, g gates.
 
-s stands for t and b in the order of `batch_major`, r for these two or the slots of a ring and b, q for the numbers of a
-ticket. "?": an array that may be absent."""
+m stands for n, or 1 where all networks read the same, s for t and b in the order of `batch_major`, r for these or the
+slots of a ring and b, q for the numbers of a ticket. "?": an array that may be absent."""
 
 
 def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -45,8 +45,7 @@ def backward(options: Options, back: Back) -> Slopes:
 
 
 def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
-    n, *series, _ = call.x.shape
-    rows, hidden = call.h0.shape[1:]
+    series, (n, rows, hidden) = call.x.shape[1:3], call.h0.shape
     here = options.saves and not options.keeps
     saved = [(n, *series, hidden), (n, *series, 4, hidden)] if here else [(0,), (0,)]
     sums = (n, *series, 4, hidden) if options.sums else (0,)
@@ -57,7 +56,7 @@ def _forward_shapes(options: Options, call: Call) -> list[tuple[int, ...]]:
 def _backward_shapes(options: Options, back: Back) -> list[tuple[int, ...]]:
     n, hidden, state = back.w_h.shape[0], back.w_h.shape[1], back.h0.shape
     of_reset = [state if options.slopes_of_reset else (0,)] * 2
-    of_x = back.x.shape if options.slopes_of_x else (0,)
+    of_x = (n, *back.x.shape[1:]) if options.slopes_of_x else (0,)
     return [back.gates.shape, of_x, back.w_x.shape, back.w_h.shape, (n, 4, hidden), state, state, *of_reset]
 
 
@@ -138,7 +137,7 @@ def keeps(options: Options, size: int, call: Call) -> bool:
     Otherwise it is a result of the call, for which the system clears memory in each call: for 64 networks of 32 units
     that was a fifth of the time of a gradient.
     """
-    networks = size * call.x.shape[0]
+    networks = size * call.h0.shape[0]
     if options.keeps or not options.for_backward or native_plain.exists(call.z) or networks < MANY:
         return False
     saved = 20 * networks * math.prod(call.x.shape[1:3]) * call.h0.shape[-1]
@@ -154,9 +153,11 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
         is_split = native_sharding.is_split()
-        outputs = native_sharding.split(run, axes, result_axes, arrays) if is_split else run(*arrays)
+        pairs = zip(arrays, axes, strict=True)
+        inside = [letters if a.shape[0] == 1 else letters.replace("m", "n") for a, letters in pairs]
+        outputs = native_sharding.split(run, inside, result_axes, arrays) if is_split else run(*arrays)
         if which == "forward" and options.saves and not options.keeps:  # a ticket for nothing
-            outputs = (*outputs[:-1], jnp.zeros((arrays[0].shape[0], TICKET), jnp.float32))
+            outputs = (*outputs[:-1], jnp.zeros((outputs[-2].shape[0], TICKET), jnp.float32))
         if is_split:
             return outputs
         return tuple(alike(*arrays, *outputs)[len(arrays) :])  # in shard_map they vary over the same mesh axes
@@ -182,7 +183,8 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
                 arrays = Back(*arrays)._replace(c=absent(), gates=absent())
         if keeping:
             inner = _mappable(options._replace(keeps=True), which)
-        joined = [_joined(size, *each, into) for each in zip(arrays, mapped, axes, strict=True)]
+        networks = one[side.arguments._fields.index("h0")].shape[0]
+        joined = [_joined(size, *each, into, networks) for each in zip(arrays, mapped, axes, strict=True)]
         outputs, are_mapped = [], []
         shapes = LOWERED[which].shapes(options, side.arguments(*one))
         for a, letters, shape in zip(inner(*joined), result_axes, shapes, strict=True):
@@ -197,8 +199,18 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     return call
 
 
-def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str) -> Array:
-    """Return an array with the mapped axis, the first, as a part of the axis `into`."""
+def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str, networks: int) -> Array:
+    """Return an array with the mapped axis, the first, as a part of the axis `into`.
+
+    What all networks read stays a single array, unless other networks read another.
+    """
+    if "m" in letters:
+        letters = letters.replace("m", "n")
+        is_one = a.shape[is_mapped] == 1
+        if into == "n" and is_one and not is_mapped:
+            return a
+        if into == "n" and is_one and networks > 1:
+            a = jnp.broadcast_to(a, (size, networks, *a.shape[2:]))
     if not is_mapped and (a.ndim == 1 or into not in letters):  # absent, or the same for all
         return a
     a = a if is_mapped else jnp.broadcast_to(a, (size, *a.shape))

@@ -21,6 +21,7 @@ def exists(a: Array) -> bool:
 
 def forward(options: Any, call: Any) -> tuple[Array, ...]:
     """Return the `Results` of a `Call`; a ring, which nobody reads, is zero."""
+    call = _with_own_x(call)
     series = jax.tree.map(lambda a: _steps_first(options, a), (call.x, call.z))
     flags = jax.tree.map(_flags_first, (call.valid, call.resets))
     resets = call.h_reset, call.c_reset
@@ -57,6 +58,7 @@ def forward(options: Any, call: Any) -> tuple[Array, ...]:
 
 def backward(options: Any, back: Any) -> tuple[Array, ...]:
     """Return the `Slopes` of a `Back`: backpropagation through time, from what the forward call saved."""
+    back = _with_own_x(back)
     slopes_of_z = exists(back.gates)
     back = _with_saved(options, back)
     x, h, c, gates = (_moved(options, a) for a in (back.x, back.h, back.c, back.gates))
@@ -105,6 +107,12 @@ def backward(options: Any, back: Any) -> tuple[Array, ...]:
     of_x = _as_given(options, _product("tnbgh,nigh->tnbi", dz, back.w_x)) if options.slopes_of_x else none
     of_z = _as_given(options, dz) if slopes_of_z else none
     return of_z, of_x, *weights, *slopes, *(of_reset if options.slopes_of_reset else (none, none))
+
+
+def _with_own_x(arguments: Any) -> Any:
+    """Return the arguments with an x for each network, where all read the same."""
+    networks = arguments.h0.shape[0]
+    return arguments._replace(x=jnp.broadcast_to(arguments.x, (networks, *arguments.x.shape[1:])))
 
 
 def _with_saved(options: Any, back: Any) -> Any:
