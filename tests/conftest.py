@@ -59,6 +59,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_addoption(parser):
     parser.addoption("--backend", default="auto", help='the backend that "auto" tries first; auto: as in the table')
+    parser.addoption("--examples", type=int, help="random cases of the native kernel, new ones; default: a few")
 
 
 def pytest_configure(config):
@@ -94,6 +95,15 @@ def pytest_collection_modifyitems(items):
 def backend_option(request):
     """What --backend was, for a process that a test starts."""
     return request.config.getoption("--backend")
+
+
+@pytest.fixture
+def examples(request):
+    """What --examples was; programs of random sizes are compiled once, so that no cache keeps them."""
+    count = request.config.getoption("--examples")
+    jax.config.update("jax_enable_compilation_cache", count is None)
+    yield count
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 @pytest.fixture
