@@ -36,14 +36,15 @@ import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
 BOTH = {
-    "backends", "cell", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering", "modules",
-    "native_library", "nnx", "sharding",
+    "backends", "cell", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
+    "lowering_models", "modules", "native_library", "nnx", "sharding",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each line of it in CI; all others are marked once."""
 
 THOROUGH = {
     "agents_inside", "bench", "cpu_products", "debugging", "doctests", "export", "files_hostile", "flax_cell",
     "flax_object", "forecast", "forecast_command", "gpu_script", "hydrology", "hydrology_command", "keras_files",
+    "lowering_models",
     "keras_models", "notebooks", "onnx_graphs", "order_truth", "plot_notebook", "properties", "readme", "replica",
     "report_page", "report_run", "sharding", "site", "training_replica",
 }  # fmt: skip
