@@ -75,13 +75,9 @@ static void pack_back(const float* weights, int64_t width, int64_t total, int64_
 template <int R, int V>
 static __attribute__((noinline)) void through(const float* packed, int64_t total, const float* const (&dz)[R],
                                               int64_t block, float (&out)[R][V][kLanes]) {
-  Vec acc[R][V] = {};
-  multiply<R, V>(acc, dz, total, packed + block / 4 * total * kPanel, total, block % 4);
-  LSTMJAX_UNROLL
-  for (int r = 0; r < R; r++) {
-    LSTMJAX_UNROLL
-    for (int v = 0; v < V; v++) store(out[r][v], acc[r][v]);
-  }
+  Sums<R, V> sums{{}, out[0][0], V * kLanes, false};
+  multiply<R, V>(sums, dz, total, packed + block / 4 * total * kPanel, total, block % 4);
+  sums.put();
 }
 
 // The element-wise part: dz and the slope of c before the step, for one vector of units.
@@ -227,26 +223,32 @@ template <int R>
 static __attribute__((noinline)) void outer_tile(const float* operands, const float* dz, int64_t n, float* out,
                                                  int64_t stride, int64_t columns, bool add) {
   constexpr int V = kTileVectors;
+  alignas(4 * kLanes) float all[R][V][kLanes];
   for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
-    Vec acc[R][V] = {};
+    Sums<R, V> sums{{}, all[0][0], V * kLanes, false};
     const float* w = dz + place(vector, kDeep);
     const float* a = operands;
-    for (int64_t k = 0; k < n; k++, w += kLine, a += R) {
-      Vec column[V];
-      LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
-      LSTMJAX_UNROLL
-      for (int r = 0; r < R; r++) {
-        const Vec value = broadcast(a[r]);
+    for (int64_t k = 0; k < n;) {
+      for (const int64_t end = smaller(n, k + kSum); k < end; k++, w += kLine, a += R) {
+        Vec column[V];
         LSTMJAX_UNROLL
-        for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
+        for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
+        LSTMJAX_UNROLL
+        for (int r = 0; r < R; r++) {
+          const Vec value = broadcast(a[r]);
+          LSTMJAX_UNROLL
+          for (int v = 0; v < V; v++) sums.acc[r][v] += value * column[v];
+        }
       }
+      if (k < n) sums.put();
     }
+    sums.put();
     for (int r = 0; r < R; r++) {
       for (int v = 0; v < V; v++) {
         const int64_t first = (vector + v) * kLanes, size = columns - first;
         float* p = out + r * stride + first;
-        if (size > 0) store(p, add ? load(p, size) + acc[r][v] : acc[r][v], size);
+        const Vec sum = load(all[r][v]);
+        if (size > 0) store(p, add ? load(p, size) + sum : sum, size);
       }
     }
   }
@@ -294,10 +296,14 @@ static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int
         const int64_t begin = first + v * kLanes, size = columns - v * kLanes;
         Vec bias = add ? load(slopes.db + begin, size) : Vec{};
         float* out = dz + place(v, kDeep);
-        for (int64_t k = 0; k < n; k++) {
-          const Vec value = load(slope[k] + begin, size);
-          bias += value;
-          store(out + k * kLine, value);
+        for (int64_t k = 0; k < n;) {
+          Vec some{};
+          for (const int64_t end = smaller(n, k + kSum / 4); k < end; k++) {
+            const Vec value = load(slope[k] + begin, size);
+            some += value;
+            store(out + k * kLine, value);
+          }
+          bias += some;
         }
         store(slopes.db + begin, bias, size);
       }

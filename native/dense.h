@@ -32,18 +32,20 @@ static __attribute__((noinline)) void dense_tile(const Dense& dense, const float
   for (int r = 0; r < R; r++) xs[r] = x + r * x_row;
   for (int64_t first = 0; first < dense.outputs; first += kPanel, packed += dense_panel(dense)) {
     for (int64_t vector = 0; vector < 4 && first + vector * kLanes < dense.outputs; vector += V) {
-      Vec acc[R][V];
+      alignas(4 * kLanes) float all[R][V][kLanes];
+      Sums<R, V> sums{{}, all[0][0], V * kLanes, false};
       LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) {
         const Vec b = load(packed + dense.inputs * kPanel + (vector + v) * kLanes);
         LSTMJAX_UNROLL
-        for (int r = 0; r < R; r++) acc[r][v] = b;
+        for (int r = 0; r < R; r++) sums.acc[r][v] = b;
       }
-      multiply<R, V>(acc, xs, dense.inputs, packed, dense.inputs, vector);
+      multiply<R, V>(sums, xs, dense.inputs, packed, dense.inputs, vector);
+      sums.put();
       for (int v = 0; v < V; v++) {
         const int64_t column = first + (vector + v) * kLanes;
         if (column >= dense.outputs) break;
-        for (int r = 0; r < R; r++) store(y + r * y_row + column, acc[r][v], smaller(kLanes, dense.outputs - column));
+        for (int r = 0; r < R; r++) store(y + r * y_row + column, load(all[r][v]), smaller(kLanes, dense.outputs - column));
       }
     }
   }

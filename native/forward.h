@@ -68,20 +68,16 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
   const float *xs[R], *hs[R];
   for (int r = 0; r < R; r++) xs[r] = rows[r].x, hs[r] = rows[r].h;
   for (int gate = 0; gate < 4; gate += V) {
-    Vec acc[R][V];
+    Sums<R, V> sums{{}, z[0][gate], 4 * kLanes, false};
     LSTMJAX_UNROLL
     for (int v = 0; v < V; v++) {
       const Vec b = load(weights + total * kPanel + (gate + v) * kLanes);
       LSTMJAX_UNROLL
-      for (int r = 0; r < R; r++) acc[r][v] = b;
+      for (int r = 0; r < R; r++) sums.acc[r][v] = b;
     }
-    multiply<R, V>(acc, xs, inputs, weights, total, gate);
-    multiply<R, V>(acc, hs, layer.hidden, weights + inputs * kLine, total, gate);
-    LSTMJAX_UNROLL
-    for (int r = 0; r < R; r++) {
-      LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) store(z[r][gate + v], acc[r][v]);
-    }
+    multiply<R, V>(sums, xs, inputs, weights, total, gate);
+    multiply<R, V>(sums, hs, layer.hidden, weights + inputs * kLine, total, gate);
+    sums.put();
   }
 }
 

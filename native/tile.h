@@ -8,6 +8,7 @@ namespace LSTMJAX_SET {
 
 constexpr int kRows = 6;  // of a tile, at most
 constexpr int kChunk = 96;  // rows whose pointers are prepared together
+constexpr int64_t kSum = 64;  // numbers that are added up one after the other; then their sums are
 
 // How many vectors of a panel a tile of R rows takes at once; with few rows there are registers for all.
 constexpr int vectors(int rows) { return rows <= 2 ? 4 : kTileVectors; }
@@ -19,27 +20,58 @@ static inline int64_t place(int64_t vector, int64_t n) {
   return vector / kTileVectors * (n * kLine) + vector % kTileVectors * kLanes;
 }
 
-// acc += rows · weights over n numbers of each row, for V vectors of a panel of `total` rows that start at `vector`. The
-// sum of one number runs over k upwards, whatever R and V are, so that a result does not depend on how rows and panels
-// are divided among threads.
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// The sums of a tile of R rows and V vectors: some of what is added up is in registers, the sums before it in memory.
+// Added up one after the other, n numbers have an error that grows with the square root of n. In parts, whose sums are
+// then added up, it hardly does.
 template <int R, int V>
-static inline __attribute__((always_inline)) void multiply(Vec (&acc)[R][V], const float* const (&rows)[R], int64_t n,
+struct Sums {
+  Vec acc[R][V];
+  float* out;      // [R][V] vectors
+  int64_t stride;  // of the rows of `out`, in floats
+  bool begun;      // there are sums in `out`
+
+  // Add what is in the registers to the sums in memory.
+  inline __attribute__((always_inline)) void put() {
+    LSTMJAX_UNROLL
+    for (int r = 0; r < R; r++) {
+      LSTMJAX_UNROLL
+      for (int v = 0; v < V; v++) {
+        float* p = out + r * stride + v * kLanes;
+        store(p, begun ? load(p) + acc[r][v] : acc[r][v]);
+        acc[r][v] = Vec{};
+      }
+    }
+    begun = true;
+  }
+};
+
+// Add rows · weights over n numbers of each row to the sums, for V vectors of a panel of `total` rows that start at
+// `vector`. The sum of one number runs over k upwards, in parts that do not depend on R and V, so that a result does not
+// depend on how rows and panels are divided among threads.
+template <int R, int V>
+static inline __attribute__((always_inline)) void multiply(Sums<R, V>& sums, const float* const (&rows)[R], int64_t n,
                                                            const float* panel, int64_t total, int64_t vector) {
   const float* w[V];
   for (int v = 0; v < V; v++) w[v] = panel + place(vector + v, total);
-  for (int64_t k = 0; k < n; k++) {
-    Vec column[V];
-    LSTMJAX_UNROLL
-    for (int v = 0; v < V; v++) {
-      const bool joined = V <= kTileVectors;  // then one pointer serves all
-      column[v] = load((joined ? w[0] + v * kLanes : w[v]) + k * kLine);
-    }
-    LSTMJAX_UNROLL
-    for (int r = 0; r < R; r++) {
-      const Vec a = broadcast(rows[r][k]);
+  for (int64_t k = 0; k < n;) {
+    for (const int64_t end = smaller(n, k + kSum); k < end; k++) {
+      Vec column[V];
       LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) acc[r][v] += a * column[v];
+      for (int v = 0; v < V; v++) {
+        const bool joined = V <= kTileVectors;  // then one pointer serves all
+        column[v] = load((joined ? w[0] + v * kLanes : w[v]) + k * kLine);
+      }
+      LSTMJAX_UNROLL
+      for (int r = 0; r < R; r++) {
+        const Vec a = broadcast(rows[r][k]);
+        LSTMJAX_UNROLL
+        for (int v = 0; v < V; v++) sums.acc[r][v] += a * column[v];
+      }
     }
+    if (k < n) sums.put();
   }
 }
 
@@ -50,8 +82,6 @@ static inline void in_groups(int64_t n, F run) {
   for (int64_t g = 0; g < groups; g++) run(n * g / groups, n * (g + 1) / groups - n * g / groups);
 }
 
-static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline float* at(const Series& s, int64_t step, int64_t row) { return s.data + step * s.step + row * s.row; }
 static inline int64_t time_of(const Layer& layer, int64_t order) {
   return layer.reverse ? layer.steps - 1 - order : order;

@@ -37,14 +37,15 @@ import pytest  # noqa: E402
 from against import prefer  # noqa: E402
 
 BOTH = {
-    "backends", "cell", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering", "modules",
-    "native_library", "nnx", "sharding",
+    "backends", "cell", "cpu_products", "debugging", "exported", "flax_cell", "fused", "linear", "lowering",
+    "lowering_models", "modules", "native_library", "nnx", "sharding",
 }  # fmt: skip
 """The files of tests that lean on JAX itself and run on each line of it in CI; all others are marked once."""
 
 THOROUGH = {
     "agents_inside", "bench", "cpu_products", "debugging", "doctests", "export", "files_hostile", "flax_cell",
     "flax_object", "forecast", "forecast_command", "gpu_script", "hydrology", "hydrology_command", "keras_files",
+    "lowering_models",
     "keras_models", "notebooks", "onnx_graphs", "order_truth", "plot_notebook", "properties", "readme", "replica",
     "report_page", "report_run", "sharding", "site", "training_replica",
 }  # fmt: skip
@@ -60,6 +61,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_addoption(parser):
     parser.addoption("--backend", default="auto", help='the backend that "auto" tries first; auto: as in the table')
+    parser.addoption("--examples", type=int, help="random cases of the native kernel, new ones; default: a few")
 
 
 def pytest_configure(config):
@@ -105,6 +107,15 @@ def pytest_collection_finish():
 def backend_option(request):
     """What --backend was, for a process that a test starts."""
     return request.config.getoption("--backend")
+
+
+@pytest.fixture
+def examples(request):
+    """What --examples was; programs of random sizes are compiled once, so that no cache keeps them."""
+    count = request.config.getoption("--examples")
+    jax.config.update("jax_enable_compilation_cache", count is None)
+    yield count
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 @pytest.fixture
