@@ -13,9 +13,9 @@ from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.network import context_inputs, input_names
-from lstmjax.forecast.run_forecast import files_of, missing_networks, read_series
+from lstmjax.forecast.run_forecast import missing_networks, read_series
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.forecast.storing import load_forecaster
+from lstmjax.forecast.storing import load_forecaster, network_files
 from lstmjax.forecast.windows import cut, on_device
 from lstmjax.report.inspect_folder import errors_name, page_file, written
 from lstmjax.report.page import report
@@ -47,7 +47,7 @@ def inspect_forecast(
     missing = missing_networks(run, config)
     if missing is not None:
         yield missing
-    path = files_of(run)[0]
+    path = network_files(run)[0]
     forecaster = load_forecaster(path)
     count = min(len(series), MAX_SERIES)
     xs, lengths, times = steps_around_origin(forecaster, series, count)
