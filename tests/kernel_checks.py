@@ -9,7 +9,6 @@ from against import random_like
 
 from lstmjax import init_params
 
-
 CHANCE = 4.8e-7
 """Four units in the last place of float32: of an array of few numbers the error of XLA may be small by chance."""
 

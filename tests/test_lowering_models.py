@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_lowering import FLAGS, LENGTHS, PARAMS, PLATFORMS, XS, B, H, I, T, calls, lowered
-from training import config
+from test_lowering import FLAGS, LENGTHS, PARAMS, PLATFORMS, XS, B, H, I, calls, lowered
 
 from lstmjax import (
     CELLS,

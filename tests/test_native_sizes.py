@@ -1,10 +1,9 @@
 """The native kernel on random sizes and options: values and gradients within twice the error of XLA in float32.
 
-`pytest tests/test_native_sizes.py --examples 300` draws that many new cases; without it, a few that are the same in each
-session, as new ones are compiled anew.
+`pytest tests/test_native_sizes.py --examples 300` draws that many new cases; without it, a few that are the same in
+each session, as new ones are compiled anew.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
