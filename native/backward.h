@@ -197,7 +197,7 @@ static void inputs_tile(const Slopes& slopes, int64_t inputs, int64_t total, con
 static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int64_t end) {
   using Tile = void (*)(const Slopes&, int64_t, int64_t, const int64_t (*)[2], int64_t);
   static const Tile tiles[][4] = LSTMJAX_TILES(inputs_tile);
-  const bool by_row = slopes.dz.row > slopes.dz.step;
+  const bool by_row = layer.h.row > layer.h.step;
   const int64_t blocks = (layer.inputs + kLanes - 1) / kLanes;
   for (int64_t panel = 0; panel < blocks; panel += 4) {
     in_groups(end - first, [&](int64_t start, int64_t size) {
@@ -318,7 +318,7 @@ static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int
     add = true;
     n = 0;
   };
-  const bool by_row = slopes.dz.row > slopes.dz.step;  // follow the memory
+  const bool by_row = layer.h.row > layer.h.step;  // follow the memory; dz of a ticket has an order of its own
   const int64_t outside = by_row ? layer.rows : layer.steps, inside = by_row ? layer.steps : layer.rows;
   for (int64_t a = 0; a < outside; a++) {
     for (int64_t b = 0; b < inside; b++) {

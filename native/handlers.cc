@@ -91,11 +91,12 @@ struct Sizes {
     return batch_major ? Series{data, n, steps * n} : Series{data, rows * n, n};
   }
 
-  // What a network saves for the backward pass, where it has a ticket: c and the gates.
+  // What a network saves for the backward pass, where it has a ticket: c and the gates, in the order in which the passes
+  // write and read them, so that this is a single stream of memory.
   int64_t saved_floats() const { return steps * rows * 5 * hidden; }
   void save_in(const lstmjax::Buffer& saved, Layer& layer) const {
-    layer.c = series(saved.get(), 0, hidden);
-    layer.gates = series(saved.get() + steps * rows * hidden, 0, 4 * hidden);
+    layer.c = Series{saved.get(), rows * 5 * hidden, 5 * hidden};
+    layer.gates = Series{saved.get() + hidden, rows * 5 * hidden, 5 * hidden};
   }
 
   // The shape that an array of some axes has.

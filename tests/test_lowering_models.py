@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_lowering import FLAGS, LENGTHS, PARAMS, PLATFORMS, XS, B, H, I, T, calls, lowered
-from training import config
+from test_lowering import FLAGS, LENGTHS, PARAMS, PLATFORMS, XS, B, H, I, calls, lowered
 
 from lstmjax import (
     CELLS,
@@ -57,6 +56,7 @@ def exported(function, *arguments):
 
 def trained(loss, optimizer, params, *arguments):
     """One step of training: gradient and update."""
+
     def step(params, state, *arguments):
         value, gradient = jax.value_and_grad(loss)(params, *arguments)
         updates, state = optimizer.update(gradient, state, params)
@@ -105,7 +105,11 @@ def test_every_loss_of_the_trainer(name):
 
     def loss(params, xs, labels):
         logits = network(params, xs)[1]
-        return row.value(logits, labels, 0.0).mean() + 0 * row.readout(logits).sum() + 0 * row.measure(logits, labels).sum()
+        return (
+            row.value(logits, labels, 0.0).mean()
+            + 0 * row.readout(logits).sum()
+            + 0 * row.measure(logits, labels).sum()
+        )
 
     assert exported(jax.value_and_grad(loss), deep, XS, labels) == set()
 

@@ -89,11 +89,16 @@ def test_two_directions_are_joined_without_transposing_a_series():
     assert not re.findall(r"\} (?:transpose|copy)\(", program)
 
 
-@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
 def test_nothing_to_compute(shape):
-    params = init_params(jax.random.key(0), 2, 4)
-    found, expected = (lstm(params, jnp.ones((*shape, 2)), backend=name) for name in ("native", "scan"))
-    assert_close(found, expected)
+    """Values and gradients."""
+    params, xs = init_params(jax.random.key(0), 2, 4), jnp.ones((*shape, 2))
+
+    def values_and_pull(backend):
+        values, pull = jax.vjp(lambda *a: lstm(*a, backend=backend), params, xs)
+        return values, pull(jax.tree.map(jnp.ones_like, values))
+
+    assert_close(values_and_pull("native"), values_and_pull("scan"))
 
 
 COMMON = {"vjp", "jvp", "vmap_over_examples", "vmap_over_parameters", "shard_map"}

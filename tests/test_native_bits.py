@@ -120,5 +120,3 @@ def test_several_devices_have_the_same_bits():
         for words in (["1"], ["4"], ["4", "sharded"])
     ]
     assert len({run.stdout for run in outputs}) == 1
-
-

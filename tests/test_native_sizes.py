@@ -1,15 +1,14 @@
 """The native kernel on random sizes and options: values and gradients within twice the error of XLA in float32.
 
-`pytest tests/test_native_sizes.py --examples 300` draws that many new cases; without it, a few that are the same in each
-session, as new ones are compiled anew.
+`pytest tests/test_native_sizes.py --examples 300` draws that many new cases; without it, a few that are the same in
+each session, as new ones are compiled anew.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from against import draw_state
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kernel_checks import layer, within_twice_the_error_of_xla
 
@@ -70,7 +69,10 @@ def test_any_size_and_options(count, examples):
     if examples is None:
         how = settings(max_examples=count, deadline=None, derandomize=True, database=None)
     else:
-        how = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        how = settings(
+            max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],  # smaller cases would be compiled one by one
+        )  # fmt: skip
     how(given(SIZES, st.integers(0, 2**20), st.data())(any_size_and_options))()
 
 
