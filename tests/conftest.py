@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Keep the garbage collector from what lives to the end: a seventh of the time of tests that trace went into it.
+    """Keep the garbage collector from what lives to the end: a tenth of the time of tests that trace went into it.
 
     Modules, tests and the programs that JAX keeps are never garbage. A test that looks for garbage collects it itself.
     """

@@ -16,18 +16,26 @@ from lstmjax.forecast import (
     Training,
     backtest,
     fit_forecaster,
+    fitting,
     from_arrays,
-    window_loss,
+    network,
+    windows,
 )
 from lstmjax.forecast.fitting import _train
 from lstmjax.forecast.forecaster import Forecaster, _forecast, columns_of
 from lstmjax.forecast.likelihoods import SMALLEST
-from lstmjax.forecast.network import init_forecaster, normal_of, outputs, sample
+from lstmjax.forecast.network import init_forecaster, normal_of
 from lstmjax.forecast.series import SeriesSet
-from lstmjax.forecast.windows import coarse, cut, draw, on_device, seasonal_pattern, training_origins
+from lstmjax.forecast.windows import coarse, draw, on_device, seasonal_pattern, training_origins
 
 S, T, HORIZON, CONTEXT, SEASON = 5, 29, 3, 8, 4
 FORMS = ["autoregressive", "handoff"]
+
+# Compiled, as they are in training and forecasting: run as they stand, each operation is a program to compile.
+cut = jax.jit(windows.cut, static_argnames="design")
+outputs = jax.jit(network.outputs, static_argnames="design")
+sample = jax.jit(network.sample, static_argnames=("design", "samples"))
+window_loss = jax.jit(fitting.window_loss, static_argnames=("design", "loss_on"))
 
 
 def design_of(**fields):
@@ -246,15 +254,14 @@ def test_a_network_that_sees_volatility_tells_calm_series_from_wild_ones():
 
 
 @pytest.mark.usefixtures("promotion")
-@pytest.mark.parametrize("size", [1e-30, 1e30])
 @pytest.mark.parametrize("likelihood", ["gaussian", "student_t", "mixture"])
-def test_gradients_are_finite_at_all_sizes_with_gaps(likelihood, size):
+def test_gradients_are_finite_at_all_sizes_with_gaps(likelihood):
     """What stands in for a missing target is of the size of the series, and so are the gradients those of size 1."""
     rng = np.random.default_rng(0)
     y = np.where(rng.random(30) < 0.3, np.nan, rng.gamma(3.0, 2.0, 30))
     design = design_of(likelihood=likelihood)
     gradients = []
-    for factor in (1.0, size):
+    for factor in (1.0, 1e-30, 1e30):
         series = from_arrays([factor * y], season=SEASON)
         params = init_forecaster(jax.random.key(0), design, series)
         table, normal = on_device(series, design), normal_of(series)
@@ -262,7 +269,8 @@ def test_gradients_are_finite_at_all_sizes_with_gaps(likelihood, size):
         slopes = jax.grad(window_loss)(params, batch, None, table=table, design=design, normal=normal)
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
         gradients.append(slopes.head.b)
-    assert np.abs(gradients[1]).max() < 10 * np.abs(gradients[0]).max()
+    usual, *others = (np.abs(gradient).max() for gradient in gradients)
+    assert max(others) < 10 * usual
 
 
 @pytest.mark.usefixtures("promotion")

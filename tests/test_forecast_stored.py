@@ -157,7 +157,7 @@ def test_a_configuration_maps_a_folder_of_files(tmp_path, capsys):
         run = tmp_path / f"run-{len(list(tmp_path.iterdir()))}-{memory}"
         assert main(["forecast", str(tmp_path / "config.yaml"), "--run-dir", str(run)]) == 0
         measures[run] = json.loads((run / "measures.json").read_text())["measures"]["network"]
-        assert main(["backtest", str(run), "--refit"]) == 0
+    assert main(["backtest", str(run), "--refit"]) == 0  # of the mapped series
     first, *others = measures.values()
     for other in others:
         assert other == pytest.approx(first, rel=1e-4, nan_ok=True)
