@@ -84,7 +84,7 @@ def ours(targets: list[np.ndarray], origins: int) -> Calls:
 
     def mase(samples: int) -> float:
         result = backtest(forecaster, series, Rolling(origins, HORIZON), samples=samples)
-        return float(np.mean(metrics.mase(result.target, np.median(result.samples, 2), result.scales)))
+        return float(np.mean(metrics.mase(result.target, metrics.median(result.samples, 2), result.scales)))
 
     return {
         "short": lambda: fit(SHORT),

@@ -139,14 +139,10 @@ def table_of(series: SeriesSet) -> Table:
             f"the series have {len(series.target)} steps in all, more than 2147483647; pass fewer series."
         )
     check_sizes(series)
-    return Table(
-        jnp.asarray(series.target, jnp.float32),
-        jnp.asarray(series.past, jnp.float32),
-        jnp.asarray(series.known, jnp.float32),
-        jnp.asarray(series.numbers, jnp.float32),
-        jnp.asarray(series.categories, jnp.int32),
-        jnp.asarray(series.starts, jnp.int32),
-    )
+    numbers = (series.target, series.past, series.known, series.numbers)
+    counts = (series.categories, series.starts)
+    # one call for all of them takes half the time
+    return Table(*jax.device_put((*(a.astype(np.float32) for a in numbers), *(a.astype(np.int32) for a in counts))))
 
 
 def check_targets(series: SeriesSet, design: Design) -> None:
