@@ -16,8 +16,8 @@ backtests forecast from the same origins, a horizon apart, without fitting, and 
 
 DeepAR in neuralforecast feeds one value a series back, the mean, and draws from the distribution of each step: it has
 no paths. So one path of ours stands beside one value fed back; the backtest, too. As its cross_validation fits once
-before it forecasts, a short fit is taken off its time. The three take turns. PyTorch stalls when another process has the
-cores: run each package in a process of its own (--only), turn by turn, all of them adding to one raw file.
+before it forecasts, a short fit is taken off its time. The three take turns. PyTorch stalls when another process has
+the cores: run each package in a process of its own (--only), turn by turn, all of them adding to one raw file.
 """
 
 import argparse
