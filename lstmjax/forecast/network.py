@@ -154,12 +154,12 @@ def sample(params: ForecastParams, window: Window, design: Design, normal: Norma
     Where targets are differences (`Scaling.differences`), samples are differences from the reference of the window.
     Nothing of the window behind the origin is read but the known covariates.
     """
+    keys = jax.random.split(key, samples)
     if design.form == "handoff":
         out = _decode(params, window, _read(params, window, design, normal, None), design, normal, None)
-        draws = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]), out_axes=-1)
-        drawn = draws(jax.random.split(key, samples))
+        drawn = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]), out_axes=-1)(keys)
     else:
-        drawn = _paths(params, window, design, normal, jax.random.split(key, samples))
+        drawn = _paths(params, window, design, normal, keys)
     return jnp.moveaxis(_in_units(drawn, window, design), -1, 0)
 
 
@@ -348,10 +348,7 @@ def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array
 
 
 def _first_step(params: ForecastParams, window: Window, design: Design, normal: Normal) -> tuple[PyTree, Array]:
-    """Return the state after the first step of the horizon, and the head's outputs for it, `[B, W]`.
-
-    The targets before it are known, so that it is the same for all paths of a series.
-    """
+    """Return the state after the horizon's first step, the same for all paths, and the head's outputs `[B, W]`."""
     steps = design.reach + jnp.arange(design.context + 1)
     xs, mask = (part[:, : len(steps)] for part in context_inputs(params, window, design, normal))
     state, hs = _run(params.layers, xs, None, design, None, mask=mask)
@@ -362,8 +359,7 @@ def _first_step(params: ForecastParams, window: Window, design: Design, normal: 
 def _paths(params: ForecastParams, window: Window, design: Design, normal: Normal, keys: Array) -> Array:
     """Draw a path of B series for each of S keys, `[B, H, S]`, each step from the samples before it.
 
-    The paths are one batch of S · B sequences, scaled and without location. Only what differs between the paths of a
-    series is repeated: the state and the last targets, from the second step on.
+    The paths are one batch of S · B sequences, scaled and without location. Only state and last targets are repeated.
     """
     origin, reach, horizon = design.reach + design.context, design.reach, design.horizon
     count, batch = len(keys), len(window.scale)
@@ -391,10 +387,8 @@ def _paths(params: ForecastParams, window: Window, design: Design, normal: Norma
 
     def with_sample(recent: Array, observed: Array, y: Array) -> tuple[Array, Array]:
         z = (y / window.scale[None]).reshape(-1, 1)
-        return (
-            jnp.concatenate([recent[:, 1:], z], 1),
-            jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1),
-        )
+        observed = jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)
+        return jnp.concatenate([recent[:, 1:], z], 1), observed
 
     step_keys = jax.vmap(lambda key: jax.random.split(key, horizon), out_axes=1)(keys)
     state, out = _first_step(params, window, design, normal)
