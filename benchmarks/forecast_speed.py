@@ -16,7 +16,8 @@ backtests forecast from the same origins, a horizon apart, without fitting, and 
 
 DeepAR in neuralforecast feeds one value a series back, the mean, and draws from the distribution of each step: it has
 no paths. So one path of ours stands beside one value fed back; the backtest, too. As its cross_validation fits once
-before it forecasts, a short fit is taken off its time. The three take turns.
+before it forecasts, a short fit is taken off its time. The three take turns. PyTorch stalls when another process has
+the cores: run each package in a process of its own (--only), turn by turn, all of them adding to one raw file.
 """
 
 import argparse
@@ -49,12 +50,13 @@ ROWS = (
     ("backtest, one path", "backtest, one path", "backtest, one path", "neuralforecast", 10.0),
     ("100 paths against one value fed back", "paths", "one path", "neuralforecast", None),
 )
-COLUMNS = ["data", "what", "beside", "lstmjax", "the other", "times as fast", "goal"]
-DIGITS = [0, 0, 0, 4, 4, 2, 0]
+COLUMNS = ["data", "what", "beside", "lstmjax", "the other", "times as fast", "by turns", "goal"]
+DIGITS = [0, 0, 0, 4, 4, 2, 0, 0]
 NOTES = (
     "seconds, but for steps; the same network of one LSTM layer of 40 units, Gaussian, on two cores",
     "darts draws all paths at once (its fastest batch_size), but in the row that names the batch_size of the training",
     "neuralforecast feeds the mean back, one value a series, and draws from the distribution of each step: no paths",
+    "by turns: the ratio in the worst and in the best of the turns",
 )
 Calls = dict[str, Callable[[], object]]
 
@@ -84,7 +86,7 @@ def ours(targets: list[np.ndarray], origins: int) -> Calls:
 
     def mase(samples: int) -> float:
         result = backtest(forecaster, series, Rolling(origins, HORIZON), samples=samples)
-        return float(np.mean(metrics.mase(result.target, np.median(result.samples, 2), result.scales)))
+        return float(np.mean(metrics.mase(result.target, metrics.median(result.samples, 2), result.scales)))
 
     return {
         "short": lambda: fit(SHORT),
@@ -223,8 +225,22 @@ def table(times: list[dict]) -> list[list]:
             a, b = medians["lstmjax"][mine], medians[package][other]
             verdict = None if goal is None else f"{goal:g}: {'reached' if b / a >= goal else 'NOT reached'}"
             shown = (1 / a, 1 / b) if mine == "step" else (a, b)
-            rows.append([name, title, package, *shown, b / a, verdict])
+            ours, theirs = (by_turn(times, name, *of) for of in (("lstmjax", mine), (package, other)))
+            ratios = [b / a for a, b in zip(ours, theirs, strict=False)]
+            rows.append([name, title, package, *shown, b / a, f"{min(ratios):.2f} to {max(ratios):.2f}", verdict])
     return rows
+
+
+def by_turn(times: list[dict], name: str, package: str, what: str) -> list[float]:
+    """Return the seconds of a call in each turn, in their order; less the short fit where a fit is in them."""
+    of = lambda what: [
+        e["seconds"] for e in times if (e["data"], e["package"], e["what"]) == (name, package, what) and e["turn"]
+    ]
+    if what == "step":
+        return [(long - short) / (LONG - SHORT) for short, long in zip(of("short"), of("long"), strict=True)]
+    if (package, what) == ("neuralforecast", "backtest, one path"):
+        return [both - short for short, both in zip(of("short"), of(what), strict=True)]
+    return of(what)
 
 
 def medians_of(times: list[dict]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmjax.forecast import metrics
-from lstmjax.forecast.baselines import BASELINES, Baseline
+from lstmjax.forecast.baselines import BASELINES, Baseline, at_origins
 from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import warn_of_left_out, without_context
@@ -98,7 +98,7 @@ class Backtest(NamedTuple):
 
     def _points(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return median and mean, each `[R, S, H]`, of the network and of each baseline."""
-        median = np.median(self.samples, 2)
+        median = metrics.median(self.samples, 2)
         mean = self.samples.mean(2, dtype=np.float64) if self.has_mean else median
         return {"network": (median, mean)} | {name: (of, of) for name, of in self.baselines.items()}
 
@@ -192,7 +192,8 @@ def backtest(
     left_out = without_context(series, origins, design.context)
     warn_of_left_out(left_out, series, origins, design.context)
     networks = len(forecaster.forecasters) if isinstance(forecaster, Ensemble) else 1
-    drawn = np.full((*origins.shape, networks * samples, design.horizon), np.nan, np.float32)
+    # the samples of a step side by side, as medians read them
+    drawn = np.full((*origins.shape, design.horizon, networks * samples), np.nan, np.float32).swapaxes(2, 3)
 
     def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster | Ensemble) -> None:
         nonlocal drawn
@@ -232,20 +233,44 @@ def compare(
     """
     horizon = samples.shape[-1]
     target = np.full((*origins.shape, horizon), np.nan)
-    scales, squared = np.full(origins.shape, np.nan), np.full(origins.shape, np.nan)
     forecasts = {name: np.full(target.shape, np.nan) for name in baselines}
-    for (row, s), origin in np.ndenumerate(origins):
-        if left_out is not None and left_out[row, s]:
-            continue
-        begin = series.starts[s] + origin
-        coming = series.target[begin : min(begin + horizon, series.starts[s + 1])]
-        target[row, s, : len(coming)] = coming
-        history = series.history(s, origin)
-        scales[row, s] = metrics.naive_error(history, season)
-        squared[row, s] = metrics.naive_squared_error(history, season)
-        for name, baseline in baselines.items():
-            forecasts[name][row, s] = baseline(history, horizon, season)
+    measured = np.ones(origins.shape, bool) if left_out is None else ~left_out
+    rows, which = np.nonzero(measured)
+    at = origins[rows, which]
+    steps = (series.starts[which] + at)[:, None] + np.arange(horizon)
+    inside = steps < series.starts[which + 1][:, None]
+    target[rows, which] = np.where(inside, series.target[np.where(inside, steps, 0)], np.nan)
+    for name, baseline in baselines.items():
+        forecasts[name][rows, which] = at_origins(baseline, series, which, at, horizon, season)
+    scales, squared = (np.where(measured, errors, np.nan) for errors in _naive_errors(series, origins, season))
     return Backtest(samples, target, origins, scales, squared, forecasts, has_mean, left_out)
+
+
+def _naive_errors(series: SeriesSet, origins: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `metrics.naive_error` and `metrics.naive_squared_error` of the targets before each origin, `[R, S]`."""
+    metrics.check_season(season)
+    parts: list[list[np.ndarray]] = []
+    done = 0
+    for block in series.blocks():
+        at = origins[:, done : done + len(block)]
+        done += len(block)
+        y = block.target
+        differences = np.zeros(len(y) + 1)  # one more, as the end of the last sum
+        differences[season:-1] = y[season:] - y[:-season] if season < len(y) else 0.0
+        first = np.minimum(block.starts[:-1] + season, block.starts[1:])  # the first that has one a season before it
+        known = ~np.isnan(differences)
+        count = _sums(known.astype(np.float64), first, block.starts[:-1] + at)
+        errors = np.where(known, differences, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts.append([_sums(e, first, block.starts[:-1] + at) / count for e in (np.abs(errors), errors**2)])
+    absolute, squared = (np.concatenate(blocks, 1) for blocks in zip(*parts, strict=True))
+    return absolute, squared
+
+
+def _sums(values: np.ndarray, first: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Return the sums of values `[N]` from first `[S]` up to each of stops `[R, S]`, `[R, S]`; 0 where none is."""
+    bounds = np.stack([np.broadcast_to(first, stops.shape), np.maximum(stops, first)], -1)
+    return np.stack([np.add.reduceat(values, row.ravel())[::2] for row in bounds]) * (stops > first)
 
 
 def _average(values: np.ndarray, counted: np.ndarray) -> float:

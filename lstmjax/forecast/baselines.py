@@ -9,6 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from lstmjax.forecast.origins import known_row, latest_known
+from lstmjax.forecast.series import SeriesSet
+
 Baseline = Callable[[np.ndarray, int, int], np.ndarray]
 """(history [T], horizon, season) -> forecast [H]."""
 
@@ -45,9 +48,59 @@ def drift(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
 def _known(history: np.ndarray) -> np.ndarray:
     y = np.asarray(history, np.float64)
     y = y[~np.isnan(y)]
-    if not len(y):
-        raise ValueError("history has no targets; a forecast needs at least one.")
+    _check_some(len(y) > 0)
     return y
+
+
+def _check_some(some: bool) -> None:
+    if not some:
+        raise ValueError("history has no targets; a forecast needs at least one.")
+
+
+def _naive_at(series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    del season
+    return np.repeat(series.target[latest_known(series, which, origins)][:, None], horizon, 1)
+
+
+def _seasonal_naive_at(
+    series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int
+) -> np.ndarray:
+    first = series.starts[which][:, None]
+    begin = first + origins[:, None]
+    rows = known_row(series.target, begin - season + np.arange(min(season, horizon)), -season, first, begin - 1)
+    known = (rows >= 0) & (origins >= season)[:, None]
+    values = np.where(known, series.target[rows], _naive_at(series, which, origins, 1, 1))
+    return values[:, np.arange(horizon) % season]
+
+
+def _drift_at(series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    del season
+    begin, y = series.starts[which], series.target
+    last = latest_known(series, which, origins)
+    first = known_row(y, begin, 1, begin, last)
+    slope = (y[last] - y[first]) / np.maximum(last - first, 1)  # 0 where there is one target
+    ahead = (begin + origins - 1 - last)[:, None] + np.arange(1, horizon + 1)
+    return y[last][:, None] + slope[:, None] * ahead
+
+
+AT_ORIGINS: tuple[tuple[Baseline, Callable[[SeriesSet, np.ndarray, np.ndarray, int, int], np.ndarray]], ...] = (
+    (naive, _naive_at),
+    (seasonal_naive, _seasonal_naive_at),
+    (drift, _drift_at),
+)
+"""What a baseline returns for many origins at once: (series, which [N], origins [N], horizon, season) -> `[N, H]`."""
+
+
+def at_origins(
+    baseline: Baseline, series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int
+) -> np.ndarray:
+    """Return the forecasts of a baseline from N origins, `[N, H]`: what it returns for the history before each."""
+    for row, together in AT_ORIGINS:
+        if row is baseline:
+            _check_some(bool((latest_known(series, which, origins) >= 0).all()))
+            return together(series, which, origins, horizon, season)
+    histories = (series.history(s, origin) for s, origin in zip(which, origins, strict=True))
+    return np.asarray([baseline(history, horizon, season) for history in histories]).reshape(-1, horizon)
 
 
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(

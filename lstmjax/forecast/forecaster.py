@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmjax.errors import UserError
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.metrics import median
 from lstmjax.forecast.network import ForecastParams, Normal, sample
 from lstmjax.forecast.origins import check_future, checked_pieces, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -45,7 +46,7 @@ class Forecast(NamedTuple):
     @property
     def median(self) -> np.ndarray:
         """The median of the samples, `[S, H]`."""
-        return np.median(self.samples, 1)
+        return median(self.samples, 1)
 
     def quantiles(self, levels: Sequence[float]) -> np.ndarray:
         """Return quantiles of the samples, `[S, H, Q]`."""
@@ -154,6 +155,7 @@ class Forecaster:
             raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
         if origins.shape != (len(which),):
             raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(which)} series.")
+        origins = origins.astype(np.int64)
         series = self.matched(series)
         table = None
         if series.folder is None:
@@ -162,7 +164,7 @@ class Forecaster:
             table = on_device(series, design)
         batches = max(-(-len(which) // batch_size), 1)
         size = -(-len(which) // batches)  # batches of one size, so that one program serves all
-        keys = jax.random.split(jax.random.key(seed), batches)
+        keys = _batch_keys(jax.random.key(seed), batches)
         parts = []
         for start, key in zip(range(0, len(which), size), keys, strict=True):
             # the last batch repeats its last series
@@ -173,11 +175,11 @@ class Forecaster:
                 batch_table, at = checked_pieces(series, numbers, at, design)
                 numbers = np.arange(size)
             drawn = _forecast(
-                self.params, batch_table, jnp.asarray(numbers, jnp.int32), jnp.asarray(at, jnp.int32), key,
+                self.params, batch_table, np.asarray(numbers, np.int32), np.asarray(at, np.int32), key,
                 self.normal, design=design, samples=samples,
             )  # fmt: skip
             parts.append(np.asarray(drawn)[: len(which) - start])
-        drawn = np.concatenate(parts)
+        drawn = np.swapaxes(parts[0] if len(parts) == 1 else np.concatenate(parts), 1, 2)
         drawn = respread(drawn, self.spread, design)
         wrong = np.any(np.isnan(drawn), axis=(1, 2))
         if wrong.any():
@@ -190,7 +192,7 @@ class Forecaster:
             )
         if design.scale.differences:
             drawn = drawn + references(series, which, origins)[:, None, None]
-        return Forecast(drawn, origins.astype(np.int64), tuple(series.names[s] for s in which), design.has_mean)
+        return Forecast(drawn, origins, tuple(series.names[s] for s in which), design.has_mean)
 
 
 def columns_of(series: SeriesSet) -> tuple[tuple[str, ...], ...]:
@@ -210,5 +212,10 @@ def _forecast(
     design: Design,
     samples: int,
 ) -> Array:
-    window = cut(table, which, origins, design)
-    return jnp.moveaxis(sample(params, window, design, normal, key, samples), 0, 1)
+    """Return samples `[B, H, samples]`: those of a step side by side, as medians and quantiles read them."""
+    return jnp.moveaxis(sample(params, cut(table, which, origins, design), design, normal, key, samples), 0, -1)
+
+
+@partial(jax.jit, static_argnums=1)
+def _batch_keys(key: Array, batches: int) -> tuple[Array, ...]:
+    return tuple(jax.random.split(key, batches))

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
+def median(samples: np.ndarray, axis: int) -> np.ndarray:
+    """Return what `numpy.median` returns, five times as fast for many sets of some hundred samples."""
+    values = np.sort(samples, axis)
+    count = values.shape[axis]
+    low, high, last = (np.take(values, k, axis) for k in ((count - 1) // 2, count // 2, count - 1))
+    middle = low if count % 2 else np.mean([low, high], 0, dtype=values.dtype)
+    return np.where(np.isnan(last), last, middle)  # NaN is sorted to the end
+
+
 def naive_error(history: ArrayLike, season: int = 1) -> np.ndarray:
     """Return the mean absolute error of the seasonal naive forecast within the history: the denominator of MASE.
 
@@ -170,9 +179,14 @@ def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.nda
         return 1 - np.sqrt((r - 1) ** 2 + (beta - 1) ** 2 + (spread - 1) ** 2)
 
 
-def _seasonal_differences(history: ArrayLike, season: int) -> np.ndarray:
+def check_season(season: int) -> None:
+    """Refuse a season without steps."""
     if season < 1:
         raise ValueError(f"season is {season}, expected at least 1: the steps in a season, such as 12 for months.")
+
+
+def _seasonal_differences(history: ArrayLike, season: int) -> np.ndarray:
+    check_season(season)
     y = np.asarray(history, np.float64)
     if y.shape[-1] <= season:
         return np.full((*y.shape[:-1], 1), np.nan)

@@ -154,12 +154,13 @@ def sample(params: ForecastParams, window: Window, design: Design, normal: Norma
     Where targets are differences (`Scaling.differences`), samples are differences from the reference of the window.
     Nothing of the window behind the origin is read but the known covariates.
     """
+    keys = jax.random.split(key, samples)
     if design.form == "handoff":
         out = _decode(params, window, _read(params, window, design, normal, None), design, normal, None)
-        draws = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]))
-        return _in_units(draws(jax.random.split(key, samples)), window, design)
-    state = _read(params, window, design, normal, None)
-    return _in_units(_paths(params, window, state, design, normal, jax.random.split(key, samples)), window, design)
+        drawn = jax.vmap(lambda k: design.head.sample(k, out, window.scale[:, None]), out_axes=-1)(keys)
+    else:
+        drawn = _paths(params, window, design, normal, keys)
+    return jnp.moveaxis(_in_units(drawn, window, design), -1, 0)
 
 
 def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Array]:
@@ -182,9 +183,9 @@ def log_prob(outputs: Array, window: Window, design: Design) -> tuple[Array, Arr
 
 
 def _in_units(values: Array, window: Window, design: Design) -> Array:
-    """Undo location and transform of `[..., B, H]`; the reference is not added."""
+    """Undo location and transform of `[B, H, samples]`; the reference is not added."""
     centre = window.location[:, None] + window.scale[:, None] * window.pattern[:, -design.horizon :]
-    return design.scale.inverse(values + jnp.expand_dims(centre, tuple(range(values.ndim - 2))))
+    return design.scale.inverse(values + centre[..., None])
 
 
 def _static(params: ForecastParams, window: Window, normal: Normal) -> Array:
@@ -346,17 +347,24 @@ def _head(head: Dense, hs: Array, base: Array | None, design: Design, key: Array
     return out.at[..., at].add(base[..., None])
 
 
-def _paths(params: ForecastParams, window: Window, state: PyTree, design: Design, normal: Normal, keys: Array) -> Array:
-    """Draw a path of B series for each of S keys, `[S, B, H]`, each step from the samples before it.
+def _first_step(params: ForecastParams, window: Window, design: Design, normal: Normal) -> tuple[PyTree, Array]:
+    """Return the state after the horizon's first step, the same for all paths, and the head's outputs `[B, W]`."""
+    steps = design.reach + jnp.arange(design.context + 1)
+    xs, mask = (part[:, : len(steps)] for part in context_inputs(params, window, design, normal))
+    state, hs = _run(params.layers, xs, None, design, None, mask=mask)
+    base = _base_where_known(window, steps[-1:], design)
+    return state, _head(params.head, hs[:, -1:], base, design, None)[:, 0]
 
-    The paths are one batch of S · B sequences, scaled and without location. Only what differs between the paths of a
-    series is repeated: the state and the last targets.
+
+def _paths(params: ForecastParams, window: Window, design: Design, normal: Normal, keys: Array) -> Array:
+    """Draw a path of B series for each of S keys, `[B, H, S]`, each step from the samples before it.
+
+    The paths are one batch of S · B sequences, scaled and without location. Only state and last targets are repeated.
     """
     origin, reach, horizon = design.reach + design.context, design.reach, design.horizon
     count, batch = len(keys), len(window.scale)
-    past, past_observed = (part[:, design.context :] for part in _before(window, design))
-    known = _known(window, origin + jnp.arange(horizon), design, normal)
-    observed = window.observed[:, origin - reach : origin]
+    past, past_observed = (part[:, design.context + 1 :] for part in _before(window, design))
+    known = _known(window, origin + jnp.arange(1, horizon), design, normal)
 
     def for_paths(values: Array) -> Array:
         return jnp.broadcast_to(values[None], (count, *values.shape)).reshape(-1, *values.shape[1:])
@@ -375,16 +383,18 @@ def _paths(params: ForecastParams, window: Window, state: PyTree, design: Design
         base = _base_where_known(moved, jnp.asarray([reach]), design)
         out = _head(params.head, h[:, None], base, design, None)[:, 0]
         y = jax.vmap(design.head.sample, (0, 0, None))(step_keys, out.reshape(count, batch, -1), window.scale)
-        z = (y / window.scale[None]).reshape(-1, 1)
-        recent = jnp.concatenate([recent[:, 1:], z], 1)
-        return (state, recent, jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)), y
+        return (state, *with_sample(recent, observed, y)), y
 
-    scanned = (
-        jax.vmap(lambda key: jax.random.split(key, horizon), out_axes=1)(keys),
-        jnp.moveaxis(known, 1, 0),
-        jnp.moveaxis(past, 1, 0),
-        jnp.moveaxis(past_observed, 1, 0),
-    )
-    carry = (jax.tree.map(for_paths, state), for_paths(window.target[:, origin - reach : origin]), observed)
-    _, ys = jax.lax.scan(step, carry, scanned)
-    return jnp.moveaxis(ys, 0, 2)
+    def with_sample(recent: Array, observed: Array, y: Array) -> tuple[Array, Array]:
+        z = (y / window.scale[None]).reshape(-1, 1)
+        observed = jnp.concatenate([observed[:, 1:], jnp.ones_like(observed[:, :1])], 1)
+        return jnp.concatenate([recent[:, 1:], z], 1), observed
+
+    step_keys = jax.vmap(lambda key: jax.random.split(key, horizon), out_axes=1)(keys)
+    state, out = _first_step(params, window, design, normal)
+    y = jax.vmap(design.head.sample, (0, None, None))(step_keys[0], out, window.scale)
+    before = slice(origin - reach, origin)
+    recent, observed = with_sample(for_paths(window.target[:, before]), window.observed[:, before], y)
+    scanned = (step_keys[1:], *(jnp.moveaxis(part, 1, 0) for part in (known, past, past_observed)))
+    _, ys = jax.lax.scan(step, (jax.tree.map(for_paths, state), recent, observed), scanned)
+    return jnp.transpose(jnp.concatenate([y[None], ys]), (2, 0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from lstmjax.forecast.calendar import shown_time
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.windows import Table, check_series, pieces_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.ndarray:
@@ -41,13 +45,40 @@ def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarra
 
 def references(series: SeriesSet, which: np.ndarray, origins: np.ndarray) -> np.ndarray:
     """Return the last target before each origin, float64 `[S]`; an origin whose context has none is refused before."""
-    histories = [series.history(s, int(origin)) for s, origin in zip(which, origins, strict=True)]
-    return np.asarray([history[~np.isnan(history)][-1] for history in histories])
+    return series.target[latest_known(series, which, origins)]
+
+
+def latest_known(series: SeriesSet, which: np.ndarray, origins: np.ndarray) -> np.ndarray:
+    """Return the row of the last target before each origin, int64 like them; -1 where there is none."""
+    first = series.starts[which]
+    return known_row(series.target, first + origins - 1, -1, first, series.starts[-1] - 1)
+
+
+def known_row(target: np.ndarray, rows: np.ndarray, step: int, first: np.ndarray, last: ArrayLike) -> np.ndarray:
+    """Return for each row the first of rows, rows + step, … that has a target, from `first` to `last`; -1: none has."""
+    rows, first, last = (np.array(values) for values in np.broadcast_arrays(rows, first, last))
+    rows[(rows < first) | (rows > last)] = -1
+    while True:
+        missing = rows >= 0
+        missing[missing] = np.isnan(target[rows[missing]])
+        if not missing.any():
+            return rows
+        moved = rows[missing] + step
+        rows[missing] = np.where((moved < first[missing]) | (moved > last[missing]), -1, moved)
 
 
 def check_future(series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design) -> None:
     """Refuse origins without targets before them, and missing known covariates in the horizon."""
-    for s, origin in zip(which, origins, strict=True):
+    # each series has its own message; a look at all of them together says whether there is one
+    size = series.starts[which + 1] - series.starts[which]
+    fits = (origins >= 1) & (origins <= size - design.horizon)
+    if fits.all():
+        begin = series.starts[which] + origins
+        fits = latest_known(series, which, origins) >= np.maximum(begin - design.context, series.starts[which])
+        if series.known.shape[1]:
+            rows = begin[:, None] + np.arange(design.horizon)
+            fits &= ~np.isnan(series.known[rows]).any((1, 2))
+    for s, origin in zip(which[~fits], origins[~fits], strict=True):
         if not 1 <= origin <= series.starts[s + 1] - series.starts[s] - design.horizon:
             raise SeriesError(
                 f"origins has {origin} for series {series.names[s]!r}, expected 1 to "
