@@ -220,94 +220,116 @@ static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int6
 
 // Gradients of the weights: dW = operandsᵀ · dz, over all valid rows of all steps. They are added up in chunks of a
 // fixed number of rows, so that the sums do not depend on the number of threads.
-constexpr int64_t kDeep = 256;
+constexpr int64_t kDeep = 256;         // rows of a chunk
+constexpr int64_t kRound = 2 * kDeep;  // rows that are packed at once: a tile of dW is then in the cache for two chunks
 
-// R rows of dW by a panel of its columns, over n rows of packed operands and of packed dz.
-template <int R>
-static __attribute__((noinline)) void outer_tile(const float* operands, const float* dz, int64_t n, float* out,
-                                                 int64_t stride, int64_t columns, bool add) {
-  constexpr int V = kTileVectors;
-  for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
-    Vec acc[R][V] = {};
-    const float* w = dz + place(vector, kDeep);
-    const float* a = operands;
-    for (int64_t k = 0; k < n; k++, w += kLine, a += R) {
-      Vec column[V];
-      LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
-      LSTMJAX_UNROLL
-      for (int r = 0; r < R; r++) {
-        const Vec value = broadcast(a[r]);
-        LSTMJAX_UNROLL
-        for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
-      }
-    }
-    for (int r = 0; r < R; r++) {
-      for (int v = 0; v < V; v++) {
-        const int64_t first = (vector + v) * kLanes, size = columns - first;
-        float* p = out + r * stride + first;
-        if (size > 0) store(p, add ? load(p, size) + acc[r][v] : acc[r][v], size);
-      }
-    }
-  }
+// Call run(first, size) for the chunks of n rows.
+template <typename F>
+static inline void in_chunks(int64_t n, F run) {
+  for (int64_t first = 0; first < n; first += kDeep) run(first, smaller(kDeep, n - first));
 }
 
-// A part of the rows of dW: the columns of x or of h, `width` of them.
-struct Operand {
-  int64_t width;
-  float* out;
-  const float* rows[kDeep];
-};
-
-// Pack the columns of n rows in groups of at most kRows, one after the other; return where the next part begins.
-static float* pack_operand(const Operand& operand, int64_t n, float* out) {
-  in_groups(operand.width, [&](int64_t start, int64_t size) {
-    for (int64_t k = 0; k < n; k++, out += size) {
-      const float* in = operand.rows[k] + start;
-      if (size == kRows) {
-        __builtin_memcpy(out, in, kRows * sizeof(float));  // of a fixed size, and so without a call
-      } else {
-        for (int64_t r = 0; r < size; r++) out[r] = in[r];
+// R rows of dW, those of the operands from `row` on, by a panel of its columns: over n rows of packed operands, which are
+// `width` wide, and of packed dz.
+template <int R>
+static __attribute__((noinline)) void outer_tile(const float* operands, int64_t width, int64_t row, const float* dz,
+                                                 int64_t n, float* out, int64_t stride, int64_t columns, bool add) {
+  constexpr int V = kTileVectors;
+  in_chunks(n, [&](int64_t first, int64_t size) {
+    for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
+      Vec acc[R][V] = {};
+      const float* w = dz + first * kPanel + place(vector, kDeep);
+      const float* a = operands + first * width + row * size;
+      for (int64_t k = 0; k < size; k++, w += kLine, a += R) {
+        Vec column[V];
+        LSTMJAX_UNROLL
+        for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
+        LSTMJAX_UNROLL
+        for (int r = 0; r < R; r++) {
+          const Vec value = broadcast(a[r]);
+          LSTMJAX_UNROLL
+          for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
+        }
+      }
+      LSTMJAX_UNROLL
+      for (int r = 0; r < R; r++) {
+        LSTMJAX_UNROLL
+        for (int v = 0; v < V; v++) {
+          const int64_t begin = (vector + v) * kLanes, left = columns - begin;
+          float* p = out + r * stride + begin;
+          if (left > 0) store(p, add || first ? load(p, left) + acc[r][v] : acc[r][v], left);
+        }
       }
     }
   });
-  return out;
 }
 
-static int64_t weights_floats(const Layer& layer) { return kDeep * (layer.inputs + layer.hidden + kPanel); }
+// Pack the columns of n rows in groups of at most kRows, one after the other. A few rows at a time, so that their cache
+// lines are read once although a group takes a part of a line.
+static void pack_operand(const float* const* rows, int64_t n, int64_t width, float* out) {
+  constexpr int64_t kFew = 8;
+  for (int64_t first = 0; first < n; first += kFew) {
+    const int64_t end = smaller(first + kFew, n);
+    in_groups(width, [&](int64_t start, int64_t size) {
+      float* to = out + start * n + first * size;
+      for (int64_t k = first; k < end; k++, to += size) {
+        if (size == kRows) {
+          __builtin_memcpy(to, rows[k] + start, kRows * sizeof(float));  // of a fixed size, and so without a call
+        } else {
+          for (int64_t r = 0; r < size; r++) to[r] = rows[k][start + r];
+        }
+      }
+    });
+  }
+}
+
+// Pack a panel of dz, n rows from a column on, and add up the rows to db. `kFull`: the panel has all its columns.
+template <bool kFull>
+static __attribute__((noinline)) void pack_slopes(const float* const* rows, int64_t n, int64_t first, int64_t columns,
+                                                  float* db, bool add, float* out) {
+  const auto left = [&](int64_t v) { return kFull ? kLanes : columns - v * kLanes; };
+  Vec sums[4] = {};
+  LSTMJAX_UNROLL
+  for (int v = 0; v < 4; v++) {
+    if (add) sums[v] = load(db + first + v * kLanes, left(v));
+  }
+  for (int64_t k = 0; k < n; k++) {
+    LSTMJAX_UNROLL
+    for (int v = 0; v < 4; v++) {
+      const Vec value = load(rows[k] + first + v * kLanes, left(v));
+      sums[v] += value;
+      store(out + k / kDeep * kDeep * kPanel + k % kDeep * kLine + place(v, kDeep), value);
+    }
+  }
+  LSTMJAX_UNROLL
+  for (int v = 0; v < 4; v++) store(db + first + v * kLanes, sums[v], left(v));
+}
+
+static int64_t weights_floats(const Layer& layer) { return kRound * (layer.inputs + layer.hidden + kPanel); }
 
 static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t panel_end, float* scratch) {
-  using Tile = void (*)(const float*, const float*, int64_t, float*, int64_t, int64_t, bool);
+  using Tile = void (*)(const float*, int64_t, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
   static const Tile tiles[] = {nullptr,       outer_tile<1>, outer_tile<2>, outer_tile<3>,
                                outer_tile<4>, outer_tile<5>, outer_tile<6>};
-  const int64_t width = layer.hidden, total = 4 * width;
-  float *dz = scratch, *packed = scratch + kDeep * kPanel;
-  Operand x{layer.inputs, slopes.dw_x, {}}, h{width, slopes.dw_h, {}};
-  const float* slope[kDeep];
+  const int64_t inputs = layer.inputs, width = layer.hidden, both = inputs + width, total = 4 * width;
+  float *dz = scratch, *packed = scratch + kRound * kPanel;
+  const float *xs[kRound], *hs[kRound], *slope[kRound];
   bool add = false;
   int64_t n = 0;
   auto flush = [&] {
-    pack_operand(h, n, pack_operand(x, n, packed));
+    in_chunks(n, [&](int64_t first, int64_t size) {
+      pack_operand(xs + first, size, inputs, packed + first * both);
+      pack_operand(hs + first, size, width, packed + first * both + size * inputs);
+    });
     for (int64_t p = panel; p < panel_end; p++) {
       const int64_t first = p * kPanel, columns = smaller(kPanel, total - first);
-      for (int v = 0; v < 4 && v * kLanes < columns; v++) {
-        const int64_t begin = first + v * kLanes, size = columns - v * kLanes;
-        Vec bias = add ? load(slopes.db + begin, size) : Vec{};
-        float* out = dz + place(v, kDeep);
-        for (int64_t k = 0; k < n; k++) {
-          const Vec value = load(slope[k] + begin, size);
-          bias += value;
-          store(out + k * kLine, value);
-        }
-        store(slopes.db + begin, bias, size);
-      }
-      const float* in = packed;
-      for (const Operand* operand : {&x, &h}) {
-        in_groups(operand->width, [&](int64_t start, int64_t size) {
-          tiles[size](in, dz, n, operand->out + start * total + first, total, columns, add);
-          in += size * n;
-        });
-      }
+      (columns == kPanel ? pack_slopes<true> : pack_slopes<false>)(slope, n, first, columns, slopes.db, add, dz);
+      in_groups(inputs, [&](int64_t row, int64_t size) {
+        tiles[size](packed, both, row, dz, n, slopes.dw_x + row * total + first, total, columns, add);
+      });
+      in_groups(width, [&](int64_t row, int64_t size) {
+        tiles[size](packed, both, inputs + row, dz, n, slopes.dw_h + row * total + first, total, columns, add);
+      });
     }
     add = true;
     n = 0;
@@ -320,11 +342,11 @@ static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int
       const int32_t from = source(layer, order, row);
       if (from == kAbsent) continue;
       slope[n] = at(slopes.dz, t, row);
-      x.rows[n] = layer.inputs ? at(layer.x, t, row) : nullptr;
-      h.rows[n] = from == kStart   ? layer.h0 + row * width
-                  : from == kReset ? layer.h_reset + row * width
-                                   : at(layer.h, from, row);
-      if (++n == kDeep) flush();
+      xs[n] = inputs ? at(layer.x, t, row) : nullptr;
+      hs[n] = from == kStart   ? layer.h0 + row * width
+              : from == kReset ? layer.h_reset + row * width
+                               : at(layer.h, from, row);
+      if (++n == kRound) flush();
     }
   }
   if (n || !add) flush();
