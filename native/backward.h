@@ -74,9 +74,10 @@ static void pack_back(const float* weights, int64_t width, int64_t total, int64_
 // Slopes of h or x: the product of dz, [4H] of each of R rows, with packed weights, for V vectors that start at a block.
 template <int R, int V>
 static __attribute__((noinline)) void through(const float* packed, int64_t total, const float* const (&dz)[R],
-                                              int64_t block, float (&out)[R][V][kLanes]) {
+                                              int64_t block, float (&out)[R][V][kLanes],
+                                              Ahead* ahead = nullptr) {
   Vec acc[R][V] = {};
-  multiply<R, V>(acc, dz, total, packed + block / 4 * total * kPanel, total, block % 4);
+  multiply<R, V>(acc, dz, total, packed + block / 4 * total * kPanel, total, block % 4, ahead);
   LSTMJAX_UNROLL
   for (int r = 0; r < R; r++) {
     LSTMJAX_UNROLL
@@ -107,7 +108,8 @@ static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& r
 }
 
 template <int R, int V>
-static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial) {
+static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial,
+                          Ahead& ahead) {
   const int64_t width = layer.hidden;
   alignas(4 * kLanes) float dh[R][V][kLanes] = {};
   const float* dz[R];
@@ -116,7 +118,7 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
     dz[r] = rows[r].dz_next ? rows[r].dz_next : slopes.zeros;
     any = any || rows[r].dz_next;
   }
-  if (any) through<R, V>(slopes.packed, 4 * width, dz, block, dh);
+  if (any) through<R, V>(slopes.packed, 4 * width, dz, block, dh, &ahead);
   for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) {
       const int64_t first = (block + v) * kLanes, n = smaller(kLanes, width - first);
@@ -150,15 +152,19 @@ static inline void in_tiles(int64_t block, int64_t end, int64_t rows, F run) {
 
 static void backward(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
                      int64_t block_end) {
-  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool);
+  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool, Ahead&);
   static const Tile tiles[][4] = LSTMJAX_TILES(backward_tile);
   RowBack rows[kChunk];
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
-    for (int64_t panel = block; panel < block_end; panel = smaller(block_end, panel / 4 * 4 + 4)) {
+    const int64_t total = 4 * layer.hidden;
+    Ahead ahead = ahead_of(layer, n, total, total * kPanel);
+    for (int64_t panel = block, end; panel < block_end; panel = end) {
+      end = smaller(block_end, panel / 4 * 4 + 4);
+      ahead.next = slopes.packed + (end < block_end ? end : block) / 4 * total * kPanel;
       in_groups(n, [&](int64_t start, int64_t size) {
-        in_tiles(panel, smaller(block_end, panel / 4 * 4 + 4), size, [&](int64_t k, int64_t v) {
-          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0);
+        in_tiles(panel, end, size, [&](int64_t k, int64_t v) {
+          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0, ahead);
         });
       });
     }
