@@ -74,9 +74,10 @@ static void pack_back(const float* weights, int64_t width, int64_t total, int64_
 // Slopes of h or x: the product of dz, [4H] of each of R rows, with packed weights, for V vectors that start at a block.
 template <int R, int V>
 static __attribute__((noinline)) void through(const float* packed, int64_t total, const float* const (&dz)[R],
-                                              int64_t block, float (&out)[R][V][kLanes]) {
+                                              int64_t block, float (&out)[R][V][kLanes],
+                                              Ahead* ahead = nullptr) {
   Sums<R, V> sums{{}, out[0][0], V * kLanes, false};
-  multiply<R, V>(sums, dz, total, packed + block / 4 * total * kPanel, total, block % 4);
+  multiply<R, V>(sums, dz, total, packed + block / 4 * total * kPanel, total, block % 4, ahead);
   sums.put();
 }
 
@@ -103,7 +104,8 @@ static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& r
 }
 
 template <int R, int V>
-static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial) {
+static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial,
+                          Ahead& ahead) {
   const int64_t width = layer.hidden;
   alignas(4 * kLanes) float dh[R][V][kLanes] = {};
   const float* dz[R];
@@ -112,7 +114,7 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
     dz[r] = rows[r].dz_next ? rows[r].dz_next : slopes.zeros;
     any = any || rows[r].dz_next;
   }
-  if (any) through<R, V>(slopes.packed, 4 * width, dz, block, dh);
+  if (any) through<R, V>(slopes.packed, 4 * width, dz, block, dh, &ahead);
   for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) {
       const int64_t first = (block + v) * kLanes, n = smaller(kLanes, width - first);
@@ -146,15 +148,19 @@ static inline void in_tiles(int64_t block, int64_t end, int64_t rows, F run) {
 
 static void backward(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
                      int64_t block_end) {
-  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool);
+  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool, Ahead&);
   static const Tile tiles[][4] = LSTMJAX_TILES(backward_tile);
   RowBack rows[kChunk];
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
-    for (int64_t panel = block; panel < block_end; panel = smaller(block_end, panel / 4 * 4 + 4)) {
+    const int64_t total = 4 * layer.hidden;
+    Ahead ahead = ahead_of(layer, n, total, total * kPanel);
+    for (int64_t panel = block, end; panel < block_end; panel = end) {
+      end = smaller(block_end, panel / 4 * 4 + 4);
+      ahead.next = slopes.packed + (end < block_end ? end : block) / 4 * total * kPanel;
       in_groups(n, [&](int64_t start, int64_t size) {
-        in_tiles(panel, smaller(block_end, panel / 4 * 4 + 4), size, [&](int64_t k, int64_t v) {
-          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0);
+        in_tiles(panel, end, size, [&](int64_t k, int64_t v) {
+          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0, ahead);
         });
       });
     }
@@ -197,7 +203,7 @@ static void inputs_tile(const Slopes& slopes, int64_t inputs, int64_t total, con
 static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int64_t end) {
   using Tile = void (*)(const Slopes&, int64_t, int64_t, const int64_t (*)[2], int64_t);
   static const Tile tiles[][4] = LSTMJAX_TILES(inputs_tile);
-  const bool by_row = layer.h.row > layer.h.step;
+  const bool by_row = slopes.dz.row > slopes.dz.step;
   const int64_t blocks = (layer.inputs + kLanes - 1) / kLanes;
   for (int64_t panel = 0; panel < blocks; panel += 4) {
     in_groups(end - first, [&](int64_t start, int64_t size) {
@@ -216,20 +222,27 @@ static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int6
 
 // Gradients of the weights: dW = operandsᵀ · dz, over all valid rows of all steps. They are added up in chunks of a
 // fixed number of rows, so that the sums do not depend on the number of threads.
-constexpr int64_t kDeep = 256;
+constexpr int64_t kDeep = 256;         // rows of a chunk
+constexpr int64_t kRound = 2 * kDeep;  // rows that are packed at once: a tile of dW is then in the cache for two chunks
 
-// R rows of dW by a panel of its columns, over n rows of packed operands and of packed dz.
+// Call run(first, size) for the chunks of n rows.
+template <typename F>
+static inline void in_chunks(int64_t n, F run) {
+  for (int64_t first = 0; first < n; first += kDeep) run(first, smaller(kDeep, n - first));
+}
+
+// R rows of dW, those of the operands from `row` on, by a panel of its columns: over n rows of packed operands, which are
+// `width` wide, and of packed dz.
 template <int R>
-static __attribute__((noinline)) void outer_tile(const float* operands, const float* dz, int64_t n, float* out,
-                                                 int64_t stride, int64_t columns, bool add) {
+static __attribute__((noinline)) void outer_tile(const float* operands, int64_t width, int64_t row, const float* dz,
+                                                 int64_t n, float* out, int64_t stride, int64_t columns, bool add) {
   constexpr int V = kTileVectors;
-  alignas(4 * kLanes) float all[R][V][kLanes];
-  for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
-    Sums<R, V> sums{{}, all[0][0], V * kLanes, false};
-    const float* w = dz + place(vector, kDeep);
-    const float* a = operands;
-    for (int64_t k = 0; k < n;) {
-      for (const int64_t end = smaller(n, k + kSum); k < end; k++, w += kLine, a += R) {
+  in_chunks(n, [&](int64_t first, int64_t size) {
+    for (int vector = 0; vector < 4 && vector * kLanes < columns; vector += V) {
+      Vec acc[R][V] = {};
+      const float* w = dz + first * kPanel + place(vector, kDeep);
+      const float* a = operands + first * width + row * size;
+      for (int64_t k = 0; k < size; k++, w += kLine, a += R) {
         Vec column[V];
         LSTMJAX_UNROLL
         for (int v = 0; v < V; v++) column[v] = load(w + v * kLanes);
@@ -237,88 +250,98 @@ static __attribute__((noinline)) void outer_tile(const float* operands, const fl
         for (int r = 0; r < R; r++) {
           const Vec value = broadcast(a[r]);
           LSTMJAX_UNROLL
-          for (int v = 0; v < V; v++) sums.acc[r][v] += value * column[v];
+          for (int v = 0; v < V; v++) acc[r][v] += value * column[v];
         }
       }
-      if (k < n) sums.put();
-    }
-    sums.put();
-    for (int r = 0; r < R; r++) {
-      for (int v = 0; v < V; v++) {
-        const int64_t first = (vector + v) * kLanes, size = columns - first;
-        float* p = out + r * stride + first;
-        const Vec sum = load(all[r][v]);
-        if (size > 0) store(p, add ? load(p, size) + sum : sum, size);
-      }
-    }
-  }
-}
-
-// A part of the rows of dW: the columns of x or of h, `width` of them.
-struct Operand {
-  int64_t width;
-  float* out;
-  const float* rows[kDeep];
-};
-
-// Pack the columns of n rows in groups of at most kRows, one after the other; return where the next part begins.
-static float* pack_operand(const Operand& operand, int64_t n, float* out) {
-  in_groups(operand.width, [&](int64_t start, int64_t size) {
-    for (int64_t k = 0; k < n; k++, out += size) {
-      const float* in = operand.rows[k] + start;
-      if (size == kRows) {
-        __builtin_memcpy(out, in, kRows * sizeof(float));  // of a fixed size, and so without a call
-      } else {
-        for (int64_t r = 0; r < size; r++) out[r] = in[r];
+      LSTMJAX_UNROLL
+      for (int r = 0; r < R; r++) {
+        LSTMJAX_UNROLL
+        for (int v = 0; v < V; v++) {
+          const int64_t begin = (vector + v) * kLanes, left = columns - begin;
+          float* p = out + r * stride + begin;
+          if (left > 0) store(p, add || first ? load(p, left) + acc[r][v] : acc[r][v], left);
+        }
       }
     }
   });
-  return out;
 }
 
-static int64_t weights_floats(const Layer& layer) { return kDeep * (layer.inputs + layer.hidden + kPanel); }
+// Pack the columns of n rows in groups of at most kRows, one after the other. A few rows at a time, so that their cache
+// lines are read once although a group takes a part of a line.
+static void pack_operand(const float* const* rows, int64_t n, int64_t width, float* out) {
+  constexpr int64_t kFew = 8;
+  for (int64_t first = 0; first < n; first += kFew) {
+    const int64_t end = smaller(first + kFew, n);
+    in_groups(width, [&](int64_t start, int64_t size) {
+      float* to = out + start * n + first * size;
+      for (int64_t k = first; k < end; k++, to += size) {
+        if (size == kRows) {
+          __builtin_memcpy(to, rows[k] + start, kRows * sizeof(float));  // of a fixed size, and so without a call
+        } else {
+          for (int64_t r = 0; r < size; r++) to[r] = rows[k][start + r];
+        }
+      }
+    });
+  }
+}
+
+// Pack a panel of dz, n rows from a column on, and add up the rows to db. `kFull`: the panel has all its columns.
+template <bool kFull>
+static __attribute__((noinline)) void pack_slopes(const float* const* rows, int64_t n, int64_t first, int64_t columns,
+                                                  float* db, bool add, float* out) {
+  const auto left = [&](int64_t v) { return kFull ? kLanes : columns - v * kLanes; };
+  Vec sums[4] = {};
+  LSTMJAX_UNROLL
+  for (int v = 0; v < 4; v++) {
+    if (add) sums[v] = load(db + first + v * kLanes, left(v));
+  }
+  for (int64_t k = 0; k < n;) {
+    Vec part[4] = {};  // in parts, as in `Sums`
+    for (const int64_t end = smaller(n, k + kSum / 8); k < end; k++) {
+      LSTMJAX_UNROLL
+      for (int v = 0; v < 4; v++) {
+        const Vec value = load(rows[k] + first + v * kLanes, left(v));
+        part[v] += value;
+        store(out + k / kDeep * kDeep * kPanel + k % kDeep * kLine + place(v, kDeep), value);
+      }
+    }
+    LSTMJAX_UNROLL
+    for (int v = 0; v < 4; v++) sums[v] += part[v];
+  }
+  LSTMJAX_UNROLL
+  for (int v = 0; v < 4; v++) store(db + first + v * kLanes, sums[v], left(v));
+}
+
+static int64_t weights_floats(const Layer& layer) { return kRound * (layer.inputs + layer.hidden + kPanel); }
 
 static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int64_t panel_end, float* scratch) {
-  using Tile = void (*)(const float*, const float*, int64_t, float*, int64_t, int64_t, bool);
+  using Tile = void (*)(const float*, int64_t, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
   static const Tile tiles[] = {nullptr,       outer_tile<1>, outer_tile<2>, outer_tile<3>,
                                outer_tile<4>, outer_tile<5>, outer_tile<6>};
-  const int64_t width = layer.hidden, total = 4 * width;
-  float *dz = scratch, *packed = scratch + kDeep * kPanel;
-  Operand x{layer.inputs, slopes.dw_x, {}}, h{width, slopes.dw_h, {}};
-  const float* slope[kDeep];
+  const int64_t inputs = layer.inputs, width = layer.hidden, both = inputs + width, total = 4 * width;
+  float *dz = scratch, *packed = scratch + kRound * kPanel;
+  const float *xs[kRound], *hs[kRound], *slope[kRound];
   bool add = false;
   int64_t n = 0;
   auto flush = [&] {
-    pack_operand(h, n, pack_operand(x, n, packed));
+    in_chunks(n, [&](int64_t first, int64_t size) {
+      pack_operand(xs + first, size, inputs, packed + first * both);
+      pack_operand(hs + first, size, width, packed + first * both + size * inputs);
+    });
     for (int64_t p = panel; p < panel_end; p++) {
       const int64_t first = p * kPanel, columns = smaller(kPanel, total - first);
-      for (int v = 0; v < 4 && v * kLanes < columns; v++) {
-        const int64_t begin = first + v * kLanes, size = columns - v * kLanes;
-        Vec bias = add ? load(slopes.db + begin, size) : Vec{};
-        float* out = dz + place(v, kDeep);
-        for (int64_t k = 0; k < n;) {
-          Vec some{};
-          for (const int64_t end = smaller(n, k + kSum / 4); k < end; k++) {
-            const Vec value = load(slope[k] + begin, size);
-            some += value;
-            store(out + k * kLine, value);
-          }
-          bias += some;
-        }
-        store(slopes.db + begin, bias, size);
-      }
-      const float* in = packed;
-      for (const Operand* operand : {&x, &h}) {
-        in_groups(operand->width, [&](int64_t start, int64_t size) {
-          tiles[size](in, dz, n, operand->out + start * total + first, total, columns, add);
-          in += size * n;
-        });
-      }
+      (columns == kPanel ? pack_slopes<true> : pack_slopes<false>)(slope, n, first, columns, slopes.db, add, dz);
+      in_groups(inputs, [&](int64_t row, int64_t size) {
+        tiles[size](packed, both, row, dz, n, slopes.dw_x + row * total + first, total, columns, add);
+      });
+      in_groups(width, [&](int64_t row, int64_t size) {
+        tiles[size](packed, both, inputs + row, dz, n, slopes.dw_h + row * total + first, total, columns, add);
+      });
     }
     add = true;
     n = 0;
   };
-  const bool by_row = layer.h.row > layer.h.step;  // follow the memory; dz of a ticket has an order of its own
+  const bool by_row = slopes.dz.row > slopes.dz.step;  // follow the memory
   const int64_t outside = by_row ? layer.rows : layer.steps, inside = by_row ? layer.steps : layer.rows;
   for (int64_t a = 0; a < outside; a++) {
     for (int64_t b = 0; b < inside; b++) {
@@ -326,11 +349,11 @@ static void weights(const Layer& layer, const Slopes& slopes, int64_t panel, int
       const int32_t from = source(layer, order, row);
       if (from == kAbsent) continue;
       slope[n] = at(slopes.dz, t, row);
-      x.rows[n] = layer.inputs ? at(layer.x, t, row) : nullptr;
-      h.rows[n] = from == kStart   ? layer.h0 + row * width
-                  : from == kReset ? layer.h_reset + row * width
-                                   : at(layer.h, from, row);
-      if (++n == kDeep) flush();
+      xs[n] = inputs ? at(layer.x, t, row) : nullptr;
+      hs[n] = from == kStart   ? layer.h0 + row * width
+              : from == kReset ? layer.h_reset + row * width
+                               : at(layer.h, from, row);
+      if (++n == kRound) flush();
     }
   }
   if (n || !add) flush();

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <new>
 
+#include "pages.h"
+
 namespace lstmjax {
 namespace {
 
@@ -41,8 +43,12 @@ Buffer::Buffer(int64_t floats)
       return;
     }
   }
-  data_ = std::aligned_alloc(64, static_cast<size_t>(bytes_));
+  const bool large = bytes_ >= static_cast<int64_t>(kWorthPages);
+  const auto line = static_cast<int64_t>(large ? kLargePage : 64);
+  bytes_ = (bytes_ + line - 1) / line * line;
+  data_ = std::aligned_alloc(static_cast<size_t>(line), static_cast<size_t>(bytes_));
   if (!data_) throw std::bad_alloc();
+  if (large) prefer_large_pages(data_, static_cast<size_t>(bytes_));
 }
 
 Buffer::~Buffer() {

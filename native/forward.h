@@ -61,7 +61,7 @@ static void pack(const Layer& layer, int64_t block, int64_t block_end) {
 // The pre-activations of a tile. A function of its own, so that the products have all registers for themselves.
 template <int R>
 static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows, int64_t block,
-                                             float (*z)[4][kLanes]) {
+                                             Ahead& ahead, float (*z)[4][kLanes]) {
   constexpr int V = vectors(R);
   const int64_t inputs = layer.inputs, total = inputs + layer.hidden;
   const float* weights = layer.packed + block * block_floats(layer);
@@ -75,8 +75,8 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
       LSTMJAX_UNROLL
       for (int r = 0; r < R; r++) sums.acc[r][v] = b;
     }
-    multiply<R, V>(sums, xs, inputs, weights, total, gate);
-    multiply<R, V>(sums, hs, layer.hidden, weights + inputs * kLine, total, gate);
+    multiply<R, V>(sums, xs, inputs, weights, total, gate, &ahead);
+    multiply<R, V>(sums, hs, layer.hidden, weights + inputs * kLine, total, gate, &ahead);
     sums.put();
   }
 }
@@ -114,22 +114,25 @@ static __attribute__((noinline)) void update(int64_t width, const Row* rows, int
 }
 
 template <int R>
-static void forward_tile(const Layer& layer, const Row* rows, int64_t block) {
+static void forward_tile(const Layer& layer, const Row* rows, int64_t block, Ahead& ahead) {
   alignas(4 * kLanes) float z[R][4][kLanes];
-  sum_up<R>(layer, rows, block, z);
+  sum_up<R>(layer, rows, block, ahead, z);
   const int64_t first = block * kLanes;
   (first + kLanes <= layer.hidden ? update<true> : update<false>)(layer.hidden, rows, R, first, z);
 }
 
 static void forward(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
-  using Tile = void (*)(const Layer&, const Row*, int64_t);
+  using Tile = void (*)(const Layer&, const Row*, int64_t, Ahead&);
   static const Tile tiles[] = {nullptr,         forward_tile<1>, forward_tile<2>, forward_tile<3>,
                                forward_tile<4>, forward_tile<5>, forward_tile<6>};
   Row rows[kChunk];
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect(layer, order, row, smaller(row + kChunk, row_end), rows);
+    const int64_t floats = block_floats(layer);
+    Ahead ahead = ahead_of(layer, n, layer.inputs + layer.hidden, floats);
     for (int64_t k = block; k < block_end; k++) {
-      in_groups(n, [&](int64_t start, int64_t size) { tiles[size](layer, rows + start, k); });
+      ahead.next = layer.packed + (k + 1 < block_end ? k + 1 : block) * floats;
+      in_groups(n, [&](int64_t start, int64_t size) { tiles[size](layer, rows + start, k, ahead); });
     }
   }
 }
