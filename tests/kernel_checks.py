@@ -9,8 +9,8 @@ from against import random_like
 
 from lstmjax import init_params
 
-CHANCE = 4.8e-7
-"""Four units in the last place of float32: of an array of few numbers the error of XLA may be small by chance."""
+CHANCE = 8e-7
+"""Seven units in the last place of float32: of one array of few numbers the error of XLA may be small by chance."""
 
 
 def layer(rng, inputs, hidden, bias="single"):
@@ -42,5 +42,6 @@ def within_twice_the_error_of_xla(f, rng, *arguments):
     weights = random_like(rng, jax.eval_shape(partial(f, "scan"), *arguments))
     exact, plain, kernel = of_three(f, arguments, weights)
     assert jax.tree.structure(kernel) == jax.tree.structure(plain)
-    bound = 2 * errors(plain, exact) + CHANCE
-    assert (errors(kernel, exact) <= bound).all()
+    of_xla, of_kernel = errors(plain, exact), errors(kernel, exact)
+    assert of_kernel.sum() <= 2 * of_xla.sum() + 1e-7  # of all arrays together, chance has no place
+    assert (of_kernel <= 2 * of_xla + CHANCE).all()

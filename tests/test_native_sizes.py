@@ -77,8 +77,13 @@ def test_any_size_and_options(count, examples):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", [(1, 4, 3, 5), (3, 1, 2, 4), (4, 5, 1, 3), (2, 3, 5, 1), (1, 1, 1, 1)], ids=str)
-def test_an_axis_of_one(shape):
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 4, 3, 5), (3, 1, 2, 4), (4, 5, 1, 3), (2, 3, 5, 1), (1, 1, 1, 1), (48, 50, 12, 96), (16, 2, 40, 300)],
+    ids=str,
+)
+def test_an_axis_of_one_and_long_sums(shape):
+    """Long ones: over 300 units, and of the gradient of a bias over 2,400 steps."""
     rows, steps, inputs, hidden = shape
     rng = np.random.default_rng(0)
     state = draw_state(rng, layer(rng, inputs, hidden), (rows,))
