@@ -8,7 +8,7 @@ namespace LSTMJAX_SET {
 
 constexpr int kRows = 6;  // of a tile, at most
 constexpr int kChunk = 96;  // rows whose pointers are prepared together
-constexpr int64_t kSum = 128;  // numbers that are added up one after the other; then their sums are
+constexpr int64_t kSum = 128;  // so many numbers of a product are added up one after the other; then their sums are
 
 // How many vectors of a panel a tile of R rows takes at once; with few rows there are registers for all.
 constexpr int vectors(int rows) { return rows <= 2 ? 4 : kTileVectors; }

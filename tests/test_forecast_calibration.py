@@ -279,7 +279,11 @@ def test_the_spread_of_an_ensemble_is_stored_with_its_networks(tmp_path):
     (tmp_path / "forecaster-9.npz").unlink()
     with pytest.raises(ForecasterFileError, match=r"has the networks forecaster-10.npz, but ensemble.json is of"):
         load_ensemble(tmp_path)
-    for words, message in (('{"spread": 0, "networks": []}', "has the spread 0.0"), ("{}", "is no record of a calib")):
+    for words, message in (
+        ('{"version": 1, "spread": 0, "networks": []}', "has the spread 0.0"),
+        ('{"version": 9, "spread": 1, "networks": []}', "was written in version 9 of the format"),
+        ("{}", "is no record of a calib"),
+    ):
         (tmp_path / "ensemble.json").write_text(words)
         with pytest.raises(ForecasterFileError, match=message):
             load_ensemble(tmp_path)

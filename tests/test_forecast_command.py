@@ -309,6 +309,11 @@ def test_each_network_of_a_forecast_is_calibrated_and_so_is_their_ensemble(folde
     assert line in capsys.readouterr().out
     assert main(["backtest", str(tmp_path / "run"), "--refit"]) == 0  # from the same origin
     assert line in capsys.readouterr().out
+    (tmp_path / "run" / "ensemble.json").unlink()
+    assert main(["backtest", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert line not in printed
+    assert "no ensemble.json, so that the spread is that of each network alone" in printed
 
 
 @pytest.mark.usefixtures("promotion")

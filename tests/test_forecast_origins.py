@@ -68,6 +68,38 @@ def test_a_history_without_targets_is_refused_in_any_series():
         compare(np.zeros((1, 2, 1, 1)), series, np.asarray([[3, 3]]), 0, {})
 
 
+@pytest.mark.parametrize("values", [lambda h: h[~np.isnan(h)][-1], lambda h: h[~np.isnan(h)][-1:]])
+def test_a_baseline_may_return_one_number_for_the_horizon(values):
+    series = gappy(8)
+    origins = np.array([[8, 7, 8, 9]])
+    samples = np.zeros((1, 4, 5, 4))  # as many series as steps of the horizon
+    baselines = {"last": lambda history, horizon, season: values(history)}
+    result = compare(samples, series, origins, 4, baselines).baselines["last"]
+    for s, origin in enumerate(origins[0]):
+        history = series.history(s, origin)
+        np.testing.assert_array_equal(result[0, s], np.repeat(history[~np.isnan(history)][-1], 4))
+
+
+def test_a_baseline_of_another_length_is_refused_by_name():
+    series = gappy(8)
+    baselines = {"too long": lambda history, horizon, season: np.zeros(2 * horizon)}
+    with pytest.raises(ValueError, match=r"baselines\['too long'\] returns \[8\] for series '\S+', expected \[4\]"):
+        compare(np.zeros((1, 4, 5, 4)), series, np.array([[8, 7, 8, 9]]), 4, baselines)
+    with pytest.raises(ValueError, match="baselines has the name 'network'"):
+        compare(np.zeros((1, 4, 5, 4)), series, np.array([[8, 7, 8, 9]]), 4, {"network": BASELINES["naive"]})
+
+
+def test_a_baseline_may_write_into_its_history():
+    def filled(history, horizon, season):
+        history[:] = 1e6
+        return np.zeros(horizon)
+
+    series = gappy(8)
+    before = series.target.copy()
+    compare(np.zeros((1, 4, 5, 4)), series, np.array([[8, 7, 8, 9]]), 4, {"filled": filled})
+    np.testing.assert_array_equal(series.target, before)
+
+
 def test_references_are_the_last_targets():
     series = gappy(11)
     which, origins = np.asarray([2, 0, 3, 2]), np.asarray([22, 31, 16, 23])

@@ -189,6 +189,7 @@ def backtest(
     rolling = rolling or Rolling()
     design = forecaster.design
     origins = rolling.of(series, design.horizon)
+    _check_names(baselines)
     left_out = without_context(series, origins, design.context)
     warn_of_left_out(left_out, series, origins, design.context)
     networks = len(forecaster.forecasters) if isinstance(forecaster, Ensemble) else 1
@@ -231,6 +232,7 @@ def compare(
     `has_mean=False` says that they are of a distribution without a mean, such as `Design.has_mean` tells; `left_out`
     `[R, S]`, which forecasts are not to be measured.
     """
+    _check_names(baselines)
     horizon = samples.shape[-1]
     target = np.full((*origins.shape, horizon), np.nan)
     forecasts = {name: np.full(target.shape, np.nan) for name in baselines}
@@ -241,9 +243,14 @@ def compare(
     inside = steps < series.starts[which + 1][:, None]
     target[rows, which] = np.where(inside, series.target[np.where(inside, steps, 0)], np.nan)
     for name, baseline in baselines.items():
-        forecasts[name][rows, which] = at_origins(baseline, series, which, at, horizon, season)
+        forecasts[name][rows, which] = at_origins(name, baseline, series, which, at, horizon, season)
     scales, squared = (np.where(measured, errors, np.nan) for errors in _naive_errors(series, origins, season))
     return Backtest(samples, target, origins, scales, squared, forecasts, has_mean, left_out)
+
+
+def _check_names(baselines: Mapping[str, Baseline]) -> None:
+    if "network" in baselines:
+        raise ValueError("baselines has the name 'network', which the forecaster itself has; take another one.")
 
 
 def _naive_errors(series: SeriesSet, origins: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,15 +92,28 @@ AT_ORIGINS: tuple[tuple[Baseline, Callable[[SeriesSet, np.ndarray, np.ndarray, i
 
 
 def at_origins(
-    baseline: Baseline, series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int
+    name: str, baseline: Baseline, series: SeriesSet, which: np.ndarray, origins: np.ndarray, horizon: int, season: int
 ) -> np.ndarray:
-    """Return the forecasts of a baseline from N origins, `[N, H]`: what it returns for the history before each."""
+    """Return the forecasts of a baseline from N origins, `[N, H]`: what it returns for the history before each.
+
+    Raises:
+        ValueError: it returns neither a number nor one for each step of the horizon; the message has its name.
+    """
     for row, together in AT_ORIGINS:
         if row is baseline:
             _check_some(bool((latest_known(series, which, origins) >= 0).all()))
             return together(series, which, origins, horizon, season)
-    histories = (series.history(s, origin) for s, origin in zip(which, origins, strict=True))
-    return np.asarray([baseline(history, horizon, season) for history in histories]).reshape(-1, horizon)
+    forecasts = np.empty((len(which), horizon))
+    for row, (s, origin) in enumerate(zip(which, origins, strict=True)):
+        history = series.history(s, origin).copy()  # a baseline may fill its gaps in place
+        values = np.asarray(baseline(history, horizon, season), np.float64)
+        if values.shape not in ((), (1,), (horizon,)):
+            raise ValueError(
+                f"baselines[{name!r}] returns {list(values.shape)} for series {series.names[s]!r}, expected "
+                f"[{horizon}], a number for each step of the horizon, or one number for all of them."
+            )
+        forecasts[row] = values
+    return forecasts
 
 
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(

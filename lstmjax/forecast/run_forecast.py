@@ -29,7 +29,14 @@ from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samp
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import pooled
 from lstmjax.forecast.stored import VERSION, open_series, read_parts, store_series
-from lstmjax.forecast.storing import load_ensemble, load_forecaster, network_files, save_forecaster, save_spread
+from lstmjax.forecast.storing import (
+    SPREAD_FILE,
+    load_ensemble,
+    load_forecaster,
+    network_files,
+    save_forecaster,
+    save_spread,
+)
 from lstmjax.forecast.unfinished import is_unfinished, remedy, unfinished
 from lstmjax.runs import new_folder
 from lstmjax.writing import write_text
@@ -122,7 +129,7 @@ def written(ensemble: Ensemble, series: SeriesSet, config: ForecastConfig, folde
 
 
 def missing_networks(folder: Path, config: ForecastConfig) -> str | None:
-    """Return a line that says that networks are missing in the folder of a forecast; None if they are complete.
+    """Return a line that says what is missing in the folder of a forecast, networks or their spread; None: nothing.
 
     Raises:
         ConfigError: there is none.
@@ -132,8 +139,11 @@ def missing_networks(folder: Path, config: ForecastConfig) -> str | None:
     if not count:
         reason = why if is_unfinished(folder) else "lstmjax forecast CONFIG writes one for each seed."
         raise ConfigError(f"{folder}: has no forecaster-SEED.npz; {reason}")
-    if count == config.seeds:
-        return None
+    if count == config.seeds and config.calibration and count > 1 and not (folder / SPREAD_FILE).is_file():
+        reason = why if is_unfinished(folder) else "earlier versions wrote none"
+        return f"no {SPREAD_FILE}, so that the spread is that of each network alone, and too wide together: {reason}"
+    if count >= config.seeds:
+        return None  # what is there beside them is refused when they are read
     reason = why if is_unfinished(folder) else "the other files are missing"
     return f"only {count} of {config.seeds} networks: {reason}"
 

@@ -85,9 +85,14 @@ def load_ensemble(folder: str | Path) -> Ensemble:
     if path.is_file():
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
-            spread, expected = float(about["spread"]), list(about["networks"])
+            version, spread, expected = about["version"], float(about["spread"]), list(about["networks"])
         except (ValueError, KeyError, TypeError) as error:
             raise ForecasterFileError(f"{path}: is no record of a calibrated ensemble ({error}).") from None
+        if version != VERSION:
+            raise ForecasterFileError(
+                f"{path}: was written in version {version} of the format, and this lstmjax reads {VERSION}. Read it "
+                "with the lstmjax that wrote it."
+            )
         if not 0.0 < spread < math.inf:
             raise ForecasterFileError(f"{path}: has the spread {spread}, expected a finite number above 0.")
         names = [file.name for file in files]
