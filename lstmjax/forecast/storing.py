@@ -88,11 +88,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
             version, spread, expected = about["version"], float(about["spread"]), list(about["networks"])
         except (ValueError, KeyError, TypeError) as error:
             raise ForecasterFileError(f"{path}: is no record of a calibrated ensemble ({error}).") from None
-        if version != VERSION:
-            raise ForecasterFileError(
-                f"{path}: was written in version {version} of the format, and this lstmjax reads {VERSION}. Read it "
-                "with the lstmjax that wrote it."
-            )
+        _check_version(path, version, VERSION)
         if not 0.0 < spread < math.inf:
             raise ForecasterFileError(f"{path}: has the spread {spread}, expected a finite number above 0.")
         names = [file.name for file in files]
@@ -147,12 +143,17 @@ def read_arrays(path: str | Path, what: str, version: int) -> tuple[dict[str, np
     if about.get("what", "forecaster") != what or "version" not in about:
         holds = f"it holds a {about.get('what', 'forecaster')}" if "version" in about else "it has no entry 'about'"
         raise ForecasterFileError(f"{path}: is no file of a {what}: {holds}.")
-    if about["version"] != version:
+    _check_version(path, about["version"], version)
+    return arrays, about
+
+
+def _check_version(path: Path, written: object, read: int) -> None:
+    """Refuse a file of another version of its format."""
+    if written != read:
         raise ForecasterFileError(
-            f"{path}: was written in version {about['version']} of the format, and this lstmjax reads {version}. "
+            f"{path}: was written in version {written} of the format, and this lstmjax reads {read}. "
             "Read it with the lstmjax that wrote it."
         )
-    return arrays, about
 
 
 def named(tree: Any) -> dict[str, Any]:
