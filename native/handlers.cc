@@ -4,15 +4,13 @@
 // array that is absent is [0]. The FFI checks ranks and sizes of nothing, so all of that is checked here.
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
-#include "pages.h"
+#include "memory.h"
 #include "plan.h"
 #include "sets.h"
-#include "tickets.h"
 #include "xla/ffi/api/ffi.h"
 
 #define LSTMJAX_EXPORT extern "C" __attribute__((visibility("default")))
@@ -235,7 +233,7 @@ ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LST
 
   std::vector<Layer> layers;
   std::vector<std::vector<int32_t>> tables;
-  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;
+  std::vector<lstmjax::Buffer> saved;
   for (int64_t k = 0; k < n; k++) {
     Layer layer = inputs.layer(s, k, reverse);
     inputs.find_sources(layer, s, k, tables);
@@ -247,8 +245,8 @@ ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LST
     layer.gates = s.series(data_of(*gates), k, 4 * width);
     layer.sums = s.series(data_of(*sums), k, 4 * width);
     if (keeps) {
-      saved.push_back(std::make_unique<lstmjax::Buffer>(s.saved_floats()));
-      s.save_in(*saved.back(), layer);
+      saved.emplace_back(s.saved_floats());
+      s.save_in(saved.back(), layer);
     }
     layers.push_back(layer);
   }
@@ -282,7 +280,7 @@ ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, L
   std::vector<Layer> layers;
   std::vector<Slopes> slopes;
   std::vector<std::vector<int32_t>> tables;
-  std::vector<std::unique_ptr<lstmjax::Buffer>> saved;  // of networks with a ticket
+  std::vector<lstmjax::Buffer> saved;  // of networks with a ticket
   std::vector<Layer> again;                             // networks that have to run forwards again
   for (int64_t k = 0; k < n; k++) {
     const int64_t state = k * s.rows * width;
@@ -311,9 +309,9 @@ ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, L
     slope.db = db->typed_data() + k * 4 * width;
     if (!has_saved || *layer.gates.data == kNotSaved) {
       saved.push_back(lstmjax::take(ticket.typed_data() + k * lstmjax::kTicket, s.saved_floats()));
-      const bool is_gone = !saved.back();
-      if (is_gone) saved.back() = std::make_unique<lstmjax::Buffer>(s.saved_floats());
-      s.save_in(*saved.back(), layer);
+      const bool is_gone = !saved.back().get();
+      if (is_gone) saved.back() = lstmjax::Buffer(s.saved_floats());
+      s.save_in(saved.back(), layer);
       slope.dz = layer.gates;
       if (is_gone) again.push_back(layer);
     }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "buffer.h"
+#include "memory.h"
 #include "sets.h"
 
 namespace lstmjax {

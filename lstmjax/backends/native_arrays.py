@@ -20,7 +20,7 @@ without it. CMakeLists.txt reads this line."""
 
 
 TICKET = 3
-"""Numbers of a ticket, by which the library finds what it keeps of a network; see native/tickets.h."""
+"""Numbers of a ticket, by which the library finds what it keeps of a network; see native/memory.h."""
 
 NOT_SAVED = -1.0
 """As the gates of a network: they and c are not in these arrays."""

@@ -16,10 +16,10 @@
 #include <thread>
 #include <vector>
 
+#include "../memory.h"
 #include "../plan.h"
 #include "../sets.h"
 #include "../stream.h"
-#include "../tickets.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -273,20 +273,21 @@ bool streams(const Case& c, Inputs& in) {
 
 // Several threads keep and take what networks save; a ticket is good once, and for its size.
 bool tickets() {
+  auto taken = [](const float* ticket, int64_t size) { return lstmjax::take(ticket, size).get() != nullptr; };
   std::vector<std::thread> threads;
   std::atomic<int> wrong{0};
   for (int t = 0; t < 4; t++) {
-    threads.emplace_back([t, &wrong] {
+    threads.emplace_back([t, taken, &wrong] {
       for (int n = 0; n < 20; n++) {
         const float mark = static_cast<float>(100 * t + n);
         const int64_t size = 10 + n;
         float ticket[lstmjax::kTicket], none[] = {0, 0, 0}, broken[] = {std::nanf(""), -1, 1e9f};
-        auto saved = std::make_unique<lstmjax::Buffer>(size);
-        *saved->get() = mark;
+        lstmjax::Buffer saved(size);
+        *saved.get() = mark;
         lstmjax::keep(std::move(saved), ticket);
-        wrong += lstmjax::take(none, size) || lstmjax::take(broken, size) || lstmjax::take(ticket, size + 1);
+        wrong += taken(none, size) || taken(broken, size) || taken(ticket, size + 1);
         saved = lstmjax::take(ticket, size);
-        wrong += !saved || *saved->get() != mark || lstmjax::take(ticket, size);
+        wrong += !saved.get() || *saved.get() != mark || taken(ticket, size);
       }
     });
   }
