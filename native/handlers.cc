@@ -3,9 +3,11 @@
 // Every array has an axis N of networks in front. Series are [N, T, B, ...], or [N, B, T, ...] if `batch_major`. An
 // array that is absent is [0]. The FFI checks ranks and sizes of nothing, so all of that is checked here.
 #include <algorithm>
-#include <cstring>
+#include <exception>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory.h"
@@ -15,303 +17,207 @@
 
 #define LSTMJAX_EXPORT extern "C" __attribute__((visibility("default")))
 
-// What the handlers take and return: their parameters, their bindings, the checks of shapes and the text that Python
-// compares with its own (lstmjax/backends/native_arrays.py) are all made of these two lists. The axes: n networks, s time
-// and batch, or batch and time if `batch_major`; r the same, or the 2 slots of a ring and batch; t time, b batch,
-// i inputs, h hidden units, k those of the step before, g gates, q numbers of a ticket, m networks, or 1 if all read the same.
-// "?": the array may be absent.
-#define LSTMJAX_FORWARD(OPTION, FLOATS, FLAGS, RESULT)                                           \
-  OPTION(batch_major) OPTION(reverse) OPTION(ring)                                               \
-  FLOATS(x, "msi") FLOATS(z, "nsgh?") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")   \
-  FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
-  FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
-  RESULT(h, "nrh") RESULT(c, "nsh?") RESULT(gates, "nsgh?") RESULT(sums, "nsgh?")                \
-  RESULT(h_end, "nbh") RESULT(c_end, "nbh") RESULT(ticket, "nq?")
-#define LSTMJAX_BACKWARD(OPTION, FLOATS, FLAGS, RESULT)                                          \
-  OPTION(batch_major) OPTION(reverse)                                                            \
-  FLOATS(x, "msi") FLOATS(w_x, "nigh") FLOATS(w_h, "nkgh") FLOATS(b, "ngh")                      \
-  FLOATS(h0, "nbh") FLOATS(c0, "nbh") FLAGS(valid, "ntb?") FLAGS(resets, "ntb?")                 \
-  FLOATS(h_reset, "nbh?") FLOATS(c_reset, "nbh?")                                                \
-  FLOATS(h, "nsh") FLOATS(c, "nsh?") FLOATS(gates, "nsgh?") FLOATS(ticket, "nq")                 \
-  FLOATS(dh, "nsh?") FLOATS(dc, "nsh?") FLOATS(d_h, "nbh") FLOATS(d_c, "nbh")                    \
-  RESULT(dz, "nsgh?") RESULT(dx, "nsi?") RESULT(dw_x, "nigh") RESULT(dw_h, "nkgh")                \
-  RESULT(db, "ngh") RESULT(dh0, "nbh") RESULT(dc0, "nbh") RESULT(dh_reset, "nbh?") RESULT(dc_reset, "nbh?")
-
-#define LSTMJAX_NO_OPTION(name)
-#define LSTMJAX_TAKE_OPTION(name) , bool name
-#define LSTMJAX_TAKE_FLOATS(name, axes) , Floats name
-#define LSTMJAX_TAKE_FLAGS(name, axes) , Flags name
-#define LSTMJAX_TAKE_RESULT(name, axes) , FloatsOut name
-#define LSTMJAX_BIND_OPTION(name) .Attr<bool>(#name)
-#define LSTMJAX_BIND_FLOATS(name, axes) .Arg<Floats>()
-#define LSTMJAX_BIND_FLAGS(name, axes) .Arg<Flags>()
-#define LSTMJAX_BIND_RESULT(name, axes) .Ret<Floats>()
-#define LSTMJAX_CHECK(name, axes) shapes.expect(#name, name, axes, s);
-#define LSTMJAX_CHECK_RESULT(name, axes) shapes.expect(#name, *name, axes, s);
-#define LSTMJAX_NAME_OPTION(name) " " #name
-#define LSTMJAX_NAME(name, axes) " " #name ":" axes
-#define LSTMJAX_NAMES(list) list(LSTMJAX_NAME_OPTION, LSTMJAX_NAME, LSTMJAX_NAME, LSTMJAX_NAME)
+namespace lstmjax {
+namespace {
 
 namespace ffi = xla::ffi;
-using lstmjax::Layer;
-using lstmjax::Series;
-using lstmjax::Slopes;
-using Floats = ffi::Buffer<ffi::F32>;
-using Flags = ffi::Buffer<ffi::PRED>;
-using FloatsOut = ffi::ResultBuffer<ffi::F32>;
+using Lists = std::vector<std::vector<int32_t>>;
 
-// The version of the FFI headers: jaxlib refuses a handler that is newer than itself.
-LSTMJAX_EXPORT int lstmjax_ffi_major() { return XLA_FFI_API_MAJOR; }
-LSTMJAX_EXPORT int lstmjax_ffi_minor() { return XLA_FFI_API_MINOR; }
-// What Python expects of this library, or it is not used: what the handlers take, and a number (see CMakeLists.txt) for what
-// such a list does not show.
-LSTMJAX_EXPORT const char* lstmjax_interface() {
-  return LSTMJAX_REVISION " forward" LSTMJAX_NAMES(LSTMJAX_FORWARD) " backward" LSTMJAX_NAMES(LSTMJAX_BACKWARD);
-}
-LSTMJAX_EXPORT const char* lstmjax_instruction_set() { return lstmjax::kernels().name; }
-LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int64_t n) {
-  lstmjax::kernels().activate(is_tanh, x, y, n);
-}
-
-namespace {
+// The arguments of the two handlers, then their results, each with its axes. Python compares this text with its own
+// (native_arrays.py), and `Call` the arrays with it. The axes: n networks, s time and batch, or batch and time if
+// `batch_major`; r the same, or the 2 slots of a ring and batch; t time, b batch, i inputs, h hidden units, k those of the
+// step before, g gates, q numbers of a ticket, m networks, or 1 if all read the same. "?": the array may be absent.
+constexpr char kForward[] =
+    "x:msi z:nsgh? w_x:nigh w_h:nkgh b:ngh h0:nbh c0:nbh valid:ntb? resets:ntb? h_reset:nbh? c_reset:nbh? "
+    "h:nrh c:nsh? gates:nsgh? sums:nsgh? h_end:nbh c_end:nbh ticket:nq?";
+constexpr char kBackward[] =
+    "x:msi w_x:nigh w_h:nkgh b:ngh h0:nbh c0:nbh valid:ntb? resets:ntb? h_reset:nbh? c_reset:nbh? "
+    "h:nsh c:nsh? gates:nsgh? ticket:nq dh:nsh? dc:nsh? d_h:nbh d_c:nbh "
+    "dz:nsgh? dx:nsi? dw_x:nigh dw_h:nkgh db:ngh dh0:nbh dc0:nbh dh_reset:nbh? dc_reset:nbh?";
 
 constexpr float kNotSaved = -1;  // as the first gate of a network: c and the gates are not here. Gates are not negative
 
-struct Sizes {
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+// The arrays of a call, which have the shapes that they must have.
+struct Call {
+  struct Array {
+    std::string_view name;
+    std::string axes;  // a letter each; 2: two slots
+    bool exists;
+    ffi::AnyBuffer buffer;
+  };
+
+  bool batch_major, reverse, ring;
   int64_t networks, steps, rows, inputs, hidden;
-  bool batch_major, ring;
-  bool shares_x;  // all networks read the same x
+  bool shares_x;
+  std::vector<Array> arrays;
 
-  // The series of a network, of vectors of n floats.
-  Series series(float* data, int64_t network, int64_t n) const {
-    if (!data) return {nullptr, 0, 0};
-    data += network * steps * rows * n;
-    return batch_major ? Series{data, n, steps * n} : Series{data, rows * n, n};
-  }
-
-  // What a network saves for the backward pass, where it has a ticket: c and the gates, in the order in which the passes
-  // write and read them, so that this is a single stream of memory.
-  int64_t saved_floats() const { return steps * rows * 5 * hidden; }
-  void save_in(const lstmjax::Buffer& saved, Layer& layer) const {
-    layer.c = Series{saved.get(), rows * 5 * hidden, 5 * hidden};
-    layer.gates = Series{saved.get() + hidden, rows * 5 * hidden, 5 * hidden};
-  }
-
-  // The shape that an array of some axes has.
-  std::vector<int64_t> shape(const char* axes) const {
-    std::vector<int64_t> out;
-    for (; *axes && *axes != '?'; axes++) {
-      switch (*axes) {
-        case 'n': out.push_back(networks); break;
-        case 'm': out.push_back(shares_x ? 1 : networks); break;
-        case 't': out.push_back(steps); break;
-        case 'b': out.push_back(rows); break;
-        case 'i': out.push_back(inputs); break;
-        case 'g': out.push_back(4); break;
-        case 'q': out.push_back(lstmjax::kTicket); break;
-        case 'r':
-        case 's':
-          out.push_back(*axes == 'r' && ring ? 2 : batch_major ? rows : steps);
-          out.push_back(batch_major && !(*axes == 'r' && ring) ? steps : rows);
-          break;
-        default: out.push_back(hidden);
+  Call(std::string_view text, const ffi::RemainingArgs& arguments, const ffi::RemainingRets& results, bool batch_major_,
+       bool reverse_, bool ring_)
+      : batch_major(batch_major_), reverse(reverse_), ring(ring_) {
+    while (!text.empty()) {
+      const std::string_view word = text.substr(0, text.find(' '));
+      text.remove_prefix(std::min(text.size(), word.size() + 1));
+      const size_t n = arrays.size(), colon = word.find(':'), result = n - arguments.size();
+      require(n < arguments.size() + results.size(), "there are too few arrays");
+      const ffi::AnyBuffer buffer =
+          n < arguments.size() ? *arguments.get<ffi::AnyBuffer>(n) : **results.get<ffi::AnyBuffer>(result);
+      std::string axes;
+      for (const char letter : word.substr(colon + 1)) {
+        const bool is_series = letter == 's' || letter == 'r';
+        axes += !is_series ? std::string(1, letter) : letter == 'r' && ring ? "2b" : batch_major ? "bt" : "tb";
       }
+      const bool may_be_absent = axes.back() == '?', exists = !may_be_absent || buffer.dimensions().size() != 1;
+      if (may_be_absent) axes.pop_back();
+      arrays.push_back({word.substr(0, colon), axes, exists, buffer});
     }
-    return out;
+    const auto x = of("x").buffer.dimensions(), w_h = of("w_h").buffer.dimensions();
+    require(x.size() == 4 && w_h.size() == 4, "x or w_h does not have 4 axes");
+    networks = w_h[0], hidden = w_h[1], inputs = x[3], shares_x = x[0] == 1;
+    steps = x[batch_major ? 2 : 1], rows = x[batch_major ? 1 : 2];
+    require(networks > 0 && steps > 0 && rows > 0 && hidden > 0, "an array is empty");
+    const bool resets = has("resets");
+    for (Array& array : arrays) {
+      array.exists = array.exists || (resets && (array.name == "h_reset" || array.name == "c_reset"));
+      check(array);
+    }
+  }
+
+  int64_t size(char axis) const {
+    switch (axis) {
+      case 'n': return networks;
+      case 'm': return shares_x ? 1 : networks;
+      case 't': return steps;
+      case 'b': return rows;
+      case 'i': return inputs;
+      case 'g': return 4;
+      case 'q': return kTicket;
+      case '2': return 2;
+      default: return hidden;
+    }
+  }
+
+  void check(const Array& array) const {
+    const auto dims = array.buffer.dimensions();
+    auto fits = [this](int64_t n, char axis) { return n == size(axis); };
+    const bool right = std::equal(dims.begin(), dims.end(), array.axes.begin(), array.axes.end(), fits);
+    if (array.exists && !right) {
+      std::string has = std::string(array.name) + " has shape (", expected = "), expected (";
+      for (const int64_t n : dims) has += std::to_string(n) + ", ";
+      for (const char axis : array.axes) expected += std::to_string(size(axis)) + ", ";
+      throw std::invalid_argument(has + expected + ")");
+    }
+    const bool is_flag = array.axes == "ntb";
+    if (array.buffer.element_type() != (is_flag ? ffi::DataType::PRED : ffi::DataType::F32)) {
+      throw std::invalid_argument(std::string(array.name) + (is_flag ? " is not bool" : " is not float32"));
+    }
+  }
+
+  const Array& of(std::string_view name) const {
+    return *std::find_if(arrays.begin(), arrays.end(), [name](const Array& array) { return array.name == name; });
+  }
+  bool has(std::string_view name) const { return of(name).exists; }
+
+  // What an array has for a network; null if it is absent.
+  template <typename T = float>
+  T* data(std::string_view name, int64_t network) const {
+    const Array& array = of(name);
+    if (!array.exists) return nullptr;
+    const int64_t first = array.buffer.dimensions()[0] == 1 ? 0 : network;
+    const auto floats = static_cast<int64_t>(array.buffer.element_count());
+    return static_cast<T*>(array.buffer.untyped_data()) + first * (floats / array.buffer.dimensions()[0]);
+  }
+  Series series(std::string_view name, int64_t network) const {
+    const Array& array = of(name);
+    if (!array.exists) return {nullptr, 0, 0};
+    int64_t n = 1;
+    for (size_t k = 3; k < array.axes.size(); k++) n *= size(array.axes[k]);
+    const int64_t outer = array.buffer.dimensions()[2] * n;
+    return array.axes[1] == 'b' ? Series{data(name, network), n, outer} : Series{data(name, network), outer, n};
+  }
+  void prefer_large(std::string_view name) const {
+    prefer_large_pages(of(name).buffer.untyped_data(), of(name).buffer.size_bytes());
   }
 };
 
-// Collects the first complaint about a shape.
-class Shapes {
- public:
-  template <typename Array>
-  void expect(const char* name, const Array& array, const char* axes, const Sizes& sizes) {
-    const auto dims = array.dimensions();
-    const std::vector<int64_t> shape = sizes.shape(axes);
-    if (!message_.empty() || (std::strchr(axes, '?') && !exists(array))) return;
-    if (!std::equal(dims.begin(), dims.end(), shape.begin(), shape.end())) {
-      message_ = std::string(name) + " has shape " + text(dims) + ", expected " + text(shape);
-    }
+// What both passes read of a network. `lists` keeps its list of slots alive, if it has flags.
+Layer layer_of(const Call& call, int64_t n, Lists& lists) {
+  Layer layer{};
+  layer.steps = call.steps, layer.rows = call.rows, layer.inputs = call.inputs, layer.hidden = call.hidden;
+  layer.reverse = call.reverse, layer.ring = call.ring;
+  layer.x = call.series("x", n);
+  layer.w_x = call.data("w_x", n), layer.w_h = call.data("w_h", n), layer.b = call.data("b", n);
+  layer.h0 = call.data("h0", n), layer.c0 = call.data("c0", n);
+  layer.h_reset = call.data("h_reset", n), layer.c_reset = call.data("c_reset", n);
+  layer.h = call.series("h", n), layer.c = call.series("c", n), layer.gates = call.series("gates", n);
+  if (call.has("valid") || call.has("resets")) {
+    lists.push_back(sources(layer, call.data<bool>("valid", n), call.data<bool>("resets", n)));
+    layer.from = lists.back().data();
   }
-  template <typename Array>
-  static bool exists(const Array& array) {
-    return array.dimensions().size() != 1;
-  }
-  void rank(const char* name, const Floats& array, size_t rank) {
-    if (message_.empty() && array.dimensions().size() != rank) {
-      message_ = std::string(name) + " has shape " + text(array.dimensions()) + ", expected " + std::to_string(rank) +
-                 " axes";
-    }
-  }
-  void require(bool condition, const char* message) {
-    if (message_.empty() && !condition) message_ = message;
-  }
-  bool wrong() const { return !message_.empty(); }
-  ffi::Error error() const { return ffi::Error::InvalidArgument("lstmjax: " + message_); }
-
- private:
-  template <typename Dims>
-  static std::string text(const Dims& dims) {
-    std::string out = "(";
-    for (const int64_t n : dims) out += std::to_string(n) + ", ";
-    return out + ")";
-  }
-  std::string message_;
-};
-
-template <typename Array>
-float* data_of(const Array& array) {
-  return Shapes::exists(array) ? const_cast<float*>(array.typed_data()) : nullptr;
-}
-template <typename T>
-T* shifted(T* data, int64_t n) {
-  return data ? data + n : nullptr;
+  return layer;
 }
 
-// The sizes that x, w_h and h0 have, or a complaint about their axes.
-Sizes sizes_of(Shapes& shapes, const Floats& x, const Floats& w_h, bool batch_major, bool ring) {
-  shapes.rank("x", x, 4);
-  shapes.rank("w_h", w_h, 4);
-  if (shapes.wrong()) return {};
-  const auto dims = x.dimensions(), dims_h = w_h.dimensions();
-  Sizes sizes{dims_h[0], dims[1], dims[2], dims[3], dims_h[1], batch_major, ring, dims[0] == 1};
-  if (batch_major) std::swap(sizes.steps, sizes.rows);
-  shapes.require(sizes.networks > 0 && sizes.steps > 0 && sizes.rows > 0 && sizes.hidden > 0, "an array is empty");
-  return sizes;
+// What a network saves for the backward pass, where it has a ticket: c and the gates, in the order in which the passes
+// write and read them, so that this is a single stream of memory.
+int64_t saved_floats(const Layer& layer) { return layer.steps * layer.rows * 5 * layer.hidden; }
+void save_in(const Buffer& saved, Layer& layer) {
+  const int64_t vector = 5 * layer.hidden;
+  layer.c = Series{saved.get(), layer.rows * vector, vector};
+  layer.gates = Series{saved.get() + layer.hidden, layer.rows * vector, vector};
 }
 
-// What both passes take of a layer.
-struct Inputs {
-  Floats x, w_x, w_h, b, h0, c0;
-  Flags valid, resets;
-  Floats h_reset, c_reset;
-
-  Layer layer(const Sizes& s, int64_t n, bool reverse) const {
-    const int64_t state = n * s.rows * s.hidden;
-    Layer layer{};
-    layer.steps = s.steps, layer.rows = s.rows, layer.inputs = s.inputs, layer.hidden = s.hidden;
-    layer.reverse = reverse, layer.ring = s.ring;
-    layer.x = s.series(const_cast<float*>(x.typed_data()), s.shares_x ? 0 : n, s.inputs);
-    layer.w_x = w_x.typed_data() + n * s.inputs * 4 * s.hidden;
-    layer.w_h = w_h.typed_data() + n * s.hidden * 4 * s.hidden;
-    layer.b = b.typed_data() + n * 4 * s.hidden;
-    layer.h0 = h0.typed_data() + state, layer.c0 = c0.typed_data() + state;
-    layer.h_reset = shifted(data_of(h_reset), state), layer.c_reset = shifted(data_of(c_reset), state);
-    return layer;
-  }
-
-  // The slots of the states of a network, kept alive in `tables`, if it has flags.
-  void find_sources(Layer& layer, const Sizes& s, int64_t n, std::vector<std::vector<int32_t>>& tables) const {
-    const bool has_valid = Shapes::exists(valid), has_resets = Shapes::exists(resets);
-    if (!has_valid && !has_resets) return;
-    const int64_t first = n * s.steps * s.rows;
-    tables.push_back(lstmjax::sources(layer, has_valid ? valid.typed_data() + first : nullptr,
-                                      has_resets ? resets.typed_data() + first : nullptr));
-    layer.from = tables.back().data();
-  }
-};
-
-ffi::Error forward(ffi::ThreadPool pool LSTMJAX_FORWARD(LSTMJAX_TAKE_OPTION, LSTMJAX_TAKE_FLOATS, LSTMJAX_TAKE_FLAGS,
-                                                        LSTMJAX_TAKE_RESULT)) try {
-  Shapes shapes;
-  const Sizes s = sizes_of(shapes, x, w_h, batch_major, ring);
-  LSTMJAX_FORWARD(LSTMJAX_NO_OPTION, LSTMJAX_CHECK, LSTMJAX_CHECK, LSTMJAX_CHECK_RESULT)
-  if (Shapes::exists(resets)) {  // then the state that they return to is there
-    shapes.expect("h_reset", h_reset, "nbh", s);
-    shapes.expect("c_reset", c_reset, "nbh", s);
-  }
-  const bool keeps = Shapes::exists(*ticket);
-  shapes.require(!keeps || !(Shapes::exists(*c) || Shapes::exists(*gates) || ring), "there are tickets, but c is saved");
-  shapes.require(!ring || !(Shapes::exists(*c) || Shapes::exists(*gates) || Shapes::exists(*sums)),
-                 "c, gates and sums are series, but h is a ring");
-  if (shapes.wrong()) return shapes.error();
-  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
-  const int64_t n = s.networks, width = s.hidden;
-  for (FloatsOut* array : {&h, &c, &gates, &sums}) {
-    lstmjax::prefer_large_pages((*array)->untyped_data(), (*array)->size_bytes());
-  }
-
+void forward(ffi::ThreadPool& pool, const Call& call) {
+  const bool saves = call.has("c") || call.has("gates"), keeps = call.has("ticket");
+  require(!keeps || !(saves || call.ring), "there are tickets, but c is saved");
+  require(!call.ring || !(saves || call.has("sums")), "c, gates and sums are series, but h is a ring");
+  for (const char* name : {"h", "c", "gates", "sums"}) call.prefer_large(name);
   std::vector<Layer> layers;
-  std::vector<std::vector<int32_t>> tables;
-  std::vector<lstmjax::Buffer> saved;
-  for (int64_t k = 0; k < n; k++) {
-    Layer layer = inputs.layer(s, k, reverse);
-    inputs.find_sources(layer, s, k, tables);
-    layer.z = s.series(data_of(z), k, 4 * width);
-    layer.h = ring ? Series{h->typed_data() + k * 2 * s.rows * width, s.rows * width, width}
-                   : s.series(h->typed_data(), k, width);
-    layer.c = Shapes::exists(*c) ? s.series(c->typed_data(), k, width)
-                                 : Series{c_end->typed_data() + k * s.rows * width, 0, width};
-    layer.gates = s.series(data_of(*gates), k, 4 * width);
-    layer.sums = s.series(data_of(*sums), k, 4 * width);
-    if (keeps) {
-      saved.emplace_back(s.saved_floats());
-      s.save_in(saved.back(), layer);
-    }
+  std::vector<Buffer> saved;
+  Lists lists;
+  for (int64_t n = 0; n < call.networks; n++) {
+    Layer layer = layer_of(call, n, lists);
+    layer.z = call.series("z", n), layer.sums = call.series("sums", n);
+    if (!layer.c.data) layer.c = Series{call.data("c_end", n), 0, call.hidden};
+    if (keeps) save_in(saved.emplace_back(saved_floats(layer)), layer);
     layers.push_back(layer);
   }
-  lstmjax::run_forward(pool, lstmjax::threads_of(pool), layers, h_end->typed_data(), c_end->typed_data());
-  for (size_t k = 0; k < saved.size(); k++) {
-    lstmjax::keep(std::move(saved[k]), ticket->typed_data() + static_cast<int64_t>(k) * lstmjax::kTicket);
-  }
-  return ffi::Error::Success();
-} catch (const std::bad_alloc&) {
-  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "lstmjax: no memory for the packed weights");
+  run_forward(pool, threads_of(pool), layers, call.data("h_end", 0), call.data("c_end", 0));
+  for (size_t n = 0; n < saved.size(); n++) keep(std::move(saved[n]), call.data("ticket", static_cast<int64_t>(n)));
 }
 
-ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, LSTMJAX_TAKE_FLOATS, LSTMJAX_TAKE_FLAGS,
-                                                          LSTMJAX_TAKE_RESULT)) try {
-  Shapes shapes;
-  const Sizes s = sizes_of(shapes, x, w_h, batch_major, false);
-  LSTMJAX_BACKWARD(LSTMJAX_NO_OPTION, LSTMJAX_CHECK, LSTMJAX_CHECK, LSTMJAX_CHECK_RESULT)
-  if (Shapes::exists(resets)) {  // then the state that they return to is there
-    shapes.expect("h_reset", h_reset, "nbh", s);
-    shapes.expect("c_reset", c_reset, "nbh", s);
-  }
-  const bool has_saved = Shapes::exists(gates);
-  shapes.require(has_saved == Shapes::exists(c) && has_saved == Shapes::exists(*dz), "some of c, gates and dz are absent");
-  shapes.require(Shapes::exists(*dh_reset) == Shapes::exists(*dc_reset), "one of dh_reset and dc_reset is absent");
-  shapes.require(!Shapes::exists(*dh_reset) || Shapes::exists(resets), "dh_reset is wanted, but there are no resets");
-  if (shapes.wrong()) return shapes.error();
-  const Inputs inputs{x, w_x, w_h, b, h0, c0, valid, resets, h_reset, c_reset};
-  const int64_t n = s.networks, width = s.hidden;
-  lstmjax::prefer_large_pages(dz->untyped_data(), dz->size_bytes());
-
-  std::vector<Layer> layers;
+void backward(ffi::ThreadPool& pool, const Call& call) {
+  const bool has_saved = call.has("gates");
+  require(has_saved == call.has("c") && has_saved == call.has("dz"), "some of c, gates and dz are absent");
+  require(call.has("dh_reset") == call.has("dc_reset"), "one of dh_reset and dc_reset is absent");
+  require(!call.has("dh_reset") || call.has("resets"), "dh_reset is wanted, but there are no resets");
+  call.prefer_large("dz");
+  std::vector<Layer> layers, again;  // again: networks that have to run forwards again
   std::vector<Slopes> slopes;
-  std::vector<std::vector<int32_t>> tables;
-  std::vector<lstmjax::Buffer> saved;  // of networks with a ticket
-  std::vector<Layer> again;                             // networks that have to run forwards again
-  for (int64_t k = 0; k < n; k++) {
-    const int64_t state = k * s.rows * width;
-    Layer layer = inputs.layer(s, k, reverse);
-    inputs.find_sources(layer, s, k, tables);
-    layer.h = s.series(data_of(h), k, width), layer.c = s.series(data_of(c), k, width);
-    layer.gates = s.series(data_of(gates), k, 4 * width);
+  std::vector<Buffer> saved;  // of networks with a ticket
+  Lists lists;
+  const int64_t state = call.rows * call.hidden;
+  for (int64_t n = 0; n < call.networks; n++) {
+    Layer layer = layer_of(call, n, lists);
     Slopes slope{};
     if (layer.from) {
-      tables.push_back(lstmjax::readers(layer));
-      slope.next = tables.back().data();
+      lists.push_back(readers(layer));
+      slope.next = lists.back().data();
     }
-    slope.dh = s.series(data_of(dh), k, width), slope.dc = s.series(data_of(dc), k, width);
-    slope.d_h = d_h.typed_data() + state, slope.d_c = d_c.typed_data() + state;
-    slope.dz = s.series(dz->typed_data(), k, 4 * width);
-    slope.dx = s.series(data_of(*dx), k, s.inputs);
-    slope.dh0 = dh0->typed_data() + state, slope.dc0 = dc0->typed_data() + state;
-    slope.dh_reset = shifted(data_of(*dh_reset), state), slope.dc_reset = shifted(data_of(*dc_reset), state);
-    if (slope.dh_reset) {
-      const auto bytes = static_cast<size_t>(s.rows * width) * sizeof(float);
-      std::memset(slope.dh_reset, 0, bytes);
-      std::memset(slope.dc_reset, 0, bytes);
-    }
-    slope.dw_x = dw_x->typed_data() + k * s.inputs * 4 * width;
-    slope.dw_h = dw_h->typed_data() + k * width * 4 * width;
-    slope.db = db->typed_data() + k * 4 * width;
+    slope.dh = call.series("dh", n), slope.dc = call.series("dc", n);
+    slope.d_h = call.data("d_h", n), slope.d_c = call.data("d_c", n);
+    slope.dz = call.series("dz", n), slope.dx = call.series("dx", n);
+    slope.dw_x = call.data("dw_x", n), slope.dw_h = call.data("dw_h", n), slope.db = call.data("db", n);
+    slope.dh0 = call.data("dh0", n), slope.dc0 = call.data("dc0", n);
+    slope.dh_reset = call.data("dh_reset", n), slope.dc_reset = call.data("dc_reset", n);
+    for (float* sum : {slope.dh_reset, slope.dc_reset}) std::fill_n(sum, sum ? state : 0, 0.0f);
     if (!has_saved || *layer.gates.data == kNotSaved) {
-      saved.push_back(lstmjax::take(ticket.typed_data() + k * lstmjax::kTicket, s.saved_floats()));
+      saved.push_back(take(call.data("ticket", n), saved_floats(layer)));
       const bool is_gone = !saved.back().get();
-      if (is_gone) saved.back() = lstmjax::Buffer(s.saved_floats());
-      s.save_in(saved.back(), layer);
+      if (is_gone) saved.back() = Buffer(saved_floats(layer));
+      save_in(saved.back(), layer);
       slope.dz = layer.gates;
       if (is_gone) again.push_back(layer);
     }
@@ -319,26 +225,50 @@ ffi::Error backward(ffi::ThreadPool pool LSTMJAX_BACKWARD(LSTMJAX_TAKE_OPTION, L
     slopes.push_back(slope);
   }
   if (!again.empty()) {
-    const int64_t floats = s.steps * s.rows * width, count = static_cast<int64_t>(again.size());
-    const lstmjax::Buffer h_again(count * (floats + 2 * s.rows * width));  // of all steps, then the final states
-    for (int64_t k = 0; k < count; k++) again[static_cast<size_t>(k)].h = s.series(h_again.get(), k, width);
-    float* ends = h_again.get() + count * floats;
-    lstmjax::run_forward(pool, lstmjax::threads_of(pool), again, ends, ends + count * s.rows * width);
+    const auto count = static_cast<int64_t>(again.size());
+    const Buffer h_again(count * (call.steps + 2) * state);  // of all steps, then the final states
+    float* h = h_again.get();
+    for (Layer& layer : again) layer.h.data = h, h += call.steps * state;
+    run_forward(pool, threads_of(pool), again, h, h + count * state);
   }
-  lstmjax::run_backward(pool, lstmjax::threads_of(pool), layers, slopes);
+  run_backward(pool, threads_of(pool), layers, slopes);
+}
+
+// A handler: what it takes, as `text` lists it, and what it runs.
+template <const char* text, void (*run)(ffi::ThreadPool&, const Call&)>
+ffi::Error handle(ffi::ThreadPool pool, bool batch_major, bool reverse, bool ring, ffi::RemainingArgs arguments,
+                  ffi::RemainingRets results) try {
+  run(pool, Call(text, arguments, results, batch_major, reverse, ring));
   return ffi::Error::Success();
 } catch (const std::bad_alloc&) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "lstmjax: no memory for the packed weights");
+} catch (const std::exception& error) {
+  return ffi::Error::InvalidArgument(std::string("lstmjax: ") + error.what());
 }
 
 }  // namespace
+}  // namespace lstmjax
+
+// The version of the FFI headers: jaxlib refuses a handler that is newer than itself.
+LSTMJAX_EXPORT int lstmjax_ffi_major() { return XLA_FFI_API_MAJOR; }
+LSTMJAX_EXPORT int lstmjax_ffi_minor() { return XLA_FFI_API_MINOR; }
+// What Python expects of this library, or it is not used: what the handlers take, and a number (see CMakeLists.txt) for what
+// such a list does not show.
+LSTMJAX_EXPORT const char* lstmjax_interface() {
+  static const std::string text = std::string(LSTMJAX_REVISION " batch_major reverse ring forward ") + lstmjax::kForward +
+                                  " backward " + lstmjax::kBackward;
+  return text.c_str();
+}
+LSTMJAX_EXPORT const char* lstmjax_instruction_set() { return lstmjax::kernels().name; }
+LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int64_t n) {
+  lstmjax::kernels().activate(is_tanh, x, y, n);
+}
 
 // XLA's macro says nothing of visibility; the declaration before it exports the handler.
-#define LSTMJAX_HANDLER(name, ...)                             \
-  LSTMJAX_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call); \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, __VA_ARGS__)
-
-#define LSTMJAX_BINDING(list) \
-  list(LSTMJAX_BIND_OPTION, LSTMJAX_BIND_FLOATS, LSTMJAX_BIND_FLAGS, LSTMJAX_BIND_RESULT)
-LSTMJAX_HANDLER(lstmjax_forward, forward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() LSTMJAX_BINDING(LSTMJAX_FORWARD));
-LSTMJAX_HANDLER(lstmjax_backward, backward, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() LSTMJAX_BINDING(LSTMJAX_BACKWARD));
+#define LSTMJAX_HANDLER(name, text, run)                                                                   \
+  LSTMJAX_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call);                                             \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, (lstmjax::handle<lstmjax::text, lstmjax::run>),                      \
+                                xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Attr<bool>("batch_major") \
+                                    .Attr<bool>("reverse").Attr<bool>("ring").RemainingArgs().RemainingRets())
+LSTMJAX_HANDLER(lstmjax_forward, kForward, forward);
+LSTMJAX_HANDLER(lstmjax_backward, kBackward, backward);

@@ -394,6 +394,8 @@ WRONG = {
     "h0 has shape": {"h0": jnp.zeros((1, 4, 5))},
     "valid has shape": {"valid": jnp.zeros((1, 4, 4), bool)},
     "h_reset has shape": {"resets": jnp.zeros((1, 4, 3), bool)},
+    "b is not float32": {"b": jnp.zeros((1, 4, 5), jnp.int32)},
+    "valid is not bool": {"valid": jnp.zeros((1, 4, 3))},
     "an array is empty": {"x": jnp.zeros((1, 0, 3, 2))},
 }
 

@@ -105,10 +105,13 @@ class Slopes(NamedTuple):
     dc_reset: Array
 
 
+OPTIONS = "batch_major", "reverse", "ring"
+"""The fields of `Options` that the handlers take."""
+
+
 class Side(NamedTuple):
     """What one of the two calls takes and returns."""
 
-    options: tuple[str, ...]  # fields of `Options` that the handler takes
     arguments: type[Call | Back]
     axes: str  # of the arguments
     results: type[Results | Slopes]
@@ -117,14 +120,12 @@ class Side(NamedTuple):
 
 SIDES = {
     "forward": Side(
-        ("batch_major", "reverse", "ring"),
         Call,
         "msi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?",
         Results,
         "nrh nsh? nsgh? nsgh? nbh nbh nq?",
     ),
     "backward": Side(
-        ("batch_major", "reverse"),
         Back,
         "msi nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh? nsh nsh? nsgh? nq nsh? nsh? nbh nbh",
         Slopes,
@@ -150,9 +151,9 @@ def axes_of(options: Options, which: str) -> tuple[tuple[str, ...], tuple[str, .
 
 def interface() -> str:
     """Return the text that a library of these sources has for what its handlers take and return."""
-    words = [str(REVISION)]
+    words = [str(REVISION), *OPTIONS]
     for which, side in SIDES.items():
-        words += [which, *side.options]
+        words.append(which)
         for names, axes in ((side.arguments._fields, side.axes), (side.results._fields, side.result_axes)):
             words += [f"{name}:{letters}" for name, letters in zip(names, axes.split(), strict=True)]
     return " ".join(words)

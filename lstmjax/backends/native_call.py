@@ -18,6 +18,7 @@ from lstmjax.backends import native_plain, native_sharding
 from lstmjax.backends.linear import alike
 from lstmjax.backends.native_arrays import (
     NOT_SAVED,
+    OPTIONS,
     SIDES,
     TICKET,
     Back,
@@ -106,7 +107,7 @@ def primitive() -> Any:
             return lower_plain(ctx, *arrays, options=options, which=which)
         aliases = {n: to for n, to in LOWERED[which].aliases.items() if ctx.avals_in[n].ndim > 1}
         lower_call = jax.ffi.ffi_lowering(f"lstmjax_{which}", operand_output_aliases=aliases)
-        return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in SIDES[which].options})
+        return lower_call(ctx, *arrays, **{name: getattr(options, name) for name in OPTIONS})
 
     call_p.def_abstract_eval(shapes)
     call_p.def_impl(compiled)
