@@ -58,6 +58,7 @@ struct Call {
   Call(std::string_view text, const ffi::RemainingArgs& arguments, const ffi::RemainingRets& results, bool batch_major_,
        bool reverse_, bool ring_)
       : batch_major(batch_major_), reverse(reverse_), ring(ring_) {
+    arrays.reserve(arguments.size() + results.size());
     while (!text.empty()) {
       const std::string_view word = text.substr(0, text.find(' '));
       text.remove_prefix(std::min(text.size(), word.size() + 1));
@@ -67,8 +68,9 @@ struct Call {
           n < arguments.size() ? *arguments.get<ffi::AnyBuffer>(n) : **results.get<ffi::AnyBuffer>(result);
       std::string axes;
       for (const char letter : word.substr(colon + 1)) {
-        const bool is_series = letter == 's' || letter == 'r';
-        axes += !is_series ? std::string(1, letter) : letter == 'r' && ring ? "2b" : batch_major ? "bt" : "tb";
+        const bool is_ring = letter == 'r' && ring, is_series = letter == 's' || letter == 'r';
+        axes += is_ring ? '2' : !is_series ? letter : batch_major ? 'b' : 't';
+        if (is_series) axes += batch_major && !is_ring ? 't' : 'b';
       }
       const bool may_be_absent = axes.back() == '?', exists = !may_be_absent || buffer.dimensions().size() != 1;
       if (may_be_absent) axes.pop_back();
