@@ -249,7 +249,6 @@ ffi::Error handle(ffi::ThreadPool pool, bool batch_major, bool reverse, bool rin
 }
 
 }  // namespace
-}  // namespace lstmjax
 
 // The version of the FFI headers: jaxlib refuses a handler that is newer than itself.
 LSTMJAX_EXPORT int lstmjax_ffi_major() { return XLA_FFI_API_MAJOR; }
@@ -257,20 +256,23 @@ LSTMJAX_EXPORT int lstmjax_ffi_minor() { return XLA_FFI_API_MINOR; }
 // What Python expects of this library, or it is not used: what the handlers take, and a number (see CMakeLists.txt) for what
 // such a list does not show.
 LSTMJAX_EXPORT const char* lstmjax_interface() {
-  static const std::string text = std::string(LSTMJAX_REVISION " batch_major reverse ring forward ") + lstmjax::kForward +
-                                  " backward " + lstmjax::kBackward;
+  static const std::string text = std::string(LSTMJAX_REVISION " batch_major reverse ring forward ") + kForward +
+                                  " backward " + kBackward;
   return text.c_str();
 }
-LSTMJAX_EXPORT const char* lstmjax_instruction_set() { return lstmjax::kernels().name; }
+LSTMJAX_EXPORT const char* lstmjax_instruction_set() { return kernels().name; }
 LSTMJAX_EXPORT void lstmjax_activate(int is_tanh, const float* x, float* y, int64_t n) {
-  lstmjax::kernels().activate(is_tanh, x, y, n);
+  kernels().activate(is_tanh, x, y, n);
 }
 
 // XLA's macro says nothing of visibility; the declaration before it exports the handler.
-#define LSTMJAX_HANDLER(name, text, run)                                                                   \
-  LSTMJAX_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call);                                             \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, (lstmjax::handle<lstmjax::text, lstmjax::run>),                      \
-                                xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Attr<bool>("batch_major") \
-                                    .Attr<bool>("reverse").Attr<bool>("ring").RemainingArgs().RemainingRets())
+#define LSTMJAX_HANDLER(name, text, run)                                                \
+  LSTMJAX_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call);                          \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, (handle<text, run>),                              \
+                                ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()                 \
+                                    .Attr<bool>("batch_major").Attr<bool>("reverse")    \
+                                    .Attr<bool>("ring").RemainingArgs().RemainingRets())
 LSTMJAX_HANDLER(lstmjax_forward, kForward, forward);
 LSTMJAX_HANDLER(lstmjax_backward, kBackward, backward);
+
+}  // namespace lstmjax
