@@ -30,8 +30,8 @@ namespace {
 
 constexpr int kMost = 64;      // threads
 constexpr int kPatience = 40;  // pauses before a worker steals, less than a microsecond
-constexpr auto kLinger = std::chrono::microseconds(30);
 constexpr int kSpin = 1000;    // pauses before a waiting worker lets others have the processor
+constexpr auto kLinger = std::chrono::microseconds(30);
 
 void pause() {
 #if defined(__x86_64__)
@@ -43,7 +43,8 @@ void pause() {
 
 class Crew {
  public:
-  Crew(const Work& work, int threads) : work_(work), threads_(threads), ends_(static_cast<size_t>(work.phases)) {
+  Crew(const Work& work, int threads)
+      : work_(work), threads_(threads), ends_(static_cast<size_t>(work.phases)), cursors_(static_cast<size_t>(threads)) {
     int64_t end = 0;
     for (int64_t p = 0; p < work.phases; p++) ends_[static_cast<size_t>(p)] = end += work.items(p);
   }
@@ -51,25 +52,23 @@ class Crew {
   // The calling thread: works to the end, then waits for the helpers that came to leave.
   void lead() {
     labour(0);
-    door_.fetch_or(kClosed, std::memory_order_acq_rel);
-    wait([this] { return door_.load(std::memory_order_acquire) == kClosed; });
+    door_ |= kClosed;
+    wait([this] { return door_ == kClosed; });
   }
 
-  // A helper: `work_` is alive only for those who pass the door.
+  // A helper: `work_` is alive only for those who come before the door is closed.
   void help() {
-    int inside = door_.load(std::memory_order_acquire);
-    do {
-      if (inside & kClosed) return;
-    } while (!door_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel));
-    const int worker = joined_.fetch_add(1, std::memory_order_acq_rel);
-    if (worker < threads_) labour(worker);
-    door_.fetch_sub(1, std::memory_order_acq_rel);
+    if (!(door_++ & kClosed)) {
+      const int worker = joined_++;
+      if (worker < threads_) labour(worker);
+    }
+    door_--;
   }
 
  private:
   static constexpr int kClosed = 1 << 30;
-  static constexpr int kShift = 32;  // a cursor holds a phase, and the number of items claimed of it
 
+  // How far a range is claimed: the phase in the upper half, the number of items that are claimed of it in the lower.
   struct alignas(64) Cursor {
     std::atomic<uint64_t> value{0};
   };
@@ -82,26 +81,21 @@ class Crew {
     }
   }
 
-  int64_t items(int64_t phase) const {
-    const auto p = static_cast<size_t>(phase);
-    return p ? ends_[p] - ends_[p - 1] : ends_[p];
-  }
-  bool is_done(int64_t phase) const {
-    return finished_.load(std::memory_order_acquire) >= ends_[static_cast<size_t>(phase)];
-  }
+  int64_t end_of(int64_t phase) const { return phase < 0 ? 0 : ends_[static_cast<size_t>(phase)]; }
+  bool is_done(int64_t phase) const { return finished_ >= end_of(phase); }
 
-  // Claim the next item of a worker's range; -1: there is none left in this phase.
+  // Claim the next item of a worker's range; -1: there is none left in this phase, or the others are further.
   int64_t claim(int64_t phase, int worker) {
-    const int64_t total = items(phase), first = total * worker / threads_, end = total * (worker + 1) / threads_;
-    std::atomic<uint64_t>& cursor = cursors_[worker].value;
-    uint64_t seen = cursor.load(std::memory_order_acquire);
+    const int64_t items = end_of(phase) - end_of(phase - 1);
+    const int64_t first = items * worker / threads_, end = items * (worker + 1) / threads_;
+    const uint64_t start = static_cast<uint64_t>(phase) << 32;
+    std::atomic<uint64_t>& cursor = cursors_[static_cast<size_t>(worker)].value;
+    uint64_t seen = cursor;
     while (true) {
-      const auto at_phase = static_cast<int64_t>(seen >> kShift);
-      if (at_phase > phase) return -1;  // the others are further
-      const int64_t taken = at_phase == phase ? static_cast<int64_t>(seen & 0xffffffff) : 0;
-      if (first + taken >= end) return -1;
-      const uint64_t next = (static_cast<uint64_t>(phase) << kShift) + static_cast<uint64_t>(taken + 1);
-      if (cursor.compare_exchange_weak(seen, next, std::memory_order_acq_rel)) return first + taken;
+      const uint64_t next = std::max(seen, start);
+      const int64_t item = first + static_cast<int64_t>(next - start);
+      if (item >= end) return -1;
+      if (cursor.compare_exchange_weak(seen, next + 1)) return item;
     }
   }
 
@@ -111,7 +105,7 @@ class Crew {
     for (int64_t item = claim(phase, range); item >= 0; item = claim(phase, range), count++) {
       work_.run(phase, item, worker);
     }
-    if (count) finished_.fetch_add(count, std::memory_order_acq_rel);
+    if (count) finished_ += count;
   }
 
   void labour(int worker) {
@@ -121,7 +115,7 @@ class Crew {
       drain(phase, worker, worker);
       for (int other = 1; other < threads_; other++) {
         const int victim = (worker + other) % threads_;
-        const bool came = victim < joined_.load(std::memory_order_acquire);
+        const bool came = victim < joined_;
         for (int n = 0; came && n < kPatience && !is_done(phase); n++) pause();
         if (is_done(phase)) break;
         drain(phase, victim, worker);
@@ -133,55 +127,47 @@ class Crew {
   const Work& work_;
   const int threads_;
   std::vector<int64_t> ends_;  // items of the phases up to each
-  Cursor cursors_[kMost];
+  std::vector<Cursor> cursors_;
   alignas(64) std::atomic<int64_t> finished_{0};
   alignas(64) std::atomic<int> door_{0};  // helpers inside, and whether it is closed
   std::atomic<int> joined_{1};
 };
 
-// A helper that has done its work lingers for some microseconds: the next call often comes at once, and to wake a thread
-// takes as long as a small call. A call first takes the helpers that linger, by handing them its crew.
-struct Seat {
-  enum { kEmpty, kWaiting, kCalling, kCalled };
-  std::atomic<int> state{kEmpty};
-  std::shared_ptr<Crew> crew;
+// A helper that has done its work lingers for some microseconds, in a seat: the next call often comes at once, and to wake
+// a thread takes as long as a small call. A call first takes the helpers that linger, by handing them its crew.
+using Task = std::shared_ptr<Crew>;
+struct Seats {
+  Task waiting;                          // its address is in the seat of a helper that waits, null in a free one
+  std::atomic<Task*> seats[kMost] = {};  // or the task that it is called to
 };
 
-Seat* seats() {
-  static auto* instance = new Seat[kMost];  // never destroyed: XLA's threads may outlive this library's statics
-  return instance;
+Seats& lounge() {
+  static auto* instance = new Seats;  // never destroyed: XLA's threads may outlive this library's statics
+  return *instance;
 }
 
-// The crew of the next call, or null if none comes in time.
-std::shared_ptr<Crew> linger() {
-  for (int n = 0; n < kMost; n++) {
-    Seat& seat = seats()[n];
-    int state = Seat::kEmpty;
-    if (!seat.state.compare_exchange_strong(state, Seat::kWaiting, std::memory_order_acq_rel)) continue;
+// Wait for the crew of the next call; null if none comes in time.
+Task linger() {
+  for (std::atomic<Task*>& seat : lounge().seats) {
+    Task *task = nullptr, *const waiting = &lounge().waiting;
+    if (!seat.compare_exchange_strong(task, waiting)) continue;
     const auto end = std::chrono::steady_clock::now() + kLinger;
-    while (seat.state.load(std::memory_order_acquire) == Seat::kWaiting && std::chrono::steady_clock::now() < end) pause();
-    state = Seat::kWaiting;
-    if (seat.state.compare_exchange_strong(state, Seat::kEmpty, std::memory_order_acq_rel)) return nullptr;
-    while (seat.state.load(std::memory_order_acquire) != Seat::kCalled) pause();
-    const std::shared_ptr<Crew> crew = std::move(seat.crew);
-    seat.state.store(Seat::kEmpty, std::memory_order_release);
-    return crew;
+    while (seat == waiting && std::chrono::steady_clock::now() < end) pause();
+    task = seat.exchange(nullptr);
+    if (task == waiting) return nullptr;
+    return *std::unique_ptr<Task>(task);
   }
   return nullptr;
 }
 
-void serve(std::shared_ptr<Crew> crew) {
-  for (; crew; crew = linger()) crew->help();
-}
-
 // Hand the crew to a helper that lingers; false if there is none.
-bool call(const std::shared_ptr<Crew>& crew) {
-  for (int n = 0; n < kMost; n++) {
-    Seat& seat = seats()[n];
-    int state = Seat::kWaiting;
-    if (!seat.state.compare_exchange_strong(state, Seat::kCalling, std::memory_order_acq_rel)) continue;
-    seat.crew = crew;
-    seat.state.store(Seat::kCalled, std::memory_order_release);
+bool call(const Task& crew) {
+  for (std::atomic<Task*>& seat : lounge().seats) {
+    Task* waiting = &lounge().waiting;
+    if (seat != waiting) continue;
+    auto task = std::make_unique<Task>(crew);
+    if (!seat.compare_exchange_strong(waiting, task.get())) continue;
+    task.release();
     return true;
   }
   return false;
@@ -199,7 +185,7 @@ int threads_of(const xla::ffi::ThreadPool& pool) {
 }
 
 void run(xla::ffi::ThreadPool& pool, int threads, const Work& work) {
-  if (threads <= 1) {
+  if (threads == 1) {
     const Flushed flushed;
     for (int64_t phase = 0; phase < work.phases; phase++) {
       for (int64_t item = 0, n = work.items(phase); item < n; item++) work.run(phase, item, 0);
@@ -208,7 +194,10 @@ void run(xla::ffi::ThreadPool& pool, int threads, const Work& work) {
   }
   auto crew = std::make_shared<Crew>(work, threads);
   for (int n = 1; n < threads; n++) {
-    if (!call(crew)) pool.Schedule([crew] { serve(crew); });
+    if (call(crew)) continue;
+    pool.Schedule([crew] {
+      for (Task next = crew; next; next = linger()) next->help();
+    });
   }
   crew->lead();
 }
