@@ -54,6 +54,7 @@ struct Call {
   int64_t networks, steps, rows, inputs, hidden;
   bool shares_x;
   std::vector<Array> arrays;
+  mutable size_t last = 0;  // array that was asked for
 
   Call(std::string_view text, const ffi::RemainingArgs& arguments, const ffi::RemainingRets& results, bool batch_major_,
        bool reverse_, bool ring_)
@@ -118,15 +119,20 @@ struct Call {
     }
   }
 
+  // The array of a name; the names are asked for in about the order of the list.
   const Array& of(std::string_view name) const {
-    return *std::find_if(arrays.begin(), arrays.end(), [name](const Array& array) { return array.name == name; });
+    while (arrays[last].name != name) last = last + 1 < arrays.size() ? last + 1 : 0;
+    return arrays[last];
   }
   bool has(std::string_view name) const { return of(name).exists; }
 
   // What an array has for a network; null if it is absent.
   template <typename T = float>
   T* data(std::string_view name, int64_t network) const {
-    const Array& array = of(name);
+    return data_of<T>(of(name), network);
+  }
+  template <typename T = float>
+  static T* data_of(const Array& array, int64_t network) {
     if (!array.exists) return nullptr;
     const int64_t first = array.buffer.dimensions()[0] == 1 ? 0 : network;
     const auto floats = static_cast<int64_t>(array.buffer.element_count());
@@ -138,7 +144,8 @@ struct Call {
     int64_t n = 1;
     for (size_t k = 3; k < array.axes.size(); k++) n *= size(array.axes[k]);
     const int64_t outer = array.buffer.dimensions()[2] * n;
-    return array.axes[1] == 'b' ? Series{data(name, network), n, outer} : Series{data(name, network), outer, n};
+    float* data = data_of(array, network);
+    return array.axes[1] == 'b' ? Series{data, n, outer} : Series{data, outer, n};
   }
   void prefer_large(std::string_view name) const {
     prefer_large_pages(of(name).buffer.untyped_data(), of(name).buffer.size_bytes());
