@@ -34,7 +34,7 @@ struct Layer {
   Series c;      // [H]; with a step of 0 it is one state, which is overwritten
   Series gates;  // [4H] after their activations, for the backward pass, or null
   Series sums;   // [4H] before them, or null
-  float* packed;  // weights and biases as the forward tile reads them; see pack_floats
+  float* packed;  // weights and biases as the forward tile reads them
 };
 
 // The backward pass: cotangents that come in, and gradients that go out. Shapes as in `Layer`.
@@ -57,5 +57,18 @@ struct Dense {
   int64_t inputs, outputs;
   const float *w, *b;
 };
+
+// These are static since kernel.cc is compiled for several instruction sets: each has a copy.
+static inline float* at(const Series& s, int64_t step, int64_t row) { return s.data + step * s.step + row * s.row; }
+static inline int64_t time_of(const Layer& layer, int64_t order) {
+  return layer.reverse ? layer.steps - 1 - order : order;
+}
+
+// The slot of the state before an order, or, of as many as there are steps, of the final state; see `Layer::from`.
+static inline int32_t source(const Layer& layer, int64_t order, int64_t row) {
+  if (layer.from) return layer.from[order * layer.rows + row];
+  if (order == 0) return kStart;
+  return static_cast<int32_t>(layer.ring ? (order - 1) & 1 : time_of(layer, order - 1));
+}
 
 }  // namespace lstmjax

@@ -1,7 +1,6 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "memory.h"
 #include "sets.h"
@@ -17,7 +16,6 @@ constexpr int64_t kVectorsEach = 96;  // of slopes of x, in one item
 constexpr int64_t kRowsEach = 4;      // rows for each thread from which the batch is divided rather than the units
 
 int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t time_of(const Layer& layer, int64_t order) { return layer.reverse ? layer.steps - 1 - order : order; }
 
 // How the steps of some networks of one size are divided.
 struct Split {
@@ -76,12 +74,11 @@ void run_whole(xla::ffi::ThreadPool& pool, int threads, const Work& work, int64_
 void clear(const Layer& layer, int64_t row) {
   for (int64_t order = 0; order < layer.steps; order++) {
     if (layer.from[order * layer.rows + row] != kAbsent) continue;
-    const int64_t t = time_of(layer, order);
-    const auto bytes = static_cast<size_t>(layer.hidden) * sizeof(float);
-    std::memset(layer.h.data + t * layer.h.step + row * layer.h.row, 0, bytes);
-    if (layer.c.step) std::memset(layer.c.data + t * layer.c.step + row * layer.c.row, 0, bytes);
+    const int64_t t = time_of(layer, order), width = layer.hidden;
+    std::fill_n(at(layer.h, t, row), width, 0.0f);
+    if (layer.c.step) std::fill_n(at(layer.c, t, row), width, 0.0f);
     for (const Series& series : {layer.gates, layer.sums}) {
-      if (series.data) std::memset(series.data + t * series.step + row * series.row, 0, 4 * bytes);
+      if (series.data) std::fill_n(at(series, t, row), 4 * width, 0.0f);
     }
   }
 }
@@ -160,18 +157,14 @@ void run_forward(xla::ffi::ThreadPool& pool, int threads, std::vector<Layer>& la
   }
 
   const int64_t width = any.hidden, state = any.rows * width;
-  const auto bytes = static_cast<size_t>(width) * sizeof(float);
   for (int64_t n = 0; n < (whole ? whole : networks); n++) {
     const Layer& layer = layers[static_cast<size_t>(n)];
     for (int64_t row = 0; row < layer.rows; row++) {
-      const auto last = static_cast<int32_t>(layer.ring ? (layer.steps - 1) & 1 : time_of(layer, layer.steps - 1));
-      const int32_t from = layer.from ? layer.from[layer.steps * layer.rows + row] : last;
-      const bool never = from == kStart;
+      const int32_t from = source(layer, layer.steps, row);
       const int64_t place = n * state + row * width;
-      std::memcpy(h_end + place, never ? layer.h0 + row * width : layer.h.data + from * layer.h.step + row * layer.h.row,
-                  bytes);
-      const float* c = never ? layer.c0 + row * width : layer.c.data + from * layer.c.step + row * layer.c.row;
-      if (c != c_end + place) std::memcpy(c_end + place, c, bytes);
+      std::copy_n(from == kStart ? layer.h0 + row * width : at(layer.h, from, row), width, h_end + place);
+      const float* c = from == kStart ? layer.c0 + row * width : at(layer.c, from, row);
+      if (c != c_end + place) std::copy_n(c, width, c_end + place);
     }
   }
   if (whole == 0 || whole == networks) return;

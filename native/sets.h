@@ -37,15 +37,10 @@ struct Kernels {
 };
 
 // In kernel.cc, once in the namespace of each set.
-#define LSTMJAX_DECLARE(set) \
-  namespace set {            \
-  Kernels kernels();         \
-  }
-LSTMJAX_DECLARE(baseline)
-LSTMJAX_DECLARE(avx2)
-LSTMJAX_DECLARE(avx512)
-LSTMJAX_DECLARE(neon)
-#undef LSTMJAX_DECLARE
+namespace baseline { Kernels kernels(); }
+namespace avx2 { Kernels kernels(); }
+namespace avx512 { Kernels kernels(); }
+namespace neon { Kernels kernels(); }
 
 // The widest set that the processor has, or the one that LSTMJAX_INSTRUCTION_SET names, if the processor has it.
 // Chosen at the first call.

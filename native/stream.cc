@@ -37,7 +37,6 @@ struct Stream {
 };
 
 int64_t blocks_of(const Layer& layer) { return (layer.hidden + kernels().lanes - 1) / kernels().lanes; }
-float* at(const Series& s, int64_t step, int64_t row) { return s.data + step * s.step + row * s.row; }
 
 // Run some steps of a layer from its state, [h, c], to that behind them; h of all steps goes to `layer.h`.
 void run_layer(Layer& layer, float* state, bool residual) {

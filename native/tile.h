@@ -105,17 +105,5 @@ static inline void in_groups(int64_t n, F run) {
   for (int64_t g = 0; g < groups; g++) run(n * g / groups, n * (g + 1) / groups - n * g / groups);
 }
 
-static inline float* at(const Series& s, int64_t step, int64_t row) { return s.data + step * s.step + row * s.row; }
-static inline int64_t time_of(const Layer& layer, int64_t order) {
-  return layer.reverse ? layer.steps - 1 - order : order;
-}
-
-// The slot of the state before an order; see `Layer::from`.
-static inline int32_t source(const Layer& layer, int64_t order, int64_t row) {
-  if (layer.from) return layer.from[order * layer.rows + row];
-  if (order == 0) return kStart;
-  return static_cast<int32_t>(layer.ring ? (order - 1) & 1 : time_of(layer, order - 1));
-}
-
 }  // namespace LSTMJAX_SET
 }  // namespace lstmjax
