@@ -31,18 +31,17 @@ using Shared = std::shared_ptr<const Network>;
 
 struct Stream {
   Shared network;
-  int64_t rows, chunk;  // how many steps run through a layer before the next one begins
-  Buffer state;         // of each layer h [B, H], then c
-  Buffer between[2];    // h of a layer, [chunk, B, H], in turns
+  std::vector<Layer> layers;  // those of the network, with the state
+  int64_t rows, chunk;        // how many steps run through a layer before the next one begins
+  Buffer state;               // of each layer h [B, H], then c
+  Buffer between[2];          // h of a layer, [chunk, B, H], in turns
 };
 
 int64_t blocks_of(const Layer& layer) { return (layer.hidden + kernels().lanes - 1) / kernels().lanes; }
 
-// Run some steps of a layer from its state, [h, c], to that behind them; h of all steps goes to `layer.h`.
-void run_layer(Layer& layer, float* state, bool residual) {
+// Run some steps of a layer from its state to that behind them; h of all steps goes to `layer.h`.
+void run_layer(const Layer& layer, float* state, bool residual) {
   const int64_t width = layer.hidden;
-  layer.h0 = state, layer.c0 = state + layer.rows * width;
-  layer.c = Series{state + layer.rows * width, 0, width};
   for (int64_t order = 0; order < layer.steps; order++) {
     kernels().forward(layer, order, 0, layer.rows, 0, blocks_of(layer));
   }
@@ -61,20 +60,19 @@ void run_steps(Stream& stream, int64_t steps, const Series& xs, const Series& ys
   const Dense& head = network.head;
   Series x = xs;
   float* state = stream.state.get();
-  for (size_t n = 0; n < network.layers.size(); n++) {
-    Layer layer = network.layers[n];
-    const bool last = n + 1 == network.layers.size() && !head.outputs;
-    layer.steps = steps, layer.rows = stream.rows, layer.x = x;
+  for (size_t n = 0; n < stream.layers.size(); n++) {
+    Layer& layer = stream.layers[n];
+    const bool last = n + 1 == stream.layers.size() && !head.outputs;
+    layer.steps = steps, layer.x = x;
     layer.h = last ? ys : Series{stream.between[n % 2].get(), stream.rows * layer.hidden, layer.hidden};
     run_layer(layer, state, network.residual && n > 0);
     state += 2 * stream.rows * layer.hidden;
     x = layer.h;
   }
-  const float* packed = network.packed.back().get();
   const bool one = stream.rows == 1;  // then the steps are the rows of one product
   for (int64_t t = 0; head.outputs && t < (one ? 1 : steps); t++) {
-    kernels().dense(head, packed, at(x, t, 0), one ? x.step : x.row, at(ys, t, 0), one ? ys.step : ys.row,
-                    one ? steps : stream.rows);
+    kernels().dense(head, network.packed.back().get(), at(x, t, 0), one ? x.step : x.row, at(ys, t, 0),
+                    one ? ys.step : ys.row, one ? steps : stream.rows);
   }
 }
 
@@ -132,8 +130,15 @@ LSTMJAX_STREAM lstmjax_stream_new(const void* network, int64_t rows, void** stre
     floats += 2 * rows * layer.hidden;
   }
   const int64_t chunk = std::clamp<int64_t>(kScratch / (rows * widest), 1, 64), between = chunk * rows * widest;
-  auto* made = new Stream{shared, rows, chunk, Buffer(floats), {Buffer(between), Buffer(between)}};
+  auto* made =
+      new Stream{shared, shared->layers, rows, chunk, Buffer(floats), {Buffer(between), Buffer(between)}};
   std::fill_n(made->state.get(), floats, 0.0f);
+  float* state = made->state.get();
+  for (Layer& layer : made->layers) {
+    const int64_t size = rows * layer.hidden;
+    layer.rows = rows, layer.h0 = state, layer.c0 = state + size, layer.c = Series{state + size, 0, layer.hidden};
+    state += 2 * size;
+  }
   *stream = made;
   return nullptr;
 } catch (const std::exception&) {

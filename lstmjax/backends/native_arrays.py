@@ -120,10 +120,7 @@ class Side(NamedTuple):
 
 SIDES = {
     "forward": Side(
-        Call,
-        "msi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?",
-        Results,
-        "nrh nsh? nsgh? nsgh? nbh nbh nq?",
+        Call, "msi nsgh? nigh nkgh ngh nbh nbh ntb? ntb? nbh? nbh?", Results, "nrh nsh? nsgh? nsgh? nbh nbh nq?"
     ),
     "backward": Side(
         Back,

@@ -31,8 +31,8 @@ class Functions(NamedTuple):
     stream_new: Any
     stream_free: Any
     run: Any  # with Python's lock
-    run_without_lock: Any
     state: Any
+    run_without_lock: Any
 
 
 @functools.cache
@@ -51,20 +51,16 @@ def functions() -> Functions | str:
         "stream_state": (pointer, flag, pointer, size),
     }
     unlocked, locked = ctypes.CDLL(str(library.path)), ctypes.PyDLL(str(library.path))
-    found = []
-    for load, name in (
-        (locked, "network_new"), (locked, "network_free"), (locked, "stream_new"), (locked, "stream_free"),
-        (locked, "stream_run"), (unlocked, "stream_run"), (locked, "stream_state"),
-    ):  # fmt: skip
-        try:
-            function = getattr(load, f"lstmjax_{name}")
-        except AttributeError:
-            return (
-                f"the native kernel is older than this lstmjax: {library.path} has no {name}. {native_library.REBUILD}"
-            )
-        function.argtypes, function.restype = arguments[name], ctypes.c_char_p
-        found.append(function)
-    return Functions(*found)
+
+    def function(name: str, load: Any = locked) -> Any:
+        found = getattr(load, f"lstmjax_{name}")
+        found.argtypes, found.restype = arguments[name], ctypes.c_char_p
+        return found
+
+    try:
+        return Functions(*map(function, arguments), function("stream_run", unlocked))
+    except AttributeError as error:
+        return f"the native kernel is older than this lstmjax: {library.path}: {error}. {native_library.REBUILD}"
 
 
 def _checked(error: bytes | None) -> None:
