@@ -129,10 +129,7 @@ struct Call {
   // What an array has for a network; null if it is absent.
   template <typename T = float>
   T* data(std::string_view name, int64_t network) const {
-    return data_of<T>(of(name), network);
-  }
-  template <typename T = float>
-  static T* data_of(const Array& array, int64_t network) {
+    const Array& array = of(name);
     if (!array.exists) return nullptr;
     const int64_t first = array.buffer.dimensions()[0] == 1 ? 0 : network;
     const auto floats = static_cast<int64_t>(array.buffer.element_count());
@@ -144,8 +141,7 @@ struct Call {
     int64_t n = 1;
     for (size_t k = 3; k < array.axes.size(); k++) n *= size(array.axes[k]);
     const int64_t outer = array.buffer.dimensions()[2] * n;
-    float* data = data_of(array, network);
-    return array.axes[1] == 'b' ? Series{data, n, outer} : Series{data, outer, n};
+    return array.axes[1] == 'b' ? Series{data(name, network), n, outer} : Series{data(name, network), outer, n};
   }
   void prefer_large(std::string_view name) const {
     prefer_large_pages(of(name).buffer.untyped_data(), of(name).buffer.size_bytes());

@@ -53,14 +53,15 @@ def functions() -> Functions | str:
     unlocked, locked = ctypes.CDLL(str(library.path)), ctypes.PyDLL(str(library.path))
 
     def function(name: str, load: Any = locked) -> Any:
-        found = getattr(load, f"lstmjax_{name}")
-        found.argtypes, found.restype = arguments[name], ctypes.c_char_p
-        return found
+        loaded = getattr(load, f"lstmjax_{name}")
+        loaded.argtypes, loaded.restype = arguments[name], ctypes.c_char_p
+        return loaded
 
     try:
-        return Functions(*map(function, arguments), function("stream_run", unlocked))
+        found = [*(function(name) for name in arguments), function("stream_run", unlocked)]
     except AttributeError as error:
         return f"the native kernel is older than this lstmjax: {library.path}: {error}. {native_library.REBUILD}"
+    return Functions(*found)
 
 
 def _checked(error: bytes | None) -> None:
