@@ -8,7 +8,7 @@
 namespace lstmjax {
 namespace {
 
-constexpr int64_t kMost = 256 << 20;  // bytes that are kept
+constexpr int64_t kMost = 512 << 20;  // bytes that are kept
 constexpr uint64_t kPart = 1 << 24;   // a float holds whole numbers up to this one
 
 struct Cloakroom {
