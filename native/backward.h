@@ -1,6 +1,7 @@
 // One step backwards, and the gradients of the weights after it. Included by kernel.cc alone.
 #pragma once
 
+#include "nearby.h"
 #include "tile.h"
 
 namespace lstmjax {
@@ -83,8 +84,13 @@ static __attribute__((noinline)) void through(const float* packed, int64_t total
 
 // The element-wise part: dz and the slope of c before the step, for one vector of units.
 template <bool kFull>
-static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first) {
+static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& row, Vec dh, int64_t first,
+                                                 const Nearby& next) {
   const int64_t n = kFull ? kLanes : width - first;
+  ask_for_gates(row.gates + next.gates + first, width);
+  ask_for(row.c + next.c + first);
+  ask_for(row.h + next.h + first);
+  ask_for(row.dh + next.dh + first);
   const Vec i = load(row.gates + first, n), f = load(row.gates + width + first, n);
   const Vec g = load(row.gates + 2 * width + first, n), o = load(row.gates + 3 * width + first, n);
   const Vec h = load(row.h + first, n), c = load(row.c + first, n);
@@ -105,7 +111,7 @@ static __attribute__((noinline)) void gates_back(int64_t width, const RowBack& r
 
 template <int R, int V>
 static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBack* rows, int64_t block, bool initial,
-                          Ahead& ahead) {
+                          Ahead& ahead, const Nearby& next) {
   const int64_t width = layer.hidden;
   alignas(4 * kLanes) float dh[R][V][kLanes] = {};
   const float* dz[R];
@@ -122,7 +128,7 @@ static void backward_tile(const Layer& layer, const Slopes& slopes, const RowBac
         store(rows[r].dz + first, load(dh[r][v]) + load(rows[r].dh_end + first, n), n);
         if (!rows[r].dz_next) store(rows[r].dc_out + first, load(rows[r].dc_next + first, n), n);
       } else {
-        (n == kLanes ? gates_back<true> : gates_back<false>)(width, rows[r], load(dh[r][v]), first);
+        (n == kLanes ? gates_back<true> : gates_back<false>)(width, rows[r], load(dh[r][v]), first, next);
       }
     }
   }
@@ -148,9 +154,10 @@ static inline void in_tiles(int64_t block, int64_t end, int64_t rows, F run) {
 
 static void backward(const Layer& layer, const Slopes& slopes, int64_t order, int64_t row, int64_t row_end, int64_t block,
                      int64_t block_end) {
-  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool, Ahead&);
+  using Tile = void (*)(const Layer&, const Slopes&, const RowBack*, int64_t, bool, Ahead&, const Nearby&);
   static const Tile tiles[][4] = LSTMJAX_TILES(backward_tile);
   RowBack rows[kChunk];
+  const Nearby next = nearby(layer, slopes.dh.step, order < 2, true);  // at order 1, c before the next step is in c0
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect_back(layer, slopes, order, row, smaller(row + kChunk, row_end), block == 0, rows);
     const int64_t total = 4 * layer.hidden;
@@ -160,7 +167,7 @@ static void backward(const Layer& layer, const Slopes& slopes, int64_t order, in
       ahead.next = slopes.packed + (end < block_end ? end : block) / 4 * total * kPanel;
       in_groups(n, [&](int64_t start, int64_t size) {
         in_tiles(panel, end, size, [&](int64_t k, int64_t v) {
-          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0, ahead);
+          tiles[size][v - 1](layer, slopes, rows + start, k, order < 0, ahead, next);
         });
       });
     }

@@ -1,6 +1,7 @@
 // One step forwards. Included by kernel.cc alone.
 #pragma once
 
+#include "nearby.h"
 #include "tile.h"
 
 namespace lstmjax {
@@ -85,7 +86,7 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
 // processor computes several rows at a time, since none waits for another. `kFull`: all lanes of the block are units.
 template <bool kFull>
 static __attribute__((noinline)) void update(int64_t width, const Row* rows, int64_t count, int64_t first,
-                                             float (*z)[4][kLanes]) {
+                                             float (*z)[4][kLanes], const Nearby& next) {
   const int64_t n = kFull ? kLanes : width - first;
   for (int64_t r = 0; r < count; r++) {
     Vec sums[4];
@@ -105,6 +106,9 @@ static __attribute__((noinline)) void update(int64_t width, const Row* rows, int
     store(rows[r].c_out + first, c, n);
     store(rows[r].h_out + first, o * tanh(c), n);
     if (float* gates = rows[r].gates) {
+      ask_for_gates(gates + next.gates + first, width);
+      ask_for(rows[r].c_out + next.c + first);
+      ask_for(rows[r].h_out + next.h + first);
       store(gates + first, i, n);
       store(gates + width + first, f, n);
       store(gates + 2 * width + first, g, n);
@@ -114,25 +118,26 @@ static __attribute__((noinline)) void update(int64_t width, const Row* rows, int
 }
 
 template <int R>
-static void forward_tile(const Layer& layer, const Row* rows, int64_t block, Ahead& ahead) {
+static void forward_tile(const Layer& layer, const Row* rows, int64_t block, Ahead& ahead, const Nearby& next) {
   alignas(4 * kLanes) float z[R][4][kLanes];
   sum_up<R>(layer, rows, block, ahead, z);
   const int64_t first = block * kLanes;
-  (first + kLanes <= layer.hidden ? update<true> : update<false>)(layer.hidden, rows, R, first, z);
+  (first + kLanes <= layer.hidden ? update<true> : update<false>)(layer.hidden, rows, R, first, z, next);
 }
 
 static void forward(const Layer& layer, int64_t order, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
-  using Tile = void (*)(const Layer&, const Row*, int64_t, Ahead&);
+  using Tile = void (*)(const Layer&, const Row*, int64_t, Ahead&, const Nearby&);
   static const Tile tiles[] = {nullptr,         forward_tile<1>, forward_tile<2>, forward_tile<3>,
                                forward_tile<4>, forward_tile<5>, forward_tile<6>};
   Row rows[kChunk];
+  const Nearby next = nearby(layer, 0, order + 1 == layer.steps, false);
   for (; row < row_end; row += kChunk) {
     const int64_t n = collect(layer, order, row, smaller(row + kChunk, row_end), rows);
     const int64_t floats = block_floats(layer);
     Ahead ahead = ahead_of(layer, n, layer.inputs + layer.hidden, floats);
     for (int64_t k = block; k < block_end; k++) {
       ahead.next = layer.packed + (k + 1 < block_end ? k + 1 : block) * floats;
-      in_groups(n, [&](int64_t start, int64_t size) { tiles[size](layer, rows + start, k, ahead); });
+      in_groups(n, [&](int64_t start, int64_t size) { tiles[size](layer, rows + start, k, ahead, next); });
     }
   }
 }

@@ -15,7 +15,8 @@
 namespace lstmjax {
 namespace {
 
-constexpr int64_t kMost = 256 << 20;  // bytes that wait for the next buffers, and bytes that are kept
+constexpr int64_t kMost = 256 << 20;  // bytes that wait for the next buffers
+constexpr int64_t kKept = 512 << 20;  // bytes that are kept between two calls
 constexpr size_t kLargePage = 1 << 21;
 constexpr size_t kWorthPages = 1 << 23;  // bytes from which large pages are worth a call of the system
 constexpr uint64_t kPart = 1 << 24;      // a float holds whole numbers up to this one
@@ -89,7 +90,7 @@ void keep(Buffer saved, float* ticket) {
   Cloakroom& room = only<Cloakroom>();
   const std::lock_guard<std::mutex> lock(room.mutex);
   room.floats += saved.floats();
-  while (!room.by_number.empty() && room.floats * 4 > kMost) {  // nobody has come for the oldest
+  while (!room.by_number.empty() && room.floats * 4 > kKept) {  // nobody has come for the oldest
     room.floats -= room.by_number.begin()->second.floats();
     room.by_number.erase(room.by_number.begin());
   }

@@ -126,8 +126,8 @@ run_compiled = jax.jit(_run, static_argnums=(0, 1))
 
 LARGE = 2**23
 """From how many bytes on what many networks save stays in the library; smaller results get memory that serves again."""
-MOST = 2**27
-"""Up to how many it is. The library keeps 2^28 (native/memory.cc), and what two layers save finds room there."""
+MOST = 2**28
+"""Up to how many it is. The library keeps 2^29 (native/memory.cc), and what two layers save finds room there."""
 MANY = 8
 """From how many networks on: then each is run by one thread to its end."""
 
