@@ -176,6 +176,25 @@ def test_without_axes_vmap_is_plain(x64):
     assert_close(slopes, jnp.broadcast_to(w, (B, I)), gradient=True)
 
 
+def test_what_is_transposed_in_a_part_is_mapped_and_transposed_again(x64):
+    """The cotangents of the part that is not wanted have the mapped axis, too."""
+    scaled = Way(*[lambda residuals, vector: [residuals[0] * (vector[0] + 2 * vector[1])]] * 2)
+    turned = Way(*[lambda residuals, vector: [residuals[0] * vector[0], 2 * residuals[0] * vector[0]]] * 2)
+
+    def by_linear(w, a, b):
+        return linear.linear(scaled, turned, [w], [a, b], Axes((0,), (0, 0), (0,)))[0]
+
+    def by_jax(w, a, b):
+        return w * (a + 2 * b)
+
+    def of_cotangents(f, w, a, b, cotangents):
+        part = lambda w, a, b, cotangent: jax.vjp(lambda b: f(w, a, b), b)[1](cotangent)[0]
+        return jax.grad(lambda c: jnp.sin(jax.vmap(part)(w, a, b, c)).sum())(cotangents)
+
+    arrays = jnp.split(draw(4 * B, I), 4)
+    assert_close(of_cotangents(by_linear, *arrays), of_cotangents(by_jax, *arrays), gradient=True)
+
+
 def test_an_unknown_jax_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax.extend.core", None)
     uncached = linear.primitive.__wrapped__

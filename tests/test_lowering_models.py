@@ -3,8 +3,12 @@
 See tests/test_lowering.py. Only calls of XLA and of JAX's random numbers on GPUs are allowed.
 """
 
+import dataclasses
+import importlib
 from functools import partial
+from pathlib import Path
 
+import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,17 +38,24 @@ from lstmjax.forecast.fitting import _train
 from lstmjax.forecast.forecaster import _forecast
 from lstmjax.forecast.network import init_forecaster, normal_of
 from lstmjax.forecast.windows import on_device, table_of, training_origins
+from lstmjax.frameworks.onnx.activations import Affine, HardSigmoid, ScaledTanh, ThresholdedRelu
 from lstmjax.hydrology import Design as BasinDesign
 from lstmjax.hydrology import init_basins, synthetic_basins
 from lstmjax.hydrology.fitting import by_member, ensemble_loss
 from lstmjax.hydrology.network import NETWORKS
-from lstmjax.inside import gate_statistics
+from lstmjax.inside import fixed_points, gate_statistics
 from lstmjax.language_model import filtered
 from lstmjax.linen import ScannedRNN
+from lstmjax.nnx import LSTMNetwork
 from lstmjax.training.losses import LOSSES, loss_of
 
 RANDOM = {"cu_threefry2x32_ffi", "hip_threefry2x32_ffi"}
 """JAX's own kernels of random numbers on GPUs."""
+
+ORTHOGONAL = {"Qr", "ProductOfElementaryHouseholderReflectors"} | {
+    f"{library}_{name}_ffi" for library in ("cusolver", "hipsolver") for name in ("geqrf", "orgqr")
+}
+"""JAX's own QR decomposition, on TPUs and on GPUs, by which orthogonal initial weights are drawn."""
 
 
 def exported(function, *arguments):
@@ -201,3 +212,51 @@ def test_modules_in_scans_of_agents():
         return (ys**2).sum() + sum((a**2).sum() for a in after)
 
     assert exported(jax.value_and_grad(loss), variables, carry, inputs) == set()
+
+
+def test_nnx_modules():
+    model = LSTMNetwork(I, H, 2, layers=2, bidirectional=True, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(model)
+
+    def loss(state, xs):
+        return (nnx.merge(graph, state)(xs, lengths=LENGTHS) ** 2).sum()
+
+    assert exported(jax.value_and_grad(loss, argnums=(0, 1)), state, XS) == set()
+
+
+def test_stacks_read_from_onnx():
+    """With activations that only ONNX has."""
+    activations = {
+        "i": HardSigmoid(0.2, 0.5),
+        "f": Affine(0.1, 0.5),
+        "g": ThresholdedRelu(0.1),
+        "o": ScaledTanh(1.0, 0.5),
+    }
+    cell = dataclasses.replace(CELLS["vanilla"], name="read from ONNX", **activations)
+    assert calls(lowered(lambda params, xs: lstm(params, xs, cell=cell)[1], PARAMS, XS)) == set()
+
+
+def test_the_search_for_fixed_points():
+    """JAX has no eigenvalues of general matrices on TPUs."""
+    starts = tuple(jnp.ones((B, H)) * n for n in (0.1, -0.2))
+
+    def search(params, x):
+        return fixed_points(params, x, starts, iterations=3)
+
+    traced = jax.jit(search).trace(PARAMS, XS[0, 0])
+    for platform in ("cuda", "rocm"):
+        names = calls(traced.lower(lowering_platforms=(platform,)).as_text())
+        assert all(name.startswith(("cu", "hip")) for name in names), names  # JAX's own, for equations and eigenvalues
+    with pytest.raises(NotImplementedError, match="'eig'"):
+        traced.lower(lowering_platforms=("tpu",))
+
+
+def test_recurrent_ppo(monkeypatch):
+    """The whole training of the example, in which two seeds are a vmap."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    example = importlib.import_module("recurrent_ppo")
+    task, settings = example.tmaze_task(2), example.TASKS["TMaze-10"][1]
+    settings = dataclasses.replace(settings, steps=4 * 6, environments=4, rollout=6, chunk=6, hidden=H)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        train = jax.vmap(example.make_train(task, settings))
+        assert exported(train, jax.random.split(jax.random.key(0), 2)) <= ORTHOGONAL

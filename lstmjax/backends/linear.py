@@ -33,7 +33,7 @@ class Way(NamedTuple):
 class Axes(NamedTuple):
     """Where a further batch axis stands, for each array of residuals, vector and outputs, or `SHARED`.
 
-    `networks`: whether the fast maps go through `jax.vmap` where shared residuals are mapped, as for several networks.
+    `networks`: whether the fast maps go through `jax.vmap`, as those of several networks with weights of their own do.
     """
 
     residuals: tuple[int, ...]
@@ -45,6 +45,16 @@ class Axes(NamedTuple):
     def turned(self) -> Axes:
         """The axes of the transpose."""
         return self._replace(vector=self.outputs, outputs=self.vector)
+
+    def behind(self, residuals: Sequence[bool]) -> Axes:
+        """The axes behind a new first one, which the vector, the outputs and some of the residuals have."""
+
+        def moved(axes: Sequence[int], have_it: Sequence[bool]) -> tuple[int, ...]:
+            pairs = zip(axes, have_it, strict=True)
+            return tuple(axis + 1 if has_it and axis != SHARED else axis for axis, has_it in pairs)
+
+        all_have_it = (moved(axes, [True] * len(axes)) for axes in (self.vector, self.outputs))
+        return Axes(moved(self.residuals, residuals), *all_have_it, networks=self.networks)
 
 
 def linear(
@@ -66,8 +76,9 @@ def linear(
         vector: the arrays in which the map is linear.
         axes: where both accept further batch axes. Under vmap a mapped axis then becomes one of them, and the gradient
             of a shared array is summed within `adjoint`, never formed for each example. Where that is impossible,
-            because a shared array is mapped or its gradient is wanted for each example, and without `axes`, vmap uses
-            the plain version; of several networks the fast one, if `axes` allows that.
+            because a shared array is mapped or its gradient is wanted for each example, vmap maps the fast version if
+            `axes.networks` allows that, to any depth. Otherwise, for several vectors of the same residuals, and without
+            `axes`, it maps the plain version.
         inside: jaxprs of primitives that the fast maps bind and that JAX must know of before it lowers the map.
 
     Raises:
@@ -149,34 +160,28 @@ def primitive() -> Any:
         cotangents: Sequence, *arrays: Any, forward: Way, adjoint: Way, count: int, axes: Axes | None, inside: tuple
     ) -> list:
         residuals, vector = arrays[:count], arrays[count:]
-        linear_in = tuple(n for n, a in enumerate(vector) if ad.is_undefined_primal(a))
-        if len(linear_in) < len(vector):
-            blank = tuple((getattr(a, "aval", a).shape, getattr(a, "aval", a).dtype) for a in vector)
-            forward = Way(*(partial(_filled, way, linear_in, blank) for way in forward))
-            adjoint = Way(*(partial(_chosen, way, linear_in) for way in adjoint))
-            axes = axes and axes._replace(vector=tuple(axes.vector[n] for n in linear_in))
         slopes = map(ad.instantiate_zeros, cotangents)
         results = linear_p.bind(
             *residuals, *slopes, forward=adjoint, adjoint=forward, count=count, axes=axes and axes.turned, inside=inside
         )
-        by_place = dict(zip(linear_in, results, strict=True))
-        return [None] * count + [by_place.get(n) for n in range(len(vector))]
+        wanted = [slope if ad.is_undefined_primal(a) else None for a, slope in zip(vector, results, strict=True)]
+        return [None] * count + wanted
 
     def batch(
         arrays: Sequence[Array], mapped: Sequence[int | None], **options: Any
     ) -> tuple[list[Array], Sequence[int]]:
         forward, count, axes = options["forward"], options["count"], options["axes"]
-        if axes is not None and _folds(axes, mapped[:count], mapped[count:]):
-            size = next(a.shape[n] for a, n in zip(arrays, mapped, strict=True) if n is not None)
+        residuals, vector = mapped[:count], mapped[count:]
+        size = next(a.shape[n] for a, n in zip(arrays, mapped, strict=True) if n is not None)
+        if axes is not None and _folds(axes, residuals, vector):
             placed = map(partial(_placed, size), arrays, mapped, axes.residuals + axes.vector)
             return linear_p.bind(*placed, **options), axes.outputs
-        if axes is not None and axes.networks and _shared_are_mapped(axes, mapped[:count]):
-            size = next(a.shape[n] for a, n in zip(arrays, mapped, strict=True) if n is not None)
-            vector = map(partial(_placed, size), arrays[count:], mapped[count:], [0] * len(mapped[count:]))
-            ways = (Way(*(partial(_mapped, way, tuple(mapped[:count])) for way in options[name])) for name in SIDES)
-            results = linear_p.bind(
-                *arrays[:count], *vector, **options | {"axes": None} | dict(zip(SIDES, ways, strict=True))
-            )
+        if axes is not None and axes.networks and any(n is not None for n in residuals):
+            are_mapped = tuple(n is not None for n in residuals)
+            places = [0 if is_mapped else SHARED for is_mapped in are_mapped] + [0] * len(vector)
+            placed = map(partial(_placed, size), arrays, mapped, places)
+            ways = {name: Way(*(partial(_mapped, way, are_mapped) for way in options[name])) for name in SIDES}
+            results = linear_p.bind(*placed, **options | ways | {"axes": axes.behind(are_mapped)})
             return results, [0] * len(results)
         plain = jax.vmap(lambda *arrays: forward.plain(arrays[:count], arrays[count:]), in_axes=tuple(mapped))
         results = plain(*arrays)
@@ -194,32 +199,17 @@ def primitive() -> Any:
 SIDES = ("forward", "adjoint")
 
 
-def _mapped(way: Map, axes: tuple[int | None, ...], residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-    """Apply a map to several vectors at once, each with its residuals."""
-    return jax.vmap(lambda residuals, vector: way(residuals, vector), (list(axes), 0))(list(residuals), list(vector))
-
-
-def _shared_are_mapped(axes: Axes, residuals: Sequence[int | None]) -> bool:
-    """Return whether a residual that examples share is mapped, as the weights of several networks are."""
-    return any(axis == SHARED and n is not None for axis, n in zip(axes.residuals, residuals, strict=True))
-
-
-def _chosen(way: Map, places: tuple[int, ...], residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
-    """Return some of the outputs of a map, those at the places."""
-    outputs = way(residuals, vector)
-    return [outputs[n] for n in places]
-
-
-def _filled(way: Map, places: tuple[int, ...], blank: tuple, residuals: Sequence, vector: Sequence) -> list[Array]:
-    """Apply a map to some of its inputs, those at the places; the others are zero. The transpose of `_chosen`."""
-    inputs = dict(zip(places, vector, strict=True))
-    return way(residuals, [inputs[n] if n in inputs else jnp.zeros(*shape) for n, shape in enumerate(blank)])
+def _mapped(way: Map, are_mapped: Sequence[bool], residuals: Sequence[Array], vector: Sequence[Array]) -> list[Array]:
+    """Apply a map to several vectors at once, each with its residuals; what is mapped is so along its first axis."""
+    axes = [0 if is_mapped else None for is_mapped in are_mapped]
+    return jax.vmap(lambda residuals, vector: way(residuals, vector), (axes, 0))(list(residuals), list(vector))
 
 
 def _folds(axes: Axes, residuals: Sequence[int | None], vector: Sequence[int | None]) -> bool:
     """Return whether a mapped axis can become a batch axis: no shared array is mapped or is an output.
 
-    Many vectors for one set of residuals are left to vmap, which does not repeat the residuals, unless all are shared.
+    Many vectors for one set of residuals are left to the plain version, for which vmap does not repeat the residuals,
+    unless all are shared.
     """
     places = zip(axes.residuals + axes.vector, (*residuals, *vector), strict=True)
     shared_is_mapped = any(axis == SHARED and n is not None for axis, n in places)

@@ -177,9 +177,9 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
         if which == "forward":
             keeping = into == "n" and keeps(options, size, Call(*one))
         else:
-            # The weights of each network, but the same gates for all: those that stand for what is kept.
+            # Outputs of their own, but the same gates for all: those that stand for what is kept.
             by_name = dict(zip(side.arguments._fields, mapped, strict=True))
-            keeping = by_name["ticket"] and not by_name["gates"] and not options.keeps
+            keeping = by_name["h"] and not by_name["gates"] and not options.keeps
             if keeping:
                 arrays = Back(*arrays)._replace(c=absent(), gates=absent())
         if keeping:

@@ -100,6 +100,8 @@ def fixed_points(
     Raises:
         ValueError: x or starts do not fit the parameters.
         TypeError: params is not `LSTMParams`, or starts is no tuple.
+        NotImplementedError: on a TPU, where JAX has no eigenvalues of general matrices. Call it there inside
+            `jax.default_device(jax.devices("cpu")[0])`, with params and x as NumPy arrays.
 
     Example:
         >>> params = LSTMParams(jnp.zeros((5, 4, 3)), jnp.zeros((3, 4, 3)), jnp.ones((4, 3)))  # c = i g / (1 - f)
