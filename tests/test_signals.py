@@ -99,6 +99,10 @@ sys.exit(main())
     run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "lstmjax: stopped\n")
     assert not (tmp_path / "run").exists()
+    words = ["forecast", "--resume", "runs/my run"]
+    run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    expected = "lstmjax: stopped; continue by: lstmjax forecast --resume 'runs/my run'\n"
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", expected)
 
 
 def test_the_command_is_the_one_that_takes_care_of_ctrl_c_first():

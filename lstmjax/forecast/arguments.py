@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.arguments import as_whole, check_function, check_real, described
+from lstmjax.arguments import as_flags, as_whole, check_function, check_real, described
 
 
 def as_numbers(name: str, value: Any) -> np.ndarray:
-    """Return numbers in float64; what is None is missing, NaN."""
+    """Return numbers in float64; what is None among them is missing, NaN."""
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "cmM":  # NumPy would drop the imaginary part, and take dates for counts
+        if (
+            value is not None and array.dtype.kind not in "cmMSU"
+        ):  # NumPy would drop the imaginary part, and take dates and text for numbers
             return array.astype(np.float64, copy=False)
     except (TypeError, ValueError):  # also of lists within it that differ in length
         pass
@@ -84,6 +86,14 @@ def as_seeds(value: Any) -> tuple[int, ...]:
     return seeds
 
 
+def as_flag(name: str, value: Any) -> bool:
+    """Return True or False; refuse what is neither."""
+    (flag,) = as_flags(**{name: value})
+    if flag is None:
+        raise TypeError(f"{name} is None, expected True or False.")
+    return flag
+
+
 def as_path(name: str, value: Any) -> Path:
     """Return a path."""
     if not isinstance(value, str | os.PathLike):
@@ -130,6 +140,12 @@ def check_mapping(name: str, value: object, of: str) -> None:
         raise TypeError(f"{name} is {described(value)}, expected a dict: {of} by its name.")
 
 
+def check_column(name: str, value: object) -> None:
+    """Refuse what is no name of a column."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {described(value)}, expected the name of a column.")
+
+
 def has_entries(value: object) -> bool:
     """Return whether a value is a list, a tuple, an array or the like, and no text."""
     return (
@@ -145,6 +161,8 @@ def check_names(name: str, value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         hint = f": [{value!r}]" if isinstance(value, str) else ", such as [] for none"
         raise TypeError(f"{name} is {described(value)}, expected a list of names{hint}.")
+    for k, entry in enumerate(value):
+        check_column(f"{name}[{k}]", entry)
 
 
 def check_called(name: str, value: Callable | None, signature: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmjax.arguments import as_flags, check_positive, described
+from lstmjax.arguments import check_positive, described
 from lstmjax.forecast import metrics
-from lstmjax.forecast.arguments import as_array, check_is
+from lstmjax.forecast.arguments import as_array, as_flag, check_is
 from lstmjax.forecast.baselines import BASELINES, Baseline, at_origins, check_baselines
 from lstmjax.forecast.series import SeriesSet
 
@@ -183,7 +183,7 @@ def compare(
     check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
     check_baselines(baselines)
     check_positive("season", season)
-    (has_mean,) = as_flags(has_mean=has_mean)
+    has_mean = as_flag("has_mean", has_mean)
     samples, origins = _compared_shapes(samples, series, origins, left_out)
     horizon = samples.shape[-1]
     measured = np.ones(origins.shape, bool) if left_out is None else ~left_out

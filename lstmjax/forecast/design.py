@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from lstmjax.arguments import as_flags, check_counts, check_real, described
+from lstmjax.arguments import check_counts, check_real, described
+from lstmjax.forecast.arguments import as_flag
 from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.published import find_cell
@@ -69,10 +70,8 @@ class Design:
                 raise ValueError(f"{name} is {described(value)}, expected one of {', '.join(map(repr, known))}.{hint}")
         check_real("dropout", self.dropout, lambda rate: 0.0 <= rate < 1.0, "a rate from 0 to below 1")
         for name in ("seasonal_adjustment", "volatility"):
-            (flag,) = as_flags(**{name: getattr(self, name)})
-            if flag is None:
-                raise TypeError(f"{name} is None, expected True or False.")
-            object.__setattr__(self, name, flag)  # an array would not be hashable
+            # an array would not be hashable
+            object.__setattr__(self, name, as_flag(name, getattr(self, name)))
         lags = tuple(self.lags) if isinstance(self.lags, list | tuple) else ()
         if any(not isinstance(lag, int) or isinstance(lag, bool) for lag in lags):
             lags = ()

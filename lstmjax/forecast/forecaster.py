@@ -75,6 +75,7 @@ class Forecaster:
     """Factor of the distance of samples from their median; see `fit_calibrated`."""
 
     def __post_init__(self) -> None:
+        check_is("design", self.design, Design, "Pass Design(horizon=..., context=...).")
         check_factor("spread", self.spread)
 
     def matched(self, series: SeriesSet) -> SeriesSet:

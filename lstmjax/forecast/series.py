@@ -242,8 +242,8 @@ def from_arrays(
             check_mapping(name, columns, "the covariate of each series")
     if not has_entries(targets):
         raise TypeError(f"targets is {described(targets)}, expected a list with an array [T] for each series.")
-    if names is not None:
-        check_names("names", names)
+    if names is not None and not has_entries(names):
+        raise TypeError(f"names is {described(names)}, expected a name for each series.")
     arrays = [as_numbers(f"targets[{s}]", target) for s, target in enumerate(targets)]
     for s, array in enumerate(arrays):
         if array.ndim != 1 or len(array) == 0:
@@ -277,6 +277,8 @@ def from_arrays(
         return out
 
     times, frequency = None, None
+    if not has_entries(start):
+        raise TypeError(f"start is {described(start)}, expected a date for each series, or [] to count steps.")
     if len(start):
         if len(start) != len(arrays):
             raise SeriesError(f"start has {len(start)} entries, but there are {len(arrays)} series.")
