@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,10 @@ from lstmjax.types import Array
 
 CHUNK = 50
 """Steps of training in one compiled call."""
+Weights = Literal["windows", "series", "size"]
+"""Names in `windows.WEIGHTS`."""
+LossOn = Literal["window", "horizon"]
+"""Steps in the loss of the autoregressive form."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,12 @@ class Training:
     """Largest global norm of the gradient."""
     average: float = 0.99
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
-    weights: str = "windows"
+    weights: Weights = "windows"
     """What is drawn alike: "windows", or "series" of whatever length; or windows by the "size" of their series."""
     unseen: float = 0.05
     """Rate at which a category of a window is replaced by the one that stands for all values that the training lacks,
     so that its embedding is learnt, too."""
-    loss_on: str = "window"
+    loss_on: LossOn = "window"
     """Steps in the loss of the autoregressive form: "window", context and horizon; or "horizon" alone, as in a
     forecast. The scale of a window knows its context, so that a network which learns from the context as well may
     learn that series return to their mean."""
@@ -70,7 +75,7 @@ class Training:
         check_real("average", self.average, lambda decay: 0.0 <= decay < 1.0, "a decay from 0 to below 1")
         check_real("unseen", self.unseen, lambda rate: 0.0 <= rate < 1.0, "a rate from 0 to below 1")
         check_weights(self.weights)
-        one_of("loss_on", self.loss_on, ("window", "horizon"))
+        one_of("loss_on", self.loss_on, get_args(LossOn))
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the Optax optimizer."""

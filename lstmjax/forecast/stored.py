@@ -79,7 +79,7 @@ def store_series(parts: Iterable[SeriesSet], folder: str | Path) -> SeriesSet:
         SeriesError: the folder is there already, parts differ, a series is in two of them, or there is no part.
     """
     folder = as_path("folder", folder)
-    if isinstance(parts, SeriesSet) or not isinstance(parts, Iterable) or isinstance(parts, str | bytes):
+    if isinstance(parts, SeriesSet) or not hasattr(parts, "__iter__"):
         hint = " Pass [parts]." if isinstance(parts, SeriesSet) else ""
         raise TypeError(f"parts is {described(parts)}, expected sets of series, such as read_parts yields.{hint}")
     if folder.exists():

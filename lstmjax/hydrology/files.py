@@ -225,9 +225,9 @@ def check_unit(target: str, attributes: Mapping[str, Any], unit: str | None) -> 
     stated = stated_unit(attributes)
     if stated is None and unit is None:
         raise BasinFileError(
-            f"{target!r} has no attribute 'units', so that nothing says whether it is in mm/day or in m³/s. If it is in "
-            "mm/day, pass unit='mm/day' (data.unit: mm/day in a configuration), or write the attribute. m³/s become "
-            "mm/day by 86.4 / area in km²."
+            f"{target!r} has no attribute 'units', so that nothing says whether it is in mm/day or in m³/s. If it is "
+            "in mm/day, pass unit='mm/day' (data.unit: mm/day in a configuration), or write the attribute. m³/s "
+            "become mm/day by 86.4 / area in km²."
         )
     if stated is not None and not is_mm_a_day(stated):
         raise BasinFileError(
