@@ -135,9 +135,9 @@ def check_share(name: str, value: Any) -> None:
 
 
 def check_mapping(name: str, value: object, of: str) -> None:
-    """Refuse what has no names; `of` says in words what stands by each."""
+    """Refuse what is no dict; `of` says in words what it holds."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} is {described(value)}, expected a dict: {of} by its name.")
+        raise TypeError(f"{name} is {described(value)}, expected a dict with {of}.")
 
 
 def check_column(name: str, value: object) -> None:

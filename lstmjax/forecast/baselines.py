@@ -134,7 +134,7 @@ def at_origins(
 
 def check_baselines(baselines: Mapping[str, Baseline]) -> None:
     """Refuse what is no table of baselines, and the name of the network among them."""
-    check_mapping("baselines", baselines, "a function of (history, horizon, season)")
+    check_mapping("baselines", baselines, "functions of (history, horizon, season) by name")
     for name, baseline in baselines.items():
         check_function(f"baselines[{name!r}]", baseline, "of (history [T], horizon, season)")
     if "network" in baselines:

@@ -103,7 +103,7 @@ def fit_ensemble(
     if calibration is not None:
         check_is("calibration", calibration, Calibration, "Pass Calibration(), or None for none.")
     fitted = {} if fitted is None else fitted
-    check_mapping("fitted", fitted, "a Forecaster")
+    check_mapping("fitted", fitted, "a Forecaster by seed")
     for seed, forecaster in fitted.items():
         check_is(f"fitted[{seed!r}]", forecaster, Forecaster, "fit_forecaster returns one.")
     fits = fits_of(seeds, calibration, fitted)

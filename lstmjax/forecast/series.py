@@ -239,7 +239,7 @@ def from_arrays(
     check_positive("season", season)
     for name, columns in (("past", past), ("known", known), ("numbers", numbers), ("categories", categories)):
         if columns is not None:
-            check_mapping(name, columns, "the covariate of each series")
+            check_mapping(name, columns, "the values of each series by name")
     if not has_entries(targets):
         raise TypeError(f"targets is {described(targets)}, expected a list with an array [T] for each series.")
     if names is not None and not has_entries(names):
