@@ -344,6 +344,7 @@ def stopped(folder, tmp_path, monkeypatch, capsys):
     return tmp_path / "run"
 
 
+@pytest.mark.usefixtures("promotion")
 @pytest.mark.parametrize("step", ["read_series", "fit_each"])
 def test_ctrl_c_while_a_forecast_goes_on_says_how_to_go_on(stopped, capsys, monkeypatch, step):
     def stop(*arguments):
