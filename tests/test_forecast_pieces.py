@@ -103,6 +103,27 @@ def test_members_are_measured_by_the_draws_of_their_ensemble():
     assert members[0].measures() != members[1].measures()
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda series: pool_of(count=2)[1], "refit returns 2 networks, expected 3, as many as forecaster has"),
+        (lambda series: pool_of(hidden_size=5)[1], r"refit returns networks of Design\(.*hidden_size=5.*hidden_size=6"),
+        (lambda series: None, "refit returns None, expected a Forecaster or an Ensemble"),
+    ],
+)
+def test_networks_of_another_kind_are_not_compared(returned, message):
+    series, ensemble = pool_of()
+    with pytest.raises((ValueError, TypeError), match=message):
+        backtest(ensemble, series, Rolling(2), samples=2, refit=returned)
+
+
+def test_origins_that_are_left_out_are_warned_of_where_the_backtest_is():
+    forecaster = untrained(design_of(), gappy(), 0.1)
+    with pytest.warns(UserWarning, match="have no target in the 8 steps before their origin") as warned:
+        backtest(forecaster, gappy(), Rolling(3, 2), samples=2, keep_samples=False)
+    assert warned[0].filename == __file__
+
+
 def test_a_backtest_that_keeps_no_samples_holds_a_batch_of_them():
     series = series_of(covariates=False)
     forecaster = untrained(design_of(), series)

@@ -16,9 +16,8 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
     """Return numbers in float64; what is None among them is missing, NaN."""
     try:
         array = np.asarray(value)
-        if (
-            value is not None and array.dtype.kind not in "cmMSU"
-        ):  # NumPy would drop the imaginary part, and take dates and text for numbers
+        # NumPy would drop the imaginary part, and take dates and text for numbers
+        if value is not None and array.dtype.kind not in "cmMSU":
             return array.astype(np.float64, copy=False)
     except (TypeError, ValueError):  # also of lists within it that differ in length
         pass

@@ -86,9 +86,10 @@ def backtest(
     plan = _planned(forecaster, series, rolling, refit, baselines)
     if not keep_samples:
         return _summarised(plan, samples, seed, batch_size, members=False)[0]
+    check_positive("samples", samples)
     networks = len(plan.ensemble.forecasters)
     # the samples of a step side by side, as medians read them
-    drawn = np.full((*plan.target.shape, networks * _count(samples)), np.nan, np.float32).swapaxes(2, 3)
+    drawn = np.full((*plan.target.shape, networks * samples), np.nan, np.float32).swapaxes(2, 3)
     for at, ensemble, parts in plan.batches(samples, seed, batch_size):
         chosen = ensemble.pooled(parts)
         drawn = drawn.astype(chosen.dtype, copy=False)
@@ -153,12 +154,23 @@ class _Plan:
             return
         for row, at in enumerate(self.origins):
             if row:
-                ensemble = _as_ensemble(
-                    self.refit(self.series.cut(int(self.series.lengths[0] - at[0]))), "refit returns"
-                )
+                known = self.series.cut(int(self.series.lengths[0] - at[0]))
+                ensemble = _as_ensemble(self.refit(known), "refit returns")
+                self._check_refitted(ensemble)
             (which,) = np.nonzero(~self.left_out[row])
             if len(which):
                 yield ensemble, np.full(len(which), row), which
+
+    def _check_refitted(self, ensemble: Ensemble) -> None:
+        """Refuse networks of another number or design than the first ones."""
+        count, expected = len(ensemble.forecasters), len(self.ensemble.forecasters)
+        if count != expected:
+            raise ValueError(f"refit returns {count} networks, expected {expected}, as many as forecaster has.")
+        if ensemble.design != self.ensemble.design:
+            raise ValueError(
+                f"refit returns networks of {ensemble.design}, expected the design of forecaster, "
+                f"{self.ensemble.design}."
+            )
 
     def compared(self, drawn: np.ndarray) -> Backtest:
         """Return what `compare` returns for samples."""
@@ -185,7 +197,7 @@ def _planned(
     design = ensemble.design
     origins = rolling.of(series, design.horizon)
     left_out = without_context(series, origins, design.context)
-    warn_of_left_out(left_out, series, origins, design.context, stacklevel=5)
+    warn_of_left_out(left_out, series, origins, design.context, stacklevel=4)
     target = targets_of(series, origins, ~left_out, design.horizon)
     check_within_float32(target)
     return _Plan(ensemble, series, origins, left_out, target, refit, baselines)
@@ -198,11 +210,6 @@ def _as_ensemble(forecaster: Forecaster | Ensemble, where: str) -> Ensemble:
     if not isinstance(forecaster, Ensemble):
         raise TypeError(f"{where} {described(forecaster)}, expected a Forecaster or an Ensemble.")
     return forecaster
-
-
-def _count(samples: int) -> int:
-    check_positive("samples", samples)
-    return samples
 
 
 def _summarised(plan: _Plan, samples: int, seed: int, batch_size: int, *, members: bool) -> list[Backtest]:
