@@ -86,9 +86,12 @@ def pooled(parts: Sequence[np.ndarray], spreads: Sequence[float], spread: float 
         design: of the networks.
     """
     if spread is not None:
-        return respread(np.concatenate(parts, -2), spread, design)
-    scaled = [respread(part, factor, design) for part, factor in zip(parts, spreads, strict=True)]
-    return np.concatenate(scaled, -2)
+        return respread(_together(parts), spread, design)
+    return _together([respread(part, factor, design) for part, factor in zip(parts, spreads, strict=True)])
+
+
+def _together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, -2)  # which would copy one part, too
 
 
 def opened(targets: Any, design: Design) -> np.ndarray:
