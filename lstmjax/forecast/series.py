@@ -321,7 +321,7 @@ def _day(name: str, value: Any) -> np.datetime64:
     try:
         day = np.datetime64(value)
     except (TypeError, ValueError):
-        day = np.datetime64("NaT")
+        day = np.datetime64("NaT", "D")
     if np.isnat(day):
         raise SeriesError(f"{name} is {described(value)}, expected a date in the unit of a step, such as '1996-01'.")
     return day
