@@ -7,7 +7,7 @@ from lstmjax.signals import quit_on_interrupt
 
 def main() -> int:
     """Return the exit code of the command line; see `lstmjax.cli.main`."""
-    quit_on_interrupt()  # for good, as the process ends behind this
+    quit_on_interrupt(sys.argv[1:])  # for good, as the process ends behind this
     from lstmjax.cli import main, print_log
 
     print_log()

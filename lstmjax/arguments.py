@@ -330,9 +330,13 @@ def check_counts(settings: object, *names: str) -> None:
 def check_above_0(settings: object, *names: str) -> None:
     """Refuse fields of settings that are no finite numbers above 0."""
     for name in names:
-        value = getattr(settings, name)
-        if not 0.0 < value < math.inf:
-            raise ValueError(f"{name} is {value!r}, expected a finite number above 0.")
+        check_real(name, getattr(settings, name), lambda number: 0.0 < number < math.inf, "a finite number above 0")
+
+
+def check_real(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
+    """Refuse what is no real number, or one that does not fit; `expected` says in words which do."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):
+        raise ValueError(f"{name} is {described(value)}, expected {expected}.")
 
 
 def check_floating(name: str, dtype: Any) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import _thread
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -57,17 +58,33 @@ def noted(leave: tuple[int, ...] = ()) -> Iterator[Stop]:
         _restore(before)
 
 
-def quit_on_interrupt() -> dict[int, Any]:
-    """Make SIGINT end the process with one line, and return the previous handler."""
+def stopped(words: Sequence[str]) -> str:
+    """Return what is said of a command that SIGINT ends; one that continues a run can be given again."""
+    resumes = any(word.partition("=")[0] == "--resume" for word in words)
+    return f"stopped; continue by: lstmjax {shlex.join(words)}" if resumes else "stopped"
+
+
+def quit_on_interrupt(words: Sequence[str] = ()) -> dict[int, Any]:
+    """Make SIGINT end the process with one line, and return the previous handler.
+
+    Args:
+        words: the command that would be ended, without its name.
+    """
     if not _in_main_thread():
         return {}
-    return {signal.SIGINT: signal.signal(signal.SIGINT, _quit)}
+
+    def quit_now(signum: int, frame: FrameType | None) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, f"lstmjax: {stopped(words)}\n".encode(errors="backslashreplace"))
+        os._exit(128 + signum)
+
+    return {signal.SIGINT: signal.signal(signal.SIGINT, quit_now)}
 
 
 @contextmanager
-def quitting() -> Iterator[None]:
+def quitting(words: Sequence[str]) -> Iterator[None]:
     """Make SIGINT end the process with one line, while nothing is being written that could be lost."""
-    before = quit_on_interrupt()
+    before = quit_on_interrupt(words)
     try:
         yield
     finally:
@@ -102,12 +119,6 @@ def _interrupt() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
         _thread.interrupt_main()
-
-
-def _quit(signum: int, frame: FrameType | None) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        os.write(2, b"lstmjax: stopped\n")
-    os._exit(128 + signum)
 
 
 def _restore(handlers: dict[int, Any]) -> None:

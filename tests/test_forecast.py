@@ -294,7 +294,7 @@ def test_the_loss_is_the_mean_over_its_steps(loss_on):
 
 
 def test_a_part_of_a_window_without_a_name_is_refused():
-    with pytest.raises(ValueError, match=r"loss_on is 'context', expected 'window' or 'horizon'"):
+    with pytest.raises(ValueError, match=r"loss_on is 'context', expected one of 'window', 'horizon'"):
         Training(loss_on="context")
 
 

@@ -345,6 +345,17 @@ def stopped(folder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("step", ["read_series", "fit_each"])
+def test_ctrl_c_while_a_forecast_goes_on_says_how_to_go_on(stopped, capsys, monkeypatch, step):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"lstmjax.forecast.run_forecast.{step}", stop)
+    assert main(["forecast", "--resume", str(stopped)]) == 130
+    assert capsys.readouterr().err == f"lstmjax: stopped; continue by: lstmjax forecast --resume {stopped}\n"
+
+
+@pytest.mark.usefixtures("promotion")
 def test_a_forecast_that_was_stopped_goes_on_where_it_stopped(folder, stopped, capsys):
     command = ["forecast", "--resume", str(stopped)]
     assert main(["backtest", str(stopped)]) == 0

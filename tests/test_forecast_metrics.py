@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lstmjax.forecast import from_arrays, metrics
-from lstmjax.forecast.backtest import compare
+from lstmjax.forecast import compare, from_arrays, metrics
 from lstmjax.forecast.baselines import seasonal_naive
 
 S, H, T, N, SEASON = 7, 5, 23, 31, 4
@@ -99,11 +98,11 @@ def test_a_history_shorter_than_a_season_has_no_scale():
 
 
 def test_shapes_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"targets are \[3, 5\], but the forecasts \[3, 4\].*median first"):
+    with pytest.raises(ValueError, match=r"target is \[3, 5\] and forecast \[3, 4\].*median first"):
         metrics.mae(np.ones((3, 5)), np.ones((3, 4)))
     with pytest.raises(ValueError, match="version is 2010, expected 2009"):
         metrics.kge(np.ones(3), np.ones(3), 2010)
-    with pytest.raises(ValueError, match="season is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="season is 0, expected a whole number of at least 1"):
         metrics.naive_error(np.ones(3), 0)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from test_forecast import HORIZON, S, design_of, series_of, untrained
 
-from lstmjax.forecast import BASELINES, from_arrays, metrics
-from lstmjax.forecast.backtest import compare
+from lstmjax.forecast import BASELINES, compare, from_arrays, metrics
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.network import _first_step, outputs
 from lstmjax.forecast.origins import latest_known, references
@@ -64,7 +63,7 @@ def test_a_history_without_targets_is_refused_in_any_series():
     for name, baseline in BASELINES.items():
         with pytest.raises(ValueError, match=r"history has no targets; a forecast needs at least one\."):
             compare(np.zeros((1, 2, 1, 1)), series, np.asarray([[2, 2]]), 1, {name: baseline})
-    with pytest.raises(ValueError, match="season is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="season is 0, expected a whole number of at least 1"):
         compare(np.zeros((1, 2, 1, 1)), series, np.asarray([[3, 3]]), 0, {})
 
 

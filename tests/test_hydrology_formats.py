@@ -26,6 +26,9 @@ def basins():
     )  # fmt: skip
 
 
+NO_UNIT = r"'discharge' has no attribute 'units', .*pass unit='mm/day' \(data.unit: mm/day in a config.*86.4 / area"
+
+
 def read(dataset, **changed):
     return from_dataset(dataset, **NAMES | {"categories": ["cover"]} | changed)
 
@@ -69,6 +72,8 @@ def test_days_in_any_order_at_noon_or_with_a_time_zone_are_days(basins):
         (lambda d: d.assign_coords(basin=["a", "a"]), "basin has 'a' twice"),
         (lambda d: d.isel(basin=0, drop=True), r"no coordinate 'basin', but date; .*expand_dims\(basin=\['name'\]\)"),
         (lambda d: d.assign(discharge=d.discharge.assign_attrs(units="m3 s-1")), "is in 'm3 s-1', .*expected mm/day"),
+        (lambda d: d.assign(discharge=d.discharge.drop_attrs()), NO_UNIT),
+        (lambda d: d.assign(discharge=d.discharge.assign_attrs(units=" ")), NO_UNIT),
         (lambda d: d.assign(rain=d.rain.astype("m8[D]")), "basin 'camels_1': 'rain' holds timedelta64.*numbers"),
         (lambda d: d.assign(rain=d.rain.astype(str)), "basin 'camels_1': 'rain' holds .*expected numbers"),
         (lambda d: d.assign(area=d.area.astype("m8[D]")), "the attribute 'area' is text"),
@@ -83,6 +88,20 @@ def test_a_dataset_is_refused(basins, change, message):
 def test_units_that_are_mm_a_day(basins, unit):
     dataset = as_dataset(basins)
     same(read(dataset.assign(discharge=dataset.discharge.assign_attrs(units=unit))), basins)
+
+
+def test_the_unit_of_a_discharge_can_be_stated(basins, tmp_path):
+    dataset = as_dataset(basins)
+    silent = dataset.assign(discharge=dataset.discharge.drop_attrs())
+    same(read(silent, unit="mm d-1"), basins)
+    silent.to_netcdf(tmp_path / "silent.nc")
+    same(read_netcdf(tmp_path / "silent.nc", **NAMES, categories=["cover"], unit="mm/day"), basins)
+    with pytest.raises(BasinFileError, match=r"silent.nc: 'discharge' has no attribute 'units'"):
+        read_netcdf(tmp_path / "silent.nc", **NAMES)
+    with pytest.raises(BasinFileError, match="unit is 'm3/s', expected 'mm/day'"):
+        read(silent, unit="m3/s")
+    with pytest.raises(BasinFileError, match="'discharge' is in 'm3/s', as its attribute says"):
+        read(dataset.assign(discharge=dataset.discharge.assign_attrs(units="m3/s")), unit="mm/day")
 
 
 def test_codes_for_what_is_missing_are_refused(basins):

@@ -1,6 +1,8 @@
 """Every error message of the core is read: it names the argument, what came, what was expected and a remedy."""
 
 import ast
+import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from lstmjax import (
     to_concatenated,
 )  # fmt: skip
 from lstmjax.dropout import weight_drop
+from lstmjax.forecast.network import init_forecaster, normal_of
 from lstmjax.published import with_activations
 
 T, B, I, H, P = 5, 3, 2, 4, 6
@@ -49,6 +52,14 @@ ABOVE = LSTMParams(zeros(H, 4, H), zeros(H, 4, H), zeros(4, H))
 XS = zeros(B, T, I)
 STATE = zeros(B, H), zeros(B, H)
 KEY = jax.random.key(0)
+SERIES = forecast.from_arrays([[1.0, 3.0, 2.0, 4.0], [5.0, 4.0, 7.0, 6.0]])
+DESIGN = forecast.Design(horizon=2, context=3, hidden_size=4)
+
+
+@functools.cache
+def forecaster():
+    """A network of two series that has learnt nothing."""
+    return forecast.Forecaster(init_forecaster(KEY, DESIGN, SERIES), DESIGN, normal_of(SERIES))
 
 
 class Unhashable:
@@ -920,6 +931,306 @@ MESSAGES = {
         "layers is an array, expected a tuple of LSTMParams or Bidirectional pairs, from the bottom up. For one "
         "layer: (params,).",
     ),
+    # forecasting
+    "forecast-samples": (
+        lambda: forecaster().forecast(SERIES, samples=0),
+        ValueError,
+        "samples is 0, expected a whole number of at least 1.",
+    ),
+    "forecast-batch-size": (
+        lambda: forecaster().forecast(SERIES, batch_size=0),
+        ValueError,
+        "batch_size is 0, expected a whole number of at least 1.",
+    ),
+    "forecast-seed-whole": (
+        lambda: forecaster().forecast(SERIES, seed=1.5),
+        TypeError,
+        "seed is 1.5, expected a whole number.",
+    ),
+    "forecast-seed-flag": (
+        lambda: forecaster().forecast(SERIES, seed=True),
+        TypeError,
+        "seed is True, expected a whole number, such as 0.",
+    ),
+    "forecast-seed-bits": (
+        lambda: forecaster().forecast(SERIES, seed=2**32),
+        ValueError,
+        "seed is 4294967296, expected a whole number of 32 bits: from -2147483648 to 4294967295.",
+    ),
+    "forecast-which-empty": (
+        lambda: forecaster().forecast(SERIES, which=[]),
+        ValueError,
+        "which is empty, expected the number of a series at least. None stands for all of them.",
+    ),
+    "forecast-which-outside": (
+        lambda: forecaster().forecast(SERIES, which=[0, 9]),
+        ValueError,
+        "which has 9, expected whole numbers from 0 to 1: there are 2 series.",
+    ),
+    "forecast-which-flags": (
+        lambda: forecaster().forecast(SERIES, which=[True, False]),
+        ValueError,
+        "which has the dtype bool, expected whole numbers: the series to forecast. Pass np.flatnonzero(which).",
+    ),
+    "forecast-which-fractions": (
+        lambda: forecaster().forecast(SERIES, which=[0.5]),
+        ValueError,
+        "which is an array of shape (1,) and float64, expected whole numbers [N]: the series to forecast.",
+    ),
+    "forecast-which-words": (
+        lambda: forecaster().forecast(SERIES, which=[None]),
+        ValueError,
+        "which is a list that holds None, expected whole numbers [N]: the series to forecast.",
+    ),
+    "forecast-series": (
+        lambda: forecaster().forecast([1.0, 2.0]),
+        TypeError,
+        "series is a list, expected SeriesSet. from_arrays and from_frame make one.",
+    ),
+    "forecast-levels": (
+        lambda: forecast.Forecast(np.zeros((1, 4, 2)), np.ones(1, int), ("a",)).quantiles([10, 90]),
+        ValueError,
+        "levels is [10, 90], expected levels [Q] from 0 to 1, such as [0.1, 0.5, 0.9].",
+    ),
+    "forecast-ensemble-spread": (
+        lambda: forecast.Ensemble((forecaster(),), spread=np.nan),
+        ValueError,
+        "spread is nan, expected a finite number above 0; 1 leaves samples as they are.",
+    ),
+    "forecast-ensemble-none": (
+        lambda: forecast.Ensemble(None),
+        TypeError,
+        "forecasters is None, expected a tuple of Forecaster.",
+    ),
+    "forecast-ensemble-member": (
+        lambda: forecast.Ensemble((None,)),
+        TypeError,
+        "forecasters[0] is None, expected Forecaster. fit_forecaster returns one.",
+    ),
+    "forecast-network-spread": (
+        lambda: dataclasses.replace(forecaster(), spread=-1),
+        ValueError,
+        "spread is -1, expected a finite number above 0; 1 leaves samples as they are.",
+    ),
+    "forecast-seeds-number": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, seeds=5),
+        TypeError,
+        "seeds is 5, expected a whole number for each network, such as range(5).",
+    ),
+    "forecast-seeds-empty": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, seeds=()),
+        ValueError,
+        "seeds is empty, expected a whole number for each network.",
+    ),
+    "forecast-seeds-fraction": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, seeds=(0, 0.5)),
+        TypeError,
+        "seeds[1] is 0.5, expected a whole number.",
+    ),
+    "forecast-seeds-twice": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, seeds=(0, 0)),
+        ValueError,
+        "seeds is (0, 0), expected different ones: networks of one seed are the same. Pass range(2).",
+    ),
+    "forecast-fitted": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, fitted=[forecaster()]),
+        TypeError,
+        "fitted is a list that holds a Forecaster, expected a dict with a Forecaster by seed.",
+    ),
+    "forecast-fitted-none": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, fitted={0: None}),
+        TypeError,
+        "fitted[0] is None, expected Forecaster. fit_forecaster returns one.",
+    ),
+    "forecast-on-forecaster": (
+        lambda: forecast.fit_ensemble(SERIES, DESIGN, on_forecaster=1),
+        TypeError,
+        "on_forecaster is 1, expected a function (seed, forecaster).",
+    ),
+    "forecast-calibration": (
+        lambda: forecast.fit_calibrated(SERIES, DESIGN, calibration=0.8),
+        TypeError,
+        "calibration is 0.8, expected Calibration. Pass Calibration(), or None for none.",
+    ),
+    "forecast-fit-design": (
+        lambda: forecast.fit_forecaster(SERIES, 12),
+        TypeError,
+        "design is 12, expected Design. Pass Design(horizon=..., context=...).",
+    ),
+    "forecast-fit-training": (
+        lambda: forecast.fit_forecaster(SERIES, DESIGN, 100),
+        TypeError,
+        "training is 100, expected Training. Pass Training(steps=...), or None for the defaults.",
+    ),
+    "forecast-level": (
+        lambda: forecast.Calibration(level="80%"),
+        ValueError,
+        "level is '80%', expected a share above 0 and below 1, such as 0.8.",
+    ),
+    "forecast-factor": (
+        lambda: forecast.scaled_spread(np.zeros((2, 3)), 0),
+        ValueError,
+        "factor is 0, expected a finite number above 0; 1 leaves samples as they are.",
+    ),
+    "forecast-rate": (
+        lambda: forecast.Design(horizon=2, context=3, dropout=None),
+        ValueError,
+        "dropout is None, expected a rate from 0 to below 1.",
+    ),
+    "forecast-flag-none": (
+        lambda: forecast.Design(horizon=2, context=3, volatility=None),
+        TypeError,
+        "volatility is None, expected True or False.",
+    ),
+    "forecast-rolling-origins": (
+        lambda: forecast.Rolling(origins=0),
+        ValueError,
+        "origins is 0, expected a whole number of at least 1.",
+    ),
+    "forecast-rolling": (
+        lambda: forecast.backtest(forecaster(), SERIES, 3),
+        TypeError,
+        "rolling is 3, expected Rolling. Pass Rolling(origins, stride), or None for one origin.",
+    ),
+    "forecast-backtest-forecaster": (
+        lambda: forecast.backtest(None, SERIES),
+        TypeError,
+        "forecaster is None, expected a Forecaster or an Ensemble.",
+    ),
+    "forecast-refit": (
+        lambda: forecast.backtest(forecaster(), SERIES, refit=3),
+        TypeError,
+        "refit is 3, expected a function of the series that are known, which returns a forecaster.",
+    ),
+    "forecast-baselines": (
+        lambda: forecast.backtest(forecaster(), SERIES, baselines=[forecast.naive]),
+        TypeError,
+        "baselines is a list that holds a function, expected a dict with functions of (history, horizon, "
+        "season) by name.",
+    ),
+    "forecast-baseline": (
+        lambda: forecast.backtest(forecaster(), SERIES, baselines={"naive": 3}),
+        TypeError,
+        "baselines['naive'] is 3, expected a function of (history [T], horizon, season).",
+    ),
+    "forecast-compare-origins": (
+        lambda: forecast.compare(np.zeros((1, 2, 3, 2)), SERIES, [[3, 9]], 1),
+        ValueError,
+        "origins has 9 for series '1', expected 1 to 4: steps before it.",
+    ),
+    "forecast-compare-samples": (
+        lambda: forecast.compare(np.zeros((2, 3, 2)), SERIES, [[3, 3]], 1),
+        ValueError,
+        "samples is [2, 3, 2] and float64, expected floating-point numbers [R, S, samples, H] with R, S = 1, "
+        "2, as origins has.",
+    ),
+    "forecast-compare-left-out": (
+        lambda: forecast.compare(np.zeros((1, 2, 3, 2)), SERIES, [[3, 3]], 1, left_out=[0]),
+        ValueError,
+        "left_out is a list, expected an array of bool [1, 2], or None.",
+    ),
+    "forecast-compare-ragged": (
+        lambda: forecast.compare([[1.0], [1.0, 2.0]], SERIES, [[3, 3]], 1),
+        ValueError,
+        "samples is a list whose parts differ in length, expected an array.",
+    ),
+    "forecast-history-series": (lambda: SERIES.history(2), ValueError, "s is 2, expected 0 to 1: there are 2 series."),
+    "forecast-history-before": (
+        lambda: SERIES.history(0, 9),
+        ValueError,
+        "before is 9, expected 0 to 4, the steps of series '0'.",
+    ),
+    "forecast-cut": (lambda: SERIES.cut(-1), ValueError, "steps is -1, expected a whole number of at least 0."),
+    "forecast-subset": (
+        lambda: SERIES.subset([2]),
+        ValueError,
+        "which has 2, but there are 2 series, numbered from 0.",
+    ),
+    "forecast-history-numbers": (
+        lambda: forecast.naive(["a"], 2),
+        TypeError,
+        "history is a list that holds 'a', expected an array of numbers, NaN where one is missing.",
+    ),
+    "forecast-horizon": (
+        lambda: forecast.drift([1.0, 2.0], -1),
+        ValueError,
+        "horizon is -1, expected a whole number of at least 1.",
+    ),
+    "forecast-targets": (
+        lambda: forecast.from_arrays(None),
+        TypeError,
+        "targets is None, expected a list with an array [T] for each series.",
+    ),
+    "forecast-names": (
+        lambda: forecast.from_arrays([[1.0]], names="a"),
+        TypeError,
+        "names is 'a', expected a name for each series.",
+    ),
+    "forecast-start": (
+        lambda: forecast.from_arrays([[1.0]], start=["May"]),
+        forecast.SeriesError,
+        "start[0] is 'May', expected a date in the unit of a step, such as '1996-01'.",
+    ),
+    "forecast-past": (
+        lambda: forecast.from_arrays([[1.0]], past=[[1.0]]),
+        TypeError,
+        "past is a list, expected a dict with the values of each series by name.",
+    ),
+    "forecast-past-one": (
+        lambda: forecast.from_arrays([[1.0]], past={"price": 3.0}),
+        forecast.SeriesError,
+        "past['price'] is 3.0, expected an entry for each of 1 series.",
+    ),
+    "forecast-frame-past": (
+        lambda: forecast.from_frame({}, past="price"),
+        TypeError,
+        "past is 'price', expected a list of names: ['price'].",
+    ),
+    "forecast-frame-none": (
+        lambda: forecast.from_frame({}, known=None),
+        TypeError,
+        "known is None, expected a list of names, such as [] for none.",
+    ),
+    "forecast-frame-target": (
+        lambda: forecast.from_frame({}, target=None),
+        TypeError,
+        "target is None, expected the name of a column.",
+    ),
+    "forecast-frame-season": (
+        lambda: forecast.from_frame({}, season=0),
+        ValueError,
+        "season is 0, expected a whole number of at least 1.",
+    ),
+    "forecast-parts": (
+        lambda: forecast.store_series(SERIES, "nowhere"),
+        TypeError,
+        "parts is a SeriesSet, expected sets of series, such as read_parts yields. Pass [parts].",
+    ),
+    "forecast-path": (
+        lambda: forecast.open_series(None),
+        TypeError,
+        "folder is None, expected the path of a file or a folder.",
+    ),
+    "forecast-pinball": (
+        lambda: forecast.metrics.pinball([1.0], [[1.0, 2.0]], [0.5]),
+        ValueError,
+        "target is [1], quantiles [1, 2] and levels [1], expected [..., H], [..., H, Q] and [Q].",
+    ),
+    "forecast-crps": (
+        lambda: forecast.metrics.crps([1.0], [1.0]),
+        ValueError,
+        "samples is [1] and target [1], expected [..., samples, H] and [..., H], with a sample at least.",
+    ),
+    "forecast-mase-scale": (
+        lambda: forecast.metrics.mase([[1.0]], [[2.0]], [1.0, 2.0]),
+        ValueError,
+        "scale is [2], expected [1]: that of each history, without the steps H.",
+    ),
+    "forecast-metric-number": (
+        lambda: forecast.metrics.mae(1.0, 1.0),
+        ValueError,
+        "target is a number, expected [..., H], a number for each step of the horizon.",
+    ),
 }
 
 
@@ -954,6 +1265,7 @@ CORE = [
     "layer",
     "stack",
     "networks",
+    "forecast/arguments",
 ]
 
 

@@ -1,3 +1,4 @@
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,10 +79,8 @@ def test_a_signal_before_there_is_anything_to_save_acts_at_once(tmp_path, monkey
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.thorough
-@HELD
-@pytest.mark.parametrize("module", ["pydantic", "tyro", "jax", "orbax.checkpoint"])
-def test_ctrl_c_while_modules_load_is_one_line(tmp_path, module):
+def interrupted_at(module, words):
+    """Run a command, which Ctrl-C ends when a module is imported."""
     script = f"""
 import signal, sys
 
@@ -94,11 +93,26 @@ sys.meta_path.insert(0, Finder)
 from lstmjax.__main__ import main
 sys.exit(main())
 """
+    return subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+
+
+@pytest.mark.thorough
+@HELD
+@pytest.mark.parametrize("module", ["pydantic", "tyro", "jax", "orbax.checkpoint"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path, module):
     (tmp_path / "a.yaml").write_text(dump_config(config()), "utf-8")
     words = ["train", str(tmp_path / "a.yaml"), "--run-dir", str(tmp_path / "run")]
-    run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    run = interrupted_at(module, words)
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "lstmjax: stopped\n")
     assert not (tmp_path / "run").exists()
+
+
+@HELD
+@pytest.mark.parametrize("resume", [["--resume", "runs/my run"], ["--resume=runs/my run"]])
+def test_ctrl_c_while_modules_load_says_how_to_go_on(resume):
+    run = interrupted_at("pydantic", ["forecast", *resume])
+    expected = f"lstmjax: stopped; continue by: lstmjax forecast {shlex.join(resume)}\n"
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", expected)
 
 
 def test_the_command_is_the_one_that_takes_care_of_ctrl_c_first():

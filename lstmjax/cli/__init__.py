@@ -16,7 +16,7 @@ from lstmjax.cli.terminal import drop_output, plain_warnings, print_log, say, wi
 from lstmjax.config import ConfigError
 from lstmjax.errors import UserError, message_of
 from lstmjax.launch import hosts_of, is_watched, watch
-from lstmjax.signals import quitting
+from lstmjax.signals import quitting, stopped
 from lstmjax.writing import WriteError, reason_of
 
 __all__ = ["COMMANDS", "HELP", "main", "print_log"]
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("absl", "asyncio"):  # orbax logs every detail; what matters it also raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.excepthook = without_late_callbacks
-    with quitting():
+    with quitting(words):
         with plain_warnings():
             code = _guarded(words)
         try:
@@ -103,7 +103,7 @@ def _guarded(words: list[str]) -> int:
         say("there is not enough memory; give less data, smaller batches or a smaller model")
         return 1
     except KeyboardInterrupt:
-        say("stopped")
+        say(stopped(words))
         return 128 + signal.SIGINT
 
 

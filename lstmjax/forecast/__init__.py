@@ -7,10 +7,11 @@ forecaster = fit_forecaster(series.cut(12), Design(horizon=12, context=36, seaso
 print(backtest(forecaster, series).measures())
 """
 
-from lstmjax.forecast.backtest import Backtest, Rolling, backtest, compare
+from lstmjax.forecast.backtest import Rolling, backtest, backtest_members
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, drift, naive, seasonal_naive, statistical
 from lstmjax.forecast.calendar import FEATURES, Frequency
 from lstmjax.forecast.calibration import Calibration, fit_calibrated, fit_ensemble
+from lstmjax.forecast.comparison import Backtest, Summary, compare
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.fitting import Training, fit_forecaster, window_loss
@@ -40,8 +41,10 @@ __all__ = [
     "Scaling",
     "SeriesError",
     "SeriesSet",
+    "Summary",
     "Training",
     "backtest",
+    "backtest_members",
     "compare",
     "drift",
     "fit_calibrated",

@@ -1,133 +1,22 @@
-"""Backtests: forecasts from many origins of the past, and measures of them."""
+"""Backtests: forecasts from many origins of the past."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from lstmjax.forecast import metrics
-from lstmjax.forecast.baselines import BASELINES, Baseline, at_origins
+from lstmjax.arguments import check_positive, described
+from lstmjax.forecast.arguments import check_called, check_is
+from lstmjax.forecast.baselines import BASELINES, Baseline, check_baselines
+from lstmjax.forecast.comparison import Backtest, Summary, compare, targets_of
 from lstmjax.forecast.ensemble import Ensemble
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import warn_of_left_out, without_context
 from lstmjax.forecast.series import SeriesError, SeriesSet
-
-LEVELS = (0.1, 0.5, 0.9)
-"""Quantiles whose pinball loss is measured; the outer two are an interval of 80%."""
-
-
-class Backtest(NamedTuple):
-    """Forecasts from R origins of S series."""
-
-    samples: np.ndarray
-    """float32 `[R, S, samples, H]`."""
-    target: np.ndarray
-    """float64 `[R, S, H]`; NaN where there is none."""
-    origins: np.ndarray
-    """int64 `[R, S]`, the first forecast step of each series."""
-    scales: np.ndarray
-    """float64 `[R, S]`, the mean absolute error of the seasonal naive forecast before each origin."""
-    squared_scales: np.ndarray
-    """float64 `[R, S]`, the mean squared error of it."""
-    baselines: dict[str, np.ndarray]
-    """float64 `[R, S, H]` by name."""
-    has_mean: bool = True
-    """Whether the distribution has a mean: Student's t of logarithms has none."""
-    left_out: np.ndarray | None = None
-    """bool `[R, S]`: there is no target in the context, nothing to forecast from, and so neither forecast nor target;
-    None: nowhere."""
-
-    def measures(self) -> dict[str, dict[str, float]]:
-        """Return each measure of the network and of each baseline, averaged over series and origins.
-
-        Point measures are those of the median of the samples, but for rmse and rmsse, which are those of their mean.
-        Where the distribution has no mean, these are those of the median, too; crps, which is infinite, is left out.
-        Forecasts without targets are left out; series whose scale is 0 or unknown, of mase and rmsse; those whose
-        targets are all 0, of wape. A forecast that is NaN is not left out: its measure is NaN. "forecasts" is how many
-        are measured.
-        """
-        return {
-            name: {"forecasts": float(self._known.sum())}
-            | {measure: _average(values, counted) for measure, (values, counted) in measures.items()}
-            for name, measures in self._each().items()
-        }
-
-    def per_series(self) -> dict[str, dict[str, np.ndarray]]:
-        """Return the same measures for each series, `[S]`, averaged over its origins; NaN where none counts."""
-        return {
-            name: {"forecasts": self._known.sum(0).astype(np.float64)}
-            | {
-                measure: np.asarray([_average(values[:, s], counted[:, s]) for s in range(values.shape[1])])
-                for measure, (values, counted) in measures.items()
-            }
-            for name, measures in self._each().items()
-        }
-
-    def pooled(self) -> dict[str, dict[str, float]]:
-        """Return measures over all targets of all series and origins together, as if they were one series.
-
-        mae, rmse, wape (Σ|y − ŷ| / Σ|y|; also called ND), nrmse (rmse / mean |y|) and smape; of the network also crps,
-        coverage_80 and the pinball losses, each the mean over targets. Large series count more than small ones.
-        """
-        known = self._known
-        counts = (~np.isnan(self.target)).sum(-1)[known]
-        size = np.nansum(np.abs(self.target[known]))
-        total = lambda values: float(np.sum(values[known] * counts)) if known.any() else float("nan")
-        table = {}
-        for name, measures in self._each().items():
-            each = {measure: values for measure, (values, _) in measures.items()}
-            rmse = float(np.sqrt(total(each["rmse"] ** 2) / max(counts.sum(), 1)))
-            table[name] = {
-                measure: total(values) / max(counts.sum(), 1)
-                for measure, values in each.items()
-                if measure not in ("mase", "rmsse", "wape", "rmse")
-            } | {
-                "rmse": rmse,
-                "wape": total(each["mae"]) / size if size > 0 else float("nan"),
-                "nrmse": rmse / (size / counts.sum()) if size > 0 else float("nan"),
-            }
-        return table
-
-    @property
-    def _known(self) -> np.ndarray:
-        """Which forecasts `[R, S]` have targets."""
-        return ~np.isnan(self.target).all(-1)
-
-    def _points(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return median and mean, each `[R, S, H]`, of the network and of each baseline."""
-        median = metrics.median(self.samples, 2)
-        mean = self.samples.mean(2, dtype=np.float64) if self.has_mean else median
-        return {"network": (median, mean)} | {name: (of, of) for name, of in self.baselines.items()}
-
-    def _each(self) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """Return each measure `[R, S]` of the network and of each baseline, and which of them count."""
-        table = {name: self._of(*points) for name, points in self._points().items()}
-        table["network"] |= self._of_distribution()
-        return table
-
-    def _of(self, median: np.ndarray, mean: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        y, known = self.target, self._known
-        sized = known & (np.nansum(np.abs(y), -1) > 0)
-        return {
-            "mase": (metrics.mase(y, median, self.scales), known & (self.scales > 0)),
-            "smape": (metrics.smape(y, median), known),
-            "wape": (metrics.wape(y, median), sized),
-            "mae": (metrics.mae(y, median), known),
-            "rmse": (metrics.rmse(y, mean), known),
-            "rmsse": (metrics.rmsse(y, mean, self.squared_scales), known & (self.squared_scales > 0)),
-        }
-
-    def _of_distribution(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        known = self._known
-        quantiles = np.moveaxis(np.quantile(self.samples, LEVELS, axis=2), 0, -1)
-        pinball = metrics.pinball(self.target, quantiles, LEVELS)
-        crps = {"crps": (metrics.crps(self.target, self.samples), known)} if self.has_mean else {}
-        coverage = metrics.coverage(self.target, quantiles[..., 0], quantiles[..., 2])
-        losses = {f"pinball_{level:g}": (pinball[..., k], known) for k, level in enumerate(LEVELS)}
-        return crps | {"coverage_80": (coverage, known)} | losses
+from lstmjax.forecast.spread import respread
+from lstmjax.forecast.windows import check_within_float32
 
 
 @dataclass(frozen=True)
@@ -139,10 +28,14 @@ class Rolling:
     stride: int = 1
     """Steps between two of them."""
 
+    def __post_init__(self) -> None:
+        check_positive("origins", self.origins)
+        check_positive("stride", self.stride)
+
     def of(self, series: SeriesSet, horizon: int) -> np.ndarray:
         """Return the origins `[R, S]`, the earliest first; the last has its whole horizon in the data."""
-        if self.origins < 1 or self.stride < 1:
-            raise ValueError(f"origins is {self.origins} and stride {self.stride}, expected at least 1 each.")
+        check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
+        check_positive("horizon", horizon)
         back = horizon + self.stride * np.arange(self.origins)[::-1]
         at = series.lengths - back[:, None]
         if (at < 1).any():
@@ -165,6 +58,7 @@ def backtest(
     batch_size: int = 256,
     refit: Callable[[SeriesSet], Forecaster | Ensemble] | None = None,
     baselines: Mapping[str, Baseline] = BASELINES,
+    keep_samples: bool = True,
 ) -> Backtest:
     """Forecast from several origins of each series, and compare with what came.
 
@@ -178,107 +72,157 @@ def backtest(
             returns has the design of `forecaster`, and as many networks. None: the one that is given forecasts from
             all origins.
         baselines: what to compare with, such as `{**BASELINES, **STATISTICAL}`.
+        keep_samples: False: only what the measures need of them is kept, so that a batch of forecasts is in the memory
+            at once. The measures are the same.
 
     Raises:
-        SeriesError: a series is too short, or no origin has a target in its context.
+        SeriesError: a series is too short, no origin has a target in its context, or what came is not within float32.
+        TypeError, ValueError: another argument is not as it is described here.
 
     Warns:
         UserWarning: some origins have no target in their context, such as those behind a long gap; they are left out
             (`Backtest.left_out`).
     """
-    rolling = rolling or Rolling()
-    design = forecaster.design
-    origins = rolling.of(series, design.horizon)
-    _check_names(baselines)
-    left_out = without_context(series, origins, design.context)
-    warn_of_left_out(left_out, series, origins, design.context)
-    networks = len(forecaster.forecasters) if isinstance(forecaster, Ensemble) else 1
+    plan = _planned(forecaster, series, rolling, refit, baselines)
+    if not keep_samples:
+        return _summarised(plan, samples, seed, batch_size, members=False)[0]
+    check_positive("samples", samples)
+    networks = len(plan.ensemble.forecasters)
     # the samples of a step side by side, as medians read them
-    drawn = np.full((*origins.shape, design.horizon, networks * samples), np.nan, np.float32).swapaxes(2, 3)
-
-    def forecast(rows: np.ndarray, which: np.ndarray, forecaster: Forecaster | Ensemble) -> None:
-        nonlocal drawn
-        chosen = forecaster.forecast(
-            series, which=which, origins=origins[rows, which], samples=samples, seed=seed, batch_size=batch_size
-        ).samples
+    drawn = np.full((*plan.target.shape, networks * samples), np.nan, np.float32).swapaxes(2, 3)
+    for at, ensemble, parts in plan.batches(samples, seed, batch_size):
+        chosen = ensemble.pooled(parts)
         drawn = drawn.astype(chosen.dtype, copy=False)
-        drawn[rows, which] = chosen
-
-    if refit is None:
-        rows, which = np.nonzero(~left_out)
-        forecast(rows, which, forecaster)
-    else:
-        for row, at in enumerate(origins):
-            if row:
-                forecaster = refit(series.cut(int(series.lengths[0] - at[0])))
-            (which,) = np.nonzero(~left_out[row])
-            if len(which):
-                forecast(np.full(len(which), row), which, forecaster)
-    return compare(drawn, series, origins, design.season, baselines, has_mean=design.has_mean, left_out=left_out)
+        drawn[at] = chosen
+    return plan.compared(drawn)
 
 
-def compare(
-    samples: np.ndarray,
+def backtest_members(
+    ensemble: Ensemble,
     series: SeriesSet,
-    origins: np.ndarray,
-    season: int,
-    baselines: Mapping[str, Baseline] = BASELINES,
+    rolling: Rolling | None = None,
     *,
-    has_mean: bool = True,
-    left_out: np.ndarray | None = None,
-) -> Backtest:
-    """Put samples `[R, S, samples, H]` beside the targets and the baselines of the same origins.
+    samples: int = 200,
+    seed: int = 0,
+    batch_size: int = 256,
+    refit: Callable[[SeriesSet], Ensemble] | None = None,
+    baselines: Mapping[str, Baseline] = BASELINES,
+) -> tuple[Backtest, list[Backtest]]:
+    """Backtest an ensemble and each of its networks alone, by the same draws; no samples are kept.
 
-    `has_mean=False` says that they are of a distribution without a mean, such as `Design.has_mean` tells; `left_out`
-    `[R, S]`, which forecasts are not to be measured.
+    Args:
+        ensemble: the networks.
+        series, rolling, samples, seed, batch_size, refit, baselines: as for `backtest`.
+
+    Returns:
+        Those of the ensemble, and those of each network with the spread that it has alone.
     """
-    _check_names(baselines)
-    horizon = samples.shape[-1]
-    target = np.full((*origins.shape, horizon), np.nan)
-    forecasts = {name: np.full(target.shape, np.nan) for name in baselines}
-    measured = np.ones(origins.shape, bool) if left_out is None else ~left_out
-    rows, which = np.nonzero(measured)
-    at = origins[rows, which]
-    steps = (series.starts[which] + at)[:, None] + np.arange(horizon)
-    inside = steps < series.starts[which + 1][:, None]
-    target[rows, which] = np.where(inside, series.target[np.where(inside, steps, 0)], np.nan)
-    for name, baseline in baselines.items():
-        forecasts[name][rows, which] = at_origins(name, baseline, series, which, at, horizon, season)
-    scales, squared = (np.where(measured, errors, np.nan) for errors in _naive_errors(series, origins, season))
-    return Backtest(samples, target, origins, scales, squared, forecasts, has_mean, left_out)
+    plan = _planned(ensemble, series, rolling, refit, baselines)
+    together, *members = _summarised(plan, samples, seed, batch_size, members=True)
+    return together, members
 
 
-def _check_names(baselines: Mapping[str, Baseline]) -> None:
-    if "network" in baselines:
-        raise ValueError("baselines has the name 'network', which the forecaster itself has; take another one.")
+@dataclass(frozen=True)
+class _Plan:
+    """A backtest before anything is sampled."""
+
+    ensemble: Ensemble
+    series: SeriesSet
+    origins: np.ndarray  # [R, S]
+    left_out: np.ndarray  # bool [R, S]
+    target: np.ndarray  # [R, S, H]
+    refit: Callable[[SeriesSet], Forecaster | Ensemble] | None
+    baselines: Mapping[str, Baseline]
+
+    def batches(
+        self, samples: int, seed: int, batch_size: int
+    ) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], Ensemble, list[np.ndarray]]]:
+        """Yield batches: their places in `[R, S]`, who forecasts, and the samples of each network, not scaled."""
+        for ensemble, rows, which in self._forecasts():
+            batches = ensemble.batches(
+                self.series, which, self.origins[rows, which], samples=samples, seed=seed, batch_size=batch_size
+            )
+            for place, parts in batches:
+                yield (rows[place], which[place]), ensemble, parts
+
+    def _forecasts(self) -> Iterator[tuple[Ensemble, np.ndarray, np.ndarray]]:
+        """Yield who forecasts, and from which origins and series."""
+        ensemble = self.ensemble
+        if self.refit is None:
+            rows, which = np.nonzero(~self.left_out)
+            yield ensemble, rows, which
+            return
+        for row, at in enumerate(self.origins):
+            if row:
+                known = self.series.cut(int(self.series.lengths[0] - at[0]))
+                ensemble = _as_ensemble(self.refit(known), "refit returns")
+                self._check_refitted(ensemble)
+            (which,) = np.nonzero(~self.left_out[row])
+            if len(which):
+                yield ensemble, np.full(len(which), row), which
+
+    def _check_refitted(self, ensemble: Ensemble) -> None:
+        """Refuse networks of another number or design than the first ones."""
+        count, expected = len(ensemble.forecasters), len(self.ensemble.forecasters)
+        if count != expected:
+            raise ValueError(f"refit returns {count} networks, expected {expected}, as many as forecaster has.")
+        if ensemble.design != self.ensemble.design:
+            raise ValueError(
+                f"refit returns networks of {ensemble.design}, expected the design of forecaster, "
+                f"{self.ensemble.design}."
+            )
+
+    def compared(self, drawn: np.ndarray) -> Backtest:
+        """Return what `compare` returns for samples."""
+        design = self.ensemble.design
+        return compare(
+            drawn, self.series, self.origins, design.season, self.baselines, has_mean=design.has_mean,
+            left_out=self.left_out,
+        )  # fmt: skip
 
 
-def _naive_errors(series: SeriesSet, origins: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `metrics.naive_error` and `metrics.naive_squared_error` of the targets before each origin, `[R, S]`."""
-    metrics.check_season(season)
-    parts: list[list[np.ndarray]] = []
-    done = 0
-    for block in series.blocks():
-        at = origins[:, done : done + len(block)]
-        done += len(block)
-        y = block.target
-        differences = np.zeros(len(y) + 1)  # one more, as the end of the last sum
-        differences[season:-1] = y[season:] - y[:-season] if season < len(y) else 0.0
-        first = np.minimum(block.starts[:-1] + season, block.starts[1:])  # the first that has one a season before it
-        known = ~np.isnan(differences)
-        count = _sums(known.astype(np.float64), first, block.starts[:-1] + at)
-        errors = np.where(known, differences, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            parts.append([_sums(e, first, block.starts[:-1] + at) / count for e in (np.abs(errors), errors**2)])
-    absolute, squared = (np.concatenate(blocks, 1) for blocks in zip(*parts, strict=True))
-    return absolute, squared
+def _planned(
+    forecaster: Forecaster | Ensemble,
+    series: SeriesSet,
+    rolling: Rolling | None,
+    refit: Callable[[SeriesSet], Forecaster | Ensemble] | None,
+    baselines: Mapping[str, Baseline],
+) -> _Plan:
+    ensemble = _as_ensemble(forecaster, "forecaster is")
+    check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
+    rolling = Rolling() if rolling is None else rolling
+    check_is("rolling", rolling, Rolling, "Pass Rolling(origins, stride), or None for one origin.")
+    check_called("refit", refit, "of the series that are known, which returns a forecaster")
+    check_baselines(baselines)
+    design = ensemble.design
+    origins = rolling.of(series, design.horizon)
+    left_out = without_context(series, origins, design.context)
+    warn_of_left_out(left_out, series, origins, design.context, stacklevel=4)
+    target = targets_of(series, origins, ~left_out, design.horizon)
+    check_within_float32(target)
+    return _Plan(ensemble, series, origins, left_out, target, refit, baselines)
 
 
-def _sums(values: np.ndarray, first: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Return the sums of values `[N]` from first `[S]` up to each of stops `[R, S]`, `[R, S]`; 0 where none is."""
-    bounds = np.stack([np.broadcast_to(first, stops.shape), np.maximum(stops, first)], -1)
-    return np.stack([np.add.reduceat(values, row.ravel())[::2] for row in bounds]) * (stops > first)
+def _as_ensemble(forecaster: Forecaster | Ensemble, where: str) -> Ensemble:
+    """Return a network as an ensemble of one."""
+    if isinstance(forecaster, Forecaster):
+        return Ensemble((forecaster,), forecaster.spread)
+    if not isinstance(forecaster, Ensemble):
+        raise TypeError(f"{where} {described(forecaster)}, expected a Forecaster or an Ensemble.")
+    return forecaster
 
 
-def _average(values: np.ndarray, counted: np.ndarray) -> float:
-    return float(values[counted].mean()) if counted.any() else float("nan")
+def _summarised(plan: _Plan, samples: int, seed: int, batch_size: int, *, members: bool) -> list[Backtest]:
+    """Sample batch by batch, and keep what measures need: of all networks together and, for members, of each."""
+    has_mean = plan.ensemble.design.has_mean
+    count = len(plan.ensemble.forecasters) if members else 0
+    summaries = [Summary.empty(plan.target) for _ in range(1 + count)]
+    for at, ensemble, parts in plan.batches(samples, seed, batch_size):
+        target = plan.target[at]
+        summaries[0].put(at, ensemble.pooled(parts), target, has_mean)
+        for k in range(count):
+            forecaster = ensemble.forecasters[k]
+            alone = respread(parts[k], forecaster.spread, forecaster.design)
+            summaries[1 + k].put(at, alone, target, has_mean)
+    compared = plan.compared(np.full((*plan.origins.shape, 0, plan.target.shape[-1]), np.nan, np.float32))
+    return [compared._replace(summary=summary) for summary in summaries]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from lstmjax.arguments import check_function, check_positive, one_of
+from lstmjax.forecast.arguments import as_numbers, check_mapping
 from lstmjax.forecast.origins import known_row, latest_known
 from lstmjax.forecast.series import SeriesSet
 
@@ -19,12 +22,13 @@ Baseline = Callable[[np.ndarray, int, int], np.ndarray]
 def naive(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
     """Repeat the last target."""
     del season
-    return np.full(horizon, _known(history)[-1])
+    return np.full(_horizon(horizon), _known(_history(history))[-1])
 
 
 def seasonal_naive(history: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """Repeat the last season; a missing target is taken from the season before, or is the last one known."""
-    y = np.asarray(history, np.float64)
+    y, horizon = _history(history), _horizon(horizon)
+    check_positive("season", season)
     if len(y) < season:
         return naive(y, horizon)
     # a row for each season, the last one ending with the history; its columns are the steps of a season
@@ -38,15 +42,27 @@ def seasonal_naive(history: np.ndarray, horizon: int, season: int) -> np.ndarray
 def drift(history: np.ndarray, horizon: int, season: int = 1) -> np.ndarray:
     """Go on along the line from the first to the last target."""
     del season
-    y = np.asarray(history, np.float64)
+    y, horizon = _history(history), _horizon(horizon)
     (known,) = np.nonzero(~np.isnan(y))
+    _check_some(len(known) > 0)
     first, last = known[0], known[-1]
     slope = 0.0 if first == last else (y[last] - y[first]) / (last - first)
     return y[last] + slope * (len(y) - 1 - last + np.arange(1, horizon + 1))
 
 
-def _known(history: np.ndarray) -> np.ndarray:
-    y = np.asarray(history, np.float64)
+def _history(history: Any) -> np.ndarray:
+    y = as_numbers("history", history)
+    if y.ndim != 1:
+        raise ValueError(f"history is {list(y.shape)}, expected [T], the targets of one series.")
+    return y
+
+
+def _horizon(horizon: int) -> int:
+    check_positive("horizon", horizon)
+    return int(horizon)
+
+
+def _known(y: np.ndarray) -> np.ndarray:
     y = y[~np.isnan(y)]
     _check_some(len(y) > 0)
     return y
@@ -116,6 +132,15 @@ def at_origins(
     return forecasts
 
 
+def check_baselines(baselines: Mapping[str, Baseline]) -> None:
+    """Refuse what is no table of baselines, and the name of the network among them."""
+    check_mapping("baselines", baselines, "functions of (history, horizon, season) by name")
+    for name, baseline in baselines.items():
+        check_function(f"baselines[{name!r}]", baseline, "of (history [T], horizon, season)")
+    if "network" in baselines:
+        raise ValueError("baselines has the name 'network', which the forecaster itself has; take another one.")
+
+
 BASELINES: MappingProxyType[str, Baseline] = MappingProxyType(
     {"naive": naive, "seasonal naive": seasonal_naive, "drift": drift}
 )
@@ -134,11 +159,13 @@ def statistical(name: str, history: np.ndarray, horizon: int, season: int) -> np
     Raises:
         ImportError: statsforecast is not installed.
     """
+    one_of("name", name, ("ETS", "ARIMA"))
+    y, horizon = _history(history), _horizon(horizon)
+    check_positive("season", season)
     try:
         from statsforecast import models
     except ImportError:
         raise ImportError(f"{name} needs statsforecast: pip install 'lstmjax[forecast]'") from None
-    y = np.asarray(history, np.float64)
     (known,) = np.nonzero(~np.isnan(y))
     if len(known) < FEWEST:
         return naive(y, horizon)

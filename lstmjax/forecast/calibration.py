@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from lstmjax.arguments import check_counts
+from lstmjax.forecast.arguments import as_seeds, check_called, check_is, check_mapping, check_share
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.ensemble import Ensemble
-from lstmjax.forecast.fitting import Training, fit_forecaster
+from lstmjax.forecast.fitting import Training, check_fit, fit_forecaster
 from lstmjax.forecast.forecaster import Forecaster
 from lstmjax.forecast.origins import check_future
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -32,8 +34,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_counts(self, "origins")
-        if not 0.0 < self.level < 1.0:
-            raise ValueError(f"level is {self.level!r}, expected a share above 0 and below 1, such as 0.8.")
+        check_share("level", self.level)
 
 
 def fit_calibrated(
@@ -85,7 +86,7 @@ def fit_ensemble(
 
     Args:
         series, design, training, calibration: as for `fit_calibrated`. Without a calibration all factors are 1.
-        seeds: whole numbers, one for each network.
+        seeds: different whole numbers, one for each network.
         fitted: networks that an earlier call, with the same arguments, has fitted to the whole of the series, by their
             seeds; only their factor together is computed again.
         on_chunk: called with the number of steps done, over all networks, and the mean loss of the last ones.
@@ -93,11 +94,19 @@ def fit_ensemble(
 
     Raises:
         SeriesError: as `fit_calibrated`.
+        TypeError, ValueError: another argument is not as it is described here.
     """
-    seeds = tuple(seeds)
-    if not seeds:
-        raise ValueError("seeds is empty, expected a whole number for each network.")
-    training = training or Training()
+    seeds = as_seeds(seeds)
+    training = Training() if training is None else training
+    check_fit(series, design, training, on_chunk)
+    check_called("on_forecaster", on_forecaster, "(seed, forecaster)")
+    if calibration is not None:
+        check_is("calibration", calibration, Calibration, "Pass Calibration(), or None for none.")
+    fitted = {} if fitted is None else fitted
+    check_mapping("fitted", fitted, "a Forecaster by seed")
+    for seed, forecaster in fitted.items():
+        check_is(f"fitted[{seed!r}]", forecaster, Forecaster, "fit_forecaster returns one.")
+    fits = fits_of(seeds, calibration, fitted)
     scored = held_back(series, design, calibration)
     targets = [opened(target, design) for _, target in scored]
     done = 0
@@ -113,23 +122,45 @@ def fit_ensemble(
             return 1.0
         return spread_factor(np.concatenate(drawn), np.concatenate(targets), calibration.level)
 
-    fitted = fitted or {}
     forecasters = []
     drawn: list[list[np.ndarray]] = []  # of each network, at each origin
-    for seed in seeds:
-        if seed in fitted and len(seeds) == 1:
-            return Ensemble((fitted[seed],), fitted[seed].spread)
+    for seed, needed in fits.items():
         drawn.append([
-            opened(fit(known, seed).forecast(known, samples=SAMPLES, seed=seed).samples, design) for known, _ in scored
+            opened(fit(known, seed).forecast(known, samples=SAMPLES, seed=seed).samples, design)
+            for known, _ in scored[:needed.origins]
         ])  # fmt: skip
-        if seed in fitted:
+        if not needed.network:
             forecasters.append(fitted[seed])
             continue
         spread = factor(drawn[-1])  # before the last fit, which would be lost if there is no factor
         forecasters.append(replace(fit(series, seed), spread=spread))
         if on_forecaster is not None:
             on_forecaster(seed, forecasters[-1])
+    if len(forecasters) == 1:
+        return Ensemble(tuple(forecasters), forecasters[0].spread)
     return Ensemble(tuple(forecasters), factor([np.concatenate(parts, 1) for parts in zip(*drawn, strict=True)]))
+
+
+class Fits(NamedTuple):
+    """What `fit_ensemble` fits for a seed."""
+
+    origins: int
+    """Networks that only calibrate, at origins of the past."""
+    network: bool
+    """Whether the network itself is fitted, to the whole of the series."""
+
+
+def fits_of(seeds: Sequence[int], calibration: Calibration | None, fitted: Container[int]) -> dict[int, Fits]:
+    """Return what `fit_ensemble` fits for each seed.
+
+    Args:
+        seeds, calibration: as for `fit_ensemble`.
+        fitted: seeds whose networks are there. One network alone has its factor already; several have each their own,
+            and that of all of them together is not known.
+    """
+    alone = len(seeds) == 1 and seeds[0] in fitted
+    origins = 0 if calibration is None or alone else calibration.origins
+    return {seed: Fits(origins, seed not in fitted) for seed in seeds}
 
 
 def held_back(series: SeriesSet, design: Design, calibration: Calibration | None) -> list[tuple[SeriesSet, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""The configuration of a forecast: the keys of its YAML file. JAX is not imported here."""
+"""The configuration of a forecast: the keys of its YAML file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from lstmjax.config.base import Above0, AtLeast0, Batch, Below1, Count, Depth, Section, Size, Width
 from lstmjax.config.reading import explain
 from lstmjax.errors import ConfigError
+from lstmjax.forecast.calibration import Calibration
+from lstmjax.forecast.fitting import LossOn, Training, Weights
 from lstmjax.yaml_file import read_yaml
 
 
@@ -79,32 +81,32 @@ class Network(Section):
 class Fit(Section):
     """How the network is fitted; see `lstmjax.forecast.Training`."""
 
-    steps: Count = 1000
+    steps: Count = Training.steps
     """Updates of the parameters."""
-    batch_size: Batch = 64
+    batch_size: Batch = Training.batch_size
     """B, windows in an update."""
-    learning_rate: Above0 = 3e-3
+    learning_rate: Above0 = Training.learning_rate
     """Of AdamW; it decreases to 0 along a cosine."""
-    weight_decay: AtLeast0 = 1e-3
+    weight_decay: AtLeast0 = Training.weight_decay
     """Decoupled decay of all parameters."""
-    clip_norm: Above0 = 1.0
+    clip_norm: Above0 = Training.clip_norm
     """Largest global norm of the gradient."""
-    average: Below1 = 0.99
+    average: Below1 = Training.average
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
-    weights: Literal["windows", "series", "size"] = "windows"
+    weights: Weights = Training.weights
     """What is drawn alike: windows, or series of whatever length; or windows by the mean size of their series."""
-    unseen: Below1 = 0.05
+    unseen: Below1 = Training.unseen
     """Rate at which a category is taken for one that the training lacks, so that new values can be forecast."""
-    loss_on: Literal["window", "horizon"] = "window"
+    loss_on: LossOn = Training.loss_on
     """Steps in the loss of the autoregressive form: context and horizon, or the horizon alone."""
 
 
 class Calibrate(Section):
     """How the spread of forecasts is calibrated; see `lstmjax.forecast.Calibration`."""
 
-    origins: Size = 1
+    origins: Size = Calibration.origins
     """Origins of the past, a horizon apart; a network is fitted for each, beside the one that forecasts."""
-    level: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
+    level: Annotated[float, Field(gt=0.0, lt=1.0)] = Calibration.level
     """Share of the targets that the central interval of this level is to cover there."""
 
 

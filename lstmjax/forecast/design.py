@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from lstmjax.arguments import check_counts
+from lstmjax.arguments import check_counts, check_real, described
+from lstmjax.forecast.arguments import as_flag
 from lstmjax.forecast.likelihoods import LIKELIHOODS, Likelihood
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.published import find_cell
@@ -63,12 +64,14 @@ class Design:
             ("form", FORMS), ("base", BASES), ("likelihood", tuple(LIKELIHOODS)), ("scaling", tuple(SCALINGS)),
         ):  # fmt: skip
             value = getattr(self, name)
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 near = get_close_matches(str(value), known, 1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}.{hint}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout!r}, expected a rate from 0 to below 1.")
+                raise ValueError(f"{name} is {described(value)}, expected one of {', '.join(map(repr, known))}.{hint}")
+        check_real("dropout", self.dropout, lambda rate: 0.0 <= rate < 1.0, "a rate from 0 to below 1")
+        for name in ("seasonal_adjustment", "volatility"):
+            # an array would not be hashable
+            object.__setattr__(self, name, as_flag(name, getattr(self, name)))
         lags = tuple(self.lags) if isinstance(self.lags, list | tuple) else ()
         if any(not isinstance(lag, int) or isinstance(lag, bool) for lag in lags):
             lags = ()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from lstmjax.arguments import described
+from lstmjax.forecast.arguments import check_factor, check_is, has_entries
 from lstmjax.forecast.design import Design
-from lstmjax.forecast.forecaster import Forecast, Forecaster
+from lstmjax.forecast.forecaster import Forecast, Forecaster, joined_batches, places, sampled
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.forecast.spread import pooled
 
@@ -23,9 +26,14 @@ class Ensemble:
     network have the spread of that network, so that the pool of networks that differ is wider than they are."""
 
     def __post_init__(self) -> None:
-        if not self.forecasters:
+        if not has_entries(self.forecasters):
+            raise TypeError(f"forecasters is {described(self.forecasters)}, expected a tuple of Forecaster.")
+        if not len(self.forecasters):
             raise ValueError("forecasters is empty, expected at least one network.")
+        if self.spread is not None:
+            check_factor("spread", self.spread)
         for k, forecaster in enumerate(self.forecasters):
+            check_is(f"forecasters[{k}]", forecaster, Forecaster, "fit_forecaster returns one.")
             if forecaster.design != self.design:
                 raise ValueError(
                     f"forecasters has networks of different designs: number {k} has {forecaster.design}, and number 0 "
@@ -57,12 +65,21 @@ class Ensemble:
         Raises:
             SeriesError, NotFiniteError: as `Forecaster.forecast`.
         """
-        parts = [
-            replace(forecaster, spread=1.0).forecast(
-                series, origins=origins, which=which, samples=samples, seed=seed + k, batch_size=batch_size
-            )
-            for k, forecaster in enumerate(self.forecasters)
-        ]
-        spreads = [forecaster.spread for forecaster in self.forecasters]
-        drawn = pooled([part.samples for part in parts], spreads, self.spread, self.design)
-        return parts[0]._replace(samples=drawn)
+        which, origins = places(series, which, origins)
+        batches = self.batches(series, which, origins, samples=samples, seed=seed, batch_size=batch_size)
+        drawn = joined_batches([self.pooled(parts) for _, parts in batches])
+        return Forecast(drawn, origins, tuple(series.names[s] for s in which), self.design.has_mean)
+
+    def batches(
+        self, series: SeriesSet, which: np.ndarray, origins: np.ndarray, *, samples: int, seed: int, batch_size: int
+    ) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Sample batch by batch; see `sampled`."""
+        return sampled(self.forecasters, series, which, origins, samples=samples, seed=seed, batch_size=batch_size)
+
+    def pooled(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the samples of all networks together, `[N, all samples, H]`, with their spread scaled.
+
+        Args:
+            parts: samples of each network, `[N, samples, H]`, none of them scaled.
+        """
+        return pooled(parts, [forecaster.spread for forecaster in self.forecasters], self.spread, self.design)

@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lstmjax.arguments import check_above_0, check_counts
+from lstmjax.arguments import check_above_0, check_counts, check_real, one_of
+from lstmjax.forecast.arguments import as_seed, check_called, check_is
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.forecaster import Forecaster, NotFiniteError, columns_of
 from lstmjax.forecast.network import ForecastParams, Normal, init_forecaster, log_prob, normal_of, outputs
@@ -34,6 +36,10 @@ from lstmjax.types import Array
 
 CHUNK = 50
 """Steps of training in one compiled call."""
+Weights = Literal["windows", "series", "size"]
+"""Names in `windows.WEIGHTS`."""
+LossOn = Literal["window", "horizon"]
+"""Steps in the loss of the autoregressive form."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,12 @@ class Training:
     """Largest global norm of the gradient."""
     average: float = 0.99
     """Decay of the running average of the parameters that forecasts are made with; 0: the last parameters."""
-    weights: str = "windows"
+    weights: Weights = "windows"
     """What is drawn alike: "windows", or "series" of whatever length; or windows by the "size" of their series."""
     unseen: float = 0.05
     """Rate at which a category of a window is replaced by the one that stands for all values that the training lacks,
     so that its embedding is learnt, too."""
-    loss_on: str = "window"
+    loss_on: LossOn = "window"
     """Steps in the loss of the autoregressive form: "window", context and horizon; or "horizon" alone, as in a
     forecast. The scale of a window knows its context, so that a network which learns from the context as well may
     learn that series return to their mean."""
@@ -65,15 +71,11 @@ class Training:
     def __post_init__(self) -> None:
         check_counts(self, "steps", "batch_size")
         check_above_0(self, "learning_rate", "clip_norm")
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay!r}, expected a finite number of at least 0.")
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"average is {self.average!r}, expected a decay from 0 to below 1.")
-        if not 0.0 <= self.unseen < 1.0:
-            raise ValueError(f"unseen is {self.unseen!r}, expected a rate from 0 to below 1.")
+        check_real("weight_decay", self.weight_decay, lambda w: 0.0 <= w < math.inf, "a finite number of at least 0")
+        check_real("average", self.average, lambda decay: 0.0 <= decay < 1.0, "a decay from 0 to below 1")
+        check_real("unseen", self.unseen, lambda rate: 0.0 <= rate < 1.0, "a rate from 0 to below 1")
         check_weights(self.weights)
-        if self.loss_on not in ("window", "horizon"):
-            raise ValueError(f"loss_on is {self.loss_on!r}, expected 'window' or 'horizon'.")
+        one_of("loss_on", self.loss_on, get_args(LossOn))
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return the Optax optimizer."""
@@ -108,7 +110,9 @@ def fit_forecaster(
     Warns:
         UserWarning: the scaling is too coarse for some series, whose intervals would be too wide.
     """
-    training = training or Training()
+    training = Training() if training is None else training
+    check_fit(series, design, training, on_chunk)
+    seed = as_seed("seed", seed)
     table = on_device(series, design) if series.folder is None else None
     if table is None:
         check_series(series, design)
@@ -147,6 +151,14 @@ def fit_forecaster(
     return Forecaster(
         jax.tree.map(np.asarray, average), design, normal, series.levels, tuple(losses), columns_of(series)
     )
+
+
+def check_fit(series: SeriesSet, design: Design, training: Training, on_chunk: Callable | None) -> None:
+    """Refuse arguments of a fit that are of another kind."""
+    check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
+    check_is("design", design, Design, "Pass Design(horizon=..., context=...).")
+    check_is("training", training, Training, "Pass Training(steps=...), or None for the defaults.")
+    check_called("on_chunk", on_chunk, "(steps, loss)")
 
 
 def window_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -12,15 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.arguments import check_positive
 from lstmjax.errors import UserError
+from lstmjax.forecast.arguments import as_levels, as_seed, as_which, check_factor, check_is
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.metrics import median
 from lstmjax.forecast.network import ForecastParams, Normal, sample
-from lstmjax.forecast.origins import check_future, checked_pieces, references
+from lstmjax.forecast.origins import check_future, checked_pieces, only_read, references
 from lstmjax.forecast.series import SeriesError, SeriesSet
 from lstmjax.forecast.spread import respread
 from lstmjax.forecast.windows import Table, cut, on_device
 from lstmjax.types import Array
+
+Levels = tuple[tuple[str, tuple[str, ...]], ...]
+"""Name and values of each static category."""
 
 
 class NotFiniteError(UserError, FloatingPointError):
@@ -49,8 +54,8 @@ class Forecast(NamedTuple):
         return median(self.samples, 1)
 
     def quantiles(self, levels: Sequence[float]) -> np.ndarray:
-        """Return quantiles of the samples, `[S, H, Q]`."""
-        return np.moveaxis(np.quantile(self.samples, np.asarray(levels), axis=1), 0, -1)
+        """Return quantiles of the samples, `[S, H, Q]`, at levels `[Q]` from 0 to 1."""
+        return np.moveaxis(np.quantile(self.samples, as_levels("levels", levels), axis=1), 0, -1)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Forecaster:
     params: ForecastParams
     design: Design
     normal: Normal
-    levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    levels: Levels = ()
     """Name and values of each static category."""
     losses: tuple[float, ...] = ()
     """Mean negative log density of each chunk of training steps."""
@@ -68,6 +73,10 @@ class Forecaster:
     """Names of the past, the known and the static numbers in the training; None: not recorded (older files)."""
     spread: float = 1.0
     """Factor of the distance of samples from their median; see `fit_calibrated`."""
+
+    def __post_init__(self) -> None:
+        check_is("design", self.design, Design, "Pass Design(horizon=..., context=...).")
+        check_factor("spread", self.spread)
 
     def matched(self, series: SeriesSet) -> SeriesSet:
         """Return the series with their categories numbered as in the training.
@@ -81,6 +90,7 @@ class Forecaster:
         Warns:
             UserWarning: a series has a value of a category that no training series had.
         """
+        check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
         for part, (mean, _), has in (
             ("past covariates", self.normal.past, series.past),
             ("known covariates", self.normal.known, series.known),
@@ -145,54 +155,111 @@ class Forecaster:
             SeriesError: other covariates than in the training, known ones that are missing in the horizon, or an
                 origin without a target in its context.
             NotFiniteError: a forecast is not a number.
+            TypeError, ValueError: another argument is not as it is described here.
         """
-        design = self.design
-        if samples < 1:
-            raise ValueError(f"samples is {samples}, expected at least 1.")
-        which = np.arange(len(series)) if which is None else np.asarray(which)
-        origins = series.lengths[which] if origins is None else np.asarray(origins)
-        if origins.dtype.kind not in "iu":
-            raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
-        if origins.shape != (len(which),):
-            raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(which)} series.")
-        origins = origins.astype(np.int64)
-        series = self.matched(series)
-        table = None
-        if series.folder is None:
-            series = series.extended(design.horizon)
-            check_future(series, which, origins, design)
-            table = on_device(series, design)
-        batches = max(-(-len(which) // batch_size), 1)
-        size = -(-len(which) // batches)  # batches of one size, so that one program serves all
-        keys = _batch_keys(jax.random.key(seed), batches)
+        which, origins = places(series, which, origins)
+        batches = sampled((self,), series, which, origins, samples=samples, seed=seed, batch_size=batch_size)
         parts = []
-        for start, key in zip(range(0, len(which), size), keys, strict=True):
-            # the last batch repeats its last series
-            chosen = np.minimum(np.arange(start, start + size), len(which) - 1)
-            numbers, at = which[chosen], origins[chosen]
-            batch_table = table
-            if batch_table is None:
-                batch_table, at = checked_pieces(series, numbers, at, design)
-                numbers = np.arange(size)
+        for at, (drawn,) in batches:
+            parts.append(respread(drawn, self.spread, self.design))
+            check_forecasts(parts[-1], series, which[at], origins[at])
+        return Forecast(joined_batches(parts), origins, tuple(series.names[s] for s in which), self.design.has_mean)
+
+
+def places(series: SeriesSet, which: np.ndarray | None, origins: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the series to forecast and the origins, int64 `[N]` both; see `Forecaster.forecast`."""
+    check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
+    which = np.arange(len(series)) if which is None else as_which(which, len(series))
+    if origins is None:
+        return which, series.lengths[which]
+    try:
+        origins = np.asarray(origins)
+    except ValueError:  # lists within it that differ in length
+        origins = np.zeros(0, object)
+    if origins.dtype.kind not in "iu":
+        raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
+    if origins.shape != (len(which),):
+        raise SeriesError(f"origins is {list(origins.shape)}, expected one for each of {len(which)} series.")
+    return which, origins.astype(np.int64)
+
+
+def sampled(
+    forecasters: Sequence[Forecaster],
+    series: SeriesSet,
+    which: np.ndarray,
+    origins: np.ndarray,
+    *,
+    samples: int,
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Sample the horizons of N forecasts batch by batch, so that no more than a batch of each network is held.
+
+    Args:
+        forecasters: networks of one design.
+        series, samples, batch_size: as for `Forecaster.forecast`.
+        which, origins: int64 `[N]`.
+        seed: of the draws of the first network; that of the next one is higher by 1.
+
+    Yields:
+        Which of the N forecasts a batch has, and the samples `[B, samples, H]` of each network, whose spread is not
+        scaled.
+    """
+    check_positive("samples", samples)
+    check_positive("batch_size", batch_size)
+    seeds = [as_seed("seed", as_seed("seed", seed) + k) for k in range(len(forecasters))]
+    design = forecasters[0].design
+    matched = {forecaster.levels: forecaster.matched(series) for forecaster in forecasters}  # mostly all have the same
+    tables: dict[Levels, Table] = {}
+    if series.folder is None:
+        for levels, of in matched.items():
+            matched[levels] = of.extended(design.horizon)
+            check_future(matched[levels], which, origins, design)
+            tables[levels] = on_device(only_read(matched[levels], which, origins, design), design)
+    batches = -(-len(which) // batch_size)
+    size = -(-len(which) // batches)  # batches of one size, so that one program serves all
+    keys = [_batch_keys(jax.random.key(number), batches) for number in seeds]
+    for batch, start in enumerate(range(0, len(which), size)):
+        # the last batch repeats its last series
+        chosen = np.minimum(np.arange(start, start + size), len(which) - 1)
+        numbers, at = which[chosen], origins[chosen]
+        if series.folder is not None:
+            for levels, of in matched.items():
+                tables[levels], at = checked_pieces(of, which[chosen], origins[chosen], design)
+            numbers = np.arange(size)
+        place = slice(start, min(start + size, len(which)))
+        parts = []
+        for forecaster, of_network in zip(forecasters, keys, strict=True):
             drawn = _forecast(
-                self.params, batch_table, np.asarray(numbers, np.int32), np.asarray(at, np.int32), key,
-                self.normal, design=design, samples=samples,
+                forecaster.params, tables[forecaster.levels], np.asarray(numbers, np.int32), np.asarray(at, np.int32),
+                of_network[batch], forecaster.normal, design=design, samples=samples,
             )  # fmt: skip
-            parts.append(np.asarray(drawn)[: len(which) - start])
-        drawn = np.swapaxes(parts[0] if len(parts) == 1 else np.concatenate(parts), 1, 2)
-        drawn = respread(drawn, self.spread, design)
-        wrong = np.any(np.isnan(drawn), axis=(1, 2))
-        if wrong.any():
-            s = int(np.argmax(wrong))
-            before = series.history(which[s], origins[s])
-            raise NotFiniteError(
-                f"the forecast of series {series.names[which[s]]!r} is not a number; its targets go from "
-                f"{np.nanmin(before):g} to {np.nanmax(before):g}. Bring them to units in which squares fit float32, or "
-                "take another scaling."
-            )
-        if design.scale.differences:
-            drawn = drawn + references(series, which, origins)[:, None, None]
-        return Forecast(drawn, origins, tuple(series.names[s] for s in which), design.has_mean)
+            part = np.swapaxes(np.asarray(drawn)[: len(which) - start], 1, 2)
+            check_forecasts(part, series, which[place], origins[place])
+            if design.scale.differences:
+                part = part + references(series, which[place], origins[place])[:, None, None]
+            parts.append(part)
+        yield place, parts
+
+
+def check_forecasts(drawn: np.ndarray, series: SeriesSet, which: np.ndarray, origins: np.ndarray) -> None:
+    """Refuse samples `[N, samples, H]` that are not numbers."""
+    wrong = np.any(np.isnan(drawn), axis=(1, 2))
+    if wrong.any():
+        s = int(np.argmax(wrong))
+        before = series.history(which[s], origins[s])
+        raise NotFiniteError(
+            f"the forecast of series {series.names[which[s]]!r} is not a number; its targets go from "
+            f"{np.nanmin(before):g} to {np.nanmax(before):g}. Bring them to units in which squares fit float32, or "
+            "take another scaling."
+        )
+
+
+def joined_batches(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the samples of batches, `[B, samples, H]` each, together; those of a step stay side by side."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.swapaxes(np.concatenate([np.swapaxes(part, 1, 2) for part in parts]), 1, 2)
 
 
 def columns_of(series: SeriesSet) -> tuple[tuple[str, ...], ...]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.arguments import check_positive
 from lstmjax.data.form import Form, optional
 from lstmjax.data.sequences import DataError
 from lstmjax.data.tables import open_table
+from lstmjax.forecast.arguments import as_path, check_column, check_is, check_names
 from lstmjax.forecast.calendar import (
     BUSINESS_DAY,
     COUNT,
@@ -63,6 +65,12 @@ def from_frame(
         SeriesError: a column is not there or not of its kind, a time is given twice or does not fit the frequency, a
             static column changes within a series.
     """
+    for name, column in (("target", target), ("time", time), *([] if series is None else [("series", series)])):
+        check_column(name, column)
+    for name, columns in (("past", past), ("known", known), ("numbers", numbers), ("categories", categories)):
+        check_names(name, columns)
+    if season is not None:
+        check_positive("season", season)
     table = _as_table(frame)
     wanted = [time, target, *([series] if series else []), *past, *known, *numbers, *categories]
     for name in wanted:
@@ -135,7 +143,7 @@ def read_table(path: str | Path) -> Any:
     Raises:
         SeriesError: no such file, of no kind that is known, or not readable; files of a folder with other columns.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if path.is_dir():
         return _read_folder(path)
     table_files(path)
@@ -182,6 +190,7 @@ def _read_folder(folder: Path) -> Any:
 
 def gaps(series: SeriesSet) -> dict[str, int]:
     """Return how many targets each series lacks between its first and its last one; only those that lack some."""
+    check_is("series", series, SeriesSet, "from_arrays and from_frame make one.")
     counts = {}
     for s, name in enumerate(series.names):
         missing = int(np.isnan(series.history(s)).sum())

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lstmjax.arguments import check_positive
+from lstmjax.forecast.arguments import as_levels, as_numbers
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -62,8 +65,9 @@ def mase(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarray
         scale: `[...]`, the `naive_error` of each history. Where it is 0 the result is infinite, or NaN for a forecast
             without error.
     """
+    error = mae(target, forecast)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return mae(target, forecast) / np.asarray(scale, np.float64)
+        return error / _scale(scale, error)
 
 
 def rmsse(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarray:
@@ -73,8 +77,9 @@ def rmsse(target: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> np.ndarra
         target, forecast: `[..., H]`.
         scale: `[...]`, the `naive_squared_error` of each history.
     """
+    error = _over(target, _errors(target, forecast) ** 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(_over(target, _errors(target, forecast) ** 2) / np.asarray(scale, np.float64))
+        return np.sqrt(error / _scale(scale, error))
 
 
 def smape(target: ArrayLike, forecast: ArrayLike) -> np.ndarray:
@@ -108,16 +113,21 @@ def pinball(target: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> np.nd
         quantiles: `[..., H, Q]`.
         levels: `[Q]`, between 0 and 1.
     """
-    errors = np.asarray(target, np.float64)[..., None] - np.asarray(quantiles, np.float64)
-    q = np.asarray(levels, np.float64)
+    y, forecast, q = as_numbers("target", target), as_numbers("quantiles", quantiles), as_levels("levels", levels)
+    if not y.ndim or forecast.shape != (*y.shape, len(q)):
+        raise ValueError(
+            f"target is {list(y.shape)}, quantiles {list(forecast.shape)} and levels {list(q.shape)}, expected "
+            "[..., H], [..., H, Q] and [Q]."
+        )
+    errors = y[..., None] - forecast
     losses = np.moveaxis(np.maximum(q * errors, (q - 1) * errors), -1, -2)
-    return _over(np.asarray(target)[..., None, :], losses)
+    return _over(y[..., None, :], losses)
 
 
 def coverage(target: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Return the fraction of targets within an interval, ends included, `[...]`."""
-    y, low = _pair(target, low)
-    _, high = _pair(target, high)
+    y, low = _pair(target, low, "low")
+    _, high = _pair(target, high, "high")
     inside = ((low <= y) & (y <= high)).astype(np.float64)
     return _over(y, np.where(np.isnan(low) | np.isnan(high), np.nan, inside))
 
@@ -131,8 +141,9 @@ def crps(target: ArrayLike, samples: ArrayLike) -> np.ndarray:
         target: `[..., H]`.
         samples: `[..., N, H]`.
     """
-    y = np.asarray(target, np.float64)
-    x = np.sort(np.asarray(samples, np.float64), -2)
+    y, x = as_numbers("target", target), as_numbers("samples", samples)
+    check_samples(x, y)
+    x = np.sort(x, -2)
     n = x.shape[-2]
     # Σ_ij |x_i − x_j| = 2 Σ_i (2i − n − 1) x_(i) for sorted samples, i from 1
     weights = (2 * np.arange(1, n + 1) - n - 1)[:, None]
@@ -145,7 +156,7 @@ def nse(target: ArrayLike, simulation: ArrayLike) -> np.ndarray:
 
     1 − Σ (y − ŷ)² / Σ (y − ȳ)²
     """
-    y, f = _pair(target, simulation)
+    y, f = _pair(target, simulation, "simulation")
     with np.errstate(divide="ignore", invalid="ignore"):
         return 1 - _over(y, (y - f) ** 2) / _variance(y)
 
@@ -165,7 +176,7 @@ def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.nda
     """
     if version not in (2009, 2012):
         raise ValueError(f"version is {version!r}, expected 2009 (Gupta et al.) or 2012 (Kling et al.).")
-    y, s = _pair(target, simulation)
+    y, s = _pair(target, simulation, "simulation")
     missing = (np.isnan(s) & ~np.isnan(y)).any(-1, keepdims=True)
     s = np.where(np.isnan(y) | missing, np.nan, s)
     mean_y, mean_s = _mean(y), _mean(s)
@@ -179,26 +190,47 @@ def kge(target: ArrayLike, simulation: ArrayLike, version: int = 2009) -> np.nda
         return 1 - np.sqrt((r - 1) ** 2 + (beta - 1) ** 2 + (spread - 1) ** 2)
 
 
-def check_season(season: int) -> None:
-    """Refuse a season without steps."""
-    if season < 1:
-        raise ValueError(f"season is {season}, expected at least 1: the steps in a season, such as 12 for months.")
+def check_samples(samples: np.ndarray, target: np.ndarray) -> None:
+    """Refuse samples that are not `[..., N, H]`, with at least one for each target `[..., H]`."""
+    if samples.ndim < 2 or samples.shape[:-2] + samples.shape[-1:] != target.shape or not samples.shape[-2]:
+        raise ValueError(
+            f"samples is {list(samples.shape)} and target {list(target.shape)}, expected [..., samples, H] and "
+            "[..., H], with a sample at least."
+        )
+
+
+def _scale(scale: ArrayLike, errors: np.ndarray) -> np.ndarray:
+    """Return scales of errors `[...]`, one for each or for several of them."""
+    divisor = as_numbers("scale", scale)
+    try:
+        fits = np.broadcast_shapes(divisor.shape, errors.shape) == errors.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"scale is {list(divisor.shape)}, expected {list(errors.shape)}: that of each history, without the steps H."
+        )
+    return divisor
 
 
 def _seasonal_differences(history: ArrayLike, season: int) -> np.ndarray:
-    check_season(season)
-    y = np.asarray(history, np.float64)
+    check_positive("season", season)
+    y = as_numbers("history", history)
+    if not y.ndim:
+        raise ValueError("history is a number, expected [..., T], the targets before the origin.")
     if y.shape[-1] <= season:
         return np.full((*y.shape[:-1], 1), np.nan)
     return y[..., season:] - y[..., :-season]
 
 
-def _pair(target: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    y, f = np.asarray(target, np.float64), np.asarray(forecast, np.float64)
+def _pair(target: ArrayLike, forecast: ArrayLike, name: str = "forecast") -> tuple[np.ndarray, np.ndarray]:
+    y, f = as_numbers("target", target), as_numbers(name, forecast)
+    if not y.ndim:
+        raise ValueError("target is a number, expected [..., H], a number for each step of the horizon.")
     if y.shape != f.shape:
         raise ValueError(
-            f"the targets are {list(y.shape)}, but the forecasts {list(f.shape)}; they should have one shape [..., H]. "
-            "For samples or quantiles take their mean or median first."
+            f"target is {list(y.shape)} and {name} {list(f.shape)}, expected one shape [..., H]. For samples or "
+            "quantiles take their mean or median first."
         )
     return y, f
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,9 @@ def without_context(series: SeriesSet, origins: np.ndarray, context: int) -> np.
     return np.concatenate(missing, 1)
 
 
-def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int) -> None:
+def warn_of_left_out(
+    left_out: np.ndarray, series: SeriesSet, origins: np.ndarray, context: int, *, stacklevel: int = 3
+) -> None:
     """Warn of origins that are left out; refuse if none is left."""
     if not left_out.any():
         return
@@ -40,7 +43,7 @@ def warn_of_left_out(left_out: np.ndarray, series: SeriesSet, origins: np.ndarra
     )
     if left_out.all():
         raise SeriesError(words + "nothing is left to measure. Take another origin, or a longer context.")
-    warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=3)
+    warnings.warn(words + "they are left out of the measures, and so are their baselines.", stacklevel=stacklevel)
 
 
 def references(series: SeriesSet, which: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -103,6 +106,35 @@ def check_future(series: SeriesSet, which: np.ndarray, origins: np.ndarray, desi
             )
 
 
+def only_read(series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design) -> SeriesSet:
+    """Return the series with NaN in the place of what no forecast from these origins reads.
+
+    That is what came, and what lies before the windows: whatever stands there is neither checked nor computed with.
+    Known covariates of the horizons are read.
+
+    Args:
+        series: with the rows of the horizons.
+        which, origins: whole numbers `[N]`.
+        design: of the forecaster.
+    """
+    rows = series.starts[which] + origins
+    first = np.maximum(rows - design.reach - design.context, series.starts[which])
+
+    def hidden(values: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        windows = np.zeros(len(values) + 1, np.int64)
+        np.add.at(windows, first, 1)
+        np.add.at(windows, stop, -1)
+        read = np.cumsum(windows[:-1]) > 0
+        return np.where(read if values.ndim == 1 else read[:, None], values, np.nan)
+
+    return replace(
+        series,
+        target=hidden(series.target, rows),
+        past=hidden(series.past, rows),
+        known=hidden(series.known, rows + design.horizon),
+    )
+
+
 def checked_pieces(
     series: SeriesSet, which: np.ndarray, origins: np.ndarray, design: Design
 ) -> tuple[Table, np.ndarray]:
@@ -123,11 +155,12 @@ def checked_pieces(
     numbers, at = np.arange(len(which)), first + origins - begin
     try:
         check_future(near, numbers, at, design)
+        near = only_read(near, numbers, at, design)
         check_series(near, design)
     except SeriesError:  # to be said of the complete series, whose steps have other numbers
         complete = series.subset(which).extended(design.horizon)
         check_future(complete, numbers, origins, design)
-        check_series(complete, design)
+        check_series(only_read(complete, numbers, origins, design), design)
         raise
     return pieces_of(near, numbers, at, design)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lstmjax.data.form import optional
-from lstmjax.forecast.backtest import Backtest
 from lstmjax.forecast.calendar import shown_time
+from lstmjax.forecast.comparison import Backtest
 from lstmjax.forecast.series import SeriesSet
 from lstmjax.writing import draft, write_text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from tqdm import tqdm
 
 from lstmjax.claims import counted
 from lstmjax.errors import ConfigError
-from lstmjax.forecast.backtest import Backtest, Rolling, backtest
+from lstmjax.forecast.backtest import Rolling, backtest_members
 from lstmjax.forecast.baselines import BASELINES, STATISTICAL, Baseline, has_statistical
-from lstmjax.forecast.calibration import Calibration, fit_ensemble, held_back
+from lstmjax.forecast.calibration import Calibration, fit_ensemble, fits_of, held_back
+from lstmjax.forecast.comparison import Backtest
 from lstmjax.forecast.config import ForecastConfig, load_forecast_config
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.ensemble import Ensemble
@@ -27,7 +27,6 @@ from lstmjax.forecast.frame import from_frame, gaps, read_table, table_files
 from lstmjax.forecast.origins import check_origins
 from lstmjax.forecast.outputs import ahead_of, draw, draw_each, per_series, samples_of, write_table
 from lstmjax.forecast.series import SeriesError, SeriesSet
-from lstmjax.forecast.spread import pooled
 from lstmjax.forecast.stored import VERSION, open_series, read_parts, store_series
 from lstmjax.forecast.storing import (
     SPREAD_FILE,
@@ -91,26 +90,35 @@ def run_forecast(
     yield f"run folder {folder}"
 
 
-def fit_each(config: ForecastConfig, known: SeriesSet, design: Design, folder: Path) -> Ensemble:
-    """Fit a network for each seed and write it to the folder; those that are there are read instead."""
+def fit_each(config: ForecastConfig, known: SeriesSet, design: Design, folder: Path | None = None) -> Ensemble:
+    """Fit a network for each seed to what is known.
+
+    Args:
+        config: of the run.
+        known: what is learnt from.
+        design: of the networks.
+        folder: where they are written; those that are there are read instead. None: nothing is read or written.
+    """
     training, calibration = Training(**config.fit.model_dump()), calibration_of(config)
     seeds = range(config.seed, config.seed + config.seeds)
-    paths = {seed: folder / f"forecaster-{seed}.npz" for seed in seeds}
+    paths = {} if folder is None else {seed: folder / f"forecaster-{seed}.npz" for seed in seeds}
     fitted = {seed: load_forecaster(path) for seed, path in paths.items() if path.is_file()}
-    fits = len(seeds) - len(fitted)
-    if calibration is not None and not (len(seeds) == 1 and fitted):
-        fits += len(seeds) * calibration.origins
-    with tqdm(total=fits * training.steps, unit="step", desc="fit", leave=False) as bar:
+    count = sum(needed.origins + needed.network for needed in fits_of(seeds, calibration, fitted).values())
+
+    def save(seed: int, forecaster: Forecaster) -> None:
+        if folder is not None:
+            save_forecaster(paths[seed], forecaster)
+
+    with tqdm(total=count * training.steps, unit="step", desc="fit", leave=False) as bar:
 
         def advance(steps: int, loss: float) -> None:
             bar.update(steps - bar.n)
             bar.set_postfix(loss=f"{loss:.3f}")
 
         ensemble = fit_ensemble(
-            known, design, training, calibration, seeds=seeds, fitted=fitted, on_chunk=advance,
-            on_forecaster=lambda seed, forecaster: save_forecaster(paths[seed], forecaster),
-        )  # fmt: skip
-    if calibration is not None and len(seeds) > 1:
+            known, design, training, calibration, seeds=seeds, fitted=fitted, on_chunk=advance, on_forecaster=save
+        )
+    if folder is not None and calibration is not None and len(seeds) > 1:
         save_spread(folder, ensemble)
     return ensemble
 
@@ -174,7 +182,8 @@ def run_backtest(
         for known in cuts:
             held_back(known, design_of(config, series), calibration_of(config))
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
-        ensembles = [refitted(config, series, known) for known in cuts]
+        design = design_of(config, series)
+        ensembles = [fit_each(config, known, design) for known in cuts]
         yield from measured(ensembles, series, rolling, config, out=out)
         return
     earlier = (config.origins - 1) * config.stride
@@ -203,13 +212,6 @@ def _check_not_shorter(folder: Path, series: SeriesSet) -> None:
                 f"{length} now, so that they may have learnt from what they would be measured on. Bring the table "
                 "back, or pass --refit, which fits the networks anew at each origin."
             )
-
-
-def refitted(config: ForecastConfig, series: SeriesSet, known: SeriesSet) -> Ensemble:
-    """Fit the networks of a configuration to what is known."""
-    design, training = design_of(config, series), Training(**config.fit.model_dump())
-    seeds = range(config.seed, config.seed + config.seeds)
-    return fit_ensemble(known, design, training, calibration_of(config), seeds=seeds)
 
 
 def read_series(config: ForecastConfig) -> SeriesSet:
@@ -324,28 +326,22 @@ def measured(
             f"ETS and ARIMA are left out: there are more than {FEW} forecasts, or series of more than {SHORT} steps; "
             "statistical: true fits them all the same"
         )
-    single, results = [], []
-    for k in range(len(ensembles[0].forecasters)):
-        networks = [replace(ensemble.forecasters[k], spread=1.0) for ensemble in ensembles]
-        result = backtest(
-            networks[0],
-            series,
-            rolling,
-            samples=config.samples,
-            seed=k,
-            baselines=BASELINES if k else baselines,
-            refit=_fitted_before(networks) if len(networks) > 1 else None,
-        )
-        results.append(result)
-        single.append(_of_networks([result], ensembles, (k,)).measures()["network"])
-    together = _of_networks(results, ensembles, tuple(range(len(results))))
+    together, members = backtest_members(
+        ensembles[0],
+        series,
+        rolling,
+        samples=config.samples,
+        refit=_fitted_before(ensembles) if len(ensembles) > 1 else None,
+        baselines=baselines,
+    )
+    single = [member.measures()["network"] for member in members]
+    measures = together.measures()
     rows: dict[str, dict[str, float]] = {}
-    if len(results) > 1:
-        rows[f"ensemble of {len(results)}"] = together.measures()["network"]
+    if len(members) > 1:
+        rows[f"ensemble of {len(members)}"] = measures["network"]
         rows["one network (median)"] = {name: float(np.median([m[name] for m in single])) for name in single[0]}
     else:
         rows["network"] = single[0]
-    measures = together.measures()
     rows |= {name: measures[name] for name in baselines}
     if folder is not None:
         report: dict[str, Any] = {
@@ -363,32 +359,15 @@ def measured(
     yield from verdict_of(together, rows)
 
 
-def _fitted_before(networks: Sequence[Forecaster]) -> Callable[[SeriesSet], Forecaster]:
-    """Return what `backtest` fits networks by, if there is one for each origin already."""
-    later = iter(networks[1:])
+def _fitted_before(ensembles: Sequence[Ensemble]) -> Callable[[SeriesSet], Ensemble]:
+    """Return what `backtest_members` fits networks by, if there are some for each origin already."""
+    later = iter(ensembles[1:])
 
-    def refit(known: SeriesSet) -> Forecaster:
+    def refit(known: SeriesSet) -> Ensemble:
         del known
         return next(later)
 
     return refit
-
-
-def _of_networks(results: Sequence[Backtest], ensembles: Sequence[Ensemble], numbers: tuple[int, ...]) -> Backtest:
-    """Return the backtest of some networks together, from those of each, whose samples are not scaled.
-
-    Args:
-        results: of each of the networks.
-        ensembles: that the networks belong to: one for all origins, or one for each.
-        numbers: of the networks in their ensemble; all of them, or one.
-    """
-    samples = []
-    for row in range(len(results[0].samples)):
-        ensemble = ensembles[row if len(ensembles) > 1 else 0]
-        spreads = [ensemble.forecasters[k].spread for k in numbers]
-        spread = ensemble.spread if len(numbers) > 1 else None
-        samples.append(pooled([result.samples[row] for result in results], spreads, spread, ensemble.design))
-    return results[0]._replace(samples=np.stack(samples))
 
 
 def baselines_of(config: ForecastConfig, series: SeriesSet, rolling: Rolling) -> dict[str, Baseline]:

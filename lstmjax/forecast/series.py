@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmjax.arguments import as_whole, check_positive, described
 from lstmjax.errors import UserError
+from lstmjax.forecast.arguments import (
+    as_numbers,
+    as_whole_numbers,
+    check_mapping,
+    check_names,
+    check_steps,
+    has_entries,
+)
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of, plus
 
 if TYPE_CHECKING:
@@ -81,11 +90,17 @@ class SeriesSet:
 
     def history(self, s: int, before: int | None = None) -> np.ndarray:
         """Return the targets of series s, up to `before` steps from its beginning."""
+        if not 0 <= as_whole("s", s) < len(self):
+            raise ValueError(f"s is {s}, expected 0 to {len(self) - 1}: there are {len(self)} series.")
+        size = self.starts[s + 1] - self.starts[s]
+        if before is not None and not 0 <= as_whole("before", before) <= size:
+            raise ValueError(f"before is {before}, expected 0 to {size}, the steps of series {self.names[s]!r}.")
         stop = self.ends[s] if before is None else self.starts[s] + before
         return self.target[self.starts[s] : stop]
 
     def cut(self, steps: int) -> SeriesSet:
         """Return the series without their last `steps` targets, which become future rows."""
+        check_steps("steps", steps)
         ends = np.maximum(self.ends - steps, self.starts[:-1])
         target = self.target.copy() if self.folder is None else _copy_on_disk(self.target, self.folder)
         for end, stop in zip(ends, self.starts[1:], strict=True):
@@ -94,6 +109,7 @@ class SeriesSet:
 
     def extended(self, steps: int) -> SeriesSet:
         """Return the series with at least `steps` future rows each; new rows have no covariates but calendar ones."""
+        check_steps("steps", steps)
         sizes = np.diff(self.starts)
         added = np.maximum(steps - (self.starts[1:] - self.ends), 0)
         starts = np.concatenate([[0], np.cumsum(sizes + added)])
@@ -123,6 +139,7 @@ class SeriesSet:
 
     def with_calendar(self, names: Sequence[str]) -> SeriesSet:
         """Return the series with calendar features among the known covariates; see `calendar.FEATURES`."""
+        check_names("names", names)
         if self.times is None or self.times.dtype.kind != "M":
             raise SeriesError("calendar features need dates; the series count steps. Leave calendar out.")
         columns, labels = features_of(self.times, names)
@@ -130,7 +147,10 @@ class SeriesSet:
 
     def subset(self, which: ArrayLike, begin: np.ndarray | None = None, stop: np.ndarray | None = None) -> SeriesSet:
         """Return some of the series, by their numbers; of each the rows from `begin` on before `stop`, None: all."""
-        which = np.asarray(which)
+        which = as_whole_numbers("which", which, "the series to return")
+        outside = (which < -len(self)) | (which >= len(self))
+        if outside.any():
+            raise ValueError(f"which has {which[outside][0]}, but there are {len(self)} series, numbered from 0.")
         begin = self.starts[:-1][which] if begin is None else begin
         stop = self.starts[1:][which] if stop is None else stop
         rows = [np.arange(a, b) for a, b in zip(begin, stop, strict=True)]
@@ -216,7 +236,15 @@ def from_arrays(
     >>> len(series), series.lengths, series.known[:, 0]
     (2, array([3, 2]), array([3., 3., 4., 4., 2., 1.]))
     """
-    arrays = [np.asarray(target, np.float64) for target in targets]
+    check_positive("season", season)
+    for name, columns in (("past", past), ("known", known), ("numbers", numbers), ("categories", categories)):
+        if columns is not None:
+            check_mapping(name, columns, "the values of each series by name")
+    if not has_entries(targets):
+        raise TypeError(f"targets is {described(targets)}, expected a list with an array [T] for each series.")
+    if names is not None and not has_entries(names):
+        raise TypeError(f"names is {described(names)}, expected a name for each series.")
+    arrays = [as_numbers(f"targets[{s}]", target) for s, target in enumerate(targets)]
     for s, array in enumerate(arrays):
         if array.ndim != 1 or len(array) == 0:
             raise SeriesError(f"targets[{s}] is {list(array.shape)}, expected [T] with at least one step.")
@@ -233,7 +261,7 @@ def from_arrays(
     sizes = lengths
     for name, columns in (known or {}).items():
         _check_one_each(columns, f"known[{name!r}]", len(arrays))
-        sizes = np.maximum(lengths, [len(np.asarray(column)) for column in columns])
+        sizes = np.maximum(lengths, [np.size(as_numbers(f"known[{name!r}]", column)) for column in columns])
         break
     starts = np.concatenate([[0], np.cumsum(sizes)])
 
@@ -241,7 +269,7 @@ def from_arrays(
         _check_one_each(columns, what, len(arrays))
         out = np.full(starts[-1], np.nan)
         for s, column in enumerate(columns):
-            values = np.asarray(column, np.float64)
+            values = as_numbers(f"{what}[{s}]", column)
             if values.shape != (expected[s],) or np.isinf(values).any():
                 has = "infinite values" if values.shape == (expected[s],) else f"the shape {list(values.shape)}"
                 raise SeriesError(f"{what}[{s}] has {has}, expected {expected[s]} steps, NaN where missing.")
@@ -249,12 +277,13 @@ def from_arrays(
         return out
 
     times, frequency = None, None
+    if not has_entries(start):
+        raise TypeError(f"start is {described(start)}, expected a date for each series, or [] to count steps.")
     if len(start):
         if len(start) != len(arrays):
             raise SeriesError(f"start has {len(start)} entries, but there are {len(arrays)} series.")
-        times = np.concatenate(
-            [plus(np.datetime64(first), np.arange(size)) for first, size in zip(start, sizes, strict=True)]
-        )
+        first = [_day(f"start[{s}]", day) for s, day in enumerate(start)]
+        times = np.concatenate([plus(day, np.arange(size)) for day, size in zip(first, sizes, strict=True)])
         frequency = frequency_of(times[: sizes[0]])
     levels, codes = [], []
     for name, values in (categories or {}).items():
@@ -262,7 +291,7 @@ def from_arrays(
         unique, index = np.unique([str(value) for value in values], return_inverse=True)
         levels.append((name, tuple(str(value) for value in unique)))
         codes.append(index)
-    static = [np.asarray(values, np.float64) for values in (numbers or {}).values()]
+    static = [as_numbers(f"numbers[{name!r}]", values) for name, values in (numbers or {}).items()]
     for name, array in zip(numbers or {}, static, strict=True):
         if array.shape != (len(arrays),):
             raise SeriesError(f"numbers[{name!r}] is {list(array.shape)}, expected [{len(arrays)}], one a series.")
@@ -287,6 +316,19 @@ def from_arrays(
     )
 
 
+def _day(name: str, value: Any) -> np.datetime64:
+    """Return the first step of a series."""
+    try:
+        day = np.datetime64(value)
+    except (TypeError, ValueError):
+        day = np.datetime64("NaT", "D")
+    if np.isnat(day):
+        raise SeriesError(f"{name} is {described(value)}, expected a date in the unit of a step, such as '1996-01'.")
+    return day
+
+
 def _check_one_each(columns: Sequence[Any], what: str, count: int) -> None:
+    if not has_entries(columns):
+        raise SeriesError(f"{what} is {described(columns)}, expected an entry for each of {count} series.")
     if len(columns) != count:
         raise SeriesError(f"{what} has {len(columns)} entries, but there are {count} series.")

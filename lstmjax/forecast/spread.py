@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.arguments import described
+from lstmjax.forecast.arguments import as_numbers, check_factor, check_share
 from lstmjax.forecast.design import Design
+from lstmjax.forecast.metrics import check_samples
 from lstmjax.forecast.scaling import SCALINGS, Scaling
 from lstmjax.forecast.series import SeriesError
 
@@ -32,14 +35,10 @@ def spread_factor(samples: np.ndarray, target: np.ndarray, level: float = 0.8) -
         ValueError: no targets, or a level that is no share.
         SeriesError: intervals without width, or medians that are the targets.
     """
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level!r}, expected a share above 0 and below 1, such as 0.8.")
-    y = np.asarray(target, np.float64)
-    if samples.shape[:-2] + samples.shape[-1:] != y.shape:
-        raise ValueError(
-            f"samples is {list(samples.shape)} and target {list(y.shape)}, expected [..., samples, H] and [..., H]."
-        )
-    low, middle, high = np.quantile(np.asarray(samples, np.float64), [(1 - level) / 2, 0.5, (1 + level) / 2], axis=-2)
+    check_share("level", level)
+    y, samples = as_numbers("target", target), as_numbers("samples", samples)
+    check_samples(samples, y)
+    low, middle, high = np.quantile(samples, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=-2)
     distance = np.abs(y - middle)
     width = np.where(y > middle, high - middle, middle - low)
     beyond = np.where(distance > 0, np.inf, 0.0)  # of an interval without width
@@ -64,8 +63,10 @@ def scaled_spread(samples: np.ndarray, factor: float) -> np.ndarray:
     >>> scaled_spread(np.asarray([[[1.0], [3.0], [9.0]]]), 0.5).ravel()
     array([2., 3., 6.])
     """
-    if not 0.0 < factor < math.inf:
-        raise ValueError(f"factor is {factor!r}, expected a finite number above 0.")
+    check_factor("factor", factor)
+    samples = np.asarray(samples)
+    if samples.ndim < 2 or samples.dtype.kind != "f":
+        raise ValueError(f"samples is {described(samples)}, expected floating-point numbers [..., samples, H].")
     middle = np.median(samples, axis=-2, keepdims=True)
     return middle + (samples - middle) * samples.dtype.type(factor)
 
@@ -85,9 +86,12 @@ def pooled(parts: Sequence[np.ndarray], spreads: Sequence[float], spread: float 
         design: of the networks.
     """
     if spread is not None:
-        return respread(np.concatenate(parts, -2), spread, design)
-    scaled = [respread(part, factor, design) for part, factor in zip(parts, spreads, strict=True)]
-    return np.concatenate(scaled, -2)
+        return respread(_together(parts), spread, design)
+    return _together([respread(part, factor, design) for part, factor in zip(parts, spreads, strict=True)])
+
+
+def _together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, -2)  # which would copy one part, too
 
 
 def opened(targets: Any, design: Design) -> np.ndarray:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from lstmjax.arguments import check_function, described
 from lstmjax.data.blocks import complete_rows, rows_of_file
 from lstmjax.data.form import Form, optional
 from lstmjax.data.sequences import DataError
+from lstmjax.forecast.arguments import as_path, check_column, check_is
 from lstmjax.forecast.calendar import Frequency
 from lstmjax.forecast.frame import table_files
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -40,10 +42,13 @@ def read_parts(path: str | Path, read: Callable[[Any], SeriesSet], series: str =
     Raises:
         SeriesError: a file is not readable, or has no such column.
     """
+    path = as_path("path", path)
+    check_function("read", read, "of a table of PyArrow, which returns series")
+    check_column("series", series)
     arrow = optional("pyarrow", str(path))
     left = None
     try:
-        for file in table_files(Path(path)):
+        for file in table_files(path):
             for rows in rows_of_file(file, Form()):
                 if series not in rows.column_names:
                     raise SeriesError(f"{file}: has no column {series!r}; it has {', '.join(rows.column_names)}.")
@@ -73,7 +78,10 @@ def store_series(parts: Iterable[SeriesSet], folder: str | Path) -> SeriesSet:
     Raises:
         SeriesError: the folder is there already, parts differ, a series is in two of them, or there is no part.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
+    if isinstance(parts, SeriesSet) or not hasattr(parts, "__iter__"):
+        hint = " Pass [parts]." if isinstance(parts, SeriesSet) else ""
+        raise TypeError(f"parts is {described(parts)}, expected sets of series, such as read_parts yields.{hint}")
     if folder.exists():
         raise SeriesError(f"{folder}: is there already; open it by open_series, or name a new folder.")
     draft = folder.with_name(f"{folder.name}.new")
@@ -95,7 +103,7 @@ def open_series(folder: str | Path) -> SeriesSet:
     Raises:
         SeriesError: the folder holds no series, or is damaged.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         if about["version"] != VERSION:
@@ -135,7 +143,8 @@ def _write(parts: Iterable[SeriesSet], draft: Path) -> None:
     small: dict[str, list[np.ndarray]] = {name: [] for name in SERIES}
     words: dict[str, dict[str, int]] = {}
     first, count = None, 0
-    for part in parts:
+    for k, part in enumerate(parts):
+        check_is(f"parts[{k}]", part, SeriesSet, "from_arrays and from_frame make one.")
         first = part if first is None else first
         _check_alike(part, first)
         for name in part.names:

@@ -53,10 +53,13 @@ def load_forecaster(path: str | Path) -> Forecaster:
     like = jax.eval_shape(lambda: init_forecaster(jax.random.key(0), design, _empty(normal, levels)))
     params: ForecastParams = unnamed(path, "params", arrays, like)
     columns = about.get("columns")  # files of before they were recorded have none
-    return Forecaster(
-        params, design, normal, levels, tuple(about["losses"]), None if columns is None else tuple(map(tuple, columns)),
-        about.get("spread", 1.0),
-    )  # fmt: skip
+    try:
+        return Forecaster(
+            params, design, normal, levels, tuple(about["losses"]),
+            None if columns is None else tuple(map(tuple, columns)), about.get("spread", 1.0),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ForecasterFileError(f"{path}: is damaged: {error}") from None
 
 
 def save_spread(folder: Path, ensemble: Ensemble) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.arguments import one_of
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.likelihoods import SMALLEST
 from lstmjax.forecast.series import SeriesError, SeriesSet
@@ -111,21 +112,25 @@ def check_series(series: SeriesSet, design: Design) -> None:
 
 def check_sizes(series: SeriesSet) -> None:
     """Refuse numbers that float32 cannot hold, which would become infinite or zero."""
+    for what, values in (
+        ("targets", series.target),
+        ("past covariates", series.past),
+        ("known covariates", series.known),
+        ("static numbers", series.numbers),
+    ):
+        check_within_float32(values, what)
+
+
+def check_within_float32(values: np.ndarray, what: str = "targets") -> None:
+    """Refuse numbers that float32 cannot hold; `what` they are is for the message."""
     limits = np.finfo(np.float32)
-    parts = {
-        "targets": series.target,
-        "past covariates": series.past,
-        "known covariates": series.known,
-        "static numbers": series.numbers,
-    }
-    for what, values in parts.items():
-        size = np.abs(values)
-        outside = (size > limits.max) | ((size > 0) & (size < limits.tiny))
-        if outside.any():
-            raise SeriesError(
-                f"the {what} have {values[outside][0]:g}, but float32 holds sizes of {limits.tiny:.2g} to "
-                f"{limits.max:.2g}. Pass them in another unit."
-            )
+    size = np.abs(values)
+    outside = (size > limits.max) | ((size > 0) & (size < limits.tiny))
+    if outside.any():
+        raise SeriesError(
+            f"the {what} have {values[outside][0]:g}, but float32 holds sizes of {limits.tiny:.2g} to "
+            f"{limits.max:.2g}. Pass them in another unit."
+        )
 
 
 def table_of(series: SeriesSet) -> Table:
@@ -361,8 +366,7 @@ mean size of their series, as large ones are few (Salinas et al. 2020, section 3
 
 def check_weights(weights: str) -> None:
     """Refuse a name that is not in `WEIGHTS`."""
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(map(repr, WEIGHTS))}.")
+    one_of("weights", weights, tuple(WEIGHTS))
 
 
 def training_origins(series: SeriesSet, design: Design, weights: str = "windows") -> Origins:

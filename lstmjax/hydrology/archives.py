@@ -79,7 +79,7 @@ def read_caravan(
             with opened(netcdf) as dataset:
                 check_columns(str(netcdf), ["date"], list(map(str, dataset.coords)))
                 check_columns(str(netcdf), [target, *forcing], list(map(str, dataset.data_vars)))
-                check_unit(target, dataset[target].attrs)
+                check_unit(target, dataset[target].attrs, "mm/day")  # which the layout is in
                 for name, unit in units_in(dataset, forcing).items():
                     if units.setdefault(name, unit) != unit:
                         raise BasinFileError(f"{netcdf}: has {name!r} in {unit!r}, others in {units[name]!r}.")

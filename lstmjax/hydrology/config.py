@@ -27,6 +27,8 @@ class Basins(Section):
     """Gauges, or a text file with a gauge a line, for CAMELS and Caravan; None: all of a NetCDF file, or synthetic."""
     target: str | None = None
     """Variable with the discharge, mm/day, of NetCDF and Caravan; None: "discharge" and "streamflow"."""
+    unit: str | None = None
+    """Unit of the discharge of a NetCDF file whose variable has no attribute units: mm/day."""
     forcing: tuple[str, ...] | None = None
     """Meteorological columns; None: five of CAMELS or Caravan. NetCDF needs them."""
     attributes: tuple[str, ...] = ()
@@ -154,6 +156,8 @@ def parse_hydrology_config(tree: dict[str, Any], name: str = "config") -> Hydrol
         raise ConfigError(f"{name}: data.forcing is empty, expected names of variables of {data.path}")
     if data.source == "netcdf" and data.basins is not None:
         raise ConfigError(f"{name}: data.basins is for camels and caravan; a NetCDF file is read whole")
+    if data.unit is not None and data.source != "netcdf":
+        raise ConfigError(f"{name}: data.unit is for netcdf; the discharge of {data.source} is known. Leave it out")
     moved = {"path": None if data.path is None else str(Path(data.path).expanduser().absolute())}
     if isinstance(data.basins, str):
         moved["basins"] = str(Path(data.basins).expanduser().absolute())

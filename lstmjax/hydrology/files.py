@@ -53,12 +53,13 @@ def read_netcdf(
     categories: Sequence[str] = (),
     basin: str = "basin",
     date: str = "date",
+    unit: str | None = None,
 ) -> SeriesSet:
     """Read the basins of one NetCDF file.
 
     Args:
         path: the file, as `xarray.open_dataset` reads it.
-        target, forcing, attributes, categories, basin, date: as for `from_dataset`.
+        target, forcing, attributes, categories, basin, date, unit: as for `from_dataset`.
 
     Raises:
         BasinFileError: xarray is not installed, there is no such file, or it has another form.
@@ -67,7 +68,7 @@ def read_netcdf(
         try:
             return from_dataset(
                 dataset, target=target, forcing=forcing, attributes=attributes, categories=categories, basin=basin,
-                date=date,
+                date=date, unit=unit,
             )  # fmt: skip
         except ValueError as error:
             raise BasinFileError(f"{path}: {error}") from None
@@ -82,23 +83,26 @@ def from_dataset(
     categories: Sequence[str] = (),
     basin: str = "basin",
     date: str = "date",
+    unit: str | None = None,
 ) -> SeriesSet:
     """Return the basins of an `xarray.Dataset`.
 
     Args:
         dataset: variables over the dimensions basin and date, in any order.
-        target: the variable with the discharge, in mm/day; another unit in its attribute `units` is refused.
+        target: the variable with the discharge, in mm/day, as its attribute `units` says; another unit is refused.
         forcing: variables over basin and date.
         attributes: variables over basin.
         categories: variables over basin with words, or numbers that stand for classes.
         basin, date: names of the dimensions; each has a coordinate of its name. Dates may be at noon, as means of a
             day often are.
+        unit: of a discharge without an attribute `units`: "mm/day". None: the attribute says it.
 
     Returns:
         The basins. Days before the first and behind the last with any value of a basin are left out.
 
     Raises:
-        BasinFileError: a variable or a dimension is missing, or dates are not daily.
+        BasinFileError: a variable or a dimension is missing, dates are not daily, or nothing says that the discharge is
+            in mm/day.
     """
     check_names(forcing=forcing, attributes=attributes, categories=categories)
     for name in (basin, date):
@@ -117,7 +121,7 @@ def from_dataset(
                     f"{name!r} has the dimensions {', '.join(map(str, dataset[name].dims)) or 'none'}, expected "
                     f"{', '.join(sorted(dims))}."
                 )
-    check_unit(target, dataset[target].attrs)
+    check_unit(target, dataset[target].attrs, unit)
     labels = [word_of(value) for value in dataset[basin].values]
     _check_different("basin", labels)
     tables = {}
@@ -155,7 +159,7 @@ def as_dataset(basins: SeriesSet, simulations: Mapping[str, np.ndarray] | None =
         part = xarray.Dataset(values, {"date": days_of(basins, s).astype("datetime64[ns]"), "basin": name})
         parts.append(part)
     dataset = xarray.concat(parts, "basin", data_vars="all", join="outer")
-    for name, unit in basins.units:
+    for name, unit in [*basins.units, *((name, "mm/day") for name in ("discharge", *(simulations or {})))]:
         dataset[name].attrs["units"] = unit
     statics: dict[str, Any] = {name: ("basin", basins.numbers[:, k]) for k, name in enumerate(basins.number_names)}
     for k, (name, words) in enumerate(basins.levels):
@@ -208,20 +212,34 @@ def check_columns(where: str, names: Sequence[str], columns: Sequence[str]) -> N
         raise BasinFileError(f"{where}: has no {missing[0]!r}, but {', '.join(columns)}.")
 
 
-def check_unit(target: str, attributes: Mapping[str, Any]) -> None:
-    """Refuse a discharge that says that it is not in mm/day."""
-    unit = stated_unit(attributes)
-    if unit is not None and not is_mm_a_day(unit):
+def check_unit(target: str, attributes: Mapping[str, Any], unit: str | None) -> None:
+    """Refuse a discharge that is not in mm/day, or of which nothing says so.
+
+    Args:
+        target: its name.
+        attributes: of the variable.
+        unit: of a discharge whose attributes have none; None: it is not known.
+    """
+    if unit is not None and not (isinstance(unit, str) and is_mm_a_day(unit)):
+        raise BasinFileError(f"unit is {unit!r}, expected 'mm/day'. m³/s become mm/day by 86.4 / area in km².")
+    stated = stated_unit(attributes)
+    if stated is None and unit is None:
         raise BasinFileError(
-            f"{target!r} is in {unit!r}, as its attribute says, expected mm/day. m³/s become mm/day by 86.4 / "
+            f"{target!r} has no attribute 'units', so that nothing says whether it is in mm/day or in m³/s. If it is "
+            "in mm/day, pass unit='mm/day' (data.unit: mm/day in a configuration), or write the attribute. m³/s "
+            "become mm/day by 86.4 / area in km²."
+        )
+    if stated is not None and not is_mm_a_day(stated):
+        raise BasinFileError(
+            f"{target!r} is in {stated!r}, as its attribute says, expected mm/day. m³/s become mm/day by 86.4 / "
             "area in km²; write the attribute anew, too."
         )
 
 
 def stated_unit(attributes: Mapping[str, Any]) -> str | None:
-    """Return the unit in the attributes of a variable; None: it has none."""
-    unit = attributes.get("units", attributes.get("unit"))
-    return None if unit is None else str(unit)
+    """Return the unit in the attributes of a variable; None: it has none, or an empty one."""
+    unit = str(attributes.get("units", attributes.get("unit", ""))).strip()
+    return unit or None
 
 
 def units_in(dataset: xarray.Dataset, names: Sequence[str]) -> dict[str, str]:

@@ -164,8 +164,9 @@ def read_basins(config: HydrologyConfig) -> SeriesSet:
     try:
         if data.source == "netcdf":
             return read_netcdf(
-                data.path, target=data.target or "discharge", basin=data.basin, date=data.date, **columns
-            )
+                data.path, target=data.target or "discharge", basin=data.basin, date=data.date, unit=data.unit,
+                **columns,
+            )  # fmt: skip
         gauges = data.basins if isinstance(data.basins, tuple) else _gauges(Path(str(data.basins)))
         if data.source == "camels":
             return read_camels(data.path, gauges, product=data.product, **columns)
