@@ -229,10 +229,10 @@ def sampled(
             numbers = np.arange(size)
         place = slice(start, min(start + size, len(which)))
         parts = []
-        for forecaster, of_network in zip(forecasters, keys, strict=True):
+        for forecaster, network_keys in zip(forecasters, keys, strict=True):
             drawn = _forecast(
                 forecaster.params, tables[forecaster.levels], np.asarray(numbers, np.int32), np.asarray(at, np.int32),
-                of_network[batch], forecaster.normal, design=design, samples=samples,
+                network_keys[batch], forecaster.normal, design=design, samples=samples,
             )  # fmt: skip
             part = np.swapaxes(np.asarray(drawn)[: len(which) - start], 1, 2)
             check_forecasts(part, series, which[place], origins[place])
