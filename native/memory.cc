@@ -15,8 +15,8 @@
 namespace lstmjax {
 namespace {
 
-constexpr int64_t kSpare = 256 << 20;  // bytes that wait for the next buffers
-constexpr int64_t kKept = 512 << 20;   // bytes that are kept between two calls
+constexpr int64_t kMostSpare = 256 << 20;  // bytes that wait for the next buffers
+constexpr int64_t kMostKept = 512 << 20;   // bytes that are kept by tickets
 constexpr size_t kLargePage = 1 << 21;
 constexpr size_t kWorthPages = 1 << 23;  // bytes from which large pages are worth a call of the system
 constexpr uint64_t kPart = 1 << 24;      // a float holds whole numbers up to this one
@@ -77,7 +77,7 @@ void Buffer::Release::operator()(float* data) const {
 #if !defined(__SANITIZE_ADDRESS__)  // so that the end of every buffer is watched
   Spares& spares = only<Spares>();
   const std::lock_guard<std::mutex> lock(spares.mutex);
-  if (spares.bytes + bytes <= kSpare) {
+  if (spares.bytes + bytes <= kMostSpare) {
     spares.bytes += bytes;
     spares.by_bytes.emplace(bytes, data);
     return;
@@ -90,7 +90,7 @@ void keep(Buffer saved, float* ticket) {
   Cloakroom& room = only<Cloakroom>();
   const std::lock_guard<std::mutex> lock(room.mutex);
   room.floats += saved.floats();
-  while (!room.by_number.empty() && room.floats * 4 > kKept) {  // nobody has come for the oldest
+  while (!room.by_number.empty() && room.floats * 4 > kMostKept) {  // nobody has come for the oldest
     room.floats -= room.by_number.begin()->second.floats();
     room.by_number.erase(room.by_number.begin());
   }
