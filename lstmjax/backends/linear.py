@@ -53,8 +53,8 @@ class Axes(NamedTuple):
             pairs = zip(axes, have_it, strict=True)
             return tuple(axis + 1 if has_it and axis != SHARED else axis for axis, has_it in pairs)
 
-        all_have_it = (moved(axes, [True] * len(axes)) for axes in (self.vector, self.outputs))
-        return Axes(moved(self.residuals, residuals), *all_have_it, networks=self.networks)
+        vector, outputs = (moved(axes, [True] * len(axes)) for axes in (self.vector, self.outputs))
+        return self._replace(residuals=moved(self.residuals, residuals), vector=vector, outputs=outputs)
 
 
 def linear(
