@@ -26,6 +26,7 @@ STALLED = 60.0
 """Seconds after which a competitor that has not returned is given up."""
 STARTS = 2
 """How often a worker may die before its first task, as where a GPU was not free yet."""
+UNKILLED = 15.0  # seconds to wait for a worker that was killed, until the run goes on beside it
 FOLLOWED = 0.5  # seconds between two looks at the worker
 
 
@@ -136,7 +137,9 @@ class Run:
             stalled = current[1] != "" and time.monotonic() - stepped > STALLED
             if stalled or time.monotonic() - began > limit or self.elapsed() > 0.97 * self.total:
                 worker.kill()
-                worker.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # a process inside the driver may not end at once
+                    worker.wait(UNKILLED)
+                break
         name, competitor = self._status(status)
         remaining = [task for task in queue if task.name not in self._done()]
         if worker.returncode == 0:
