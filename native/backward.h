@@ -225,10 +225,14 @@ static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int6
 constexpr int64_t kDeep = 256;         // rows of a chunk
 constexpr int64_t kRound = 2 * kDeep;  // rows that are packed at once: a tile of dW is then in the cache for two chunks
 
-// Call run(first, size) for the chunks of n rows.
+// Call run(first, size) for the chunks of n rows; of no rows there is one chunk, which writes the sums of nothing.
 template <typename F>
 static inline void in_chunks(int64_t n, F run) {
-  for (int64_t first = 0; first < n; first += kDeep) run(first, smaller(kDeep, n - first));
+  int64_t first = 0;
+  do {
+    run(first, smaller(kDeep, n - first));
+    first += kDeep;
+  } while (first < n);
 }
 
 // R rows of dW, those of the operands from `row` on, by a panel of its columns: over n rows of packed operands, which are
