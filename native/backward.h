@@ -77,7 +77,7 @@ template <int R, int V>
 static __attribute__((noinline)) void through(const float* packed, int64_t total, const float* const (&dz)[R],
                                               int64_t block, float (&out)[R][V][kLanes],
                                               Ahead* ahead = nullptr) {
-  Sums<R, V> sums{{}, out[0][0], V * kLanes, false};
+  Sums<R, V> sums{out[0][0], V * kLanes, nullptr};
   multiply<R, V>(sums, dz, total, packed + block / 4 * total * kPanel, total, block % 4, ahead);
   sums.put();
 }
@@ -232,7 +232,7 @@ static void inputs(const Layer& layer, const Slopes& slopes, int64_t first, int6
 constexpr int64_t kDeep = 256;         // rows of a chunk
 constexpr int64_t kRound = 2 * kDeep;  // rows that are packed at once: a tile of dW is then in the cache for two chunks
 
-// Call run(first, size) for the chunks of n rows; once for none, so that sums over nothing are written as zeros.
+// Call run(first, size) for the chunks of n rows; of no rows there is one chunk, which writes the sums of nothing.
 template <typename F>
 static inline void in_chunks(int64_t n, F run) {
   int64_t first = 0;
@@ -301,14 +301,11 @@ template <bool kFull>
 static __attribute__((noinline)) void pack_slopes(const float* const* rows, int64_t n, int64_t first, int64_t columns,
                                                   float* db, bool add, float* out) {
   const auto left = [&](int64_t v) { return kFull ? kLanes : columns - v * kLanes; };
+  constexpr int64_t kPart = 16;
   Vec sums[4] = {};
-  LSTMJAX_UNROLL
-  for (int v = 0; v < 4; v++) {
-    if (add) sums[v] = load(db + first + v * kLanes, left(v));
-  }
   for (int64_t k = 0; k < n;) {
     Vec part[4] = {};  // in parts, as in `Sums`
-    for (const int64_t end = smaller(n, k + kSum / 8); k < end; k++) {
+    for (const int64_t end = smaller(n, k + kPart); k < end; k++) {
       LSTMJAX_UNROLL
       for (int v = 0; v < 4; v++) {
         const Vec value = load(rows[k] + first + v * kLanes, left(v));
@@ -320,7 +317,10 @@ static __attribute__((noinline)) void pack_slopes(const float* const* rows, int6
     for (int v = 0; v < 4; v++) sums[v] += part[v];
   }
   LSTMJAX_UNROLL
-  for (int v = 0; v < 4; v++) store(db + first + v * kLanes, sums[v], left(v));
+  for (int v = 0; v < 4; v++) {
+    float* p = db + first + v * kLanes;
+    store(p, add ? load(p, left(v)) + sums[v] : sums[v], left(v));
+  }
 }
 
 static int64_t weights_floats(const Layer& layer) { return kRound * (layer.inputs + layer.hidden + kPanel); }

@@ -33,13 +33,7 @@ static __attribute__((noinline)) void dense_tile(const Dense& dense, const float
   for (int64_t first = 0; first < dense.outputs; first += kPanel, packed += dense_panel(dense)) {
     for (int64_t vector = 0; vector < 4 && first + vector * kLanes < dense.outputs; vector += V) {
       alignas(4 * kLanes) float all[R][V][kLanes];
-      Sums<R, V> sums{{}, all[0][0], V * kLanes, false};
-      LSTMJAX_UNROLL
-      for (int v = 0; v < V; v++) {
-        const Vec b = load(packed + dense.inputs * kPanel + (vector + v) * kLanes);
-        LSTMJAX_UNROLL
-        for (int r = 0; r < R; r++) sums.acc[r][v] = b;
-      }
+      Sums<R, V> sums{all[0][0], V * kLanes, packed + dense.inputs * kPanel + vector * kLanes};
       multiply<R, V>(sums, xs, dense.inputs, packed, dense.inputs, vector);
       sums.put();
       for (int v = 0; v < V; v++) {

@@ -69,13 +69,7 @@ static __attribute__((noinline)) void sum_up(const Layer& layer, const Row* rows
   const float *xs[R], *hs[R];
   for (int r = 0; r < R; r++) xs[r] = rows[r].x, hs[r] = rows[r].h;
   for (int gate = 0; gate < 4; gate += V) {
-    Sums<R, V> sums{{}, z[0][gate], 4 * kLanes, false};
-    LSTMJAX_UNROLL
-    for (int v = 0; v < V; v++) {
-      const Vec b = load(weights + total * kPanel + (gate + v) * kLanes);
-      LSTMJAX_UNROLL
-      for (int r = 0; r < R; r++) sums.acc[r][v] = b;
-    }
+    Sums<R, V> sums{z[0][gate], 4 * kLanes, weights + total * kPanel + gate * kLanes};
     multiply<R, V>(sums, xs, inputs, weights, total, gate, &ahead);
     multiply<R, V>(sums, hs, layer.hidden, weights + inputs * kLine, total, gate, &ahead);
     sums.put();

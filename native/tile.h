@@ -8,7 +8,7 @@ namespace LSTMJAX_SET {
 
 constexpr int kRows = 6;  // of a tile, at most
 constexpr int kChunk = 96;  // rows whose pointers are prepared together
-constexpr int64_t kSum = 128;  // so many numbers of a product are added up one after the other; then their sums are
+constexpr int64_t kSum = 64;  // so many numbers of a product are added up one after the other; then their sums are
 
 // How many vectors of a panel a tile of R rows takes at once; with few rows there are registers for all.
 constexpr int vectors(int rows) { return rows <= 2 ? 4 : kTileVectors; }
@@ -49,10 +49,13 @@ static inline Ahead ahead_of(const Layer& layer, int64_t rows, int64_t n, int64_
 // then added up, it hardly does.
 template <int R, int V>
 struct Sums {
-  Vec acc[R][V];
-  float* out;      // [R][V] vectors
-  int64_t stride;  // of the rows of `out`, in floats
-  bool begun;      // there are sums in `out`
+  float* out;          // [R][V] vectors
+  int64_t stride;      // of the rows of `out`, in floats
+  const float* start;  // V vectors that every row begins with, such as biases, or null. They are added to the first part
+                       // as a whole: in the registers they would make each of its roundings larger
+  bool begun = false;  // there are sums in `out`
+  int64_t left = kSum;  // so many numbers until this part ends
+  Vec acc[R][V] = {};
 
   // Add what is in the registers to the sums in memory.
   inline __attribute__((always_inline)) void put() {
@@ -61,17 +64,19 @@ struct Sums {
       LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) {
         float* p = out + r * stride + v * kLanes;
-        store(p, begun ? load(p) + acc[r][v] : acc[r][v]);
+        const float* before = begun ? p : start ? start + v * kLanes : nullptr;
+        store(p, before ? load(before) + acc[r][v] : acc[r][v]);
         acc[r][v] = Vec{};
       }
     }
     begun = true;
+    left = kSum;
   }
 };
 
 // Add rows · weights over n numbers of each row to the sums, for V vectors of a panel of `total` rows that start at
 // `vector`. The sum of one number runs over k upwards, in parts that do not depend on R and V, so that a result does not
-// depend on how rows and panels are divided among threads.
+// depend on how rows and panels are divided among threads. A part that was begun with other rows is gone on with.
 template <int R, int V>
 static inline __attribute__((always_inline)) void multiply(Sums<R, V>& sums, const float* const (&rows)[R], int64_t n,
                                                            const float* panel, int64_t total, int64_t vector,
@@ -79,8 +84,10 @@ static inline __attribute__((always_inline)) void multiply(Sums<R, V>& sums, con
   const float* w[V];
   for (int v = 0; v < V; v++) w[v] = panel + place(vector + v, total);
   for (int64_t k = 0; k < n;) {
+    if (sums.left == 0) sums.put();
     if (kAsks && ahead) ahead->ask();
-    for (const int64_t end = smaller(n, k + kStretch); k < end; k++) {
+    const int64_t end = smaller(n, k + smaller(kStretch, sums.left));
+    for (sums.left -= end - k; k < end; k++) {
       Vec column[V];
       LSTMJAX_UNROLL
       for (int v = 0; v < V; v++) {
@@ -94,7 +101,6 @@ static inline __attribute__((always_inline)) void multiply(Sums<R, V>& sums, con
         for (int v = 0; v < V; v++) sums.acc[r][v] += a * column[v];
       }
     }
-    if (k < n && k % kSum == 0) sums.put();
   }
 }
 

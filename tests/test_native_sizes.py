@@ -4,6 +4,7 @@
 each session, as new ones are compiled anew.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -74,6 +75,29 @@ def test_any_size_and_options(count, examples):
             phases=[Phase.generate],  # smaller cases would be compiled one by one
         )  # fmt: skip
     how(given(SIZES, st.integers(0, 2**20), st.data())(any_size_and_options))()
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 5, 1), (3, 1, 159, 1), (2, 3, 4, 40)], ids=str)
+def test_no_valid_step_leaves_zeros_for_the_weights(shape):
+    """The gradients are written, whatever was in that memory before."""
+    rows, steps, inputs, hidden = shape
+    rng = np.random.default_rng(0)
+    params, xs = jax.tree.map(np.float32, (layer(rng, inputs, hidden), rng.normal(size=(rows, steps, inputs))))
+
+    @jax.jit
+    def gradient(params, xs):
+        def total(params):
+            (h, c), ys = lstm(params, xs, lengths=jnp.zeros(rows, int), backend="native")
+            return (h**2).sum() + c.sum() + ys.sum()
+
+        return jax.grad(total)(params)
+
+    for _ in range(20):
+        used = [jnp.full(a.shape, 7.0) + k for k in range(8) for a in params if a is not None]
+        jax.block_until_ready(used)
+        del used
+        for slope in jax.tree.leaves(gradient(params, xs)):
+            np.testing.assert_array_equal(slope, np.zeros(slope.shape))
 
 
 @pytest.mark.usefixtures("x64")
