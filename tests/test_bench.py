@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from lstmjax import bench, lstm
 from lstmjax.backends.native_library import Library
-from lstmjax.bench import builders, ensembles, growth, machine, run, show, steps
+from lstmjax.bench import builders, clock, ensembles, growth, machine, run, show, steps
 from lstmjax.bench.competitors import ALL, AUTO, CONTROLS, OURS, REFERENCE, Competitor
 from lstmjax.bench.machine import Machine
 from lstmjax.bench.picture import picture
@@ -189,6 +190,35 @@ def test_calls_take_turns_in_every_round():
     assert {name: times.shape for name, times in found.items()} == {"a": (7,), "b": (7,)}
     assert {"a", "b"} == set(calls)
     assert bench.take_turns({}) == {}
+
+
+@pytest.mark.parametrize(("spin", "is_waited_for"), [(0.04, True), (10.0, False)])
+def test_nobody_is_timed_beside_threads_that_spin(monkeypatch, spin, is_waited_for):
+    """After each call of one network its threads compute on; not if they never end."""
+    now, computed, end = 0.0, 0.0, 0.0
+    beside = []
+
+    def advance(seconds):
+        nonlocal now, computed
+        computed += min(seconds, max(end - now, 0))
+        now += seconds
+
+    def spins():
+        nonlocal end
+        advance(0.05)
+        end = now + spin
+
+    def waits():
+        beside.append(now < end)
+        advance(0.05)
+
+    fake = SimpleNamespace(perf_counter=lambda: now, process_time=lambda: computed, sleep=advance)
+    monkeypatch.setattr(clock, "time", fake)
+    times = bench.take_turns({"spins": spins, "waits": waits}, rounds=7)
+    assert len(beside) == 9  # two of them to warm up
+    assert any(beside) is not is_waited_for
+    assert now < 16 * 0.05 + 16 * 0.3
+    np.testing.assert_allclose(times["waits"], 0.05)
 
 
 def test_a_call_that_compiles_at_first_is_not_taken_for_a_long_one():
