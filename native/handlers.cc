@@ -54,7 +54,7 @@ struct Call {
   int64_t networks, steps, rows, inputs, hidden;
   bool shares_x;
   std::vector<Array> arrays;
-  mutable size_t last = 0;  // array that was asked for
+  mutable size_t last = 0;  // place of the array that was asked for last
 
   Call(std::string_view text, const ffi::RemainingArgs& arguments, const ffi::RemainingRets& results, bool batch_major_,
        bool reverse_, bool ring_)
@@ -69,9 +69,13 @@ struct Call {
           n < arguments.size() ? *arguments.get<ffi::AnyBuffer>(n) : **results.get<ffi::AnyBuffer>(result);
       std::string axes;
       for (const char letter : word.substr(colon + 1)) {
-        const bool is_ring = letter == 'r' && ring, is_series = letter == 's' || letter == 'r';
-        axes += is_ring ? '2' : !is_series ? letter : batch_major ? 'b' : 't';
-        if (is_series) axes += batch_major && !is_ring ? 't' : 'b';
+        if (letter == 'r' && ring) {
+          axes += "2b";
+        } else if (letter == 'r' || letter == 's') {
+          axes += batch_major ? "bt" : "tb";
+        } else {
+          axes += letter;
+        }
       }
       const bool may_be_absent = axes.back() == '?', exists = !may_be_absent || buffer.dimensions().size() != 1;
       if (may_be_absent) axes.pop_back();
@@ -121,8 +125,11 @@ struct Call {
 
   // The array of a name; the names are asked for in about the order of the list.
   const Array& of(std::string_view name) const {
-    while (arrays[last].name != name) last = last + 1 < arrays.size() ? last + 1 : 0;
-    return arrays[last];
+    for (size_t n = 0; n < arrays.size(); n++) {
+      if (arrays[last].name == name) return arrays[last];
+      last = last + 1 < arrays.size() ? last + 1 : 0;
+    }
+    throw std::logic_error("there is no array " + std::string(name));
   }
   bool has(std::string_view name) const { return of(name).exists; }
 
@@ -195,6 +202,7 @@ void forward(ffi::ThreadPool& pool, const Call& call) {
 
 void backward(ffi::ThreadPool& pool, const Call& call) {
   const bool has_saved = call.has("gates");
+  require(!call.ring, "h is a ring, but the gradient reads h of all steps");
   require(has_saved == call.has("c") && has_saved == call.has("dz"), "some of c, gates and dz are absent");
   require(call.has("dh_reset") == call.has("dc_reset"), "one of dh_reset and dc_reset is absent");
   require(!call.has("dh_reset") || call.has("resets"), "dh_reset is wanted, but there are no resets");

@@ -27,12 +27,12 @@ struct Spares {
   int64_t bytes = 0;
 };
 
-struct Cloakroom {
+struct Tickets {
   std::mutex mutex;
   std::map<uint64_t, Buffer> by_number;  // the oldest first
   int64_t floats = 0;
   uint64_t last = 0;
-  const uint64_t house = std::random_device()() % kPart;  // tickets of other processes are not valid here
+  const uint64_t process = std::random_device()() % kPart;  // tickets of another one are not valid here
 };
 
 template <typename T>
@@ -87,32 +87,32 @@ void Buffer::Release::operator()(float* data) const {
 }
 
 void keep(Buffer saved, float* ticket) {
-  Cloakroom& room = only<Cloakroom>();
-  const std::lock_guard<std::mutex> lock(room.mutex);
-  room.floats += saved.floats();
-  while (!room.by_number.empty() && room.floats * 4 > kMostKept) {  // nobody has come for the oldest
-    room.floats -= room.by_number.begin()->second.floats();
-    room.by_number.erase(room.by_number.begin());
+  Tickets& tickets = only<Tickets>();
+  const std::lock_guard<std::mutex> lock(tickets.mutex);
+  tickets.floats += saved.floats();
+  while (!tickets.by_number.empty() && tickets.floats * 4 > kMostKept) {  // nobody has come for the oldest
+    tickets.floats -= tickets.by_number.begin()->second.floats();
+    tickets.by_number.erase(tickets.by_number.begin());
   }
-  room.by_number.emplace(++room.last, std::move(saved));
-  ticket[0] = static_cast<float>(room.house);
-  ticket[1] = static_cast<float>(room.last % kPart);
-  ticket[2] = static_cast<float>(room.last / kPart % kPart);
+  tickets.by_number.emplace(++tickets.last, std::move(saved));
+  ticket[0] = static_cast<float>(tickets.process);
+  ticket[1] = static_cast<float>(tickets.last % kPart);
+  ticket[2] = static_cast<float>(tickets.last / kPart % kPart);
 }
 
 Buffer take(const float* ticket, int64_t floats) {
   for (int64_t k = 0; k < kTicket; k++) {
     if (!(ticket[k] >= 0 && ticket[k] < static_cast<float>(kPart))) return {};
   }
-  Cloakroom& room = only<Cloakroom>();
-  const std::lock_guard<std::mutex> lock(room.mutex);
+  Tickets& tickets = only<Tickets>();
+  const std::lock_guard<std::mutex> lock(tickets.mutex);
   const uint64_t number = static_cast<uint64_t>(ticket[2]) * kPart + static_cast<uint64_t>(ticket[1]);
-  const auto place = room.by_number.find(number);
-  if (static_cast<uint64_t>(ticket[0]) != room.house || place == room.by_number.end()) return {};
+  const auto place = tickets.by_number.find(number);
+  if (static_cast<uint64_t>(ticket[0]) != tickets.process || place == tickets.by_number.end()) return {};
   if (place->second.floats() != floats) return {};
   Buffer saved = std::move(place->second);
-  room.by_number.erase(place);
-  room.floats -= floats;
+  tickets.by_number.erase(place);
+  tickets.floats -= floats;
   return saved;
 }
 

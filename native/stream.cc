@@ -69,10 +69,10 @@ void run_steps(Stream& stream, int64_t steps, const Series& xs, const Series& ys
     state += 2 * stream.rows * layer.hidden;
     x = layer.h;
   }
-  const bool one = stream.rows == 1;  // then the steps are the rows of one product
-  for (int64_t t = 0; head.outputs && t < (one ? 1 : steps); t++) {
-    kernels().dense(head, network.packed.back().get(), at(x, t, 0), one ? x.step : x.row, at(ys, t, 0),
-                    one ? ys.step : ys.row, one ? steps : stream.rows);
+  const bool single = stream.rows == 1;  // then the steps are the rows of one product
+  for (int64_t t = 0; head.outputs && t < (single ? 1 : steps); t++) {
+    kernels().dense(head, network.packed.back().get(), at(x, t, 0), single ? x.step : x.row, at(ys, t, 0),
+                    single ? ys.step : ys.row, single ? steps : stream.rows);
   }
 }
 
@@ -94,23 +94,23 @@ LSTMJAX_STREAM lstmjax_network_new(int64_t inputs, int64_t layers, const int64_t
   if (outputs && floats[above] != hidden[layers - 1] * outputs) return "the size of w of the head does not fit";
   if (outputs && floats[above + 1] != outputs) return "the size of b of the head does not fit";
 
-  Network made{residual != 0, {hidden[layers - 1], outputs, nullptr, nullptr}, {}, {}};
+  Network result{residual != 0, {hidden[layers - 1], outputs, nullptr, nullptr}, {}, {}};
   for (int64_t n = 0; n < layers; n++) {
     Layer layer{};
     layer.inputs = n ? hidden[n - 1] : inputs, layer.hidden = hidden[n];
     layer.w_x = arrays[3 * n], layer.w_h = arrays[3 * n + 1], layer.b = arrays[3 * n + 2];
     const int64_t blocks = blocks_of(layer), total = layer.inputs + layer.hidden;
-    layer.packed = made.packed.emplace_back(blocks * (total + 1) * 4 * kernels().lanes).get();
+    layer.packed = result.packed.emplace_back(blocks * (total + 1) * 4 * kernels().lanes).get();
     kernels().pack(layer, 0, blocks);
     layer.w_x = layer.w_h = layer.b = nullptr;
-    made.layers.push_back(layer);
+    result.layers.push_back(layer);
   }
   if (outputs) {
-    made.head.w = arrays[above], made.head.b = arrays[above + 1];
-    kernels().pack_dense(made.head, made.packed.emplace_back(kernels().dense_floats(made.head)).get());
-    made.head.w = made.head.b = nullptr;
+    result.head.w = arrays[above], result.head.b = arrays[above + 1];
+    kernels().pack_dense(result.head, result.packed.emplace_back(kernels().dense_floats(result.head)).get());
+    result.head.w = result.head.b = nullptr;
   }
-  *network = new Shared(std::make_shared<const Network>(std::move(made)));
+  *network = new Shared(std::make_shared<const Network>(std::move(result)));
   return nullptr;
 } catch (const std::exception&) {
   return "there is no memory for the packed weights";
@@ -130,16 +130,16 @@ LSTMJAX_STREAM lstmjax_stream_new(const void* network, int64_t rows, void** stre
     floats += 2 * rows * layer.hidden;
   }
   const int64_t chunk = std::clamp<int64_t>(kScratch / (rows * widest), 1, 64), between = chunk * rows * widest;
-  auto* made =
+  auto* result =
       new Stream{shared, shared->layers, rows, chunk, Buffer(floats), {Buffer(between), Buffer(between)}};
-  std::fill_n(made->state.get(), floats, 0.0f);
-  float* state = made->state.get();
-  for (Layer& layer : made->layers) {
+  std::fill_n(result->state.get(), floats, 0.0f);
+  float* state = result->state.get();
+  for (Layer& layer : result->layers) {
     const int64_t size = rows * layer.hidden;
     layer.rows = rows, layer.h0 = state, layer.c0 = state + size, layer.c = Series{state + size, 0, layer.hidden};
     state += 2 * size;
   }
-  *stream = made;
+  *stream = result;
   return nullptr;
 } catch (const std::exception&) {
   return "there is no memory for the state";

@@ -1,5 +1,6 @@
 """`benchmarks/gpu.sh`, rehearsed on a CPU: tiny sizes, missing packages, and a competitor that ends the process."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -87,6 +88,37 @@ def test_a_run_that_measures_nothing_fails(tmp_path, machine):
     assert run.returncode == 1
     assert run.stdout.count("the worker ended with 9 at its timing in its start") == 2
     assert "NOTHING was measured" in run.stdout
+
+
+class Unkilled:
+    """A worker that Equinox holds up, and that does not end when it is killed."""
+
+    returncode = None
+
+    def __init__(self, command, env):
+        (Path(command[2]) / "status.json").write_text(json.dumps(["float32-A", "Equinox"]))
+
+    def poll(self):
+        return None
+
+    def wait(self, timeout=None):
+        assert timeout is not None, "the run would wait without limit"
+        raise subprocess.TimeoutExpired("worker", timeout)
+
+    def kill(self):
+        pass
+
+
+def test_the_run_goes_on_beside_a_worker_that_does_not_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SCRIPT.with_name("gpu"))
+    supervise = importlib.import_module("supervise")
+    monkeypatch.setattr(supervise.subprocess, "Popen", Unkilled)
+    monkeypatch.setattr(supervise, "STALLED", -1.0)
+    task = supervise.Task("float32-A", {"do": "bench"}, seconds=100, until=1.0, workers=1)
+    assert supervise.Run(tmp_path, 10, {})._one_worker([task]) == [task]
+    assert task.without == ["Equinox"]
+    expected = "the worker did not end when it was killed at Equinox in float32-A; again without it"
+    assert expected in capsys.readouterr().out
 
 
 def test_an_unknown_task_is_refused(tmp_path, machine):

@@ -1102,6 +1102,11 @@ MESSAGES = {
         TypeError,
         "refit is 3, expected a function of the series that are known, which returns a forecaster.",
     ),
+    "forecast-keep-samples": (
+        lambda: forecast.backtest(forecaster(), SERIES, keep_samples="no"),
+        TypeError,
+        "keep_samples is 'no', expected True or False.",
+    ),
     "forecast-baselines": (
         lambda: forecast.backtest(forecaster(), SERIES, baselines=[forecast.naive]),
         TypeError,

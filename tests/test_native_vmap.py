@@ -53,7 +53,7 @@ def several(rng, argument, axis, size):
 
 
 def looped(f, in_axes, out_axes=0, **options):
-    """`jax.vmap` as a Python loop."""
+    """`jax.vmap` as a Python loop; its other options change no number."""
 
     def run(*arguments):
         mapped = [(a, axis) for a, axis in zip(arguments, in_axes, strict=True) if axis is not None]
@@ -188,13 +188,13 @@ def test_other_derivatives_under_two_vmaps_are_those_of_the_scan(name):
     def of_bias(backend, bias, params, *others):
         return HIGHER[name](lambda b: loss(backend, params._replace(b=b), *others))(bias)
 
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.vmap(jax.vmap(partial(of_bias, backend), (0, *in_axes(levels[0]))), (None, *in_axes(levels[1]))))(
             params.b, params, *others
         )
         for backend in ("native", "scan")
     )
-    assert_close(found, expected, gradient=True)
+    assert_close(actual, expected, gradient=True)
 
 
 MANY = native_call.MANY

@@ -26,7 +26,8 @@ STALLED = 60.0
 """Seconds after which a competitor that has not returned is given up."""
 STARTS = 2
 """How often a worker may die before its first task, as where a GPU was not free yet."""
-UNKILLED = 15.0  # seconds to wait for a worker that was killed, until the run goes on beside it
+UNKILLED = 15.0
+"""Seconds to wait for a worker that was killed; then the run goes on beside it."""
 FOLLOWED = 0.5  # seconds between two looks at the worker
 
 
@@ -152,7 +153,9 @@ class Run:
         if self.elapsed() > 0.97 * self.total:
             self.note(f"{name or 'the start of JAX'}: stopped, time is up")
             return []
-        why = f"the worker ended with {worker.returncode} at {competitor or 'its timing'} in {name or 'its start'}"
+        code = worker.returncode
+        end = "did not end when it was killed" if code is None else f"ended with {code}"
+        why = f"the worker {end} at {competitor or 'its timing'} in {name or 'its start'}"
         failed = next((task for task in remaining if task.name == name), None)
         if failed is None:
             self.starts -= 1

@@ -49,12 +49,12 @@ class Axes(NamedTuple):
     def behind(self, residuals: Sequence[bool]) -> Axes:
         """The axes behind a new first one, which the vector, the outputs and some of the residuals have."""
 
-        def moved(axes: Sequence[int], have_it: Sequence[bool]) -> tuple[int, ...]:
+        def shifted(axes: Sequence[int], have_it: Sequence[bool]) -> tuple[int, ...]:
             pairs = zip(axes, have_it, strict=True)
             return tuple(axis + 1 if has_it and axis != SHARED else axis for axis, has_it in pairs)
 
-        vector, outputs = (moved(axes, [True] * len(axes)) for axes in (self.vector, self.outputs))
-        return self._replace(residuals=moved(self.residuals, residuals), vector=vector, outputs=outputs)
+        vector, outputs = (shifted(axes, [True] * len(axes)) for axes in (self.vector, self.outputs))
+        return self._replace(residuals=shifted(self.residuals, residuals), vector=vector, outputs=outputs)
 
 
 def linear(
@@ -164,8 +164,8 @@ def primitive() -> Any:
         results = linear_p.bind(
             *residuals, *slopes, forward=adjoint, adjoint=forward, count=count, axes=axes and axes.turned, inside=inside
         )
-        wanted = [slope if ad.is_undefined_primal(a) else None for a, slope in zip(vector, results, strict=True)]
-        return [None] * count + wanted
+        transposed = [slope if ad.is_undefined_primal(a) else None for a, slope in zip(vector, results, strict=True)]
+        return [None] * count + transposed
 
     def batch(
         arrays: Sequence[Array], mapped: Sequence[int | None], **options: Any

@@ -53,15 +53,18 @@ def functions() -> Functions | str:
     unlocked, locked = ctypes.CDLL(str(library.path)), ctypes.PyDLL(str(library.path))
 
     def function(name: str, load: Any = locked) -> Any:
-        loaded = getattr(load, f"lstmjax_{name}")
-        loaded.argtypes, loaded.restype = arguments[name], ctypes.c_char_p
-        return loaded
+        symbol = getattr(load, f"lstmjax_{name}")
+        symbol.argtypes, symbol.restype = arguments[name], ctypes.c_char_p
+        return symbol
 
     try:
-        found = [*(function(name) for name in arguments), function("stream_run", unlocked)]
+        loaded = [
+            *(function(name) for name in arguments),
+            function("stream_run", unlocked),
+        ]  # in the order of the fields
     except AttributeError as error:
         return f"the native kernel is older than this lstmjax: {library.path}: {error}. {native_library.REBUILD}"
-    return Functions(*found)
+    return Functions(*loaded)
 
 
 def _checked(error: bytes | None) -> None:

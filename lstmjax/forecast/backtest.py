@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstmjax.arguments import check_positive, described
-from lstmjax.forecast.arguments import check_called, check_is
+from lstmjax.forecast.arguments import as_flag, check_called, check_is
 from lstmjax.forecast.baselines import BASELINES, Baseline, check_baselines
 from lstmjax.forecast.comparison import Backtest, Summary, compare, targets_of
 from lstmjax.forecast.ensemble import Ensemble
@@ -84,7 +84,7 @@ def backtest(
             (`Backtest.left_out`).
     """
     plan = _planned(forecaster, series, rolling, refit, baselines)
-    if not keep_samples:
+    if not as_flag("keep_samples", keep_samples):
         return _summarised(plan, samples, seed, batch_size, members=False)[0]
     check_positive("samples", samples)
     networks = len(plan.ensemble.forecasters)

@@ -15,8 +15,6 @@ from lstmjax.forecast.series import SeriesSet
 
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles whose pinball loss is measured; the outer two are an interval of 80%."""
-
-
 BLOCK = 2**22
 """Samples that are summarised together."""
 

@@ -176,13 +176,12 @@ def run_backtest(
     series = read_series(config)
     rolling = Rolling(origins, stride)
     if refit:
-        at = rolling.of(series, config.horizon)
-        check_origins(series, design_of(config, series), at)
+        at, design = rolling.of(series, config.horizon), design_of(config, series)
+        check_origins(series, design, at)
         cuts = [series.cut(int(series.lengths[0] - row[0])) for row in at]
         for known in cuts:
-            held_back(known, design_of(config, series), calibration_of(config))
+            held_back(known, design, calibration_of(config))
         yield f"{config.seeds} x {origins} fits of {config.fit.steps} steps"
-        design = design_of(config, series)
         ensembles = [fit_each(config, known, design) for known in cuts]
         yield from measured(ensembles, series, rolling, config, out=out)
         return

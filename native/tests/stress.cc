@@ -81,7 +81,8 @@ struct Case {
   bool batch_major, reverse, ring, has_z, has_c, has_dx, has_valid, has_resets;
 };
 
-// Case 2 goes beyond the borders of parts and chunks (kSum, kDeep, kRound). Of every four cases one has large layers, and one so many networks that each is run by a thread to its end.
+// Of every four cases one has large layers, and one so many networks that each is run by a thread to its end. Case 2 goes
+// beyond the borders of parts and chunks (kSum, kDeep, kRound).
 Case draw_case(int n) {
   const bool large = n % 4 == 3, many = n % 4 == 1;
   Case c{};
