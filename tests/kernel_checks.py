@@ -27,7 +27,7 @@ def layer(rng, inputs, hidden, bias="single"):
 def errors(actual, expected):
     """The largest error of each leaf, relative to its largest number."""
     pairs = zip(*(map(np.float64, jax.tree.leaves(tree)) for tree in (actual, expected)), strict=True)
-    return np.array([np.abs(a - e).max(initial=0) / max(np.abs(e).max(initial=0), 1e-30) for a, e in pairs])
+    return np.array([np.abs(a - e).max(initial=0) / largest_number(e) for a, e in pairs])
 
 
 def of_backend(f, draws, backend, dtype):
@@ -77,11 +77,11 @@ def within_twice_the_error_of_xla(f, rng, *arguments):
 
     Draws have to count alike, or a few of them decide: after 50 steps one gradient of the state may be a thousand times
     another, and a sum that cancels has a large error for its size. So the errors of each draw are relative to what
-    changes of the inputs make of the array. In a single draw, as of larger arrays, nothing depends on that.
+    changes of the inputs make of the array. A single draw, as of larger arrays, needs none of that.
 
     A root mean square may hide one wrong number among many. So the largest error of each array over all draws is
-    bounded, too, relative to the largest number, and the sum of these over all arrays. They are errors of single
-    numbers, and depend more on chance.
+    bounded, too, relative to the largest number of all or to the same measure of its draw, whichever is smaller, and
+    the sum of these over all arrays. They are errors of single numbers, and depend more on chance.
     """
     draws = in_draws(rng, f, arguments)
     near = [beside(rng, draw) for draw in draws for _ in range(NEIGHBOURS)] if len(draws) > 1 else []
@@ -90,7 +90,7 @@ def within_twice_the_error_of_xla(f, rng, *arguments):
     plain, kernel = (of_backend(f, draws, backend, "float32") for backend in ("scan", "native"))
     assert jax.tree.structure(kernel) == jax.tree.structure(plain)
     exact, near, plain, kernel = map(by_array, (exact, near, plain, kernel))
-    sizes = [sensitivity(*pair) for pair in zip(exact, near, strict=True)] if near else [1] * len(exact)
+    sizes = list(map(sensitivity, exact, near)) if near else list(map(largest_number, exact))
     rounded = [np.float32(e) for e in exact]
     (mean_xla, largest_xla), (mean_kernel, largest_kernel), (mean_rounded, _) = (
         _errors_of(arrays, exact, sizes) for arrays in (plain, kernel, rounded)
@@ -114,11 +114,15 @@ def sensitivity(exact, near):
     return np.maximum(np.sqrt(squares), 1e-30)
 
 
+def largest_number(array):
+    return max(np.abs(array).max(initial=0), 1e-30)
+
+
 def _errors_of(actual, expected, sizes):
-    """The root mean square relative to `sizes`, and the largest error of each array relative to its largest number."""
+    """The root mean square of the errors of each array, relative to `sizes`, and the largest error."""
     means, largest = [], []
     for a, e, size in zip(actual, expected, sizes, strict=True):
         error = np.abs(a - e)
         means.append(np.sqrt(((error / size) ** 2).mean()) if a.size else 0)
-        largest.append(error.max(initial=0) / max(np.abs(e).max(initial=0), 1e-30))
+        largest.append((error / np.minimum(size, largest_number(e))).max(initial=0))
     return np.array(means), np.array(largest)
