@@ -80,8 +80,8 @@ def within_twice_the_error_of_xla(f, rng, *arguments):
     changes of the inputs make of the array. A single draw, as of larger arrays, needs none of that.
 
     A root mean square may hide one wrong number among many. So the largest error of each array over all draws is
-    bounded, too, relative to the largest number of all or to the same measure of its draw, whichever is smaller, and
-    the sum of these over all arrays. They are errors of single numbers, and depend more on chance.
+    bounded, too, and the sum of these over all arrays: relative to the largest number of its draw, or where that
+    cancels, to the same measure. They are errors of single numbers, and depend more on chance.
     """
     draws = in_draws(rng, f, arguments)
     near = [beside(rng, draw) for draw in draws for _ in range(NEIGHBOURS)] if len(draws) > 1 else []
@@ -124,5 +124,6 @@ def _errors_of(actual, expected, sizes):
     for a, e, size in zip(actual, expected, sizes, strict=True):
         error = np.abs(a - e)
         means.append(np.sqrt(((error / size) ** 2).mean()) if a.size else 0)
-        largest.append((error / np.minimum(size, largest_number(e))).max(initial=0))
+        of_draw = np.abs(e).max(tuple(range(1, e.ndim)), initial=0, keepdims=True)
+        largest.append((error / np.clip(of_draw, size, largest_number(e))).max(initial=0))
     return np.array(means), np.array(largest)
