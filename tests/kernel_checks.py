@@ -30,8 +30,8 @@ def errors(actual, expected):
     return np.array([np.abs(a - e).max(initial=0) / largest_number(e) for a, e in pairs])
 
 
-def of_backend(f, draws, backend, dtype):
-    """Values alone, and values with gradients, of each draw: for the kernel, two programs; for the definition one.
+def of_backend(f, backend, dtype):
+    """A function of a draw: values alone, and values with gradients; of the kernel by two programs, else by one.
 
     A draw is the arguments of `f(backend, *arguments)` and weights of what it returns. They are rounded to float32
     first, so that what is compared is the error of the computation alone.
@@ -41,14 +41,15 @@ def of_backend(f, draws, backend, dtype):
         values, pull = jax.vjp(partial(f, backend), *arguments)
         return values, pull(weights)
 
-    rounded = jax.tree.map(lambda a: a.astype("float32").astype(dtype), draws)
-    with jax.disable_jit(False):
-        saving = jax.jit(values_and_gradients)
-        both = [saving(arguments, weights) for arguments, weights in rounded]
-        if backend == "scan":
-            return [(values, (values, gradients)) for values, gradients in both]
-        alone = jax.jit(partial(f, backend))
-        return [(alone(*arguments), result) for (arguments, _), result in zip(rounded, both, strict=True)]
+    saving, alone = jax.jit(values_and_gradients), jax.jit(partial(f, backend))
+
+    def compute(draw):
+        arguments, weights = jax.tree.map(lambda a: a.astype("float32").astype(dtype), draw)
+        with jax.disable_jit(False):
+            values, gradients = saving(arguments, weights)
+            return alone(*arguments) if backend == "native" else values, (values, gradients)
+
+    return compute
 
 
 def in_draws(rng, f, arguments):
@@ -84,13 +85,14 @@ def within_twice_the_error_of_xla(f, rng, *arguments):
     cancels, to the same measure. They are errors of single numbers, and depend more on chance.
     """
     draws = in_draws(rng, f, arguments)
-    near = [beside(rng, draw) for draw in draws for _ in range(NEIGHBOURS)] if len(draws) > 1 else []
-    everywhere = of_backend(f, draws + near, "scan", "float64")
-    exact, near = everywhere[: len(draws)], everywhere[len(draws) :]
-    plain, kernel = (of_backend(f, draws, backend, "float32") for backend in ("scan", "native"))
+    definition = of_backend(f, "scan", "float64")
+    exact = [definition(draw) for draw in draws]
+    plain, kernel = (list(map(of_backend(f, backend, "float32"), draws)) for backend in ("scan", "native"))
     assert jax.tree.structure(kernel) == jax.tree.structure(plain)
-    exact, near, plain, kernel = map(by_array, (exact, near, plain, kernel))
-    sizes = list(map(sensitivity, exact, near)) if near else list(map(largest_number, exact))
+    alone = len(draws) == 1
+    sizes = None if alone else [sensitivity(rng, definition, *pair) for pair in zip(draws, exact, strict=True)]
+    exact, plain, kernel = map(by_array, (exact, plain, kernel))
+    sizes = list(map(largest_number, exact)) if alone else np.transpose(sizes)
     rounded = [np.float32(e) for e in exact]
     (mean_xla, largest_xla), (mean_kernel, largest_kernel), (mean_rounded, _) = (
         _errors_of(arrays, exact, sizes) for arrays in (plain, kernel, rounded)
@@ -105,12 +107,14 @@ def by_array(draws):
     return [np.stack([np.float64(a) for a in leaves]) for leaves in zip(*map(jax.tree.leaves, draws), strict=True)]
 
 
-def sensitivity(exact, near):
-    """How large an array and its slopes by the logarithms of the inputs are, for each draw: `[draws, 1, ...]`."""
-    axes = tuple(range(1, exact.ndim))
-    near = near.reshape(len(exact), NEIGHBOURS, *exact.shape[1:])
-    changes = ((near - exact[:, None]) / NEAR) ** 2
-    squares = (changes.mean(1) + exact**2).mean(axes, keepdims=True) if exact.size else np.ones_like(exact)
+def sensitivity(rng, definition, draw, exact):
+    """How large each array of a draw and its slopes by the logarithms of the inputs are, in root mean square."""
+    exact = [np.asarray(e) for e in jax.tree.leaves(exact)]
+    squares = np.array([(e**2).mean() if e.size else 1 for e in exact])
+    for _ in range(NEIGHBOURS):
+        near = jax.tree.leaves(definition(beside(rng, draw)))
+        slopes = [(n - e) / NEAR if e.size else np.zeros(1) for n, e in zip(near, exact, strict=True)]
+        squares += np.array([(slope**2).mean() for slope in slopes]) / NEIGHBOURS
     return np.maximum(np.sqrt(squares), 1e-30)
 
 
@@ -122,7 +126,7 @@ def _errors_of(actual, expected, sizes):
     """The root mean square of the errors of each array, relative to `sizes`, and the largest error."""
     means, largest = [], []
     for a, e, size in zip(actual, expected, sizes, strict=True):
-        error = np.abs(a - e)
+        error, size = np.abs(a - e), np.reshape(size, (-1, *[1] * (e.ndim - 1)))
         means.append(np.sqrt(((error / size) ** 2).mean()) if a.size else 0)
         of_draw = np.abs(e).max(tuple(range(1, e.ndim)), initial=0, keepdims=True)
         largest.append((error / np.clip(of_draw, size, largest_number(e))).max(initial=0))
