@@ -41,27 +41,6 @@ void pause() {
 #endif
 }
 
-// The processor that runs this thread; -1: unknown.
-int processor() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-
-// Go on elsewhere if this is the processor of the calling thread. A helper that is woken while all processors have work is
-// put behind one of them, and Linux leaves it there for 10 ms and more, though another has none by then: the two take turns.
-// Who wakes from a sleep is put where there is no work. (To change the affinity of the thread would move it, too, but undo
-// what others set meanwhile, such as taskset -p, and keep it from processors that a container gets later.)
-void leave(int busy) {
-#if defined(__linux__)
-  if (busy >= 0 && processor() == busy) std::this_thread::sleep_for(std::chrono::nanoseconds(1));  // Linux adds 50 us
-#else
-  (void)busy;
-#endif
-}
-
 class Crew {
  public:
   Crew(const Work& work, int threads)
@@ -79,7 +58,6 @@ class Crew {
 
   // A helper: `work_` is alive only for those who come before the door is closed.
   void help() {
-    if (!(door_ & kClosed)) leave(led_on_);  // outside, so that nobody waits meanwhile
     if (!(door_++ & kClosed)) {
       const int worker = joined_++;
       if (worker < threads_) labour(worker);
@@ -148,7 +126,6 @@ class Crew {
 
   const Work& work_;
   const int threads_;
-  const int led_on_ = processor();  // where the calling thread began
   std::vector<int64_t> ends_;  // items of the phases up to each
   std::vector<Cursor> cursors_;
   alignas(64) std::atomic<int64_t> finished_{0};
