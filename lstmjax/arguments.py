@@ -189,9 +189,15 @@ def check_number(name: str, value: Any) -> None:
     """Refuse what is no finite number; one that is traced is not known yet."""
     if isinstance(value, jax.core.Tracer) and value.shape == ():
         return
-    real = isinstance(value, numbers.Real) or (_is_array(value) and value.shape == () and value.dtype.kind in "fiuV")
-    if isinstance(value, bool) or not real or not _is_finite(value):
+    if not _is_real(value) or not _is_finite(value):
         raise ValueError(f"{name} is {described(value)}, expected a finite number.")
+
+
+def _is_real(value: Any) -> bool:
+    """Return whether a value is a real number, or an array that is one."""
+    if isinstance(value, numbers.Real):
+        return not isinstance(value, bool)
+    return _is_array(value) and value.shape == () and value.dtype.kind in "fiuV"  # V: bfloat16
 
 
 def _is_finite(value: Any) -> bool:
@@ -335,7 +341,7 @@ def check_above_0(settings: object, *names: str) -> None:
 
 def check_real(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -> None:
     """Refuse what is no real number, or one that does not fit; `expected` says in words which do."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):
+    if not _is_real(value) or not fits(value):
         raise ValueError(f"{name} is {described(value)}, expected {expected}.")
 
 

@@ -41,31 +41,6 @@ void pause() {
 #endif
 }
 
-// The processor that runs this thread; -1: unknown.
-int processor() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
-
-// Go on elsewhere if this is the processor of the calling thread. A helper that is woken while all processors have work is
-// put behind one of them, and Linux leaves it there for 10 ms and more, though another has none by then: the two take turns.
-void leave(int busy) {
-#if defined(__linux__)
-  cpu_set_t all;
-  if (busy < 0 || processor() != busy || sched_getaffinity(0, sizeof all, &all) != 0) return;
-  cpu_set_t others = all;
-  CPU_CLR(static_cast<size_t>(busy), &others);
-  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) {
-    sched_setaffinity(0, sizeof all, &all);  // it may return there
-  }
-#else
-  (void)busy;
-#endif
-}
-
 class Crew {
  public:
   Crew(const Work& work, int threads)
@@ -85,10 +60,7 @@ class Crew {
   void help() {
     if (!(door_++ & kClosed)) {
       const int worker = joined_++;
-      if (worker < threads_) {
-        leave(led_on_);
-        labour(worker);
-      }
+      if (worker < threads_) labour(worker);
     }
     door_--;
   }
@@ -154,7 +126,6 @@ class Crew {
 
   const Work& work_;
   const int threads_;
-  const int led_on_ = processor();  // where the calling thread began
   std::vector<int64_t> ends_;  // items of the phases up to each
   std::vector<Cursor> cursors_;
   alignas(64) std::atomic<int64_t> finished_{0};

@@ -3,6 +3,7 @@
 import tracemalloc
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_forecast import HORIZON, design_of, series_of, untrained
@@ -18,6 +19,7 @@ from lstmjax.forecast import (
     compare,
     fit_ensemble,
     from_arrays,
+    from_frame,
     store_series,
 )
 from lstmjax.forecast.calibration import fits_of
@@ -185,3 +187,53 @@ def test_the_history_of_a_series_ends_with_it():
     for s, before in ((0, 4), (0, -1), (-1, 2), (2, 1)):
         with pytest.raises(ValueError, match="expected 0 to"):
             series.history(s, before)
+
+
+NAMED = {
+    "a tuple": tuple,
+    "an array": np.asarray,
+    "an iterator": iter,
+    "keys": lambda names: dict.fromkeys(names).keys(),
+    "an index": lambda names: pytest.importorskip("pandas").Index(names),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_names_are_whatever_yields_them(kind):
+    pandas, named = pytest.importorskip("pandas"), NAMED[kind]
+    table = {"series": [3] * 4, "time": pandas.date_range("2021-03-01", periods=4), "target": [2.0, 7, 1, 8]}
+    frame = pandas.DataFrame(table | {"price": [1.0, 4, 1, 5], "rain": [9.0, 2, 6, 5]})
+    series = from_frame(frame, past=named(["rain"]), known=named(["price"]))
+    assert (series.past_names, series.known_names) == (("rain",), ("price",))
+    two = from_frame(frame, known=named(["rain", "price"]))
+    assert two.known_names == ("rain", "price")
+    assert two.known[2].tolist() == [6.0, 1.0]
+    assert series.with_calendar(named(["month"])).known_names == ("price", "month_sin", "month_cos")
+
+
+def test_series_may_come_one_after_the_other():
+    expected = from_arrays([[1.0, 2.0], [5.0]], names=("north", "south"))
+    series = from_arrays((np.asarray(part) for part in ([1.0, 2.0], [5.0])), names=iter(("north", "south")))
+    assert series.names == expected.names
+    np.testing.assert_array_equal(series.target, expected.target)
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.float32])
+def test_arrays_that_are_numbers_are_numbers(array):
+    """As JAX and NumPy return them."""
+    training = Training(learning_rate=array(0.002), weight_decay=array(0.5), average=array(0.75))
+    assert float(training.learning_rate) == pytest.approx(0.002)
+    assert float(Calibration(level=array(0.6)).level) == pytest.approx(0.6)
+    design = replace(design_of(), dropout=array(0.25))
+    assert hash(design) == hash(replace(design, dropout=0.25))
+    series = series_of()
+    forecaster = replace(untrained(design_of(), series), spread=array(1.5))
+    expected = replace(forecaster, spread=1.5).forecast(series, samples=3)
+    found = forecaster.forecast(series, samples=np.asarray(3), batch_size=np.asarray(256), seed=np.asarray(0))
+    np.testing.assert_allclose(found.samples, expected.samples, rtol=1e-6)
+
+
+def test_the_last_seed_serves_an_ensemble():
+    series, (_, ensemble) = series_of(), pool_of(0.7)
+    assert len(ensemble.forecasters) > 1
+    ensemble.forecast(series, samples=2, seed=2**32 - 1)

@@ -74,6 +74,11 @@ def test_days_in_any_order_at_noon_or_with_a_time_zone_are_days(basins):
         (lambda d: d.assign(discharge=d.discharge.assign_attrs(units="m3 s-1")), "is in 'm3 s-1', .*expected mm/day"),
         (lambda d: d.assign(discharge=d.discharge.drop_attrs()), NO_UNIT),
         (lambda d: d.assign(discharge=d.discharge.assign_attrs(units=" ")), NO_UNIT),
+        (lambda d: d.assign(discharge=d.discharge.assign_attrs(units=None)), NO_UNIT),
+        (
+            lambda d: d.assign(discharge=d.discharge.assign_attrs(units="", unit="m3/s")),
+            "is in 'm3/s', .*expected mm/day",
+        ),
         (lambda d: d.assign(rain=d.rain.astype("m8[D]")), "basin 'camels_1': 'rain' holds timedelta64.*numbers"),
         (lambda d: d.assign(rain=d.rain.astype(str)), "basin 'camels_1': 'rain' holds .*expected numbers"),
         (lambda d: d.assign(area=d.area.astype("m8[D]")), "the attribute 'area' is text"),

@@ -1,10 +1,13 @@
 """The native kernel against the definition in float64: sizes, options, transforms, threads and instruction sets."""
 
+import contextlib
 import ctypes
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -367,6 +370,54 @@ def test_the_same_bits_for_any_number_of_threads_and_from_run_to_run():
     several, one = outputs_of_a_process(), outputs_of_a_process(ONE="1")
     assert several == one
     assert len(set(several[:-1])) == 3
+
+
+def affinities():
+    """The processors that each thread of this process may run on."""
+    found = {}
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            found[thread] = os.sched_getaffinity(thread)
+    return found
+
+
+def restrict_all(processors):
+    for thread in affinities():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, processors)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads have no processors of their own here")
+def test_the_processors_of_threads_are_left_alone():
+    """As `taskset -ap` sets them, while calls run."""
+    every = os.sched_getaffinity(0)
+    if len(every) < 2:
+        pytest.skip("there is one processor")
+    rng = np.random.default_rng(7)
+    params = jax.tree.map(jnp.float32, layer(rng, 30, 64))
+    xs = jnp.float32(rng.normal(size=(32, 40, 30)))
+    call = jax.jit(lambda params, xs: lstm(params, xs, backend="native")[1].sum()).lower(params, xs).compile()
+    ended, kept = threading.Event(), []
+
+    def calls():
+        while not ended.is_set():
+            call(params, xs).block_until_ready()
+
+    calling = threading.Thread(target=calls)
+    calling.start()
+    try:
+        for _ in range(20):
+            restrict_all({min(every)})
+            time.sleep(0.005)
+            kept.append(set(map(frozenset, affinities().values())))
+            restrict_all(every)
+            time.sleep(0.005)
+    finally:
+        ended.set()
+        calling.join()
+        restrict_all(every)
+    assert kept == 20 * [{frozenset({min(every)})}]
+    assert set(map(frozenset, affinities().values())) == {frozenset(every)}
 
 
 @pytest.mark.thorough  # two processes each; .ci/sanitize compares all instruction sets, too

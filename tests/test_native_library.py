@@ -113,6 +113,16 @@ def test_what_jax_refuses_to_register_is_a_reason(monkeypatch):
     assert "was refused by JAX: incompatible" in native_library.load_file(path).reason
 
 
+@pytest.mark.parametrize("name", ["AVX2", "avx2 ", "sse"])
+def test_an_instruction_set_that_does_not_exist_is_refused(monkeypatch, tmp_path, name):
+    """It would run the slowest instructions, and nobody would be told."""
+    monkeypatch.setenv("LSTMJAX_INSTRUCTION_SET", name)
+    library = native_library.load_file(tmp_path / "native_kernel.so")
+    assert (
+        f"LSTMJAX_INSTRUCTION_SET is {name!r}, expected avx512, avx2, neon or baseline, or nothing." in library.reason
+    )
+
+
 def test_a_file_that_is_no_library_is_refused(tmp_path):
     path = tmp_path / "native_kernel.so"
     path.write_bytes(b"not a library")

@@ -140,6 +140,32 @@ def test_nested_vmaps_are_two_calls(name):
     assert_close(program(*several_of), expected, gradient=True)
 
 
+EMPTY = {  # of which level there is none
+    "no networks": ([NETWORKS], 0, 0),
+    "no batches": ([BATCHES], 0, 1),
+    "no batches of networks, a gradient for each": ([NETWORKS, BATCHES], 1, 0),
+    "no networks of batches": ([BATCHES, NETWORKS], 1, 1),
+    "no networks of networks": ([NETWORKS, NETWORKS], 0, 2),
+}
+
+
+@pytest.mark.parametrize("name", tiered(EMPTY, first=["no batches of networks, a gradient for each"]))
+def test_a_vmap_over_nothing(name):
+    """As that of the scan: results without numbers, and zero where a gradient is a sum over none."""
+    levels, empty, at = EMPTY[name]
+    several_of = problem(levels)
+    outside = levels[empty + 1 :]
+    for n, argument in enumerate(NAMES):
+        if argument in levels[empty]:
+            place = sum(argument in axes for axes in outside)
+            several_of[n] = jax.tree.map(lambda a, k=place: jnp.take(a, jnp.arange(0), k), several_of[n])
+    found, expected = (
+        jax.jit(nested(jax.vmap, partial(loss, backend), levels, at))(*several_of) for backend in ("native", "scan")
+    )
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
+    assert_close(found, expected, gradient=True)
+
+
 def test_training_of_networks_of_networks_in_a_scan():
     """Seeds times learning rates, in one program."""
     rng = np.random.default_rng(1)

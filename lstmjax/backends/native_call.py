@@ -150,13 +150,18 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
     """Return a call that vmap can map, as a function of its arrays."""
     axes, result_axes = axes_of(options, which)
     run = partial(_run, options, which)
+    h0 = SIDES[which].arguments._fields.index("h0")
 
     @custom_vmap
     def call(*arrays: Array) -> tuple[Array, ...]:
         is_split = native_sharding.is_split()
         pairs = zip(arrays, axes, strict=True)
         inside = [letters if a.shape[0] == 1 else letters.replace("m", "n") for a, letters in pairs]
-        outputs = native_sharding.split(run, inside, result_axes, arrays) if is_split else run(*arrays)
+        if 0 in arrays[h0].shape[:2]:  # of no networks or no rows, as under vmap over none; sums of nothing are zero
+            shapes = LOWERED[which].shapes(options, SIDES[which].arguments(*arrays))
+            outputs = tuple(jnp.zeros(shape, jnp.float32) for shape in shapes)
+        else:
+            outputs = native_sharding.split(run, inside, result_axes, arrays) if is_split else run(*arrays)
         if which == "forward" and options.saves and not options.keeps:  # a ticket for nothing
             outputs = (*outputs[:-1], jnp.zeros((outputs[-2].shape[0], TICKET), jnp.float32))
         if is_split:
@@ -184,14 +189,14 @@ def _mappable(options: Options, which: str) -> Callable[..., tuple[Array, ...]]:
                 arrays = Back(*arrays)._replace(c=absent(), gates=absent())
         if keeping:
             inner = _mappable(options._replace(keeps=True), which)
-        networks = one[side.arguments._fields.index("h0")].shape[0]
+        networks, rows, _ = one[h0].shape
         joined = [_joined(size, *each, into, networks) for each in zip(arrays, mapped, axes, strict=True)]
         outputs, are_mapped = [], []
         shapes = LOWERED[which].shapes(options, side.arguments(*one))
         for a, letters, shape in zip(inner(*joined), result_axes, shapes, strict=True):
             are_mapped.append(a.ndim > 1 and into in letters)
             if are_mapped[-1]:
-                a = _parted(size, a, letters.index(into))
+                a = _parted((size, networks if into == "n" else rows), a, letters.index(into))
             elif a.ndim == 1 and len(shape) > 1:
                 a = jnp.full(shape, NOT_SAVED)
             outputs.append(a)
@@ -221,7 +226,6 @@ def _joined(size: int, a: Array, is_mapped: bool, letters: str, into: str, netwo
     return a.reshape(*a.shape[:place], together, *a.shape[place + 2 :])
 
 
-def _parted(size: int, a: Array, place: int) -> Array:
+def _parted(sizes: tuple[int, int], a: Array, place: int) -> Array:
     """Return an array with the mapped axis in front again, the reverse of `_joined`."""
-    a = a.reshape(*a.shape[:place], size, a.shape[place] // size, *a.shape[place + 1 :])
-    return jnp.moveaxis(a, place, 0)
+    return jnp.moveaxis(a.reshape(*a.shape[:place], *sizes, *a.shape[place + 1 :]), place, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
 import re
 import struct
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ CHECKOUT = (
     "This is lstmjax from a checkout, not the one that `pip install .` installed: Python prefers the folder that it "
     "was started in. Start it in another folder, or build the kernel in the checkout with `pip install -e .`."
 )
+
+
+SETS = ("avx512", "avx2", "neon", "baseline")
+"""What the environment variable LSTMJAX_INSTRUCTION_SET may name; see native/sets.h."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ def load() -> Library:
 
 def load_file(path: Path) -> Library:
     """Load one library and register its handlers, as `load` does."""
+    wanted = os.environ.get("LSTMJAX_INSTRUCTION_SET", "")
+    if wanted and wanted not in SETS:  # the library itself would run the slowest
+        reason = f"LSTMJAX_INSTRUCTION_SET is {wanted!r}, expected {', '.join(SETS[:-1])} or {SETS[-1]}, or nothing."
+        return Library(path, reason=f"the native kernel was not loaded: {reason}")
     try:
         shortened = cut_off(path)
         if shortened is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,11 @@ def check_column(name: str, value: object) -> None:
         raise TypeError(f"{name} is {described(value)}, expected the name of a column.")
 
 
+def listed(value: Any) -> Any:
+    """Return what an iterator yields as a list, and any other value as it is."""
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def has_entries(value: object) -> bool:
     """Return whether a value is a list, a tuple, an array or the like, and no text."""
     return (
@@ -155,13 +160,15 @@ def has_entries(value: object) -> bool:
     )
 
 
-def check_names(name: str, value: object) -> None:
-    """Refuse a single name, or nothing, in the place of a list of names."""
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+def as_names(name: str, value: Any) -> tuple[str, ...]:
+    """Return names, of a list or of whatever else has them; refuse a single name, or nothing, in the place of them."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
         hint = f": [{value!r}]" if isinstance(value, str) else ", such as [] for none"
         raise TypeError(f"{name} is {described(value)}, expected a list of names{hint}.")
-    for k, entry in enumerate(value):
+    names = tuple(value)
+    for k, entry in enumerate(names):
         check_column(f"{name}[{k}]", entry)
+    return names
 
 
 def check_called(name: str, value: Callable | None, signature: str) -> None:

@@ -69,8 +69,9 @@ class Design:
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"{name} is {described(value)}, expected one of {', '.join(map(repr, known))}.{hint}")
         check_real("dropout", self.dropout, lambda rate: 0.0 <= rate < 1.0, "a rate from 0 to below 1")
+        # arrays would not be hashable
+        object.__setattr__(self, "dropout", float(self.dropout))
         for name in ("seasonal_adjustment", "volatility"):
-            # an array would not be hashable
             object.__setattr__(self, name, as_flag(name, getattr(self, name)))
         lags = tuple(self.lags) if isinstance(self.lags, list | tuple) else ()
         if any(not isinstance(lag, int) or isinstance(lag, bool) for lag in lags):

@@ -206,8 +206,9 @@ def sampled(
         scaled.
     """
     check_positive("samples", samples)
+    samples = int(samples)  # an array that is a number would not be hashable
     check_positive("batch_size", batch_size)
-    seeds = [as_seed("seed", as_seed("seed", seed) + k) for k in range(len(forecasters))]
+    seeds = [as_seed("seed", seed) + k for k in range(len(forecasters))]
     design = forecasters[0].design
     matched = {forecaster.levels: forecaster.matched(series) for forecaster in forecasters}  # mostly all have the same
     tables: dict[Levels, Table] = {}

@@ -15,7 +15,7 @@ from lstmjax.arguments import check_positive
 from lstmjax.data.form import Form, optional
 from lstmjax.data.sequences import DataError
 from lstmjax.data.tables import open_table
-from lstmjax.forecast.arguments import as_path, check_column, check_is, check_names
+from lstmjax.forecast.arguments import as_names, as_path, check_column, check_is
 from lstmjax.forecast.calendar import (
     BUSINESS_DAY,
     COUNT,
@@ -67,8 +67,8 @@ def from_frame(
     """
     for name, column in (("target", target), ("time", time), *([] if series is None else [("series", series)])):
         check_column(name, column)
-    for name, columns in (("past", past), ("known", known), ("numbers", numbers), ("categories", categories)):
-        check_names(name, columns)
+    past, known = as_names("past", past), as_names("known", known)
+    numbers, categories = as_names("numbers", numbers), as_names("categories", categories)
     if season is not None:
         check_positive("season", season)
     table = _as_table(frame)

@@ -13,12 +13,13 @@ import numpy as np
 from lstmjax.arguments import as_whole, check_positive, described
 from lstmjax.errors import UserError
 from lstmjax.forecast.arguments import (
+    as_names,
     as_numbers,
     as_whole_numbers,
     check_mapping,
-    check_names,
     check_steps,
     has_entries,
+    listed,
 )
 from lstmjax.forecast.calendar import Frequency, features_of, frequency_of, plus
 
@@ -139,7 +140,7 @@ class SeriesSet:
 
     def with_calendar(self, names: Sequence[str]) -> SeriesSet:
         """Return the series with calendar features among the known covariates; see `calendar.FEATURES`."""
-        check_names("names", names)
+        names = as_names("names", names)
         if self.times is None or self.times.dtype.kind != "M":
             raise SeriesError("calendar features need dates; the series count steps. Leave calendar out.")
         columns, labels = features_of(self.times, names)
@@ -240,6 +241,7 @@ def from_arrays(
     for name, columns in (("past", past), ("known", known), ("numbers", numbers), ("categories", categories)):
         if columns is not None:
             check_mapping(name, columns, "the values of each series by name")
+    targets, names = listed(targets), listed(names)
     if not has_entries(targets):
         raise TypeError(f"targets is {described(targets)}, expected a list with an array [T] for each series.")
     if names is not None and not has_entries(names):

@@ -238,8 +238,11 @@ def check_unit(target: str, attributes: Mapping[str, Any], unit: str | None) -> 
 
 def stated_unit(attributes: Mapping[str, Any]) -> str | None:
     """Return the unit in the attributes of a variable; None: it has none, or an empty one."""
-    unit = str(attributes.get("units", attributes.get("unit", ""))).strip()
-    return unit or None
+    for name in ("units", "unit"):
+        unit = attributes.get(name)
+        if unit is not None and str(unit).strip():
+            return str(unit).strip()
+    return None
 
 
 def units_in(dataset: xarray.Dataset, names: Sequence[str]) -> dict[str, str]:
