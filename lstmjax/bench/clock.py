@@ -10,12 +10,8 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE = 2e-3  # seconds: a shorter call is repeated for each number
-SHORT = 2e-2  # seconds: before a shorter call, untimed ones run
-SETTLE = 1e-2  # seconds of them
-NAP = 1e-2  # seconds: a system counts what a thread computes at its ticks, up to 4 ms apart
-AWAKE = 1e-3  # seconds of a nap for which a thread computed
-PATIENCE = 0.2  # seconds
+SAMPLE = 2e-2  # seconds: a shorter call is repeated for each number
+SETTLE = 6e-2  # seconds of calls before each number, untimed, one at least
 LEAST, MOST = 5, 200  # rounds
 
 
@@ -35,22 +31,17 @@ def take_turns(
     """
     if not calls:
         return {}
-    estimates, pauses = {}, 0.0
-    for name, call in calls.items():
-        estimates[name] = _warm(call)
-        pauses += _rest()
+    estimates = {name: _warm(call) for name, call in calls.items()}
     repeats = {name: max(1, math.ceil(SAMPLE / max(estimate, 1e-9))) for name, estimate in estimates.items()}
-    untimed = sum(max(estimate, SETTLE) for estimate in estimates.values() if estimate < SHORT)
-    cost = pauses + untimed + sum(estimate * repeats[name] for name, estimate in estimates.items())
+    untimed = sum(max(estimate, SETTLE) for estimate in estimates.values())
+    cost = untimed + sum(estimate * repeats[name] for name, estimate in estimates.items())
     count = min(MOST, max(LEAST, round(seconds / cost))) if rounds is None else rounds
     order, shuffle = list(calls), random.Random(seed).shuffle
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(count):
         shuffle(order)
         for name in order:
-            _rest()
-            if estimates[name] < SHORT:
-                _settle(calls[name])
+            _settle(calls[name])
             times[name].append(_elapsed(calls[name], repeats[name]))
     return {name: np.array(values) for name, values in times.items()}
 
@@ -61,23 +52,14 @@ def _warm(call: Callable[[], Any]) -> float:
     return _elapsed(call, 1)
 
 
-def _rest() -> float:
-    """Wait until no thread of this process computes, and return how long that took.
-
-    After a call the threads of PyTorch spin for 9 ms and those of ONNX Runtime for 40, in case another comes, and
-    whoever is timed meanwhile has a processor less.
-    """
-    start = time.perf_counter()
-    while time.perf_counter() - start < PATIENCE:
-        before = time.process_time()
-        time.sleep(NAP)
-        if time.process_time() - before < AWAKE:
-            break
-    return time.perf_counter() - start
-
-
 def _settle(call: Callable[[], Any]) -> None:
+    """Run what is timed next as it runs in a loop of its own.
+
+    After a call of others, their threads still spin, for 9 ms those of PyTorch and for 40 those of ONNX Runtime, and
+    memory is where they left it.
+    """
     end = time.perf_counter() + SETTLE
+    call()
     while time.perf_counter() < end:
         call()
 
