@@ -32,12 +32,17 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} is {described(value)} whose parts differ in length, expected an array.") from None
 
 
+def array_or_objects(value: Any) -> np.ndarray:
+    """Return an array; an empty one of objects `[0, 0]` where lists within the value differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.zeros((0, 0), object)
+
+
 def as_whole_numbers(name: str, value: Any, of: str) -> np.ndarray:
     """Return whole numbers, int64 `[N]`; `of` says in words what they are."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # lists within it differ in length
-        array = np.zeros((0, 0), object)
+    array = array_or_objects(value)
     if array.ndim == 1 and len(array) == 0:
         return np.zeros(0, np.int64)
     if array.dtype.kind == "b":

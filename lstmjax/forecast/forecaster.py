@@ -14,7 +14,7 @@ import numpy as np
 
 from lstmjax.arguments import check_positive
 from lstmjax.errors import UserError
-from lstmjax.forecast.arguments import as_levels, as_seed, as_which, check_factor, check_is
+from lstmjax.forecast.arguments import array_or_objects, as_levels, as_seed, as_which, check_factor, check_is
 from lstmjax.forecast.design import Design
 from lstmjax.forecast.metrics import median
 from lstmjax.forecast.network import ForecastParams, Normal, sample
@@ -172,10 +172,7 @@ def places(series: SeriesSet, which: np.ndarray | None, origins: np.ndarray | No
     which = np.arange(len(series)) if which is None else as_which(which, len(series))
     if origins is None:
         return which, series.lengths[which]
-    try:
-        origins = np.asarray(origins)
-    except ValueError:  # lists within it that differ in length
-        origins = np.zeros(0, object)
+    origins = array_or_objects(origins)
     if origins.dtype.kind not in "iu":
         raise SeriesError(f"origins has the dtype {origins.dtype}, expected whole numbers: steps of each series.")
     if origins.shape != (len(which),):
@@ -229,6 +226,7 @@ def sampled(
                 tables[levels], at = checked_pieces(of, which[chosen], origins[chosen], design)
             numbers = np.arange(size)
         place = slice(start, min(start + size, len(which)))
+        differs_from = references(series, which[place], origins[place]) if design.scale.differences else None
         parts = []
         for forecaster, network_keys in zip(forecasters, keys, strict=True):
             drawn = _forecast(
@@ -237,9 +235,7 @@ def sampled(
             )  # fmt: skip
             part = np.swapaxes(np.asarray(drawn)[: len(which) - start], 1, 2)
             check_forecasts(part, series, which[place], origins[place])
-            if design.scale.differences:
-                part = part + references(series, which[place], origins[place])[:, None, None]
-            parts.append(part)
+            parts.append(part if differs_from is None else part + differs_from[:, None, None])
         yield place, parts
 
 
